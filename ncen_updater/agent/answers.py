@@ -245,12 +245,11 @@ def way_answer(way: RollbackPlan, found: BackSubject) -> Answer:
         values = {"count": way.lost_total, "tables": way.lost_words}
         lost = N_("It would lose {count} records: {tables}")
         if way.keeps_but:
-            values |= {"version": way.origin, "days": way.days}
-            lost = N_(
-                "What was entered there is lost in {count} rows: {tables}. A copy stays in the"
-                " databases of {version}, which are kept for {days} days."
-            )
+            lost = N_("What was entered there is lost in {count} rows: {tables}.")
         words.append(Text(lost, values))
+        if way.keeps_but:
+            copy = N_("A copy stays in the databases of {version}, which are kept for {days} days.")
+            words.append(Text(copy, {"version": way.origin, "days": way.days}))
     if not found.watched and found.people.missing:
         approved = ", ".join(given.who for given in found.people.given) or "-"
         values = {"missing": found.people.missing, "who": approved}

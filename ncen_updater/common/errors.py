@@ -76,6 +76,11 @@ class UpdaterError(Exception):
         """What to do."""
         return Text(self.message.remedy, self.values)
 
+    @property
+    def told(self) -> Text | None:
+        """The detail as a person reads it, where more of it is known than the words of others."""
+        return None if self.detail is None else Text("{detail}", {"detail": self.detail})
+
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
         return f"{self.code}: {self.what_text}{detail}"

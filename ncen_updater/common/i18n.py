@@ -4,6 +4,11 @@ An error or an event is kept as a template and its values, so that the journal o
 in French can still be read by a Secretariat that works in English. Catalogues are gettext files
 under ``locale/``, and in a directory of the site's own, which comes first; English is the template
 itself, and stands in for every sentence that a catalogue does not have.
+
+A template is written for many: ``{count} records are lost``. How a language says it of another
+number is in its catalogue, as a plural entry with as many forms as its ``Plural-Forms`` has; its
+context is the name of the place that counts. English, too, has a catalogue, which holds these forms
+alone. So a template that another process or an old journal holds gets its forms when it is shown.
 """
 
 from __future__ import annotations
@@ -13,26 +18,37 @@ import logging
 import os
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
+
+from ncen_updater.common.cli.characters import END, ISOLATE, clean
 
 __all__ = [
     "DEFAULT_LANGUAGE",
     "N_",
     "Figure",
     "Text",
+    "candidates",
     "catalogue_texts",
+    "counted",
     "language_from_environment",
+    "language_of",
     "languages",
+    "of_language",
+    "of_system",
+    "right_to_left",
+    "tag_of_page",
     "translate",
 ]
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_LANGUAGE = "en"
+Written = TypeVar("Written")
 DOMAIN = "ncen_updater"
 # Names alone: a template of another process, or one that a translator broke, reaches no attribute
 # and sets no width.
@@ -40,12 +56,117 @@ PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")
 LOCALE_DIR = Path(__file__).parents[1] / "locale"
 #: Catalogues of the site's own; ``NCEN_LOCALE_DIR`` names another place.
 SITE_LOCALE_DIR = "/etc/ncen-updater/locale"
-LANGUAGE = re.compile(r"[a-z]{2,3}")
+#: As the directories of catalogues are named: fr, pt_BR, sr@latin, zh_Hant_TW.
+LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?(_([A-Z]{2}|\d{3}))?(@[a-z]+)?")
+#: What people, browsers and locales write: any case, and either line between the parts.
+_ASKED = re.compile(
+    r"([a-z]{2,3})(?:[-_]([a-z]{4}))?(?:[-_]([a-z]{2}|\d{3}))?(?:\.[\w-]*)?(?:@([a-z]+))?",
+    re.IGNORECASE,
+)
+#: Languages and scripts that are written from right to left.
+_RIGHT_TO_LEFT = frozenset(
+    {"ar", "arc", "ckb", "dv", "fa", "he", "ks", "nqo", "ps", "sd", "syr", "ug", "ur", "yi"}
+)
+_SCRIPTS = frozenset({"Adlm", "Arab", "Hebr", "Nkoo", "Rohg", "Syrc", "Thaa"})
+#: Modifiers of locales to the script that they stand for.
+_MODIFIERS = {"latin": "Latn", "cyrillic": "Cyrl", "devanagari": "Deva", "arabic": "Arab"}
+#: A count as a text has it: 1234, or with its thousands apart.
+_COUNT = re.compile(r"\d{1,3}(?:[,\u202f\u00a0]\d{3})+|\d+")
+#: In place of a number that is not known: as of very many.
+_MANY = 100
 
 
 def N_(template: str) -> str:  # noqa: N802 - the gettext name, which its tools look for
     """Mark a template for the catalogues and return it unchanged."""
     return template
+
+
+# ---- which language ------------------------------------------------------------------------------
+
+
+def candidates(asked: str) -> tuple[str, ...]:
+    """Return the names under which a language may have a catalogue, the nearest first; pure.
+
+    ``pt-br.UTF-8`` is ``pt_BR``, then ``pt``; what is no language at all has none.
+    """
+    found = _ASKED.fullmatch(asked)
+    if found is None:
+        return ()
+    language, script, country, modifier = found.groups()
+    ends = [f"@{modifier.lower()}", ""] if modifier else [""]
+    scripts = [f"_{script.title()}", ""] if script else [""]
+    countries = [f"_{country.upper()}", ""] if country else [""]
+    return tuple(
+        f"{language.lower()}{middle}{last}{end}"
+        for end in ends
+        for middle in scripts
+        for last in countries
+    )
+
+
+def language_of(*asked: str) -> str | None:
+    """Return the first language that is asked for and of which there is a catalogue.
+
+    Args:
+        *asked: In the order in which they are liked.
+    """
+    known = languages()
+    return next((name for one in asked for name in candidates(one) if name in known), None)
+
+
+def language_from_environment(environment: Mapping[str, str] | None = None) -> str:
+    """Return the language that the locale variables ask for, English if none is known.
+
+    As the C library reads them: the first of LC_ALL, LC_MESSAGES and LANG that is set, and the list
+    of LANGUAGE before it, unless the locale is C. ``NCEN_LANG`` comes before all.
+
+    Args:
+        environment: Variables to read; the process's own by default.
+    """
+    env = os.environ if environment is None else environment
+    own = env.get("NCEN_LANG", "")
+    names = (env.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    locale = next((name for name in names if name), "C")
+    listed = [] if locale in ("C", "POSIX") else env.get("LANGUAGE", "").split(":")
+    return language_of(own, *listed, locale) or DEFAULT_LANGUAGE
+
+
+def right_to_left(language: str) -> bool:
+    """Whether a language is written from right to left; pure."""
+    found = _ASKED.fullmatch(language)
+    if found is None:
+        return False
+    script = _MODIFIERS.get(found[4] or "", (found[2] or "").title())
+    return script in _SCRIPTS if script else found[1].lower() in _RIGHT_TO_LEFT
+
+
+def tag_of_page(language: str) -> str:
+    """Return the tag of a language as pages have it (BCP 47), such as ``pt-BR``; pure."""
+    name, _, modifier = language.partition("@")
+    first, *rest = name.split("_")
+    script = [_MODIFIERS[modifier]] if modifier in _MODIFIERS else []
+    return "-".join([first, *script, *rest])
+
+
+def of_language(said: Mapping[str, Written], language: str) -> Written | None:
+    """Return what was written in a language, or in English, by who wrote in several; pure."""
+    names = (*candidates(language), DEFAULT_LANGUAGE)
+    return next((said[name] for name in names if name in said), None)
+
+
+# ---- catalogues ----------------------------------------------------------------------------------
+
+
+class _Nothing(gettext.NullTranslations):
+    """Stands behind a catalogue: what that does not have is nothing, and not the template."""
+
+    def gettext(self, message: str) -> str:
+        del message
+        return ""
+
+    def npgettext(self, context: str, msgid1: str, msgid2: str, n: int) -> str:
+        del context, msgid1, msgid2, n
+        return ""
 
 
 def _directories() -> tuple[Path, ...]:
@@ -69,21 +190,24 @@ def languages() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=16)
-def _catalogue(language: str, directories: tuple[Path, ...]) -> gettext.NullTranslations:
+def _catalogues(
+    language: str, directories: tuple[Path, ...]
+) -> tuple[gettext.GNUTranslations, ...]:
     """Every catalogue of a language: what the first does not have, the next one may."""
-    whole = gettext.NullTranslations()
-    for directory in reversed(directories):
-        try:
-            with _file(directory, language).open("rb") as stream:
-                made = gettext.GNUTranslations(stream)
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, struct.error, LookupError, RuntimeError) as error:
-            logger.warning("the catalogue %s in %s is left out: %s", language, directory, error)
-            continue
-        made.add_fallback(whole)
-        whole = made
-    return whole
+    found = []
+    for name in candidates(language):
+        for directory in directories:
+            try:
+                with _file(directory, name).open("rb") as stream:
+                    made = gettext.GNUTranslations(stream)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, struct.error, LookupError, RuntimeError) as error:
+                logger.warning("the catalogue %s in %s is left out: %s", name, directory, error)
+                continue
+            made.add_fallback(_Nothing())
+            found.append(made)
+    return tuple(found)
 
 
 def catalogue_texts() -> Iterator[str]:
@@ -92,30 +216,55 @@ def catalogue_texts() -> Iterator[str]:
         if _file(LOCALE_DIR, language).is_file():
             with _file(LOCALE_DIR, language).open("rb") as stream:
                 known = gettext.GNUTranslations(stream)._catalog  # type: ignore[attr-defined]
-            for template, said in known.items():
-                yield str(template)
+            for key, said in known.items():
+                yield (key[0] if isinstance(key, tuple) else key).rpartition("\x04")[2]
                 yield str(said)
 
 
-def translate(template: str, language: str = DEFAULT_LANGUAGE) -> str:
-    """Return the template in a language, or unchanged where the catalogue has no entry."""
-    if language == DEFAULT_LANGUAGE or not template:
-        return template
-    return _catalogue(language, _directories()).gettext(template)
+def counted(value: object) -> int:
+    """Return the number that decides how a sentence counts a value; pure."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value)
+    found = _COUNT.fullmatch(value) if isinstance(value, str) else None
+    return int(re.sub(r"\D", "", found[0])) if found and len(found[0]) < _MANY else _MANY
 
 
-def language_from_environment(environment: Mapping[str, str] | None = None) -> str:
-    """Return the language that the locale variables ask for, English if none is known.
+def _said(
+    catalogues: Sequence[gettext.GNUTranslations], template: str, values: Mapping[str, object]
+) -> str | None:
+    """What the first catalogue that has a template says of these values."""
+    places = [place for place in PLACE.findall(template) if place in values] if values else []
+    for catalogue in catalogues:
+        try:
+            forms = [
+                catalogue.npgettext(place, template, template, counted(values[place]))
+                for place in places
+            ]
+            said = next(filter(None, forms), "") or catalogue.gettext(template)
+        except ArithmeticError:  # a rule that divides by nothing
+            continue
+        if said:
+            return said
+    return None
+
+
+def translate(
+    template: str, language: str = DEFAULT_LANGUAGE, values: Mapping[str, object] | None = None
+) -> str:
+    """Return the template in a language, or unchanged where no catalogue has an entry.
 
     Args:
-        environment: Variables to read; the process's own by default.
+        template: In English, written for many.
+        language: As :func:`languages` names it.
+        values: Of its places, by which the form of a plural is chosen.
     """
-    env = os.environ if environment is None else environment
-    for variable in ("NCEN_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
-        value = env.get(variable, "").split(".")[0].split("_")[0].lower()
-        if value and value not in ("c", "posix"):
-            return value if value in languages() else DEFAULT_LANGUAGE
-    return DEFAULT_LANGUAGE
+    if not template or (language == DEFAULT_LANGUAGE and not values):
+        return template
+    directories = _directories()
+    known = _catalogues(language, directories)
+    if language != DEFAULT_LANGUAGE:
+        known += _catalogues(DEFAULT_LANGUAGE, directories)
+    return _said(known, template, values or {}) or template
 
 
 class Figure(str):
@@ -138,7 +287,8 @@ class Figure(str):
 
     def render(self, language: str) -> str:
         """Return it in a language, as English writes it where nothing else is known."""
-        return self.forms.get(language, str(self))
+        found = (self.forms[name] for name in candidates(language) if name in self.forms)
+        return next(found, str(self))
 
 
 @dataclass(frozen=True)
@@ -151,18 +301,50 @@ class Text:
     def render(self, language: str = DEFAULT_LANGUAGE) -> str:
         """Return the sentence in a language; values that are a Text or a word of ours too.
 
-        Never fails: a place without a value is shown as it stands in the template.
+        Never fails: a place without a value is shown as it stands in the template. In a language
+        that is written from right to left each value is isolated, so that a path, a version or a
+        name stays whole, and turns nothing round.
         """
+        turned = right_to_left(language)
 
         def fill(place: re.Match[str]) -> str:
             if place[1] not in self.values:
                 return place[0]
-            return _shown(self.values[place[1]], language)
+            value = self.values[place[1]]
+            said = _shown(value, language)
+            if not turned or isinstance(value, Text | StrEnum):
+                return said
+            return "\n".join(f"{ISOLATE}{part}{END}" for part in clean(said).split("\n"))
 
-        return PLACE.sub(fill, translate(self.template, language))
+        return PLACE.sub(fill, translate(self.template, language, self.values))
 
     def __str__(self) -> str:
         return self.render()
+
+
+#: What the system says of a file or connection that fails, often the reason in a sentence of ours.
+SYSTEM = frozenset(
+    {
+        N_("Broken pipe"), N_("Connection refused"), N_("Connection reset by peer"),
+        N_("Connection timed out"), N_("Device or resource busy"), N_("Directory not empty"),
+        N_("Disk quota exceeded"), N_("File exists"), N_("File name too long"),
+        N_("File too large"), N_("Input/output error"), N_("Invalid cross-device link"),
+        N_("Is a directory"), N_("Name or service not known"), N_("Network is unreachable"),
+        N_("No route to host"), N_("No space left on device"), N_("No such file or directory"),
+        N_("Not a directory"), N_("Operation not permitted"), N_("Permission denied"),
+        N_("Read-only file system"), N_("Temporary failure in name resolution"),
+        N_("Too many levels of symbolic links"), N_("Too many open files"), N_("timed out"),
+    }
+)  # fmt: skip
+_OF_SYSTEM = re.compile(r"(?:\[Errno -?\d+\] )?([A-Za-z/ -]+)(: .*)?", re.DOTALL)
+
+
+def of_system(said: str, language: str) -> str:
+    """Return what the system said in a language, where it is known; anything else unchanged."""
+    found = _OF_SYSTEM.fullmatch(said) if language != DEFAULT_LANGUAGE else None
+    if found is None or found[1] not in SYSTEM:
+        return said
+    return f"{translate(found[1], language)}{found[2] or ''}"
 
 
 def _shown(value: object, language: str) -> str:
@@ -172,6 +354,6 @@ def _shown(value: object, language: str) -> str:
         # Words of our own enumerations ("upgrade", "undone") are in the catalogues as they stand.
         return translate(value.value, language)
     try:
-        return str(value)
+        return of_system(str(value), language)
     except (ValueError, RecursionError):  # a number too long for Python to write, a list in itself
         return type(value).__name__

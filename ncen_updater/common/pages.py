@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
+from ncen_updater.common.cli.characters import shown
 from ncen_updater.common.cli.render import (
     clean,
     format_bytes,
@@ -22,10 +23,11 @@ from ncen_updater.common.cli.render import (
     format_time,
     grouped,
 )
-from ncen_updater.common.i18n import Figure, Text
+from ncen_updater.common.i18n import Figure, Text, of_language, right_to_left, tag_of_page
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from jinja2.runtime import Context
 
 __all__ = ["fill"]
 
@@ -44,18 +46,27 @@ def fill(package: str, name: str, language: str, **values: object) -> bytes:
         TypeError: If a value that it shows is None.
     """
 
-    def say(words: str | Text, **places: object) -> str:
-        return (words if isinstance(words, Text) else Text(words, places)).render(language)
+    def say(words: str | Text, **places: object) -> _Said:
+        return _Said((words if isinstance(words, Text) else Text(words, places)).render(language))
 
     page = _environment(package).get_template(name)
-    return page.render(values, say=say, language=language).encode("utf-8", "replace")
+    turned = right_to_left(language)
+    return page.render(
+        values, say=say, language=language, of_language=of_language, tag=tag_of_page(language),
+        direction="rtl" if turned else "ltr",
+    ).encode("utf-8", "replace")  # fmt: skip
+
+
+class _Said(str):
+    """A sentence of ours: its isolates are round values that were cleaned of theirs."""
+
+    __slots__ = ()
 
 
 @cache
 def _environment(package: str) -> Environment:
     # Imported by who makes a page, and by nobody else: start-up stays light.
     from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
-    from jinja2.runtime import Context
 
     def said(form: Callable[..., Figure]) -> Callable[..., str]:
         """A filter that writes a figure in the language of the page."""
@@ -69,7 +80,7 @@ def _environment(package: str) -> Environment:
     made = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=pass_context(_shown),
         loader=PackageLoader(package),
         trim_blocks=True,
         lstrip_blocks=True,
@@ -83,12 +94,13 @@ def _environment(package: str) -> Environment:
     return made
 
 
-def _shown(value: object) -> object:
+def _shown(context: Context, value: object) -> object:
     if hasattr(value, "__html__"):
         return value  # a piece that a template made; no value of a site is one
     if value is None:
         raise TypeError("a page has an empty place")
-    return clean(str(value))
+    turned = context["direction"] == "rtl"
+    return shown(value if isinstance(value, _Said) else clean(str(value)), turned=turned)
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 import ncen_updater
-from ncen_updater.common.cli.characters import clean, cut, escaped, isolated, padded, shown, width
+from ncen_updater.common.cli.characters import (
+    bears_isolates,
+    clean,
+    cut,
+    escaped,
+    fitted,
+    isolated,
+    padded,
+    shown,
+    width,
+    wrapped,
+)
 from ncen_updater.common.cli.render import error_lines, table
 from ncen_updater.common.cli.session import Session
 from ncen_updater.common.errors import UpdaterError
@@ -66,6 +77,81 @@ def test_what_is_not_seen_but_acts_is_taken_out(text: str, expected: str) -> Non
 )
 def test_right_to_left_turns_nothing_round(line: str, expected: str) -> None:
     assert isolated(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("left to right", "left to right"),
+        (f"  {HEBREW} a", f"  \u2067{HEBREW} a\u2069"),
+        (f"ncen-updater {HEBREW}", f"\u2067ncen-updater {HEBREW}\u2069"),
+        (f"\r\x1b[K{HEBREW} 3", f"\r\x1b[K\u2067{HEBREW} 3\u2069"),
+        (f"{HEBREW}  3", f"\u2068{HEBREW}\u2069  3"),
+        (f"{HEBREW} \u2068/a\u2069", f"\u2067{HEBREW} \u2068/a\u2069\u2069"),
+    ],
+)
+def test_a_sentence_of_such_a_language_is_read_from_the_right(line: str, expected: str) -> None:
+    assert shown(line, painted=True, turned=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("a\u2068b\u2069c", "a\u2068b\u2069c"),
+        ("a\u2069b\u2068c", "a b c"),  # an end before its beginning
+        ("a\u2068b", "a b"),
+        ("a\u2068\u2068b\u2069c\u2069", "a\u2068\u2068b\u2069c\u2069"),
+        ("a\u2067b\u2069c", "a b c"),  # ours alone
+        (f"\u2068a{RLO}b\x1b[2J\u2069", "\u2068a b [2J\u2069"),
+        ("a\u2068b\nc\u2069", "a b\nc "),  # each line for itself
+    ],
+)
+def test_isolates_stay_where_each_has_its_end(line: str, expected: str) -> None:
+    assert clean(line, isolates=True) == expected
+    assert not {"\u2066", "\u2067", "\u2068", "\u2069"} & set(clean(line))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "kind", "bears"),
+    [
+        ("utf-8", "xterm-256color", True), ("UTF-8", None, True), ("utf-16", None, True),
+        ("utf-8", "linux", False), ("utf-8", "dumb", False), ("ascii", "xterm", False),
+        ("iso8859-15", None, False),
+    ],
+)  # fmt: skip
+def test_where_isolates_act_and_are_not_seen(encoding: str, kind: str | None, bears: bool) -> None:
+    assert bears_isolates(encoding, kind) == bears
+    assert ("\u2068" in shown(f"a {HEBREW}", plain=not bears)) == bears
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "expected"),
+    [
+        ("é 1\u202f234 → ŝ", "utf-8", "é 1\u202f234 → ŝ"),
+        ("é 1\u202f234 œ", "latin-1", "é 1 234 ?"),
+        ("é 1\u202f234 ŝ", "ascii", "e 1 234 s"),
+        (f"漢{ZWJ}字", "ascii", "??"),
+    ],
+)
+def test_what_an_encoding_lacks_is_shown_by_the_nearest(
+    text: str, encoding: str, expected: str
+) -> None:
+    assert fitted(text, encoding) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "lines"),
+    [
+        ("a bb ccc", 80, ["a bb ccc"]),
+        ("aa bb cc", 5, ["aa bb", "cc"]),
+        ("漢字 漢字 漢字", 9, ["漢字 漢字", "漢字"]),
+        ("/a/long/path/that/stays b", 5, ["/a/long/path/that/stays", "b"]),
+        ("  aa bb", 4, ["  aa", "bb"]),
+        ("", 4, [""]),
+    ],
+)
+def test_lines_are_broken_by_how_wide_they_are(text: str, columns: int, lines: list[str]) -> None:
+    assert wrapped(text, columns) == lines
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import runpy
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import polib
 import pytest
 
-from ncen_updater.common.i18n import Text, language_from_environment, languages, translate
+from ncen_updater.common.i18n import (
+    LOCALE_DIR,
+    Figure,
+    Text,
+    candidates,
+    language_from_environment,
+    language_of,
+    languages,
+    of_language,
+    right_to_left,
+    tag_of_page,
+    translate,
+)
 from tests.agent.cli.site import AT, TrialSite, make_site
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +93,80 @@ def test_the_environment_asks_for_it(directory: Path) -> None:
     assert language_from_environment({"LANG": "../../etc"}) == "en"
 
 
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ("fr", ("fr",)), ("FR", ("fr",)), ("pt_BR", ("pt_BR", "pt")), ("pt-br", ("pt_BR", "pt")),
+        ("pt_BR.UTF-8", ("pt_BR", "pt")), ("es-419", ("es_419", "es")),
+        ("sr_RS@latin", ("sr_RS@latin", "sr@latin", "sr_RS", "sr")),
+        ("zh-Hant-TW", ("zh_Hant_TW", "zh_Hant", "zh_TW", "zh")),
+        ("C", ()), ("C.UTF-8", ()), ("POSIX", ()), ("", ()), ("../../etc", ()), ("fr_", ()),
+        ("*", ()), ("fr\n", ()), ("fr/x", ()),
+    ],
+)  # fmt: skip
+def test_a_country_falls_back_to_its_language(asked: str, names: tuple[str, ...]) -> None:
+    assert candidates(asked) == names
+
+
+@pytest.mark.parametrize(
+    ("environment", "language"),
+    [
+        ({"LANG": "pt_BR.UTF-8"}, "pt_BR"), ({"LANG": "pt_PT.UTF-8"}, "pt"),
+        ({"LANG": "fr_CA.UTF-8"}, "fr"), ({"LANG": "en_GB.UTF-8"}, "en"),
+        ({"LANG": "C.UTF-8"}, "en"), ({"LANG": "C"}, "en"), ({}, "en"),
+        ({"LANG": "de_DE.UTF-8"}, "en"), ({"LANG": "fr", "LC_MESSAGES": "pt"}, "pt"),
+        ({"LANG": "fr", "LC_ALL": "C"}, "en"), ({"LANG": "fr", "LC_ALL": ""}, "fr"),
+        ({"LANG": "fr", "LANGUAGE": "de:pt_BR:fr"}, "pt_BR"),
+        ({"LANG": "fr", "LANGUAGE": ""}, "fr"),
+        ({"LANG": "C.UTF-8", "LANGUAGE": "fr"}, "fr"), ({"LANG": "C", "LANGUAGE": "fr"}, "en"),
+        ({"LANGUAGE": "fr"}, "en"), ({"LANG": "fr", "LANGUAGE": "en_US:fr"}, "en"),
+        ({"LANG": "fr", "LANGUAGE": "pt", "NCEN_LANG": "en"}, "en"),
+        ({"LANG": "fr", "NCEN_LANG": "nonsense of somebody's"}, "fr"),
+    ],
+)  # fmt: skip
+def test_the_environment_is_read_as_the_c_library_does(
+    directory: Path, environment: dict[str, str], language: str
+) -> None:
+    for name in ("pt", "pt_BR"):
+        add(directory, name, {})
+    assert language_from_environment(environment) == language
+
+
+def test_what_the_country_does_not_have_its_language_has(directory: Path) -> None:
+    add(directory, "pt", {"no": "não", "yes": "sim"})
+    add(directory, "pt_BR", {"yes": "sim!", "gathering": ""})
+    assert [translate(word, "pt_BR") for word in ("yes", "no")] == ["sim!", "não"]
+    assert translate("gathering", "pt_BR") == "gathering"
+    assert language_of("de", "pt-BR") == "pt_BR"
+    assert Figure("1.5", pt="1,5").render("pt_BR") == "1,5"
+    assert of_language({"en": "a", "pt": "b"}, "pt_BR") == "b"
+    assert of_language({"en": "a"}, "pt_BR") == "a"
+
+
+@pytest.mark.parametrize(
+    ("language", "turned", "tag"),
+    [
+        ("en", False, "en"), ("fr", False, "fr"), ("pt_BR", False, "pt-BR"), ("ar", True, "ar"),
+        ("ar_DZ", True, "ar-DZ"), ("dv", True, "dv"), ("sr@latin", False, "sr-Latn"),
+        ("uz_Arab", True, "uz-Arab"), ("ks@devanagari", False, "ks-Deva"),
+        ("nonsense", False, "nonsense"),
+    ],
+)  # fmt: skip
+def test_which_languages_are_written_from_right_to_left(
+    language: str, turned: bool, tag: str
+) -> None:
+    assert (right_to_left(language), tag_of_page(language)) == (turned, tag)
+
+
+def test_values_are_isolated_in_a_language_from_right_to_left(directory: Path) -> None:
+    add(directory, "ar", {HELD: "الترقيات معلقة: {reason}"})
+    path = "\u2069/etc/\u202ex\u2068"
+    said = Text(HELD, {"reason": path}).render("ar")
+    assert said == "الترقيات معلقة: \u2068 /etc/ x \u2069"
+    inner = Text("{question} Type yes to agree", {"question": Text(HELD, {"reason": "a\nb"})})
+    assert "\u2068a\u2069\n\u2068b\u2069" in inner.render("ar")
+
+
 def run(site: TrialSite, directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return site.run(*words, NCEN_LOCALE_DIR=str(directory))
 
@@ -113,3 +202,57 @@ def test_notifications_take_it(tmp_path: Path, directory: Path) -> None:
     site = make_site(tmp_path / "site")
     site.config.write_text(site.config.read_text() + '[notify]\nlanguage = "sw"\n')
     assert load_config(site.config).notify.language == "sw"
+
+
+@pytest.mark.skipif(shutil.which("msginit") is None, reason="gettext is not installed here")
+def test_a_country_makes_one_as_the_document_says(tmp_path: Path, directory: Path) -> None:
+    """The commands of docs/translating.md, with an Arabic of a few sentences."""
+    document = (ROOT / "docs" / "translating.md").read_text("utf-8")
+    commands = [line.strip() for line in document.splitlines() if line.startswith("       ")]
+    assert [line.split()[0] for line in commands] == ["msgfilter", "msginit"]
+    (tmp_path / "ncen_updater.po").write_bytes(
+        (LOCALE_DIR / "fr" / "LC_MESSAGES" / "ncen_updater.po").read_bytes()
+    )
+    said = {HELD: ["الترقيات معلقة بلا نهاية: {reason}"], "Holds lifted: {count}.": ["{count}"]}
+    counts = "{version} needs {count} more approvals."
+    said[counts] = [f"{version} {{count}}:{version}" for version in range(6)]
+    for command in commands:
+        subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, capture_output=True)
+    made = polib.pofile(str(tmp_path / "ar.po"))
+    rule = re.search(r"\| Arabic \| `([^`]*)`", document)
+    assert rule is not None
+    made.metadata["Plural-Forms"] = rule[1]
+    assert not [row.msgid for row in made if row.translated()], "nothing of French is left"
+    for row in made:
+        forms = said.get(row.msgid)
+        if forms and row.msgid_plural:
+            row.msgstr_plural = dict(enumerate(forms))
+        elif forms:
+            row.msgstr = forms[0]
+    made.save(str(tmp_path / "ar.po"))
+    place = directory / "ar" / "LC_MESSAGES"
+    place.mkdir(parents=True)
+    told = re.search(r"`(msgfmt[^`]*)`", document)
+    assert told is not None
+    subprocess.run(["sh", "-c", told[1]], cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "ncen_updater.mo").rename(place / "ncen_updater.mo")
+    text = Text(counts, {"version": "3.3.0", "count": 3})
+    assert text.render("ar_EG") == "3 \u20683\u2069:3"
+    assert language_from_environment({"LANG": "ar_EG.UTF-8"}) == "ar"
+
+
+def test_a_language_from_right_to_left_in_commands_and_on_pages(
+    tmp_path: Path, directory: Path
+) -> None:
+    from ncen_updater.agent.dossier.page import page
+    from tests.agent.dossier.test_page import DOSSIER
+
+    add(directory, "ar", {HELD: "الترقيات معلقة: {reason}", "Way back": "طريق العودة"})
+    site = make_site(tmp_path / "site")
+    done = run(site, directory, "hold", "--reason", "/srv/x 1.2", "--lang", "ar-EG")
+    assert done.returncode == 0
+    assert done.stdout == f"\u2067{Text(HELD, {'reason': '/srv/x 1.2'}).render('ar')}\u2069\n"
+    content = page(DOSSIER, "ar").decode()
+    assert '<html lang="ar" dir="rtl">' in content
+    assert "طريق العودة" in content
+    assert '<html lang="fr" dir="ltr">' in page(DOSSIER, "fr").decode()

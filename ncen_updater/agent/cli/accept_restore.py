@@ -59,7 +59,7 @@ def accept_restore(context: click.Context, version: str, yes: bool, dry_run: boo
             if people:
                 accepting.accept(site, journal, found, people, progress=progress)
     if not people:
-        words = N_("Written down. {count} more person has to say the same with this command.")
+        words = N_("Written down. {count} more people have to say the same with this command.")
         session.show(Text(words, {"count": people.missing}))
         return _finish(session, found, people, taken=False, code=ExitCode.APPROVAL_MISSING)
     session.show(Text(N_("The databases are those of {version} from now on."), values))

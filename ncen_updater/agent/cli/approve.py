@@ -17,6 +17,7 @@ from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import NOT_REHEARSED, REHEARSAL_OUTDATED
@@ -56,10 +57,10 @@ def approve(
     target = parse_version(version)
     if rollback:
         if version is not None:
-            raise click.UsageError("a rollback takes no VERSION", context)
+            raise Misuse(N_("a rollback takes no VERSION"), context)
         return _approve_back(session, accept_loss, withdraw=withdraw, yes=yes, dry_run=dry_run)
     if accept_loss is not None:
-        raise click.UsageError("--accept-loss belongs to --rollback", context)
+        raise Misuse(N_("--accept-loss belongs to --rollback"), context)
     site = session.client()
     seen = site.outlook(target)
     rehearsal = seen["rehearsal"]
@@ -87,7 +88,7 @@ def schedule(
 ) -> ExitCode:
     session = agent_session(context)
     if (time is None) is not cancel:
-        raise click.UsageError("give a TIME, or --cancel", context)
+        raise Misuse(N_("give a TIME, or --cancel"), context)
     moment = parse_until(time, datetime.now(UTC), site_zone(session.config))
     target = parse_version(version)
     site = session.client()
@@ -158,7 +159,7 @@ def _show(session: AgentSession, seen: Document) -> ExitCode:
         session.show(Text(N_("Digest of what is approved: {digest}"), digest))
     missing = {"version": standing["version"], "count": standing["missing"]}
     if standing["missing"]:
-        session.show(Text(N_("{version} needs {count} more approval(s)."), missing))
+        session.show(Text(N_("{version} needs {count} more approvals."), missing))
     else:
         session.show(Text(N_("{version} is approved."), missing))
     if standing["bad_until"] is not None:

@@ -13,6 +13,7 @@ from ncen_updater.agent.config.paths import site_zone
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import clean, format_time
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import BAD_TIME
@@ -78,7 +79,7 @@ def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) 
     session = agent_session(context)
     reason = clean(reason).replace("\n", " ").strip()[:MAX_REASON]
     if not reason:
-        raise click.BadParameter("empty", context, param_hint="--reason")
+        raise Misuse(N_("it is empty"), context, hint="--reason")
     zone = site_zone(session.config)
     end = parse_until(until, datetime.now(UTC), zone)
     found = session.client().hold(reason, end, dry_run=dry_run)

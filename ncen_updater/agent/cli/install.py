@@ -11,9 +11,9 @@ import click
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.databases.engines import ENGINES
-from ncen_updater.common.cli.characters import shown
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
@@ -136,8 +136,9 @@ def _answer(session: AgentSession, given: str | None, option: str, question: Tex
     if given is not None:
         return given
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise click.UsageError(f"missing: {option} (or --settings with a file)")
-    return str(click.prompt(shown(question.render(session.language)), err=True)).strip()
+        raise Misuse(N_("missing: {option} (or --settings with a file)"), option=option)
+    asked = session.lines(question.render(session.language), sys.stderr)
+    return str(click.prompt(asked, err=True)).strip()
 
 
 def _show(session: AgentSession, done: Sequence[InstalledPart], *, dry_run: bool) -> None:

@@ -6,6 +6,7 @@ import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
@@ -51,7 +52,7 @@ def rollback(
 ) -> ExitCode:
     session = agent_session(context)
     if emergency is not (reason is not None):
-        raise click.UsageError("--emergency needs a --reason, and a --reason --emergency", context)
+        raise Misuse(N_("--emergency needs a --reason, and a --reason --emergency"), context)
     if order is not None and not dry_run:
         return session.answer(session.local().rollback(accept_loss, undoes, order=order))
     site = session.client()

@@ -6,6 +6,7 @@ import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_
 
@@ -34,5 +35,6 @@ def verify(context: click.Context, kept: tuple[str, ...], journal_only: bool) ->
     try:
         heads = [ChainHead.parse(text) for text in kept]
     except ValueError as error:
-        raise click.UsageError(str(error), context) from error
+        wanted = N_("write NUMBER:HASH, as a message has it")
+        raise Misuse(wanted, context, hint="--head") from error
     return session.answer(session.nearest().verify(heads, journal_only=journal_only))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import CONFIG_ERROR, CONFIG_INVALID
 
 __all__ = ["ConfigError", "ConfigInvalid", "Mistake"]
@@ -29,9 +29,17 @@ class Mistake:
     problem: Text
     remedy: Text
 
+    @property
+    def told(self) -> Text:
+        """Where it is, what is wrong, and what to write instead."""
+        values = {"setting": self.setting, "problem": self.problem, "remedy": self.remedy}
+        if self.line:
+            where = N_("line {line}: {setting} {problem} {remedy}")
+            return Text(where, {"line": self.line, **values})
+        return Text("{setting} {problem} {remedy}", values)
+
     def __str__(self) -> str:
-        place = f"line {self.line}: " if self.line else ""
-        return f"{place}{self.setting} {self.problem} {self.remedy}".rstrip()
+        return str(self.told).rstrip()
 
 
 class ConfigError(UpdaterError):
@@ -67,3 +75,9 @@ class ConfigInvalid(ConfigError):
                 for mistake in mistakes
             ],
         )
+
+    @property
+    def told(self) -> Text:
+        """Every mistake, a line each."""
+        values = {f"mistake{n}": mistake.told for n, mistake in enumerate(self.mistakes)}
+        return Text("\n".join(f"{{{name}}}" for name in values), values)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.common.bounded_io import parse_toml
+from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     CONFIG_EXPOSED,
     CONFIG_NOT_TOML,
@@ -23,6 +24,7 @@ from ncen_updater.common.messages import (
 
 __all__ = ["MAX_BYTES", "RawConfig", "read_config"]
 
+PLACE = N_("line {line}, column {column}")
 MAX_BYTES = 1_000_000
 #: What word processors make of straight quotes.
 TYPOGRAPHIC = "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb"
@@ -73,7 +75,7 @@ def read_config(path: Path, *, euid: int | None = None) -> RawConfig:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - content.rfind(b"\n", 0, error.start)
-        place = f"line {line}, column {column}"
+        place = Text(PLACE, {"line": line, "column": column})
         raise ConfigError(
             CONFIG_NOT_TOML, path=path, place=place, detail="not UTF-8 text"
         ) from error
@@ -98,11 +100,11 @@ def _quotes(message: str, text: str) -> str:
     return " ".join(dict.fromkeys(char for char in line if char in TYPOGRAPHIC))
 
 
-def _place(message: str, text: str) -> str:
+def _place(message: str, text: str) -> Text:
     match = re.search(r"line (\d+), column (\d+)", message)
     if match:
-        return f"line {match[1]}, column {match[2]}"
+        return Text(PLACE, {"line": match[1], "column": match[2]})
     if "(at a value)" in message:
-        return "a value"
+        return Text(N_("a value"))
     lines = text.split("\n")
-    return f"line {len(lines)}, column {len(lines[-1]) + 1}"
+    return Text(PLACE, {"line": len(lines), "column": len(lines[-1]) + 1})

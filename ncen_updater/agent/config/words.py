@@ -27,7 +27,7 @@ FORMS: Mapping[str, str] = {
     "feed.proxy": N_("Write it as http://host:port."),
     "application.health_url": N_("Begin with http:// or https:// and leave no spaces."),
     "application.health_path": N_("Begin with / and leave no spaces."),
-    "notify.language": N_("Use two small letters, such as fr."),
+    "notify.language": N_("Use the name of a language, such as fr or pt_BR."),
     "notify.mail": N_("Use one plain address, name or host; no spaces and no brackets."),
     "notify.webhook": N_("Begin with http:// or https:// and leave no spaces."),
     "service.timezone": N_(

@@ -34,7 +34,7 @@ from ncen_updater.agent.service.runner import Finished, ServiceRunner
 from ncen_updater.agent.status import SiteStatus, need
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import ExitCode, UpdaterError
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, languages
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, language_of
 from ncen_updater.common.messages import ORDER_TOO_OLD
 
 __all__ = ["LOOK", "Schedule", "Service", "ServiceEvent", "StateStore", "keep", "words_of"]
@@ -232,8 +232,7 @@ class Service:
             error = UpdaterError(
                 ORDER_TOO_OLD, order=order.id, hours=ORDER_HOLDS // timedelta(hours=1)
             )
-            asked = order.data.get("language")
-            language = str(asked) if asked in languages() else DEFAULT_LANGUAGE
+            language = language_of(str(order.data.get("language"))) or DEFAULT_LANGUAGE
             document = {"error": error_document(error, [UNCHANGED], language)}
             finished = Finished(error.exit_code, document)
         else:
@@ -318,8 +317,8 @@ def words_of_order(order: Order) -> tuple[str, ...]:
     version = order.data.get("version")
     named = _named(version if isinstance(version, str) else None)
     retry = ("--retry",) if order.data.get("retry") is True else ()
-    language = order.data.get("language")
-    said = ("--lang", str(language)) if language in languages()[1:] else ()
+    language = language_of(str(order.data.get("language")))
+    said = ("--lang", language) if language not in (None, DEFAULT_LANGUAGE) else ()
     loss, undoes = order.data.get("accept_loss"), order.data.get("undoes")
     accepted = ("--accept-loss", str(loss)) if type(loss) is int else ()
     match order.kind:

@@ -11,14 +11,33 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = ["clean", "cut", "escaped", "isolated", "padded", "shown", "width"]
+__all__ = [
+    "bears_isolates",
+    "clean",
+    "cut",
+    "escaped",
+    "fitted",
+    "isolated",
+    "padded",
+    "shown",
+    "width",
+    "wrapped",
+]
 
 #: U+200C and U+200D: without them words of Persian, Sinhala or Hindi are other words.
 JOINERS: Final = "\u200c\u200d"
 #: Left-to-right, right-to-left and Arabic letter mark: they have a place, and turn nothing round.
 MARKS: Final = "\u200e\u200f\u061c"
 ISOLATE: Final = "\u2068"  # first strong isolate
+TURNED: Final = "\u2067"  # right-to-left isolate
 END: Final = "\u2069"
+_ISOLATES: Final = frozenset({ISOLATE, TURNED, END})
+#: Those that a sentence of ours has around its values.
+_OURS: Final = frozenset({ISOLATE, END})
+#: Terminals that show a mark in place of what they do not know.
+_PLAIN_TERMINALS: Final = frozenset({"dumb", "linux"})
+#: What stands before the words of a line: room, a carriage return, a colour of ours.
+_BEFORE: Final = re.compile(r"(?:\s|\x1b\[[0-9;]*[A-Za-z])*")
 SOFT_HYPHEN: Final = "\u00ad"
 _RIGHT_TO_LEFT: Final = frozenset({"R", "AL"})
 #: Control, format, and what separates lines and paragraphs.
@@ -32,14 +51,21 @@ _UNSEEN_IN_JSON: Final = re.compile(
 )
 
 
-def clean(text: str) -> str:
+def clean(text: str, *, isolates: bool = False) -> str:
     """Take out of text from elsewhere what is not seen but acts; ends of lines and tabs stay.
 
     A joiner stays where it has something to join, and a mark of direction in text that has letters
-    from right to left; embeddings, overrides and isolates are taken out everywhere.
+    from right to left; embeddings and overrides are taken out everywhere, isolates too.
+
+    Args:
+        text: One line, or several.
+        isolates: Whether isolates stay in lines where each has its end: those of a sentence of
+            ours, whose values were cleaned of their own.
     """
     if text.isascii() and text.isprintable():
         return text
+    if isolates and not _OURS.isdisjoint(text):
+        return "\n".join(_kept(line) for line in text.split("\n"))
     turned = any(map(_turns, text))
     found: list[str] = []
     for character in text:
@@ -56,6 +82,19 @@ def clean(text: str) -> str:
     return "".join(found)
 
 
+def _kept(line: str) -> str:
+    """A line of which everything is cleaned but its isolates, if each has its end."""
+    parts = re.split(f"([{ISOLATE}{END}])", line)
+    depth = 0
+    for mark in parts[1::2]:
+        depth += -1 if mark == END else 1
+        if depth < 0:
+            break
+    if depth:
+        return clean(line)
+    return "".join(part if part in _OURS else clean(part) for part in parts)
+
+
 def _turns(character: str) -> bool:
     """Whether it is a letter that is written from right to left."""
     return character not in MARKS and unicodedata.bidirectional(character) in _RIGHT_TO_LEFT
@@ -66,15 +105,25 @@ def _joins(before: str) -> bool:
     return not before.isascii() and unicodedata.category(before)[0] in "LMS"
 
 
-def isolated(line: str) -> str:
+def isolated(line: str, *, turned: bool = False) -> str:
     """Keep what is written from right to left from turning round what stands beside it.
 
     From the first such letter to the last, which may be several words, one isolate is made; two
     spaces part the columns of a table, each of which stays in its place.
+
+    Args:
+        line: One line.
+        turned: Whether it is of a language that is written from right to left: then all of it is
+            read so, its first word may be what it will.
     """
     if line.isascii():
         return line
-    return "".join(_isolated(part) for part in _COLUMNS.split(line))
+    before = _BEFORE.match(line)
+    start = before.end() if turned and before else 0
+    parts = _COLUMNS.split(line[start:])
+    if turned and len(parts) == 1 and any(map(_turns, parts[0])):
+        return f"{line[:start]}{TURNED}{parts[0]}{END}"
+    return line[:start] + "".join(_isolated(part) for part in parts)
 
 
 def _isolated(part: str) -> str:
@@ -87,15 +136,47 @@ def _isolated(part: str) -> str:
     return f"{part[:first]}{ISOLATE}{part[first:last]}{END}{part[last:]}"
 
 
-def shown(text: str, *, painted: bool = False) -> str:
+def shown(text: str, *, painted: bool = False, turned: bool = False, plain: bool = False) -> str:
     """Return lines as they may stand on a terminal: the one way there for all commands.
 
     Args:
         text: One line, or several.
         painted: Whether what stands in it was cleaned already, and colours of ours must stay.
+        turned: Whether its language is written from right to left.
+        plain: Whether isolates are left out, since they would be seen.
     """
-    seen = (text if painted else clean(text)).encode("utf-8", "replace").decode("utf-8")
-    return "\n".join(isolated(line) for line in seen.split("\n"))
+    seen = text if painted else clean(text, isolates=turned)
+    seen = seen.encode("utf-8", "replace").decode("utf-8")
+    if plain:
+        return "".join(character for character in seen if character not in _ISOLATES)
+    return "\n".join(isolated(line, turned=turned) for line in seen.split("\n"))
+
+
+def bears_isolates(encoding: str, kind: str | None) -> bool:
+    """Whether isolates act where they are written, and are not seen there; pure.
+
+    Args:
+        encoding: Of the stream.
+        kind: Of the terminal (``TERM``), None where it is none.
+    """
+    return encoding.lower().startswith("utf") and kind not in _PLAIN_TERMINALS
+
+
+def fitted(text: str, encoding: str) -> str:
+    """Return a text that an encoding can hold, what it lacks by the nearest that it has; pure."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(_nearest(character, encoding) for character in text)
+    return text
+
+
+def _nearest(character: str, encoding: str) -> str:
+    for form in (character, unicodedata.normalize("NFKD", character)):
+        held = form.encode(encoding, "ignore").decode(encoding)
+        if held:
+            return held
+    return "" if width(character) == 0 else "?"
 
 
 def escaped(document: str) -> str:
@@ -131,3 +212,15 @@ def cut(text: str, columns: int) -> str:
         if taken > columns:
             return text[:place]
     return text
+
+
+def wrapped(text: str, columns: int) -> list[str]:
+    """Break a line between words so that each part fits into a width; no word is broken."""
+    first, *words = re.findall(r" *[^ ]+", text) or [""]
+    lines = [first]
+    for word in words:
+        if width(lines[-1]) + width(word) > columns:
+            lines.append(word.lstrip(" "))
+        else:
+            lines[-1] += word
+    return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import keyword
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,9 +14,10 @@ import click
 
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.session import Session
+from ncen_updater.common.cli.usage import placeholders
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, languages, translate
-from ncen_updater.common.messages import UNKNOWN_COMMAND
+from ncen_updater.common.i18n import N_, language_of, languages, translate
+from ncen_updater.common.messages import NO_VERSION_TAKEN, UNKNOWN_COMMAND
 
 __all__ = [
     "Command",
@@ -26,6 +28,11 @@ __all__ = [
     "session_of",
     "version_option",
 ]
+
+
+#: How like an option has to be to what was typed, to be offered in its place.
+CLOSE = 0.7
+VERSION = re.compile(r"v?\d+(\.\d+)+\S*")
 
 
 def session_of(context: click.Context) -> Session:
@@ -40,6 +47,18 @@ def _set(context: click.Context, parameter: click.Parameter, value: Any) -> None
     if value is None or value is False or parameter.name is None:
         return
     setattr(session_of(context), parameter.name, value)
+
+
+class _Spoken(click.Choice[str]):
+    """A language of which there is a catalogue; ``fr_CA`` and ``fr-CA`` are French, too."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        return language_of(str(value)) or super().convert(value, param, ctx)
 
 
 def option(*declarations: str, **settings: Any) -> click.Option:  # noqa: ANN401
@@ -65,7 +84,7 @@ def global_options(*, config: bool = True) -> list[click.Parameter]:
         *options,
         option("--json", "as_json", is_flag=True, help=N_("Write one JSON document to stdout.")),
         option(
-            "--lang", "language", type=click.Choice(languages()),
+            "--lang", "language", type=_Spoken(languages()),
             help=N_("Language of what is said."),
         ),
         option(
@@ -110,7 +129,7 @@ class _Translated(click.Command):
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the usage line."""
         prefix = translate(N_("Usage:"), session_of(ctx).language)
-        pieces = " ".join(self.collect_usage_pieces(ctx))
+        pieces = placeholders(" ".join(self.collect_usage_pieces(ctx)), session_of(ctx).language)
         formatter.write_usage(ctx.command_path, pieces, prefix=f"{prefix} ")
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -129,7 +148,9 @@ class _Translated(click.Command):
                 words = getattr(parameter, "help", None) or ""
                 said = record[1].replace(words, translate(words, language))
                 required = translate(N_("required"), language)
-                rows.append((record[0], said.replace("[required]", f"[{required}]")))
+                rows.append(
+                    (placeholders(record[0], language), said.replace("[required]", f"[{required}]"))
+                )
         with formatter.section(translate(N_("Options"), language)):
             formatter.write_dl(rows)
 
@@ -149,6 +170,33 @@ class Command(_Translated):
     def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **settings)
         self.params += global_options(config=self.has_config)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse them; a version where none is taken is told as that.
+
+        Raises:
+            UpdaterError: If so.
+        """
+        given = [word for word in args if VERSION.fullmatch(word)]
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            # Of short names click finds some like '--json' for '--to'.
+            close = difflib.get_close_matches(
+                error.option_name, error.possibilities or (), cutoff=CLOSE
+            )
+            raise click.NoSuchOption(error.option_name, possibilities=close, ctx=ctx) from error
+        except click.UsageError as error:
+            takes = any(parameter.name == "version" for parameter in self.params)
+            # What the parser could not read has a class of its own.
+            if self.has_config and given and not takes and type(error) is click.UsageError:
+                raise UpdaterError(
+                    NO_VERSION_TAKEN,
+                    state=NOTHING_CHANGED,
+                    command=ctx.command_path,
+                    version=given[0],
+                ) from error
+            raise
 
 
 class PublisherCommand(Command):

@@ -21,9 +21,10 @@ import click
 from ncen_updater.common.cli.errors import NOTHING_CHANGED, Stopped, Unexpected
 from ncen_updater.common.cli.render import error_document, error_lines, is_rich
 from ncen_updater.common.cli.session import Session, silence
+from ncen_updater.common.cli.usage import usage_words
 from ncen_updater.common.database_words import said
 from ncen_updater.common.errors import ExitCode, UpdaterError
-from ncen_updater.common.i18n import N_, Text, language_from_environment, languages
+from ncen_updater.common.i18n import N_, Text, language_from_environment, language_of
 from ncen_updater.common.messages import BAD_USAGE, UNWRITTEN
 
 __all__ = ["StateNow", "run_program"]
@@ -67,7 +68,10 @@ def _run(
         context = getattr(error, "ctx", None)
         command = context.command_path if context else session.program
         failure = UpdaterError(
-            BAD_USAGE, command=command, detail=error.format_message(), state=NOTHING_CHANGED
+            BAD_USAGE,
+            command=command,
+            detail=usage_words(error, session.language),
+            state=NOTHING_CHANGED,
         )
     except click.Abort:
         failure = Stopped(signal="SIGINT")
@@ -178,8 +182,7 @@ def _before_parsing(session: Session, arguments: Sequence[str]) -> None:
         value = word.partition("=")[2] if word.startswith("--lang=") else ""
         if word == "--lang" and number + 1 < len(words):
             value = words[number + 1]
-        if value in languages():
-            session.language = value
+        session.language = language_of(value) or session.language
     _begin_log(session)
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import TextIO
 
-from ncen_updater.common.cli.characters import clean, padded, width
+from ncen_updater.common.cli.characters import clean, padded, width, wrapped
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Figure, Text, translate
+from ncen_updater.common.i18n import (
+    DEFAULT_LANGUAGE,
+    N_,
+    Figure,
+    Text,
+    right_to_left,
+    translate,
+)
 
 __all__ = [
     "clean",
@@ -127,7 +133,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     if not rows:
         return []
     # Cleaned first: nothing that is taken out later moves a column.
-    cells = [[clean(cell).replace("\t", " ") for cell in row] for row in rows]
+    cells = [[clean(cell, isolates=True).replace("\t", " ") for cell in row] for row in rows]
     widths = [max(width(row[column]) for row in cells) for column in range(len(rows[0]))]
     return [
         "  ".join(padded(cell, columns) for cell, columns in zip(row, widths, strict=True)).rstrip()
@@ -154,9 +160,9 @@ def error_lines(
         contact: Whom to ask, where the remedy is to ask somebody.
         columns: Width of a terminal; lines are not broken without.
     """
-    document = error_document(error, state, language)
+    document, told = error_document(error, state, language), error.told
     parts = [
-        (WHAT, document["what"], error.detail),
+        (WHAT, document["what"], told.render(language) if told else None),
         (STATE, document["state"], None),
         (REMEDY, document["remedy"], None),
         *([(CONTACT, contact, None)] if contact else []),
@@ -165,21 +171,18 @@ def error_lines(
     labels = {label: translate(label, language) for label, _, _ in parts}
     indent = max(width(label) for label in labels.values()) + 1
     lines = []
+    turned = right_to_left(language)
     for label, text, detail in parts:
-        said = clean(str(text)).splitlines() + (clean(detail).splitlines() if detail else [])
+        said = clean(str(text), isolates=turned).splitlines() + (
+            clean(detail).splitlines() if detail else []
+        )
         room = None if columns is None else max(columns - indent - 1, SHORTEST_LINE)
-        first, *more = [part for line in said for part in _broken(line, room)] or [""]
+        broken = [wrapped(line, room) if room else [line] for line in said]
+        first, *more = [part for lines_of in broken for part in lines_of] or [""]
         colour = "red" if label == WHAT else "bold"
         lines.append(f"{coloured(padded(labels[label], indent), colour, rich=rich)}{first}")
         lines += [f"{'':{indent}}{line}" for line in more]
     return lines
-
-
-def _broken(line: str, room: int | None) -> list[str]:
-    """A line as one or several that fit; words, paths and digests are never broken."""
-    if room is None or len(line) <= room:
-        return [line]
-    return textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)
 
 
 def finding_document(finding: Finding, language: str = DEFAULT_LANGUAGE) -> dict[str, object]:
@@ -199,15 +202,19 @@ def finding_lines(
     """Return findings for people, what blocks first."""
     order = list(Severity)
     lines = []
+    turned = right_to_left(language)
     for finding in sorted(findings, key=lambda f: order.index(f.severity)):
         word = translate(SEVERITIES[finding.severity], language)
         colour = "red" if finding.severity is Severity.STRICT else "yellow"
         mark = coloured(f"[{word}]", colour, rich=rich)
-        lines.append(f"{mark} {finding.code} {clean(finding.what.render(language))}")
+        what = finding.what.render(language)
+        lines.append(f"{mark} {finding.code} {clean(what, isolates=turned)}")
         detail = finding.figures.get("detail")
+        if isinstance(detail, Text):
+            detail = detail.render(language)
         if isinstance(detail, str):
             lines += [f"    {line}" for line in clean(detail).splitlines()]
-        remedy = clean(finding.remedy.render(language))
+        remedy = clean(finding.remedy.render(language), isolates=turned)
         if remedy:
             lines.append(f"    {remedy}")
     return lines

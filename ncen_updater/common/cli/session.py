@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from ncen_updater.common.cli.characters import escaped, shown
+from ncen_updater.common.cli.characters import bears_isolates, escaped, fitted, shown
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.render import jsonable
 from ncen_updater.common.disk_space import disk_full
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, right_to_left
 from ncen_updater.common.messages import DECLINED, NEEDS_YES
 from ncen_updater.common.progress import ASKER
 
@@ -39,6 +39,10 @@ def silence(stream: TextIO) -> None:
         os.close(nowhere)
 
 
+def _in_unicode(stream: TextIO) -> bool:
+    return (stream.encoding or "utf-8").lower().startswith("utf")
+
+
 @dataclass
 class Session:
     """Options that every command has, and the two streams.
@@ -47,7 +51,7 @@ class Session:
         program: Name of the program, for advice.
         config: The configuration file.
         as_json: Whether stdout is one JSON document.
-        language: Two letters.
+        language: As :func:`~ncen_updater.common.i18n.languages` names it.
         quiet: Whether progress is left out.
         verbose: Whether the log and traces are shown.
         words: Whether a JSON document holds the lines for people, too.
@@ -92,11 +96,12 @@ class Session:
 
     def write_document(self, document: object, indent: int | None = None) -> None:
         """Write JSON to stdout; characters that act and are not seen stand there by number."""
-        self._write(escaped(json.dumps(document, indent=indent, ensure_ascii=False)))
+        written = json.dumps(document, indent=indent, ensure_ascii=not _in_unicode(sys.stdout))
+        self._write(escaped(written))
 
     def write(self, data: str) -> None:
         """Write lines for people to stdout, whatever stands in their values."""
-        self._write(shown(data))
+        self._write(self.lines(data, sys.stdout))
 
     def _write(self, data: str) -> None:
         """A reader who has gone away does not change what the command came to."""
@@ -117,9 +122,24 @@ class Session:
         """
         text = line.render(self.language) if isinstance(line, Text) else line
         try:
-            click.echo(shown(text, painted=painted), err=True)
+            click.echo(self.lines(text, sys.stderr, painted=painted), err=True)
         except OSError:  # nobody reads it, or its disk is full; the exit code still tells
             silence(sys.stderr)
+
+    def lines(self, text: str, stream: TextIO, *, painted: bool = False) -> str:
+        """Return lines for people as a stream can show them.
+
+        Args:
+            text: One line, or several.
+            stream: Where they go.
+            painted: As for :meth:`say`.
+        """
+        kind = os.environ.get("TERM") if stream.isatty() else None
+        seen = shown(
+            text, painted=painted, turned=right_to_left(self.language),
+            plain=not bears_isolates(stream.encoding or "utf-8", kind),
+        )  # fmt: skip
+        return fitted(seen, stream.encoding or "utf-8")
 
     def agree(self, question: Text, *, yes: bool) -> None:
         """Ask before something is changed.
@@ -139,8 +159,9 @@ class Session:
         lines, self._lines = self._lines, []
         for line in lines:  # what is asked about has to be read first
             self.say(line)
+        asked = self.text(N_("{question} Type yes to agree"), question=question)
         answer = click.prompt(
-            shown(self.text(N_("{question} Type yes to agree"), question=question)),
+            self.lines(asked, sys.stderr),
             default=self.text(N_("no")),
             err=True,
         )

@@ -7,6 +7,7 @@ terminal, every ten elsewhere, with the time elapsed and what was told last.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import threading
@@ -15,9 +16,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
-from ncen_updater.common.cli.characters import clean, cut, isolated
+from ncen_updater.common.cli.characters import bears_isolates, clean, cut, fitted, shown
 from ncen_updater.common.cli.render import coloured, format_duration, is_rich
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, Text, right_to_left
 from ncen_updater.common.progress import Progress
 
 __all__ = ["PLAIN_SECONDS", "RICH_SECONDS", "Heartbeat", "make_progress"]
@@ -50,6 +51,10 @@ class Heartbeat:
         self._stream = stream
         self._rich = rich
         self._language = language
+        self._turned = right_to_left(language)
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        kind = os.environ.get("TERM") if stream.isatty() else None
+        self._plain = not bears_isolates(self._encoding, kind)
         self._interval = interval or (RICH_SECONDS if rich else PLAIN_SECONDS)
         self._clock = monotonic
         # Re-entrant: a signal handler that raises may run between any two lines of the holder.
@@ -64,7 +69,8 @@ class Heartbeat:
 
     def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
         """Take note, and show a sentence that is new."""
-        sentence = clean(what.render(self._language)).replace("\n", " ")
+        said = what.render(self._language)
+        sentence = clean(said, isolates=self._turned).replace("\n", " ")
         now = self._clock()
         with self._lock:
             self._figures = (done, total)
@@ -75,12 +81,22 @@ class Heartbeat:
             self._shown[sentence] = now
             if self._rich:
                 if before:
-                    took = coloured(format_duration(now - began), "dim", rich=True)
-                    self._write(f"\r\x1b[K{before}  {took}\n")
+                    self._write(f"\r\x1b[K{self._ended_line(before, now - began)}\n")
                 self._draw(now)
             elif last is None or now - last >= self._interval:
                 # Parts that work side by side and speak in turn are not said again each time.
                 self._write(f"{sentence}\n")
+
+    def past(self, what: Text, seconds: float) -> None:
+        """Show a sentence of before, as it stands there once the next was told."""
+        sentence = clean(what.render(self._language)).replace("\n", " ")
+        with self._lock:
+            self._write(
+                f"{self._ended_line(sentence, seconds)}\n" if self._rich else f"{sentence}\n"
+            )
+
+    def _ended_line(self, sentence: str, seconds: float) -> str:
+        return f"{sentence}  {coloured(format_duration(seconds), 'dim', rich=True)}"
 
     def __enter__(self) -> Heartbeat:
         self._thread = threading.Thread(target=self._beat, name="progress", daemon=True)
@@ -98,8 +114,8 @@ class Heartbeat:
             self._thread.join()
         with self._lock:
             if self._rich and self._what:
-                took = coloured(format_duration(self._clock() - self._since), "dim", rich=True)
-                self._write(f"\r\x1b[K{self._what}  {took}\n")
+                line = self._ended_line(self._what, self._clock() - self._since)
+                self._write(f"\r\x1b[K{line}\n")
             self._what = ""
 
     def _beat(self) -> None:
@@ -128,7 +144,8 @@ class Heartbeat:
         if self._dead:
             return
         try:
-            self._stream.write(isolated(text))
+            seen = shown(text, painted=True, turned=self._turned, plain=self._plain)
+            self._stream.write(fitted(seen, self._encoding))
             self._stream.flush()
         except (OSError, ValueError):  # a terminal that was closed must not end an upgrade
             self._dead = True
@@ -144,6 +161,9 @@ class _Quiet(Heartbeat):
     def __init__(self, relay: Progress | None) -> None:
         super().__init__(sys.stderr, rich=False, language="en")
         self._relay = relay
+
+    def past(self, what: Text, seconds: float) -> None:
+        """Show nothing."""
 
     def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
         """Pass it on."""

@@ -10,6 +10,7 @@ import click
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
 from ncen_updater.common.cli.render import format_bytes
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
     DIRECTORY,
@@ -28,12 +29,12 @@ def parse_size(text: str) -> int:
     """Read bytes such as ``700MB`` or ``4GB``.
 
     Raises:
-        click.BadParameter: If it is none.
+        Misuse: If it is none.
     """
     found = re.fullmatch(r"([0-9]{1,15}) ?([A-Za-z]*)", text, re.ASCII)
     if not found or found[2] not in UNITS:
-        hint = "write it as 700MB or 4GB"
-        raise click.BadParameter(f"'{text}': {hint}", param_hint="--media-size")
+        words = N_("'{text}': write it as 700MB or 4GB")
+        raise Misuse(words, hint="--media-size", text=text)
     return int(found[1]) * UNITS[found[2]]
 
 
@@ -41,12 +42,12 @@ def parse_site(text: str) -> tuple[str, str]:
     """Read ``COUNTRY/SITE``.
 
     Raises:
-        click.BadParameter: If it has another form.
+        Misuse: If it has another form.
     """
     found = re.fullmatch(r"([A-Z]{2})/([A-Za-z0-9._-]{1,100})", text, re.ASCII)
     if not found:
-        hint = "write COUNTRY/SITE, such as KE/ke-national"
-        raise click.BadParameter(f"'{text}': {hint}", param_hint="--for-site")
+        words = N_("'{text}': write COUNTRY/SITE, such as KE/ke-national")
+        raise Misuse(words, hint="--for-site", text=text)
     return found[1], found[2]
 
 

@@ -9,6 +9,7 @@ import click
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
     FILE,
@@ -89,11 +90,11 @@ def brake(
 
     session, known = session_of(context), remembered(officer)
     if lift == bool(reason):
-        raise click.UsageError("--reason, or --lift", context)
+        raise Misuse(N_("--reason, or --lift"), context)
     if key is None and token is None:
         key, token = known.brake_key or known.key, None if known.brake_key else known.token
     if (key is None) == (token is None):
-        raise click.UsageError("one of --key and --token is needed", context)
+        raise Misuse(N_("one of --key and --token is needed"), context)
     place = Feed(feed)
     state = place.state()
     name = chosen_product(state, product)

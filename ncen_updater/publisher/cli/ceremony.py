@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.i18n import N_
 from ncen_updater.publisher.cli.common import (
     FILE,
@@ -96,7 +97,7 @@ def renew(
     from ncen_updater.publisher.signing.event import SigningEvent
 
     if due == bool(roles):
-        raise click.UsageError("name roles, or --due", context)
+        raise Misuse(N_("name roles, or --due"), context)
     session, state = session_of(context), Feed(feed).state()
     if due:
         roles = due_roles(state, now())

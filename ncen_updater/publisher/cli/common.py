@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.common.cli.render import clean
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE, PRODUCT_NEEDED
@@ -170,7 +171,7 @@ def parse_wave(text: str) -> Wave:
     """Read ``TIME=PERCENT`` or ``TIME=PERCENT:COUNTRY,COUNTRY``.
 
     Raises:
-        click.BadParameter: If it is neither.
+        Misuse: If it is neither.
     """
     from ncen_updater.formats.rollout import Wave
     from ncen_updater.publisher.signing.countries import impossible
@@ -179,7 +180,9 @@ def parse_wave(text: str) -> Wave:
     percent, _, countries = rest.partition(":")
     wrong = impossible(part for part in countries.split(",") if part)
     if wrong:
-        raise click.BadParameter(f"{text}: there is no country {wrong[0]}", param_hint="WAVE")
+        raise Misuse(
+            N_("{text}: there is no country {country}"), hint="WAVE", text=text, country=wrong[0]
+        )
     try:
         return Wave.model_validate(
             {
@@ -189,8 +192,8 @@ def parse_wave(text: str) -> Wave:
             }
         )
     except ValueError as error:
-        hint = "write it as 2026-12-01T08:00:00Z=10 or 2026-12-01T08:00:00Z=100:SN,MU"
-        raise click.BadParameter(f"{text}: {hint}", param_hint="WAVE") from error
+        words = N_("{text}: write it as 2026-12-01T08:00:00Z=10 or 2026-12-01T08:00:00Z=100:SN,MU")
+        raise Misuse(words, hint="WAVE", text=text) from error
 
 
 def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:

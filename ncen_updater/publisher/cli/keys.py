@@ -15,6 +15,7 @@ from ncen_updater.common.cli.lazy import (
     session_of,
 )
 from ncen_updater.common.cli.render import grouped
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
     DIRECTORY,
@@ -96,7 +97,7 @@ def new(
     session = session_of(context)
     named = passphrase_fd is not None or passphrase_file is not None
     if generate and named:
-        raise click.UsageError("--generate makes the passphrase: name no place of it", context)
+        raise Misuse(N_("--generate makes the passphrase: name no place of it"), context)
     if generate:
         secret = generated(WORDS)
     else:
@@ -197,7 +198,7 @@ def show(
             path for path in (known.key and public_path(known.key), known.root) if path is not None
         )
     if not files and token is None:
-        raise click.UsageError("name files, a --token, or an --officer file", context)
+        raise Misuse(N_("name files, a --token, or an --officer file"), context)
     if token is not None:
         from ncen_updater.publisher.signing import tokens
 

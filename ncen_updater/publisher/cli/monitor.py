@@ -11,6 +11,7 @@ import click
 
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
 from ncen_updater.common.cli.render import finding_document, finding_lines
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import DIRECTORY, FILE, now, show_line
@@ -90,7 +91,7 @@ def monitor(
 
     for address in (url, *also):
         if not address.startswith(("https://", "http://")):
-            raise click.BadParameter("an address that begins with https://", param_hint="URL")
+            raise Misuse(N_("an address that begins with https://"), hint="URL")
     # Before anything is asked: a history that cannot be followed is no reason to write a new one.
     kept = [ShownHistory(path).lists() for path in (*([history] if history else ()), *compare)]
     session = session_of(context)

@@ -12,6 +12,7 @@ import click
 
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
 from ncen_updater.common.cli.render import finding_document, finding_lines
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, Text
@@ -127,9 +128,9 @@ def build(
     from ncen_updater.publisher.signing.keys import open_signer
 
     if builder_key is not None and not (builder and source):
-        raise click.UsageError("--provenance needs --builder and --source")
+        raise Misuse(N_("--provenance needs --builder and --source"))
     if origins and feed is None:
-        raise click.UsageError("--delta-from needs --feed")
+        raise Misuse(N_("--delta-from needs --feed"))
     session = session_of(context)
     found = lint_release(directory, last_release(Feed(feed), directory) if feed else None)
     # What cannot be read at all is said by the build, with its place.
@@ -271,11 +272,11 @@ def withdraw(
     from ncen_updater.publisher.signing.event import SigningEvent
 
     if not advice.strip():
-        raise click.BadParameter("say what sites should do", param_hint="--advice")
+        raise Misuse(N_("say what sites should do"), hint="--advice")
     try:
         taken = Withdrawal(reason=reason, advice=advice)
     except ValueError as error:
-        raise click.BadParameter("1 to 1000 characters", param_hint="--reason, --advice") from error
+        raise Misuse(N_("1 to 1000 characters"), hint="--reason, --advice") from error
     state = Feed(feed).state()
     made = draft_withdrawal(state, chosen_product(state, product), version, taken, now())
     show_event(session_of(context), SigningEvent.create(event, made.title, made.roles, state))

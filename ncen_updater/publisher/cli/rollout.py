@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.i18n import N_
 from ncen_updater.publisher.cli.common import (
     chosen_product,
@@ -77,7 +78,7 @@ def wave(
     from ncen_updater.publisher.signing.rollout_drafts import draft_waves
 
     if at_once == bool(waves) or (add and at_once):
-        raise click.UsageError("give the waves, or --at-once")
+        raise Misuse(N_("give the waves, or --at-once"))
     schedule = [parse_wave(text) for text in waves]
     _draft(
         context,
@@ -105,7 +106,7 @@ def halt(
     try:
         halted = Halt(reason=reason)
     except ValueError as error:
-        raise click.BadParameter("1 to 1000 characters", param_hint="--reason") from error
+        raise Misuse(N_("1 to 1000 characters"), hint="--reason") from error
     _draft(context, feed, event, product, lambda s, p: draft_halt(s, p, version, halted, now()))
 
 
@@ -165,12 +166,12 @@ def audience(
     from ncen_updater.publisher.signing.rollout_drafts import draft_audience
 
     if everybody == bool(countries):
-        raise click.UsageError("give the countries, or --all")
+        raise Misuse(N_("give the countries, or --all"))
     if any(len(c) != 2 or not (c.isascii() and c.isalpha() and c.isupper()) for c in countries):
-        raise click.BadParameter("two capital letters each, such as SN", param_hint="COUNTRY")
+        raise Misuse(N_("two capital letters each, such as SN"), hint="COUNTRY")
     wrong = impossible(countries)
     if wrong:
-        raise click.BadParameter(f"there is no country {wrong[0]}", param_hint="COUNTRY")
+        raise Misuse(N_("there is no country {country}"), hint="COUNTRY", country=wrong[0])
     _draft(
         context, feed, event, product, lambda s, p: draft_audience(s, p, version, countries, now())
     )

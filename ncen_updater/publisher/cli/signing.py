@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
     DIRECTORY,
@@ -158,7 +159,7 @@ def sign(
     if key is None and token is None:
         key, token = known.key, known.token
     if (key is None) == (token is None):
-        raise click.UsageError("one of --key and --token is needed", context)
+        raise Misuse(N_("one of --key and --token is needed"), context)
     root, builder_key = root or known.root, builder_key or known.builder_key
     staging, feed = staging or known.staging, feed or known.feed
     with opened_event(event) as loaded:
@@ -202,7 +203,7 @@ def sign(
 def _told(context: click.Context) -> str:
     """Ask for the digest, where a person can be asked; nothing is shown that could be copied."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise click.UsageError("--digest is needed where nobody can be asked", context)
+        raise Misuse(N_("--digest is needed where nobody can be asked"), context)
     words = N_("Digest of the event, as you were told it")
     told: str = click.prompt(session_of(context).text(words), err=True)
     return told

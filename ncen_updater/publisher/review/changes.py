@@ -55,7 +55,7 @@ class FileChange:
             return Text(N_("gone: {path}{note}"), values)
         if self.plus is not None:
             values |= {"plus": self.plus, "minus": self.minus}
-            return Text(N_("changed: {path}, +{plus} -{minus} lines{note}"), values)
+            return Text(N_("changed: {path}, lines +{plus} -{minus}{note}"), values)
         was = _kind(self.before) if self.before else ""
         values |= {"old": was, "new": _kind(self.after)}
         return Text(N_("changed: {path}, {old} becomes {new}{note}"), values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ncen_updater.common.cli.render import finding_lines
-from ncen_updater.common.i18n import N_, Text, translate
+from ncen_updater.common.i18n import N_, Text, of_language, translate
 from ncen_updater.publisher.review.review import ReleasePage, Review, SqlPage
 from ncen_updater.publisher.signing.digest_words import spoken
 
@@ -96,7 +96,7 @@ def _release(page: ReleasePage, language: str) -> Iterator[Text | str]:
         else N_("{product} {version}, the first release"),
         name,
     )
-    title, text = page.notes.get(language) or page.notes.get("en") or ("", "")
+    title, text = of_language(page.notes, language) or ("", "")
     for line in (title, *text.strip().split("\n")) if title else ():
         yield _in(line)
     yield Text(N_("The way back:"))

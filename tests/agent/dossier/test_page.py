@@ -125,8 +125,8 @@ def test_hostile_values_stay_text(language: str) -> None:
     read = Reader(content)
     assert read.tags == TAGS
     assert read.attributes <= {
-        "class", "lang", "charset", "name", "content", "http-equiv", "viewbox", "role", "x", "y",
-        "width", "height", "x1", "y1", "x2", "y2", "cx", "cy", "r",
+        "class", "lang", "dir", "charset", "name", "content", "http-equiv", "viewbox", "role", "x",
+        "y", "width", "height", "x1", "y1", "x2", "y2", "cx", "cy", "r",
     }  # fmt: skip
     assert "<script>alert(1)</script><img src=x onerror=alert(2)>" in read.text
     assert "{target}" in read.text, "a value is never a template"

@@ -29,7 +29,7 @@ from ncen_updater.agent.service.errors import (
 )
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, languages
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, language_of
 
 __all__ = ["NO_END", "PEER_UID", "ApiApplication", "StartResponse"]
 
@@ -195,8 +195,5 @@ def _form(kind: type[Form] | None, content: bytes, content_type: str) -> Form | 
 
 def _language(accepted: str) -> str:
     """Return the first language that is asked for and that we speak."""
-    for part in accepted.split(","):
-        word = part.partition(";")[0].strip().partition("-")[0].lower()
-        if word in languages():
-            return word
-    return DEFAULT_LANGUAGE
+    asked = (part.partition(";")[0].strip() for part in accepted.split(","))
+    return language_of(*asked) or DEFAULT_LANGUAGE

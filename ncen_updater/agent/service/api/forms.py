@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from ncen_updater.agent.service.errors import BadRequest
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, languages
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, language_of, languages
 
 __all__ = ["MAX_BODY", "ApprovalForm", "Form", "HoldForm", "InspectionForm", "OrderForm",
            "ScheduleForm", "query_of", "read_form", "validated", "whole_number"]  # fmt: skip
@@ -116,9 +116,10 @@ class ScheduleForm(Form):
 
 
 def _spoken(language: str) -> str:
-    if language not in languages():
+    known = language_of(language)
+    if known is None:
         raise ValueError("no catalogue of this language is installed")
-    return language
+    return known
 
 
 def _with_languages(schema: dict[str, Any]) -> None:

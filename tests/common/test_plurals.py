@@ -1,0 +1,160 @@
+"""A sentence that counts is said by the rules of its language, wherever its template comes from."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import polib
+import pytest
+
+from ncen_updater.common.cli.render import format_count
+from ncen_updater.common.i18n import LOCALE_DIR, Text, counted, translate
+
+SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages"
+HELD = "{count} sessions in {database} could not be ended."
+#: As gettext's manual has them.
+RULES = {
+    "ar": "nplurals=6; plural=(n==0 ? 0 : n==1 ? 1 : n==2 ? 2 : n%100>=3 && n%100<=10 ? 3"
+    " : n%100>=11 ? 4 : 5);",
+    "ru": "nplurals=3; plural=(n%10==1 && n%100!=11 ? 0"
+    " : n%10>=2 && n%10<=4 && (n%100<10 || n%100>=20) ? 1 : 2);",
+    "ja": "nplurals=1; plural=0;",
+    "fr": "nplurals=2; plural=(n > 1);",
+    "pt_BR": "nplurals=2; plural=(n > 1);",
+}
+
+
+def catalogue(directory: Path, language: str, rule: str, *entries: polib.POEntry) -> Path:
+    """Write one as a country does, with its own tools."""
+    made = polib.POFile()
+    made.metadata = {"Content-Type": "text/plain; charset=UTF-8", "Plural-Forms": rule}
+    made.extend(entries)
+    path = directory / language / "LC_MESSAGES" / "ncen_updater.mo"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.save_as_mofile(str(path))
+    return path
+
+
+def forms(language: str) -> polib.POEntry:
+    """A sentence whose form tells its number."""
+    how_many = int(RULES[language][len("nplurals=")])
+    said = {number: f"{{count}}:{number}" for number in range(how_many)}
+    return polib.POEntry(msgctxt="count", msgid=HELD, msgid_plural=HELD, msgstr_plural=said)
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    made = tmp_path / "locale"
+    monkeypatch.setenv("NCEN_LOCALE_DIR", str(made))
+    return made
+
+
+TABLE = [
+    ("fr", {0: 0, 1: 0, 2: 1, 1_000_000: 1}),
+    ("pt_BR", {0: 0, 1: 0, 2: 1}),
+    ("ja", {0: 0, 1: 0, 2: 0, 100: 0}),
+    ("ru", {0: 2, 1: 0, 2: 1, 4: 1, 5: 2, 11: 2, 12: 2, 21: 0, 22: 1, 111: 2, 1001: 0}),
+    ("ar", {0: 0, 1: 1, 2: 2, 3: 3, 10: 3, 11: 4, 99: 4, 100: 5, 102: 5, 103: 3, 111: 4}),
+]
+
+
+@pytest.mark.parametrize(
+    ("language", "number", "form"),
+    [(language, number, form) for language, rows in TABLE for number, form in rows.items()],
+)
+def test_the_rule_of_the_language_decides(
+    directory: Path, language: str, number: int, form: int
+) -> None:
+    catalogue(directory, language, RULES[language], forms(language))
+    assert Text(HELD, {"count": number}).render(language).endswith(f":{form}")
+    # The same of what crossed between processes, and of a number with its thousands apart.
+    assert Text(HELD, {"count": str(format_count(number))}).render(language).endswith(f":{form}")
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (1, 1), (-1, 1), (0, 0), ("1", 1), (format_count(1234), 1234), ("1\u202f234", 1234),
+        (True, 100), (1.0, 100), (None, 100), ("1.5 GB", 100), ("1, 2", 100), ("", 100),
+        ("9" * 200, 100),
+    ],
+)  # fmt: skip
+def test_what_number_a_value_is(value: object, number: int) -> None:
+    assert counted(value) == number
+
+
+@pytest.mark.parametrize(
+    ("count", "english", "french"),
+    [
+        (0, "0 sessions in a could not be ended.", "0 session de a n'a pas pu être terminée."),
+        (1, "1 session in a could not be ended.", "1 session de a n'a pas pu être terminée."),
+        (2, "2 sessions in a could not be ended.", "2 sessions de a n'ont pas pu être terminées."),
+    ],
+)
+def test_what_comes_with_the_program(count: int, english: str, french: str) -> None:
+    text = Text(HELD, {"count": count, "database": "a"})
+    assert (text.render("en"), text.render("fr")) == (english, french)
+
+
+def test_of_a_number_that_is_not_known_it_is_said_as_of_many(directory: Path) -> None:
+    catalogue(directory, "ar", RULES["ar"], forms("ar"))
+    assert Text(HELD, {"count": "?"}).render("ar") == "\u2068?\u2069:5"
+    assert translate(HELD) == HELD
+
+
+def test_the_place_that_counts_is_the_one_that_the_catalogue_names() -> None:
+    text = Text("The databases answer {held} of {total} checks of {version} as they should.")
+    of_one = Text(text.template, {"held": 0, "total": 1, "version": 2})
+    assert of_one.render() == "The databases answer 0 of 1 check of 2 as they should."
+
+
+def test_an_older_catalogue_without_forms_is_still_read(directory: Path) -> None:
+    catalogue(directory, "sw", RULES["fr"], polib.POEntry(msgid=HELD, msgstr="vikao {count}"))
+    assert Text(HELD, {"count": 1}).render("sw") == "vikao 1"
+
+
+def test_without_a_translation_english_counts_by_its_own_rule(directory: Path) -> None:
+    catalogue(directory, "ja", RULES["ja"], polib.POEntry(msgid="no", msgstr="いいえ"))
+    said = Text(HELD, {"count": 1, "database": "a"}).render("ja")
+    assert said == "1 session in a could not be ended."
+
+
+@pytest.mark.parametrize(
+    "rule", ["nplurals=2; plural=(1/n);", "nplurals=2; plural=9;", "nplurals=2; plural=(n%0);"]
+)
+def test_a_rule_that_is_wrong_does_no_harm(directory: Path, rule: str) -> None:
+    catalogue(directory, "sw", rule, forms("fr"))
+    assert Text(HELD, {"count": 0, "database": "a"}).render("sw").startswith("0 sessions in a")
+
+
+def test_a_rule_that_is_none_leaves_the_catalogue_out(directory: Path) -> None:
+    catalogue(directory, "sw", "nplurals=2; plural=__import__('os');", forms("fr"))
+    assert Text(HELD, {"count": 1, "database": "a"}).render("sw").startswith("1 session in a")
+
+
+def test_catalogues_stand_as_gettexts_own_tools_want_them() -> None:
+    for language in ("en", "fr"):
+        po = polib.pofile(str(LOCALE_DIR / language / "LC_MESSAGES" / "ncen_updater.po"))
+        how_many = int(po.metadata["Plural-Forms"][len("nplurals=")])
+        rows = [row for row in po if row.msgid_plural]
+        assert rows, language
+        for row in rows:
+            assert sorted(row.msgstr_plural) == list(range(how_many)), row.msgid
+
+
+def test_who_counts_without_forms_is_found() -> None:
+    counts = runpy.run_path(str(SCRIPT))["counts"]
+    assert counts("{name}: {count} records get a new code.")
+    assert counts("kept for {days} more days")
+    assert not counts("{bytes} bytes are free; {name} needs more")
+    assert not counts("Available: {version}")
+
+
+def test_no_sentence_has_a_plural_in_brackets() -> None:
+    found = runpy.run_path(str(SCRIPT))
+    said = [form for row in found["read_po"]().values()
+            for form in (row.forms if not isinstance(row, str) else (row,))]  # fmt: skip
+    for text in (*found["read_source"]().templates, *said):
+        for end in ("(s)", "(es)", "(e)", "(e)s", "(x)", "1 records"):
+            assert end not in text, text

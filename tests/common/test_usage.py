@@ -1,0 +1,155 @@
+"""What is wrong with a command line is said in the language of the run, click's own words too."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import click
+import pytest
+
+import ncen_updater
+from ncen_updater.common.cli.usage import METAVARS, Misuse, placeholders, usage_words
+from ncen_updater.common.i18n import N_, of_system
+
+
+@click.group()
+def kit() -> None:
+    """A command line with a parameter of every kind that ours have."""
+
+
+@kit.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--key", type=click.Choice(["a", "b"]), required=True)
+@click.option("--size", type=click.IntRange(1, 9))
+@click.option("--count", type=int)
+@click.option("--share", type=float)
+@click.option("--place", type=click.Path(exists=True, file_okay=False))
+@click.option("--quiet", is_flag=True)
+def work(**given: object) -> None:
+    """Do nothing."""
+
+
+HERE = __file__
+GOOD = ("work", HERE, "--key", "a")
+#: A command line, what click says, and what a French session reads.
+TABLE = [
+    (("nonsense",), "No such command 'nonsense'.", "La commande 'nonsense' n'existe pas."),
+    (("wirk",), "No such command 'wirk'. Did you mean 'work'?",
+     "La commande 'wirk' n'existe pas. Vouliez-vous dire 'work' ?"),
+    (("work", "--key", "a"), "Missing argument 'FILE'.", "Il manque l'argument 'FICHIER'."),
+    (("work", HERE), "Missing option '--key'. Choose from: a, b",
+     "Il manque l'option '--key'. À choisir parmi : a, b"),
+    ((*GOOD, "--keys", "a"), "No such option '--keys'. Did you mean '--key'?",
+     "L'option '--keys' n'existe pas. Vouliez-vous dire '--key' ?"),
+    ((*GOOD, "--zzz"), "No such option '--zzz'.", "L'option '--zzz' n'existe pas."),
+    ((*GOOD, "x", "y"), "Got unexpected extra arguments (x y)", "Arguments en trop (x y)"),
+    ((*GOOD, "--size"), "Option '--size' requires an argument.",
+     "L'option '--size' demande une valeur."),
+    ((*GOOD, "--quiet=1"), "Option '--quiet' does not take a value.",
+     "L'option '--quiet' ne prend pas de valeur."),
+    (("work", HERE, "--key", "c"), "Invalid value for '--key': 'c' is not one of 'a', 'b'.",
+     "Valeur incorrecte pour '--key' : 'c' n'est pas parmi 'a', 'b'."),
+    ((*GOOD, "--size", "x"), "Invalid value for '--size': 'x' is not a whole number.",
+     "Valeur incorrecte pour '--size' : 'x' n'est pas un nombre entier."),
+    ((*GOOD, "--size", "10"), "Invalid value for '--size': 10 is not in the range 1<=x<=9.",
+     "Valeur incorrecte pour '--size' : 10 n'est pas dans l'intervalle 1<=x<=9."),
+    ((*GOOD, "--count", "x"), "Invalid value for '--count': 'x' is not a whole number.",
+     "Valeur incorrecte pour '--count' : 'x' n'est pas un nombre entier."),
+    ((*GOOD, "--share", "x"), "Invalid value for '--share': 'x' is not a number.",
+     "Valeur incorrecte pour '--share' : 'x' n'est pas un nombre."),
+    (("work", "/none", "--key", "a"),
+     "Invalid value for 'FILE': File '/none' does not exist.",
+     "Valeur incorrecte pour 'FICHIER' : Le fichier '/none' n'existe pas."),
+    (("work", "/", "--key", "a"), "Invalid value for 'FILE': '/' is a directory.",
+     "Valeur incorrecte pour 'FICHIER' : '/' est un répertoire."),
+    ((*GOOD, "--place", "/none"), "Invalid value for '--place': Directory '/none' does not exist.",
+     "Valeur incorrecte pour '--place' : Le répertoire '/none' n'existe pas."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "english", "french"), TABLE, ids=[row[1] for row in TABLE])
+def test_every_sentence_of_click_is_known(
+    words: tuple[str, ...], english: str, french: str
+) -> None:
+    with pytest.raises(click.UsageError) as refused:
+        kit.main(list(words), standalone_mode=False)
+    assert usage_words(refused.value, "en") == english
+    assert usage_words(refused.value, "fr") == french
+
+
+def test_what_a_command_finds_itself() -> None:
+    plain = Misuse(N_("give a TIME, or --cancel"))
+    assert usage_words(plain, "en") == plain.message == "give a TIME, or --cancel"
+    assert usage_words(plain, "fr") == "donnez une HEURE, ou --cancel"
+    hinted = Misuse(N_("there is no country {country}"), hint="COUNTRY", country="ZZ")
+    assert usage_words(hinted, "en") == "Invalid value for COUNTRY: there is no country ZZ"
+    assert usage_words(hinted, "fr") == "Valeur incorrecte pour PAYS : il n'existe pas de pays ZZ"
+
+
+def test_an_unknown_sentence_is_passed_on() -> None:
+    assert usage_words(click.UsageError("of a later click"), "fr") == "of a later click"
+
+
+def test_placeholders_alone_are_translated() -> None:
+    assert placeholders("--config PATH", "fr") == "--config CHEMIN"
+    assert placeholders("[OPTIONS] COMMAND [ARGS]...", "fr") == "[OPTIONS] COMMANDE [ARGUMENTS]..."
+    assert placeholders("--size INTEGER RANGE", "fr") == "--size ENTIER"
+    assert placeholders("NCEN_CONFIG_FILE --FILE", "fr") == "NCEN_CONFIG_FILE --FILE"
+    assert placeholders("FILE", "en") == "FILE"
+
+
+def test_no_command_says_a_mistake_in_english_alone() -> None:
+    root = Path(ncen_updater.__file__).parent
+    for path in root.rglob("cli/*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "click.UsageError", "click.BadParameter", "click.ClickException", "context.fail",
+            ):  # fmt: skip
+                raise AssertionError(f"{path}:{node.lineno}: say it as Misuse")
+
+
+def test_every_placeholder_of_a_command_is_known() -> None:
+    """Those that are the same in every language are named here."""
+    from ncen_updater.agent.cli.main import cli as agent
+    from ncen_updater.common.cli.session import Session
+    from ncen_updater.publisher.cli.main import cli as publisher
+
+    same = {"OPTIONS", "VERSION", "SITE", "URL", "SIGNATURES", "N"}
+    found: set[str] = set()
+
+    def walk(command: click.Command, context: click.Context) -> None:
+        texts = [" ".join(command.collect_usage_pieces(context))]
+        texts += [
+            record[0]
+            for parameter in command.get_params(context)
+            if (record := parameter.get_help_record(context))
+        ]
+        for text in texts:
+            left = text
+            for word in sorted(METAVARS, key=len, reverse=True):
+                left = left.replace(word, "")
+            found.update(part for part in left.replace("/", " ").split() if part.isupper())
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
+                walk(inner, click.Context(inner, parent=context, info_name=name))
+
+    for group in (agent, publisher):
+        walk(group, click.Context(group, info_name="x", obj=Session("x")))
+    assert {word.strip("[].:<>=") for word in found} <= same
+
+
+@pytest.mark.parametrize(
+    ("said", "french"),
+    [
+        ("Permission denied", "accès refusé"),
+        ("[Errno 13] Permission denied: '/x'", "accès refusé: '/x'"),
+        ("Permission denied to nobody", "Permission denied to nobody"),
+        ("3.3.0", "3.3.0"),
+    ],
+)
+def test_what_the_system_says(said: str, french: str) -> None:
+    assert of_system(said, "fr") == french
+    assert of_system(said, "en") == said

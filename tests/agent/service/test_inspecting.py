@@ -267,6 +267,14 @@ def test_work_that_begins_ends_it_and_those_that_wait(inspector: PlayedInspector
     inspections.close()
 
 
+def test_what_reads_the_journal_alone_gives_way_to_nothing(inspector: PlayedInspector) -> None:
+    inspections = made(inspector, in_the_way=lambda: True)
+    proof = inspections.begin(InspectionOrder(InspectionKind.PROOF), AMINA)
+    inspections.wait(proof, 30)
+    assert (proof.error, proof.exit_code) == (None, 0)
+    inspections.close()
+
+
 def test_the_end_of_the_service_ends_it(inspector: PlayedInspector) -> None:
     inspector.door.clear()
     inspections = made(inspector)

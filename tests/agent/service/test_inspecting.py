@@ -26,6 +26,7 @@ from ncen_updater.agent.service.inspecting import (
 from ncen_updater.agent.service.runner import Finished, WorkRunner
 from ncen_updater.agent.service.serve import _in_the_way
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.landlock import available
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.cli.site import TrialSite, make_site
 from tests.agent.service.api.conftest import NOW, PlayedInspector
@@ -361,6 +362,26 @@ def test_a_process_that_is_asked_to_end_does(site: TrialSite) -> None:
         assert ended.code == "NU-9328"
     else:
         assert "error" in found.document
+
+
+@pytest.mark.skipif(not available(), reason="this kernel knows no Landlock")
+@pytest.mark.parametrize("by_unit", [True, False])
+def test_what_a_unit_gives_up_is_kept_by_a_service_that_works_itself(
+    site: TrialSite, by_unit: bool
+) -> None:
+    """Its application may be behind 'sudo', which takes no right after that."""
+    text = site.config.read_text("utf-8")
+    tell = f"""["sh", "-c", "grep NoNewPrivs /proc/self/status > {site.state}/said; exit 3"]"""
+    agent = site.root.parent / "agent"
+    agent.mkdir()
+    text = text.replace('["sh", "-c", "exit 3"]', tell).replace(
+        "[paths]", f'[paths]\nagent = "{agent}"'
+    )
+    if by_unit:
+        text += '\n[service]\nrunner = "systemd"\n'
+    site.config.write_text(text)
+    look(site, ["doctor"])
+    assert (site.state / "said").read_text().split() == ["NoNewPrivs:", str(int(by_unit))]
 
 
 @pytest.mark.parametrize("words", [["plan"], ["upgrade", "--yes"], ["doctor", "--config", "/x"]])

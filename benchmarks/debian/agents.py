@@ -68,7 +68,11 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
             "    if '\"good\"' in open('/opt/ncen-updater/sequence.json').read():\n"
             "        raise SystemExit(3)\n",
         ),
-        Break(_LOOP, "            renew_failsafe(", "            raise SystemExit(3)\n"),
+        Break(
+            "agent/self_update/apart.py",
+            "            renew_failsafe(",
+            "            raise SystemExit(3)\n",
+        ),
     ),
     "can do nothing but say its version": (
         Break(_SERVE, _AT_START, "    __import__('time').sleep(1e6)\n"),

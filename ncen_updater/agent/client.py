@@ -230,7 +230,7 @@ class LocalSite:
     # ---- looking -------------------------------------------------------------------------------
 
     def status(self) -> Document:
-        places = load_places(self._run.config)
+        places = load_places(self._run.config, nameless=True)
         with suppress(FileNotFoundError):
             os.scandir(places.state).close()  # else every part of it says the same in other words
         looked = read_status(places, datetime.now(UTC), REPORTED)

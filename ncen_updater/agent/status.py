@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ncen_updater.agent.approvals.model import Approval, ApprovalCount, count_approvals
 from ncen_updater.agent.approvals.store import ApprovalStore, ScheduleRecord
+from ncen_updater.agent.config.checked import config_error
+from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.paths import Places
 from ncen_updater.agent.config.read import read_config
 from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.pending_rollback import PendingRollback, pending_rollback
-from ncen_updater.agent.journal.change import Change
+from ncen_updater.agent.journal.change import Change, ChangeState
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.head import ChainHead
 from ncen_updater.agent.journal.journal import Journal
@@ -44,6 +46,7 @@ from ncen_updater.feed.last_view import LastView, read_last_view, view_path
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import AgentConfig
     from ncen_updater.agent.engine.recovery import Situation
+    from ncen_updater.agent.policy.availability import Availability
     from ncen_updater.agent.self_update.sequence import AgentSelection
     from ncen_updater.agent.service.knowledge import Assessment, ServiceState
     from ncen_updater.agent.site import Site
@@ -101,6 +104,7 @@ class JournalFacts:
         owed: A rollback that is owed.
         holds: Holds in force.
         bad_releases: Releases that failed here and are remembered.
+        well_since: Of those that came well to their end here, when they did last.
         order: The oldest order that waits.
         approvals: Approvals in force, of whatever.
         schedules: Chosen times in force.
@@ -114,6 +118,7 @@ class JournalFacts:
     owed: PendingRollback | None = None
     holds: tuple[HoldRecord, ...] = ()
     bad_releases: tuple[BadReleaseRecord, ...] = ()
+    well_since: Mapping[str, datetime] = field(default_factory=dict)
     order: Order | None = None
     approvals: tuple[Approval, ...] = ()
     schedules: tuple[ScheduleRecord, ...] = ()
@@ -141,7 +146,7 @@ class JournalFacts:
 def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
     """Read what a journal says; what changes between two reads is the caller's to keep out."""
     memory, consent = SiteHistory(journal), ApprovalStore(journal)
-    last = next(iter(journal.changes(1)), None)
+    last, bad = next(iter(journal.changes(1)), None), memory.bad_releases()
     return JournalFacts(
         event=journal.last_event(),
         head=str(journal.head()),
@@ -150,11 +155,25 @@ def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
         facts=journal.facts(last.id) if last else NO_FACTS,
         owed=pending_rollback(journal),
         holds=memory.holds_in_force(now),
-        bad_releases=memory.bad_releases(),
+        bad_releases=bad,
+        well_since=_well_since(journal, {row.version for row in bad}),
         order=Orders(journal).waiting(),
         approvals=consent.in_force(),
         schedules=consent.schedules(),
     )
+
+
+def _well_since(journal: Journal, versions: Collection[str]) -> dict[str, datetime]:
+    """When changes to releases came to their end last, where nothing turned bad."""
+    found: dict[str, datetime] = {}
+    for change in journal.changes() if versions else ():
+        if change.state is not ChangeState.FINISHED or change.ended_at is None:
+            continue
+        if change.to_version in versions and change.to_version not in found:
+            facts = journal.facts(change.id)
+            if facts.soak_failed is None or facts.confirmed_by is not None:
+                found[change.to_version] = change.ended_at
+    return found
 
 
 @dataclass(frozen=True)
@@ -165,7 +184,9 @@ class SiteStatus:
         now: The moment.
         places: Where the site is, and who.
         current: The release in use; None where none was ever chosen.
+        configuration: What is wrong with the whole configuration; None where nothing is.
         door: Whether the door keeps officers out; None if the configuration names none.
+        availability: Whether officers can work, as door, processes and health address said.
         at_work: Who holds the lock of changes.
         journal: What the journal says.
         rehearsals: Rehearsals, newest first.
@@ -176,14 +197,15 @@ class SiteStatus:
         knowledge: What the service keeps between two looks.
         agent: Which agent is chosen.
         free_percent: Free space of a disk, by what lies on it.
-        running: Whether a process of the application runs.
         databases: What databases and slots say of the open change.
     """
 
     now: datetime
     places: Places
     current: Known[str | None] = NOT_READ
+    configuration: Known[ConfigError | None] = NOT_READ
     door: Known[bool | None] = NOT_READ
+    availability: Known[Availability] = NOT_READ
     at_work: Known[str | None] = NOT_READ
     journal: Known[JournalFacts] = NOT_READ
     rehearsals: Known[tuple[RehearsalRecord, ...]] = NOT_READ
@@ -194,7 +216,6 @@ class SiteStatus:
     knowledge: Known[ServiceState] = NOT_READ
     agent: Known[AgentSelection | None] = NOT_READ
     free_percent: Known[Mapping[str, Known[float]]] = NOT_READ
-    running: Known[bool] = NOT_READ
     databases: Known[Situation] = NOT_READ
 
     @property
@@ -249,8 +270,8 @@ class SiteStatus:
 
 
 EVERYTHING = frozenset(one.name for one in fields(SiteStatus)) - {"now", "places"}
-#: What can be read without the application and the databases.
-FROM_THE_DISK = EVERYTHING - {"running", "databases"}
+#: What can be read without the databases.
+FROM_THE_DISK = EVERYTHING - {"databases"}
 
 
 def read_status(
@@ -261,6 +282,7 @@ def read_status(
     config: AgentConfig | None = None,
     site: Site | None = None,
     cache: Cache | None = None,
+    ask: Callable[[], Availability] | None = None,
 ) -> SiteStatus:
     """Read a site; changes nothing, and never raises for what a part holds.
 
@@ -269,8 +291,9 @@ def read_status(
         now: The time.
         parts: Names of fields of :class:`SiteStatus` that are wanted.
         config: The whole configuration; without it neither the agent nor the disks are looked at.
-        site: The whole site; without it neither application nor databases are asked.
+        site: The whole site; without it the databases are not asked.
         cache: What was read of large files before.
+        ask: Asks whether officers can work; this process does by default, with its own rights.
     """
 
     def part(name: str, read: Callable[[], T]) -> Known[T]:
@@ -283,7 +306,9 @@ def read_status(
         now,
         places,
         current=part("current", lambda: _current(places)),
+        configuration=part("configuration", lambda: config_error(places.config, places.state)),
         door=part("door", lambda: _door_closed(places.config)),
+        availability=part("availability", ask or partial(_availability, places)),
         at_work=at_work,
         journal=journal,
         rehearsals=rehearsals,
@@ -294,7 +319,6 @@ def read_status(
         knowledge=part("knowledge", lambda: _knowledge(places)),
         agent=part("agent", lambda: _agent(config)) if config else NOT_READ,
         free_percent=part("free_percent", lambda: _free(places, config)) if config else NOT_READ,
-        running=part("running", site.application.running) if site else NOT_READ,
         databases=part("databases", lambda: _evidence(site, journal)) if site else NOT_READ,
     )
 
@@ -360,6 +384,12 @@ def _door_closed(config: Path) -> bool | None:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+def _availability(places: Places) -> Availability:
+    from ncen_updater.agent.availability import look_at
+
+    return look_at(places)
 
 
 def _cached(path: Path, read: Callable[[Path], T], cache: Cache | None) -> T:

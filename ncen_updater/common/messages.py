@@ -203,6 +203,15 @@ UNKNOWN_COMMAND = Message(
     N_("Did you mean '{close}'? '{program} --help' shows every command."),
     ExitCode.USAGE,
 )
+NO_VERSION_TAKEN = Message(
+    "NU-1124",
+    N_("'{command}' takes no version, and {version} was given."),
+    N_(
+        "Type it without one. 'ncen-updater rollback' goes back to the release before, which"
+        " 'ncen-updater rollback --dry-run' names; 'plan', 'rehearse' and 'upgrade' take a version."
+    ),
+    ExitCode.USAGE,
+)
 
 # ---- 2xxx: trust and the feed ----------------------------------------------------------------
 
@@ -1122,10 +1131,10 @@ DATABASE_DISK_FAILED = Message(
 )
 ROLE_UNKNOWN = Message(
     "NU-4062",
-    N_("The database server runs, but does not know the role {user}."),
+    N_("The database server runs, but does not know a role that agent.toml names."),
     N_(
-        "Correct 'user' below [databases.postgresql] in agent.toml, or let the database"
-        " administrator make the role."
+        "Correct 'user' ({user}) or 'owner' below [databases.postgresql] in agent.toml, or let the"
+        " database administrator make the role."
     ),
 )
 PASSWORD_REFUSED = Message(

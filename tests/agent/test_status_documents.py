@@ -37,6 +37,7 @@ from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.notifications.metrics import collect, render
 from ncen_updater.agent.notifications.teller import Notifier
 from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.agent.self_update.sequence import AgentSelection, Bad
 from ncen_updater.agent.service.board import ServiceBoard
@@ -229,6 +230,22 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "the journal is missing": lambda s: s.counter.site.journal.unlink(),
     "the notes are damaged": lambda s: (s.root / "state/service/known.json").write_text("{"),
 }
+#: What officers meet, at sites that are like the first one otherwise.
+OFFICERS: Mapping[str, Availability] = {
+    "officers work": Availability(
+        AvailabilityState.WORKS, NOW - DAY, True, HealthAnswer.WELL, "3.2.4"
+    ),
+    "another release answers": Availability(
+        AvailabilityState.WORKS, None, True, HealthAnswer.OTHER_VERSION, "3.3.0"
+    ),
+    "a database is away": Availability(
+        AvailabilityState.NOT_WORKING, None, True, HealthAnswer.STATUS, "503"
+    ),
+    "the application was stopped": Availability(
+        AvailabilityState.NOT_RUNNING, NOW - DAY, False, HealthAnswer.NONE, "Connection refused"
+    ),
+    "nobody may ask": Availability(AvailabilityState.UNKNOWN, why="Access denied"),
+}
 #: Sites for which something has to last while they are looked at.
 LASTING = ("the configuration is gone", "the disk is full", "somebody is at work")
 
@@ -268,6 +285,8 @@ def said(directory: Path, name: str) -> dict[str, object]:
         site.config.rename(directory / "away")
     with pytest.MonkeyPatch.context() as patch, (site.state / "change.lock").open("w+") as lock:
         patch.setattr(os, "statvfs", lambda place: disk)
+        if name in OFFICERS:
+            patch.setattr("ncen_updater.agent.availability.look_at", lambda _: OFFICERS[name])
         if name == "somebody is at work":
             lock.write("upgrade, process 7")
             lock.flush()
@@ -311,7 +330,7 @@ def differing(base: Mapping[str, object], found: Mapping[str, object]) -> dict[s
     return {**more, **{f"-{key}": base[key] for key in told}}
 
 
-@pytest.mark.parametrize("name", [*SITES, *LASTING])
+@pytest.mark.parametrize("name", [*SITES, *OFFICERS, *LASTING])
 def test_what_is_said_of_a_site(tmp_path: Path, name: str) -> None:
     held = json.loads(HELD.read_text())
     found = said(tmp_path, name)
@@ -322,7 +341,7 @@ def test_what_is_said_of_a_site(tmp_path: Path, name: str) -> None:
 def main() -> None:
     """Write anew what is held."""
     held: dict[str, dict[str, object]] = {}
-    for name in (*SITES, *LASTING):
+    for name in (*SITES, *OFFICERS, *LASTING):
         with tempfile.TemporaryDirectory() as directory:
             found = said(Path(directory), name)
         held[name] = differing(held["at rest"], found) if held else found

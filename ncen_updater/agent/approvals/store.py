@@ -170,6 +170,26 @@ class ApprovalStore:
                 for row in rows
             )
 
+    def spent_on(self, change: str, binding: str | None) -> tuple[str, ...]:
+        """Who had approved a change that was begun, in the order in which they did.
+
+        Args:
+            change: The change.
+            binding: What was approved; whatever was used up with it where that is not known.
+        """
+        if not self._journal.has_table("approvals"):
+            return ()
+        with reading(self._journal.path):
+            rows = self._journal.rows("SELECT * FROM approvals ORDER BY id")
+            return tuple(
+                dict.fromkeys(
+                    row["who"]
+                    for row in rows
+                    if row["withdrawn_by"] == f"{SPENT_BY}{change}"
+                    and binding in (None, row["binding"])
+                )
+            )
+
     def in_force(self) -> tuple[Approval, ...]:
         """Approvals that nobody took back, in the order in which they came."""
         if not self._journal.has_table("approvals"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ncen_updater.agent.cli.change_words import change_lines
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.journal.names import IMPORTED
@@ -26,14 +27,15 @@ Document = Mapping[str, Any]
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, help=N_("At most this many changes.")
 )
+@click.option("--events", is_flag=True, help=N_("With an id: every step and event as well."))
 @click.pass_context
-def history(context: click.Context, change: str | None, limit: int) -> ExitCode:
+def history(context: click.Context, change: str | None, limit: int, events: bool) -> ExitCode:
     session = agent_session(context)
     found = session.client().history(change, limit)
     if change is None:
         _list(session, found)
     else:
-        _one(session, found)
+        _one(session, found, events=events)
     session.finish(found)
     return ExitCode.OK
 
@@ -95,10 +97,13 @@ def _list(session: AgentSession, found: Document) -> None:
         _show_import(session, event)
 
 
-def _one(session: AgentSession, report: Document) -> None:
-    values = {"kind": session.text(report["kind"]), "origin": report["from"], "id": report["id"],
-              "version": report["to"], "state": session.text(report["state"])}  # fmt: skip
-    session.show(Text(N_("{kind} {origin} -> {version} (change {id}): {state}"), values))
+def _one(session: AgentSession, report: Document, *, events: bool) -> None:
+    for line in change_lines(report, session.language):
+        session.show(line)
+    if not events:
+        text = N_("Every step and event: 'ncen-updater history {id} --events'")
+        session.show(Text(text, {"id": report["id"]}))
+        return
     for record in report["steps"]:
         seconds = record["seconds"]
         took = "-" if seconds is None else format_duration(seconds)

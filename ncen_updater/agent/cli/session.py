@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ __all__ = ["AgentSession"]
 
 #: Stands in the English remedy of an error where it is to ask the Secretariat.
 SECRETARIAT = "Secretariat"
+#: What has to be known of a site before a command touches it: whether it changed anything.
+BEFORE = frozenset({"current", "journal"})
 
 
 @dataclass
@@ -67,16 +70,22 @@ class AgentSession(Session):
             ConfigError: If the configuration has mistakes.
         """
         from ncen_updater.agent.composition import build_site
+        from ncen_updater.agent.config.checked import mark_of, note_checked
         from ncen_updater.agent.config.loader import load_config
 
+        mark = mark_of(self.config)
         config = load_config(self.config)
+        note_checked(config.paths.resolve(config.paths.state), mark)
         self.learn_secrets()
-        self.before = self.look()
+        self.before = self.look(BEFORE)
         self.site = build_site(config, self.config)
         return self.site
 
-    def look(self) -> SiteStatus:
-        """Look at the site as it is now: at the disk, and at all of it once a command had it.
+    def look(self, parts: Collection[str] | None = None) -> SiteStatus:
+        """Look at the site as it is now; at its databases once a command had it.
+
+        Args:
+            parts: What is wanted; by default what an error says of the state now.
 
         Raises:
             ConfigError: If the configuration cannot be used.
@@ -85,7 +94,8 @@ class AgentSession(Session):
         from ncen_updater.agent.config.paths import load_places
         from ncen_updater.agent.status import read_status
 
-        return read_status(load_places(self.config), datetime.now(UTC), STATE, site=self.site)
+        wanted = STATE if parts is None else parts
+        return read_status(load_places(self.config), datetime.now(UTC), wanted, site=self.site)
 
     def explain(self, error: Exception) -> UpdaterError | None:
         """See :meth:`Session.explain`; also where this user's rights are behind it."""

@@ -5,15 +5,19 @@ A fact that cannot be had is said to be so, and never guessed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from ncen_updater.agent.cli.officers import trouble
 from ncen_updater.agent.engine.errors import JournalForbidden, JournalMissing
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName
+from ncen_updater.agent.policy.availability import AvailabilityState, HealthAnswer
 from ncen_updater.agent.status import SiteStatus, or_none
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["STATE", "sentences"]
 
-#: Parts of a site that the sentences are made of; application and databases where they are at hand.
-STATE = frozenset({"current", "door", "journal", "running", "databases"})
+#: Parts of a site that the sentences are made of; the databases where they are at hand.
+STATE = frozenset({"current", "availability", "journal", "databases"})
 
 
 def sentences(status: SiteStatus, before: SiteStatus | None) -> list[Text]:
@@ -31,31 +35,48 @@ def sentences(status: SiteStatus, before: SiteStatus | None) -> list[Text]:
 
 
 def _application(status: SiteStatus) -> Text:
-    values = {"product": status.places.product, "version": or_none(status.current)}
+    values: dict[str, object] = {
+        "product": status.places.product,
+        "version": or_none(status.current),
+    }
     if status.current is None:
         return Text(N_("No release of {product} was ever chosen here."), values)
     if isinstance(status.current, Exception):
         return Text(N_("Which release of {product} is in use could not be found out."), values)
-    table: dict[tuple[bool | None, bool | None], str] = {
-        (True, False): N_("{product} {version} is running and open to officers."),
-        (True, True): N_("{product} {version} is running; officers see the maintenance page."),
-        (False, False): N_("{product} {version} is not running; no maintenance page is shown."),
-        (False, True): N_("{product} {version} is stopped; officers see the maintenance page."),
-        (None, False): N_(
-            "{product} {version} is in use and open to officers; "
-            "whether it is running was not found out."
-        ),
-        (None, True): N_(
-            "{product} {version} is in use; officers see the maintenance page; "
-            "whether it is running was not found out."
-        ),
-        (True, None): N_(
-            "{product} {version} is running; whether officers are let in was not found out."
-        ),
-        (False, None): N_("{product} {version} is not running."),
-    }
-    unknown = N_("{product} {version} is in use; whether it is running and open was not found out.")
-    return Text(table.get((or_none(status.running), or_none(status.door)), unknown), values)
+    seen = or_none(status.availability)
+    if seen is None:
+        return Text(N_("{product} {version} is in use."), values)
+    values |= {"trouble": trouble(seen), "why": seen.why or "-", "said": seen.detail}
+    if (seen.state, seen.answer) == (AvailabilityState.WORKS, HealthAnswer.OTHER_VERSION):
+        text = N_(
+            "{product} {version} is chosen and open to officers, but it says that it is {said}."
+        )
+        return Text(text, values)
+    return Text(_OFFICERS.get((seen.state, seen.runs)) or _OFFICERS[(seen.state, None)], values)
+
+
+_OFFICERS: Mapping[tuple[AvailabilityState, bool | None], str] = {
+    (AvailabilityState.WORKS, None): N_("{product} {version} is running and open to officers."),
+    (AvailabilityState.MAINTENANCE, True): N_(
+        "{product} {version} is running; officers see the maintenance page."
+    ),
+    (AvailabilityState.MAINTENANCE, False): N_(
+        "{product} {version} is stopped; officers see the maintenance page."
+    ),
+    (AvailabilityState.MAINTENANCE, None): N_(
+        "{product} {version} is in use; officers see the maintenance page; "
+        "whether it is running was not found out."
+    ),
+    (AvailabilityState.NOT_RUNNING, None): N_(
+        "{product} {version} is not running; no maintenance page is shown."
+    ),
+    (AvailabilityState.NOT_WORKING, None): N_(
+        "{product} {version} is open to officers, but does not work: {trouble}."
+    ),
+    (AvailabilityState.UNKNOWN, None): N_(
+        "{product} {version} is in use; whether officers can work was not found out: {why}"
+    ),
+}
 
 
 def _databases(status: SiteStatus) -> Text | None:

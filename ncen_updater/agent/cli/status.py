@@ -1,8 +1,8 @@
-"""``status``: what runs, what the agent does, what is on offer. From the disk alone, and light."""
+"""``status``: what runs, whether officers can work, what the agent does, what is on offer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,10 +10,14 @@ import click
 
 from ncen_updater.agent.answers import notice_words
 from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.officers import officers_words
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
 from ncen_updater.agent.client import work_now
+from ncen_updater.agent.config.errors import ConfigError
+from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.service.errors import refusal
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.program import show_error
 from ncen_updater.common.cli.render import (
@@ -25,7 +29,7 @@ from ncen_updater.common.cli.render import (
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["status"]
+__all__ = ["show_last_change", "status"]
 
 Document = Mapping[str, Any]
 FAILED = N_(
@@ -41,14 +45,13 @@ def status(context: click.Context) -> ExitCode:
     _show(session, found)
     if "service" in found:
         _show_service(session, found["service"])
-    parts = [found[name] for name in ("running", "journal", "feed")]
+    parts = [found.get(name) for name in ("running", "journal", "feed", "configuration")]
     errors = [refusal(part["error"]) for part in parts if part is not None and "error" in part]
     if not errors:
         session.finish(found)
         return ExitCode.OK
     worst = max(errors, key=lambda e: e.exit_code)
-    looked = session.look()
-    state = sentences(looked, looked)
+    state = _state(session)
     if session.as_json:
         session.finish({**found, "error": error_document(worst, state, session.language)})
         return worst.exit_code
@@ -57,6 +60,14 @@ def status(context: click.Context) -> ExitCode:
         error.state = None  # the site's, as it was just looked at
         show_error(session, error, lambda _: state)
     return worst.exit_code
+
+
+def _state(session: AgentSession) -> Sequence[Text]:
+    try:
+        looked = session.look()
+    except ConfigError:
+        return [NOTHING_CHANGED]
+    return sentences(looked, looked)
 
 
 def _show_service(session: AgentSession, moment: Document) -> None:
@@ -96,11 +107,10 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
     )
     names = {name: document[name] for name in ("product", "site", "country")}
     session.show(Text(text, {**names, "version": part["version"]}))
-    if part["open_to_officers"] is not None:
-        closed = not part["open_to_officers"]
-        session.show(
-            Text(N_("Officers see the maintenance page.") if closed else N_("Officers are let in."))
-        )
+    seen = part.get("officers")  # a service of an older agent asked nobody
+    if seen is not None:
+        for line in officers_words(Availability.from_json(seen), part["version"]):
+            session.show(line)
 
 
 def _show_journal(session: AgentSession, document: Document, part: Document) -> None:
@@ -110,7 +120,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     if change is not None:
         _show_open(session, change, _when_now(document), at_work=holder is not None)
     elif last is not None:
-        _show_last(session, last)
+        show_last_change(session, last)
     owed = part.get("owed_rollback")  # a service of an older agent says nothing of it
     if owed is not None:
         text = (
@@ -160,7 +170,8 @@ def _word(session: AgentSession, word: str | None) -> str:
     return "-" if word is None else session.text(word)
 
 
-def _show_last(session: AgentSession, change: Document) -> None:
+def show_last_change(session: AgentSession, change: Document) -> None:
+    """Say what the change that was begun last came to."""
     values = {
         "kind": _word(session, change["kind"]), "version": change["to"],
         "state": _word(session, change["state"]), "change": change["id"],

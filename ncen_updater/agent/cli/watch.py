@@ -7,12 +7,15 @@ from datetime import datetime
 
 import click
 
+from ncen_updater.agent.answers import Document
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.cli.status import show_last_change
 from ncen_updater.agent.client import require_service, tell
 from ncen_updater.agent.service.client import Client, StreamEvent
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import clean, format_time
+from ncen_updater.common.cli.terminal import Heartbeat
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
@@ -27,9 +30,11 @@ __all__ = ["watch"]
 def watch(context: click.Context, order: int | None, goes_on: bool, events: bool) -> ExitCode:
     session = agent_session(context)
     client = require_service(session)
-    seen = 0
+    seen, before = 0, None if session.as_json else _newest(client)
     try:
         with session.progress() as progress:
+            if not session.as_json:
+                _said_before(client, progress)
             for event in _events(client, order, goes_on=goes_on):
                 seen += 1
                 if event.kind == "service" and not session.as_json:
@@ -38,10 +43,31 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
                     _write(session, event)
     except KeyboardInterrupt:
         return ExitCode.OK
-    if not seen and not session.as_json:
-        session.show(Text(N_("The service does nothing just now.")))
+    if not session.as_json:
+        if seen:
+            _show_end(session, before, _newest(client))
+        else:
+            session.show(Text(N_("The service does nothing just now.")))
         session.finish({})
     return ExitCode.OK
+
+
+def _said_before(client: Client, progress: Heartbeat) -> None:
+    """Show what the command at work had said before somebody looked."""
+    # A service of an older agent does not keep it.
+    for one in client.get("/v1/status")["service"].get("said") or ():
+        progress.past(Text(str(one["tell"]), one["values"]), float(one["seconds"]))
+
+
+def _show_end(session: AgentSession, before: Document | None, now: Document | None) -> None:
+    """Show what became of a change meanwhile, as ``upgrade`` does of its own."""
+    if now is not None and now != before:
+        show_last_change(session, now)
+
+
+def _newest(client: Client) -> Document | None:
+    """The change that was begun last."""
+    return next(iter(client.get("/v1/history?limit=1")["changes"]), None)
 
 
 def _events(client: Client, order: int | None, *, goes_on: bool) -> Iterator[StreamEvent]:

@@ -62,8 +62,13 @@ class Places:
     config: Path
 
 
-def load_places(path: Path) -> Places:
+def load_places(path: Path, *, nameless: bool = False) -> Places:
     """Read the places and the site's name.
+
+    Args:
+        path: The configuration.
+        nameless: Whether a mistake in the site's name or country is passed over, for who tells of
+            it elsewhere; these are empty then.
 
     Raises:
         ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for what is read here.
@@ -86,7 +91,8 @@ def load_places(path: Path) -> Places:
             _mistake(raw, ("paths", "root"), Text(N_("is not an absolute path.")), remedy)
         )
     received = _text(raw, ("paths", "received"), texts["state"], mistakes)
-    if mistakes:
+    names = {"site.id", "site.country"} if nameless else set()
+    if any(mistake.setting not in names for mistake in mistakes):
         raise ConfigInvalid(path, mistakes)
     return Places(
         state=root / texts["state"],

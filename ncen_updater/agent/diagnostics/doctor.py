@@ -20,11 +20,13 @@ from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.preflight.door import closed_by_unknown
 from ncen_updater.agent.preflight.files import look_at
 from ncen_updater.agent.preflight.health import parts_missing
 from ncen_updater.agent.site import Site
 from ncen_updater.agent.status import SiteStatus, need, or_none, read_status
+from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
@@ -37,6 +39,8 @@ __all__ = ["diagnose"]
 TOLD = (Severity.STRICT, Severity.ADVISORY)
 #: Code of the finding that a change is open, which stands first.
 OPEN = "NU-6103"
+#: Codes of the finding that there is no such owner, and of those that follow from it.
+NO_OWNER, OF_NO_OWNER = "NU-4136", frozenset({"NU-4062", "NU-4153"})
 #: What of the preflight a diagnosis says itself.
 SAID_HERE = frozenset(f"NU-{number}" for number in (6309, 6316, 6332, 6336))
 
@@ -54,7 +58,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         if isinstance(error.__cause__, PermissionError):
             raise  # it is not the site that has something wrong: this user may not look
         return (_from_error(error),)
-    status = read_status(places, site.clock.now(), {"at_work", "view", "journal"})
+    status = read_status(places, site.clock.now(), {"at_work", "view", "journal", "availability"})
     journal = or_none(status.journal)
     change = journal.change if journal else None
     looks: tuple[Look, ...] = (
@@ -69,12 +73,24 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
     if change is None and _nobody_at_work(status):
         looks += (
             lambda: _databases(site),
-            lambda: _application(site),
+            lambda: _application(site, status),
             lambda: _tools(site),
             lambda: _preflight(site),
         )
-    found = _looked(looks)
+    found = _without_consequences(_looked(looks))
     return tuple({(f.code, str(f.what)): f for f in found}.values())
+
+
+def _without_consequences(found: Iterable[Finding]) -> list[Finding]:
+    """Leave out what says in other words that the owner of the databases is misspelt; pure.
+
+    Migrations cannot be read as a role that is not there, and the sessions of the right one look
+    like those of a stranger.
+    """
+    findings = list(found)
+    if all(finding.code != NO_OWNER for finding in findings):
+        return findings
+    return [finding for finding in findings if finding.code not in OF_NO_OWNER]
 
 
 def _nobody_at_work(status: SiteStatus) -> bool:
@@ -223,12 +239,16 @@ def _databases(site: Site) -> Iterator[Finding]:
     yield from site.engine.set_aside()
 
 
-def _application(site: Site) -> Iterator[Finding]:
+def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
     if not site.application.running():
+        seen = or_none(status.availability)
+        since = seen.since if seen and seen.state is AvailabilityState.NOT_RUNNING else None
         yield Finding(
             "NU-6125",
             Severity.ADVISORY,
-            Text(N_("The application does not run.")),
+            Text(N_("The application does not run, since {since}."), {"since": format_time(since)})
+            if since
+            else Text(N_("The application does not run.")),
             Text(N_("Start it, or find out why it stopped, before you upgrade.")),
         )
         return

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from packaging.version import Version
 
 from ncen_updater.agent.databases.base import Live
+from ncen_updater.agent.databases.errors import DatabaseUnreachable
 from ncen_updater.agent.diagnostics.chain import (
     approvals_by_events,
     changes_by_events,
@@ -265,7 +266,10 @@ def _migrations(site: Site, current: Version) -> Iterator[Finding]:
     try:
         plan = site.engine.plan_migrations(Live, migrations, None)
     except UpdaterError as error:
-        yield Finding(error.code, Severity.STRICT, error.what_text, CALL)
+        # A server that does not answer, or not so, has a remedy of its own.
+        remedy = error.remedy_text if isinstance(error, DatabaseUnreachable) else CALL
+        figures: dict[str, object] = {"detail": error.detail} if error.detail else {}
+        yield Finding(error.code, Severity.STRICT, error.what_text, remedy, figures)
         return
     for step in plan.steps:
         yield _differs(

@@ -20,6 +20,7 @@ from ncen_updater.agent.notifications.metrics import collect, write_metrics
 from ncen_updater.agent.notifications.outbox import Outbox
 from ncen_updater.agent.notifications.sending import Sender, sender_for
 from ncen_updater.agent.notifications.teller import Notifier
+from ncen_updater.agent.service.asking import availability_asker
 from ncen_updater.agent.service.loop import ServiceEvent
 from ncen_updater.agent.status import SiteStatus, changed_at
 
@@ -81,6 +82,7 @@ class NotifierThread:
             send=self._send or sender_for(self._path, config),
             now=_now,
             seen=self._write,
+            asker=availability_asker,
         )
         self._thread = threading.Thread(
             target=self._run, args=(teller, state / JOURNAL), name="telling", daemon=True

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.notifications.outbox import Outbox
+from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.status import SiteStatus, or_none
 from ncen_updater.common import atomic_files as durable
 
@@ -34,6 +35,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "last_stop_seconds": ("gauge", "How long officers were out at the last change."),
     "last_stop_predicted_low_seconds": ("gauge", "The shortest stop that was predicted of it."),
     "last_stop_predicted_high_seconds": ("gauge", "The longest stop that was predicted of it."),
+    "officers_state": ("gauge", "1 for what officers meet."),
     "release_available": ("gauge", "1 if a newer release is on offer for this site."),
     "release_withdrawn": ("gauge", "1 if the release in use was withdrawn."),
     "hold": ("gauge", "1 if upgrades are on hold."),
@@ -83,6 +85,13 @@ def _of_journal(config: AgentConfig, site: SiteStatus) -> Iterator[MetricSample]
         yield MetricSample.of("bad_releases", len({row.version for row in journal.bad_releases}))
 
 
+def _of_officers(site: SiteStatus) -> Iterator[MetricSample]:
+    officers = or_none(site.availability)
+    if officers is not None:
+        for state in AvailabilityState:
+            yield MetricSample.of("officers_state", officers.state is state, state=state.value)
+
+
 def collect(
     config: AgentConfig,
     site: SiteStatus,
@@ -108,6 +117,7 @@ def collect(
         version=version or "", agent=agent,
     )  # fmt: skip
     yield from _of_journal(config, site)
+    yield from _of_officers(site)
     stop = or_none(site.last_stop)
     if stop is not None:
         yield MetricSample.of("last_stop_seconds", stop.real_s)

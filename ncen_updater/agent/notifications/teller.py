@@ -21,6 +21,7 @@ from ncen_updater.agent.notifications.conditions import AlertLimits, fresh
 from ncen_updater.agent.notifications.news import ALWAYS, News
 from ncen_updater.agent.notifications.outbox import Outbox, OutboxFile, Way
 from ncen_updater.agent.notifications.sending import Sender
+from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.policy.pacing import MessagePace, Send, Wait, Waiting, pace
 from ncen_updater.agent.status import FROM_THE_DISK, Cache, SiteStatus, or_none, read_status
 from ncen_updater.common.errors import UpdaterError
@@ -60,6 +61,7 @@ class Notifier:
         send: Sends one message.
         now: The wall clock.
         seen: Called with each look at the site, for metrics.
+        asker: Gives who asks whether officers can work; this process does by default.
     """
 
     def __init__(
@@ -70,9 +72,10 @@ class Notifier:
         send: Sender,
         now: Callable[[], datetime],
         seen: Callable[[AgentConfig, SiteStatus, Outbox], None] = lambda *_: None,
+        asker: Callable[[Path, AgentConfig], Callable[[], Availability]] | None = None,
     ) -> None:
         self._path = config_path
-        self._send, self._now, self._seen = send, now, seen
+        self._send, self._now, self._seen, self._asker = send, now, seen, asker
         self._use(config, self._mark())
 
     def _use(self, config: AgentConfig, mark: int) -> None:
@@ -81,6 +84,7 @@ class Notifier:
         self._journal = self._places.state / JOURNAL
         self._file = OutboxFile(self._places.state / OUTBOX)
         self._cache: Cache = {}
+        self._ask = self._asker(self._path, config) if self._asker else None
 
     def _mark(self) -> int:
         try:
@@ -103,7 +107,12 @@ class Notifier:
         """Look, keep, send; return when to come again, if nobody wakes us before."""
         self._refresh()
         status = read_status(
-            self._places, self._now(), FROM_THE_DISK, config=self._config, cache=self._cache
+            self._places,
+            self._now(),
+            FROM_THE_DISK,
+            config=self._config,
+            cache=self._cache,
+            ask=self._ask,
         )
         outbox = self._gather(status)
         journal = or_none(status.journal)

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +97,7 @@ INSPECTIONS: Mapping[str, frozenset[str]] = {
     "verify": frozenset(),
 }
 #: Looks at the site that are no commands.
-LOOKS = frozenset({"assess", "in-reach"})
+LOOKS = frozenset({"assess", "availability", "in-reach"})
 MAX_DOCUMENT_BYTES = 16_000_000
 #: An inspection lets everything else on the machine go first.
 NICE = 10
@@ -224,11 +224,18 @@ def _leave_own_code(config_path: Path) -> None:
 
 
 def _look(word: str, config: Path) -> dict[str, object]:
+    from ncen_updater.agent.availability import look_at
+    from ncen_updater.agent.config.paths import load_places
     from ncen_updater.agent.self_update.reach import reach
     from ncen_updater.agent.service.assess import assess_site
 
+    looks: Mapping[str, Callable[[Path], dict[str, object]]] = {
+        "assess": assess_site,
+        "availability": lambda path: look_at(load_places(path)).to_json(),
+        "in-reach": reach,
+    }
     try:
-        document = assess_site(config) if word == "assess" else reach(config)
+        document = looks[word](config)
     except UpdaterError as error:
         logger.warning("%s: %s", word, error, extra={"code": error.code})
         document = {"error": {"code": error.code, "what": str(error)}}

@@ -14,6 +14,9 @@ from ncen_updater.common.progress import ProgressUpdate
 
 __all__ = ["Running", "ServiceBoard", "ServiceSnapshot"]
 
+#: Sentences of a command that are kept.
+MOST = 100
+
 
 @dataclass(frozen=True)
 class Running:
@@ -22,12 +25,28 @@ class Running:
     Attributes:
         words: The command.
         since: When it began.
-        told: What it said last of its work.
+        told: What it said last of its work, and
+        told_at: when it began to say so.
+        said: What it had said before, each with its seconds; of very many the last.
     """
 
     words: tuple[str, ...]
     since: datetime
     told: ProgressUpdate | None = None
+    told_at: datetime | None = None
+    said: tuple[tuple[ProgressUpdate, float], ...] = ()
+
+    def tell(self, told: ProgressUpdate, now: datetime) -> Running:
+        """Return it with what the command says now; figures alone are the same sentence."""
+        before, since = self.told, self.told_at
+        if before is not None and (before.template, before.values) == (told.template, told.values):
+            return replace(self, told=told)
+        said = self.said
+        if before is not None and since is not None and before.template:
+            # As a terminal shows it; parts that work side by side are not said each time again.
+            took = max(0.0, (now - since).total_seconds())
+            said = (*(one for one in said if one[0].text != before.text), (before, took))[-MOST:]
+        return replace(self, told=told, told_at=now, said=said)
 
 
 @dataclass(frozen=True)
@@ -84,7 +103,7 @@ class ServiceBoard:
         """Take note of progress of the command."""
         running = self._moment.running
         if running is not None:
-            self._set(running=replace(running, told=told))
+            self._set(running=running.tell(told, self._now()))
 
     def ended(self) -> None:
         """Take note that the command has ended."""

@@ -5,23 +5,45 @@ Standard library only: this module is on the path of ``status``.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName, StepRecord, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED
+from ncen_updater.agent.journal.orders import Orders
+from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
+from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
+from ncen_updater.agent.rehearsal.stops import predicted_stop
 from ncen_updater.agent.status import JournalFacts, SiteStatus, need, or_none
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["REPORTED", "change_report", "history_report", "site_report", "step_seconds"]
+if TYPE_CHECKING:
+    from ncen_updater.agent.service.knowledge import Assessment
+
+__all__ = [
+    "REPORTED",
+    "change_report",
+    "history_report",
+    "lasting_failures",
+    "site_report",
+    "step_seconds",
+]
 
 Document = dict[str, object]
 
 
 #: Parts of a site that :func:`site_report` tells of.
-REPORTED = frozenset({"current", "door", "at_work", "journal", "view", "brakes"})
+REPORTED = frozenset(
+    {"current", "configuration", "door", "availability", "at_work", "journal", "view", "brakes"}
+)
 
 
 def site_report(status: SiteStatus, language: str) -> tuple[Document, list[UpdaterError]]:
@@ -40,7 +62,9 @@ def site_report(status: SiteStatus, language: str) -> tuple[Document, list[Updat
         "product": status.places.product,
         "at": status.now,
     }
-    parts = {"running": _in_use, "journal": _journal, "feed": _feed}
+    parts: Mapping[str, Callable[[SiteStatus], Document | None]] = {
+        "running": _in_use, "journal": _journal, "feed": _feed, "configuration": _configuration,
+    }  # fmt: skip
     errors: list[UpdaterError] = []
     for name, part in parts.items():
         try:
@@ -55,7 +79,18 @@ def site_report(status: SiteStatus, language: str) -> tuple[Document, list[Updat
 
 def _in_use(status: SiteStatus) -> Document:
     version, closed = need(status.current), need(status.door)
-    return {"version": version, "open_to_officers": None if closed is None else not closed}
+    return {
+        "version": version,
+        "open_to_officers": None if closed is None else not closed,
+        "officers": need(status.availability).to_json(),
+    }
+
+
+def _configuration(status: SiteStatus) -> Document:
+    wrong = status.configuration
+    if isinstance(wrong, Exception):  # a mistake, or why it could not be checked
+        raise wrong
+    return {"checked": True}
 
 
 def _journal(status: SiteStatus) -> Document:
@@ -69,20 +104,47 @@ def _journal(status: SiteStatus) -> Document:
         and {"version": owed.change.to_version, "tries": owed.tries, "by_itself": owed.by_itself},
         "last_change": change_document(last, journal.facts) if last else None,
         "holds": list(journal.holds),
-        "bad_releases": [bad for bad in journal.bad_releases if not _well_since(journal, bad)],
+        "bad_releases": [bad for bad in journal.bad_releases if not _over(status, journal, bad)],
     }
 
 
-def _well_since(journal: JournalFacts, bad: BadReleaseRecord) -> bool:
-    """Whether a release that failed here came to its end well after that."""
-    last = journal.last
-    return (
-        last is not None
-        and last.state is ChangeState.FINISHED
-        and last.to_version == bad.version
-        and last.ended_at is not None
-        and last.ended_at >= bad.last_at
-    )
+def _over(status: SiteStatus, journal: JournalFacts, bad: BadReleaseRecord) -> bool:
+    """Whether a failure is history: the release came well to its end, or a newer one is in use."""
+    well, current = journal.well_since.get(bad.version), or_none(status.current)
+    if well is not None and well >= bad.last_at:
+        return True
+    same = bad.product == status.places.product
+    return same and current is not None and Version(bad.version) < Version(current)
+
+
+def lasting_failures(
+    failures: Mapping[Action, ActionFailure], found: Assessment | None, status: SiteStatus
+) -> Iterator[tuple[Action, ActionFailure]]:
+    """Yield what the service did in vain and nobody has done since. Pure.
+
+    Args:
+        failures: As the service keeps them.
+        found: What is next, as it found last.
+        status: The parts :data:`REPORTED` of the site.
+    """
+    view, journal = or_none(status.view), or_none(status.journal)
+    last = journal.last if journal else None
+    went_well = last is not None and (last.committed or last.state is ChangeState.FINISHED)
+    for deed, failure in failures.items():
+        walked = went_well and last is not None and last.created_at >= failure.at
+        over = {
+            Action.CHECK: view is not None and view.checked_at >= failure.at,
+            Action.RESUME: journal is not None and journal.change is None,
+            Action.PREPARE: walked or (found is not None and (not found.target or found.prepared)),
+            Action.REHEARSE: walked
+            or (found is not None and (not found.target or found.rehearsed is Rehearsed.PASSED)),
+            Action.UPGRADE: walked or (found is not None and not found.target),
+            Action.SELF_UPDATE: found is not None and found.agent is None,
+            Action.COLLECT: found is not None and found.collect_at is None,
+            Action.ORDER: True,  # whoever gave it was told
+        }
+        if not over.get(deed, False):
+            yield deed, failure
 
 
 def _feed(status: SiteStatus) -> Document | None:
@@ -142,16 +204,45 @@ def history_report(journal: Journal, limit: int) -> Document:
     }
 
 
+def _failure(events: Sequence[JournalEvent]) -> Document | None:
+    """Where a change failed last, and by what."""
+    failed = [e for e in events if e.kind == "step-failed"]
+    if not failed:
+        return None
+    data = failed[-1].data
+    return {"at": failed[-1].at, **{name: data.get(name) for name in ("step", "code", "error")}}
+
+
+def _taken_back_by(journal: Journal, change: Change) -> str | None:
+    """The rollback that took an upgrade back, if one did."""
+    for later in journal.changes():
+        if later.id == change.id:
+            return None
+        facts = journal.facts(later.id)
+        ended_well = later.state is ChangeState.FINISHED or later.committed
+        if ended_well and change.id in (facts.undoes, facts.soak_of):
+            return later.id
+    return None
+
+
 def change_report(journal: Journal, change_id: str) -> Document:
-    """Return one change whole: steps, facts, events.
+    """Return one change whole: steps, facts, events, and what they came to for people.
 
     Raises:
         KeyError: If the journal knows none of this id.
     """
     change = journal.change(change_id)
     facts = journal.facts(change_id)
+    events = journal.events(change=change_id)
+    predicted = predicted_stop(journal, change_id)
+    order = Orders(journal).during(change.created_at)
     return {
         **change_document(change, facts),
+        "approved_by": list(ApprovalStore(journal).spent_on(change_id, facts.binding)),
+        "ordered_by": order.person.who if order else None,
+        "predicted_stop_s": predicted and {"low": predicted[0], "high": predicted[1]},
+        "failure": _failure(events),
+        "taken_back_by": _taken_back_by(journal, change),
         "steps": [
             {
                 "name": record.name.value,
@@ -164,7 +255,6 @@ def change_report(journal: Journal, change_id: str) -> Document:
         ],
         "facts": facts.to_json(),
         "events": [
-            {"number": e.number, "at": e.at, "kind": e.kind, "data": e.data}
-            for e in journal.events(change=change_id)
+            {"number": e.number, "at": e.at, "kind": e.kind, "data": e.data} for e in events
         ],
     }

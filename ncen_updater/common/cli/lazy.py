@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import keyword
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from ncen_updater.common.cli.session import Session
 from ncen_updater.common.cli.usage import placeholders
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, language_of, languages, translate
-from ncen_updater.common.messages import UNKNOWN_COMMAND
+from ncen_updater.common.messages import NO_VERSION_TAKEN, UNKNOWN_COMMAND
 
 __all__ = [
     "Command",
@@ -27,6 +28,11 @@ __all__ = [
     "session_of",
     "version_option",
 ]
+
+
+#: How like an option has to be to what was typed, to be offered in its place.
+CLOSE = 0.7
+VERSION = re.compile(r"v?\d+(\.\d+)+\S*")
 
 
 def session_of(context: click.Context) -> Session:
@@ -164,6 +170,33 @@ class Command(_Translated):
     def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **settings)
         self.params += global_options(config=self.has_config)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse them; a version where none is taken is told as that.
+
+        Raises:
+            UpdaterError: If so.
+        """
+        given = [word for word in args if VERSION.fullmatch(word)]
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            # Of short names click finds some like '--json' for '--to'.
+            close = difflib.get_close_matches(
+                error.option_name, error.possibilities or (), cutoff=CLOSE
+            )
+            raise click.NoSuchOption(error.option_name, possibilities=close, ctx=ctx) from error
+        except click.UsageError as error:
+            takes = any(parameter.name == "version" for parameter in self.params)
+            # What the parser could not read has a class of its own.
+            if self.has_config and given and not takes and type(error) is click.UsageError:
+                raise UpdaterError(
+                    NO_VERSION_TAKEN,
+                    state=NOTHING_CHANGED,
+                    command=ctx.command_path,
+                    version=given[0],
+                ) from error
+            raise
 
 
 class PublisherCommand(Command):

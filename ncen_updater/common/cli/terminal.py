@@ -81,12 +81,22 @@ class Heartbeat:
             self._shown[sentence] = now
             if self._rich:
                 if before:
-                    took = coloured(format_duration(now - began), "dim", rich=True)
-                    self._write(f"\r\x1b[K{before}  {took}\n")
+                    self._write(f"\r\x1b[K{self._ended_line(before, now - began)}\n")
                 self._draw(now)
             elif last is None or now - last >= self._interval:
                 # Parts that work side by side and speak in turn are not said again each time.
                 self._write(f"{sentence}\n")
+
+    def past(self, what: Text, seconds: float) -> None:
+        """Show a sentence of before, as it stands there once the next was told."""
+        sentence = clean(what.render(self._language)).replace("\n", " ")
+        with self._lock:
+            self._write(
+                f"{self._ended_line(sentence, seconds)}\n" if self._rich else f"{sentence}\n"
+            )
+
+    def _ended_line(self, sentence: str, seconds: float) -> str:
+        return f"{sentence}  {coloured(format_duration(seconds), 'dim', rich=True)}"
 
     def __enter__(self) -> Heartbeat:
         self._thread = threading.Thread(target=self._beat, name="progress", daemon=True)
@@ -104,8 +114,8 @@ class Heartbeat:
             self._thread.join()
         with self._lock:
             if self._rich and self._what:
-                took = coloured(format_duration(self._clock() - self._since), "dim", rich=True)
-                self._write(f"\r\x1b[K{self._what}  {took}\n")
+                line = self._ended_line(self._what, self._clock() - self._since)
+                self._write(f"\r\x1b[K{line}\n")
             self._what = ""
 
     def _beat(self) -> None:
@@ -151,6 +161,9 @@ class _Quiet(Heartbeat):
     def __init__(self, relay: Progress | None) -> None:
         super().__init__(sys.stderr, rich=False, language="en")
         self._relay = relay
+
+    def past(self, what: Text, seconds: float) -> None:
+        """Show nothing."""
 
     def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
         """Pass it on."""

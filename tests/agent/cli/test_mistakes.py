@@ -36,7 +36,13 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
         (["plan", "1,1,0"], 2, "NU-1104", "such as 3.3.0"),
         (["plan", "latest"], 2, "NU-1104", "'ncen-updater check' shows what is on offer"),
         (["upgrade", "--force"], 2, "NU-1101", "No such option"),
-        (["rollback", "1.0.0"], 2, "NU-1101", "unexpected extra argument"),
+        (["upgrade", "--yess"], 2, "NU-1101", "Did you mean '--yes'?"),
+        (["rollback", "1.0.0"], 2, "NU-1124", "takes no version, and 1.0.0 was given"),
+        (["rollback", "--dry-run", "v3.2"], 2, "NU-1124", "goes back to the release before"),
+        (["confirm", "3.3.0"], 2, "NU-1124", "'ncen-updater confirm' takes no version"),
+        (["rollback", "3"], 2, "NU-1101", "unexpected extra argument"),
+        (["upgrade", "3.3.0", "3.4.0"], 2, "NU-1101", "unexpected extra argument"),
+        (["history", "--limit", "1.5"], 2, "NU-1101", "Invalid value"),
     ],
 )
 def test_typed(
@@ -45,6 +51,13 @@ def test_typed(
     done = site.run(*typed)
     assert (done.returncode, code in done.stderr) == (exit_code, True), done.stderr
     assert words in said(done)
+
+
+@pytest.mark.parametrize("typed", ["--to", "--at"])
+def test_nothing_is_offered_that_was_hardly_meant(site: TrialSite, typed: str) -> None:
+    done = site.run("rollback", typed, "3.2.4")
+    assert f"No such option '{typed}'" in done.stderr
+    assert "Did you mean" not in done.stderr
 
 
 SERVICE = '[service]\n[[service.windows]]\ndays = ["{day}"]\nstart = "{start}"\nend = "23:00"\n'

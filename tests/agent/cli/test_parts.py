@@ -18,7 +18,8 @@ from ncen_updater.agent.cli.state import sentences
 from ncen_updater.agent.engine.errors import Busy, JournalForbidden
 from ncen_updater.agent.engine.recovery import Situation
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName
-from ncen_updater.agent.status import JournalFacts, Known, SiteStatus
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState
+from ncen_updater.agent.status import JournalFacts, SiteStatus
 from ncen_updater.common.cli import terminal
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.program import run_program, show_error
@@ -200,8 +201,9 @@ def test_a_closed_terminal_ends_no_work() -> None:
 
 
 SITE = SiteStatus(
-    CHANGE.created_at, PLACES, current="3.2.4", door=False, journal=JournalFacts(), running=True
-)
+    CHANGE.created_at, PLACES, current="3.2.4", journal=JournalFacts(),
+    availability=Availability(AvailabilityState.WORKS, runs=True),
+)  # fmt: skip
 ERROR = OSError("x")
 
 
@@ -218,7 +220,7 @@ def with_change(change: Change) -> SiteStatus:
     [
         (SITE, "ncen 3.2.4 is running and open to officers."),
         (site(current=None), "No release of ncen was ever chosen here."),
-        (site(door=ERROR), "Not everything could be found out: x"),
+        (site(availability=ERROR), "Not everything could be found out: x"),
         (site(journal=ERROR), "The journal cannot be read; all automatic work has stopped."),
         (site(databases=Situation(None, missing=True)),
          "At least one database is not under its name."),
@@ -229,17 +231,18 @@ def test_the_state_in_sentences(status: SiteStatus, words: str) -> None:
     assert words in [str(text) for text in sentences(status, None)]
 
 
-@pytest.mark.parametrize("running", [True, False, ERROR])
-@pytest.mark.parametrize("closed", [True, False, None, ERROR])
+@pytest.mark.parametrize("runs", [True, False, None])
+@pytest.mark.parametrize("state", [*AvailabilityState, None])
 def test_a_fact_that_is_not_known_is_never_claimed(
-    running: Known[bool], closed: Known[bool | None]
+    runs: bool | None, state: AvailabilityState | None
 ) -> None:
-    first = str(sentences(site(running=running, door=closed), None)[0])
-    first = first.replace("whether it is running", "").replace("and open was not", "")
-    if running is not True:
-        assert " is running" not in first
-    if closed is not False:
-        assert "open to officers" not in first
+    seen = ERROR if state is None else Availability(state, runs=runs)
+    words = str(sentences(site(availability=seen), None)[0]).replace("whether it is running", "")
+    behind = state is AvailabilityState.MAINTENANCE and runs is True
+    assert ("is running" in words) is (state is AvailabilityState.WORKS or behind)
+    assert ("open to officers" in words) is (
+        state in (AvailabilityState.WORKS, AvailabilityState.NOT_WORKING)
+    )
 
 
 @pytest.mark.parametrize("state", list(ChangeState))

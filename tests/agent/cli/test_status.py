@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.config import checked
+from ncen_updater.agent.config.errors import Mistake
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import ChangeState, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.common.i18n import Text
 from ncen_updater.feed.brakes import BrakeSeen
 from ncen_updater.feed.proved import Proved, ProvedMemory
 from tests.agent.cli.site import TrialSite, make_site
@@ -23,6 +26,7 @@ HEAVY = ("pydantic", "psycopg", "tuf", "tufup", "requests", "jinja2")
 
 @pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["history"], ["--help"]])
 def test_imports_nothing_heavy(site: TrialSite, arguments: list[str]) -> None:
+    site.run("status")  # which checks the configuration, and notes it
     code = (
         "import sys; from ncen_updater.agent.cli.main import run; rc = run(sys.argv[1:]);"
         f"print([m for m in {HEAVY} if m in sys.modules], rc, file=sys.stderr)"
@@ -39,7 +43,7 @@ def test_a_site_at_rest(site: TrialSite) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "ncen 3.2.4 is in use at ke-1 (KE).",
-        "Officers are let in.",
+        "Officers cannot work: the application does not run.",
         "The feed was never read here; run 'ncen-updater check'.",
     ]
 
@@ -48,7 +52,9 @@ def test_a_closed_door_is_said(site: TrialSite) -> None:
     (site.root / "door").touch()
     assert "Officers see the maintenance page." in site.run("status").stdout
     document = json.loads(site.run("status", "--json").stdout)
-    assert document["running"] == {"version": "3.2.4", "open_to_officers": False}
+    running = document["running"]
+    assert (running["version"], running["open_to_officers"]) == ("3.2.4", False)
+    assert running["officers"]["state"] == "maintenance"
 
 
 def test_another_process_at_work(site: TrialSite) -> None:
@@ -169,6 +175,50 @@ def test_a_link_astray(site: TrialSite) -> None:
     done = site.run("status")
     assert done.returncode != 0
     assert "could not be found out" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code", "words"),
+    [
+        ("urls =", "url =", "NU-1005", "Did you mean urls?"),
+        ('engine = "sqlite"', 'engine = "postgres"', "NU-1005", "Use 'postgresql' or 'sqlite'"),
+        ("[application]", "[aplication]", "NU-1005", "Did you mean application?"),
+        ('"KE"', '"Kenya"', "NU-1005", "two capital letters"),
+        ('door_file = "door"', 'door_file = "no/door"', "NU-1005", "not there"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_said_and_the_rest_too(
+    site: TrialSite, before: str, after: str, code: str, words: str
+) -> None:
+    site.run("status")  # found without a mistake, and noted
+    good = site.config.read_text()
+    site.config.write_text(good.replace(before, after))
+    for _ in range(2):
+        done = site.run("status")
+        assert done.returncode == 1
+        assert "ncen 3.2.4 is in use" in done.stdout
+        assert "The feed was never read here" in done.stdout
+        assert code in done.stderr and words in " ".join(done.stderr.split())
+    document = json.loads(site.run("status", "--json").stdout)
+    assert document["error"]["code"] == document["configuration"]["error"]["code"] == code
+    assert document["running"]["version"] == "3.2.4"
+    site.config.write_text(good)
+    assert site.run("status").returncode == 0
+
+
+def test_what_may_not_be_looked_at_is_no_mistake(site: TrialSite) -> None:
+    """A member of the group is not told that files are missing that only root sees."""
+    hidden = Text("names a file that is not there: {path}.", {"path": site.root / "x" / "y"})
+    mistake = Mistake(1, "databases.postgresql.password_file", hidden, Text(""))
+    assert not checked._hidden(mistake)
+
+    def refuse(path: str) -> None:
+        raise PermissionError(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.lstat", refuse)
+        assert checked._hidden(mistake)
+        assert not checked._hidden(Mistake(1, "site.id", Text("is missing."), Text("")))
 
 
 def test_no_configuration(tmp_path: Path) -> None:

@@ -2,32 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from ncen_updater.agent.cli import watch
 from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.journal.change import ChangeState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.service.api.reading import moment_document
+from ncen_updater.agent.service.board import MOST, Running, ServiceBoard
 from ncen_updater.agent.service.client import StreamEvent
-from tests.agent.cli.site import make_site
+from ncen_updater.common.documents import jsonable
+from ncen_updater.common.progress import ProgressUpdate
+from tests.agent.cli.site import CHANGE, make_site
+from tests.agent.service.api.conftest import NOW, SETTINGS, Counter
+from tests.agent.service.api.serving import answering
 
-ENDED = StreamEvent(
+EVENT = StreamEvent(
     "step-intended", {"number": 7, "at": None, "change": None, "data": {"step": "fence"}}
 )
+
+
+class Service:
+    """A real service at the socket of a site, whose work the test does."""
+
+    def __init__(self, counter: Counter) -> None:
+        self.counter, self.board = counter, counter.board
+
+    def moment(self) -> StreamEvent:
+        document = jsonable(moment_document(self.board.moment(), "en"))
+        assert isinstance(document, dict)
+        return StreamEvent("service", document)
+
+    def happens(self, *_: object, **__: object) -> Iterator[StreamEvent]:
+        """What the stream tells from when somebody looks: one more sentence, a step, the end."""
+        yield self.moment()
+        self.board.told(ProgressUpdate("switching the code"))
+        yield self.moment()
+        yield EVENT
+        with Journal.open(self.counter.site.journal) as journal:
+            journal.begin(CHANGE)
+            journal.state(CHANGE.id, ChangeState.UNDONE)
+        self.board.ended()
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    site = make_site(tmp_path / "site")
+    with site.config.open("a") as config:
+        config.write('[service]\nsocket = "api.sock"\n')
+    board = ServiceBoard(SETTINGS, lambda: NOW)
+    board.began(["upgrade", "3.3.0"])
+    for sentence in ("stopping the application", "copying the databases"):
+        board.told(ProgressUpdate(sentence))
+    made = Service(Counter(site, board))
+    with answering(made.counter):
+        monkeypatch.setattr(watch, "_events", made.happens)
+        yield made
 
 
 @pytest.mark.parametrize(
     ("options", "written"), [((), False), (("--events",), True), (("--json",), True)]
 )
 def test_events_are_written_where_they_are_asked_for(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    options: tuple[str, ...],
-    written: bool,
+    service: Service, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], written: bool
 ) -> None:
-    site = make_site(tmp_path / "site")
-    monkeypatch.setattr(watch, "require_service", lambda _session: None)
-    monkeypatch.setattr(watch, "_events", lambda *_, **__: iter([ENDED]))
-    assert run(["--config", str(site.config), "watch", *options]) == 0
+    config = str(service.counter.site.config)
+    assert run(["--config", config, "watch", *options]) == 0
     assert ("step-intended" in capsys.readouterr().out) is written
+
+
+def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--config", str(service.counter.site.config), "watch"]) == 0
+    said = capsys.readouterr()
+    assert said.err.splitlines()[:3] == [
+        "stopping the application", "copying the databases", "switching the code",
+    ]  # fmt: skip
+    assert said.out.startswith("Last: upgrade to 3.3.0, undone")
+
+
+def test_each_sentence_is_kept_once_with_its_time_and_not_without_end() -> None:
+    running = Running(("upgrade",), NOW)
+    for number, sentence in enumerate(("one", "two", "two", "one", "three")):
+        at = NOW + timedelta(seconds=number)
+        running = running.tell(ProgressUpdate(sentence, done=number), at)
+    assert [(told.template, took) for told, took in running.said] == [("two", 2.0), ("one", 1.0)]
+    assert running.told == ProgressUpdate("three", done=4)
+    for number in range(3 * MOST):
+        running = running.tell(ProgressUpdate("{n}", {"n": str(number)}), NOW)
+    assert len(running.said) == MOST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -173,5 +174,6 @@ def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Tri
     ],
 )
 def test_findings(trial: Trial, look: Callable[[Trial], set[str]], expected: set[str]) -> None:
-    found = look(trial)
+    # Only root sees which files programs of others have open; who does not is told so.
+    found = look(trial) - (set() if os.geteuid() == 0 else {"NU-4250"})
     assert expected <= found if expected else not found

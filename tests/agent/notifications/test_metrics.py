@@ -23,6 +23,7 @@ from ncen_updater.agent.notifications.metrics import (
     write_metrics,
 )
 from ncen_updater.agent.notifications.outbox import Outbox
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.rehearsal.stops import LastStop
 from ncen_updater.agent.service.knowledge import Assessment, ServiceState
 from ncen_updater.agent.status import JournalFacts, SiteStatus
@@ -36,6 +37,7 @@ FULL = SiteStatus(
     NOW,
     PLACES,
     current="3.2.4",
+    availability=Availability(AvailabilityState.MAINTENANCE),
     journal=JournalFacts(
         event=42,
         change=STUCK,
@@ -79,11 +81,14 @@ def test_every_figure_is_there_and_is_what_it_says(site: TrialSite) -> None:
     assert value("child_runs_total", action="check", exit_code="7") == 1
     assert value("disk_free_ratio", place="state") == 0.125
     assert value("release_withdrawn") == 1
+    assert value("officers_state", state="maintenance") == 1
+    assert value("officers_state", state="works") == 0
 
 
 def test_what_is_not_known_is_left_out_and_not_guessed(site: TrialSite) -> None:
     names = {name for name, _ in read(site, SiteStatus(NOW, PLACES, journal=OSError("gone")))}
     assert PREFIX + "hold" not in names
+    assert PREFIX + "officers_state" not in names
     assert PREFIX + "last_stop_seconds" not in names
     assert PREFIX + "feed_checked_timestamp_seconds" not in names
 

@@ -142,6 +142,7 @@ class Gatherer:
         found = read_status(self._places, self._now, FROM_THE_DISK, config=config)
         journal, view, agent = or_none(found.journal), or_none(found.view), or_none(found.agent)
         error, following = found.journal, found.next
+        officers = or_none(found.availability)
         return json_part(
             {
                 "site": config.site.id,
@@ -149,6 +150,7 @@ class Gatherer:
                 "product": config.site.product,
                 "made_at": self._now,
                 "current": or_none(found.current),
+                "officers": officers and officers.state.value,
                 "journal_code": error.code if isinstance(error, UpdaterError) else None,
                 "journal_event": journal and journal.event,
                 "open_change": journal and journal.change and journal.change.id,

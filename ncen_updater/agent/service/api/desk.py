@@ -10,6 +10,7 @@ from pathlib import Path
 from ncen_updater.agent.config.paths import Places
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.service.board import ServiceBoard
 from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.knowledge import Assessment, KnowledgeFile, ServiceState
@@ -30,6 +31,7 @@ class ApiContext:
         now: The wall clock.
         inspections: Have the site looked at.
         agent: Where the slots of the agent are.
+        ask: Asks whether officers can work; the process itself without.
     """
 
     config: Path
@@ -40,6 +42,7 @@ class ApiContext:
     now: Callable[[], datetime]
     inspections: Inspections
     agent: Path
+    ask: Callable[[], Availability] | None = None
 
     @property
     def journal_path(self) -> Path:

@@ -122,7 +122,12 @@ SCHEMAS: Mapping[str, Schema] = {
     "Finding": _object(code=TEXT, severity=TEXT, what=TEXT, remedy=TEXT, figures=VALUES),
     "Change": _object(**CHANGE),
     "ChangeReport": _object(
-        **CHANGE,
+        **CHANGE, approved_by=_list(TEXT), ordered_by=_or_null(TEXT),
+        predicted_stop_s=_or_null(_object(low=FIGURE, high=FIGURE)),
+        failure=_or_null(
+            _object(at=TIME, step=_or_null(TEXT), code=_or_null(TEXT), error=_or_null(TEXT))
+        ),
+        taken_back_by=_or_null(TEXT),
         steps=_list(
             _object(
                 name=TEXT, state=TEXT, started_at=TIME, ended_at=_or_null(TIME),
@@ -154,6 +159,7 @@ SCHEMAS: Mapping[str, Schema] = {
         running=_or_null(
             _object(words=_list(TEXT), since=TIME, progress=_or_null(_named("Progress")))
         ),
+        said=_list(_object(tell=TEXT, values=VALUES, seconds=FIGURE)),
         failures=_list(_object(action=TEXT, times=NUMBER, at=TIME, again_at=TIME)),
     ),
     "Plan": _object(
@@ -233,7 +239,10 @@ SCHEMAS: Mapping[str, Schema] = {
 ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("GET", "/v1/status"): _object(
         site=TEXT, country=TEXT, product=TEXT, at=TIME,
-        running=_some(version=_or_null(TEXT), open_to_officers=_or_null(FLAG)),
+        running=_some(
+            version=_or_null(TEXT), open_to_officers=_or_null(FLAG), officers=VALUES,
+        ),
+        configuration=_some(checked=FLAG),
         journal=_some(
             at_work=_or_null(TEXT), head=_or_null(TEXT), open_change=_or_null(VALUES),
             owed_rollback=_or_null(VALUES), last_change=_or_null(_named("Change")),

@@ -10,7 +10,6 @@ from ncen_updater.agent.approvals.outlook import outlook_document
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.orders import Order, Orders
-from ncen_updater.agent.policy.automation import Action
 from ncen_updater.agent.policy.beginning import beginning, with_one_more_yes
 from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.service.api.desk import ApiContext
@@ -20,7 +19,13 @@ from ncen_updater.agent.service.board import ServiceSnapshot
 from ncen_updater.agent.service.errors import NoSuchThing
 from ncen_updater.agent.service.inputs import inputs_for
 from ncen_updater.agent.service.knowledge import Assessment
-from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
+from ncen_updater.agent.service.report import (
+    REPORTED,
+    change_report,
+    history_report,
+    lasting_failures,
+    site_report,
+)
 from ncen_updater.agent.status import need, read_status
 from ncen_updater.common.progress import ProgressUpdate
 
@@ -89,10 +94,10 @@ Handler = Callable[[ApiContext, Request], tuple[int, Document | Page]]
 
 def status(desk: ApiContext, request: Request) -> tuple[int, Document]:
     """What runs, what was done last, what is on offer, and what the service does."""
-    looked = read_status(desk.places, desk.now(), REPORTED)
+    looked = read_status(desk.places, desk.now(), REPORTED, ask=desk.ask)
     document, _ = site_report(looked, request.language)
-    settings = desk.board.settings
-    caller = request.caller
+    settings, knowledge = desk.board.settings, desk.knowledge()
+    caller, moment = request.caller, desk.board.moment()
     you = {
         "who": caller.person.who,
         "uid": caller.person.uid,
@@ -100,12 +105,17 @@ def status(desk: ApiContext, request: Request) -> tuple[int, Document]:
     }
     service = {
         "mode": settings.mode,
-        **moment_document(desk.board.moment(), request.language),
+        **moment_document(moment, request.language),
+        "said": [
+            {"tell": told.template, "values": told.values, "seconds": round(seconds, 3)}
+            for told, seconds in (moment.running.said if moment.running else ())
+        ],
         "failures": [
             {"action": action.value, "times": failure.times, "at": failure.at,
              "again_at": failure.again_at(action)}
-            for action, failure in desk.knowledge().failures.items()
-            if action is not Action.ORDER  # whoever gave it was told
+            for action, failure in lasting_failures(
+                knowledge.failures, knowledge.assessment, looked
+            )
         ],
     }  # fmt: skip
     return 200, {**document, "service": service, "you": you}

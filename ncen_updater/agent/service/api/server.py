@@ -24,6 +24,7 @@ from ncen_updater.agent.service.api.crowd import Crowd
 from ncen_updater.agent.service.api.desk import ApiContext
 from ncen_updater.agent.service.api.listening import BACKLOG, listening
 from ncen_updater.agent.service.api.people import group_id
+from ncen_updater.agent.service.asking import availability_asker
 from ncen_updater.agent.service.board import ServiceBoard
 from ncen_updater.agent.service.errors import UNCHANGED, TooManyConnections
 from ncen_updater.agent.service.inspecting import Inspections
@@ -223,9 +224,10 @@ def start_api(
     path = config.paths.resolve(settings.socket)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listening(path, group_id(settings.read_group)))
+        asker = availability_asker(config_path, config)
         desk = ApiContext(
             config_path, load_places(config_path), keeper, board, wake, now, inspections,
-            config.paths.resolve(config.paths.agent),
+            config.paths.resolve(config.paths.agent), asker,
         )  # fmt: skip
         server = _Server(path, listener, ApiApplication(desk))
         server.prepare()

@@ -1,0 +1,141 @@
+"""One change in a dozen lines: what, who, when, the stop, where it failed, what became of it. Pure.
+
+Made of the document that ``history CHANGE --json`` writes. Of what an older service does not tell,
+and of what nobody wrote down, there is no line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from ncen_updater.agent.journal.change import DOWNTIME, StepName
+from ncen_updater.common.cli.render import clean, format_duration, format_time
+from ncen_updater.common.i18n import N_, Text, translate
+
+__all__ = ["change_lines"]
+
+Document = Mapping[str, Any]
+#: So many parts of the stop are named, if they took so long.
+NAMED, SHORTEST_S = 4, 0.1
+
+
+def change_lines(report: Document, language: str) -> Iterator[Text]:
+    """Say it.
+
+    Args:
+        report: The change as JSON has it.
+        language: Of words of ours within the lines.
+    """
+
+    def word(value: str) -> str:
+        return translate(value, language)
+
+    yield Text(
+        N_("{kind} {origin} -> {version} (change {id}): {state}"),
+        {
+            "kind": word(report["kind"]), "origin": report["from"], "version": report["to"],
+            "id": report["id"], "state": word(report["state"]),
+        },
+    )  # fmt: skip
+    yield _when(report)
+    yield from _who(report)
+    yield from _stop(report, word)
+    yield from _watched(report["facts"])
+    yield from _failure(report, word)
+    yield from _records(report)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _when(report: Document) -> Text:
+    begun = _moment(report["created_at"])
+    values: dict[str, object] = {"begun": format_time(begun)}
+    if report["ended_at"] is None:
+        return Text(N_("  begun {begun}, and open"), values)
+    ended = _moment(report["ended_at"])
+    values |= {
+        "ended": format_time(ended),
+        "took": format_duration(max(0.0, (ended - begun).total_seconds())),
+    }
+    return Text(N_("  begun {begun}, ended {ended}, {took} later"), values)
+
+
+def _who(report: Document) -> Iterator[Text]:
+    if report.get("approved_by"):
+        names = ", ".join(clean(str(name)) for name in report["approved_by"])
+        yield Text(N_("  approved by {names}"), {"names": names})
+    if report.get("ordered_by"):
+        yield Text(N_("  ordered by {name}"), {"name": clean(report["ordered_by"])})
+
+
+def _stop(report: Document, word: Callable[[str], str]) -> Iterator[Text]:
+    real, predicted = report["stop_s"], report.get("predicted_stop_s")
+    if real is None:
+        if not any(step["name"] == StepName.CLOSE for step in report["steps"]):
+            yield Text(N_("  officers were not kept out"))
+        return
+    values: dict[str, object] = {"stop": format_duration(real)}
+    text = N_("  officers were kept out for {stop}")
+    if predicted:
+        values |= {name: format_duration(predicted[name]) for name in ("low", "high")}
+        text = N_("  officers were kept out for {stop}; {low} to {high} were predicted")
+    yield Text(text, values)
+    during = {name.value for name in DOWNTIME}
+    took = [
+        (step["seconds"], word(step["name"]))
+        for step in report["steps"]
+        if step["name"] in during and (step["seconds"] or 0) >= SHORTEST_S
+    ]
+    longest = sorted(took, key=lambda part: part[0], reverse=True)[:NAMED]
+    if longest:
+        parts = Text(
+            ", ".join(f"{{n{i}}} {{s{i}}}" for i in range(len(longest))),
+            {
+                name: value
+                for i, (seconds, what) in enumerate(longest)
+                for name, value in ((f"n{i}", what), (f"s{i}", format_duration(seconds)))
+            },
+        )
+        yield Text(N_("  longest of it: {parts}"), {"parts": parts})
+
+
+def _watched(facts: Document) -> Iterator[Text]:
+    if facts.get("soak_failed"):
+        reason = {"reason": clean(str(facts["soak_failed"]))}
+        yield Text(N_("  it turned bad while it was watched: {reason}"), reason)
+    elif facts.get("soak_looks"):
+        looks = {"looks": facts["soak_looks"], "bad": facts.get("soak_bad_looks") or 0}
+        yield Text(N_("  it was watched: {looks} looks, {bad} of them bad"), looks)
+    if facts.get("confirmed_by"):
+        yield Text(N_("  confirmed by {name}"), {"name": clean(str(facts["confirmed_by"]))})
+
+
+def _failure(report: Document, word: Callable[[str], str]) -> Iterator[Text]:
+    failure = report.get("failure")
+    if failure:
+        error = clean(str(failure["error"] or "")).split("\n", 1)[0]
+        yield Text(
+            N_("  it failed in the step '{step}' at {at}: {error}"),
+            {
+                "step": word(str(failure["step"])), "at": format_time(_moment(failure["at"])),
+                "error": error or failure["code"],
+            },
+        )  # fmt: skip
+    elif report["error_code"]:
+        yield Text(N_("  it ended with {code}"), {"code": report["error_code"]})
+    if report.get("taken_back_by"):
+        yield Text(N_("  it was taken back by change {id}"), {"id": report["taken_back_by"]})
+
+
+def _records(report: Document) -> Iterator[Text]:
+    if report["state"] == "undone":
+        yield Text(N_("  everything is as it was before it; no record was lost"))
+    lost = report["facts"].get("lost")
+    if lost:
+        yield Text(N_("  {count} records were lost, as was agreed"), {"count": lost})
+    elif lost == 0:
+        yield Text(N_("  no record was lost"))

@@ -1,0 +1,65 @@
+"""Whether officers can work, in sentences: the same under an error and in ``status``. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
+from ncen_updater.common.cli.render import clean, format_time
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["officers_words", "trouble"]
+
+_TROUBLE = {
+    HealthAnswer.STATUS: N_("it answers with status {detail}"),
+    HealthAnswer.CANNOT_WRITE: N_("it says that it cannot write to a database"),
+    HealthAnswer.NOT_UNDERSTOOD: N_("what it answers at its health address is not understood"),
+    HealthAnswer.NONE: N_("nobody answers at its health address ({detail})"),
+}
+
+
+def trouble(seen: Availability) -> Text:
+    """Say what an application that runs does not do well."""
+    text = _TROUBLE.get(seen.answer, "{detail}")
+    return Text(text, {"detail": clean(seen.detail)})
+
+
+def officers_words(seen: Availability, version: str | None) -> Iterator[Text]:
+    """Say whether officers can work, and since when as far as that is known.
+
+    Args:
+        seen: What was seen.
+        version: The release that is chosen here.
+    """
+    values: dict[str, object] = {"version": version or "-", "detail": clean(seen.detail)}
+    if seen.since is not None:
+        values["since"] = format_time(seen.since)
+    match seen.state:
+        case AvailabilityState.WORKS if seen.since is not None:
+            text = N_("Officers can work; the application has run since {since}.")
+            yield Text(text, values)
+        case AvailabilityState.WORKS:
+            yield Text(N_("Officers can work: the application answers as it should."), values)
+        case AvailabilityState.MAINTENANCE:
+            text = N_("Officers see the maintenance page, since {since}.")
+            yield Text(text if seen.since else N_("Officers see the maintenance page."), values)
+        case AvailabilityState.NOT_RUNNING:
+            text = N_("Officers cannot work: the application does not run, since {since}.")
+            short = N_("Officers cannot work: the application does not run.")
+            yield Text(text if seen.since else short, values)
+        case AvailabilityState.NOT_WORKING:
+            values["trouble"] = trouble(seen)
+            yield Text(
+                N_("Officers are let in, but the application does not work: {trouble}."), values
+            )
+        case AvailabilityState.UNKNOWN:
+            values["why"] = clean(seen.why) or "-"
+            yield Text(N_("Whether officers can work was not found out: {why}"), values)
+    if seen.state is AvailabilityState.WORKS and seen.answer is HealthAnswer.OTHER_VERSION:
+        text = N_("  but it says that it is {detail}, and {version} is chosen here.")
+        yield Text(text, values)
+    if seen.state is AvailabilityState.MAINTENANCE and seen.runs is False:
+        yield Text(N_("  the application behind it does not run."))
+    if seen.state is AvailabilityState.WORKS and seen.missing:
+        names = {"names": ", ".join(map(clean, seen.missing))}
+        yield Text(N_("  parts of it that do not run: {names}"), names)

@@ -1,0 +1,132 @@
+"""Whether officers can work, from what was seen of door, processes and health address. Pure.
+
+Nothing is guessed: what was not asked, or gave no clear answer, is said to be unknown.
+
+* The door is closed: officers see the maintenance page, whatever runs behind it.
+* The application answers as it should: officers can work, whatever the system says of its unit.
+* No process of it runs, and nobody answers: it is not running.
+* It answers badly, or runs and does not answer: it runs, and does not work.
+* Nothing could be asked: unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from ncen_updater.agent.policy.ought_to_run import RunningSeen
+from ncen_updater.common.records import Record
+
+__all__ = [
+    "Availability",
+    "AvailabilityState",
+    "DoorSeen",
+    "HealthAnswer",
+    "HealthSeen",
+    "availability",
+]
+
+
+class AvailabilityState(StrEnum):
+    """What officers meet."""
+
+    WORKS = "works"
+    MAINTENANCE = "maintenance"
+    NOT_RUNNING = "not-running"
+    NOT_WORKING = "not-working"
+    UNKNOWN = "unknown"
+
+
+class HealthAnswer(StrEnum):
+    """What came of one request to the health address."""
+
+    WELL = "well"
+    OTHER_VERSION = "other-version"
+    CANNOT_WRITE = "cannot-write"
+    STATUS = "status"
+    NOT_UNDERSTOOD = "not-understood"
+    NONE = "none"
+    NOT_ASKED = "not-asked"
+
+
+@dataclass(frozen=True)
+class HealthSeen:
+    """What the health address answered; ``detail`` is the version, the status, or why not."""
+
+    answer: HealthAnswer
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class DoorSeen:
+    """The door, and since when it is closed, where that is known."""
+
+    closed: bool
+    since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Availability(Record):
+    """Whether officers can work.
+
+    Attributes:
+        state: What they meet.
+        since: Since when the door is closed, the application runs or does not; None where nobody
+            knows that.
+        runs: Whether the part that is asked for its health runs; None where that was not found out.
+        answer: What the health address answered.
+        detail: The version that it said, its status, or why it did not answer.
+        missing: Further parts that do not run although they should.
+        why: Why something could not be found out; empty where all was.
+    """
+
+    state: AvailabilityState
+    since: datetime | None = None
+    runs: bool | None = None
+    answer: HealthAnswer = HealthAnswer.NOT_ASKED
+    detail: str = ""
+    missing: tuple[str, ...] = field(default_factory=tuple)
+    why: str = ""
+
+
+#: Answers of an application that is there.
+SPOKE = frozenset(HealthAnswer) - {HealthAnswer.NONE, HealthAnswer.NOT_ASKED}
+
+
+def availability(
+    door: DoorSeen | str,
+    process: RunningSeen | str,
+    health: HealthSeen,
+    missing: tuple[str, ...] = (),
+) -> Availability:
+    """Say whether officers can work. Pure.
+
+    Args:
+        door: The door, or why it could not be seen.
+        process: The part that is asked for its health, or why it could not be seen.
+        health: What its address answered.
+        missing: Further parts that do not run.
+    """
+    runs = process.runs if isinstance(process, RunningSeen) else None
+    since = process.since if isinstance(process, RunningSeen) else None
+    reasons = [one for one in (door, process) if isinstance(one, str)]
+    if health.answer is HealthAnswer.NOT_ASKED:
+        reasons.append(health.detail)
+    state = AvailabilityState.UNKNOWN
+    if isinstance(door, DoorSeen):
+        if door.closed:
+            state, since = AvailabilityState.MAINTENANCE, door.since
+        elif health.answer in (HealthAnswer.WELL, HealthAnswer.OTHER_VERSION):
+            state, since = AvailabilityState.WORKS, since if runs else None
+        elif runs is False and health.answer not in SPOKE:
+            state = AvailabilityState.NOT_RUNNING
+        elif health.answer in SPOKE or (runs and health.answer is HealthAnswer.NONE):
+            state, since = AvailabilityState.NOT_WORKING, None
+        elif health.answer is HealthAnswer.NONE:
+            reasons.append(health.detail)
+    if state is AvailabilityState.UNKNOWN:
+        since = None
+    return Availability(
+        state, since, runs, health.answer, health.detail, missing, "; ".join(dict.fromkeys(reasons))
+    )

@@ -1,0 +1,164 @@
+"""``history CHANGE``: a dozen lines for people, the events where they are asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ncen_updater.agent.approvals.store import ApprovalStore, Person
+from ncen_updater.agent.cli.change_words import change_lines
+from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName, StepState
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.rehearsal.predictions import ExpectedStop, expect
+from ncen_updater.agent.service.report import change_report
+from ncen_updater.common.documents import jsonable
+from tests.agent.cli.site import CHANGE, TrialSite
+
+AT = datetime(2026, 11, 24, 22, tzinfo=UTC)
+AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+BACK = replace(
+    CHANGE, id="bbbbbbbb", kind=ChangeKind.ROLLBACK, from_version="3.3.0", to_version="3.2.4",
+    created_at=AT,
+)  # fmt: skip
+UPGRADE = replace(CHANGE, created_at=AT)
+
+
+class Clock:
+    """Goes on by a second with each look."""
+
+    def __init__(self) -> None:
+        self.now = AT
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+def steps(journal: Journal, *names: StepName) -> None:
+    for name in names:
+        journal.step(UPGRADE.id, name, StepState.INTENDED)
+        journal.step(UPGRADE.id, name, StepState.DONE)
+
+
+def committed(journal: Journal, facts: ChangeFacts = NO_FACTS) -> None:
+    consent = ApprovalStore(journal)
+    consent.approve("ab" * 32, "3.3.0", {}, AMINA)
+    consent.approve("ab" * 32, "3.3.0", {}, BO)
+    consent.approve("cd" * 32, "3.4.0", {}, Person("dana", 1003))
+    order = Orders(journal).give(OrderKind.UPGRADE, {}, AMINA)
+    Orders(journal).take(order)
+    journal.begin(replace(UPGRADE, created_at=journal.now()), ChangeFacts(binding="ab" * 32))
+    consent.spend(UPGRADE.id)
+    expect(journal, UPGRADE, ExpectedStop("rrrrrrrr", 3.9, 8.0, 12.7))
+    steps(journal, StepName.FETCH, StepName.CLOSE, StepName.COPY, StepName.MIGRATE)
+    journal.commit(UPGRADE.id)
+    journal.keep(UPGRADE.id, replace(facts, stop_s=8.6))
+    Orders(journal).end(order, {"exit_code": 0})
+
+
+def finished(journal: Journal) -> None:
+    committed(journal, ChangeFacts(soak_looks=30, soak_bad_looks=1, confirmed_by="bo"))
+    journal.state(UPGRADE.id, ChangeState.FINISHED)
+
+
+def undone(journal: Journal) -> None:
+    journal.begin(UPGRADE)
+    steps(journal, StepName.FETCH)
+    journal.step(UPGRADE.id, StepName.MIGRATE, StepState.INTENDED)
+    journal.note(
+        "step-failed", UPGRADE.id, step="migrate", code="NU-4201",
+        error="NU-4201: Migration 0003 of companies failed.\nDETAIL: a row",
+    )  # fmt: skip
+    journal.state(UPGRADE.id, ChangeState.UNDONE, error_code="NU-4201")
+
+
+def taken_back(journal: Journal) -> None:
+    committed(journal, ChangeFacts(soak_failed="status 503"))
+    journal.state(UPGRADE.id, ChangeState.FINISHED)
+    journal.begin(BACK, ChangeFacts(undoes=UPGRADE.id))
+    journal.commit(BACK.id)
+    journal.state(BACK.id, ChangeState.FINISHED)
+
+
+def opened(journal: Journal) -> None:
+    journal.begin(UPGRADE)
+
+
+CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
+    "finished": (finished, [
+        "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): finished",
+        "  begun <at>, ended <at>, <long> later",
+        "  approved by amina, bo",
+        "  ordered by amina",
+        "  officers were kept out for 8.6 s; 3.9 s to 13 s were predicted",
+        "  longest of it: close 2.0 s, copy 2.0 s, migrate 2.0 s",
+        "  it was watched: 30 looks, 1 of them bad",
+        "  confirmed by bo",
+    ]),
+    "undone": (undone, [
+        "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): undone",
+        "  begun <at>, ended <at>, <long> later",
+        "  officers were not kept out",
+        "  it failed in the step 'migrate' at <at>: NU-4201: Migration 0003 of"
+        " companies failed.",
+        "  everything is as it was before it; no record was lost",
+    ]),
+    "taken back": (taken_back, [
+        "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): finished",
+        "  it turned bad while it was watched: status 503",
+        "  it was taken back by change bbbbbbbb",
+    ]),
+    "open": (opened, [
+        "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): running",
+        "  begun <at>, and open",
+        "  officers were not kept out",
+    ]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_in_a_dozen_lines(site: TrialSite, name: str) -> None:
+    make, expected = CHANGES[name]
+    with Journal.open(site.journal, now=Clock()) as journal:
+        make(journal)
+        report = jsonable(change_report(journal, UPGRADE.id))
+    assert isinstance(report, dict)
+    said = [line.render("en") for line in change_lines(report, "en")]
+    # How often the journal looks at the clock is its own affair.
+    lines = [re.sub(r"\S+ 22:00:\d\d UTC", "<at>", line) for line in said]
+    lines = [re.sub(r"\S+ s later", "<long> later", line) for line in lines]
+    assert len(lines) <= 12
+    if name == "taken back":
+        assert [line for line in lines if line in expected] == expected
+    else:
+        assert lines == expected
+    old = {key: value for key, value in report.items() if key in OLD}
+    assert lines[0] == next(change_lines(old, "en")).render("en")
+    assert list(change_lines(old, "fr"))
+
+
+#: What a service of before tells.
+OLD = frozenset({
+    "id", "kind", "mode", "state", "product", "from", "to", "strategy", "created_at", "ended_at",
+    "stop_s", "error_code", "attempts", "steps", "facts", "events",
+})  # fmt: skip
+
+
+def test_events_are_shown_where_they_are_asked_for(site: TrialSite) -> None:
+    with Journal.open(site.journal) as journal:
+        undone(journal)
+    short, long = site.run("history", UPGRADE.id), site.run("history", UPGRADE.id, "--events")
+    assert "step-intended" not in short.stdout and "DETAIL" not in short.stdout
+    assert "history abcdefgh --events" in short.stdout
+    assert "step-intended" in long.stdout and "step-failed" in long.stdout
+    document = json.loads(site.run("history", UPGRADE.id, "--json").stdout)
+    assert set(document) >= OLD
+    assert document["events"][0]["kind"] == "begun"
+    assert document["failure"]["step"] == "migrate"

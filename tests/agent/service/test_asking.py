@@ -1,0 +1,44 @@
+"""Whether officers can work, as the service finds it out: alone, or through its unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState
+from ncen_updater.agent.service.asking import KEEP_S, AvailabilityAsker, availability_asker
+from tests.agent.cli.site import make_site
+from tests.agent.service.test_units import needs_activator, unit
+
+
+def test_many_who_ask_at_once_hear_the_same() -> None:
+    asked, now = [], [0.0]
+
+    def look() -> Availability:
+        asked.append(now[0])
+        return Availability(AvailabilityState.WORKS, detail=str(len(asked)))
+
+    ask = AvailabilityAsker(look, lambda: now[0])
+    assert ask() is ask()
+    now[0] = KEEP_S + 0.1
+    assert ask().detail == "2"
+    assert asked == [0.0, now[0]]
+
+
+def test_a_service_that_works_itself_looks_itself(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site")
+    (site.root / "door").touch()
+    seen = availability_asker(site.config, load_config(site.config))()
+    assert seen.state is AvailabilityState.MAINTENANCE
+
+
+@needs_activator
+def test_a_service_without_a_network_lets_its_unit_look(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site")
+    with site.config.open("a") as config:
+        config.write('[service]\nrunner = "systemd"\napply_socket = "apply.sock"\n')
+    ask = availability_asker(site.config, load_config(site.config))
+    assert ask().state is AvailabilityState.UNKNOWN, "nobody listens yet"
+    with unit(site.root):
+        seen = availability_asker(site.config, load_config(site.config))()
+    assert (seen.state, seen.runs) == (AvailabilityState.NOT_RUNNING, False)

@@ -1,0 +1,135 @@
+"""Of what failed only what nobody has done since is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.journal.change import Change, ChangeState
+from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
+from ncen_updater.agent.service.knowledge import Assessment
+from ncen_updater.agent.service.report import REPORTED, lasting_failures, site_report
+from ncen_updater.agent.status import JournalFacts, SiteStatus, read_status
+from ncen_updater.feed.last_view import LastView
+from tests.agent.cli.site import CHANGE, TrialSite, make_site
+from tests.support.simulated_site import PLACES
+
+AT = datetime(2026, 11, 24, tzinfo=UTC)
+LATER, EARLIER = AT + timedelta(hours=1), AT - timedelta(hours=1)
+NOTHING = JournalFacts()
+NEXT = Assessment(event=1, current="3.2.4", target="3.3.0")
+
+
+def view(at: datetime) -> LastView:
+    return LastView(
+        checked_at=at, expires_at=at + timedelta(days=7), version=1, versions=(), withdrawn=()
+    )
+
+
+def changed(state: ChangeState, at: datetime) -> JournalFacts:
+    change = replace(CHANGE, state=state, created_at=at)
+    return JournalFacts(last=change, change=change if state.open else None)
+
+
+@dataclass(frozen=True)
+class Row:
+    deed: Action
+    lasts: bool
+    journal: JournalFacts | Exception = NOTHING
+    view: LastView | Exception | None = None
+    found: Assessment | None = NEXT
+
+
+TABLE = {
+    "the feed was not read since": Row(Action.CHECK, True, view=view(EARLIER)),
+    "the feed was read since": Row(Action.CHECK, False, view=view(LATER)),
+    "whether it was is not known": Row(Action.CHECK, True, view=OSError()),
+    "a change is open still": Row(Action.RESUME, True, changed(ChangeState.STUCK, EARLIER)),
+    "the change was brought to its end": Row(Action.RESUME, False),
+    "whether it was brought is not known": Row(Action.RESUME, True, OSError()),
+    "nothing was upgraded since": Row(Action.UPGRADE, True, changed(ChangeState.FINISHED, EARLIER)),
+    "somebody upgraded since": Row(Action.UPGRADE, False, changed(ChangeState.FINISHED, LATER)),
+    "an upgrade was undone since": Row(Action.UPGRADE, True, changed(ChangeState.UNDONE, LATER)),
+    "nothing is next": Row(Action.UPGRADE, False, found=replace(NEXT, target=None)),
+    "nobody has looked since": Row(Action.UPGRADE, True, found=None),
+    "it was prepared since": Row(Action.PREPARE, False, found=replace(NEXT, prepared=True)),
+    "it is not prepared": Row(Action.PREPARE, True),
+    "it was rehearsed since": Row(
+        Action.REHEARSE, False, found=replace(NEXT, rehearsed=Rehearsed.PASSED)
+    ),
+    "the rehearsal failed": Row(
+        Action.REHEARSE, True, found=replace(NEXT, rehearsed=Rehearsed.FAILED)
+    ),
+    "an agent is on offer": Row(Action.SELF_UPDATE, True, found=replace(NEXT, agent="2.0")),
+    "no agent is on offer": Row(Action.SELF_UPDATE, False),
+    "something is to be collected": Row(Action.COLLECT, True, found=replace(NEXT, collect_at=AT)),
+    "nothing is to be collected": Row(Action.COLLECT, False),
+    "an order": Row(Action.ORDER, False),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_what_is_over_is_not_told(name: str) -> None:
+    row = TABLE[name]
+    status = SiteStatus(LATER, PLACES, journal=row.journal, view=row.view)
+    told = dict(lasting_failures({row.deed: ActionFailure(AT, 3)}, row.found, status))
+    assert (row.deed in told) is row.lasts
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> TrialSite:
+    return make_site(tmp_path / "site")
+
+
+def told_of(site: TrialSite, version: str) -> bool:
+    places = load_places(site.config)
+    document, _ = site_report(read_status(places, LATER, REPORTED), "en")
+    journal = document["journal"]
+    assert isinstance(journal, dict)
+    return version in [row.version for row in journal["bad_releases"]]
+
+
+def install(journal: Journal, change: Change, facts: ChangeFacts = NO_FACTS) -> None:
+    journal.begin(change)
+    journal.commit(change.id)
+    journal.keep(change.id, facts)
+    journal.state(change.id, ChangeState.FINISHED)
+
+
+@pytest.mark.parametrize(
+    ("facts", "over"),
+    [
+        (NO_FACTS, True),
+        (ChangeFacts(soak_failed="status 503"), False),
+        (ChangeFacts(soak_failed="status 503", confirmed_by="amina"), True),
+    ],
+)
+def test_a_failure_stays_over_whatever_came_later(
+    site: TrialSite, facts: ChangeFacts, over: bool
+) -> None:
+    with Journal.open(site.journal) as journal:
+        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-6008", None)
+        install(journal, replace(CHANGE, id="aaaaaaaa"), facts)
+    assert told_of(site, "3.3.0") is not over
+    with Journal.open(site.journal) as journal:
+        install(journal, replace(CHANGE, id="bbbbbbbb", to_version="3.2.4", from_version="3.3.0"))
+    assert told_of(site, "3.3.0") is not over
+
+
+def test_of_a_release_that_was_passed_over_nothing_is_told(site: TrialSite) -> None:
+    with Journal.open(site.journal) as journal:
+        for version in ("3.2.3", "3.3.0"):
+            SiteHistory(journal).remember_bad("ncen", version, "NU-6008", None)
+    assert not told_of(site, "3.2.3")
+    assert told_of(site, "3.3.0")
+    (site.root / "current").unlink()
+    (site.root / "slots" / "3.10.0").mkdir()
+    Path(site.root / "current").symlink_to("slots/3.10.0")
+    assert not told_of(site, "3.3.0")

@@ -1,0 +1,280 @@
+"""The look at door, processes and health address, of applications that run, stand still or hide."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.application.door import Door
+from ncen_updater.agent.availability import look_at
+from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.journal.change import StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
+from tests.agent.cli.live import LiveSite
+from tests.agent.cli.site import CHANGE, TrialSite, make_site
+
+CLOSED_AT = datetime(2026, 11, 24, 6, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
+    """A site whose application runs; every test leaves it so."""
+    root = tmp_path_factory.mktemp("running")
+    with DemoSite(root / "site", options=SiteOptions(cases=5)) as site:
+        Journal.create(site.state / JOURNAL).close()
+        site.start_app()
+        yield LiveSite(site, root)
+
+
+def said(site: LiveSite) -> str:
+    return site.run("status").stdout
+
+
+def document(site: LiveSite) -> Availability:
+    status = json.loads(site.run("status", "--json").stdout)
+    return Availability.from_json(status["running"]["officers"])
+
+
+def test_an_application_that_works(running: LiveSite) -> None:
+    assert "Officers can work: the application answers as it should." in said(running)
+    seen = document(running)
+    assert (seen.state, seen.runs, seen.answer) == ("works", True, "well")
+
+
+def test_a_database_that_is_away(running: LiveSite) -> None:
+    databases = running.demo.root / "srv/ncen/databases"
+    databases.rename(databases.with_name("away"))
+    try:
+        assert (
+            "Officers are let in, but the application does not work: it answers with status 503."
+        ) in said(running)
+    finally:
+        databases.with_name("away").rename(databases)
+
+
+def test_an_application_that_was_stopped(running: LiveSite) -> None:
+    running.demo.stop_app()
+    try:
+        assert "Officers cannot work: the application does not run." in said(running)
+        assert document(running).state is AvailabilityState.NOT_RUNNING
+    finally:
+        running.demo.start_app()
+
+
+def test_a_closed_door_and_an_open_recovery(running: LiveSite) -> None:
+    door = Door(running.demo.door_file, now=lambda: CLOSED_AT)
+    door.close()
+    try:
+        assert "Officers see the maintenance page, since 2026-11-24 06:00:00" in said(running)
+        assert "does not run" not in said(running)
+        with Journal.open(running.demo.state / JOURNAL) as journal:
+            journal.begin(replace(CHANGE, id="ccccccca"))
+            journal.step("ccccccca", StepName.CLOSE, StepState.INTENDED)
+        running.demo.stop_app()
+        words = said(running)
+        assert "Officers see the maintenance page, since" in words
+        assert "the application behind it does not run." in words
+        assert "nobody works on it: run 'ncen-updater resume'." in words
+    finally:
+        door.open()
+        running.demo.start_app()
+
+
+# ---- without rights, and without an application --------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> TrialSite:
+    return make_site(tmp_path / "site")
+
+
+def configure(site: TrialSite, before: str, after: str) -> None:
+    text = site.config.read_text()
+    assert before in text
+    site.config.write_text(text.replace(before, after))
+
+
+def look(site: TrialSite, limit_s: float = 20.0) -> Availability:
+    return look_at(load_places(site.config), limit_s=limit_s)
+
+
+STOPPED = '["sh", "-c", "exit 3"]'
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        ('["/nowhere/status"]', "No such file"),
+        ('["/"]', "Permission denied"),
+        ('["sh", "-c", "echo only root may ask; exit 1"]', "ended with 1 only root may ask"),
+        ("7", "'status' is no list of texts"),
+    ],
+)
+def test_who_may_not_ask_says_so(site: TrialSite, status: str, why: str) -> None:
+    configure(site, STOPPED, status)
+    seen = look(site)
+    assert (seen.state, seen.runs) == (AvailabilityState.UNKNOWN, None)
+    assert why in seen.why
+    assert "Whether officers can work was not found out" in site.run("status").stdout
+
+
+def test_a_door_that_may_not_be_seen(site: TrialSite) -> None:
+    configure(site, 'door_file = "door"', f'door_file = "{"d" * 300}"')
+    seen = look(site)
+    assert seen.state is AvailabilityState.UNKNOWN
+    assert "File name too long" in seen.why
+
+
+def test_a_configuration_that_names_nothing_to_ask(site: TrialSite) -> None:
+    configure(site, "[application]", "[aplication]")
+    seen = look(site)
+    assert seen.state is AvailabilityState.UNKNOWN
+    assert "'door_file' is missing" in seen.why
+
+
+def test_a_door_that_people_closed(site: TrialSite) -> None:
+    (site.root / "door").touch()
+    assert look(site).state is AvailabilityState.MAINTENANCE
+    assert look(site).since is None
+
+
+def test_a_part_that_does_not_run(site: TrialSite) -> None:
+    act = '["true"]'
+    part = f'[[application.parts]]\nname = "worker"\nstart = {act}\nstop = {act}\n'
+    part += f"status = {STOPPED}\n"
+    site.config.write_text(site.config.read_text().replace(STOPPED, '["true"]') + part)
+    assert look(site).missing == ("worker",)
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """Give one answer to everybody who asks, and keep the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held: list[socket.socket] = []
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                held.append(connection)
+                connection.recv(10_000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in held:
+                connection.close()
+
+
+def http(body: bytes, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "kind", "detail"),
+    [
+        (http(b'{"version": "3.2.4"}'), "works", HealthAnswer.WELL, "3.2.4"),
+        (http(b'{"version": "3.3.0"}'), "works", HealthAnswer.OTHER_VERSION, "3.3.0"),
+        (http(b"<html>"), "not-working", HealthAnswer.NOT_UNDERSTOOD, ""),
+        (http(b"[" * 100_000), "not-working", HealthAnswer.NOT_UNDERSTOOD, ""),
+        (http(b"", "500 Oh"), "not-working", HealthAnswer.STATUS, "500"),
+        (b"SSH-2.0-OpenSSH\r\n", "not-running", HealthAnswer.NONE, "SSH-2.0-OpenSSH"),
+    ],
+)
+def test_what_the_address_answers(
+    site: TrialSite, answer: bytes, state: str, kind: HealthAnswer, detail: str
+) -> None:
+    with answering(answer) as url:
+        configure(site, "http://127.0.0.1:9", url)
+        seen = look(site)
+    assert (seen.state, seen.answer, seen.detail) == (state, kind, detail)
+
+
+def test_one_that_takes_its_time_is_not_waited_for(site: TrialSite) -> None:
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{") as url:
+        configure(site, "http://127.0.0.1:9", url)
+        configure(site, STOPPED, '["sleep", "600"]')
+        seen = look(site, limit_s=1.0)
+    assert (seen.state, seen.answer) == (AvailabilityState.UNKNOWN, HealthAnswer.NONE)
+    assert "within 1 seconds" in seen.why
+
+
+# ---- systemd -------------------------------------------------------------------------------------
+
+SHOWN = """Id=ncen.service\nLoadState=loaded\nActiveState=active\nStateChangeTimestampMonotonic=1
+
+Id=ncen-worker.service\nLoadState=loaded\nActiveState=failed\nStateChangeTimestampMonotonic=2
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "runs", "why"),
+    [
+        (f"cat <<'END'\n{SHOWN}END", True, ""),
+        (f"cat <<'END'\n{SHOWN.replace('=loaded', '=not-found')}END", None, "does not know the"),
+        ("echo System has not been booted with systemd; exit 1", None, "has not been booted"),
+        ("echo Access denied; exit 4", None, "Access denied"),
+    ],
+)
+def test_units(
+    site: TrialSite, monkeypatch: pytest.MonkeyPatch, script: str, runs: bool | None, why: str
+) -> None:
+    """systemd is played: no test may start units of the machine."""
+    program = site.root / "bin" / "systemctl"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    configure(site, 'adapter = "command"', 'adapter = "systemd"\nunit = "ncen.service"')
+    part = '[[application.parts]]\nname = "worker"\nunit = "ncen-worker.service"\n'
+    site.config.write_text(site.config.read_text() + part)
+    with answering(http(b'{"version": "3.2.4"}')) as url:
+        configure(site, "http://127.0.0.1:9", url)
+        seen = look(site)
+    assert (seen.state, seen.runs, why in seen.why) == (AvailabilityState.WORKS, runs, True)
+    assert seen.missing == (("worker",) if runs else ())
+    assert (seen.since is not None) is (runs is True)
+
+
+def test_without_a_network_it_is_not_asked(site: TrialSite) -> None:
+    """As in the unit of the service: what cannot be asked is not taken for what does not run."""
+    if shutil.which("unshare") is None:
+        pytest.skip("there is no 'unshare' to take the network away with")
+    configure(site, STOPPED, '["true"]')
+    code = (
+        "import json, sys; from pathlib import Path;"
+        "from ncen_updater.agent.availability import look_at;"
+        "from ncen_updater.agent.config.paths import load_places;"
+        "print(json.dumps(look_at(load_places(Path(sys.argv[1]))).to_json()))"
+    )
+    done = subprocess.run(
+        ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"]),
+         sys.executable, "-c", code, str(site.config)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0 and "unshare" in done.stderr:
+        pytest.skip(f"this machine takes no network away: {done.stderr.strip()}")
+    seen = Availability.from_json(json.loads(done.stdout))
+    assert (seen.state, seen.answer) == (AvailabilityState.UNKNOWN, HealthAnswer.NOT_ASKED)

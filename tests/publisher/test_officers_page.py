@@ -251,7 +251,8 @@ def test_what_another_migration_parked_is_not_emptied_in_silence(
 ) -> None:
     """Two migrations that park in one table: the first would throw away what the second kept."""
     up = (
-        HARMLESS + "UPDATE cases SET country = k.country FROM ncen_kept.country k WHERE k.id = 1;"
+        HARMLESS + "UPDATE cases SET country = k.country FROM ncen_kept.country k"
+        " WHERE k.id = cases.id;"
         "DROP TABLE ncen_kept.country;"
     )
     release = desk.next(up=up)

@@ -353,6 +353,14 @@ def test_a_process_that_finds_too_much_says_so(site: TrialSite) -> None:
         look(site, ["doctor"], most=20)
 
 
+def test_a_process_that_looks_is_the_first_to_end_where_memory_is_short(site: TrialSite) -> None:
+    text, said = site.config.read_text("utf-8"), site.state / "said"
+    tell = f'["sh", "-c", "cat /proc/self/oom_score_adj > {said}; exit 3"]'
+    site.config.write_text(text.replace('["sh", "-c", "exit 3"]', tell))
+    look(site, ["doctor"])
+    assert int(said.read_text()) == applying.OOM
+
+
 def test_what_is_not_english_may_be_as_much(
     site: TrialSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,8 +99,9 @@ INSPECTIONS: Mapping[str, frozenset[str]] = {
 #: Looks at the site that are no commands.
 LOOKS = frozenset({"assess", "availability", "in-reach"})
 MAX_DOCUMENT_BYTES = 16_000_000
-#: An inspection lets everything else on the machine go first.
-NICE = 10
+#: An inspection lets everything else on the machine go first; and where memory is short it ends
+#: before anything else, while work on the site is spared (the unit's OOMScoreAdjust=).
+NICE, OOM = 10, 800
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,8 @@ def _inspection(words: Sequence[str], config: Path, limits: InspectionLimits) ->
 
     with suppress(OSError):  # a unit may forbid even that
         os.nice(NICE)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(OOM), "ascii")
     signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, limits.seconds)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from ncen_updater.agent.service.serve import _in_the_way
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.landlock import available
 from ncen_updater.common.progress import ProgressUpdate
+from ncen_updater.common.workers import Worker
 from tests.agent.cli.site import TrialSite, make_site
 from tests.agent.service.api.conftest import NOW, PlayedInspector
 
@@ -349,6 +351,24 @@ def test_a_process_that_takes_too_long_is_ended(site: TrialSite) -> None:
 def test_a_process_that_finds_too_much_says_so(site: TrialSite) -> None:
     with pytest.raises(OverflowError):
         look(site, ["doctor"], most=20)
+
+
+def test_a_process_that_looks_is_the_first_to_end_where_memory_is_short(site: TrialSite) -> None:
+    text, said = site.config.read_text("utf-8"), site.state / "said"
+    tell = f'["sh", "-c", "cat /proc/self/oom_score_adj > {said}; exit 3"]'
+    site.config.write_text(text.replace('["sh", "-c", "exit 3"]', tell))
+    look(site, ["doctor"])
+    assert int(said.read_text()) == applying.OOM
+
+
+def test_what_is_not_english_may_be_as_much(
+    site: TrialSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 1_000_000
+    document = f"{{'done': True, 'exit_code': 0, 'document': {{'a': 'é' * {most // 2}}}}}"
+    words = [sys.executable, "-I", "-c", f"import json; print(json.dumps({document}))"]
+    monkeypatch.setattr(Worker, "command", lambda _self: words)
+    assert look(site, ["doctor"], most=most).document == {"a": "é" * (most // 2)}
 
 
 def test_a_process_that_is_asked_to_end_does(site: TrialSite) -> None:

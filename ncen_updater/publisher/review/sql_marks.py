@@ -78,6 +78,7 @@ _HARMLESS = {
     Own.NEW: {Kind.ADDS, Kind.CHANGES},
     Own.PARKED: {Kind.DELETES, Kind.DROPS},
 }
+_TABLE_KINDS = {"GLOBAL", "LOCAL", "TEMP", "TEMPORARY", "UNLOGGED"}
 #: Statements in which a bracket behind a name is a function that is run.
 _RUNS = {"DELETE", "INSERT", "MERGE", "REPLACE", "UPDATE"}
 #: Before a name that is a table's, whatever stands behind it.
@@ -168,10 +169,11 @@ def _kinds(words: tuple[str, ...]) -> Iterator[Kind]:
         yield Kind.DROPS
     if "RENAME" in words or (head == "ALTER" and ("SET", "SCHEMA") in pairs):
         yield Kind.RENAMES
-    if ("GRANT" in words or "REVOKE" in words) or (head in _DEFINES and _RIGHTS & set(words)):
+    defines = head in _DEFINES and not _new_table(words)
+    if ("GRANT" in words or "REVOKE" in words) or (defines and _RIGHTS & set(words)):
         yield Kind.RIGHTS
     runs = head in ("DO", "CALL", "LOAD", "EXECUTE", "PREPARE") or "PROGRAM" in words
-    if runs or (head in _DEFINES and _CODE & set(words)):
+    if runs or (defines and _CODE & set(words)):
         yield Kind.CODE
     if head in _QUESTIONS or _fills(head, words, pairs):
         yield Kind.CALLS
@@ -213,6 +215,12 @@ def _followers(words: Sequence[str]) -> bool:
         word == "REFERENCES" and after.strip('"`[').upper().startswith("NCEN_KEPT")
         for word, after in itertools.pairwise(words)
     )
+
+
+def _new_table(words: tuple[str, ...]) -> bool:
+    """Whether a table is made: its columns ("role", "language") give and run nothing."""
+    rest = [word for word in words[1:4] if word not in _TABLE_KINDS]
+    return words[:1] == ("CREATE",) and rest[:1] == ["TABLE"]
 
 
 def _called(statement: Statement, engine: str) -> Iterator[Kind]:

@@ -652,7 +652,7 @@ def _carried_over(update: _Update, source: str, alias: str) -> _Carried:
             keys.append(key)
         elif asked != [alias, ".", *taken, "IS", "NOT", "NULL"]:
             whole = False
-    whole = whole and len(keys) == 1 and keys[0] not in taken
+    whole = whole and len(keys) == 1 and keys[0] not in taken and alias != _last(update.table)
     return _Carried(source, update.table, frozenset([*taken, *keys]), whole)
 
 

@@ -111,6 +111,9 @@ CASES = [
          + "DROP TABLE ncen_kept.cases", (None, N, None), PARKS),
     Case("read of some rows only", ADD + BACK.replace(";", " AND cases.kg > 7;")
          + "DROP TABLE ncen_kept.cases", (None, N, None), PARKS),
+    Case("compared with itself", ADD + "UPDATE cases c SET country = cases.country FROM"
+         " ncen_kept.cases WHERE cases.id = cases.id; DROP TABLE ncen_kept.cases", (None, N, None),
+         PARKS),
     Case("read back and then written over", ADD + BACK + "DROP TABLE ncen_kept.cases;"
          "UPDATE cases SET country = ''", (None, N, P, None), PARKS),
     Case("parked once more since", ADD + BACK + "INSERT INTO ncen_kept.cases SELECT id, kg FROM c;"

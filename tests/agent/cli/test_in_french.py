@@ -1,0 +1,33 @@
+"""What is told in the state of the site and of a bundle is in the language of the run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ncen_updater.agent.answers import bundle_answer
+from ncen_updater.agent.cli.state import sentences
+from ncen_updater.agent.diagnostics.support_bundle.bundle import Bundle
+from ncen_updater.agent.diagnostics.support_bundle.parts import BundlePart
+from ncen_updater.agent.engine.errors import JournalForbidden
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import DATABASE_UNREACHABLE
+from tests.agent.cli.test_parts import SITE
+
+
+def test_the_parts_of_a_bundle() -> None:
+    bundle = Bundle(parts=(BundlePart("site.json", "x" * 1500),), leaks=(), unread={})
+    line = bundle_answer(bundle, (), None).words[0]
+    assert isinstance(line, Text), "a size in a bare string has the unit of English"
+    assert line.render("fr") == "  site.json: 1,5 ko"
+
+
+def test_a_journal_that_may_not_be_read() -> None:
+    said = sentences(dataclasses.replace(SITE, journal=JournalForbidden(path="/x")), None)
+    assert not [text for text in said if "You may not read" in text.render("fr")]
+
+
+def test_what_could_not_be_found_out() -> None:
+    error = UpdaterError(DATABASE_UNREACHABLE, database="main", detail="Connection refused")
+    said = sentences(dataclasses.replace(SITE, databases=error), None)[-1].render("fr")
+    assert "NU-4002" in said and "injoignable" in said

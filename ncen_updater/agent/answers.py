@@ -231,6 +231,13 @@ def _result_words(result: Result) -> Iterator[Line]:
             yield Text(N_("  officers were kept out for {stop}"), stop)
 
 
+_ALONE = N_("Somebody who may approve has to agree to going back; they do so by ordering it.")
+_TOGETHER = N_(
+    "People who have to approve going back yet: {missing} (who has: {who}). Each of them types "
+    "'ncen-updater approve --rollback'."
+)
+
+
 def way_answer(way: RollbackPlan, found: BackSubject) -> Answer:
     """Return how a rollback would go, what it would lose, and who has to approve it yet."""
     document = {
@@ -253,15 +260,8 @@ def way_answer(way: RollbackPlan, found: BackSubject) -> Answer:
     if not found.watched and found.people.missing:
         approved = ", ".join(given.who for given in found.people.given) or "-"
         values = {"missing": found.people.missing, "who": approved}
-        words.append(
-            Text(
-                N_(
-                    "People who have to approve going back yet: {missing} (who has: {who}). Where "
-                    "one is enough, somebody who may approve does so by ordering it."
-                ),
-                values,
-            )
-        )
+        alone = found.people.missing + len(found.people.given) == 1
+        words.append(Text(_ALONE if alone else _TOGETHER, values))
     return Answer(document, words)
 
 
@@ -374,7 +374,7 @@ def bundle_answer(bundle: Bundle, show: Sequence[str], archive: str | None) -> A
             words.append(Text(N_("  {part}: missing ({reason})"), values))
         else:
             size = format_bytes(len(part.text.encode()))
-            words.append(f"  {part.name}: {size}")
+            words.append(Text("  {part}: {size}", {"part": part.name, "size": size}))
         if part.name in show:
             words += [f"    {clean(line)}" for line in (part.text or "").splitlines()]
     for name, reason in bundle.unread.items():

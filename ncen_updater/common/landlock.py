@@ -91,20 +91,36 @@ def _done(result: int) -> int:
     return result
 
 
-def keep_from(directory: Path) -> bool:
+def keep_from(directory: Path, needed: Iterable[Path] = ()) -> bool:
     """Give up the right to write to a directory; return whether that was done.
 
     Not where the kernel knows no Landlock, or its first version alone, which lets nobody rename
-    from one directory to another.
+    from one directory to another; and not where a directory that is written to would be closed,
+    too.
+
+    Args:
+        directory: Which.
+        needed: Directories that are written to, which may still have to be made.
     """
     if available() < 2 or not directory.is_dir():
         return False
+    for place in needed:
+        if _is_closed(place, directory):
+            logger.warning("the right to write to %s is kept: it is needed in %s", directory, place)
+            return False
     try:
         allow_writing(everything_but(directory))
     except OSError as error:
         logger.warning("the right to write to %s is kept: %s", directory, error)
         return False
     return True
+
+
+def _is_closed(place: Path, directory: Path) -> bool:
+    """Whether a place would be closed with a directory; pure but for what is there."""
+    closed, place = directory.resolve(), place.resolve()
+    there = next(path for path in (place, *place.parents) if path.exists())
+    return there.is_relative_to(closed) or there in closed.parents
 
 
 def everything_but(directory: Path) -> Iterator[Path]:

@@ -79,7 +79,8 @@ CONNECT_S, SLICE_S = 10.0, 1.0
 #: How often the figures of one sentence are told, and a sign of life without one.
 REPEAT_S, BEAT_S = 0.5, 10.0
 END = b'{"act": "end"}\n'
-#: So long may a worker take to end once it has said everything.
+#: So long may a worker take to end once it has said everything; one that is bound, once it is told
+#: to: what it waits for may not answer, and who asked has other work.
 LAST_S = 30.0
 
 
@@ -281,11 +282,13 @@ class _Asking:
     def answer(self, order: bytes, ending: Callable[[], bool] | None) -> dict[str, object]:
         """Give the order, listen to the end of the connection, and return the result."""
         self._give(order)
-        asked = False
+        asked: float | None = None
         while self._listen():
-            if ending is not None and ending() and not asked:
+            if asked is None and ending is not None and ending():
                 self._give(END)
-                asked = True
+                asked = time.monotonic()
+            if asked is not None and self._worker.bound and time.monotonic() - asked > LAST_S:
+                raise WorkerOverdue("it does not end")
         if self._line:
             self._take(bytes(self._line))
         status = self._status(self._child) if self._child is not None else None
@@ -615,6 +618,9 @@ def _watch(descriptor: int, over: threading.Event, *, bound: bool) -> None:
         piece = b""
     if (piece or bound) and not over.is_set():
         os.kill(os.getpid(), signal.SIGTERM)
+        # Nobody may end a unit but itself; what it does may hear no signal, such as a long query.
+        if bound and not over.wait(LAST_S):
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _beat(teller: ProgressWriter, over: threading.Event) -> None:

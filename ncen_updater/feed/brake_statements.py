@@ -6,10 +6,10 @@ The rules are in :mod:`.brakes`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
@@ -29,7 +29,7 @@ from ncen_updater.formats.document import Offer
 from ncen_updater.formats.forward_compat import understood
 from ncen_updater.formats.rollout import Halt
 
-__all__ = ["brake_keys", "braked", "brakes_of", "noted"]
+__all__ = ["brake_keys", "braked", "brakes_as_signed", "brakes_of", "noted"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +55,15 @@ def brakes_of(root: Root, timestamp: Timestamp) -> tuple[tuple[BrakeStatement, s
         root: The newest root; verified.
         timestamp: Verified under it.
     """
+    return tuple((statement, owner) for statement, owner, _ in brakes_as_signed(root, timestamp))
+
+
+def brakes_as_signed(
+    root: Root, timestamp: Timestamp
+) -> Iterator[tuple[BrakeStatement, str, Mapping[str, Any]]]:
+    """As :func:`brakes_of`, each with what stands in the timestamp: the signature is over that."""
     keys = brake_keys(root)
     carried = timestamp.unrecognized_fields.get(BRAKES_FIELD)
-    found = []
     for data in carried[:MOST_BRAKES] if keys and isinstance(carried, list) else ():
         try:
             statement = understood(BrakeStatement, data)
@@ -69,8 +75,7 @@ def brakes_of(root: Root, timestamp: Timestamp) -> tuple[tuple[BrakeStatement, s
         ) as error:  # fmt: skip
             logger.warning("a brake that does not count is passed over: %.200s", error)
             continue
-        found.append((statement, str(key.unrecognized_fields.get(OWNER, key.keyid[:12]))))
-    return tuple(found)
+        yield statement, str(key.unrecognized_fields.get(OWNER, key.keyid[:12])), data
 
 
 def noted(

@@ -60,7 +60,7 @@ class BrakeStatement(Model):
 
     @model_validator(mode="after")
     def _short(self) -> BrakeStatement:
-        if not self.since <= self.until <= self.since + LONGEST:
+        if not timedelta() <= self.until - self.since <= LONGEST:  # at any date there is
             raise ValueError("a brake ends within 72 hours")
         return self
 

@@ -30,6 +30,7 @@ __all__ = [
     "bad_id",
     "counting",
     "lexemes",
+    "names",
     "question_refusal",
     "refusal",
     "split",
@@ -101,6 +102,12 @@ def lexemes(sql: str, engine: str) -> list[str]:
         plain = len(text) > 2 and text[0] in '"`[' and text[1:-1].isidentifier()
         found.append(text[1:-1].upper() if plain else word or text)
     return found
+
+
+def names(sql: str, engine: str) -> list[str]:
+    """Return a text's names and words as they are written, in their quotes."""
+    found = (sql[start:end] for start, end, _ in _tokens(sql, engine))
+    return [text for text in found if text[0] in '"`[_' or text[0].isalpha()]
 
 
 def _comment_end(sql: str, place: int) -> int:

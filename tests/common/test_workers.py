@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.service.runner import WORK_VARIABLES
+from ncen_updater.common import workers
 from ncen_updater.common.errors import SpaceShort, UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ProgressUpdate
@@ -128,6 +129,26 @@ def test_is_asked_to_end_once(run: Any) -> None:
     say(done=True, asked=sys.stdin.readline())
     """
     assert json.loads(str(run(said(body), ending=lambda: True)["asked"])) == {"act": "end"}
+
+
+@pytest.mark.parametrize("by", ["who asks", "itself"])
+def test_one_that_hears_no_end_is_ended(run: Any, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """As in a long query; where it is a unit, who asks cannot end it, so it ends itself."""
+    monkeypatch.setattr(workers, "LAST_S", 0.0 if by == "who asks" else 60.0)
+    body = """
+    workers.LAST_S = {last}
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    progress.tell(Text("deaf"))
+    time.sleep(1000)
+    """
+    listener = Listener()
+    ending = lambda: bool(listener.heard)  # noqa: E731
+    code = serving(body.format(last=1000 if by == "who asks" else 0))
+    with pytest.raises(WorkerFailed) as ended:
+        run(code, progress=listener, ending=ending, limits=WorkerLimits(total_s=100))
+    assert ("it does not end" in ended.value.detail) is (by == "who asks")
+    assert ended.value.status == (None if by == "who asks" else -signal.SIGKILL)
 
 
 # ---- a worker that does not answer ---------------------------------------------------------------

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, Root, Targets, Timestamp  # type: ignore[attr-defined]
 
-from ncen_updater.feed.brake_statements import noted
+from ncen_updater.feed.brake_statements import brakes_of, noted
 from ncen_updater.feed.brakes import BrakeSeen, in_force
 from ncen_updater.feed.proved import Proved
-from ncen_updater.formats.brakes import BrakeStatement
+from ncen_updater.formats.brakes import (
+    BRAKE_KEYS_FIELD,
+    BRAKES_FIELD,
+    BrakeStatement,
+    signed_bytes,
+)
+from ncen_updater.publisher.feed.brakes import with_statement
+from ncen_updater.publisher.feed.feed import FeedState
 
 START = datetime(2026, 12, 1, 8, 0, tzinfo=UTC)
 AMINA, BO = "a" * 64, "b" * 64
@@ -133,3 +143,49 @@ def test_the_memory_of_another_product_stays() -> None:
 def test_no_brake_is_longer(until: float) -> None:
     with pytest.raises(ValidationError):
         _ = Said(0, until).item
+
+
+def signed_by(
+    signer: CryptoSigner, until: str = "2026-12-02T08:00:00Z", **more: str
+) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "product": "ncen", "version": "3.4.0", "since": "2026-12-01T08:00:00Z", "until": until,
+        "reason": "loses cases", "keyid": signer.public_key.keyid, **more,
+    }  # fmt: skip
+    return {**data, "sig": signer.sign(signed_bytes(data)).signature}
+
+
+def lists_with(signer: CryptoSigner, *carried: Any) -> tuple[Root, Timestamp]:
+    root, timestamp = Root(), Timestamp()
+    key = signer.public_key
+    root.unrecognized_fields[BRAKE_KEYS_FIELD] = {key.keyid: key.to_dict()}
+    timestamp.unrecognized_fields[BRAKES_FIELD] = list(carried)
+    return root, timestamp
+
+
+LAST = "9999-12-31T23:00:00Z"
+
+
+@pytest.mark.parametrize("broken", [
+    {"since": LAST, "until": LAST}, {"since": "0001-01-01T00:00:00Z"}, {"keyid": "0" * 64},
+    {"sig": "abc"}, {"sig": ""}, {"reason": 7}, {"version": "a/b"}, {"more": [[]]},
+], ids=str)  # fmt: skip
+def test_a_broken_one_stops_no_list(broken: dict[str, Any]) -> None:
+    """Whoever has the key of the timestamp can put anything there."""
+    signer = CryptoSigner.generate_ed25519()
+    good = signed_by(signer)
+    root, timestamp = lists_with(signer, {**good, **broken}, None, [], good)
+    assert [one.until.day for one, _ in brakes_of(root, timestamp)] == [2]
+
+
+def test_one_of_a_newer_program_is_carried_as_it_was_signed() -> None:
+    """Another officer's brake leaves it as it is, with what this program does not know."""
+    signer, other = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()
+    newer = signed_by(signer, scope="one country")
+    root, timestamp = lists_with(signer, newer)
+    state = FeedState(Metadata(root), Metadata(Targets()), timestamp=Metadata(timestamp))
+    added = BrakeStatement.model_validate(signed_by(other, version="3.3.0"))
+    carried = with_statement(state, added, START)
+    assert carried[0] == newer
+    timestamp.unrecognized_fields[BRAKES_FIELD] = carried
+    assert [one.version for one, _ in brakes_of(root, timestamp)] == ["3.4.0"]

@@ -67,8 +67,12 @@ def test_the_last_list(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("version", True), ("versions", "3.3.0"), ("checked_at", "2026-11-24"), ("notices", [])],
-)
+    [
+        ("version", True), ("versions", "3.3.0"), ("checked_at", "2026-11-24"), ("notices", []),
+        # Of a reader that was taken over: no clock can show them.
+        ("checked_at", "0001-01-01T00:00:00+23:59"), ("expires_at", "9999-12-31T23:59:59+00:00"),
+    ],
+)  # fmt: skip
 def test_a_damaged_list_is_refused(tmp_path: Path, name: str, value: object) -> None:
     path = tmp_path / "ncen.json"
     path.write_text(json.dumps({**json.loads(VIEW), name: value}), "utf-8")

@@ -30,6 +30,7 @@ from ncen_updater.agent.reader.quota import (
     judge,
     use_of,
 )
+from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.messages import READER_FAILED, READER_FILLS_DISK
 from ncen_updater.common.progress import Silent
@@ -280,3 +281,22 @@ def test_what_is_counted(tmp_path: Path) -> None:
     assert found.names == 5
     assert 8192 <= found.size < 200_000
     assert json.dumps(found.size)
+
+
+def test_what_goes_meanwhile_hides_nothing_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that makes and removes a name all the time would otherwise never be counted."""
+    for number in range(20):
+        (tmp_path / f"{number}").write_bytes(bytes(8192))
+    real = DirectoryHandle.scan
+
+    @contextlib.contextmanager
+    def churned(handle: DirectoryHandle, path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with real(handle, path) as items:
+            listed = list(items)
+            (tmp_path / listed[0].name).unlink()
+            yield iter(listed)
+
+    monkeypatch.setattr(DirectoryHandle, "scan", churned)
+    assert use_of([tmp_path], MayBring(1 << 40, 1000)).size >= 19 * 8192

@@ -76,6 +76,58 @@ CASES = [
          (None, N, None), PARKS),
     Case("a live table", ADD + "DELETE FROM cases WHERE id IN (SELECT id FROM persons)",
          (None, None), PARKS),
+    # Names that are not what they seem; found by an attack on this reader.
+    Case("letters beyond ASCII are no others", "ALTER TABLE cases ADD COLUMN \u017fum int;"
+         "UPDATE cases SET sum = 0", (None, None)),
+    Case("public may not be what is first in the path",
+         "CREATE SCHEMA own; CREATE TABLE cases (kg int); UPDATE public.cases SET kg = 0",
+         (None, None, None)),
+    Case("a table that went elsewhere",
+         NEW + "ALTER TABLE visits SET SCHEMA old; ALTER TABLE cases RENAME TO visits;"
+         "UPDATE visits SET note = ''", (None, None, None, None)),
+    Case("two that went", NEW + "CREATE TABLE b (id int); DROP TABLE b, visits;"
+         "UPDATE visits SET note = ''", (None, None, None, None)),
+    Case("one that went by its whole name", NEW + "DROP TABLE app.visits;"
+         "UPDATE visits SET note = ''", (None, None, None)),
+    Case("what takes the place of a table", "CREATE TABLE n (id int); INSERT INTO n SELECT 1;"
+         "DROP TABLE cases; ALTER TABLE n RENAME TO cases", (None, None, None, None)),
+    Case("what takes the place of a column", ADD + "UPDATE cases SET country = '';"
+         "ALTER TABLE cases DROP COLUMN land; ALTER TABLE cases RENAME country TO land",
+         (None, None, None, None)),
+    Case("a column called as a word of SQL", ADD + 'ALTER TABLE cases ADD COLUMN "from" int;'
+         'UPDATE cases SET country = 1, "from" = 2, kg = 0', (None, None, None)),
+    Case("rows of others change with it", NEW + "ALTER TABLE cases ADD FOREIGN KEY (kg)"
+         " REFERENCES visits (id) ON UPDATE CASCADE; UPDATE visits SET id = -id",
+         (None, None, None)),
+    Case("rows of others go with it", ADD + BACK + "ALTER TABLE persons ADD FOREIGN KEY (id)"
+         " REFERENCES ncen_kept.cases (id) ON DELETE CASCADE;"
+         "DELETE FROM ncen_kept.cases WHERE id IN (SELECT id FROM cases)",
+         (None, None, None, None), PARKS),
+    # What people entered and the way down parked is not the release's own.
+    Case("named and not read", ADD + "UPDATE cases SET country = '' FROM ncen_kept.cases k"
+         " WHERE k.id < 0 AND k.country IS NULL; DROP TABLE ncen_kept.cases", (None, N, None),
+         PARKS),
+    Case("read where it stands already", ADD + BACK.replace(";", " AND k.country = cases.country;")
+         + "DROP TABLE ncen_kept.cases", (None, N, None), PARKS),
+    Case("read of some rows only", ADD + BACK.replace(";", " AND cases.kg > 7;")
+         + "DROP TABLE ncen_kept.cases", (None, N, None), PARKS),
+    Case("compared with itself", ADD + "UPDATE cases c SET country = cases.country FROM"
+         " ncen_kept.cases WHERE cases.id = cases.id; DROP TABLE ncen_kept.cases", (None, N, None),
+         PARKS),
+    Case("read back and then written over", ADD + BACK + "DROP TABLE ncen_kept.cases;"
+         "UPDATE cases SET country = ''", (None, N, P, None), PARKS),
+    Case("parked once more since", ADD + BACK + "INSERT INTO ncen_kept.cases SELECT id, kg FROM c;"
+         "DROP TABLE ncen_kept.cases", (None, N, None, None), PARKS),
+    Case("put back by some", "CREATE TABLE cases (id int, country text); INSERT INTO cases SELECT"
+         " k.id, k.country FROM ncen_kept.cases k WHERE k.id = 7; DROP TABLE ncen_kept.cases",
+         (None, N, None), PARKS),
+    Case("put back, and what arrived is taken out", "CREATE TABLE v (id int, country text);"
+         "INSERT INTO v SELECT k.id, k.country FROM ncen_kept.cases k WHERE k.id = 7;"
+         "DELETE FROM ncen_kept.cases WHERE id IN (SELECT id FROM v)", (None, N, P), PARKS),
+    Case("taken out by ids that did not come from there", "CREATE TABLE v (id int, country text);"
+         "INSERT INTO v VALUES (7, ''); INSERT INTO v SELECT k.id, k.country FROM ncen_kept.cases k"
+         " WHERE k.id = 8; DELETE FROM ncen_kept.cases WHERE id IN (SELECT id FROM v)",
+         (None, N, N, None), PARKS),
 ]  # fmt: skip
 
 
@@ -84,6 +136,20 @@ CASES = [
 def test_own(case: Case, engine: str) -> None:
     assert own(case.up, case.down, engine) == case.found
     assert len(case.found) == len(split(case.up, engine))
+
+
+@pytest.mark.parametrize("up", [
+    'CREATE TABLE "CASES" (kg int); UPDATE cases SET kg = 0',
+    'ALTER TABLE cases ADD COLUMN "KG" int; UPDATE cases SET kg = 0',
+    'ALTER TABLE cases ADD COLUMN U&"k\\0067" int; UPDATE cases SET kg = 0',
+])  # fmt: skip
+def test_what_postgresql_keeps_apart_by_case(up: str) -> None:
+    assert own(up, "", "postgresql") == (None, None)
+
+
+def test_quoted_names_in_lower_case_are_plain() -> None:
+    up = 'ALTER TABLE "cases" ADD COLUMN "country" text; UPDATE "cases" SET "country" = 1'
+    assert own(up, "", "postgresql") == (None, N)
 
 
 def test_tables_that_sqlite_parks_in() -> None:

@@ -105,6 +105,15 @@ def test_what_a_terminal_would_do_is_not_told(
     assert len(said.splitlines()) == 2
 
 
+def test_a_document_of_another_form_leaves_it_unknown(
+    locks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("x.json", json.dumps({"affected": [{"package": "requests"}]}))
+    assert main(words(locks, "--database", str(tmp_path / "x.zip"))) == 2
+    assert "not known" in capsys.readouterr().err
+
+
 def test_only_of_this_ecosystem() -> None:
     document = json.loads(json.dumps(REQUESTS).replace("PyPI", "Debian:12"))
     assert affects(document, LockedPackage("requests", "2.19.1")) is None

@@ -61,6 +61,21 @@ CASES = [
     Case("a function where a value is missing",
          "ALTER TABLE cases ADD COLUMN b int DEFAULT lo_unlink(17)",
          grave=("p.sql, line 1, runs a function: ALTER TABLE",)),
+    Case("a function in a view, which runs where the view is read",
+         "CREATE VIEW v AS SELECT lo_unlink(17) AS x;" + NEW + "INSERT INTO visits SELECT x FROM v",
+         grave=("p.sql, line 1, runs a function: CREATE VIEW",), harmless=1),
+    Case("a view of columns only", "CREATE OR REPLACE VIEW v (a, b) AS SELECT lower(x), y FROM t"),
+    Case("a type that holds less", "ALTER TABLE cases ALTER COLUMN seized_at TYPE date;"
+         "ALTER TABLE cases ALTER kg SET DATA TYPE int; ALTER TABLE a ALTER b TYPE text;"
+         "ALTER TABLE cases ADD COLUMN type int",
+         grave=("p.sql, line 1, changes records", "p.sql, line 1, changes records")),
+    Case("a table that a server's fall empties", "ALTER TABLE cases SET UNLOGGED",
+         grave=("p.sql, line 1, is of an unusual kind",)),
+    Case("a table that goes elsewhere", "ALTER TABLE cases SET SCHEMA old",
+         usual=("p.sql, line 1, gives another name",)),
+    Case("rows that go with what is parked",
+         'ALTER TABLE p ADD FOREIGN KEY (a) REFERENCES "ncen_kept".cases ON DELETE CASCADE',
+         grave=("p.sql, line 1, is of an unusual kind",)),
     Case("functions that only reckon",
          NEW + "INSERT INTO visits (id) SELECT coalesce(max(id), 0) FROM cases WHERE kg IN (1)",
          harmless=1),
@@ -76,6 +91,21 @@ CASES = [
     Case("a way back hides what it deletes",
          "WITH d AS (DELETE FROM cases RETURNING 1) SELECT 1", direction="down",
          grave=("p.sql, line 1, deletes records, runs a function: WITH d",)),
+    *(
+        Case(f"a way back takes what its reader does not see: {sql}", sql, direction="down",
+             grave=("p.sql, line 1, ",))
+        for sql in (
+            "MERGE INTO cases USING (SELECT 1) x ON true WHEN MATCHED THEN DELETE",
+            "DROP SCHEMA ncen_kept, public CASCADE",
+            "INSERT INTO cases VALUES (1) ON CONFLICT (id) DO UPDATE SET kg = 0",
+            "TRUNCATE ncen_kept.x CASCADE",
+        )
+    ),
+    Case("a way back takes rows on SQLite", "", "REPLACE INTO cases VALUES (1);"
+         "UPDATE OR REPLACE cases SET kg = 0", direction="down",
+         grave=("s.sql, line 1, ", "s.sql, line 1, ")),
+    Case("a way back drops where it parked", "DROP SCHEMA IF EXISTS ncen_kept CASCADE",
+         direction="down"),
     Case("a way back takes columns with it", "DROP TYPE kind CASCADE", direction="down",
          grave=("p.sql, line 1, removes a part of the database, is of an unusual kind",)),
 ]  # fmt: skip
@@ -104,7 +134,10 @@ def test_groups(case: Case) -> None:
 
 
 def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
-    """Of 35 warnings seven are left, and the five grave ones come first."""
+    """Of 35 warnings eight are left, and the six grave ones come first.
+
+    What is parked of offences comes back for some rows only, so that its end is to be decided.
+    """
     keys, feed = ring(tmp_path), tmp_path / "feed"
     make_feed(feed, keys, clock)
     publish_release(feed, [assemble("3.2.4", tmp_path / "before")], keys, clock)
@@ -114,16 +147,19 @@ def test_a_release_of_the_demonstration(tmp_path: Path) -> None:
     event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state, draft.papers)
     page = review(event, whole=True)
     kinds = [line.render().split(": ")[1].rpartition(", ")[2] for line in page.grave]
-    assert kinds == ["changes records", "runs a function", *["changes records"] * 3]
+    assert kinds == [
+        "changes records", "runs a function", "removes a part of the database",
+        *["changes records"] * 3,
+    ]  # fmt: skip
     assert len(page.warnings) == 2
-    assert page.harmless == 22
+    assert page.harmless == 20
     said = [line if isinstance(line, str) else line.render() for line in short_lines(page)]
     heads = [line for line in said if not line.startswith("  ")]
     assert heads[1:] == [
         "To be decided before all:",
         "To be known as well; most releases have such lines:",
     ]
-    assert "22 further statements" in said[-1]
+    assert "20 further statements" in said[-1]
     assert not [line.render() for line in page.releases[0].way_back if "entered" in line.render()]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from ncen_updater.common.messages import FEED_BROKEN
 from ncen_updater.formats.document import Withdrawal
+from ncen_updater.formats.manifest import accepts
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.lint.lint import last_release, lint_release
@@ -58,6 +60,16 @@ def test_an_agent_is_not_asked_for_a_probe(tmp_path: Path) -> None:
     for product, expected in (("ncen", {"7120"}), ("ncen-updater", set())):
         release = write_release(tmp_path / product, product=product)
         assert codes(release) & {"7120"} == expected
+
+
+def test_a_release_over_no_version_is_said_to_be_so(tmp_path: Path) -> None:
+    release = good(tmp_path / "r")
+    text = (release / "manifest.toml").read_text()
+    kept = [line for line in text.splitlines() if not line.startswith("upgrade_from")]
+    (release / "manifest.toml").write_text("\n".join(kept))
+    (found,) = lint_release(release)
+    assert not accepts("", Version("3.2.4"))
+    assert found.what.render().startswith("No site can upgrade to the release")
 
 
 @pytest.mark.parametrize(

@@ -53,14 +53,17 @@ def test_what_is_odd_in_a_schedule(waves: list[dict[str, Any]], expected: list[s
         ("CREATE TABLE a (b int); CREATE UNIQUE INDEX i ON a (b); ALTER TABLE a ADD c text", []),
         ("CREATE TABLE a (b int REFERENCES c ON DELETE CASCADE ON UPDATE CASCADE)", []),
         ("COMMENT ON TABLE a IS 'DROP'; ALTER TABLE a ADD CHECK (b <> 'DELETE')", []),
+        ("CREATE TEMP TABLE a (role text, owner text, language text, \"user\" int)", []),
+        ("CREATE TABLE a (role text); GRANT ALL ON a TO PUBLIC", [Kind.RIGHTS]),
+        ("CREATE ROLE eve; CREATE SCHEMA s AUTHORIZATION eve", [Kind.RIGHTS, Kind.RIGHTS]),
         ("-- UPDATE a SET b = 1", []),
         ("/* x */ uPdAtE a SET b = 1", [Kind.CHANGES]),
         ("WITH x AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM x",
          [Kind.DELETES, Kind.ADDS, Kind.CALLS]),
         ("INSERT INTO a VALUES (1) ON CONFLICT (b) DO UPDATE SET b = 1",
-         [Kind.CHANGES, Kind.ADDS]),
-        ("INSERT OR REPLACE INTO a VALUES (1)", [Kind.CHANGES, Kind.ADDS]),
-        ("MERGE INTO a USING b ON true WHEN MATCHED THEN DO NOTHING", [Kind.CHANGES]),
+         [Kind.CHANGES, Kind.ADDS, Kind.OTHER]),
+        ("INSERT OR REPLACE INTO a VALUES (1)", [Kind.CHANGES, Kind.ADDS, Kind.OTHER]),
+        ("MERGE INTO a USING b ON true WHEN MATCHED THEN DO NOTHING", [Kind.CHANGES, Kind.OTHER]),
         ("TRUNCATE a", [Kind.DELETES]),
         ("ALTER TABLE a ALTER b TYPE int USING 0", [Kind.CHANGES]),
         ("ALTER TABLE a RENAME TO b", [Kind.RENAMES]),
@@ -91,6 +94,21 @@ def test_a_text_that_two_engines_read_otherwise_is_marked_for_both() -> None:
     hidden = "CREATE TABLE a (`x; UPDATE b SET c = 1; --` int)"
     assert marks(hidden, ["sqlite"]) == []
     assert marks(hidden, ["postgresql", "sqlite"])[0].kinds == (Kind.CHANGES,)
+
+
+def test_two_keys_under_one_name_are_told(officer: Officer) -> None:
+    officer.json("keys", "new", "amina", "--directory", officer.work / "other", *officer.pass_file)
+    ceremony = officer.work / "ceremony.toml"
+    head, roles, rest = ceremony.read_text().partition("[roles.ncen]")
+    whole = officer.json("init", ceremony, "--event", officer.work / "one")
+    assert not whole["grave"]
+    brakes = '[brakes]\nkeys = ["{}/amina.pub.json"]\n'
+    another = [head + roles + rest.replace("keys/amina", "other/amina", 1)]
+    another.append(ceremony.read_text() + brakes.format("other"))
+    for number, text in enumerate(another):
+        ceremony.write_text(text)
+        (said,) = officer.json("init", ceremony, "--event", officer.work / str(number))["grave"]
+        assert "amina has more than one key: " in said
 
 
 @pytest.mark.parametrize("role", ["root", "targets", "ncen"])

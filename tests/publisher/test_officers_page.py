@@ -207,7 +207,7 @@ def test_the_page_shows_a_release_whole(desk: Desk) -> None:
     page = review(event, desk.place / "staging", desk.place / "feed", whole=True)
     lines = said(page)
     assert "  Words." in lines
-    assert "  changed: bin/app, +2 -1 lines (a program)" in lines
+    assert "  changed: bin/app, lines +2 -1 (a program)" in lines
     assert "  A site can go back at any time, by the files that are shown below." in lines
     numbered = [line for line in lines if re.match(r" +\d+ [>|]", line)]
     assert numbered[:6] == [
@@ -251,7 +251,8 @@ def test_what_another_migration_parked_is_not_emptied_in_silence(
 ) -> None:
     """Two migrations that park in one table: the first would throw away what the second kept."""
     up = (
-        HARMLESS + "UPDATE cases SET country = k.country FROM ncen_kept.country k WHERE k.id = 1;"
+        HARMLESS + "UPDATE cases SET country = k.country FROM ncen_kept.country k"
+        " WHERE k.id = cases.id;"
         "DROP TABLE ncen_kept.country;"
     )
     release = desk.next(up=up)

@@ -51,6 +51,14 @@ def test_who_is_behind() -> None:
     found = behind([[ListShown("ncen", 3, A, "x")], [ListShown("ncen", 2, B, "y")]])
     assert [(f.figures["place"], f.figures["newest"]) for f in found] == [("y", 3)]
     assert not list(behind([[ListShown("ncen", 3, A, "x")], [ListShown("ncen", 3, A, "y")]]))
+    assert not list(behind([[ListShown("ncen", 3, A, "x")]], [ListShown("ncen", 2, B, "before")]))
+
+
+def test_a_place_that_goes_back_to_what_it_showed_before() -> None:
+    """The only place there is, and an older timestamp: it hides a brake."""
+    before = [ListShown("timestamp", version, A, "shown.jsonl: x") for version in (1, 3, 2)]
+    (found,) = behind([[ListShown("timestamp", 2, A, "x")]], before)
+    assert (found.code, found.figures["place"], found.figures["newest"]) == ("NU-7206", "x", 3)
 
 
 def test_a_history_only_grows(tmp_path: Path) -> None:
@@ -157,6 +165,23 @@ def test_a_place_that_is_behind_or_away(public: Public, tmp_path: Path) -> None:
         assert late >= {"ncen"}
     code, _, strict = public.look("--also", "http://127.0.0.1:1/")
     assert (code, strict) == (1, {"NU-7207"})
+
+
+def test_the_only_place_goes_back(public: Public, tmp_path: Path) -> None:
+    """What a feed showed before is known to who keeps a history."""
+    public.make()
+    shutil.copytree(public.feed, tmp_path / "old")
+    publish_draft(public.feed, draft_renewal(Feed(public.feed).state(), ["ncen"], _now()),
+                  public.keys, _now)  # fmt: skip
+    kept = tmp_path / "shown.jsonl"
+    before = public.look("--history", kept)[1]["findings"]
+    assert "NU-7206" not in {finding["code"] for finding in before}
+    shutil.rmtree(public.feed / "metadata")
+    shutil.copytree(tmp_path / "old" / "metadata", public.feed / "metadata")
+    code, said, strict = public.look("--history", kept)
+    assert (code, strict) == (0, set())
+    late = {f["figures"]["role"] for f in said["findings"] if f["code"] == "NU-7206"}
+    assert late >= {"ncen", "timestamp"}
 
 
 def test_a_history_that_is_broken_stops_before_anything_is_asked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import LOG_IN_AGAIN, MEMBER_NEEDS_ROOT, NOT_A_MEMBER
 
 __all__ = ["denied", "explained"]
+
+_TOLD = re.compile(r"\[Errno 13\] [^:']*: '([^']+)'")
 
 
 def denied(error: BaseException) -> str | None:
@@ -23,6 +26,9 @@ def denied(error: BaseException) -> str | None:
             return str(here.filename or "-")
         if isinstance(here, JournalForbidden):
             return str(here.values.get("path", "-"))
+        told = _TOLD.fullmatch(getattr(here, "detail", None) or "")
+        if told is not None:  # by a process of ours that met it
+            return told[1]
         seen.add(id(here))
         here = here.__cause__ or here.__context__
     return None

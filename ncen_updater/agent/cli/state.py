@@ -12,6 +12,7 @@ from ncen_updater.agent.engine.errors import JournalForbidden, JournalMissing
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName
 from ncen_updater.agent.policy.availability import AvailabilityState, HealthAnswer
 from ncen_updater.agent.status import SiteStatus, or_none
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["STATE", "sentences"]
@@ -30,7 +31,10 @@ def sentences(status: SiteStatus, before: SiteStatus | None) -> list[Text]:
     said = [_application(status), _databases(status), _change(status, before)]
     expected = (JournalMissing, JournalForbidden)
     for error in [error for error in status.errors if not isinstance(error, expected)][:1]:
-        said.append(Text(N_("Not everything could be found out: {why}"), {"why": str(error)}))
+        why: object = str(error)
+        if isinstance(error, UpdaterError):  # without what a server said, which stands above
+            why = Text("{code}: {what}", {"code": error.code, "what": error.what_text})
+        said.append(Text(N_("Not everything could be found out: {why}"), {"why": why}))
     return [text for text in said if text is not None]
 
 

@@ -9,12 +9,15 @@ from typing import Any
 import click
 
 from ncen_updater.agent.answers import notice_words
+from ncen_updater.agent.cli.access import explained
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.officers import officers_words
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
 from ncen_updater.agent.client import work_now
 from ncen_updater.agent.config.errors import ConfigError
+from ncen_updater.agent.engine.errors import JournalForbidden
+from ncen_updater.agent.journal.change import ChangeState, StepState
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.service.errors import refusal
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
@@ -26,7 +29,7 @@ from ncen_updater.common.cli.render import (
     format_duration,
     format_time,
 )
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["show_last_change", "status"]
@@ -35,6 +38,9 @@ Document = Mapping[str, Any]
 FAILED = N_(
     "'{action}' failed, tries in a row: {times}, last {at}; the log of the service says why."
 )
+
+#: What is told in place of the journal's word for a step that may have begun.
+STEPS = {StepState.INTENDED: N_("begun, not finished"), StepState.UNDOING: N_("being undone")}
 
 
 @click.command("status", cls=Command, help=N_("What runs here, and what the agent is doing."))
@@ -46,7 +52,11 @@ def status(context: click.Context) -> ExitCode:
     if "service" in found:
         _show_service(session, found["service"])
     parts = [found.get(name) for name in ("running", "journal", "feed", "configuration")]
-    errors = [refusal(part["error"]) for part in parts if part is not None and "error" in part]
+    errors = [
+        _of_rights(session, refusal(part["error"]))
+        for part in parts
+        if part is not None and "error" in part
+    ]
     if not errors:
         session.finish(found)
         return ExitCode.OK
@@ -60,6 +70,13 @@ def status(context: click.Context) -> ExitCode:
         error.state = None  # the site's, as it was just looked at
         show_error(session, error, lambda _: state)
     return worst.exit_code
+
+
+def _of_rights(session: AgentSession, error: UpdaterError) -> UpdaterError:
+    """Say whose rights are missing, and what gives them, where that is all."""
+    if error.code != JournalForbidden.message.code:
+        return error
+    return explained(JournalForbidden(path=error.values.get("path", "-")), session.config) or error
 
 
 def _state(session: AgentSession) -> Sequence[Text]:
@@ -116,7 +133,7 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
 def _show_journal(session: AgentSession, document: Document, part: Document) -> None:
     holder, change, last = part["at_work"], part["open_change"], part["last_change"]
     if holder is not None:
-        session.show(Text(N_("At work now: {holder}."), {"holder": clean(holder)}))
+        session.show(_at_work(clean(holder)))
     if change is not None:
         _show_open(session, change, _when_now(document), at_work=holder is not None)
     elif last is not None:
@@ -142,17 +159,29 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         )
 
 
+def _at_work(holder: str) -> Text:
+    """Say who holds the lock, who wrote that into it in English."""
+    command, known, process = holder.rpartition(", process ")
+    if not known:
+        return Text(N_("At work now: {holder}."), {"holder": holder})
+    values = {"command": command, "process": process}
+    return Text(N_("At work now: {command}, process {process}."), values)
+
+
 def _when_now(document: Document) -> datetime:
     return datetime.fromisoformat(document["at"])
 
 
 def _show_open(session: AgentSession, change: Document, now: datetime, *, at_work: bool) -> None:
     begun = datetime.fromisoformat(change["created_at"])
+    torn = not at_work and change["state"] in (ChangeState.RUNNING, ChangeState.UNDOING)
+    state = N_("interrupted") if torn else change["state"]
     values = {
         "kind": _word(session, change["kind"]), "version": change["to"], "change": change["id"],
-        "state": _word(session, change["state"]), "since": format_time(begun),
+        "state": _word(session, state), "since": format_time(begun),
         "age": format_duration(max(0.0, (now - begun).total_seconds())),
-        "step": _word(session, change["step"]), "step_state": _word(session, change["step_state"]),
+        "step": _word(session, change["step"]),
+        "step_state": _word(session, STEPS.get(change["step_state"], change["step_state"])),
     }  # fmt: skip
     session.show(
         Text(

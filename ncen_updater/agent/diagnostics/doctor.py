@@ -26,7 +26,7 @@ from ncen_updater.agent.preflight.files import look_at
 from ncen_updater.agent.preflight.health import parts_missing
 from ncen_updater.agent.site import Site
 from ncen_updater.agent.status import SiteStatus, need, or_none, read_status
-from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.cli.render import format_bytes, format_time
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
@@ -227,10 +227,10 @@ def _databases(site: Site) -> Iterator[Finding]:
             "NU-6124",
             Severity.INFO,
             Text(
-                N_("Database {database} can be reached: {bytes} bytes, server {version}."),
+                N_("Database {database} can be reached: {size}, server {version}."),
                 {
                     "database": facts.physical,
-                    "bytes": facts.size_bytes,
+                    "size": format_bytes(facts.size_bytes),
                     "version": site.engine.version(),
                 },
             ),

@@ -210,7 +210,7 @@ def decide(facts: Inputs) -> ServiceDecision:
         )
     if facts.stuck:
         if facts.ordered:
-            return ServiceDecision(Action.ORDER, Text(N_("somebody asked for it")))
+            return ServiceDecision(Action.ORDER, Text(N_("an order was given")))
         return _wait(facts, None, Text(N_("a change is stuck: a person has to look at it")))
     if facts.open_change:
         return _do(facts, Action.RESUME, N_("a change has not come to its end"))
@@ -246,7 +246,7 @@ def _further(facts: Inputs) -> ServiceDecision:
 def _at_rest(facts: Inputs) -> ServiceDecision:
     """Rules 4 to 9."""
     if facts.ordered:
-        return ServiceDecision(Action.ORDER, Text(N_("somebody asked for it")))
+        return ServiceDecision(Action.ORDER, Text(N_("an order was given")))
     if facts.now >= facts.next_check:
         return ServiceDecision(Action.CHECK, Text(N_("it is time to ask the feed")))
     collect_at = _collect_at(facts)

@@ -15,6 +15,7 @@ that one is the file system of its own that docs/installation.md describes: the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -174,8 +175,10 @@ def use_of(places: Sequence[Path], most: MayBring) -> DiskUse:
                 try:
                     with handle.scan(directory) as items:
                         for item in items:
-                            found = item.stat(follow_symlinks=False)
-                            size, names = size + found.st_blocks * BLOCK, names + 1
+                            names += 1
+                            # One that is gone by now hides none of those behind it.
+                            with contextlib.suppress(FileNotFoundError):
+                                size += item.stat(follow_symlinks=False).st_blocks * BLOCK
                             if item.is_dir(follow_symlinks=False):
                                 ahead.append(f"{directory}/{item.name}".lstrip("/"))
                             if most.exceeded_by(DiskUse(size, names)):

@@ -18,7 +18,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -129,12 +129,15 @@ class OwnCode:
         self._connection.close()
         os.waitpid(self._child, 0)
 
-    def give_up_rights(self) -> None:
+    def give_up_rights(self, needed: Iterable[Path] = ()) -> None:
         """From now on this process cannot write to the directory, nor can any that it starts.
 
         To be called by the only thread there is: others that are there already keep the right.
+
+        Args:
+            needed: Directories that are written to; where one would be closed, too, nothing is.
         """
-        keep_from(self._directory)
+        keep_from(self._directory, needed)
 
     def do(self, action: OwnAction) -> None:
         """Have one action done.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from ncen_updater.agent.self_update.errors import SequenceDamaged
 from ncen_updater.common import atomic_files as durable
@@ -49,6 +49,9 @@ class TrialState(StrEnum):
 
     TRYING = "trying"
     GOOD = "good"
+
+
+_WHOLE = ("current", "previous", "state", "attempts", "bad")
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,15 @@ class AgentSelection(Record):
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Read what the file holds.
+        """Read what the file holds; nothing of it has a default, as the failsafe reads it.
 
         Raises:
-            ValueError: If it is something else.
+            ValueError: If it is something else, or a part of it is missing.
         """
         found = super().from_json(data)
+        missing = [name for name in _WHOLE if name not in cast("dict[str, object]", data)]
+        if missing:
+            raise ValueError(f"no {', '.join(missing)}")
         for name in (found.current, found.previous, *found.bad):
             if name is not None and not NAME.fullmatch(name):
                 raise ValueError(f"no version: {name!r}"[:100])

@@ -99,8 +99,9 @@ INSPECTIONS: Mapping[str, frozenset[str]] = {
 #: Looks at the site that are no commands.
 LOOKS = frozenset({"assess", "availability", "in-reach"})
 MAX_DOCUMENT_BYTES = 16_000_000
-#: An inspection lets everything else on the machine go first.
-NICE = 10
+#: An inspection lets everything else on the machine go first; and where memory is short it ends
+#: before anything else, while work on the site is spared (the unit's OOMScoreAdjust=).
+NICE, OOM = 10, 800
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,8 @@ def _inspection(words: Sequence[str], config: Path, limits: InspectionLimits) ->
 
     with suppress(OSError):  # a unit may forbid even that
         os.nice(NICE)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(OOM), "ascii")
     signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, limits.seconds)
     try:
@@ -200,15 +203,27 @@ def _command(
         return {"exit_code": code, "document": _document(output)}
 
 
-def _leave_own_code(config: Path) -> None:
-    """Give up the right to write to the agent's own directory, which no other work needs."""
+def _leave_own_code(config_path: Path) -> None:
+    """Give up the right to write to the agent's own directory, which no other work needs.
+
+    Not as a child of a service that does the work itself: it keeps that right, and the commands of
+    its application may be such as take further ones ("sudo"), which nobody can after that.
+    """
     from ncen_updater.agent.config.loader import load_config
 
     try:
-        paths = load_config(config).paths
+        config = load_config(config_path)
     except UpdaterError:
         return  # the command says so
-    keep_from(paths.resolve(paths.agent))
+    if config.service.runner != "process":
+        paths, databases = config.paths, config.databases
+        needed = [
+            paths.state, paths.slots, paths.current.parent, config.application.door_file.parent,
+            databases.dump_directory, databases.own.directory_on_disk,
+            *(item.directory for item in config.files),
+        ]  # fmt: skip
+        written = [paths.resolve(item) for item in needed if item is not None]
+        keep_from(paths.resolve(paths.agent), [*written, paths.received_directory])
 
 
 def _look(word: str, config: Path) -> dict[str, object]:

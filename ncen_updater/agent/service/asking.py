@@ -22,8 +22,8 @@ from ncen_updater.common.workers import Worker, WorkerFailed, WorkerLimits, ask
 
 __all__ = ["AvailabilityAsker", "availability_asker"]
 
-#: So long what was heard is told again.
-KEEP_S = 5.0
+#: So long what was heard is told again: who mended something and asks at once hears the new.
+KEEP_S = 1.0
 LIMITS = WorkerLimits(silence_s=10.0, total_s=10.0)
 
 
@@ -46,8 +46,8 @@ class AvailabilityAsker:
         """Return what was heard last, or ask."""
         with self._lock:
             if self._heard is None or self._clock() - self._heard[0] > KEEP_S:
-                # By the time when it was asked: an answer is never newer than that.
-                self._heard = self._clock(), self._look()
+                answer = self._look()  # first: who waited for a slow one hears it, too
+                self._heard = self._clock(), answer
             return self._heard[1]
 
 

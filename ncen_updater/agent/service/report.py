@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from ncen_updater.agent.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName, StepRecord, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
@@ -70,7 +71,12 @@ def site_report(status: SiteStatus, language: str) -> tuple[Document, list[Updat
         try:
             document[name] = part(status)
         except (UpdaterError, OSError) as error:
-            known = error if isinstance(error, UpdaterError) else UpdaterError(detail=str(error))
+            if isinstance(error, PermissionError):
+                known: UpdaterError = JournalForbidden(path=error.filename or status.places.state)
+            else:
+                known = (
+                    error if isinstance(error, UpdaterError) else UpdaterError(detail=str(error))
+                )
             errors.append(known)
             said = error_document(known, [], language)
             document[name] = {"error": {**said, "exit_code": int(known.exit_code)}}
@@ -134,7 +140,8 @@ def lasting_failures(
         walked = went_well and last is not None and last.created_at >= failure.at
         over = {
             Action.CHECK: view is not None and view.checked_at >= failure.at,
-            Action.RESUME: journal is not None and journal.change is None,
+            Action.RESUME: journal is not None
+            and (journal.change is None or journal.change.created_at > failure.at),
             Action.PREPARE: walked or (found is not None and (not found.target or found.prepared)),
             Action.REHEARSE: walked
             or (found is not None and (not found.target or found.rehearsed is Rehearsed.PASSED)),

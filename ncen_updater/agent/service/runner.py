@@ -30,8 +30,9 @@ logger = logging.getLogger(__name__)
 AWAY = 126
 MODULE = "ncen_updater.agent.service.applying"
 LIMITS = WorkerLimits(line=100_000_000)
-#: What stands around what an inspection found, and so many lines of progress, in bytes.
-AROUND, TOLD = 100_000, 10_000_000
+#: What stands around what an inspection found, and so many lines of progress, in bytes; what is
+#: not English takes up to three times as many on the way, where only ASCII crosses.
+AROUND, TOLD, WIDER = 100_000, 10_000_000, 3
 #: So much longer than the inspection's own limit is waited for its end.
 LATER_S = 15.0
 #: What work on the site gets of the environment beside that: what the commands of the application
@@ -141,9 +142,8 @@ class WorkRunner:
         It may go on beside :meth:`run`, of which the watcher is told and of this not. It ends with
         this process.
         """
-        limits = WorkerLimits(
-            total_s=seconds + LATER_S, line=most + AROUND, stream=most + AROUND + TOLD
-        )
+        line = WIDER * most + AROUND
+        limits = WorkerLimits(total_s=seconds + LATER_S, line=line, stream=line + TOLD)
         worker = self._worker(words, limits, bound=True)
         order = {"words": list(words), "inspect": {"seconds": seconds, "most": most}}
         try:

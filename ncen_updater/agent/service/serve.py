@@ -156,7 +156,7 @@ def serve(
         waker.handling_signals(),
     ):
         if own is not None:
-            own.give_up_rights()
+            own.give_up_rights([state])
         probation = _probation(config, runner, own, notifier.alive)
         keeper = KnowledgeFile(state / KNOWLEDGE)
         # Written down, so that a service that is started again and again does ask in the end.

@@ -75,6 +75,8 @@ def _run(
         )
     except click.Abort:
         failure = Stopped(signal="SIGINT")
+    except _ToldToEnd as told:
+        failure = Stopped(signal=told.signal)
     except BrokenPipeError:
         return ExitCode.ERROR
     except Exception as error:
@@ -204,12 +206,23 @@ def _begin_log(session: Session) -> None:
         logging.getLogger().addHandler(logging.NullHandler())
 
 
+class _ToldToEnd(BaseException):
+    """A signal, on its way out of a command.
+
+    It is no error yet: what takes an error for a finding, and goes on, would take the signal, too.
+    """
+
+    def __init__(self, signal: str) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end a command as an error does; commands may take them over."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        raise Stopped(signal=signal.Signals(number).name)
+        raise _ToldToEnd(signal.Signals(number).name)
 
     taken = (signal.SIGTERM, signal.SIGHUP)
     try:

@@ -165,7 +165,11 @@ class Session:
             default=self.text(N_("no")),
             err=True,
         )
-        if str(answer).strip().lower() not in ("yes", "y", self.text(N_("yes")).lower()):
+        yes_word, no_word = self.text(N_("yes")).lower(), self.text(N_("no")).lower()
+        agreed = {"yes", "y", yes_word}
+        if yes_word[:1] != no_word[:1]:  # "o" of "oui", as "y" of "yes"
+            agreed.add(yes_word[:1])
+        if str(answer).strip().lower() not in agreed:
             raise UpdaterError(DECLINED, state=NOTHING_CHANGED)
 
     def explain(self, error: Exception) -> UpdaterError | None:

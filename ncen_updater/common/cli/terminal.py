@@ -53,7 +53,8 @@ class Heartbeat:
         self._language = language
         self._turned = right_to_left(language)
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
-        kind = os.environ.get("TERM") if stream.isatty() else None
+        seen = not stream.closed and stream.isatty()  # one that was closed does not answer
+        kind = os.environ.get("TERM") if seen else None
         self._plain = not bears_isolates(self._encoding, kind)
         self._interval = interval or (RICH_SECONDS if rich else PLAIN_SECONDS)
         self._clock = monotonic

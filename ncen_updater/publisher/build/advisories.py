@@ -167,6 +167,8 @@ def in_database(path: Path, packages: Iterable[LockedPackage]) -> Iterator[Advis
                             yield found
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise Unanswered(f"{path}: {error}") from error
+    except AttributeError as error:
+        raise Unanswered(f"{path}: no document of OSV: {error}") from error
     if not read:
         raise Unanswered(f"{path} holds no advisory")
 

@@ -118,8 +118,9 @@ def monitor(
             except UpdaterError as error:
                 findings.append(place_failed(address, error))
     shown = [one for place in places for one in place]
-    findings += contradictions((*(one for lists in kept for one in lists), *shown))
-    findings += behind(places)
+    earlier = [one for lists in kept for one in lists]
+    findings += contradictions((*earlier, *shown))
+    findings += behind(places, earlier)
     added = ShownHistory(history).add(shown, now()) if history else 0
     role_line = N_("{role}: version {version}, {days_left} days left")
     for role in look.roles:

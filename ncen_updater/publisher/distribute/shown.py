@@ -101,13 +101,20 @@ def contradictions(shown: Iterable[ListShown]) -> Iterator[Finding]:
         )
 
 
-def behind(places: Sequence[Sequence[ListShown]]) -> Iterator[Finding]:
-    """Say which place shows an older list than another one; pure.
+def behind(
+    places: Sequence[Sequence[ListShown]], before: Iterable[ListShown] = ()
+) -> Iterator[Finding]:
+    """Say which place shows an older list than another one, or than was shown before; pure.
 
-    A copy may be some minutes behind; one that stays so keeps its sites from what is new.
+    A copy may be some minutes behind; one that stays so keeps its sites from what is new, as from a
+    brake.
+
+    Args:
+        places: What each place shows now.
+        before: What histories hold.
     """
     newest: dict[str, ListShown] = {}
-    for one in (one for place in places for one in place):
+    for one in (*before, *(one for place in places for one in place)):
         if one.role not in newest or newest[one.role].version < one.version:
             newest[one.role] = one
     for one in sorted(one for place in places for one in place):

@@ -17,7 +17,7 @@ from ncen_updater.common.messages import (
     BRAKES_FULL,
     KEY_NOT_ALLOWED,
 )
-from ncen_updater.feed.brake_statements import brake_keys, brakes_of
+from ncen_updater.feed.brake_statements import brake_keys, brakes_as_signed, brakes_of
 from ncen_updater.formats.brakes import (
     MOST_BRAKES,
     BrakeStatement,
@@ -161,14 +161,17 @@ def with_statement(state: FeedState, new: BrakeStatement, now: datetime) -> list
         BrakesFull: If there are as many brakes as a site reads.
     """
     place = (new.keyid, new.product, new.version)
+    timestamp = state.timestamp
+    found = brakes_as_signed(state.root.signed, timestamp.signed) if timestamp is not None else ()
     kept = [
-        one
-        for one, _ in carried(state)
+        (one, data)
+        for one, _, data in found
         if (one.keyid, one.product, one.version) != place and one.until > now - REMEMBERED
     ]
     if len(kept) >= MOST_BRAKES:
-        over = sorted((one for one in kept if one.until <= now), key=lambda one: one.until)
+        over = sorted((pair for pair in kept if pair[0].until <= now), key=lambda it: it[0].until)
         if not over:
             raise UpdaterError(BRAKES_FULL, count=MOST_BRAKES)
         kept.remove(over[0])
-    return [one.model_dump(mode="json") for one in [*kept, new]]
+    # As they were signed: a newer program may have said more, and the signature is over that, too.
+    return [*(dict(data) for _, data in kept), new.model_dump(mode="json")]

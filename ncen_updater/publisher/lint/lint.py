@@ -328,8 +328,11 @@ def _upgrade_from(release: LintedRelease) -> Iterator[Finding]:
         yield finding(
             7122,
             Severity.ADVISORY,
-            N_("The release may be installed over any version."),
-            N_("Set 'upgrade_from' to the versions that the migrations were tried with."),
+            N_("No site can upgrade to the release: it may be installed over no version."),
+            N_(
+                "Set 'upgrade_from' to the versions that the migrations were tried with; only a"
+                " release that sites begin with goes without."
+            ),
         )
 
 

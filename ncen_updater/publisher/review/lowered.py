@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.feed.brake_statements import brake_keys
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.rollout import FORM
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
@@ -46,7 +47,28 @@ def lowered(event: SigningEvent) -> list[Text]:
         elif isinstance(new, Targets):
             found += _holders(_of_targets(old), _of_targets(new))
             found += _offers(old, new)
+    signed = (draft.signed for draft in event.drafts.values())
+    found += _two_keys(each for each in signed if isinstance(each, Root | Targets))
     return found
+
+
+def _two_keys(lists: Iterable[Root | Targets]) -> Iterator[Text]:
+    """Two keys under one name: the fingerprint that was read out is that of one of them."""
+    held: dict[str, set[str]] = {}
+    for signed in lists:
+        named: list[tuple[str, str]] = []
+        if isinstance(signed, Root):
+            named = [(owner_of(key), fingerprint(key)) for key in brake_keys(signed).values()]
+        roles = _of_root(signed) if isinstance(signed, Root) else _of_targets(signed)
+        for _threshold, keys in roles.values():
+            named += [(owner, mark) for mark, owner in keys.items()]
+        for owner, mark in named:
+            held.setdefault(owner, set()).add(mark)
+    for owner, marks in sorted(held.items()):
+        if len(marks) > 1:
+            words = N_("WARNING: {owner} has more than one key: {keys}; let {owner} read each.")
+            said = ", ".join(f"{mark[:8]}..." for mark in sorted(marks))
+            yield Text(words, {"owner": owner, "keys": said})
 
 
 def _of_root(root: Root | None) -> dict[str, tuple[int, dict[str, str]]]:

@@ -8,7 +8,7 @@ from ncen_updater.common.cli.render import SEVERITIES
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text
 from ncen_updater.common.pages import fill
 from ncen_updater.publisher.review.review import Review
-from ncen_updater.publisher.review.words import HEADS, marked
+from ncen_updater.publisher.review.words import HEADS, marked, title_words
 from ncen_updater.publisher.signing.digest_words import spoken
 
 __all__ = ["page_of"]
@@ -22,11 +22,13 @@ def page_of(page: Review, remarks: Sequence[Text] = (), language: str = DEFAULT_
         remarks: What else the program has to say, such as that nothing was compared.
         language: Of the sentences.
     """
+    title = title_words(page.title)
     return fill(
         "ncen_updater.publisher.review",
         "review.html",
         language,
         page=page,
+        title=title.render(language) if isinstance(title, Text) else title,
         remarks=remarks,
         groups=list(marked(page)),
         words=spoken(page.digest),

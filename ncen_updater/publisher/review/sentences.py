@@ -80,6 +80,12 @@ def _of_offer(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Iterator
     elif new.get("halted") != was.get("halted") and new.get("halted"):
         words = N_("{product} {version} is halted: no further site begins with it.")
         yield Text(words, values)
+    elif new.get("withdrawn"):
+        words = N_("{product} {version} stays taken back, whatever else is changed of it.")
+        yield Text(words, values)
+    elif new.get("halted"):
+        words = N_("{product} {version} stays halted; after the halt, it is for {whom}, {when}.")
+        yield Text(words, values)
     elif old is None:
         words = N_("{product} {version} is offered to {whom}, {when}.")
         if new.get("required"):
@@ -106,17 +112,28 @@ def _whom(offer: Mapping[str, Any]) -> Text:
 
 
 def _when(waves: list[dict[str, Any]]) -> Text:
+    """Every step of a schedule, and its countries: what is left out makes a wrong sentence."""
     if not waves:
         return Text(N_("to all of them as soon as it is published"))
-    steps = sorted(waves, key=lambda wave: (str(wave.get("opens")), wave.get("percent", 0)))
-    first, last = steps[0], steps[-1]
+    steps = [_step(wave) for wave in sorted(waves, key=_order)]
+    said = steps[0]
+    for number, step in enumerate(steps[1:], 2):
+        words = N_("{first}, and {last}") if number == len(steps) else N_("{first}, {second}")
+        said = Text(words, {"first": said, "second": step, "last": step})
+    return said
+
+
+def _order(wave: Mapping[str, Any]) -> tuple[str, int]:
+    return str(wave.get("opens")), int(wave.get("percent") or 0)
+
+
+def _step(wave: Mapping[str, Any]) -> Text:
     values = {
-        "percent": first.get("percent"),
-        "opens": first.get("opens"),
-        "last_percent": last.get("percent"),
-        "last": last.get("opens"),
+        "percent": wave.get("percent"),
+        "opens": wave.get("opens"),
+        "countries": ", ".join(sorted(wave.get("countries") or [])),
     }
-    if len(steps) == 1:
-        return Text(N_("to {percent} % of them from {opens} on"), values)
-    words = N_("to {percent} % of them from {opens} on, and to {last_percent} % from {last} on")
-    return Text(words, values)
+    if values["countries"]:
+        words = N_("to {percent} % of those in {countries} from {opens} on")
+        return Text(words, values)
+    return Text(N_("to {percent} % of them from {opens} on"), values)

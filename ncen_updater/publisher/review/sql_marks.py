@@ -6,6 +6,7 @@ is marked, so that a way of saying it that nobody thought of is marked as unusua
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -77,10 +78,11 @@ _HARMLESS = {
     Own.NEW: {Kind.ADDS, Kind.CHANGES},
     Own.PARKED: {Kind.DELETES, Kind.DROPS},
 }
+_TABLE_KINDS = {"GLOBAL", "LOCAL", "TEMP", "TEMPORARY", "UNLOGGED"}
 #: Statements in which a bracket behind a name is a function that is run.
 _RUNS = {"DELETE", "INSERT", "MERGE", "REPLACE", "UPDATE"}
 #: Before a name that is a table's, whatever stands behind it.
-_TABLE_NEXT = {"AS", "EXISTS", "INTO", "REFERENCES", "TABLE", "WITH"}
+_TABLE_NEXT = {"AS", "EXISTS", "INTO", "REFERENCES", "TABLE", "VIEW", "WITH"}
 #: Functions that only reckon, types with a length, and words that are no names.
 _KNOWN = {
     "ABS", "ALL", "ALWAYS", "AND", "ANY", "ARRAY", "ARRAY_AGG", "AS", "AVG", "BETWEEN", "BIGINT",
@@ -99,6 +101,9 @@ _KNOWN = {
     "TO_DATE", "TO_TIMESTAMP", "TRIM", "UNION", "UNIQUE", "UPPER", "USING", "VALUES", "VARBIT",
     "VARCHAR", "VARYING", "WHEN", "WHERE", "WITH", "WITHIN",
 }  # fmt: skip
+_SET_DATA = ("SET", "DATA")
+#: Types, without a length, that hold what stood there.
+_HOLDS_ALL = {("TEXT",), ("VARCHAR",), ("NUMERIC",), ("DECIMAL",)}
 _QUESTIONS = {"SELECT", "WITH", "VALUES", "TABLE", "(", "PERFORM", "EXPLAIN"}
 SHOWN = 100
 
@@ -156,32 +161,76 @@ def _kinds(words: tuple[str, ...]) -> Iterator[Kind]:
         for before, word in pairs
     ):
         yield Kind.CHANGES
-    if head == "ALTER" and "TYPE" in words and "USING" in words:
+    if head == "ALTER" and "TABLE" in words[1:2] and _converts(words):
         yield Kind.CHANGES
     if "INSERT" in words or head == "REPLACE":
         yield Kind.ADDS
     if _DROPS & set(words):
         yield Kind.DROPS
-    if "RENAME" in words:
+    if "RENAME" in words or (head == "ALTER" and ("SET", "SCHEMA") in pairs):
         yield Kind.RENAMES
-    if ("GRANT" in words or "REVOKE" in words) or (head in _DEFINES and _RIGHTS & set(words)):
+    defines = head in _DEFINES and not _new_table(words)
+    if ("GRANT" in words or "REVOKE" in words) or (defines and _RIGHTS & set(words)):
         yield Kind.RIGHTS
     runs = head in ("DO", "CALL", "LOAD", "EXECUTE", "PREPARE") or "PROGRAM" in words
-    if runs or (head in _DEFINES and _CODE & set(words)):
+    if runs or (defines and _CODE & set(words)):
         yield Kind.CODE
     if head in _QUESTIONS or _fills(head, words, pairs):
         yield Kind.CALLS
     if head not in _QUESTIONS and not _usual(head, words):
         yield Kind.OTHER
-    if head == "DROP" and "CASCADE" in words and not {"INDEX", "SCHEMA", "TABLE"} & set(words[1:2]):
-        yield Kind.OTHER  # columns may go with it
+    if _takes_unseen(head, words, pairs):
+        yield Kind.OTHER
+
+
+def _takes_unseen(head: str, words: tuple[str, ...], pairs: list[tuple[str, str]]) -> bool:
+    """Whether records go in a way of which ``formats.losses`` says nothing, on a way back, too."""
+    if head in ("INSERT", "MERGE", "REPLACE"):
+        others = {"DELETE", "MERGE", "REPLACE"} & set(words)
+        return bool(others) or ("DO", "UPDATE") in pairs
+    if head in ("ALTER", "CREATE"):
+        return "UNLOGGED" in words  # a server that falls empties it
+    if head == "DROP":  # columns may go with it, or more than one schema
+        several = words[1:2] == ("SCHEMA",) and "," in words
+        return several or (
+            "CASCADE" in words and not {"INDEX", "SCHEMA", "TABLE"} & set(words[1:2])
+        )
+    return (head == "TRUNCATE" and "CASCADE" in words) or ("UPDATE", "OR") in pairs[1:2]
+
+
+def _converts(words: tuple[str, ...]) -> bool:
+    """Whether a column gets a type that may hold less: a date of a time, a number without parts."""
+    for place, word in enumerate(words):
+        before = words[max(0, place - 2) : place]
+        if word == "TYPE" and (before[:1] in (("ALTER",), ("COLUMN",)) or before == _SET_DATA):
+            kind = words[place + 1 : place + 3]
+            if kind[:1] not in _HOLDS_ALL or kind[1:] == ("(",) or "USING" in words[place:]:
+                return True
+    return False
+
+
+def _followers(words: Sequence[str]) -> bool:
+    """Whether rows of a table are to go, or change, with what is parked."""
+    return any(
+        word == "REFERENCES" and after.strip('"`[').upper().startswith("NCEN_KEPT")
+        for word, after in itertools.pairwise(words)
+    )
+
+
+def _new_table(words: tuple[str, ...]) -> bool:
+    """Whether a table is made: its columns ("role", "language") give and run nothing."""
+    rest = [word for word in words[1:4] if word not in _TABLE_KINDS]
+    return words[:1] == ("CREATE",) and rest[:1] == ["TABLE"]
 
 
 def _called(statement: Statement, engine: str) -> Iterator[Kind]:
     """Whether a statement that changes something runs a function that is not known to be none."""
     words = lexemes(statement.text, engine)
-    table = words[:1] in (["CREATE"], ["ALTER"]) and "TABLE" in words[1:4]
-    if table or (words and words[0] in _RUNS):
+    if _followers(words):
+        yield Kind.OTHER
+    # What a view runs is run by whoever reads it, as a statement that only fills a table.
+    made = words[:1] in (["CREATE"], ["ALTER"]) and {"TABLE", "VIEW"} & set(words[1:6])
+    if made or (words and words[0] in _RUNS):
         for place, word in enumerate(words[:-1]):
             named = word[0].isalpha() or (len(word) > 1 and word[0] in '_"`[')
             if named and words[place + 1] == "(" and not _no_call(words, place):

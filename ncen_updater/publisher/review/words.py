@@ -9,15 +9,39 @@ from ncen_updater.common.i18n import N_, Text, of_language, translate
 from ncen_updater.publisher.review.review import ReleasePage, Review, SqlPage
 from ncen_updater.publisher.signing.digest_words import spoken
 
-__all__ = ["HEADS", "annex_lines", "marked", "short_lines", "words_of"]
+__all__ = ["HEADS", "annex_lines", "marked", "short_lines", "title_words", "words_of"]
 
 MARK, PLAIN = ">", "|"
 NONE = N_("nothing")
 
 
+#: How drafts call themselves (in an event's file, in English), as sentences of the catalogue.
+TITLES = (
+    N_("A new feed"),
+    N_("Other keys, thresholds or periods"),
+    N_("Release of {what}"),
+    N_("Renewal of {what}"),
+    N_("Withdrawal of {what}"),
+    N_("Waves of {what}"),
+    N_("Halt of {what}"),
+    N_("End of the halt of {what}"),
+    N_("Channel of {what}"),
+    N_("Countries of {what}"),
+)
+
+
+def title_words(title: str) -> Text | str:
+    """A title in the reader's language; one that no program of ours wrote stays as it is."""
+    for known in TITLES:
+        begin, place, _end = known.partition("{what}")
+        if title == known or (place and title.startswith(begin)):
+            return Text(known, {"what": title.removeprefix(begin)})
+    return title
+
+
 def short_lines(page: Review) -> Iterator[Text | str]:
     """What is said again before anybody signs: the sentences and the marks."""
-    yield page.title
+    yield title_words(page.title)
     for sentence in page.sentences:
         yield _in(sentence)
     for heading, lines in marked(page):

@@ -351,6 +351,9 @@ def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[
 def _rest(role: str, old: Any, new: Any) -> Iterator[Line]:  # noqa: ANN401 - any role
     """Whatever the sentences above do not know."""
     for place, value in leftovers(old.to_dict() if old else {}, new.to_dict()):
+        if place == f"{POLICY}/plain_tufup" and value == []:
+            yield _line(role, N_("no product has clients that are plain tufup"))
+            continue
         yield _line(role, N_("{key} becomes {value}"), key=place, value=_json(value))
 
 

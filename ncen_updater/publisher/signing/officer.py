@@ -139,7 +139,10 @@ def load_officer(path: Path | None) -> OfficerSettings:
         )
 
     def place(text: str | None) -> Path | None:
-        return None if text is None else path.parent / Path(text).expanduser()
+        try:
+            return None if text is None else path.parent / Path(text).expanduser()
+        except RuntimeError as error:  # of a user who is not known here
+            raise UpdaterError(OFFICER_FILE_BAD, path=path, detail=f"{text}: {error}") from error
 
     return OfficerSettings(
         source=path,

@@ -50,12 +50,36 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (PermissionError(13, "Permission denied", "/var/x"), "/var/x"),
         (JournalForbidden(path="/var/x"), "/var/x"),
         (caused(UpdaterError(LOCAL_STORE_FAILED), PermissionError(13, "no", "/var/x")), "/var/x"),
+        (UpdaterError(LOCAL_STORE_FAILED, detail="[Errno 13] Permission denied: '/x'"), "/x"),
+        (UpdaterError(LOCAL_STORE_FAILED, detail="[Errno 28] No space left: '/x'"), None),
         (UpdaterError(LOCAL_STORE_FAILED), None),
         (FileNotFoundError(2, "no", "/var/x"), None),
     ],
 )
 def test_whether_rights_are_behind_it(error: Exception, path: str | None) -> None:
     assert denied(error) == path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_member_where_no_service_runs(tmp_path: Path) -> None:
+    """``status`` names the service and sudo, and no lock file that the member may not read."""
+    site = make_site(tmp_path / "site")
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.stat().st_uid == 0 and directory != Path("/"):
+            directory.chmod(directory.stat().st_mode | 0o011)
+    with site.config.open("a") as config:
+        config.write('[service]\nread_group = "daemon"\n')
+    site.config.chmod(0o644)
+    lock = site.state / "change.lock"
+    lock.touch()
+    lock.chmod(0o600)
+    environment = {
+        "NCEN_CONFIG_FILE": str(site.config), "PATH": os.environ["PATH"], "LANG": "C.UTF-8",
+    }  # fmt: skip
+    done = run_as("nobody", ("daemon",), ("status",), environment)
+    said = done.stdout + done.stderr
+    assert (done.returncode, "NU-1122" in said) == (1, True), said
+    assert "no name of its own" not in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")

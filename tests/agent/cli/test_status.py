@@ -13,7 +13,7 @@ import pytest
 from ncen_updater.agent.config import checked
 from ncen_updater.agent.config.errors import Mistake
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.journal.change import ChangeState, StepName
+from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.common.i18n import Text
@@ -257,3 +257,12 @@ def test_control_characters_do_not_reach_the_terminal(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
         SiteHistory(journal).hold("a\x1b[2Jb", "x", None)
     assert "\x1b" not in site.run("status").stdout
+
+
+def test_an_interrupted_step_is_told_in_plain_words(site: TrialSite) -> None:
+    site.open_change(StepName.FETCH)
+    with Journal.open(site.journal) as journal:
+        journal.step("abcdefgh", StepName.COPY, StepState.INTENDED)
+    said = site.run("status").stdout
+    assert "upgrade to 3.3.0 (change abcdefgh), interrupted, begun" in said
+    assert "last step: copy (begun, not finished)" in said

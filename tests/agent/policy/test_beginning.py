@@ -77,7 +77,7 @@ ROWS = (
     Row(
         "one has yet to approve",
         replace(APPROVED, missing_approvals=1, windows=(DAY,)),
-        "It does not begin before 1 more have approved.",
+        "It does not begin before 1 more has approved.",
     ),
     Row(
         "a hold that ends",

@@ -149,3 +149,25 @@ def test_everything_but_one_directory(tmp_path: Path) -> None:
     allowed = set(everything_but(agent))
     assert beside in allowed
     assert not any(agent.is_relative_to(place) for place in allowed)
+
+
+@needs_landlock
+@pytest.mark.parametrize("where", [".", "agent", "agent/in", "new", "new/place", "../var"])
+def test_what_is_written_beside_it_is_not_closed(places: tuple[Path, Path], where: str) -> None:
+    """As where 'current' lies beside the agent, or a directory has still to be made there."""
+    needed = places[0].parent / where
+    code = f"""if True:
+    import os
+    from pathlib import Path
+    from ncen_updater.common.landlock import keep_from
+    agent, needed = Path({str(places[0])!r}), Path({str(needed)!r})
+    kept = keep_from(agent, [needed])
+    needed.mkdir(parents=True, exist_ok=True)
+    (needed / "new").symlink_to("a")
+    os.replace(needed / "new", needed / "current")
+    print(kept)
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (ended.returncode, ended.stdout) == (0, f"{where == '../var'}\n"), ended.stderr

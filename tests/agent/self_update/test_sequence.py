@@ -173,6 +173,18 @@ def test_none_and_damaged_are_not_the_same(tmp_path: Path) -> None:
     assert file.path.read_text() == '{"current": "../x"}'
 
 
+@pytest.mark.parametrize("part", ["current", "previous", "state", "attempts", "bad"])
+def test_what_is_missing_has_no_default(part: str, tmp_path: Path) -> None:
+    """The failsafe takes such a file as damaged; an agent that did not would confirm itself."""
+    whole = AgentSelection("2.0", "1.0", TrialState.TRYING, 3, {"1.5": Bad(1, NOW)}).to_json()
+    del whole[part]
+    file = SequenceFile(tmp_path)
+    file.path.write_text(json.dumps(whole))
+    with pytest.raises(SequenceDamaged):
+        file.load()
+    assert failsafe.read_state(tmp_path) is None
+
+
 def test_a_directory_that_takes_nothing(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")

@@ -25,6 +25,28 @@ def test_many_who_ask_at_once_hear_the_same() -> None:
     assert asked == [0.0, now[0]]
 
 
+def test_who_mended_something_and_asks_hears_of_it() -> None:
+    now = [0.0]
+    told = [AvailabilityState.NOT_RUNNING, AvailabilityState.WORKS]
+    ask = AvailabilityAsker(lambda: Availability(told.pop(0)), lambda: now[0])
+    assert ask().state is AvailabilityState.NOT_RUNNING
+    now[0] = 1.5  # as fast as somebody types it
+    assert ask().state is AvailabilityState.WORKS
+
+
+def test_who_waited_for_a_slow_answer_hears_it_too() -> None:
+    asked, now = [], [0.0]
+
+    def look() -> Availability:
+        asked.append(now[0])
+        now[0] += 9.0
+        return Availability(AvailabilityState.UNKNOWN)
+
+    ask = AvailabilityAsker(look, lambda: now[0])
+    assert ask() is ask()
+    assert asked == [0.0]
+
+
 def test_a_service_that_works_itself_looks_itself(tmp_path: Path) -> None:
     site = make_site(tmp_path / "site")
     (site.root / "door").touch()

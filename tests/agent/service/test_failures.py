@@ -52,6 +52,9 @@ TABLE = {
     "the feed was read since": Row(Action.CHECK, False, view=view(LATER)),
     "whether it was is not known": Row(Action.CHECK, True, view=OSError()),
     "a change is open still": Row(Action.RESUME, True, changed(ChangeState.STUCK, EARLIER)),
+    "another change has begun since": Row(
+        Action.RESUME, False, changed(ChangeState.RUNNING, LATER)
+    ),
     "the change was brought to its end": Row(Action.RESUME, False),
     "whether it was brought is not known": Row(Action.RESUME, True, OSError()),
     "nothing was upgraded since": Row(Action.UPGRADE, True, changed(ChangeState.FINISHED, EARLIER)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,7 +27,9 @@ from ncen_updater.agent.service.inspecting import (
 from ncen_updater.agent.service.runner import Finished, WorkRunner
 from ncen_updater.agent.service.serve import _in_the_way
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.landlock import available
 from ncen_updater.common.progress import ProgressUpdate
+from ncen_updater.common.workers import Worker
 from tests.agent.cli.site import TrialSite, make_site
 from tests.agent.service.api.conftest import NOW, PlayedInspector
 
@@ -267,6 +270,14 @@ def test_work_that_begins_ends_it_and_those_that_wait(inspector: PlayedInspector
     inspections.close()
 
 
+def test_what_reads_the_journal_alone_gives_way_to_nothing(inspector: PlayedInspector) -> None:
+    inspections = made(inspector, in_the_way=lambda: True)
+    proof = inspections.begin(InspectionOrder(InspectionKind.PROOF), AMINA)
+    inspections.wait(proof, 30)
+    assert (proof.error, proof.exit_code) == (None, 0)
+    inspections.close()
+
+
 def test_the_end_of_the_service_ends_it(inspector: PlayedInspector) -> None:
     inspector.door.clear()
     inspections = made(inspector)
@@ -342,17 +353,54 @@ def test_a_process_that_finds_too_much_says_so(site: TrialSite) -> None:
         look(site, ["doctor"], most=20)
 
 
+def test_a_process_that_looks_is_the_first_to_end_where_memory_is_short(site: TrialSite) -> None:
+    text, said = site.config.read_text("utf-8"), site.state / "said"
+    tell = f'["sh", "-c", "cat /proc/self/oom_score_adj > {said}; exit 3"]'
+    site.config.write_text(text.replace('["sh", "-c", "exit 3"]', tell))
+    look(site, ["doctor"])
+    assert int(said.read_text()) == applying.OOM
+
+
+def test_what_is_not_english_may_be_as_much(
+    site: TrialSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 1_000_000
+    document = f"{{'done': True, 'exit_code': 0, 'document': {{'a': 'é' * {most // 2}}}}}"
+    words = [sys.executable, "-I", "-c", f"import json; print(json.dumps({document}))"]
+    monkeypatch.setattr(Worker, "command", lambda _self: words)
+    assert look(site, ["doctor"], most=most).document == {"a": "é" * (most // 2)}
+
+
 def test_a_process_that_is_asked_to_end_does(site: TrialSite) -> None:
-    """The application's own command stands still; the inspection does not wait for it."""
-    text = site.config.read_text("utf-8")
-    wait = '["sh", "-c", "exec sleep 1000"]'
+    """The application's own command stands still; the inspection does not wait for it.
+
+    Nor does it take that for one more thing that it found, and go on to the databases.
+    """
+    text, asks = site.config.read_text("utf-8"), site.state / "asks"
+    wait = f'["sh", "-c", "touch {asks}; exec sleep 1000"]'
     site.config.write_text(text.replace('["sh", "-c", "exit 3"]', wait))
-    try:
-        found = look(site, ["doctor"], ending=lambda: True)
-    except UpdaterError as ended:  # before the command had begun
-        assert ended.code == "NU-9328"
-    else:
-        assert "error" in found.document
+    found = look(site, ["doctor"], ending=asks.exists)
+    assert found.document["error"]["code"] == "NU-1108"  # type: ignore[index]
+
+
+@pytest.mark.skipif(not available(), reason="this kernel knows no Landlock")
+@pytest.mark.parametrize("by_unit", [True, False])
+def test_what_a_unit_gives_up_is_kept_by_a_service_that_works_itself(
+    site: TrialSite, by_unit: bool
+) -> None:
+    """Its application may be behind 'sudo', which takes no right after that."""
+    text = site.config.read_text("utf-8")
+    tell = f"""["sh", "-c", "grep NoNewPrivs /proc/self/status > {site.state}/said; exit 3"]"""
+    agent = site.root.parent / "agent"
+    agent.mkdir()
+    text = text.replace('["sh", "-c", "exit 3"]', tell).replace(
+        "[paths]", f'[paths]\nagent = "{agent}"'
+    )
+    if by_unit:
+        text += '\n[service]\nrunner = "systemd"\n'
+    site.config.write_text(text)
+    look(site, ["doctor"])
+    assert (site.state / "said").read_text().split() == ["NoNewPrivs:", str(int(by_unit))]
 
 
 @pytest.mark.parametrize("words", [["plan"], ["upgrade", "--yes"], ["doctor", "--config", "/x"]])

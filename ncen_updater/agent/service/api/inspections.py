@@ -26,7 +26,12 @@ from ncen_updater.agent.service.errors import (
     Refused,
     refusal,
 )
-from ncen_updater.agent.service.inspecting import Inspection, InspectionKind, InspectionOrder
+from ncen_updater.agent.service.inspecting import (
+    ALWAYS,
+    Inspection,
+    InspectionKind,
+    InspectionOrder,
+)
 from ncen_updater.agent.slots.errors import RecordUnusable
 from ncen_updater.agent.slots.records import Records
 from ncen_updater.common.documents import error_document
@@ -50,8 +55,6 @@ ROLES: Mapping[InspectionKind, ApiRole] = {InspectionKind.SUPPORT_BUNDLE: ApiRol
 WAIT_S = 30.0
 #: Longest that somebody may wait for an inspection by its number.
 MAX_WAIT_S = 30
-#: Kinds that read neither databases nor slots, and so may look while a change is open.
-ALWAYS = frozenset({InspectionKind.PROOF})
 #: What a kind takes beside a language.
 TAKES: Mapping[InspectionKind, frozenset[str]] = {
     InspectionKind.PLAN: frozenset({"version", "retry"}),

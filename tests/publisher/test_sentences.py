@@ -1,0 +1,86 @@
+"""The one sentence that officers read first: true of every step, every country, and what stays."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.formats.tuf_names import OFFER_FIELD
+from ncen_updater.publisher.review.sentences import sentences
+from ncen_updater.publisher.review.words import TITLES, title_words
+
+FIRST, SECOND, THIRD = "2026-12-01T08:00:00Z", "2026-12-03T08:00:00Z", "2026-12-08T08:00:00Z"
+
+
+class Signed:
+    """Stands in for the metadata of one role, of which only the content is read."""
+
+    def __init__(self, **offer: Any) -> None:
+        named = {"product": "ncen", "version": "3.4.0", **offer}
+        target = TargetFile(1, {"sha256": "0" * 64}, "releases/ncen/3.4.0.json")
+        target.unrecognized_fields["custom"] = {OFFER_FIELD: named}
+        self.signed = Targets(
+            targets={target.path: target}, expires=datetime(2027, 1, 1, tzinfo=UTC)
+        )
+
+
+class Event:
+    """Stands in for an event with one list."""
+
+    def __init__(self, new: Signed, old: Signed | None = None) -> None:
+        self.drafts = {"ncen": new}
+        self.base = {"ncen": old} if old else {}
+
+
+def wave(opens: str, percent: int, *countries: str) -> dict[str, Any]:
+    return {"opens": opens, "percent": percent, "countries": list(countries)}
+
+
+@pytest.mark.parametrize(
+    ("waves", "expected"),
+    [
+        ([], "to all of them as soon as it is published"),
+        ([wave(FIRST, 100)], f"to 100 % of them from {FIRST} on"),
+        (
+            [wave(SECOND, 100, "SN", "MU"), wave(FIRST, 20)],
+            f"to 20 % of them from {FIRST} on, and to 100 % of those in MU, SN from {SECOND} on",
+        ),
+        (
+            [wave(FIRST, 5), wave(SECOND, 25), wave(THIRD, 100)],
+            f"to 5 % of them from {FIRST} on, to 25 % of them from {SECOND} on,"
+            f" and to 100 % of them from {THIRD} on",
+        ),
+    ],
+)
+def test_every_step_of_a_schedule_is_said(waves: list[dict[str, Any]], expected: str) -> None:
+    (said,) = sentences(Event(Signed(waves=waves)))  # type: ignore[arg-type]
+    assert said.render() == f"ncen 3.4.0 is offered to the sites of all countries, {expected}."
+
+
+@pytest.mark.parametrize(
+    ("stays", "expected"),
+    [
+        ({"halted": {"reason": "x"}}, "stays halted; after the halt, it is for the sites of MU"),
+        ({"withdrawn": {"reason": "x", "advice": "y"}}, "stays taken back"),
+    ],
+)
+def test_what_is_not_offered_is_not_said_to_be(stays: dict[str, Any], expected: str) -> None:
+    event = Event(Signed(countries=["MU"], **stays), Signed(**stays))
+    (said,) = sentences(event)  # type: ignore[arg-type]
+    assert expected in said.render()
+    assert "offered" not in said.render()
+
+
+@pytest.mark.parametrize("known", TITLES)
+def test_a_title_of_ours_is_said_in_the_readers_language(known: str) -> None:
+    title = title_words(known.replace("{what}", "ncen 3.4.0"))
+    assert not isinstance(title, str)
+    assert title.render() == known.replace("{what}", "ncen 3.4.0")
+    assert title.render("fr") != title.render()
+
+
+def test_a_title_of_somebody_else_stays() -> None:
+    assert title_words("Release the {what}") == "Release the {what}"

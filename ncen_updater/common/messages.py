@@ -1420,7 +1420,10 @@ BUSY = Message(
 OPEN_CHANGE = Message(
     "NU-6005",
     N_("The change {change} ({kind} to {version}) has not come to its end."),
-    N_("Run 'ncen-updater resume' first."),
+    N_(
+        "Run 'ncen-updater resume' first; where officers work and the release is only watched yet,"
+        " 'ncen-updater confirm' ends that."
+    ),
     ExitCode.BUSY,
 )
 STEP_DID_NOT_HOLD = Message(

@@ -247,7 +247,7 @@ def test_french_has_no_english_sentence_left() -> None:
         ("guessed", replace(DOSSIER, hops=(replace(HOP, report={
             **REPORT, "stop_s": {**REPORT["stop_s"], "learnt": False}}),)), "a guess"),
         ("missed", replace(DOSSIER, earlier=(ComparedStop("3.2.4", 3.0, 4.0, 9.0),)),
-            "1 predictions for this site 1 did not hold"),
+            "1 prediction for this site 1 did not hold"),
         ("two hops", replace(DOSSIER, hops=(HOP, HOP)), "over 2 releases"),
     ],
 )  # fmt: skip

@@ -111,7 +111,7 @@ def test_one_sentence_from_the_plan_to_the_rollback(
         assert outcome.change.mode is Mode.MIGRATE
     else:
         refusal = said(demo, "rollback", "--dry-run")
-        assert sentence in refusal and "1 records" in refusal and "it only goes forward" in refusal
+        assert sentence in refusal and "1 record " in refusal and "it only goes forward" in refusal
         assert sentence in said(demo, "rollback", "--dry-run", "--accept-loss", "1")
         with refused(RECORDS_WOULD_BE_LOST):
             operations(demo).rollback()

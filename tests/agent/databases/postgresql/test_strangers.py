@@ -104,7 +104,7 @@ def test_sessions_are_judged_by_role(plain: Site) -> None:
         found = look(plain)
         assert {"NU-4151", "NU-4153"} <= set(found)
         superuser, unknown = found["NU-4151"], found["NU-4153"]
-        assert "1 sessions of the superuser postgres are open in t_seizure: of-postgres" in str(
+        assert "1 session of the superuser postgres is open in t_seizure: of-postgres" in str(
             superuser.what
         )
         assert unknown.severity is superuser.severity is Severity.STRICT

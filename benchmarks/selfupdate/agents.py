@@ -72,7 +72,7 @@ def main() -> int:
         with Journal.open(directory / JOURNAL) as journal:
             journal.note(AGENT_CONFIRMED, version=version)
 
-    changes = doer_of(directory, version, lambda: datetime.now(UTC), notifier.alive)
+    changes = doer_of(directory / "agent", version, lambda: datetime.now(UTC), notifier.alive)
 
     def do(action: OwnAction) -> None:
         nonlocal confirmed

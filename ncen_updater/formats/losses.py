@@ -105,7 +105,7 @@ def own(up: str, down: str, engine: str) -> tuple[Own | None, ...]:
         engine: ``postgresql`` or ``sqlite``.
     """
     statements = _read(up, engine)
-    if _unclear(statements, names(up, engine), engine):
+    if _unclear(statements, names(up, engine)):
         return (None,) * len(statements)
     return tuple(_Owned(_read(down, engine)).of(statements))
 
@@ -573,11 +573,11 @@ _VERBS: Final = frozenset({"DELETE", "INSERT", "MERGE", "REPLACE", "UPDATE"})
 _LONGEST_NAME: Final = 63
 
 
-def _unclear(up: list[_Words], names: Sequence[str], engine: str) -> bool:
+def _unclear(up: list[_Words], names: Sequence[str]) -> bool:
     """Whether a name may mean another thing than the reader here takes it for.
 
-    It compares names in upper case and without quotes; PostgreSQL keeps the case of what is
-    quoted, and neither engine takes letters beyond ASCII for one another.
+    It compares names in upper case and without quotes; an engine may keep the case of what is
+    quoted, and none takes letters beyond ASCII for one another.
     """
     for statement in up:
         if statement.starts("SET") or not _OBSCURE.isdisjoint(statement.words):
@@ -588,7 +588,7 @@ def _unclear(up: list[_Words], names: Sequence[str], engine: str) -> bool:
         inside = name[1:-1] if name[0] in '"`[' else None
         if inside is not None and inside.upper() in _SIGNPOSTS:
             return True
-        if engine == "postgresql" and inside is not None and inside != inside.lower():
+        if inside is not None and inside != inside.lower():
             return True
         if not name.isascii() or len(name) > _LONGEST_NAME:
             return True

@@ -132,19 +132,19 @@ def test_looks(tmp_path: Path) -> None:
 def test_work_on_the_site_cannot_write_to_the_agents_code(
     tmp_path: Path, word: str, came: str
 ) -> None:
-    agent = tmp_path / "opt"
+    agent, site = tmp_path / "opt", tmp_path / "site"
     agent.mkdir()
-    (tmp_path / "state").mkdir()
+    (site / "state").mkdir(parents=True)
     config = tmp_path / "agent.toml"
-    config.write_text(CONFIG.format(url="http://127.0.0.1:1/", root=tmp_path) + 'agent = "opt"\n')
-    text = config.read_text().replace("[service]", 'agent = "opt"\n[service]')
-    config.write_text(text.removesuffix('agent = "opt"\n'))
+    text = CONFIG.format(url="http://127.0.0.1:1/", root=site)
+    text = text.replace("[service]", f'agent = "{agent}"\n[service]')
+    config.write_text(text)
     code = f"""
 import pathlib, sys
 from ncen_updater.agent.cli import main
 from ncen_updater.agent.service import applying
 def run(words):
-    pathlib.Path({str(tmp_path / "state" / "file")!r}).write_text("x")
+    pathlib.Path({str(site / "state" / "file")!r}).write_text("x")
     try:
         pathlib.Path({str(agent / "failsafe.py")!r}).write_text("x")
     except PermissionError:

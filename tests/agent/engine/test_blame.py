@@ -164,7 +164,7 @@ def test_a_full_disk_below_sqlite_is_nobodys_release(tmp_path: Path) -> None:
         database.execute("CREATE TABLE t (x)")
     runner = runner_on(path, lambda driver: driver.execute("PRAGMA max_page_count = 12"))
     fills = "INSERT INTO t SELECT randomblob(1000000)"
-    with refused(SERVER_LOST) as caught:
+    with refused(DATABASE_DISK_FAILED) as caught:
         runner.migrate(MIGRATED, [make(tmp_path, "0001_fills", fills)], None, Silent())
     assert says(caught.value, DATABASE_DISK_FAILED)
     assert "full" in str(caught.value)

@@ -319,6 +319,17 @@ class DatabaseEngine(abc.ABC):
             final: True once the application is stopped: then sessions of others count too.
         """
 
+    def exposures(self, *, rehearsing: bool = False) -> tuple[Finding, ...]:
+        """What would let who has the application's rights in the databases get at the agent's.
+
+        The way back is not barred by it.
+
+        Args:
+            rehearsing: Whether it is asked before a rehearsal, for which more may be strict.
+        """
+        del rehearsing
+        return ()
+
     @abc.abstractmethod
     def evidence(self, change: ChangeRef | None) -> Evidence:
         """What exists for a change. Works whatever state a crash left.
@@ -602,6 +613,28 @@ class DatabaseEngine(abc.ABC):
 
         Afterwards nothing cuts them back, not even a journal from an old backup.
         """
+
+    def ask_journal(  # noqa: B027 - a server's catalogue is what every agent writes
+        self, begun_after: Callable[[int], Sequence[str]]
+    ) -> None:
+        """Learn where to ask for changes of an older agent, where own records are believed.
+
+        Args:
+            begun_after: Ids of the changes that began after an event of the journal.
+        """
+
+    def catch_up(self) -> tuple[str, ...]:
+        """Write down what an older agent did, if records do not know of it; return of what.
+
+        Asked under the lock, before anything is decided. May be repeated after a crash.
+
+        Raises:
+            DatabaseError: If what it left contradicts itself.
+        """
+        return ()
+
+    def know(self, last_event: int) -> None:  # noqa: B027
+        """Note that the records know of every change of the journal so far."""
 
     @abc.abstractmethod
     def heal_marker(self) -> tuple[str, ...]:

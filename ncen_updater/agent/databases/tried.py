@@ -140,15 +140,18 @@ class TriedValues(Record):
 # ---- values --------------------------------------------------------------------------------------
 
 
-def tried_text(seed: str, row: int, width: int | None) -> tuple[str, ...]:
+def tried_text(seed: str, column: str, row: int, width: int | None) -> tuple[str, ...]:
     """Return texts that nobody enters, the one to be preferred first.
 
     Args:
         seed: Another one, another text.
+        column: Each has its own.
         row: Number of the row; each has its own.
         width: The longest text that the column takes.
     """
-    long = f"ncen {seed} {row} {'abcdefghij' * 6}"[: min(width or _LONGEST_TEXT, _LONGEST_TEXT)]
+    long = f"ncen {seed} {row} {column} {'abcdefghij' * 6}"[
+        : min(width or _LONGEST_TEXT, _LONGEST_TEXT)
+    ]
     # Unlike each other also where there is room for a few characters only.
     number = f"{row:02d}{seed}"
     short = f"n{number}"[: min(width or 8, 8)]
@@ -258,8 +261,8 @@ def _value(name: str, column: str, key: Key, value: str | None, seen: Sight) -> 
     if older is not None and column in older.types:
         if back.get(column) == value:
             return "kept"
-    elif value in back.values():
-        # It went on under another name, if it also comes back from there.
+    elif value in (back[other] for other in back.keys() - seen.written[name].types.keys()):
+        # It stood under a name that is no more, if it also comes back from there.
         there = seen.again is None or (_row(seen.again, name, key) or {}).get(column) == value
         return "kept" if there else "lost"
     if seen.again is None:

@@ -112,7 +112,7 @@ class _Column:
             return tuple(self.labels)
         if self.base in _TEXTS:
             width = self.modifier - 4 if self.modifier > 4 else None
-            return (*alike(before, row), *tried_text(seed, row, width))
+            return (*alike(before, row), *tried_text(seed, self.name, row, width))
         if self.base in _WHOLE:
             return (str(_WHOLE[self.base] + row), str(170 + row), str(17 + row), "1", "0")
         if self.base == "numeric":

@@ -67,7 +67,7 @@ class _Column:
         elif "JSON" in kind:
             texts = (f'{{"ncen": "{seed} {row}"}}',)
         else:
-            texts = (*alike(_text(before), row), *tried_text(seed, row, width))
+            texts = (*alike(_text(before), row), *tried_text(seed, self.name, row, width))
         return tuple("'" + text.replace("'", "''") + "'" for text in texts)
 
 

@@ -40,8 +40,10 @@ FITS = (
 SILENTLY = {
     "postgresql": "DO $$ BEGIN EXECUTE 'UPDATE companies SET name = left(name, 10)'; END $$;\n",
     "sqlite": (
-        "INSERT INTO companies SELECT * FROM companies WHERE true"
-        " ON CONFLICT (company_ref) DO UPDATE SET name = substr(excluded.name, 1, 10);\n"
+        "CREATE VIEW cut AS SELECT * FROM companies;\n"
+        "CREATE TRIGGER cutting INSTEAD OF DELETE ON cut BEGIN\n"
+        " UPDATE companies SET name = substr(name, 1, 10);\nEND;\n"
+        "DELETE FROM cut;\nDROP VIEW cut;\n"
     ),
 }
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ncen_updater.common.records import Record
-from ncen_updater.formats.losses import Loss
+from ncen_updater.formats.losses import How, Loss
 
 __all__ = [
     "ROWS",
@@ -302,9 +302,16 @@ def untold(columns: Iterable[TriedColumn], told: Mapping[str, Sequence[Loss]]) -
     known = {
         f"{database}.{loss.object}".lower() for database, found in told.items() for loss in found
     }
+    # Of these the site counts by the catalogue what goes along; the text cannot name it.
+    wide = {
+        database
+        for database, found in told.items()
+        if any(loss.wide or loss.how is How.ROWS for loss in found)
+    }
     return tuple(
         column.column
         for column in columns
         if column.lost
+        and column.column.partition(".")[0] not in wide
         and known.isdisjoint({column.column.lower(), column.column.lower().rpartition(".")[0]})
     )

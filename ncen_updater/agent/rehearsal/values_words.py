@@ -10,15 +10,15 @@ from ncen_updater.common.i18n import N_, Text
 __all__ = ["values_words"]
 
 _UNTRIED = {
-    Untried.KEY: N_("{count} of a key"),
-    Untried.NO_KEY: N_("{count} of tables without a key"),
-    Untried.COMPUTED: N_("{count} that the database fills"),
-    Untried.TYPE: N_("{count} of other types"),
-    Untried.REFUSED: N_("{count} whose rules take no other value"),
-    Untried.EMPTY: N_("{count} of tables that are empty"),
-    Untried.TIME: N_("{count} for want of time"),
-    Untried.OWN: N_("{count} that the release itself writes"),
-    Untried.UNSEEN: N_("{count} because the ways did not come to their end"),
+    Untried.KEY: N_("part of a key ({count})"),
+    Untried.NO_KEY: N_("no key in the table ({count})"),
+    Untried.COMPUTED: N_("filled by the database ({count})"),
+    Untried.TYPE: N_("of another type ({count})"),
+    Untried.REFUSED: N_("refused by a rule of the table ({count})"),
+    Untried.EMPTY: N_("empty table ({count})"),
+    Untried.TIME: N_("for want of time ({count})"),
+    Untried.OWN: N_("written by the release itself ({count})"),
+    Untried.UNSEEN: N_("the migrations did not come to their end ({count})"),
 }
 
 

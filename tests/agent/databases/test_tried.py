@@ -20,7 +20,7 @@ from ncen_updater.agent.databases.tried import (
     tried_text,
     untold,
 )
-from ncen_updater.formats.losses import declared
+from ncen_updater.formats.losses import How, Loss, declared
 
 Row = Mapping[str, str | None]
 KEY = ("1",)
@@ -136,6 +136,8 @@ def test_what_nobody_says(said: list[str], expected: tuple[str, ...]) -> None:
     columns = [TriedColumn("d.t.c", lost=2), TriedColumn("d.t.kept", kept=2)]
     assert untold(columns, {"d": [declared(name) for name in said]}) == expected
     assert untold(columns, {"e": [declared("t.c")]}) == ("d.t.c",)
+    # What follows by a key is counted, and cannot be named.
+    assert untold(columns, {"d": [Loss("other", None, How.ROWS)]}) == ()
 
 
 def test_a_text_fits_and_is_nobody_elses() -> None:

@@ -40,10 +40,10 @@ FITS = (
 SILENTLY = {
     "postgresql": "DO $$ BEGIN EXECUTE 'UPDATE companies SET name = left(name, 10)'; END $$;\n",
     "sqlite": (
-        "CREATE VIEW cut AS SELECT * FROM companies;\n"
-        "CREATE TRIGGER cutting INSTEAD OF DELETE ON cut BEGIN\n"
+        "CREATE TABLE cut (token text);\n"
+        "CREATE TRIGGER cutting AFTER INSERT ON cut BEGIN\n"
         " UPDATE companies SET name = substr(name, 1, 10);\nEND;\n"
-        "DELETE FROM cut;\nDROP VIEW cut;\n"
+        "INSERT INTO cut VALUES ('now');\nDROP TABLE cut;\n"
     ),
 }
 

@@ -83,7 +83,7 @@ def _name(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Column:
+class _ServerColumn:
     """One column as the catalogue has it.
 
     Attributes:
@@ -141,11 +141,11 @@ class _Column:
 
 
 @dataclass(frozen=True)
-class _Table:
+class _ServerTable:
     schema: str
     name: str
     parent: bool
-    columns: Sequence[_Column]
+    columns: Sequence[_ServerColumn]
 
     @property
     def label(self) -> str:
@@ -157,7 +157,7 @@ class _Table:
         return name if self.parent else f"ONLY {name}"
 
     @property
-    def key(self) -> tuple[_Column, ...]:
+    def key(self) -> tuple[_ServerColumn, ...]:
         return tuple(sorted((c for c in self.columns if c.place), key=lambda c: c.place))
 
     def sampled(self, found: Mapping[Key, Mapping[str, str | None]]) -> SampledTable:
@@ -166,11 +166,11 @@ class _Table:
         )
 
 
-def _tables(connection: Connection) -> list[_Table]:
-    made: dict[tuple[str, str, bool], list[_Column]] = {}
+def _tables(connection: Connection) -> list[_ServerTable]:
+    made: dict[tuple[str, str, bool], list[_ServerColumn]] = {}
     for schema, name, parent, *column in rows(connection, _COLUMNS, [OWN_SCHEMA, KEPT_SCHEMA]):
-        made.setdefault((schema, name, parent), []).append(_Column(*column))
-    return [_Table(*where, columns) for where, columns in made.items()]
+        made.setdefault((schema, name, parent), []).append(_ServerColumn(*column))
+    return [_ServerTable(*where, columns) for where, columns in made.items()]
 
 
 def sample(connection: Connection, keys: Keys | None = None) -> Sample:
@@ -191,7 +191,7 @@ def sample(connection: Connection, keys: Keys | None = None) -> Sample:
 
 
 def _read(
-    connection: Connection, table: _Table, wanted: Collection[Key] | None
+    connection: Connection, table: _ServerTable, wanted: Collection[Key] | None
 ) -> dict[Key, dict[str, str | None]]:
     key = table.key
     listed = ", ".join(f"t.{_name(c.name)}::text" for c in (*key, *table.columns))
@@ -224,7 +224,7 @@ def _read(
     }
 
 
-def _joined(key: Sequence[_Column], more: Sequence[str]) -> str:
+def _joined(key: Sequence[_ServerColumn], more: Sequence[str]) -> str:
     """Join rows by key with what is given: one array for each column of the key, and more."""
     names = [*(f"k{number}" for number in range(len(key))), *more]
     arrays = ", ".join("%s::text[]" for _ in names)
@@ -278,8 +278,8 @@ def write(
 
 def _fill(
     connection: Connection,
-    table: _Table,
-    column: _Column,
+    table: _ServerTable,
+    column: _ServerColumn,
     there: Mapping[Key, Mapping[str, str | None]],
     seed: str,
     *,
@@ -327,7 +327,7 @@ def _tried(connection: Connection, sql: str, parameters: Sequence[object]) -> bo
     return True
 
 
-def _new_row(table: _Table, seed: str) -> tuple[str, list[object]]:
+def _new_row(table: _ServerTable, seed: str) -> tuple[str, list[object]]:
     """The statement for one row: every column that is not filled by itself gets a value."""
     chosen = list(_chosen(table, seed))
     listed = ", ".join(_name(column.name) for column, _ in chosen)
@@ -337,7 +337,7 @@ def _new_row(table: _Table, seed: str) -> tuple[str, list[object]]:
     return (sql if chosen else f"INSERT INTO {name} DEFAULT VALUES"), [v for _, v in chosen]
 
 
-def _chosen(table: _Table, seed: str) -> Iterator[tuple[_Column, str]]:
+def _chosen(table: _ServerTable, seed: str) -> Iterator[tuple[_ServerColumn, str]]:
     for column in table.columns:
         if column.computed or (column.place and column.filled):
             continue

@@ -35,7 +35,7 @@ _SIZE = re.compile(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
 
 
 @dataclass(frozen=True)
-class _Column:
+class _FileColumn:
     """One column as ``table_xinfo`` has it; ``place`` is that in the primary key, from 1."""
 
     name: str
@@ -78,12 +78,12 @@ def _text(literal: str | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class _Table:
+class _FileTable:
     name: str
-    columns: Sequence[_Column]
+    columns: Sequence[_FileColumn]
 
     @property
-    def key(self) -> tuple[_Column, ...]:
+    def key(self) -> tuple[_FileColumn, ...]:
         return tuple(sorted((c for c in self.columns if c.place), key=lambda c: c.place))
 
     def where(self, key: Key) -> str:
@@ -91,18 +91,18 @@ class _Table:
         return " AND ".join(f"{quoted(c.name)} IS {literal}" for c, literal in same)
 
 
-def _tables(database: sqlite3.Connection) -> list[_Table]:
+def _tables(database: sqlite3.Connection) -> list[_FileTable]:
     found = []
     for name in tables(database):
         if name.startswith(KEPT) or database.execute(_VIRTUAL, (name,)).fetchone():
             continue
         info = database.execute(f"PRAGMA main.table_xinfo({quoted(name)})").fetchall()
         columns = [
-            _Column(str(column), str(kind), hidden > 1, place, default is not None)
+            _FileColumn(str(column), str(kind), hidden > 1, place, default is not None)
             for _, column, kind, _, default, place, hidden in info
             if hidden != 1
         ]
-        found.append(_Table(name, columns))
+        found.append(_FileTable(name, columns))
     return found
 
 
@@ -125,7 +125,7 @@ def sample(database: sqlite3.Connection, keys: Keys | None = None) -> Sample:
 
 
 def _read(
-    database: sqlite3.Connection, table: _Table, wanted: Collection[Key] | None
+    database: sqlite3.Connection, table: _FileTable, wanted: Collection[Key] | None
 ) -> dict[Key, dict[str, str | None]]:
     key = table.key
     listed = ", ".join(f"quote({quoted(c.name)})" for c in (*key, *table.columns))
@@ -204,8 +204,8 @@ def _end(database: sqlite3.Connection) -> None:
 
 def _fill(
     database: sqlite3.Connection,
-    table: _Table,
-    column: _Column,
+    table: _FileTable,
+    column: _FileColumn,
     there: Mapping[Key, Mapping[str, str | None]],
     seed: str,
     *,
@@ -222,7 +222,7 @@ def _fill(
 
 
 def _offered(
-    column: _Column, seed: str, number: int, row: Mapping[str, str | None], *, least: bool
+    column: _FileColumn, seed: str, number: int, row: Mapping[str, str | None], *, least: bool
 ) -> Sequence[str]:
     before = row[column.name]
     values = [value for value in column.values(seed, number, before) if value != before]
@@ -230,7 +230,11 @@ def _offered(
 
 
 def _put(
-    database: sqlite3.Connection, table: _Table, column: _Column, key: Key, values: Sequence[str]
+    database: sqlite3.Connection,
+    table: _FileTable,
+    column: _FileColumn,
+    key: Key,
+    values: Sequence[str],
 ) -> bool:
     where = table.where(key)
     return any(
@@ -260,7 +264,7 @@ def _tried(database: sqlite3.Connection, sql: str) -> bool:
     return True
 
 
-def _new_row(table: _Table, seed: str) -> str:
+def _new_row(table: _FileTable, seed: str) -> str:
     chosen = [
         (quoted(column.name), column.values(seed, 0, None)[0])
         for column in table.columns
@@ -273,6 +277,6 @@ def _new_row(table: _Table, seed: str) -> str:
     return f"INSERT INTO {name} ({names}) VALUES ({values})"  # noqa: S608 - quoted
 
 
-def _counts(table: _Table, column: _Column) -> bool:
+def _counts(table: _FileTable, column: _FileColumn) -> bool:
     """Whether a key counts on by itself, or has a default."""
     return column.filled or (len(table.key) == 1 and column.type.upper() == "INTEGER")

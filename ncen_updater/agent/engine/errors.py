@@ -15,6 +15,7 @@ from ncen_updater.common.messages import (
     NEEDS_PERSON,
     SOAK_FAILED,
     UNHEALTHY,
+    UNTOLD_LOSS,
 )
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "NeedsPerson",
     "SoakFailed",
     "Unhealthy",
+    "UntoldLoss",
 ]
 
 
@@ -66,6 +68,12 @@ class ChecksFailed(UpdaterError):
     """Domain checks that do not hold on the migrated candidates."""
 
     message = CHECKS_FAILED
+
+
+class UntoldLoss(UpdaterError):
+    """A way back that was seen to lose values of which nothing says so."""
+
+    message = UNTOLD_LOSS
 
 
 class Unhealthy(UpdaterError):

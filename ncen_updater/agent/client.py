@@ -35,7 +35,6 @@ from ncen_updater.agent.answers import (
     way_answer,
 )
 from ncen_updater.agent.config.paths import load_places, service_socket
-from ncen_updater.agent.engine.errors import NothingToApprove
 from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.permitted import held, require_no_hold
@@ -64,6 +63,7 @@ from ncen_updater.common.messages import (
     NO_SERVICE,
     NOT_NEXT,
     NOT_PREPARED,
+    NOTHING_TO_APPROVE,
     ORDER_TORN,
     UNCHECKED_NEEDS_ROOT,
     UNKNOWN_CHANGE,
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
     from ncen_updater.agent.journal.head import ChainHead
     from ncen_updater.agent.service.client import Client
-    from ncen_updater.agent.service.knowledge import ServiceState
+    from ncen_updater.agent.service.state import ServiceState
     from ncen_updater.agent.site import Site
     from ncen_updater.agent.status import SiteStatus
     from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
@@ -264,15 +264,15 @@ class LocalSite:
 
     def begins(self) -> Document | None:
         status = self._waiting()
-        knowledge = or_none(status.knowledge)
-        return self._begins(status, knowledge)[0] if knowledge else None
+        service_state = or_none(status.service_state)
+        return self._begins(status, service_state)[0] if service_state else None
 
     def _waiting(self) -> SiteStatus:
         """Read what says when the next upgrade begins."""
-        parts = {"journal", "rehearsals", "knowledge"}
+        parts = {"journal", "rehearsals", "service_state"}
         return read_status(load_places(self._run.config), datetime.now(UTC), parts)
 
-    def _begins(self, status: SiteStatus, knowledge: ServiceState) -> tuple[Document, Document]:
+    def _begins(self, status: SiteStatus, service_state: ServiceState) -> tuple[Document, Document]:
         """When it begins by itself: as it stands, and once one more person has approved."""
         from ncen_updater.agent.config.loader import load_config
         from ncen_updater.agent.policy.beginning import beginning, with_one_more_yes
@@ -280,7 +280,7 @@ class LocalSite:
 
         serves = lock_holder(status.places.state / SERVICE_LOCK) is not None
         settings = load_config(self._run.config).service
-        facts = inputs_for(status, knowledge, settings, status.now)
+        facts = inputs_for(status, service_state, settings, status.now)
         found = beginning(facts, serves=serves), with_one_more_yes(facts, serves=serves)
         return self._plain(found[0].to_json()), self._plain(found[1].to_json())
 
@@ -298,7 +298,7 @@ class LocalSite:
         from ncen_updater.agent.approvals.outlook import outlook_document
         from ncen_updater.agent.engine.pending_rollback import left_behind
         from ncen_updater.agent.rehearsal.store import Rehearsals
-        from ncen_updater.agent.service.knowledge import Assessment, ServiceState
+        from ncen_updater.agent.service.state import Assessment, ServiceState
 
         site = self._site
         with self._journal() as journal, self._run.progress() as progress:
@@ -316,7 +316,7 @@ class LocalSite:
             left=bool(left),
         )
         status = self._waiting()
-        known = or_none(status.knowledge) or ServiceState()
+        known = or_none(status.service_state) or ServiceState()
         begins, after_yes = self._begins(status, replace(known, assessment=assessment))
         document = outlook_document(
             current=current,
@@ -775,7 +775,9 @@ class ServiceSite:
         """
         seen = self._seen()
         if seen["target"] is None:
-            raise NothingToApprove(current=str(seen["current"]), state=NOTHING_CHANGED)
+            raise UpdaterError(
+                NOTHING_TO_APPROVE, current=str(seen["current"]), state=NOTHING_CHANGED
+            )
         if target is not None and target != type(target)(seen["target"]):
             raise Refused(NOT_NEXT, version=target, target=seen["target"])
         return seen

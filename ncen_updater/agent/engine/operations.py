@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from packaging.version import Version
 
@@ -23,7 +24,6 @@ from ncen_updater.agent.engine.errors import (
     ChangeFailed,
     JournalForbidden,
     JournalUnwritable,
-    LaterHopFailed,
     NeedsPerson,
     SoakFailed,
     Unhealthy,
@@ -39,6 +39,7 @@ from ncen_updater.agent.engine.pending_rollback import (
 )
 from ncen_updater.agent.engine.permitted import require_no_hold
 from ncen_updater.agent.engine.preconditions import (
+    catch_up,
     choose,
     require_nothing_open,
     require_whole,
@@ -68,6 +69,7 @@ from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
+    LATER_HOP_FAILED,
     NOTHING_TO_ROLL_BACK,
     OPEN_CHANGE,
     RECORDS_WOULD_BE_LOST,
@@ -100,6 +102,12 @@ class Result:
     path: UpgradePath | NoPath | None = None
     decision: Decision | None = None
     started: bool = False
+
+
+def _later_hop(failed: ChangeFailed, stays: str) -> ChangeFailed:
+    """Say of a change further on the path that the hops before it stay."""
+    values: dict[str, Any] = {**failed.values, "stays": stays}
+    return ChangeFailed(LATER_HOP_FAILED, detail=failed.detail, **values)
 
 
 class Operations:
@@ -165,6 +173,7 @@ class Operations:
             UpdaterError: Nothing was begun.
         """
         with self._at_work("upgrade") as journal:
+            catch_up(self._site, journal)
             require_nothing_open(self._site, journal)
             require_no_hold(journal, self._site.clock.now())
             offers = self._site.source.refresh().offers
@@ -189,7 +198,7 @@ class Operations:
                     self._finish(journal, change.id, lambda r, c: r.run(c))
                 except ChangeFailed as error:
                     if outcomes:
-                        raise LaterHopFailed(error, outcomes[-1].change.to_version) from error
+                        raise _later_hop(error, outcomes[-1].change.to_version) from error
                     raise
                 settle(journal, change.id)
                 outcomes.append(outcome_of(journal, change.id))
@@ -237,6 +246,7 @@ class Operations:
             ChangeFailed: The rollback failed and was undone; the newer release runs.
         """
         with self._at_work("rollback") as journal:
+            catch_up(self._site, journal)
             change = journal.open_change()
             if change is not None and not may_be_left(journal, change):
                 raise UpdaterError(
@@ -279,6 +289,7 @@ class Operations:
                 return Result(decision=decide(Situation(None)))
             if at_boot:
                 self._wait_for_databases()
+            catch_up(self._site, journal)
             decision = decide(look(self._site, change, by_person=by_person))
             if decision.action is RecoveryAction.NOTHING:
                 require_whole(self._site, journal, None)
@@ -386,6 +397,7 @@ class Operations:
             Busy, OpenChange, NeedsPerson: If that is not so.
         """
         with self._at_work(what) as journal:
+            catch_up(self._site, journal)
             require_nothing_open(self._site, journal)
             yield journal
 

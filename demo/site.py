@@ -35,7 +35,7 @@ from ncen_updater.common.progress import Silent
 
 __all__ = ["DemoSite", "SiteOptions", "digests", "version_of"]
 
-READY_SECONDS = 20.0
+READY_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class SiteOptions:
     feed_urls: Sequence[str] = ("http://127.0.0.1:9/",)
     soak_s: float = 3.0
     soak_interval_s: float = 0.2
-    health_timeout_s: float = 10.0
+    health_timeout_s: float = 60.0
     strategy: str = "copy"
     way_back: str = "copy"
     settings: Mapping[str, Mapping[str, Any]] | None = None
@@ -177,7 +177,6 @@ class DemoSite:
 
     def _settings(self) -> dict[str, Any]:
         options = self.options
-        control = self._control_words()
         databases: dict[str, Any] = {
             "engine": self.databases.kind,
             "strategy": options.strategy,
@@ -205,9 +204,9 @@ class DemoSite:
             "files": [{"name": "photographs", "directory": str(self.photos.resolve())}],
             "application": {
                 "adapter": "command",
-                "start": [*control, "start"],
-                "stop": [*control, "stop"],
-                "status": [*control, "status"],
+                "start": self._control_words("start"),
+                "stop": self._control_words("stop"),
+                "status": self._control_words("status"),
                 "environment": self.environment(),
                 "stop_timeout_s": 30.0,
                 "health_url": self.app_url,
@@ -223,7 +222,7 @@ class DemoSite:
 
     def environment(self) -> dict[str, str]:
         """Variables that the application's commands need."""
-        return {"NCEN_CONFIG": str(self.overlay / "ncen.json")}
+        return {"NCEN_CONFIG": str(self.overlay / "ncen.json"), "NCEN_RUN": str(self.run)}
 
     # ---- running -------------------------------------------------------------------------------
 
@@ -285,13 +284,14 @@ class DemoSite:
             detail = ended.stderr + _tail(self.run / "ncen.log")
             raise StandInFailed(part="application", wanted=act, detail=detail)
 
-    def _control_words(self) -> list[str]:
-        # It is asked again and again, and needs nothing that was installed.
-        return [sys.executable, "-S", "-B", str(self.current / "app/bin/ncenctl")]
+    def _control_words(self, act: str) -> list[str]:
+        # Needs nothing that was installed; what is asked again and again needs no interpreter.
+        reader = ("/bin/sh",) if act == "status" else (sys.executable, "-S", "-B")
+        return [*reader, str(self.current / "app/bin/ncenctl"), act]
 
     def _run_control(self, act: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*self._control_words(), act],
+            self._control_words(act),
             env={**os.environ, **self.environment()},
             capture_output=True,
             text=True,

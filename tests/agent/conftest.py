@@ -46,8 +46,8 @@ def demo(
             programs=running.binaries.directory,
         )  # fmt: skip
     options = SiteOptions(
-        feed_urls=(feed[1],), cases=60, icomm=False, soak_s=0.0, health_timeout_s=60.0
-    )
+        feed_urls=(feed[1],), cases=60, icomm=False, soak_s=0.0, health_timeout_s=60.0,
+    )  # fmt: skip
     with DemoSite(tmp_path / "site", place, options) as site:
         connect(site, feed[0])
         site.start_app()

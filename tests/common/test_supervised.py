@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.supervised import LeftBehind, Supervised
+from tests.support.forks import DEADLINE_S
 
 # Leaves the session, the group and its parent, tells its number through a pipe, and stays. What
 # started it returns once that is done.
@@ -135,7 +136,7 @@ def test_nothing_of_it_outlives_a_killed_agent(
             "exec sleep 600",
         ]
     )
-    pid = int(reader.communicate(timeout=60)[0])
+    pid = int(reader.communicate(timeout=DEADLINE_S)[0])
     assert lives(pid)
     agent.kill()
     agent.wait()
@@ -166,6 +167,6 @@ def test_a_descriptor_is_kept_by_the_supervisor_and_not_by_the_command(tmp_path:
             argv, environment, left=LeftBehind.ANYTHING, output=output, kept=writing
         ) as command:
             os.close(writing)
-            assert command.wait(60) == 0
+            assert command.wait(DEADLINE_S) == 0
     assert os.read(reading, 1) == b""
     os.close(reading)

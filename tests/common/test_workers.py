@@ -34,6 +34,7 @@ from ncen_updater.common.workers import (
     last_words,
 )
 from tests.support.activation import ACTIVATOR, activated
+from tests.support.forks import DEADLINE_S
 
 #: Long enough for a slow machine to start a process, short enough to be waited for.
 SILENCE = WorkerLimits(silence_s=4)
@@ -294,7 +295,7 @@ def test_nothing_can_be_started(run: Any, monkeypatch: pytest.MonkeyPatch) -> No
 
 def gone(group: int) -> bool:
     """Whether no process of a group is left, or soon."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + DEADLINE_S
     while True:
         try:
             os.killpg(group, 0)

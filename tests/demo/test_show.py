@@ -26,6 +26,7 @@ from demo.show.report import Row, broken_rows, report_lines
 from demo.show.server import by_preference
 from demo.site import DemoSite
 from ncen_updater.common.i18n import Text
+from tests.support.forks import DEADLINE_S
 from tests.support.postgres import available, running
 
 DEMO = (sys.executable, "-m", "demo", "--lang", "en")
@@ -59,7 +60,7 @@ def test_a_short_run_keeps_every_promise_and_leaves_nothing(place: Path) -> None
         env={**os.environ, "TMPDIR": str(place)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=DEADLINE_S,
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
@@ -87,10 +88,10 @@ def test_an_interrupted_run_ends_its_processes(tmp_path: Path) -> None:
         assert processes_with(str(kept))
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
-        process.wait(60)
+        process.wait(DEADLINE_S)
     assert process.returncode == 130, rest
     assert "Interrupted" in rest
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + DEADLINE_S
     while processes_with(str(kept)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes_with(str(kept)) == []

@@ -23,6 +23,7 @@ from demo.site import DemoSite, SiteOptions, digests, version_of
 from demo.traffic import Tally, acknowledged
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.slots.store import SlotStore
+from tests.support.forks import DEADLINE_S
 
 QUIET = SiteOptions(cases=60, icomm=False)
 
@@ -37,14 +38,14 @@ def ask(url: str, body: dict[str, Any] | None = None) -> tuple[int, str]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=20) as response:
+        with urllib.request.urlopen(request, timeout=DEADLINE_S) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
 
 
-def until(condition: Any, seconds: float = 20) -> None:
+def until(condition: Any, seconds: float = DEADLINE_S) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

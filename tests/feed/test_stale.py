@@ -16,6 +16,7 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Snapshot, Timestamp  # type: ignore[attr-defined]
 
 from demo.site import DemoSite, SiteOptions
+from tests.support.forks import DEADLINE_S
 from tests.support.sites import TrialFeed, connect, serve
 
 
@@ -33,7 +34,7 @@ class Trial:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=DEADLINE_S,
             check=False,
         )
 

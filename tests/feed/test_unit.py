@@ -22,6 +22,7 @@ from ncen_updater.common.workers import Worker, WorkerLimits
 from ncen_updater.feed.errors import FeedRefused
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.errors import refused
+from tests.support.forks import DEADLINE_S
 from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed
 
@@ -148,7 +149,7 @@ def _workers(config: Path) -> set[int]:
 
 
 def _wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + DEADLINE_S
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.02)  # between two looks

@@ -20,6 +20,7 @@ import psycopg
 from psycopg import sql
 
 from demo.embedded_postgres import EmbeddedPostgres
+from tests.support.forks import DEADLINE_S
 
 __all__ = [
     "AGENT",
@@ -140,7 +141,7 @@ class KintoSite:
         program = self.server.binaries.program("pg_dump")
         argv = [program, "-h", str(self.server.host), "-p", str(self.server.port)]
         argv += ["-U", self.server.user, "--exclude-schema=ncen_*", database]
-        ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+        ended = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
         # Newer programs write a random word into these two lines.
         lines = ended.stdout.splitlines()
         return "\n".join(
@@ -153,7 +154,7 @@ class KintoSite:
 
     def control(self, word: str) -> int:
         """Run start, stop or status."""
-        return subprocess.run(self.command(word), check=False, timeout=60).returncode
+        return subprocess.run(self.command(word), check=False, timeout=DEADLINE_S).returncode
 
     def migrate(
         self, release: Path, databases: Mapping[str, str], *, more: Mapping[str, str] | None = None
@@ -169,7 +170,7 @@ class KintoSite:
             cwd="/",
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=DEADLINE_S,
             check=False,
         )
 

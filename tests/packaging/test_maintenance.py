@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from ncen_updater.agent.application.door import Door
+from tests.support.forks import DEADLINE_S
 from tests.support.http_server import WebServer, serving
 from tests.support.nginx import Nginx, find_nginx, nginx
 
@@ -55,7 +56,9 @@ def ask(
     server: Nginx, path: str = "/cases", method: str = "GET", language: str | None = None
 ) -> tuple[int, dict[str, str], str]:
     address = urlsplit(server.url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
+    connection = http.client.HTTPConnection(
+        address.hostname or "", address.port, timeout=DEADLINE_S
+    )
     try:
         headers = {} if language is None else {"Accept-Language": language}
         connection.request(method, path, headers=headers)

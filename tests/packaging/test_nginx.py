@@ -17,6 +17,7 @@ from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.publisher.distribute.storage import CHANGING, FIXED
 from ncen_updater.publisher.release_flow import make_feed, publish_release
 from tests.publisher.releases import clock, ring, write_release
+from tests.support.forks import DEADLINE_S
 from tests.support.nginx import Nginx, find_nginx, nginx
 
 PROGRAM = find_nginx()
@@ -47,7 +48,9 @@ def ask(
     server: Nginx, path: str, method: str = "GET", **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
     address = urlsplit(server.url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
+    connection = http.client.HTTPConnection(
+        address.hostname or "", address.port, timeout=DEADLINE_S
+    )
     try:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, headers=sent)

@@ -13,6 +13,7 @@ from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK
+from tests.support.forks import DEADLINE_S
 
 SCRIPT = Path(__file__).resolve().parents[2] / "packaging" / "debian" / "prerm"
 SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -57,7 +58,7 @@ class Package:
         path = f"{self.config.parent}/bin:/usr/bin:/bin"
         return subprocess.run(
             ["/bin/sh", str(self._script), act, "0.2.0"], capture_output=True, text=True,
-            check=False, timeout=60, env={"PATH": path},
+            check=False, timeout=DEADLINE_S, env={"PATH": path},
         )  # fmt: skip
 
     def open_change(self) -> None:

@@ -38,6 +38,7 @@ from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
 from tests.publisher.releases import NOW, clock, ring, write_release
 from tests.support.errors import refused, says
+from tests.support.forks import DEADLINE_S
 from tests.support.http_server import WebServer
 from tests.support.object_store import object_store
 
@@ -166,7 +167,7 @@ def test_headers_of_a_store(feed: Path, store: str) -> None:
     upload(Feed(feed), ObjectStore("s3://releases/ncen", store), Silent())
 
     def headers(name: str) -> dict[str, str]:
-        with urllib.request.urlopen(f"{store}/releases/ncen/{name}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{store}/releases/ncen/{name}", timeout=DEADLINE_S) as answer:
             return {key.lower(): value for key, value in answer.headers.items()}
 
     changing, fixed = headers("metadata/timestamp.json"), headers("metadata/1.root.json")

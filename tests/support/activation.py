@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.support.forks import DEADLINE_S
+
 __all__ = ["ACTIVATOR", "activated"]
 
 ACTIVATOR = shutil.which("systemd-socket-activate")
@@ -26,7 +28,7 @@ def activated(path: Path, words: Sequence[str], log: Path) -> Iterator[subproces
     argv = [str(ACTIVATOR), "--listen", str(path), "--accept", "--inetd", *passed, *words]
     with log.open("wb") as stream, subprocess.Popen(argv, stderr=stream) as process:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + DEADLINE_S
             while f"Listening on {path}" not in log.read_text():
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"nobody waits at {path}: {log.read_text()}")

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.forks import DEADLINE_S
+
 __all__ = ["CONFIGURATION", "Nginx", "find_nginx", "nginx"]
 
 CONFIGURATION = Path(__file__).parents[2] / "packaging" / "nginx" / "feed.conf"
@@ -95,7 +97,7 @@ def nginx(
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, work: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return

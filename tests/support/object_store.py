@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.forks import DEADLINE_S
+
 __all__ = ["object_store"]
 
 
@@ -32,7 +34,7 @@ def _readable(bucket: str) -> dict[str, object]:
 def _put(url: str, content: bytes, method: str = "PUT") -> None:
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(url, data=content, method=method, headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
         answer.read()
 
 

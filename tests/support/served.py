@@ -15,7 +15,7 @@ from typing import Any
 from demo.site import DemoSite
 from ncen_updater.agent.service.client import Client, StreamEvent
 from tests.support.as_user import run_as
-from tests.support.forks import run_agent
+from tests.support.forks import DEADLINE_S, run_agent
 from tests.support.serving import is_application
 
 __all__ = ["PROGRAM", "Served", "served"]
@@ -68,7 +68,7 @@ class Served:
             return 0
         self._process.send_signal(number)
         try:
-            return self._process.wait(60)
+            return self._process.wait(DEADLINE_S)
         finally:
             self._process.kill()
             self._process.wait()

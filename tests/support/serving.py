@@ -37,7 +37,7 @@ from ncen_updater.common.progress import Silent
 __all__ = ["AMINA", "BO", "Records", "ServedSite", "closed_hours", "is_application", "open_hours"]
 
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)
-PATIENCE_S = 120.0
+PATIENCE_S = 900.0
 
 
 def open_hours(now: datetime | None = None) -> dict[str, str]:

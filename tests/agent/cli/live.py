@@ -77,9 +77,7 @@ def live_site(directory: Path, versions: Sequence[str], soak_s: float) -> Iterat
     feed.publish(versions)
     with ExitStack() as stack:
         url = stack.enter_context(serve(feed.directory))
-        options = SiteOptions(
-            feed_urls=(url,), cases=20, icomm=False, soak_s=soak_s, health_timeout_s=10
-        )
+        options = SiteOptions(feed_urls=(url,), cases=20, icomm=False, soak_s=soak_s)
         demo = stack.enter_context(DemoSite(directory / "site", None, options))
         shutil.copyfile(feed.root, demo.trusted_root)
         demo.start_app()

@@ -21,6 +21,7 @@ from ncen_updater.common.progress import Silent
 from tests.agent.cli.live import PROGRAM, LiveSite, live_site, wait_for
 from tests.agent.cli.terminal_run import run_on_terminal
 from tests.support.errors import refused
+from tests.support.forks import DEADLINE_S
 from tests.support.rotation import in_turns
 from tests.support.sites import site_in_process
 
@@ -196,7 +197,7 @@ def test_a_signal_in_the_middle_ends_whole(site: LiveSite, number: signal.Signal
     with site.started("upgrade", "3.3.0", "--yes", "--json") as process:
         wait_for(process, "migrating the databases")
         process.send_signal(number)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 11
     assert json.loads(out)["error"]["values"]["cause_code"] == "NU-6010"
     assert site.facts() == before
@@ -231,7 +232,7 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
             wait_for(process, "watching the release")
             if broken_off:
                 process.send_signal(signal.SIGINT)
-                out, _ = process.communicate(timeout=60)
+                out, _ = process.communicate(timeout=DEADLINE_S)
                 assert process.returncode == 1
                 error = json.loads(out)["error"]
                 assert error["code"] == "NU-6010" and "in its watched time" in error["state"]
@@ -241,7 +242,7 @@ def test_up_and_back_with_a_confirmation(site: LiveSite, broken_off: bool) -> No
                 done = site.run("resume", "--json")
                 out, exit_code = done.stdout, done.returncode
             else:
-                out, _ = process.communicate(timeout=60)
+                out, _ = process.communicate(timeout=DEADLINE_S)
                 exit_code = process.returncode
     finally:
         config.write_text(text)
@@ -287,7 +288,7 @@ def test_a_reader_who_goes_away_changes_nothing(site: LiveSite) -> None:
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=DEADLINE_S) == 0
     assert "Traceback" not in err and "BrokenPipe" not in err
 
 

@@ -15,6 +15,7 @@ from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED
 from tests.support.errors import refused, says
+from tests.support.forks import DEADLINE_S
 
 
 class Gate:
@@ -25,7 +26,7 @@ class Gate:
 
     def act(self) -> str:
         self.entered.set()
-        assert self.halted.wait(60)
+        assert self.halted.wait(DEADLINE_S)
         raise RuntimeError("halted")
 
     def halt(self) -> None:
@@ -36,7 +37,7 @@ def test_results_come_in_the_order_of_the_acts() -> None:
     first = threading.Event()
 
     def one() -> int:
-        assert first.wait(60)
+        assert first.wait(DEADLINE_S)
         return 1
 
     def two() -> int:
@@ -51,7 +52,7 @@ def test_the_first_failure_ends_the_others_and_is_the_one_that_is_told() -> None
     gate = Gate()
 
     def fail() -> str:
-        assert gate.entered.wait(60)
+        assert gate.entered.wait(DEADLINE_S)
         raise ValueError("the cause")
 
     with pytest.raises(ValueError, match="the cause"):
@@ -63,7 +64,7 @@ def test_a_signal_ends_all_and_is_raised_once_they_are_over() -> None:
     gate, interruption = Gate(), Interruption()
 
     def ask() -> None:
-        assert gate.entered.wait(60)
+        assert gate.entered.wait(DEADLINE_S)
         os.kill(os.getpid(), signal.SIGTERM)
 
     asking = threading.Thread(target=ask)
@@ -93,7 +94,7 @@ def test_a_signal_that_does_not_end_the_wait_is_obeyed_all_the_same() -> None:
     main = threading.get_ident()
 
     def ask() -> None:
-        assert gate.entered.wait(60)
+        assert gate.entered.wait(DEADLINE_S)
         while not waits(sys._current_frames()[main]):
             gate.halted.wait(0.01)
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
@@ -112,7 +113,7 @@ def test_what_is_raised_while_the_others_are_ended_leaves_none_of_them_behind(wh
     asked = []
 
     def fail() -> str:
-        assert gate.entered.wait(60)
+        assert gate.entered.wait(DEADLINE_S)
         raise ValueError("the cause")
 
     def halt() -> None:
@@ -160,4 +161,6 @@ def test_an_act_whose_thread_comes_too_late_does_not_begin(monkeypatch: pytest.M
 
 def test_it_beats_while_it_waits() -> None:
     beaten = threading.Event()
-    assert side_by_side({"a": lambda: beaten.wait(60)}, beat=beaten.set, beat_s=0.01) == {"a": True}
+    assert side_by_side({"a": lambda: beaten.wait(DEADLINE_S)}, beat=beaten.set, beat_s=0.01) == {
+        "a": True
+    }

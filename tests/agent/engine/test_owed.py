@@ -36,6 +36,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Silent
 from tests.agent.rehearsal.test_rehearsing import AMINA, BO, approve, rehearse
 from tests.support.errors import refused
+from tests.support.forks import DEADLINE_S
 from tests.support.rotation import in_turns
 
 TARGET = Version("3.3.0")
@@ -195,7 +196,7 @@ def test_a_resume_that_would_go_back_says_so(demo: DemoSite, site: Site) -> None
     words = ["--config", str(demo.config_path), "resume", "--dry-run"]
     done = subprocess.run(
         [sys.executable, "-m", "ncen_updater.agent.cli.main", *words],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=DEADLINE_S, check=True,
     )  # fmt: skip
     assert "is taken back" in done.stdout
     assert version_of(demo).whole == "3.3.0"

@@ -12,6 +12,7 @@ from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.engine.statistics import LIMIT_S, refreshing
 from ncen_updater.agent.site import Clock, Site
 from ncen_updater.common.progress import Silent
+from tests.support.forks import DEADLINE_S
 
 
 class Engine:
@@ -26,7 +27,7 @@ class Engine:
         self.limits.append(limit_s)
         self.began.set()
         if self.hangs:
-            assert self.halted.wait(60)
+            assert self.halted.wait(DEADLINE_S)
         if self.fails or self.hangs:
             raise DatabaseError(database="x", detail="ended")
         return {"seizure": ("public.cases",)}
@@ -56,7 +57,7 @@ def test_a_failure_of_it_is_told_and_nothing_else() -> None:
 def test_where_the_soak_fails_it_is_ended() -> None:
     engine = Engine(hangs=True)
     with pytest.raises(ValueError, match="bad"), refreshing(site(engine), Silent()):
-        assert engine.began.wait(60)
+        assert engine.began.wait(DEADLINE_S)
         raise ValueError("bad")
     assert engine.halted.is_set()
     assert not [t for t in threading.enumerate() if t.name == "statistics"]

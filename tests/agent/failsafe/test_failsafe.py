@@ -19,6 +19,7 @@ import pytest
 from ncen_updater.agent import failsafe
 from ncen_updater.agent.failsafe import DEATHS, GOOD, TRIES, TRYING, State, choose, in_turn
 from ncen_updater.agent.self_update.keeping import failsafe_content
+from tests.support.forks import DEADLINE_S
 
 NOW = "2026-11-24T12:00:00+00:00"
 ONCE = {"times": 1, "at": NOW}
@@ -146,7 +147,7 @@ class Place:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-I", str(self.directory / "failsafe.py"), *words],
-            capture_output=True, text=True, check=False, timeout=60,
+            capture_output=True, text=True, check=False, timeout=DEADLINE_S,
         )  # fmt: skip
 
     @property
@@ -272,7 +273,7 @@ def test_a_start_that_cannot_be_counted_is_made_with_the_previous_agent(place: P
 
     ended = subprocess.run(
         [sys.executable, "-c", _IGNORING_SIGXFSZ, str(place.directory / "failsafe.py")],
-        capture_output=True, text=True, check=False, timeout=60, preexec_fn=full,
+        capture_output=True, text=True, check=False, timeout=DEADLINE_S, preexec_fn=full,
     )  # fmt: skip
     assert os.strerror(errno.EFBIG) in ended.stderr
     assert place.started == ["1.0 serve"]
@@ -377,5 +378,5 @@ def test_told_to_end_it_waits_for_the_agent_and_asks_no_other(place: Place, stat
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         os.killpg(process.pid, signal.SIGTERM)
-        assert process.wait(60) == status
+        assert process.wait(DEADLINE_S) == status
     assert not place.started

@@ -15,6 +15,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED
 from tests.agent.cli.site import TrialSite
 from tests.agent.notifications.receivers import MailBox, dead_port, mail_server
+from tests.support.forks import DEADLINE_S
 
 
 class Service:
@@ -44,8 +45,8 @@ class Service:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self._process.send_signal(number)
-        code = self._process.wait(60)
-        self._reader.join(60)
+        code = self._process.wait(DEADLINE_S)
+        self._reader.join(DEADLINE_S)
         assert self._process.stderr is not None
         self._process.stderr.close()
         return code

@@ -14,6 +14,7 @@ import pytest
 
 from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
 from ncen_updater.common.landlock import available, everything_but
+from tests.support.forks import DEADLINE_S
 
 needs_landlock = pytest.mark.skipif(not available(), reason="this kernel knows no Landlock")
 HEAD = """
@@ -42,7 +43,7 @@ def run(agent: Path, state: Path, body: str) -> Any:
     """Run code with such a process beside it; return what it prints as JSON."""
     code = HEAD + textwrap.indent(textwrap.dedent(body), "    ")
     words = [sys.executable, "-c", code, str(agent), str(state)]
-    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
 
@@ -168,6 +169,10 @@ def test_what_is_written_beside_it_is_not_closed(places: tuple[Path, Path], wher
     print(kept)
     """
     ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
     )
     assert (ended.returncode, ended.stdout) == (0, f"{where == '../var'}\n"), ended.stderr

@@ -33,6 +33,7 @@ from ncen_updater.common.messages import (
     ROOT_UNUSABLE,
 )
 from tests.agent.self_update.making import agent_release
+from tests.support.forks import DEADLINE_S
 from tests.support.tuf_repository import Feed
 
 VERSION = "0.9.0"
@@ -53,7 +54,7 @@ class Server:
         ended = subprocess.run(
             [sys.executable, "-m", "ncen_updater.agent.cli.main", "--json", *words],
             env=kept, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-            timeout=300,
+            timeout=DEADLINE_S,
         )  # fmt: skip
         return ended.returncode, json.loads(ended.stdout)
 
@@ -141,7 +142,7 @@ def test_everything_is_there(installed: Server) -> None:
     assert (root / "etc/tmpfiles.d/ncen-updater.conf").is_file()
     said = subprocess.run(
         [root / "usr/local/bin/ncen-updater", "--version"], capture_output=True, text=True,
-        check=True, timeout=60,
+        check=True, timeout=DEADLINE_S,
     )  # fmt: skip
     assert said.stdout == f"ncen-updater {VERSION}\n"
 

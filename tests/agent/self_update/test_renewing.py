@@ -43,6 +43,7 @@ from ncen_updater.formats.transfer_errors import DownloadDamaged
 from tests.agent.cli.live import LiveSite
 from tests.agent.self_update.making import agent_release, agent_wheel
 from tests.support.errors import refused
+from tests.support.forks import DEADLINE_S
 from tests.support.http_server import serving
 from tests.support.tuf_repository import Feed
 
@@ -125,7 +126,7 @@ def test_the_next_agent_gets_a_slot_and_is_on_trial(place: Place, tmp_path: Path
     (evil / "__init__.py").write_text("raise SystemExit('evil')")
     ended = subprocess.run(
         [program, "--version"], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)},
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=DEADLINE_S,
     )  # fmt: skip
     assert ended.stdout == f"ncen-updater {NEXT}\n"
     with Journal.open(place.site.state / JOURNAL, read_only=True) as journal:

@@ -25,6 +25,7 @@ from ncen_updater.agent.self_update.keeping import SYSTEM_PYTHON, failsafe_conte
 from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
 from ncen_updater.agent.service.state import SERVICE_STATE
 from ncen_updater.common.errors import ExitCode
+from tests.support.forks import DEADLINE_S
 
 MINE = str(agent_version())
 TRYING = AgentSelection(MINE, "0.0.1", TrialState.TRYING, 1)
@@ -59,7 +60,7 @@ class Place:
 
 
 def until(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + DEADLINE_S
     while not holds():
         assert process.poll() is None, "the service ended"
         assert time.monotonic() < end, "it never came to that"
@@ -92,14 +93,14 @@ def test_it_confirms_itself_and_later_leaves_its_place(place: Place) -> None:
             assert (place.file.directory / "failsafe.py").read_bytes() == failsafe_content()
         place.file.update(lambda _: AgentSelection("9.9", MINE, TrialState.TRYING))
         process.send_signal(signal.SIGHUP)
-        assert process.wait(60) == ExitCode.OK
+        assert process.wait(DEADLINE_S) == ExitCode.OK
 
 
 def test_without_its_databases_it_gives_itself_up(place: Place) -> None:
     for path in place.demo.root.glob("srv/ncen/databases/**/*.sqlite"):
         path.unlink()
     with place.service() as process:
-        assert process.wait(120) == ExitCode.ERROR
+        assert process.wait(DEADLINE_S) == ExitCode.ERROR
     assert place.sequence == TRYING
 
 
@@ -113,7 +114,7 @@ def test_an_order_to_end_is_no_early_death(place: Place, end: signal.Signals, le
     with place.service() as process:
         until(lambda: known.exists() and b"event" in known.read_bytes(), process)
         process.send_signal(end)
-        process.wait(60)
+        process.wait(DEADLINE_S)
     assert place.sequence == replace(before, attempts=left)
 
 
@@ -127,7 +128,7 @@ def test_a_unit_without_a_network_and_a_configuration_that_needs_one(
     said = subprocess.run(
         [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config",
          str(place.demo.config_path), "serve"],
-        capture_output=True, text=True, check=False, timeout=120,
+        capture_output=True, text=True, check=False, timeout=DEADLINE_S,
     )  # fmt: skip
     assert said.returncode == ExitCode.ERROR
     assert "NU-1007" in said.stderr
@@ -143,7 +144,7 @@ def test_a_mistake_in_the_configuration_is_no_fault_of_a_confirmed_agent(
     text = place.demo.config_path.read_text()
     place.demo.config_path.write_text(text.replace("confirm_agent_s", "confirm_agnet_s"))
     with place.service() as process:
-        assert process.wait(60) == ExitCode.ERROR
+        assert process.wait(DEADLINE_S) == ExitCode.ERROR
     left = 0 if state is TrialState.GOOD else 4
     assert place.sequence == replace(before, attempts=left)
 
@@ -153,7 +154,7 @@ def test_another_service_is_no_fault_either(place: Place) -> None:
     place.file.update(lambda _: before)
     lock = place.demo.state / "service/service.lock"
     with change_lock(lock, "service"), place.service() as process:
-        assert process.wait(60) == ExitCode.BUSY
+        assert process.wait(DEADLINE_S) == ExitCode.BUSY
     assert place.sequence == replace(before, attempts=0)
 
 

@@ -17,6 +17,7 @@ from ncen_updater.agent.self_update.sequence import (
     begin_trial,
     confirm,
 )
+from tests.support.forks import DEADLINE_S
 from tests.support.killing import changes_of, killed_at
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,7 +27,7 @@ def test_a_trial_of_every_kind_of_broken_agent() -> None:
     words = ["--trials", "9", "--seed", "5", "--patience", "4", "--jobs", "3"]
     ended = subprocess.run(
         [sys.executable, "-m", "benchmarks.selfupdate", *words], cwd=ROOT, capture_output=True,
-        text=True, check=False, timeout=300,
+        text=True, check=False, timeout=DEADLINE_S,
     )  # fmt: skip
     figures = json.loads(ended.stdout.splitlines()[-1])
     assert (figures["trials"], figures["without_a_working_agent"]) == (9, 0), ended.stderr

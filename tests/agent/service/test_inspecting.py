@@ -32,6 +32,7 @@ from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.common.workers import Worker
 from tests.agent.cli.site import TrialSite, make_site
 from tests.agent.service.api.conftest import NOW, PlayedInspector
+from tests.support.forks import DEADLINE_S
 
 AMINA, BRUNO, ROOT = Person("amina", 1001), Person("bruno", 1002), Person("root", 0)
 FINDINGS = InspectionOrder(InspectionKind.FINDINGS)
@@ -173,7 +174,7 @@ def test_one_at_a_time(inspector: PlayedInspector) -> None:
 
     inspector.inspect = counted  # type: ignore[method-assign]
     orders = [inspections.begin(order, ROOT) for order in kinds(4)]
-    assert busy.wait(30)
+    assert busy.wait(DEADLINE_S)
     assert (len(seen), [one.told for one in orders]) == (1, [orders[0].told, None, None, None])
     inspector.door.set()
     inspections.wait(orders[-1], 30)

@@ -22,6 +22,7 @@ from ncen_updater.agent.journal.names import APPLICATION_STARTED, JOURNAL
 from ncen_updater.agent.policy.automation import Action
 from ncen_updater.agent.service.state import SERVICE_STATE, ServiceStateFile
 from tests.faults.cells import Cell, Fault, Strike
+from tests.support.forks import DEADLINE_S
 from tests.support.postgres import FAST_SETTINGS, available
 from tests.support.serving import ServedSite
 from tests.support.sites import TrialFeed, connect, serve
@@ -63,7 +64,7 @@ def command(demo: DemoSite, *words: str) -> subprocess.Popen[str]:
 
 def ended(demo: DemoSite, *words: str) -> subprocess.CompletedProcess[str]:
     with command(demo, *words) as process:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=DEADLINE_S)
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
@@ -107,7 +108,7 @@ def test_an_open_change_waits_for_the_server_and_is_undone_then(
             raise AssertionError("it did not wait")
         assert resume.poll() is None
         server.start()
-        assert resume.wait(120) == 0
+        assert resume.wait(DEADLINE_S) == 0
     with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
         assert journal.open_change() is None
     # The system never came to start it: a person who types 'resume' has it running.

@@ -38,7 +38,7 @@ def url(feed: TrialFeed) -> Iterator[str]:
 @pytest.fixture
 def served(tmp_path: Path, feed: TrialFeed, url: str) -> Iterator[ServedSite]:
     options = SiteOptions(
-        feed_urls=(url,), cases=20, icomm=False, soak_s=0.5, health_timeout_s=5,
+        feed_urls=(url,), cases=20, icomm=False, soak_s=0.5, health_timeout_s=15,
         settings={
             "service": {**SERVICE, "windows": [closed_hours()]},
             "keep": {"previous_days": 2 / DAY_S},

@@ -18,6 +18,7 @@ import pytest
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
+from tests.support.forks import DEADLINE_S
 from tests.support.served import Served, served
 from tests.support.sites import TrialFeed, connect, serve
 
@@ -120,7 +121,7 @@ def test_killed_in_the_middle_of_an_order(service: Served) -> None:
         service.until("step-intended", step="migrate")
         service.kill_all()
         service.start()
-        out, err = person.communicate(timeout=120)
+        out, err = person.communicate(timeout=DEADLINE_S)
     assert (person.returncode, code_of(out)) == (1, "NU-9305"), err
     order = service.client.get("/v1/orders")["orders"][0]
     assert order["ended_at"] is not None

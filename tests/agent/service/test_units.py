@@ -31,6 +31,7 @@ from ncen_updater.common.landlock import available
 from ncen_updater.common.workers import Worker
 from tests.feed.test_unit import CONFIG
 from tests.support.activation import ACTIVATOR, activated
+from tests.support.forks import DEADLINE_S
 
 MODULE = "ncen_updater.agent.service.applying"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -154,7 +155,7 @@ main.run = run
 print(applying._command(({word!r},), pathlib.Path({str(config)!r}))["exit_code"], file=sys.stderr)
 """
     ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=DEADLINE_S
     )
     assert ended.stderr.split()[-1] == {"refused": "2", "written": "3"}[came]
 
@@ -212,7 +213,7 @@ def test_an_older_service_understands_the_answer(tmp_path: Path) -> None:
             answer = json.loads(ours.makefile("rb").readline())
             assert answer["exit_code"] == 1
             assert answer["document"]["error"]["code"] == "NU-1002"
-            assert process.wait(20) == 0
+            assert process.wait(DEADLINE_S) == 0
 
 
 WAITING = """
@@ -242,7 +243,7 @@ def test_a_second_line_asks_the_work_to_end() -> None:
         assert json.loads(answers.readline())["tell"] == "at work"
         ours.sendall(b"stop\n")
         answer = json.loads(answers.readline())
-        assert process.wait(20) == 0
+        assert process.wait(DEADLINE_S) == 0
     assert answer == {"done": True, "exit_code": 11, "document": {"signal": signal.SIGTERM}}
 
 
@@ -266,7 +267,7 @@ def test_work_goes_on_where_the_service_died(tmp_path: Path) -> None:
                 answers.readline()
             ours.close()
             os.write(let, b"x")
-            assert process.wait(20) == 0
+            assert process.wait(DEADLINE_S) == 0
         os.close(hold)
         os.close(let)
     assert (tmp_path / "done").exists()

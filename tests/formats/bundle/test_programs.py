@@ -24,6 +24,7 @@ from ncen_updater.common.messages import MIRROR_FORBIDDEN
 from ncen_updater.common.progress import Silent
 from tests.agent.cli.live import LiveSite
 from tests.formats.bundle.forging import add, odd
+from tests.support.forks import DEADLINE_S
 from tests.support.sites import TrialFeed
 
 PUBLISHER = (sys.executable, "-m", "ncen_updater.publisher.cli.main")
@@ -31,7 +32,7 @@ PUBLISHER = (sys.executable, "-m", "ncen_updater.publisher.cli.main")
 
 def publisher(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*PUBLISHER, *arguments], capture_output=True, text=True, timeout=120, check=False
+        [*PUBLISHER, *arguments], capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
 
 
@@ -45,7 +46,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> TrialFeed:
 @pytest.fixture
 def live(tmp_path: Path, feed: TrialFeed) -> Iterator[LiveSite]:
     """A site that nobody has taken over and that does not run; its feed cannot be reached."""
-    options = SiteOptions(cases=20, icomm=False, soak_s=0.5, health_timeout_s=10)
+    options = SiteOptions(cases=20, icomm=False, soak_s=0.5)
     with DemoSite(tmp_path / "site", None, options) as demo:
         shutil.copyfile(feed.root, demo.trusted_root)
         yield LiveSite(demo, feed.directory)

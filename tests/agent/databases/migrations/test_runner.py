@@ -32,6 +32,7 @@ from ncen_updater.common.progress import Silent
 from tests.agent.databases.migrations.making import CHANGE, Told, make
 from tests.agent.databases.postgresql.site import NEWEST
 from tests.support.errors import refused
+from tests.support.forks import DEADLINE_S
 
 numbers = itertools.count()
 
@@ -221,16 +222,16 @@ class Cases:
                 with closing(sqlite3.connect(path, isolation_level=None)) as connection:
                     connection.execute("BEGIN IMMEDIATE")
                     locked.set()
-                    over.wait(60)
+                    over.wait(DEADLINE_S)
             else:
                 with database.dialect._connect() as connection:  # type: ignore[attr-defined]
                     connection.execute("BEGIN; LOCK TABLE a")
                     locked.set()
-                    over.wait(60)
+                    over.wait(DEADLINE_S)
 
         thread = threading.Thread(target=hold)
         thread.start()
-        locked.wait(60)
+        locked.wait(DEADLINE_S)
         try:
             with pytest.raises(MigrationFailed, match="lock"):
                 database.runner().migrate(CHANGE, target, None, Silent())
@@ -325,7 +326,7 @@ class Cases:
                     alive.set()
 
         def now() -> str:
-            assert alive.wait(60)  # called inside the migration's transaction
+            assert alive.wait(DEADLINE_S)  # called inside the migration's transaction
             return "2026-01-01T00:00:00Z"
 
         told = Listener()

@@ -31,6 +31,7 @@ from tests.agent.databases.postgresql.site import CHANGE, NEWEST, Site
 from tests.agent.databases.postgresql.test_crash import doomed, own_server, recover
 from tests.agent.databases.postgresql.test_migrate import fenced_copies, release
 from tests.support.errors import refused, says
+from tests.support.forks import DEADLINE_S
 
 __all__ = ["doomed", "own_server"]
 
@@ -238,7 +239,7 @@ def test_agents_that_race_on_one_server(site: Site) -> None:
 
         def close(change: ChangeRef, together: threading.Barrier = together) -> bool:
             engine = site.engine()
-            together.wait(30)
+            together.wait(DEADLINE_S)
             try:
                 engine.fence(change)
             except DatabaseError as error:

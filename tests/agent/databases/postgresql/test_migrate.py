@@ -31,6 +31,7 @@ from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import Migration, MigratorCommand
 from tests.agent.databases.postgresql.site import CHANGE, IN_PLACE, NEWEST, Site
 from tests.support.errors import refused
+from tests.support.forks import DEADLINE_S
 
 UP = "ALTER TABLE cases ADD COLUMN grade text; UPDATE cases SET grade = 'a';"
 DOWN = "ALTER TABLE cases DROP COLUMN grade;"
@@ -120,7 +121,7 @@ def test_a_failed_migration_leaves_the_candidate_as_it_was(site: Site, tmp_path:
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname ~ '__' AND backend_type = 'client backend'"
     )
-    until = time.monotonic() + 30
+    until = time.monotonic() + DEADLINE_S
     while site.sql("postgres", left) != [(0,)]:  # a session that was closed takes a moment to go
         assert time.monotonic() < until, "a session stays in a candidate"
 

@@ -24,6 +24,7 @@ from ncen_updater.common.messages import INTERRUPTED, PROGRAMS_DIFFER
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import CHANGE, IN_PLACE, LIMITS, NEWEST, Site
 from tests.support.errors import refused
+from tests.support.forks import DEADLINE_S
 
 
 def test_what_is_set_comes_first_then_the_version_then_the_path(
@@ -74,7 +75,7 @@ def test_a_signal_ends_a_program_and_its_workers(tmp_path: Path) -> None:
     script += f" mv {numbers}.new {numbers}; wait; sleep 3600"
 
     def ask() -> None:
-        until = time.monotonic() + 30
+        until = time.monotonic() + DEADLINE_S
         while not numbers.exists() and time.monotonic() < until:
             threading.Event().wait(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -87,7 +88,7 @@ def test_a_signal_ends_a_program_and_its_workers(tmp_path: Path) -> None:
     leader, worker = (int(number) for number in numbers.read_text().split())
     with pytest.raises(ProcessLookupError):
         os.kill(leader, 0)
-    until = time.monotonic() + 30
+    until = time.monotonic() + DEADLINE_S
     while _alive(worker):  # it was killed; to be gone takes a moment
         assert time.monotonic() < until, "the worker lives on"
         asking.join(0.01)

@@ -14,6 +14,7 @@ from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import CHANGE, NEWEST, Site
 from tests.agent.databases.postgresql.test_migrate import fenced_copies, release
+from tests.support.forks import DEADLINE_S
 
 KNOWN = (
     "SELECT attname::text FROM pg_stats WHERE tablename = 'cases' AND schemaname = 'public'"
@@ -103,7 +104,7 @@ def test_it_is_ended_from_outside(site: Site) -> None:
     )
 
     def end() -> None:
-        until = time.monotonic() + 30
+        until = time.monotonic() + DEADLINE_S
         while site.sql("postgres", waiting) == [(0,)] and time.monotonic() < until:
             over.wait(0.05)
         engine.halt()

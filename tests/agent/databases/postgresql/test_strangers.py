@@ -30,6 +30,7 @@ from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, Site, quoted
 from tests.agent.databases.postgresql.test_crash import recover
 from tests.support.errors import refused
+from tests.support.forks import DEADLINE_S
 from tests.support.postgres import FAST_SETTINGS, available, running
 
 ROW = "INSERT INTO cases VALUES (900, 'a report''s', NULL)"
@@ -155,7 +156,7 @@ def test_autovacuum_is_nobodys_session(request: pytest.FixtureRequest) -> None:
             site = Site(server, user=AGENT)
             site.build()
             site.sql("t_seizure", "UPDATE cases SET what = what || '.'", "DELETE FROM loose")
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + DEADLINE_S
             working = (
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = 't_seizure'"
                 " AND backend_type = 'autovacuum worker'"

@@ -53,6 +53,7 @@ from tests.agent.databases.sqlite.site import (
     upgrade,
 )
 from tests.support.errors import refused
+from tests.support.forks import DEADLINE_S
 from tests.support.trees import remove_tree
 
 COPY = reference("copy")
@@ -266,11 +267,11 @@ def locked(path: Path, how: str) -> Iterator[None]:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute(how)
             ready.set()
-            over.wait(60)
+            over.wait(DEADLINE_S)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    ready.wait(60)
+    ready.wait(DEADLINE_S)
     try:
         yield
     finally:

@@ -26,6 +26,7 @@ from tests.agent.service.api.conftest import (
     Counter,
 )
 from tests.agent.service.api.serving import answering
+from tests.support.forks import DEADLINE_S
 
 EVERYBODY, OPERATORS = (READER, OPERATOR, APPROVER, 0), (OPERATOR, 0)
 #: Everything new that can be asked: who may, and what a success or a typed refusal of the site is.
@@ -259,7 +260,7 @@ def test_those_who_wait_for_an_inspection_hold_up_no_order(counter: Counter) -> 
         assert (given["kind"], counter.woken) == ("upgrade", [1])
         counter.in_the_way = True  # the service begins it
         for person in waiting:
-            person.join(60)
+            person.join(DEADLINE_S)
     assert codes == ["NU-9325"] * 6
 
 

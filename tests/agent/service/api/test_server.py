@@ -22,6 +22,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.unix_socket import connect
 from tests.agent.service.api.conftest import NEXT, READER, Counter, uid_of
 from tests.agent.service.api.serving import answering
+from tests.support.forks import DEADLINE_S
 
 
 def say(path: Path, content: bytes) -> bytes:
@@ -136,7 +137,7 @@ def test_the_head_has_a_time_of_its_own(counter: Counter, monkeypatch: pytest.Mo
             )
             ended = threading.Event()
             threading.Timer(0.6, ended.set).start()
-            assert ended.wait(30)
+            assert ended.wait(DEADLINE_S)
             honest.sendall(body)
             assert b" 201 " in honest.recv(4096)
 
@@ -254,7 +255,7 @@ def test_those_who_send_a_byte_now_and_then_hold_nobody_up(
             thread.start()
         try:
             for _ in range(server.THREADS):
-                assert busy.acquire(timeout=30), "each thread has somebody to wait for"
+                assert busy.acquire(timeout=DEADLINE_S), "each thread has somebody to wait for"
             with contextlib.closing(connect(path, 30)) as connection:
                 connection.sendall(b"GET /v1/status HTTP/1.0\r\n\r\n")
                 assert connection.recv(12).startswith(b"HTTP/1.")
@@ -280,7 +281,7 @@ def test_a_stream_outlasts_the_time_for_its_request(
         monkeypatch.setattr(server._Connection, "_end", noted)
         events = Client(path, "en").stream(None)
         assert next(events).kind == "service"
-        assert cut.wait(30)
+        assert cut.wait(DEADLINE_S)
         with Journal.open(counter.site.journal) as journal:
             journal.note("after-the-cut")
         assert next(event.kind for event in events if event.kind != "service") == "after-the-cut"

@@ -159,6 +159,8 @@ def collect(site: Site, journal: Journal, what: Retention, progress: Progress) -
     for version in what.slots:
         progress.tell(Text(N_("removing the slot of {version}"), {"version": version}))
         site.slots.remove(version)
+    if site.overlay is not None:
+        site.overlay.collect()
     journal.note(ENDED, changes=list(what.changes), slots=names)
 
 

@@ -177,6 +177,7 @@ SCHEMAS: Mapping[str, Schema] = {
                     "way_back": TEXT, "way_words": TEXT, "why_no_way_back": WITHOUT,
                     "loses": _list(TEXT), "migrations": NUMBER, "unpacked_bytes": NUMBER,
                     "stop_s": _or_null(STOP), "files": _list(TEXT),
+                    "country": _list(TEXT),
                     "tables": _list(_object(table=TEXT, before=TEXT, after=TEXT, what=TEXT)),
                     "codes": _list(TEXT), "unmapped": NUMBER,
                 }

@@ -32,7 +32,7 @@ from ncen_updater.agent.databases.base import DatabaseRole
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.service.knowledge import KNOWLEDGE
+from ncen_updater.agent.service.state import SERVICE_STATE
 from ncen_updater.common.progress import Silent
 from tests.support.serving import ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
@@ -84,7 +84,7 @@ def _as_before(served: ServedSite) -> None:
     with Journal.open(served.demo.state / JOURNAL) as journal, journal.transaction() as connection:
         connection.execute("DELETE FROM rehearsals")
         connection.execute("DELETE FROM bad_releases")
-    (served.demo.state / KNOWLEDGE).unlink(missing_ok=True)
+    (served.demo.state / SERVICE_STATE).unlink(missing_ok=True)
 
 
 def _settle(served: ServedSite) -> None:
@@ -93,7 +93,7 @@ def _settle(served: ServedSite) -> None:
 
     def quiet() -> bool:
         nonlocal quiet_since
-        known = served.knowledge()
+        known = served.service_state()
         if not served.at_rest() or known.checked_at is None:
             quiet_since = time.monotonic()
         return time.monotonic() - quiet_since > QUIET_S

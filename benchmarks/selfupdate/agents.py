@@ -19,7 +19,7 @@ from ncen_updater.agent.journal.names import AGENT_CONFIRMED
 from ncen_updater.agent.self_update.apart import OwnAction, doer_of
 from ncen_updater.agent.self_update.probation import Probation
 from ncen_updater.agent.self_update.sequence import SequenceFile, TrialState
-from ncen_updater.agent.service.notify import SystemdNotifier
+from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.common.errors import UpdaterError
 
 __all__ = ["CONFIRM_S", "FILLER", "JOURNAL", "Kind"]

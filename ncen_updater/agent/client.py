@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
     from ncen_updater.agent.journal.head import ChainHead
     from ncen_updater.agent.service.client import Client
-    from ncen_updater.agent.service.knowledge import ServiceState
+    from ncen_updater.agent.service.state import ServiceState
     from ncen_updater.agent.site import Site
     from ncen_updater.agent.status import SiteStatus
     from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
@@ -264,15 +264,15 @@ class LocalSite:
 
     def begins(self) -> Document | None:
         status = self._waiting()
-        knowledge = or_none(status.knowledge)
-        return self._begins(status, knowledge)[0] if knowledge else None
+        service_state = or_none(status.service_state)
+        return self._begins(status, service_state)[0] if service_state else None
 
     def _waiting(self) -> SiteStatus:
         """Read what says when the next upgrade begins."""
-        parts = {"journal", "rehearsals", "knowledge"}
+        parts = {"journal", "rehearsals", "service_state"}
         return read_status(load_places(self._run.config), datetime.now(UTC), parts)
 
-    def _begins(self, status: SiteStatus, knowledge: ServiceState) -> tuple[Document, Document]:
+    def _begins(self, status: SiteStatus, service_state: ServiceState) -> tuple[Document, Document]:
         """When it begins by itself: as it stands, and once one more person has approved."""
         from ncen_updater.agent.config.loader import load_config
         from ncen_updater.agent.policy.beginning import beginning, with_one_more_yes
@@ -280,7 +280,7 @@ class LocalSite:
 
         serves = lock_holder(status.places.state / SERVICE_LOCK) is not None
         settings = load_config(self._run.config).service
-        facts = inputs_for(status, knowledge, settings, status.now)
+        facts = inputs_for(status, service_state, settings, status.now)
         found = beginning(facts, serves=serves), with_one_more_yes(facts, serves=serves)
         return self._plain(found[0].to_json()), self._plain(found[1].to_json())
 
@@ -298,7 +298,7 @@ class LocalSite:
         from ncen_updater.agent.approvals.outlook import outlook_document
         from ncen_updater.agent.engine.pending_rollback import left_behind
         from ncen_updater.agent.rehearsal.store import Rehearsals
-        from ncen_updater.agent.service.knowledge import Assessment, ServiceState
+        from ncen_updater.agent.service.state import Assessment, ServiceState
 
         site = self._site
         with self._journal() as journal, self._run.progress() as progress:
@@ -316,7 +316,7 @@ class LocalSite:
             left=bool(left),
         )
         status = self._waiting()
-        known = or_none(status.knowledge) or ServiceState()
+        known = or_none(status.service_state) or ServiceState()
         begins, after_yes = self._begins(status, replace(known, assessment=assessment))
         document = outlook_document(
             current=current,

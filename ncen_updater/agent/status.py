@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.recovery import Situation
     from ncen_updater.agent.policy.availability import Availability
     from ncen_updater.agent.self_update.sequence import AgentSelection
-    from ncen_updater.agent.service.knowledge import Assessment, ServiceState
+    from ncen_updater.agent.service.state import Assessment, ServiceState
     from ncen_updater.agent.site import Site
     from ncen_updater.feed.brakes import BrakeSeen
 
@@ -194,7 +194,7 @@ class SiteStatus:
         view: The last verified list.
         brakes: What one officer halted for a while, and what holds now.
         expiries: Role of the feed to when its signed list lapses.
-        knowledge: What the service keeps between two looks.
+        service_state: What the service keeps between two looks.
         agent: Which agent is chosen.
         free_percent: Free space of a disk, by what lies on it.
         databases: What databases and slots say of the open change.
@@ -213,7 +213,7 @@ class SiteStatus:
     view: Known[LastView | None] = NOT_READ
     brakes: Known[tuple[BrakeSeen, ...]] = NOT_READ
     expiries: Known[Mapping[str, Known[datetime]]] = NOT_READ
-    knowledge: Known[ServiceState] = NOT_READ
+    service_state: Known[ServiceState] = NOT_READ
     agent: Known[AgentSelection | None] = NOT_READ
     free_percent: Known[Mapping[str, Known[float]]] = NOT_READ
     databases: Known[Situation] = NOT_READ
@@ -240,8 +240,8 @@ class SiteStatus:
     @property
     def next(self) -> Assessment | None:
         """What stands between the site and its next release, as the service found last."""
-        knowledge = or_none(self.knowledge)
-        return knowledge.assessment if knowledge else None
+        service_state = or_none(self.service_state)
+        return service_state.assessment if service_state else None
 
     @property
     def binding(self) -> str:
@@ -316,7 +316,7 @@ def read_status(
         view=part("view", lambda: _view(places, cache)),
         brakes=part("brakes", lambda: _brakes(places, now)),
         expiries=part("expiries", lambda: _expiries(places, cache)),
-        knowledge=part("knowledge", lambda: _knowledge(places)),
+        service_state=part("service_state", lambda: _service_state(places)),
         agent=part("agent", lambda: _agent(config)) if config else NOT_READ,
         free_percent=part("free_percent", lambda: _free(places, config)) if config else NOT_READ,
         databases=part("databases", lambda: _evidence(site, journal)) if site else NOT_READ,
@@ -433,10 +433,10 @@ def _expiry(path: Path) -> datetime:
     return datetime.fromisoformat(str(data["signed"]["expires"])).astimezone(UTC)
 
 
-def _knowledge(places: Places) -> ServiceState:
-    from ncen_updater.agent.service.knowledge import KNOWLEDGE, KnowledgeFile
+def _service_state(places: Places) -> ServiceState:
+    from ncen_updater.agent.service.state import SERVICE_STATE, ServiceStateFile
 
-    return KnowledgeFile(places.state / KNOWLEDGE).load()
+    return ServiceStateFile(places.state / SERVICE_STATE).load()
 
 
 def _agent(config: AgentConfig) -> AgentSelection | None:

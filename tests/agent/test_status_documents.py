@@ -35,18 +35,18 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.notifications.metrics import collect, render
-from ncen_updater.agent.notifications.teller import Notifier
+from ncen_updater.agent.notifications.notifier import Notifier
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.agent.self_update.sequence import AgentSelection, Bad
-from ncen_updater.agent.service.board import ServiceBoard
-from ncen_updater.agent.service.knowledge import ServiceState
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.state import ServiceState
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED
 from ncen_updater.common.progress import Silent
 from tests.agent.cli.site import CHANGE, make_site
-from tests.agent.notifications.test_teller import NOTIFY, REPORT
+from tests.agent.notifications.test_notifier import NOTIFY, REPORT
 from tests.agent.service.api.conftest import BASIS, BINDING, NEXT, NOW, SETTINGS, Counter
 
 HELD = Path(__file__).with_name("status_documents.json")
@@ -267,7 +267,7 @@ def said(directory: Path, name: str) -> dict[str, object]:
             f"{NOTIFY.replace(NEVER, '')}[service]\napprovals = 2\ntimezone = 'UTC'\n"
         )
         config_file.write("windows = [{start = '04:00', end = '12:00'}]\n")
-    counter = Counter(site, ServiceBoard(SETTINGS, lambda: NOW))
+    counter = Counter(site, ServiceSnapshots(SETTINGS, lambda: NOW))
     stage = Stage(counter)
     if name in SITES:
         SITES[name](stage)

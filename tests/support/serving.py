@@ -31,7 +31,7 @@ from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.windows import opening_at
 from ncen_updater.agent.rehearsal.store import Rehearsals
-from ncen_updater.agent.service.knowledge import KNOWLEDGE, KnowledgeFile, ServiceState
+from ncen_updater.agent.service.state import SERVICE_STATE, ServiceState, ServiceStateFile
 from ncen_updater.common.progress import Silent
 
 __all__ = ["AMINA", "BO", "Records", "ServedSite", "closed_hours", "is_application", "open_hours"]
@@ -160,9 +160,9 @@ class ServedSite:
         with self.journal() as journal:
             return [event.kind for event in journal.events()]
 
-    def knowledge(self) -> ServiceState:
+    def service_state(self) -> ServiceState:
         """What the service keeps."""
-        return KnowledgeFile(self.demo.state / KNOWLEDGE).load()
+        return ServiceStateFile(self.demo.state / SERVICE_STATE).load()
 
     def current(self) -> str:
         """The release that the link chooses."""

@@ -22,8 +22,8 @@ from ncen_updater.agent.journal.orders import Order
 from ncen_updater.agent.journal.site_history import HoldRecord
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.bad_releases import FailedRelease, next_attempt, remember
-from ncen_updater.agent.service.knowledge import Assessment, ServiceState
 from ncen_updater.agent.service.runner import Finished
+from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.agent.status import JournalFacts, SiteStatus
 from ncen_updater.common.errors import ExitCode
 from tests.agent.cli.site import CHANGE
@@ -119,11 +119,11 @@ class SimulatedSite:
         """The file's part."""
         return self.kept
 
-    def save(self, knowledge: ServiceState) -> None:
+    def save(self, service_state: ServiceState) -> None:
         """The file's part, through its own form."""
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        self.kept = ServiceState.from_json(knowledge.to_json())
+        self.kept = ServiceState.from_json(service_state.to_json())
 
     def take(self, number: int) -> None:
         """The order book's part."""

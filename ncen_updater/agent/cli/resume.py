@@ -37,7 +37,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
     from ncen_updater.agent.engine.situation import look
     from ncen_updater.agent.journal.journal import Journal
     from ncen_updater.agent.journal.names import JOURNAL
-    from ncen_updater.agent.service.knowledge import KNOWLEDGE, KnowledgeFile
+    from ncen_updater.agent.service.state import SERVICE_STATE, ServiceStateFile
 
     session = agent_session(context)
     if boot and not dry_run and _nothing_open(session):
@@ -59,7 +59,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
         interruption = Interruption()
         with session.progress() as progress, interruption.handled():
             operations = Operations(site, progress, interruption=interruption)
-            known = KnowledgeFile(site.state / KNOWLEDGE).load()
+            known = ServiceStateFile(site.state / SERVICE_STATE).load()
             result = operations.resume(by_person=by_person, at_boot=boot, ran_in=known.ran_in)
     before = []
     if result.decision is not None:

@@ -28,7 +28,7 @@ def serve(context: click.Context) -> ExitCode:
 
 
 def _serve(session: AgentSession) -> None:
-    from ncen_updater.agent.notifications.beside import NotifierThread
+    from ncen_updater.agent.notifications.thread import NotifierThread
     from ncen_updater.agent.service.serve import serve as be_the_service
     from ncen_updater.common.journald import install
 

@@ -21,7 +21,7 @@ from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.bad_releases import FailedRelease, next_attempt
-from ncen_updater.agent.service.knowledge import Assessment
+from ncen_updater.agent.service.state import Assessment
 from ncen_updater.feed.errors import TrustError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.policy.automation import Action, Automation, Inputs, Rehearsed
 from ncen_updater.agent.policy.schedule import check_due
-from ncen_updater.agent.service.knowledge import Assessment, ServiceState
+from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.agent.status import SiteStatus, need
 
 __all__ = ["INPUTS", "inputs_for"]
@@ -21,13 +21,13 @@ INPUTS = frozenset({"journal", "rehearsals"})
 
 
 def inputs_for(
-    status: SiteStatus, knowledge: ServiceState, settings: ServiceSettings, now: datetime
+    status: SiteStatus, service_state: ServiceState, settings: ServiceSettings, now: datetime
 ) -> Inputs:
     """Return what the service decides by; who is at work and trials of agents are its own to add.
 
     Args:
         status: The parts :data:`INPUTS` of the site.
-        knowledge: What is known of what is next.
+        service_state: What is known of what is next.
         settings: The table ``[service]``.
         now: The time.
 
@@ -35,7 +35,7 @@ def inputs_for(
         UpdaterError: If a part could not be read.
     """
     journal = need(status.journal)
-    found = knowledge.assessment or Assessment(event=0)
+    found = service_state.assessment or Assessment(event=0)
     change, chosen = journal.change, journal.scheduled(found.binding)
     return Inputs(
         now=now,
@@ -43,8 +43,8 @@ def inputs_for(
         zone=settings.zone(),
         next_check=check_due(
             now,
-            knowledge.next_check,
-            None if Action.CHECK in knowledge.failures else knowledge.checked_at,
+            service_state.next_check,
+            None if Action.CHECK in service_state.failures else service_state.checked_at,
             timedelta(hours=settings.check_hours),
             status.places.site,
             closely=found.target is not None,
@@ -66,5 +66,5 @@ def inputs_for(
         missing_approvals=journal.people(found.binding, settings.approvals).missing,
         not_before=chosen.not_before if chosen else None,
         collect_at=found.collect_at,
-        failures=knowledge.failures,
+        failures=service_state.failures,
     )

@@ -29,8 +29,8 @@ from ncen_updater.agent.policy.ought_to_run import (
 )
 from ncen_updater.agent.service.errors import UNCHANGED
 from ncen_updater.agent.service.inputs import inputs_for
-from ncen_updater.agent.service.knowledge import Assessment, ServiceState
 from ncen_updater.agent.service.runner import Finished, ServiceRunner
+from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.agent.status import SiteStatus, need
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import ExitCode, UpdaterError
@@ -66,12 +66,12 @@ class ServiceEvent:
 
 
 class StateStore(Protocol):
-    """Keeps what the service knows; see :class:`.knowledge.KnowledgeFile`."""
+    """Keeps what the service knows; see :class:`.state.ServiceStateFile`."""
 
     def load(self) -> ServiceState:
         """Read it."""
 
-    def save(self, knowledge: ServiceState) -> None:
+    def save(self, service_state: ServiceState) -> None:
         """Write it."""
 
 
@@ -127,18 +127,18 @@ class Service:
         self._settings, self._on_trial = settings, on_trial
         self._read, self._keeper, self._orders = look, keeper, orders
         self._runner, self._schedule, self._now, self._tell = runner, schedule, now, tell
-        self._knowledge = keeper.load()
+        self._service_state = keeper.load()
         self._said: str | None = None
 
     def reload(self, settings: ServiceSettings) -> None:
         """Go on with other settings."""
         self._settings = settings
-        self._keep(_outdated(self._knowledge))
+        self._keep(_outdated(self._service_state))
 
     @property
-    def knowledge(self) -> ServiceState:
+    def state(self) -> ServiceState:
         """What is known now."""
-        return self._knowledge
+        return self._service_state
 
     def step(self) -> ServiceDecision:
         """Look, decide, and do it. Returns what was done; a wait is the caller's to keep."""
@@ -176,24 +176,24 @@ class Service:
         return act
 
     def _assessed(self, status: SiteStatus) -> bool:
-        assessment = self._knowledge.assessment
+        assessment = self._service_state.assessment
         return assessment is not None and assessment.event == need(status.journal).event
 
     def _assess(self, status: SiteStatus) -> SiteStatus:
         """Let a child find out what is next; where it cannot, only the feed is asked."""
-        before = self._knowledge.assessment
+        before = self._service_state.assessment
         finished = self._runner.assess()
         try:
             found = Assessment.from_json(finished.document)
         except ValueError as error:
             logger.warning("no assessment (exit code %s): %s", finished.exit_code, error)
             found = Assessment(event=need(status.journal).event)
-        knowledge = replace(self._knowledge, assessment=found)
+        service_state = replace(self._service_state, assessment=found)
         if before is None or before.target != found.target:
             for action in (Action.PREPARE, Action.REHEARSE, Action.UPGRADE):
                 # What failed before was another release.
-                knowledge = knowledge.succeeded(action) if before else knowledge
-        self._keep(knowledge)
+                service_state = service_state.succeeded(action) if before else service_state
+        self._keep(service_state)
         if found.target is not None and (before is None or before.target != found.target):
             self._tell(ServiceEvent("available", {"version": found.target}))
         if found.voids and (before is None or before.voids != found.voids):
@@ -202,7 +202,7 @@ class Service:
 
     def _facts(self, status: SiteStatus) -> Inputs:
         return replace(
-            inputs_for(status, self._knowledge, self._settings, self._now()),
+            inputs_for(status, self._service_state, self._settings, self._now()),
             busy=need(status.at_work) is not None,
             down=None if status.unfinished or need(status.at_work) else self._down(),
             on_trial=self._on_trial(),
@@ -214,15 +214,15 @@ class Service:
         if seen is None:
             return None
         boot = self._boot()
-        ran_in = ran_in_after(seen, self._knowledge.ran_in, boot)
-        if ran_in != self._knowledge.ran_in:
-            self._keep(replace(self._knowledge, ran_in=ran_in))
-        return ought_to_run(seen, self._knowledge.ran_in, boot) is RunVerdict.START
+        ran_in = ran_in_after(seen, self._service_state.ran_in, boot)
+        if ran_in != self._service_state.ran_in:
+            self._keep(replace(self._service_state, ran_in=ran_in))
+        return ought_to_run(seen, self._service_state.ran_in, boot) is RunVerdict.START
 
     # ---- doing ---------------------------------------------------------------------------------
 
     def _do(self, act: ServiceDecision) -> None:
-        finished = self._runner.run(words_of(act, self._knowledge.assessment))
+        finished = self._runner.run(words_of(act, self._service_state.assessment))
         done = finished.exit_code in DONE.get(act.action, frozenset({ExitCode.OK}))
         self._after(act.action, finished, done=done)
 
@@ -244,25 +244,24 @@ class Service:
 
     def _after(self, action: Action, finished: Finished, *, done: bool) -> None:
         now = self._now()
-        knowledge = (
-            self._knowledge.succeeded(action) if done else self._knowledge.failed(action, now)
-        )
+        before = self._service_state
+        service_state = before.succeeded(action) if done else before.failed(action, now)
         if action is Action.CHECK:
-            knowledge = replace(
-                knowledge,
-                checked_at=now if done else knowledge.checked_at,
-                next_check=self._schedule(now, knowledge.failures.get(Action.CHECK)),
+            service_state = replace(
+                service_state,
+                checked_at=now if done else service_state.checked_at,
+                next_check=self._schedule(now, service_state.failures.get(Action.CHECK)),
             )
         # A child may have changed anything: what was known before it is not known any more.
-        self._keep(_outdated(knowledge))
+        self._keep(_outdated(service_state))
         values: dict[str, object] = {"action": action.value, "exit_code": finished.exit_code}
         if not done:
             values["code"] = finished.error_code
         self._tell(ServiceEvent("done" if done else "failed", values))
 
-    def _keep(self, knowledge: ServiceState) -> None:
-        self._knowledge = knowledge
-        keep(self._keeper, knowledge)
+    def _keep(self, service_state: ServiceState) -> None:
+        self._service_state = service_state
+        keep(self._keeper, service_state)
 
     def _say(self, act: ServiceDecision) -> None:
         """Log what comes next, once as long as it stays the same."""
@@ -273,18 +272,18 @@ class Service:
             self._tell(ServiceEvent("next", {"action": act.action.value, "why": act.why}))
 
 
-def keep(keeper: StateStore, knowledge: ServiceState) -> None:
+def keep(keeper: StateStore, service_state: ServiceState) -> None:
     """Write down what is known; where that cannot be done, the service knows it all the same."""
     try:
-        keeper.save(knowledge)
+        keeper.save(service_state)
     except OSError as error:
         logger.warning("what the service knows was not written down: %s", error)
 
 
-def _outdated(knowledge: ServiceState) -> ServiceState:
+def _outdated(service_state: ServiceState) -> ServiceState:
     """Return it with an assessment that is made anew before the next decision."""
-    before = knowledge.assessment
-    return replace(knowledge, assessment=replace(before, event=-1) if before else None)
+    before = service_state.assessment
+    return replace(service_state, assessment=replace(before, event=-1) if before else None)
 
 
 def words_of(act: ServiceDecision, assessment: Assessment | None) -> tuple[str, ...]:

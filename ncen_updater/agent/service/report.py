@@ -27,7 +27,7 @@ from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.service.knowledge import Assessment
+    from ncen_updater.agent.service.state import Assessment
 
 __all__ = [
     "REPORTED",

@@ -78,7 +78,7 @@ class ServiceRunner(Protocol):
 
 
 class Watcher(Protocol):
-    """Told of commands; see :class:`~ncen_updater.agent.service.board.ServiceBoard`."""
+    """Told of commands; see :class:`~ncen_updater.agent.service.snapshot.ServiceSnapshots`."""
 
     def began(self, words: Sequence[str]) -> None:
         """Take note of a command that begins."""

@@ -29,13 +29,13 @@ from ncen_updater.agent.self_update.apart import OwnCode, doer_of
 from ncen_updater.agent.self_update.probation import Probation
 from ncen_updater.agent.self_update.sequence import SequenceFile
 from ncen_updater.agent.service.api.server import start_api
-from ncen_updater.agent.service.board import ServiceBoard
 from ncen_updater.agent.service.inspecting import Inspections
-from ncen_updater.agent.service.knowledge import KNOWLEDGE, KnowledgeFile, ServiceState
 from ncen_updater.agent.service.loop import LOOK, Schedule, Service, ServiceEvent, keep
-from ncen_updater.agent.service.notify import SystemdNotifier
 from ncen_updater.agent.service.runner import WorkRunner
-from ncen_updater.agent.service.waiting import Waker
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.state import SERVICE_STATE, ServiceState, ServiceStateFile
+from ncen_updater.agent.service.systemd_notify import SystemdNotifier
+from ncen_updater.agent.service.waker import Waker
 from ncen_updater.agent.site import Clock
 from ncen_updater.agent.status import changed_at, read_status
 from ncen_updater.common.errors import UpdaterError
@@ -79,15 +79,15 @@ def schedule_for(config: AgentConfig) -> Schedule:
     return schedule
 
 
-def caught_up(knowledge: ServiceState, config: AgentConfig, now: datetime) -> ServiceState:
+def caught_up(service_state: ServiceState, config: AgentConfig, now: datetime) -> ServiceState:
     """Return it with a question that was missed put a little off, for each site by another time.
 
     Many machines may be switched on at eight, or come back together after a power cut. Pure.
     """
-    if knowledge.next_check is None or knowledge.next_check > now:
-        return knowledge
+    if service_state.next_check is None or service_state.next_check > now:
+        return service_state
     interval = timedelta(hours=config.service.check_hours)
-    return replace(knowledge, next_check=next_check(now, None, interval, config.site.id))
+    return replace(service_state, next_check=next_check(now, None, interval, config.site.id))
 
 
 class _JournalOrders:
@@ -137,14 +137,14 @@ def serve(
     notifier = SystemdNotifier()
     places = load_places(config_path)
     waker = Waker(notifier.alive, lambda: changed_at(state / JOURNAL))
-    board = ServiceBoard(config.service, _now)
+    snapshots = ServiceSnapshots(config.service, _now)
     by_unit = config.service.runner == "systemd"
     socket = config.paths.resolve(config.service.apply_socket) if by_unit else None
-    runner = WorkRunner(config_path, socket, notifier.alive, lambda: waker.stopping, board)
+    runner = WorkRunner(config_path, socket, notifier.alive, lambda: waker.stopping, snapshots)
     orders = _JournalOrders(state / JOURNAL)
 
     def tell(happening: ServiceEvent) -> None:
-        for listener in (board.tell, *listeners):
+        for listener in (snapshots.tell, *listeners):
             try:
                 listener(happening)
             except Exception:
@@ -158,7 +158,7 @@ def serve(
         if own is not None:
             own.give_up_rights([state])
         probation = _probation(config, runner, own, notifier.alive)
-        keeper = KnowledgeFile(state / KNOWLEDGE)
+        keeper = ServiceStateFile(state / SERVICE_STATE)
         # Written down, so that a service that is started again and again does ask in the end.
         keep(keeper, caught_up(keeper.load(), config, _now()))
         service = Service(
@@ -175,22 +175,22 @@ def serve(
             boot=Clock().boot,
         )
         _end_torn(orders)
-        inspections = Inspections(runner, _now, _in_the_way(board, state / JOURNAL))
+        inspections = Inspections(runner, _now, _in_the_way(snapshots, state / JOURNAL))
         stop_api = start_api(
-            config_path, config, board=board, keeper=keeper, wake=waker.wake, now=_now,
+            config_path, config, snapshots=snapshots, keeper=keeper, wake=waker.wake, now=_now,
             inspections=inspections,
         )  # fmt: skip
         try:
             notifier.ready()
             tell(ServiceEvent("started", {}))
-            _loop(service, waker, notifier, probation, board, orders, config_path)
+            _loop(service, waker, notifier, probation, snapshots, orders, config_path)
         finally:
             notifier.stopping()
             stop_api()
             waker.close()
 
 
-def _in_the_way(board: ServiceBoard, journal_path: Path) -> Callable[[], bool]:
+def _in_the_way(snapshots: ServiceSnapshots, journal_path: Path) -> Callable[[], bool]:
     """Return what says whether work goes on that reads of the site would stand in the way of.
 
     That is what the service carries out itself, and a change that anybody else began: the databases
@@ -200,7 +200,7 @@ def _in_the_way(board: ServiceBoard, journal_path: Path) -> Callable[[], bool]:
 
     def in_the_way() -> bool:
         nonlocal changed, opened
-        running = board.moment().running
+        running = snapshots.latest().running
         if running is not None and running.words[0] in DISTURBED:
             return "--dry-run" not in running.words
         now = changed_at(journal_path)
@@ -279,7 +279,7 @@ def _loop(
     waker: Waker,
     notifier: SystemdNotifier,
     probation: Probation,
-    board: ServiceBoard,
+    snapshots: ServiceSnapshots,
     orders: _JournalOrders,
     config_path: Path,
 ) -> None:
@@ -287,7 +287,7 @@ def _loop(
     while not waker.stopping:
         if waker.take_reload():
             notifier.reloading()
-            _reload(service, board, config_path)
+            _reload(service, snapshots, config_path)
             notifier.ready()
         notifier.alive()
         act = _step(service, orders)
@@ -321,12 +321,12 @@ def _step(service: Service, orders: _JournalOrders) -> ServiceDecision:
         return ServiceDecision(Action.WAIT, words, _now() + timedelta(seconds=AGAIN_S))
 
 
-def _reload(service: Service, board: ServiceBoard, config_path: Path) -> None:
+def _reload(service: Service, snapshots: ServiceSnapshots, config_path: Path) -> None:
     """Go on with a new configuration, or with the old one, and say why."""
     try:
         settings = load_config(config_path).service
         service.reload(settings)
-        board.reconfigure(settings)
+        snapshots.reconfigure(settings)
     except UpdaterError as error:
         logger.error("the old configuration stays in force: %s", error)
     else:

@@ -12,9 +12,9 @@ from ncen_updater.agent.cli import watch
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.service.api.reading import moment_document
-from ncen_updater.agent.service.board import MOST, Running, ServiceBoard
+from ncen_updater.agent.service.api.queries import moment_document
 from ncen_updater.agent.service.client import StreamEvent
+from ncen_updater.agent.service.snapshot import MOST, Running, ServiceSnapshots
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.cli.site import CHANGE, make_site
@@ -30,23 +30,23 @@ class Service:
     """A real service at the socket of a site, whose work the test does."""
 
     def __init__(self, counter: Counter) -> None:
-        self.counter, self.board = counter, counter.board
+        self.counter, self.snapshots = counter, counter.snapshots
 
     def moment(self) -> StreamEvent:
-        document = jsonable(moment_document(self.board.moment(), "en"))
+        document = jsonable(moment_document(self.snapshots.latest(), "en"))
         assert isinstance(document, dict)
         return StreamEvent("service", document)
 
     def happens(self, *_: object, **__: object) -> Iterator[StreamEvent]:
         """What the stream tells from when somebody looks: one more sentence, a step, the end."""
         yield self.moment()
-        self.board.told(ProgressUpdate("switching the code"))
+        self.snapshots.told(ProgressUpdate("switching the code"))
         yield self.moment()
         yield EVENT
         with Journal.open(self.counter.site.journal) as journal:
             journal.begin(CHANGE)
             journal.state(CHANGE.id, ChangeState.UNDONE)
-        self.board.ended()
+        self.snapshots.ended()
 
 
 @pytest.fixture
@@ -54,11 +54,11 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     site = make_site(tmp_path / "site")
     with site.config.open("a") as config:
         config.write('[service]\nsocket = "api.sock"\n')
-    board = ServiceBoard(SETTINGS, lambda: NOW)
-    board.began(["upgrade", "3.3.0"])
+    snapshots = ServiceSnapshots(SETTINGS, lambda: NOW)
+    snapshots.began(["upgrade", "3.3.0"])
     for sentence in ("stopping the application", "copying the databases"):
-        board.told(ProgressUpdate(sentence))
-    made = Service(Counter(site, board))
+        snapshots.told(ProgressUpdate(sentence))
+    made = Service(Counter(site, snapshots))
     with answering(made.counter):
         monkeypatch.setattr(watch, "_events", made.happens)
         yield made

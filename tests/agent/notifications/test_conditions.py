@@ -19,7 +19,7 @@ from ncen_updater.agent.notifications.conditions import AlertLimits, fresh
 from ncen_updater.agent.notifications.news import NewsKind
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.self_update.sequence import AgentSelection, Bad
-from ncen_updater.agent.service.knowledge import Assessment, ServiceState
+from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.agent.status import JournalFacts, SiteStatus
 from ncen_updater.feed.last_view import LastView
 from tests.agent.cli.site import CHANGE
@@ -29,7 +29,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 CALM = SiteStatus(
     NOW, PLACES, current="3.2.4", journal=JournalFacts(event=1), rehearsals=(), view=None,
-    knowledge=ServiceState(), agent=None, expiries={}, free_percent={"state": 50.0},
+    service_state=ServiceState(), agent=None, expiries={}, free_percent={"state": 50.0},
 )  # fmt: skip
 BINDING = "b" * 64
 NEXT = Assessment(
@@ -50,7 +50,7 @@ def at(**facts: Any) -> SiteStatus:
 
 def awaiting(assessment: Assessment = NEXT, status: SiteStatus = CALM) -> SiteStatus:
     """The calm site, but for what comes next."""
-    return replace(status, knowledge=ServiceState(assessment))
+    return replace(status, service_state=ServiceState(assessment))
 
 
 YES = Approval(BINDING, "amina", 1001, NOW)

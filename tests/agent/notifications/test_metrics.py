@@ -25,7 +25,7 @@ from ncen_updater.agent.notifications.metrics import (
 from ncen_updater.agent.notifications.outbox import Outbox
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.rehearsal.stops import LastStop
-from ncen_updater.agent.service.knowledge import Assessment, ServiceState
+from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.agent.status import JournalFacts, SiteStatus
 from ncen_updater.feed.last_view import LastView
 from tests.agent.cli.site import CHANGE, TrialSite
@@ -45,7 +45,7 @@ FULL = SiteStatus(
         bad_releases=(BadReleaseRecord("ncen", "3.3.0", "NU-4150", 1, NOW),),
     ),
     last_stop=LastStop(17.5, 10.0, 20.0),
-    knowledge=ServiceState(Assessment(event=42, target="3.4.0")),
+    service_state=ServiceState(Assessment(event=42, target="3.4.0")),
     view=LastView(NOW - timedelta(hours=1), NOW + timedelta(days=3), 7, ("3.4.0",), ("3.2.4",)),
     expiries={"timestamp": NOW + timedelta(days=1), "root": NOW + timedelta(days=300)},
     free_percent={"state": 12.5},

@@ -23,7 +23,7 @@ from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL
 from ncen_updater.agent.self_update.excuse import STARTED_BY
 from ncen_updater.agent.self_update.keeping import SYSTEM_PYTHON, failsafe_content
 from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
-from ncen_updater.agent.service.knowledge import KNOWLEDGE
+from ncen_updater.agent.service.state import SERVICE_STATE
 from ncen_updater.common.errors import ExitCode
 
 MINE = str(agent_version())
@@ -109,7 +109,7 @@ def test_an_order_to_end_is_no_early_death(place: Place, end: signal.Signals, le
     place.demo.configure({"service": {"confirm_agent_s": 1000, "mode": "notify"}})
     before = AgentSelection(MINE, "0.0.1", TrialState.GOOD, 3)
     place.file.update(lambda _: before)
-    known = place.demo.state / KNOWLEDGE
+    known = place.demo.state / SERVICE_STATE
     with place.service() as process:
         until(lambda: known.exists() and b"event" in known.read_bytes(), process)
         process.send_signal(end)

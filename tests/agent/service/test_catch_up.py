@@ -10,8 +10,8 @@ import pytest
 
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.policy.automation import ActionFailure
-from ncen_updater.agent.service.knowledge import ServiceState
 from ncen_updater.agent.service.serve import caught_up, schedule_for
+from ncen_updater.agent.service.state import ServiceState
 
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
 
@@ -24,8 +24,8 @@ def site(name: str) -> AgentConfig:
 
 @pytest.mark.parametrize("at", [None, NOW + timedelta(minutes=1)])
 def test_what_was_not_missed_stays(at: datetime | None) -> None:
-    knowledge = ServiceState(next_check=at)
-    assert caught_up(knowledge, site("dakar"), NOW) == knowledge
+    service_state = ServiceState(next_check=at)
+    assert caught_up(service_state, site("dakar"), NOW) == service_state
 
 
 def test_what_was_missed_is_spread() -> None:
@@ -36,9 +36,9 @@ def test_what_was_missed_is_spread() -> None:
 
 
 def test_a_service_that_starts_again_and_again_asks_in_the_end() -> None:
-    knowledge = caught_up(ServiceState(next_check=NOW - timedelta(days=1)), site("dakar"), NOW)
-    later = caught_up(knowledge, site("dakar"), NOW + timedelta(seconds=1))
-    assert later.next_check == knowledge.next_check
+    service_state = caught_up(ServiceState(next_check=NOW - timedelta(days=1)), site("dakar"), NOW)
+    later = caught_up(service_state, site("dakar"), NOW + timedelta(seconds=1))
+    assert later.next_check == service_state.next_check
 
 
 def test_a_feed_that_is_away_is_asked_less_and_less() -> None:

@@ -14,8 +14,8 @@ from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
-from ncen_updater.agent.service.knowledge import Assessment
 from ncen_updater.agent.service.report import REPORTED, lasting_failures, site_report
+from ncen_updater.agent.service.state import Assessment
 from ncen_updater.agent.status import JournalFacts, SiteStatus, read_status
 from ncen_updater.feed.last_view import LastView
 from tests.agent.cli.site import CHANGE, TrialSite, make_site

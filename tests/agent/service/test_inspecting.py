@@ -16,7 +16,6 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.service import applying, inspecting
 from ncen_updater.agent.service.applying import INSPECTIONS, InspectionLimits, limits_of
-from ncen_updater.agent.service.board import ServiceBoard
 from ncen_updater.agent.service.errors import BadRequest, TooManyInspections
 from ncen_updater.agent.service.inspecting import (
     InspectionKind,
@@ -26,6 +25,7 @@ from ncen_updater.agent.service.inspecting import (
 )
 from ncen_updater.agent.service.runner import Finished, WorkRunner
 from ncen_updater.agent.service.serve import _in_the_way
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.landlock import available
 from ncen_updater.common.progress import ProgressUpdate
@@ -294,16 +294,16 @@ def test_the_end_of_the_service_ends_it(inspector: PlayedInspector) -> None:
 
 def test_what_is_in_the_way(tmp_path: Path) -> None:
     site = make_site(tmp_path)
-    board = ServiceBoard(ServiceSettings(timezone="UTC"), lambda: NOW)
-    in_the_way = _in_the_way(board, site.journal)
+    snapshots = ServiceSnapshots(ServiceSettings(timezone="UTC"), lambda: NOW)
+    in_the_way = _in_the_way(snapshots, site.journal)
     assert not in_the_way()
     for words, holds in (
         (["check"], False), (["rehearse", "3.3.0"], False), (["upgrade", "3.3.0"], True),
         (["rollback", "--dry-run"], False), (["rollback", "--yes"], True), (["resume"], True),
     ):  # fmt: skip
-        board.began(words)
+        snapshots.began(words)
         assert in_the_way() is holds, words
-        board.ended()
+        snapshots.ended()
     site.open_change()  # by somebody who typed it
     assert in_the_way()
     site.journal.unlink()
@@ -319,8 +319,8 @@ def site(tmp_path: Path) -> TrialSite:
 
 
 def runner(site: TrialSite) -> WorkRunner:
-    board = ServiceBoard(ServiceSettings(timezone="UTC"), lambda: NOW)
-    return WorkRunner(site.config, None, lambda: None, lambda: False, board)
+    snapshots = ServiceSnapshots(ServiceSettings(timezone="UTC"), lambda: NOW)
+    return WorkRunner(site.config, None, lambda: None, lambda: False, snapshots)
 
 
 def look(

@@ -20,7 +20,7 @@ from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import APPLICATION_STARTED, JOURNAL
 from ncen_updater.agent.policy.automation import Action
-from ncen_updater.agent.service.knowledge import KNOWLEDGE, KnowledgeFile
+from ncen_updater.agent.service.state import SERVICE_STATE, ServiceStateFile
 from tests.faults.cells import Cell, Fault, Strike
 from tests.support.postgres import FAST_SETTINGS, available
 from tests.support.serving import ServedSite
@@ -111,7 +111,7 @@ def test_an_open_change_waits_for_the_server_and_is_undone_then(
     with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
         assert journal.open_change() is None
     # The system never came to start it: a person who types 'resume' has it running.
-    known = KnowledgeFile(demo.state / KNOWLEDGE)
+    known = ServiceStateFile(demo.state / SERVICE_STATE)
     (demo.state / "service").mkdir(exist_ok=True)
     known.save(dataclasses.replace(known.load(), ran_in="the boot before"))
     again = ended(demo, "resume")
@@ -159,26 +159,26 @@ def test_officers_are_back_by_themselves_when_the_server_is(
     served = ServedSite(demo)
     try:
         served.start()
-        served.until("seen running", lambda: served.knowledge().ran_in is not None)
+        served.until("seen running", lambda: served.service_state().ran_in is not None)
         # The power goes, and comes back to a server that does not start.
         served.kill()
         demo.stop_app()
         server.stop()
-        known = KnowledgeFile(demo.state / KNOWLEDGE)
+        known = ServiceStateFile(demo.state / SERVICE_STATE)
         before = known.load()
         known.save(dataclasses.replace(before, ran_in="the boot before"))
         served.start()
-        served.until("it tries", lambda: Action.START in served.knowledge().failures)
+        served.until("it tries", lambda: Action.START in served.service_state().failures)
         assert not demo.app_running()
         server.start()
         served.until("officers are back", demo.app_running)
-        served.until("and it is known", lambda: served.knowledge().ran_in != "the boot before")
+        served.until("and it is known", lambda: served.service_state().ran_in != "the boot before")
         with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
             assert APPLICATION_STARTED in [event.kind for event in journal.events()]
         # Who stops it on purpose has it stopped.
         demo.stop_app()
         served.tell(signal.SIGHUP)
-        served.until("looked", lambda: served.knowledge().ran_in is None)
+        served.until("looked", lambda: served.service_state().ran_in is None)
         assert not demo.app_running()
     finally:
         served.stop()

@@ -13,8 +13,8 @@ from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
 from ncen_updater.agent.engine.errors import JournalUnreadable
 from ncen_updater.agent.journal.orders import Order, OrderKind
 from ncen_updater.agent.policy.automation import Action
-from ncen_updater.agent.service.knowledge import ServiceState
 from ncen_updater.agent.service.loop import Service, ServiceEvent, words_of_order
+from ncen_updater.agent.service.state import ServiceState
 from ncen_updater.agent.status import SiteStatus
 from ncen_updater.common.errors import ExitCode
 from tests.support.simulated_site import SimulatedSite
@@ -133,7 +133,7 @@ def test_failures_of_one_release_do_not_delay_the_next(trial: Trial) -> None:
     trial.site.failing.add("1.1")
     trial.service.reload(SETTINGS.model_copy(update={"mode": "automatic", "windows": (ALWAYS,)}))
     trial.until(MORNING + timedelta(days=9))
-    assert trial.service.knowledge.failures[Action.UPGRADE].times > 3
+    assert trial.service.state.failures[Action.UPGRADE].times > 3
     trial.site.offered.append("1.2")
     trial.until(MORNING + timedelta(days=9, hours=7))
     assert trial.site.current == "1.2"
@@ -251,7 +251,7 @@ def test_what_a_person_does_by_hand_is_seen(trial: Trial) -> None:
     trial.site.current = "1.1"
     trial.site.event += 5
     trial.service.step()
-    assessment = trial.service.knowledge.assessment
+    assessment = trial.service.state.assessment
     assert assessment is not None
     assert assessment.target is None
 
@@ -267,11 +267,11 @@ def test_an_assessment_that_cannot_be_read_leaves_only_the_feed(trial: Trial) ->
 
 
 def test_what_is_known_survives_its_form() -> None:
-    knowledge = (
+    service_state = (
         ServiceState(next_check=MORNING).failed(Action.CHECK, MORNING).failed(Action.CHECK, MORNING)
     )
-    again = ServiceState.from_json(knowledge.to_json())
-    assert again == knowledge
+    again = ServiceState.from_json(service_state.to_json())
+    assert again == service_state
     assert again.failures[Action.CHECK].times == 2
     assert again.succeeded(Action.CHECK).failures == {}
 

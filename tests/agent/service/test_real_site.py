@@ -55,7 +55,7 @@ def served(tmp_path: Path, feed: TrialFeed, url: str) -> Iterator[ServedSite]:
 
 
 def rehearsed(served: ServedSite) -> bool:
-    assessment = served.knowledge().assessment
+    assessment = served.service_state().assessment
     return assessment is not None and assessment.rehearsed is Rehearsed.PASSED
 
 
@@ -100,7 +100,7 @@ def test_a_release_that_fails_is_taken_back_and_remembered(
     before = served.records()
     served.configure(service={"timezone": "UTC", "mode": "automatic", "windows": [open_hours()]})
     served.start()
-    served.until("failed", lambda: Action.UPGRADE in served.knowledge().failures)
+    served.until("failed", lambda: Action.UPGRADE in served.service_state().failures)
     served.until("remembered", lambda: served.said("release 3.3.0 is ready"))
     served.until("went around it", lambda: served.current() == "3.3.0")
     served.until("at rest", served.at_rest)
@@ -137,7 +137,7 @@ def test_a_feed_that_is_away_is_no_news(served: ServedSite) -> None:
     gone = SiteOptions(feed_urls=("http://127.0.0.1:9/",)).feed_urls
     served.configure(feed={"urls": list(gone)})
     served.start()
-    served.until("asked", lambda: Action.CHECK in served.knowledge().failures)
+    served.until("asked", lambda: Action.CHECK in served.service_state().failures)
     number = served.order(OrderKind.CHECK)
     served.until("answered", lambda: served.result(number) is not None)
     result = served.result(number)

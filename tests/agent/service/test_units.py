@@ -21,11 +21,11 @@ from ncen_updater.agent.journal.orders import Order, OrderKind
 from ncen_updater.agent.policy.automation import Action, ServiceDecision
 from ncen_updater.agent.service import applying
 from ncen_updater.agent.service.applying import COMMANDS, LOOKS, OPTIONS
-from ncen_updater.agent.service.board import ServiceBoard
 from ncen_updater.agent.service.errors import BadRequest
-from ncen_updater.agent.service.knowledge import Assessment
 from ncen_updater.agent.service.loop import words_of, words_of_order
 from ncen_updater.agent.service.runner import AWAY, Finished, WorkRunner
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.state import Assessment
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.landlock import available
 from ncen_updater.common.workers import Worker
@@ -108,7 +108,7 @@ def unit(directory: Path, *words: str) -> Iterator[Path]:
 def runner(path: Path | None, asked: Callable[[], bool] = lambda: False) -> WorkRunner:
     config = (path.parent if path else Path("/nowhere")) / "agent.toml"
     return WorkRunner(
-        config, path, lambda: None, asked, ServiceBoard(ServiceSettings(), lambda: NOW)
+        config, path, lambda: None, asked, ServiceSnapshots(ServiceSettings(), lambda: NOW)
     )
 
 

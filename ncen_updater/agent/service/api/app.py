@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from ncen_updater.agent.service.api.desk import ApiContext
+from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import MAX_BODY, Form, query_of, read_form
 from ncen_updater.agent.service.api.openapi import description
 from ncen_updater.agent.service.api.people import caller
-from ncen_updater.agent.service.api.reading import Page, Request
+from ncen_updater.agent.service.api.queries import Page, Request
 from ncen_updater.agent.service.api.routes import STREAM, match
 from ncen_updater.agent.service.api.stream import EventStreams
 from ncen_updater.agent.service.errors import (
@@ -62,15 +62,17 @@ class ApiApplication:
     """Answers requests of the people of this machine.
 
     Args:
-        desk: What answers are made of.
+        context: What answers are made of.
         uid_of: Finds who asks; by default as the server of this package names them.
     """
 
     def __init__(
-        self, desk: ApiContext, uid_of: Callable[[Environ], int] = lambda environ: environ[PEER_UID]
+        self,
+        context: ApiContext,
+        uid_of: Callable[[Environ], int] = lambda environ: environ[PEER_UID],
     ) -> None:
-        self._desk, self._uid_of = desk, uid_of
-        self._streams = EventStreams(desk)
+        self._context, self._uid_of = context, uid_of
+        self._streams = EventStreams(context)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -89,7 +91,7 @@ class ApiApplication:
     ) -> Iterable[bytes]:
         # First of all: who is refused before has not said everything yet, and hears nothing.
         content = _content(environ)
-        asks = caller(self._uid_of(environ), self._desk.board.settings)
+        asks = caller(self._uid_of(environ), self._context.snapshots.settings)
         if not asks.roles:
             raise NotAllowed(who=asks.person.who, role="read")
         path = environ["PATH_INFO"]
@@ -101,7 +103,7 @@ class ApiApplication:
             asks, path, names, query, form, language, environ.get("HTTP_LAST_EVENT_ID")
         )
         if route.handler is not None:
-            status, document = route.handler(self._desk, request)
+            status, document = route.handler(self._context, request)
             if isinstance(document, Page):
                 return _answer(status, FORMS_OF_HTML, document.content, start_response)
             return _json(status, document, start_response, language)

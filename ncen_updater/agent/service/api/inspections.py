@@ -14,10 +14,10 @@ from packaging.version import InvalidVersion, Version
 from ncen_updater.agent.engine.permitted import require_no_change
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.self_update.sequence import SequenceFile
-from ncen_updater.agent.service.api.desk import ApiContext
+from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import InspectionForm, validated, whole_number
 from ncen_updater.agent.service.api.people import ApiRole
-from ncen_updater.agent.service.api.reading import Document, Page, Request, progress_document
+from ncen_updater.agent.service.api.queries import Document, Page, Request, progress_document
 from ncen_updater.agent.service.errors import (
     UNCHANGED,
     BadRequest,
@@ -67,59 +67,59 @@ TAKES: Mapping[InspectionKind, frozenset[str]] = {
 }
 
 
-def order_inspection(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def order_inspection(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Have something looked at; the one that is under way, if it is the same."""
     form = request.form
     assert isinstance(form, InspectionForm)  # noqa: S101 - the table of routes says so
-    return 202, _document(_begun(desk, request, form), request.language)
+    return 202, _document(_begun(context, request, form), request.language)
 
 
-def inspection(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def inspection(context: ApiContext, request: Request) -> tuple[int, Document]:
     """One inspection, and what it found; with 'wait', once it has ended or that time is over."""
     seconds = whole_number(request.query.get("wait"), "wait", 0, MAX_WAIT_S)
-    found = desk.inspections.find(int(request.names["number"]))
+    found = context.inspections.find(int(request.names["number"]))
     if found is None:
         raise NoSuchThing(path=request.path)
     _require(request, found.order.kind)
-    desk.inspections.wait(found, seconds)
+    context.inspections.wait(found, seconds)
     return 200, _document(found, request.language)
 
 
-def plan(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def plan(context: ApiContext, request: Request) -> tuple[int, Document]:
     """The plan of the release that comes next, or of a named one, with every statement."""
-    return 200, _found(desk, request, {"kind": "plan", **_named(request)})
+    return 200, _found(context, request, {"kind": "plan", **_named(request)})
 
 
-def dossier(desk: ApiContext, request: Request) -> tuple[int, Document | Page]:
+def dossier(context: ApiContext, request: Request) -> tuple[int, Document | Page]:
     """What people decide on: its facts, its page, and the binding of approvals."""
     form = request.query.get("form", "json")
     if form not in ("json", "html"):
         raise BadRequest(reason="form is not json or html")
-    found = _found(desk, request, {"kind": "dossier", **_named(request)})
+    found = _found(context, request, {"kind": "dossier", **_named(request)})
     if form == "html":
         return 200, Page(str(found["html"]).encode())
     return 200, found
 
 
-def way_back(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def way_back(context: ApiContext, request: Request) -> tuple[int, Document]:
     """How a rollback would go, what it would lose, and who has to approve it yet."""
-    return 200, _found(desk, request, {"kind": "way-back"})
+    return 200, _found(context, request, {"kind": "way-back"})
 
 
-def findings(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def findings(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Everything that would stand in the way of an upgrade."""
-    return 200, _found(desk, request, {"kind": "findings"})
+    return 200, _found(context, request, {"kind": "findings"})
 
 
-def proof(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def proof(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Whether the journal is whole, and holds an event that somebody kept elsewhere."""
     head = request.query.get("head")
-    return 200, _found(desk, request, {"kind": "proof", "heads": [] if head is None else [head]})
+    return 200, _found(context, request, {"kind": "proof", "heads": [] if head is None else [head]})
 
 
-def notes(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def notes(context: ApiContext, request: Request) -> tuple[int, Document]:
     """What the Secretariat says of the release that comes next, or of a named one."""
-    known = desk.assessment()
+    known = context.assessment()
     wanted = request.query.get("version") or (known.target or known.current if known else None)
     if wanted is None:
         raise Refused(NOT_ASSESSED)
@@ -127,7 +127,7 @@ def notes(desk: ApiContext, request: Request) -> tuple[int, Document]:
         version = Version(wanted[:50])
     except InvalidVersion as error:
         raise BadRequest(reason="version: not a version") from error
-    records = Records(desk.places.slots)
+    records = Records(context.places.slots)
     if not records.exists(version):
         raise Refused(NOT_PREPARED, version=version)
     try:
@@ -147,15 +147,15 @@ def notes(desk: ApiContext, request: Request) -> tuple[int, Document]:
     }
 
 
-def agent(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def agent(context: ApiContext, request: Request) -> tuple[int, Document]:
     """The agent itself: which one runs, which is chosen, and what is on offer."""
     del request
-    sequence = SequenceFile(desk.agent).load()
-    known = desk.assessment()
+    sequence = SequenceFile(context.agent).load()
+    known = context.assessment()
     return 200, {
         "version": installed("ncen-updater"),
         "on_offer": known.agent if known else None,
-        "renews_itself": desk.board.settings.self_update,
+        "renews_itself": context.snapshots.settings.self_update,
         "chosen": sequence
         and {
             "version": sequence.current,
@@ -182,7 +182,7 @@ def _require(request: Request, kind: InspectionKind) -> None:
     request.caller.require(ROLES.get(kind, ApiRole.READ))
 
 
-def _begun(desk: ApiContext, request: Request, form: InspectionForm) -> Inspection:
+def _begun(context: ApiContext, request: Request, form: InspectionForm) -> Inspection:
     """Begin an inspection.
 
     Raises:
@@ -198,7 +198,7 @@ def _begun(desk: ApiContext, request: Request, form: InspectionForm) -> Inspecti
     for name in given.keys() - TAKES[kind]:
         raise BadRequest(reason=f"{kind.value} takes no {name}")
     if kind not in ALWAYS:
-        with desk.reading() as journal:
+        with context.reading() as journal:
             change = journal.open_change()
             if change is not None and change.state is not ChangeState.STUCK:
                 require_no_change(journal)
@@ -212,10 +212,10 @@ def _begun(desk: ApiContext, request: Request, form: InspectionForm) -> Inspecti
         show=tuple(form.show),
         language=form.language,
     )
-    return desk.inspections.begin(order, request.caller.person)
+    return context.inspections.begin(order, request.caller.person)
 
 
-def _found(desk: ApiContext, request: Request, data: Mapping[str, object]) -> Document:
+def _found(context: ApiContext, request: Request, data: Mapping[str, object]) -> Document:
     """Have something looked at, and return what was found.
 
     Raises:
@@ -223,8 +223,8 @@ def _found(desk: ApiContext, request: Request, data: Mapping[str, object]) -> Do
         UpdaterError: Why nothing was found.
     """
     form = validated(InspectionForm, {**data, "language": request.language})
-    begun = _begun(desk, request, form)
-    desk.inspections.wait(begun, WAIT_S)
+    begun = _begun(context, request, form)
+    context.inspections.wait(begun, WAIT_S)
     if begun.ended_at is None:
         raise InspectionGoesOn(number=begun.number)
     if begun.error is not None:

@@ -20,7 +20,7 @@ from ncen_updater.agent.service.api.forms import (
 )
 from ncen_updater.agent.service.api.forms import ScheduleForm as Schedule
 from ncen_updater.agent.service.api.inspections import MAX_WAIT_S
-from ncen_updater.agent.service.api.reading import MAX_ROWS
+from ncen_updater.agent.service.api.queries import MAX_ROWS
 from ncen_updater.agent.service.api.routes import PARTS, ROUTES, STREAM, Route
 
 __all__ = ["description"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ncen_updater.agent.service.api import acting, inspections, reading
+from ncen_updater.agent.service.api import actions, inspections, queries
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     Form,
@@ -16,7 +16,7 @@ from ncen_updater.agent.service.api.forms import (
     ScheduleForm,
 )
 from ncen_updater.agent.service.api.people import ApiRole
-from ncen_updater.agent.service.api.reading import Handler
+from ncen_updater.agent.service.api.queries import Handler
 from ncen_updater.agent.service.errors import MethodNotAllowed, NoSuchThing
 
 __all__ = ["ROUTES", "STREAM", "Route", "match"]
@@ -63,25 +63,25 @@ def _pattern(address: str) -> str:
 _ROWS = frozenset({"limit"})
 _RELEASE = frozenset({"version"})
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/v1/status", ApiRole.READ, reading.status),
-    Route("GET", "/v1/outlook", ApiRole.READ, reading.outlook),
-    Route("GET", "/v1/holds", ApiRole.READ, reading.holds),
-    Route("POST", "/v1/holds", ApiRole.OPERATE, acting.hold, HoldForm, statuses=(201,)),
-    Route("DELETE", "/v1/holds", ApiRole.OPERATE, acting.unhold),
-    Route("GET", "/v1/history", ApiRole.READ, reading.history, query=_ROWS),
-    Route("GET", "/v1/history/{id}", ApiRole.READ, reading.change),
-    Route("GET", "/v1/rehearsals", ApiRole.READ, reading.rehearsals, query=_ROWS),
+    Route("GET", "/v1/status", ApiRole.READ, queries.status),
+    Route("GET", "/v1/outlook", ApiRole.READ, queries.outlook),
+    Route("GET", "/v1/holds", ApiRole.READ, queries.holds),
+    Route("POST", "/v1/holds", ApiRole.OPERATE, actions.hold, HoldForm, statuses=(201,)),
+    Route("DELETE", "/v1/holds", ApiRole.OPERATE, actions.unhold),
+    Route("GET", "/v1/history", ApiRole.READ, queries.history, query=_ROWS),
+    Route("GET", "/v1/history/{id}", ApiRole.READ, queries.change),
+    Route("GET", "/v1/rehearsals", ApiRole.READ, queries.rehearsals, query=_ROWS),
     Route(
-        "POST", "/v1/approvals", ApiRole.APPROVE, acting.approve, ApprovalForm, statuses=(200, 201)
+        "POST", "/v1/approvals", ApiRole.APPROVE, actions.approve, ApprovalForm, statuses=(200, 201)
     ),
-    Route("DELETE", "/v1/approvals/{binding}", ApiRole.APPROVE, acting.withdraw),
-    Route("PUT", "/v1/schedule", ApiRole.OPERATE, acting.schedule, ScheduleForm),
-    Route("DELETE", "/v1/schedule", ApiRole.OPERATE, acting.cancel),
-    Route("GET", "/v1/confirmation", ApiRole.READ, reading.confirmation),
-    Route("POST", "/v1/confirmation", ApiRole.OPERATE, acting.confirm),
-    Route("GET", "/v1/orders", ApiRole.READ, reading.orders, query=_ROWS),
-    Route("POST", "/v1/orders", ApiRole.OPERATE, acting.give_order, OrderForm, statuses=(202,)),
-    Route("GET", "/v1/orders/{number}", ApiRole.READ, reading.order),
+    Route("DELETE", "/v1/approvals/{binding}", ApiRole.APPROVE, actions.withdraw),
+    Route("PUT", "/v1/schedule", ApiRole.OPERATE, actions.schedule, ScheduleForm),
+    Route("DELETE", "/v1/schedule", ApiRole.OPERATE, actions.cancel),
+    Route("GET", "/v1/confirmation", ApiRole.READ, queries.confirmation),
+    Route("POST", "/v1/confirmation", ApiRole.OPERATE, actions.confirm),
+    Route("GET", "/v1/orders", ApiRole.READ, queries.orders, query=_ROWS),
+    Route("POST", "/v1/orders", ApiRole.OPERATE, actions.give_order, OrderForm, statuses=(202,)),
+    Route("GET", "/v1/orders/{number}", ApiRole.READ, queries.order),
     Route("GET", "/v1/plan", ApiRole.READ, inspections.plan, query=_RELEASE),
     Route("GET", "/v1/notes", ApiRole.READ, inspections.notes, query=_RELEASE),
     Route("GET", "/v1/dossier", ApiRole.READ, inspections.dossier, query=_RELEASE | {"form"}),

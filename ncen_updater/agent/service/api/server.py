@@ -20,15 +20,15 @@ from cheroot.server import HTTPConnection, HTTPRequest
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.service.api.app import NO_END, PEER_UID, ApiApplication
-from ncen_updater.agent.service.api.crowd import Crowd
-from ncen_updater.agent.service.api.desk import ApiContext
+from ncen_updater.agent.service.api.connection_limits import ConnectionLimits
+from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.listening import BACKLOG, listening
 from ncen_updater.agent.service.api.people import group_id
-from ncen_updater.agent.service.asking import availability_asker
-from ncen_updater.agent.service.board import ServiceBoard
+from ncen_updater.agent.service.availability_asker import availability_asker
 from ncen_updater.agent.service.errors import UNCHANGED, TooManyConnections
 from ncen_updater.agent.service.inspecting import Inspections
-from ncen_updater.agent.service.knowledge import KnowledgeFile
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.state import ServiceStateFile
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE
 from ncen_updater.common.unix_socket import connect
@@ -174,7 +174,7 @@ class _Server(wsgi.Server):
         )
         self.gateway = _Gateway
         self._listener = listener
-        self._crowd = Crowd(EACH, TOGETHER, {0, os.geteuid()})
+        self._limits = ConnectionLimits(EACH, TOGETHER, {0, os.geteuid()})
 
     def bind_unix_socket(self, bind_addr: object) -> None:
         """Take the socket that was made for us, with its rights and its lock."""
@@ -191,10 +191,10 @@ class _Server(wsgi.Server):
             return
         conn.waited_for = True
         uid = peer_uid(conn.socket)
-        if not self._crowd.enter(uid):
+        if not self._limits.enter(uid):
             conn.refuse(TOO_MANY)
             return
-        conn.left = partial(self._crowd.leave, uid)
+        conn.left = partial(self._limits.leave, uid)
         self.put_conn(conn)
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
@@ -209,8 +209,8 @@ def start_api(
     config_path: Path,
     config: AgentConfig,
     *,
-    board: ServiceBoard,
-    keeper: KnowledgeFile,
+    snapshots: ServiceSnapshots,
+    keeper: ServiceStateFile,
     wake: Callable[[], None],
     now: Callable[..., Any],
     inspections: Inspections,
@@ -225,11 +225,11 @@ def start_api(
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listening(path, group_id(settings.read_group)))
         asker = availability_asker(config_path, config)
-        desk = ApiContext(
-            config_path, load_places(config_path), keeper, board, wake, now, inspections,
+        context = ApiContext(
+            config_path, load_places(config_path), keeper, snapshots, wake, now, inspections,
             config.paths.resolve(config.paths.agent), asker,
         )  # fmt: skip
-        server = _Server(path, listener, ApiApplication(desk))
+        server = _Server(path, listener, ApiApplication(context))
         server.prepare()
         thread = threading.Thread(target=server.serve, name="api", daemon=True)
         thread.start()
@@ -237,7 +237,7 @@ def start_api(
 
     def stop() -> None:
         with held:
-            board.close()
+            snapshots.close()
             inspections.close()
             ending = threading.Thread(target=server.stop)
             ending.start()

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from ncen_updater.agent.journal.rows import JournalEvent
-from ncen_updater.agent.service.api.desk import ApiContext
+from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import MAX_NUMBER, whole_number
-from ncen_updater.agent.service.api.reading import Request, moment_document
+from ncen_updater.agent.service.api.queries import Request, moment_document
 from ncen_updater.agent.service.errors import TooManyStreams
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
@@ -32,18 +32,18 @@ class EventStreams:
     """Gives out streams, as many as there is room for.
 
     Args:
-        desk: What they are made of.
+        context: What they are made of.
         most: How many at the same time.
         monotonic: The clock of the heartbeat.
     """
 
     def __init__(
         self,
-        desk: ApiContext,
+        context: ApiContext,
         most: int = MOST_STREAMS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._desk, self._most, self._clock = desk, most, monotonic
+        self._context, self._most, self._clock = context, most, monotonic
         self._places = threading.BoundedSemaphore(most)
 
     def open(self, request: Request) -> Iterator[bytes]:
@@ -57,17 +57,17 @@ class EventStreams:
         wanted = request.query.get("after", request.last_event)
         after = whole_number(wanted, "after", -1, MAX_NUMBER)
         if after < 0:
-            with self._desk.reading() as journal:
+            with self._context.reading() as journal:
                 after = journal.last_event()
         if not self._places.acquire(blocking=False):
             raise TooManyStreams(count=self._most)
         return _Stream(self._messages(after, request.language), self._places.release)
 
     def _messages(self, after: int, language: str) -> Iterator[bytes]:
-        desk, seen, changed_at, said_at = self._desk, -1, -1, self._clock()
+        context, seen, changed_at, said_at = self._context, -1, -1, self._clock()
         yield b"retry: 2000\n\n"
         while True:
-            moment = desk.board.moment()
+            moment = context.snapshots.latest()
             if moment.number != seen:
                 yield _message("service", moment_document(moment, language))
                 said_at = self._clock()
@@ -75,7 +75,7 @@ class EventStreams:
                 return
             seen = moment.number
             try:
-                now_changed = desk.journal_path.stat().st_mtime_ns
+                now_changed = context.journal_path.stat().st_mtime_ns
                 if now_changed != changed_at:
                     for event in self._events(after):
                         after = event.number
@@ -89,11 +89,11 @@ class EventStreams:
             if self._clock() - said_at >= HEARTBEAT_S:
                 yield b": alive\n\n"
                 said_at = self._clock()
-            desk.board.wait(seen, LOOK_S)
+            context.snapshots.wait(seen, LOOK_S)
 
     def _events(self, after: int) -> Iterator[JournalEvent]:
         while True:
-            with self._desk.reading() as journal:
+            with self._context.reading() as journal:
                 events = journal.events(after, limit=AT_ONCE)
             yield from events
             if len(events) < AT_ONCE:

@@ -19,11 +19,11 @@ from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.service.api.app import ApiApplication
-from ncen_updater.agent.service.api.desk import ApiContext
-from ncen_updater.agent.service.board import ServiceBoard
+from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.inspecting import Inspections
-from ncen_updater.agent.service.knowledge import Assessment, KnowledgeFile, ServiceState
 from ncen_updater.agent.service.runner import Finished
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.state import Assessment, ServiceState, ServiceStateFile
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.cli.site import TrialSite, make_site
 
@@ -125,21 +125,21 @@ class Counter:
     """Where people ask, without a socket: the kernel's part is played by ``user``."""
 
     site: TrialSite
-    board: ServiceBoard
+    snapshots: ServiceSnapshots
     woken: list[int] = field(default_factory=list)
     inspector: PlayedInspector = field(default_factory=PlayedInspector)
     in_the_way: bool = False
 
     def __post_init__(self) -> None:
-        self.keeper = KnowledgeFile(self.site.state / "service" / "known.json")
+        self.keeper = ServiceStateFile(self.site.state / "service" / "known.json")
         (self.site.state / "service").mkdir()
         self.inspections = Inspections(self.inspector, lambda: NOW, lambda: self.in_the_way)
-        self.desk = ApiContext(
-            self.site.config, load_places(self.site.config), self.keeper, self.board,
+        self.context = ApiContext(
+            self.site.config, load_places(self.site.config), self.keeper, self.snapshots,
             lambda: self.woken.append(1), lambda: NOW, self.inspections,
             self.site.root / "agent",
         )  # fmt: skip
-        self.application = ApiApplication(self.desk, lambda environ: environ["uid"])
+        self.application = ApiApplication(self.context, lambda environ: environ["uid"])
 
     def know(self, assessment: Assessment | None) -> None:
         self.keeper.save(ServiceState(assessment))
@@ -176,4 +176,4 @@ class Counter:
 
 @pytest.fixture
 def counter(tmp_path: Path) -> Iterator[Counter]:
-    yield Counter(make_site(tmp_path / "site"), ServiceBoard(SETTINGS, lambda: NOW))
+    yield Counter(make_site(tmp_path / "site"), ServiceSnapshots(SETTINGS, lambda: NOW))

@@ -26,7 +26,7 @@ def answering(counter: Counter) -> Iterator[Path]:
     """Answer for a counter at the socket of its site; yields the socket."""
     config = load_config(counter.site.config)
     stop = start_api(
-        counter.site.config, config, board=counter.board, keeper=counter.keeper,
+        counter.site.config, config, snapshots=counter.snapshots, keeper=counter.keeper,
         wake=lambda: counter.woken.append(1), now=lambda: NOW, inspections=counter.inspections,
     )  # fmt: skip
     try:

@@ -13,10 +13,10 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Action, ActionFailure
-from ncen_updater.agent.service.api import reading
+from ncen_updater.agent.service.api import queries
 from ncen_updater.agent.service.api.forms import MAX_BODY
-from ncen_updater.agent.service.knowledge import Assessment, ServiceState
 from ncen_updater.agent.service.loop import ServiceEvent
+from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.common.i18n import N_, Text
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
@@ -201,7 +201,7 @@ def test_refusals_in_french(counter: Counter) -> None:
 
 def test_what_the_service_does_is_told_in_the_language_that_is_asked_for(counter: Counter) -> None:
     why = Text(N_("upgrades are on hold: {reason}"), {"reason": "salon"})
-    counter.board.tell(ServiceEvent("next", {"action": "wait", "why": why}))
+    counter.snapshots.tell(ServiceEvent("next", {"action": "wait", "why": why}))
     told = counter.ask("GET", "/v1/status", HTTP_ACCEPT_LANGUAGE="fr").document["service"]["why"]
     assert told == why.render("fr") != why.render("en")
 
@@ -374,7 +374,7 @@ def test_a_journal_that_cannot_be_read(counter: Counter) -> None:
 def test_a_mistake_of_ours_is_an_answer_too(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "read_status", lambda *_: 1 / 0)
+    monkeypatch.setattr(queries, "read_status", lambda *_: 1 / 0)
     answer = counter.ask("GET", "/v1/outlook")
     assert (answer.status, answer.code) == (500, "NU-1000")
     assert b"division" not in answer.content

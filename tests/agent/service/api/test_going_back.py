@@ -18,12 +18,12 @@ from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import Orders
-from ncen_updater.agent.notifications.chronicle import news_since
+from ncen_updater.agent.notifications.journal_news import news_since
 from ncen_updater.agent.notifications.news import ALWAYS, URGENT, NewsKind
 from ncen_updater.agent.policy.going_back import BackConsent
 from ncen_updater.agent.service.api.app import ApiApplication
-from ncen_updater.agent.service.board import ServiceBoard
 from ncen_updater.agent.service.loop import words_of_order
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.common.messages import BACK_NEEDS_APPROVAL, EMERGENCY_WITHOUT_REASON
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
@@ -59,9 +59,9 @@ def _binding(counter: Counter, needed: int = 2) -> str:
 
 
 def _one_is_enough(counter: Counter) -> None:
-    board = ServiceBoard(SETTINGS.model_copy(update={"approvals": 1}), lambda: NOW)
-    counter.desk = replace(counter.desk, board=board)
-    counter.application = ApiApplication(counter.desk, lambda environ: environ["uid"])
+    snapshots = ServiceSnapshots(SETTINGS.model_copy(update={"approvals": 1}), lambda: NOW)
+    counter.context = replace(counter.context, snapshots=snapshots)
+    counter.application = ApiApplication(counter.context, lambda environ: environ["uid"])
 
 
 def test_three_groups_by_default() -> None:

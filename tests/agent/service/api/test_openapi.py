@@ -41,11 +41,11 @@ CHECKS = [
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[requests.Session]:
     """Speak with a server whose site has something of everything."""
-    from ncen_updater.agent.service.board import ServiceBoard
+    from ncen_updater.agent.service.snapshot import ServiceSnapshots
     from tests.agent.cli.site import make_site
 
     site = make_site(tmp_path_factory.mktemp("api") / "site")
-    counter = Counter(site, ServiceBoard(SETTINGS, lambda: MORNING))
+    counter = Counter(site, ServiceSnapshots(SETTINGS, lambda: MORNING))
     counter.know(NEXT)
     for method, path, body in (
         ("POST", "/v1/holds", {"reason": "customs fair", "until": LATER}),

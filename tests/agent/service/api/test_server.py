@@ -15,7 +15,7 @@ import pytest
 
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.service.api import server
-from ncen_updater.agent.service.api.crowd import Crowd
+from ncen_updater.agent.service.api.connection_limits import ConnectionLimits
 from ncen_updater.agent.service.client import Client
 from ncen_updater.agent.service.errors import ServiceSilent
 from ncen_updater.common.errors import UpdaterError
@@ -148,7 +148,7 @@ def test_an_answer_that_nobody_reads_has_an_end(
     monkeypatch.setattr(server, "REQUEST_S", 0.1)
     monkeypatch.setattr(server, "ANSWER_S", 0.1)
     over = threading.Event()
-    monkeypatch.setattr(type(counter.board), "settings", property(lambda _: over.wait(30)))
+    monkeypatch.setattr(type(counter.snapshots), "settings", property(lambda _: over.wait(30)))
     with answering(counter) as path, connect(path, 30) as waiting:
         waiting.sendall(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
         try:
@@ -167,17 +167,17 @@ def test_an_answer_that_nobody_reads_has_an_end(
     ],
 )
 def test_how_many_come_in(comings: list[int], held: dict[int, int]) -> None:
-    crowd = Crowd(4, 6, {0})
+    limits = ConnectionLimits(4, 6, {0})
     entered: dict[int, int] = {}
     for uid in comings:
-        if crowd.enter(uid):
+        if limits.enter(uid):
             entered[uid] = entered.get(uid, 0) + 1
     assert entered == held
     for uid, count in held.items():
         for _ in range(count):
-            crowd.leave(uid)
-    assert all(crowd.enter(9) for _ in range(4))
-    assert not crowd.enter(9)
+            limits.leave(uid)
+    assert all(limits.enter(9) for _ in range(4))
+    assert not limits.enter(9)
 
 
 def test_streams_leave_room_for_requests(counter: Counter) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.service.api.people import caller
-from ncen_updater.agent.service.api.reading import Request
+from ncen_updater.agent.service.api.queries import Request
 from ncen_updater.agent.service.api.stream import AT_ONCE, HEARTBEAT_S, EventStreams
 from ncen_updater.agent.service.errors import TooManyStreams
 from ncen_updater.agent.service.loop import ServiceEvent
@@ -48,7 +48,7 @@ def note(counter: Counter, *kinds: str) -> None:
 
 def test_events_after_a_number_then_those_that_come(counter: Counter) -> None:
     note(counter, "first", "second")
-    stream = messages(EventStreams(counter.desk).open(request("1")))
+    stream = messages(EventStreams(counter.context).open(request("1")))
     assert next(stream)[0] == "service"
     kind, data = next(stream)
     assert (kind, data["number"], data["data"]) == ("second", 2, {"word": "é\n"})
@@ -58,7 +58,7 @@ def test_events_after_a_number_then_those_that_come(counter: Counter) -> None:
 
 def test_without_a_number_from_now_on(counter: Counter) -> None:
     note(counter, "old")
-    stream = messages(EventStreams(counter.desk).open(request()))
+    stream = messages(EventStreams(counter.context).open(request()))
     assert next(stream)[0] == "service"
     note(counter, "new")
     assert next(stream)[0] == "new"
@@ -66,45 +66,45 @@ def test_without_a_number_from_now_on(counter: Counter) -> None:
 
 def test_many_events_come_whole_and_in_order(counter: Counter) -> None:
     note(counter, *(f"k{number}" for number in range(AT_ONCE + 5)))
-    stream = messages(EventStreams(counter.desk).open(request("0")))
+    stream = messages(EventStreams(counter.context).open(request("0")))
     next(stream)
     numbers = [next(stream)[1]["number"] for _ in range(AT_ONCE + 5)]
     assert numbers == list(range(1, AT_ONCE + 6))
 
 
 def test_progress_comes_as_it_is_told(counter: Counter) -> None:
-    stream = messages(EventStreams(counter.desk).open(request("0")))
+    stream = messages(EventStreams(counter.context).open(request("0")))
     assert next(stream) == ("service", {"action": None, "why": None, "running": None})
-    board = counter.board
-    board.tell(ServiceEvent("next", {"action": "upgrade", "why": Text("because")}))
-    board.began(["upgrade"])
-    board.told(ProgressUpdate("copying {name}", {"name": "cases"}, 3, 9))
+    snapshots = counter.snapshots
+    snapshots.tell(ServiceEvent("next", {"action": "upgrade", "why": Text("because")}))
+    snapshots.began(["upgrade"])
+    snapshots.told(ProgressUpdate("copying {name}", {"name": "cases"}, 3, 9))
     running = next(stream)[1]["running"]
     assert running["words"] == ["upgrade"]
     assert running["progress"] == {
         "tell": "copying {name}", "values": {"name": "cases"}, "done": 3, "total": 9,
     }  # fmt: skip
-    board.ended()
+    snapshots.ended()
     assert next(stream)[1]["running"] is None
 
 
 def test_a_sign_of_life(counter: Counter) -> None:
     clock = Clock()
-    stream = EventStreams(counter.desk, monotonic=clock).open(request("0"))
+    stream = EventStreams(counter.context, monotonic=clock).open(request("0"))
     parts = [next(stream) for _ in range(3)]
     assert parts[2] == b": alive\n\n"
     assert clock.now >= HEARTBEAT_S
 
 
 def test_a_service_that_ends_ends_its_streams(counter: Counter) -> None:
-    stream = EventStreams(counter.desk).open(request("0"))
+    stream = EventStreams(counter.context).open(request("0"))
     next(stream)
-    counter.board.close()
+    counter.snapshots.close()
     assert len(list(stream)) == 1
 
 
 def test_a_journal_that_breaks_ends_it_with_the_reason(counter: Counter) -> None:
-    stream = messages(EventStreams(counter.desk).open(request("0")))
+    stream = messages(EventStreams(counter.context).open(request("0")))
     next(stream)
     counter.site.journal.write_bytes(b"nonsense")
     kind, data = list(stream)[-1]
@@ -112,7 +112,7 @@ def test_a_journal_that_breaks_ends_it_with_the_reason(counter: Counter) -> None
 
 
 def test_few_places_and_each_is_given_back(counter: Counter) -> None:
-    streams = EventStreams(counter.desk, most=2)
+    streams = EventStreams(counter.context, most=2)
     first, second = streams.open(request("0")), streams.open(request("0"))
     with pytest.raises(TooManyStreams):
         streams.open(request("0"))
@@ -127,6 +127,6 @@ def test_few_places_and_each_is_given_back(counter: Counter) -> None:
 
 
 def test_over_http_it_says_what_it_is(counter: Counter) -> None:
-    counter.board.close()
+    counter.snapshots.close()
     answer = counter.ask("GET", "/v1/events")
     assert answer.headers["Content-Type"] == "text/event-stream"

@@ -17,9 +17,9 @@ from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED
 from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.notifications.teller import OUTBOX, Notifier
+from ncen_updater.agent.notifications.notifier import OUTBOX, Notifier
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
-from ncen_updater.agent.service.knowledge import Assessment, KnowledgeFile, ServiceState
+from ncen_updater.agent.service.state import Assessment, ServiceState, ServiceStateFile
 from tests.agent.cli.site import CHANGE, TrialSite
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -65,7 +65,7 @@ class Trial:
         (self.site.state / "service").mkdir(exist_ok=True)
 
     @property
-    def knowledge(self) -> Path:
+    def service_state(self) -> Path:
         return self.site.state / "service/known.json"
 
     def teller(self) -> Notifier:
@@ -259,7 +259,7 @@ def test_a_clock_that_was_set_back_delays_a_try_by_an_hour_at_most(trial: Trial)
 
 def test_a_state_that_lasts_is_told_once_also_after_a_restart(trial: Trial) -> None:
     found = Assessment(event=1, current="3.2.4", target="3.3.0")
-    KnowledgeFile(trial.knowledge).save(ServiceState(assessment=found))
+    ServiceStateFile(trial.service_state).save(ServiceState(assessment=found))
     for _ in range(3):
         trial.teller().round()
     assert trial.kinds() == ["available"]

@@ -16,8 +16,8 @@ from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.notifications.chronicle import news_since
 from ncen_updater.agent.notifications.conditions import AlertLimits, fresh
+from ncen_updater.agent.notifications.journal_news import news_since
 from ncen_updater.agent.notifications.news import ALWAYS, News
 from ncen_updater.agent.notifications.outbox import Outbox, OutboxFile, Way
 from ncen_updater.agent.notifications.sending import Sender

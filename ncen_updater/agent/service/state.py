@@ -17,12 +17,12 @@ from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearse
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.records import Record
 
-__all__ = ["KNOWLEDGE", "Assessment", "KnowledgeFile", "ServiceState"]
+__all__ = ["SERVICE_STATE", "Assessment", "ServiceState", "ServiceStateFile"]
 
 logger = logging.getLogger(__name__)
 
 #: Where the service keeps it, below the state directory.
-KNOWLEDGE = "service/known.json"
+SERVICE_STATE = "service/known.json"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class ServiceState(Record):
         return replace(self, failures={d: f for d, f in self.failures.items() if d is not action})
 
 
-class KnowledgeFile:
+class ServiceStateFile:
     """The file that keeps it.
 
     Args:
@@ -108,7 +108,7 @@ class KnowledgeFile:
             logger.warning("%s is damaged, the feed is asked anew: %s", self._path, error)
             return ServiceState()
 
-    def save(self, knowledge: ServiceState) -> None:
+    def save(self, service_state: ServiceState) -> None:
         """Replace it in one step."""
-        content = json.dumps(knowledge.to_json(), sort_keys=True, indent=1).encode()
+        content = json.dumps(service_state.to_json(), sort_keys=True, indent=1).encode()
         durable.write(self._path, content, 0o640)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from ncen_updater.agent.service.waiting import Waker
+from ncen_updater.agent.service.waker import Waker
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""Requests that only look. Each takes the desk and the request, and returns a document."""
+"""Requests that only look. Each takes the context and the request, and returns a document."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.orders import Order, Orders
 from ncen_updater.agent.policy.beginning import beginning, with_one_more_yes
 from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
-from ncen_updater.agent.service.api.desk import ApiContext
+from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import Form, whole_number
 from ncen_updater.agent.service.api.people import Caller
-from ncen_updater.agent.service.board import ServiceSnapshot
 from ncen_updater.agent.service.errors import NoSuchThing
 from ncen_updater.agent.service.inputs import inputs_for
-from ncen_updater.agent.service.knowledge import Assessment
 from ncen_updater.agent.service.report import (
     REPORTED,
     change_report,
@@ -26,6 +24,8 @@ from ncen_updater.agent.service.report import (
     lasting_failures,
     site_report,
 )
+from ncen_updater.agent.service.snapshot import ServiceSnapshot
+from ncen_updater.agent.service.state import Assessment
 from ncen_updater.agent.status import need, read_status
 from ncen_updater.common.progress import ProgressUpdate
 
@@ -51,7 +51,7 @@ __all__ = [
 Document = Mapping[str, Any]
 MAX_ROWS = 10_000
 #: Parts of a site that :func:`outlook` tells of.
-OUTLOOK = frozenset({"journal", "rehearsals", "knowledge"})
+OUTLOOK = frozenset({"journal", "rehearsals", "service_state"})
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,12 @@ class Page:
 Handler = Callable[[ApiContext, Request], tuple[int, Document | Page]]
 
 
-def status(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def status(context: ApiContext, request: Request) -> tuple[int, Document]:
     """What runs, what was done last, what is on offer, and what the service does."""
-    looked = read_status(desk.places, desk.now(), REPORTED, ask=desk.ask)
+    looked = read_status(context.places, context.now(), REPORTED, ask=context.ask)
     document, _ = site_report(looked, request.language)
-    settings, knowledge = desk.board.settings, desk.knowledge()
-    caller, moment = request.caller, desk.board.moment()
+    settings, known = context.snapshots.settings, context.service_state()
+    caller, moment = request.caller, context.snapshots.latest()
     you = {
         "who": caller.person.who,
         "uid": caller.person.uid,
@@ -114,7 +114,7 @@ def status(desk: ApiContext, request: Request) -> tuple[int, Document]:
             {"action": action.value, "times": failure.times, "at": failure.at,
              "again_at": failure.again_at(action)}
             for action, failure in lasting_failures(
-                knowledge.failures, knowledge.assessment, looked
+                known.failures, known.assessment, looked
             )
         ],
     }  # fmt: skip
@@ -142,17 +142,19 @@ def moment_document(moment: ServiceSnapshot, language: str) -> dict[str, object]
     }
 
 
-def outlook(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def outlook(context: ApiContext, request: Request) -> tuple[int, Document]:
     """What comes next here, and what it waits for."""
     del request
-    status = read_status(desk.places, desk.now(), OUTLOOK)
-    facts = inputs_for(status, need(status.knowledge), desk.board.settings, desk.now())
-    knowledge, journal, known = need(status.knowledge), need(status.journal), status.next
+    status = read_status(context.places, context.now(), OUTLOOK)
+    facts = inputs_for(
+        status, need(status.service_state), context.snapshots.settings, context.now()
+    )
+    service_state, journal, known = need(status.service_state), need(status.journal), status.next
     found = known or Assessment(event=0)
     return 200, {
         "up_to_date": known is not None and found.event == journal.event,
-        "checked_at": knowledge.checked_at,
-        "next_check": knowledge.next_check,
+        "checked_at": service_state.checked_at,
+        "next_check": service_state.next_check,
         "agent": found.agent,
         "prepared": found.prepared,
         **outlook_document(
@@ -163,7 +165,7 @@ def outlook(desk: ApiContext, request: Request) -> tuple[int, Document]:
             binding=found.binding,
             bad_until=found.bad_until,
             voids=found.voids,
-            people=journal.people(found.binding, desk.board.settings.approvals),
+            people=journal.people(found.binding, context.snapshots.settings.approvals),
             scheduled=journal.scheduled(found.binding) if found.binding else None,
             rehearsal=status.rehearsal,
             begins=beginning(facts).to_json(),
@@ -172,38 +174,38 @@ def outlook(desk: ApiContext, request: Request) -> tuple[int, Document]:
     }
 
 
-def confirmation(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def confirmation(context: ApiContext, request: Request) -> tuple[int, Document]:
     """The change whose watched time can be ended."""
     del request
-    with desk.reading() as journal:
+    with context.reading() as journal:
         return 200, {"confirmed": False, "change": change_document(in_soak(journal))}
 
 
-def holds(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def holds(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Holds in force."""
     del request
-    status = read_status(desk.places, desk.now(), {"journal"})
+    status = read_status(context.places, context.now(), {"journal"})
     return 200, {"holds": need(status.journal).holds}
 
 
-def history(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def history(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Changes, and imports of bundles, newest first."""
-    with desk.reading() as journal:
+    with context.reading() as journal:
         return 200, history_report(journal, request.limit())
 
 
-def change(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def change(context: ApiContext, request: Request) -> tuple[int, Document]:
     """One change whole."""
-    with desk.reading() as journal:
+    with context.reading() as journal:
         try:
             return 200, change_report(journal, request.names["id"])
         except KeyError as error:
             raise NoSuchThing(path=request.path) from error
 
 
-def rehearsals(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def rehearsals(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Rehearsals, newest first."""
-    with desk.reading() as journal:
+    with context.reading() as journal:
         found = Rehearsals(journal).all(request.limit())
         return 200, {"rehearsals": [rehearsal_document(record) for record in found]}
 
@@ -222,17 +224,17 @@ def order_document(found: Order) -> dict[str, object]:
     }
 
 
-def orders(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def orders(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Orders, newest first."""
-    with desk.reading() as journal:
+    with context.reading() as journal:
         found = Orders(journal).newest(request.limit())
         return 200, {"orders": [order_document(one) for one in found]}
 
 
-def order(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def order(context: ApiContext, request: Request) -> tuple[int, Document]:
     """One order, and what it came to."""
     number = int(request.names["number"])
-    with desk.reading() as journal:
+    with context.reading() as journal:
         event = journal.last_event()
         found = Orders(journal).order(number)
     if found is None:

@@ -6,10 +6,10 @@ import threading
 from collections import Counter
 from collections.abc import Collection
 
-__all__ = ["Crowd"]
+__all__ = ["ConnectionLimits"]
 
 
-class Crowd:
+class ConnectionLimits:
     """Counts the open connections of each user.
 
     Args:

@@ -27,12 +27,12 @@ from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.service.api.desk import ApiContext
+from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import ApprovalForm, HoldForm, OrderForm, ScheduleForm
 from ncen_updater.agent.service.api.people import ApiRole, Caller
-from ncen_updater.agent.service.api.reading import Document, Request, order_document
+from ncen_updater.agent.service.api.queries import Document, Request, order_document
 from ncen_updater.agent.service.errors import BadRequest, Refused, TooManyOrders
-from ncen_updater.agent.service.knowledge import Assessment
+from ncen_updater.agent.service.state import Assessment
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     ALREADY_ORDERED,
@@ -51,29 +51,29 @@ _CONSENTED = frozenset({OrderKind.UPGRADE, OrderKind.ROLLBACK})
 _ALONE = frozenset({OrderKind.UPGRADE, OrderKind.ROLLBACK, OrderKind.REHEARSE})
 
 
-def hold(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def hold(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Forbid upgrades."""
     form, person = request.form, request.caller.person
     assert isinstance(form, HoldForm)  # noqa: S101 - the table of routes says so
-    if form.until is not None and form.until <= desk.now():
+    if form.until is not None and form.until <= context.now():
         raise BadRequest(reason="until has passed")
     reason = form.reason.strip()
-    with desk.writing() as journal:
+    with context.writing() as journal:
         SiteHistory(journal).hold(reason, person.who, form.until)
-    desk.wake()
+    context.wake()
     return 201, {"held": True, "reason": reason, "by": person.who, "until": form.until}
 
 
-def unhold(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def unhold(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Allow upgrades again."""
-    with desk.writing() as journal:
+    with context.writing() as journal:
         count = SiteHistory(journal).lift_holds(request.caller.person.who)
-    desk.wake()
+    context.wake()
     return 200, {"held": False, "lifted": count}
 
 
 def _seen(
-    desk: ApiContext, binding: str, version: str | None, event: int
+    context: ApiContext, binding: str, version: str | None, event: int
 ) -> tuple[Assessment, str]:
     """Return what can be approved now, if it is what was seen.
 
@@ -84,7 +84,7 @@ def _seen(
         NothingToApprove, NotRehearsed, NotNext: If there is nothing of that kind.
         BindingChanged: If it is something else than what was seen.
     """
-    found = desk.assessment()
+    found = context.assessment()
     if found is None:
         raise Refused(NOT_ASSESSED)
     if found.target is None:
@@ -100,81 +100,81 @@ def _seen(
     return found, found.target
 
 
-def approve(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def approve(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Say yes to what was seen; who had done so before changes nothing."""
     form, person = request.form, request.caller.person
     assert isinstance(form, ApprovalForm)  # noqa: S101 - the table of routes says so
-    needed, nobody = desk.board.settings.approvals, ROOT | {os.geteuid()}
-    with desk.writing() as journal:
+    needed, nobody = context.snapshots.settings.approvals, ROOT | {os.geteuid()}
+    with context.writing() as journal:
         if form.of == "rollback":
-            back = _back(desk, journal)
+            back = _back(context, journal)
             if form.binding != back.binding:
                 raise Refused(BINDING_CHANGED)
             given = approve_back(journal, back, person, nobody)
-            desk.wake()
+            context.wake()
             document = {"given": given, "version": back.target, "binding": back.binding}
             return (201 if given else 200), document
-        found, target = _seen(desk, form.binding, form.version, journal.last_event())
+        found, target = _seen(context, form.binding, form.version, journal.last_event())
         basis = found.basis or {}
         given = ApprovalStore(journal).approve(found.binding, target, basis, person, needed, nobody)
-    desk.wake()
+    context.wake()
     return (201 if given else 200), {"given": given, "version": target, "binding": found.binding}
 
 
-def _back(desk: ApiContext, journal: Journal) -> BackSubject:
+def _back(context: ApiContext, journal: Journal) -> BackSubject:
     """Return the rollback that can be approved, by what the service saw last.
 
     Raises:
         NotAssessed: If it does not know what runs.
         BindingChanged: If there is nothing to go back from, so that nobody can have seen it.
     """
-    found = desk.assessment()
+    found = context.assessment()
     if found is None or found.current is None:
         raise Refused(NOT_ASSESSED)
     if last_upgrade(journal.changes(), Version(found.current)) is None:
         raise Refused(BINDING_CHANGED)
-    return back_subject(journal, found.current, desk.board.settings.approvals)
+    return back_subject(journal, found.current, context.snapshots.settings.approvals)
 
 
-def withdraw(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def withdraw(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Take one's own yes back, whatever stands now."""
-    with desk.writing() as journal:
+    with context.writing() as journal:
         count = ApprovalStore(journal).withdraw(request.names["binding"], request.caller.person)
-    desk.wake()
+    context.wake()
     return 200, {"withdrawn": count}
 
 
-def schedule(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def schedule(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Choose when what was seen may begin."""
     form = request.form
     assert isinstance(form, ScheduleForm)  # noqa: S101 - the table of routes says so
-    if form.not_before <= desk.now():
+    if form.not_before <= context.now():
         raise BadRequest(reason="not_before has passed")
-    with desk.writing() as journal:
-        found, target = _seen(desk, form.binding, form.version, journal.last_event())
+    with context.writing() as journal:
+        found, target = _seen(context, form.binding, form.version, journal.last_event())
         person = request.caller.person
         ApprovalStore(journal).schedule(found.binding, target, form.not_before, person)
-    desk.wake()
+    context.wake()
     return 200, {"version": target, "binding": found.binding, "not_before": form.not_before}
 
 
-def cancel(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def cancel(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Take the chosen time back."""
-    with desk.writing() as journal:
+    with context.writing() as journal:
         count = ApprovalStore(journal).cancel_schedule(request.caller.person)
-    desk.wake()
+    context.wake()
     return 200, {"cancelled": count}
 
 
-def confirm(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def confirm(context: ApiContext, request: Request) -> tuple[int, Document]:
     """End the watched time."""
-    with desk.writing() as journal:
+    with context.writing() as journal:
         change = confirm_soak(journal, request.caller.person.who)
-    desk.wake()
+    context.wake()
     return 200, {"confirmed": True, "change": change_document(change)}
 
 
-def give_order(desk: ApiContext, request: Request) -> tuple[int, Document]:
+def give_order(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Write down what the service is to do."""
     form, caller = request.form, request.caller
     assert isinstance(form, OrderForm)  # noqa: S101 - the table of routes says so
@@ -186,20 +186,20 @@ def give_order(desk: ApiContext, request: Request) -> tuple[int, Document]:
     data = form.model_dump(exclude={"kind"}, exclude_defaults=True)
     if kind in _CONSENTED and ApiRole.APPROVE in caller.roles:
         data["by_approver"] = True
-    with desk.writing() as journal:
+    with context.writing() as journal:
         orders = Orders(journal)
 
         def guard() -> None:
-            _may_begin(desk, journal, meant)
+            _may_begin(context, journal, meant)
             if kind is OrderKind.ROLLBACK:
-                _agreed(desk, journal, caller, form.emergency)
+                _agreed(context, journal, caller, form.emergency)
             _not_twice(journal, kind)
 
         number = orders.give(kind, data, caller.person, guard)
         event = journal.last_event()
         given = orders.order(number)
     assert given is not None  # noqa: S101 - written above
-    desk.wake()
+    context.wake()
     return 202, {**order_document(given), "event": event}
 
 
@@ -218,7 +218,7 @@ def _fits(form: OrderForm) -> None:
         raise BadRequest(reason=f"a {form.kind} takes no version")
 
 
-def _may_begin(desk: ApiContext, journal: Journal, kind: OrderKind) -> None:
+def _may_begin(context: ApiContext, journal: Journal, kind: OrderKind) -> None:
     """Refuse at once what would be refused later.
 
     Raises:
@@ -231,21 +231,21 @@ def _may_begin(desk: ApiContext, journal: Journal, kind: OrderKind) -> None:
     if kind in _ALONE and not (stuck and kind is OrderKind.ROLLBACK):
         require_no_change(journal)
     if kind is OrderKind.UPGRADE:
-        require_no_hold(journal, desk.now())
+        require_no_hold(journal, context.now())
 
 
-def _agreed(desk: ApiContext, journal: Journal, caller: Caller, emergency: str | None) -> None:
+def _agreed(context: ApiContext, journal: Journal, caller: Caller, emergency: str | None) -> None:
     """Refuse at once a rollback that people have to approve yet; it is asked again when it begins.
 
     Raises:
         BackNeedsApproval: If so.
     """
-    found = desk.assessment()
+    found = context.assessment()
     if found is None or found.current is None or emergency is not None:
         return
     if last_upgrade(journal.changes(), Version(found.current)) is None:
         return  # that there is nothing to go back from is for the work to say
-    back = _back(desk, journal)
+    back = _back(context, journal)
     require_back(journal, back, BackRequest(caller.person, ApiRole.APPROVE in caller.roles))
 
 

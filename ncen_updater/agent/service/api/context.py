@@ -11,9 +11,9 @@ from ncen_updater.agent.config.paths import Places
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.policy.availability import Availability
-from ncen_updater.agent.service.board import ServiceBoard
 from ncen_updater.agent.service.inspecting import Inspections
-from ncen_updater.agent.service.knowledge import Assessment, KnowledgeFile, ServiceState
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.state import Assessment, ServiceState, ServiceStateFile
 
 __all__ = ["ApiContext"]
 
@@ -26,7 +26,7 @@ class ApiContext:
         config: The configuration file.
         places: What it says of places.
         keeper: The service's notes.
-        board: What goes on just now.
+        snapshots: What goes on just now.
         wake: Tells the service that there is something to do.
         now: The wall clock.
         inspections: Have the site looked at.
@@ -36,8 +36,8 @@ class ApiContext:
 
     config: Path
     places: Places
-    keeper: KnowledgeFile
-    board: ServiceBoard
+    keeper: ServiceStateFile
+    snapshots: ServiceSnapshots
     wake: Callable[[], None]
     now: Callable[[], datetime]
     inspections: Inspections
@@ -61,10 +61,10 @@ class ApiContext:
         """Open the journal to write; a context manager; errors as in :meth:`reading`."""
         return Journal.open(self.journal_path)
 
-    def knowledge(self) -> ServiceState:
+    def service_state(self) -> ServiceState:
         """What the service knew when it last looked."""
         return self.keeper.load()
 
     def assessment(self) -> Assessment | None:
         """What stood between the site and its next release then."""
-        return self.knowledge().assessment
+        return self.service_state().assessment

@@ -17,10 +17,10 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.notifications.metrics import collect, write_metrics
+from ncen_updater.agent.notifications.notifier import Notifier
 from ncen_updater.agent.notifications.outbox import Outbox
 from ncen_updater.agent.notifications.sending import Sender, sender_for
-from ncen_updater.agent.notifications.teller import Notifier
-from ncen_updater.agent.service.asking import availability_asker
+from ncen_updater.agent.service.availability_asker import availability_asker
 from ncen_updater.agent.service.loop import ServiceEvent
 from ncen_updater.agent.status import SiteStatus, changed_at
 
@@ -76,7 +76,7 @@ class NotifierThread:
     def _begin(self) -> None:
         config = load_config(self._path)
         state = config.paths.resolve(config.paths.state)
-        teller = Notifier(
+        notifier = Notifier(
             self._path,
             config,
             send=self._send or sender_for(self._path, config),
@@ -85,16 +85,16 @@ class NotifierThread:
             asker=availability_asker,
         )
         self._thread = threading.Thread(
-            target=self._run, args=(teller, state / JOURNAL), name="telling", daemon=True
+            target=self._run, args=(notifier, state / JOURNAL), name="telling", daemon=True
         )
         self._thread.start()
 
-    def _run(self, teller: Notifier, journal: Path) -> None:
+    def _run(self, notifier: Notifier, journal: Path) -> None:
         while not self._ending:
             self._woken.clear()
             seen = changed_at(journal)
             try:
-                until = teller.round()
+                until = notifier.round()
             except Exception:
                 logger.exception("telling failed, and is tried again")
                 until = None

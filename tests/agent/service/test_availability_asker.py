@@ -6,7 +6,11 @@ from pathlib import Path
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
-from ncen_updater.agent.service.asking import KEEP_S, AvailabilityAsker, availability_asker
+from ncen_updater.agent.service.availability_asker import (
+    KEEP_S,
+    AvailabilityAsker,
+    availability_asker,
+)
 from tests.agent.cli.site import make_site
 from tests.agent.service.test_units import needs_activator, unit
 

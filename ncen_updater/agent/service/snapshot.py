@@ -12,7 +12,7 @@ from ncen_updater.agent.service.loop import ServiceEvent
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ProgressUpdate
 
-__all__ = ["Running", "ServiceBoard", "ServiceSnapshot"]
+__all__ = ["Running", "ServiceSnapshot", "ServiceSnapshots"]
 
 #: Sentences of a command that are kept.
 MOST = 100
@@ -68,7 +68,7 @@ class ServiceSnapshot:
     closed: bool = False
 
 
-class ServiceBoard:
+class ServiceSnapshots:
     """Written by the loop, read by requests.
 
     Args:
@@ -113,7 +113,7 @@ class ServiceBoard:
         """Send everybody home who waits."""
         self._set(closed=True)
 
-    def moment(self) -> ServiceSnapshot:
+    def latest(self) -> ServiceSnapshot:
         """What is known now."""
         return self._moment
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ncen_updater.common.cli.render import table
+from ncen_updater.common.cli.render import format_count, format_duration, table
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["Row", "broken_rows", "report_lines"]
@@ -61,8 +61,8 @@ def report_lines(rows: Sequence[Row], language: str) -> list[str]:
                 row.tried.render(language),
                 row.expected.render(language),
                 row.came.render(language),
-                "-" if row.stop_s is None else f"{row.stop_s:.1f} s",
-                "-" if row.records is None else f"{row.records:,}",
+                "-" if row.stop_s is None else format_duration(row.stop_s).render(language),
+                "-" if row.records is None else format_count(row.records).render(language),
                 (BROKEN if row.broken else KEPT).render(language),
             ]
         )

@@ -23,6 +23,7 @@ from demo.show.proof import (
 )
 from demo.show.report import Row
 from demo.site import DemoSite
+from ncen_updater.common.cli.render import format_count, format_decimal
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
@@ -115,8 +116,8 @@ class Stage:
                 ),
                 version=runs,
                 stop=_stop(stop),
-                old=f"{proof.old_rows:,}",
-                entered=f"{proof.entered:,}",
+                old=format_count(proof.old_rows),
+                entered=format_count(proof.entered),
             )
         self.judge(row)
 
@@ -124,7 +125,7 @@ class Stage:
 def _stop(seconds: float) -> Text:
     if not seconds:
         return Text(N_("Officers noticed nothing."))
-    values = {"seconds": f"{seconds:.1f}"}
+    values = {"seconds": format_decimal(seconds)}
     return Text(N_("Officers were refused for {seconds} seconds."), values)
 
 

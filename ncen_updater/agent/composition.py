@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from packaging.version import Version
@@ -63,9 +64,15 @@ def build_site(
         with Journal.open(state / JOURNAL, read_only=True) as journal:
             return note_of(journal.open_change())
 
+    def begun_after(number: int) -> Sequence[str]:
+        with Journal.open(state / JOURNAL, read_only=True) as journal:
+            return journal.begun_after(number)
+
+    engine = make_engine(config.databases, paths.root, state, config.application.user)
+    engine.ask_journal(begun_after)
     return Site(
         config=config,
-        engine=make_engine(config.databases, paths.root, state, config.application.user),
+        engine=engine,
         slots=SlotStore(paths.resolve(paths.slots), current),
         application=make_application(config.application, current, door_note=door_note),
         source=source or ChildSource(config, config_path),

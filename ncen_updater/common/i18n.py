@@ -39,9 +39,9 @@ __all__ = [
     "language_of",
     "languages",
     "of_language",
-    "of_system",
     "right_to_left",
     "tag_of_page",
+    "templates",
     "translate",
 ]
 
@@ -221,6 +221,17 @@ def catalogue_texts() -> Iterator[str]:
                 yield str(said)
 
 
+def templates() -> Iterator[str]:
+    """Yield every template that a catalogue of this program has."""
+    for language in languages():
+        if language != DEFAULT_LANGUAGE and _file(LOCALE_DIR, language).is_file():
+            with _file(LOCALE_DIR, language).open("rb") as stream:
+                known = gettext.GNUTranslations(stream)._catalog  # type: ignore[attr-defined]
+            for key in known:
+                yield (key[0] if isinstance(key, tuple) else key).rpartition("\x04")[2]
+            return
+
+
 def counted(value: object) -> int:
     """Return the number that decides how a sentence counts a value; pure."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -311,7 +322,7 @@ class Text:
             if place[1] not in self.values:
                 return place[0]
             value = self.values[place[1]]
-            said = _shown(value, language)
+            said = _shown(value, language, _quotes_before(place))
             if not turned or isinstance(value, Text | StrEnum):
                 return said
             return "\n".join(f"{ISOLATE}{part}{END}" for part in clean(said).split("\n"))
@@ -322,38 +333,30 @@ class Text:
         return self.render()
 
 
-#: What the system says of a file or connection that fails, often the reason in a sentence of ours.
-SYSTEM = frozenset(
-    {
-        N_("Broken pipe"), N_("Connection refused"), N_("Connection reset by peer"),
-        N_("Connection timed out"), N_("Device or resource busy"), N_("Directory not empty"),
-        N_("Disk quota exceeded"), N_("File exists"), N_("File name too long"),
-        N_("File too large"), N_("Input/output error"), N_("Invalid cross-device link"),
-        N_("Is a directory"), N_("Name or service not known"), N_("Network is unreachable"),
-        N_("No route to host"), N_("No space left on device"), N_("No such file or directory"),
-        N_("Not a directory"), N_("Operation not permitted"), N_("Permission denied"),
-        N_("Read-only file system"), N_("Temporary failure in name resolution"),
-        N_("Too many levels of symbolic links"), N_("Too many open files"), N_("timed out"),
-    }
-)  # fmt: skip
-_OF_SYSTEM = re.compile(r"(?:\[Errno -?\d+\] )?([A-Za-z/ -]+)(: .*)?", re.DOTALL)
+#: What stands before a place within quotes that are still open.
+_OPEN = re.compile(r"(?:\u00ab[^\u00bb]*|\u201c[^\u201d]*|\"[^\"]*)\Z")
 
 
-def of_system(said: str, language: str) -> str:
-    """Return what the system said in a language, where it is known; anything else unchanged."""
-    found = _OF_SYSTEM.fullmatch(said) if language != DEFAULT_LANGUAGE else None
-    if found is None or found[1] not in SYSTEM:
-        return said
-    return f"{translate(found[1], language)}{found[2] or ''}"
+def _quotes_before(place: re.Match[str]) -> str | None:
+    """What stands between an open quote and a place; None where no quote is open."""
+    before = place.string[: place.start()]
+    plain = before.count('"') % 2 == 0
+    found = _OPEN.search(before.replace('"', "") if plain else before)
+    return None if found is None else found[0][1:].strip()
 
 
-def _shown(value: object, language: str) -> str:
+def _shown(value: object, language: str, before: str | None = None) -> str:
     if isinstance(value, Text | Figure):
         return value.render(language)
     if isinstance(value, StrEnum):
         # Words of our own enumerations ("upgrade", "undone") are in the catalogues as they stand.
         return translate(value.value, language)
     try:
-        return of_system(str(value), language)
+        said = str(value)
     except (ValueError, RecursionError):  # a number too long for Python to write, a list in itself
         return type(value).__name__
+    if language == DEFAULT_LANGUAGE or before:  # part of a command that is quoted
+        return said
+    from ncen_updater.common.retold import retold  # what an English session never needs
+
+    return retold(said, language, quoted=before is not None)

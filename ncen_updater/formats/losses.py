@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -30,6 +30,8 @@ _RANK: Final = {
     "INT2": 2, "SMALLINT": 2, "INT4": 4, "INT": 4, "INTEGER": 4, "INT8": 8, "BIGINT": 8,
     "NUMERIC": 16, "DECIMAL": 16,
 }  # fmt: skip
+#: With these go, by CASCADE, columns and tables.
+_TAKES: Final = frozenset({"COLLATION", "DOMAIN", "EXTENSION", "FOREIGN", "SERVER", "TYPE"})
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -38,6 +40,8 @@ class How(StrEnum):
 
     COLUMN = "column"  # drops it
     TABLE = "table"  # drops it
+    SCHEMA = "schema"  # drops it, with all tables in it
+    DEPENDENTS = "dependents"  # drops what tables or columns may go with: a type, a role's things
     ROWS = "rows"  # deletes rows of it
     VALUES = "values"  # overwrites values in it
     NARROWER = "narrower"  # gives it a type that may not hold all of its values
@@ -62,6 +66,7 @@ class Loss:
         how: What becomes of it.
         line: Of the statement in the ``down`` file; 0 where the release declares it.
         own: Whether the release itself fills the table, so that all rows may be its own.
+        cascades: Whether rows of tables that refer to it go as well, whatever their keys say.
     """
 
     table: str
@@ -69,6 +74,12 @@ class Loss:
     how: How
     line: int = 0
     own: bool = False
+    cascades: bool = False
+
+    @property
+    def wide(self) -> bool:
+        """Whether more goes than the one object, so that only the catalogue can say what."""
+        return self.cascades or self.how in (How.SCHEMA, How.DEPENDENTS)
 
     @property
     def object(self) -> str:
@@ -211,34 +222,172 @@ class _Set:
 
 @dataclass(frozen=True)
 class _Update:
+    """What writes values into rows that are there.
+
+    Attributes:
+        table: Of the rows.
+        sets: What is written.
+        where: What is asked of them.
+        called: By which names the condition may speak of the table.
+        replaces: Whether rows that stand in the way are deleted.
+    """
+
     table: str
     sets: list[_Set]
     where: list[str]
+    called: frozenset[str] = frozenset()
+    replaces: bool = False
 
 
 def _update(statement: _Words) -> _Update | None:
     words = statement.words
     if not statement.starts("UPDATE") or "SET" not in words:
         return None
-    table, _ = _name(words, _skip(words, 1, "ONLY"))
+    replaces = statement.starts("UPDATE", "OR", "REPLACE")
+    table, place = _name(words, _skip(words, 3 if statement.starts("UPDATE", "OR") else 1, "ONLY"))
+    called = {_last(table), *words[_skip(words, place, "*", "AS") :][:1]}
+    sets, where = _setting(words[words.index("SET") + 1 :])
+    return _Update(table, sets, where, frozenset(called), replaces)
+
+
+def _setting(words: Sequence[str]) -> tuple[list[_Set], list[str]]:
+    """What stands behind the word SET, and what is asked of the rows."""
     depth, ends = 0, len(words)
-    begins = words.index("SET") + 1
     where: list[str] = []
-    for place in range(begins, len(words)):
-        depth += (words[place] == "(") - (words[place] == ")")
-        if not depth and words[place] in ("FROM", "WHERE", "RETURNING"):
+    for place, word in enumerate(words):
+        depth += (word == "(") - (word == ")")
+        # An INSERT of SQLite may say of more than one conflict what to do.
+        if not depth and (word in ("FROM", "RETURNING") or _pair(words, place) == _CONFLICT):
             ends = min(ends, place)
-            if words[place] == "WHERE":
-                where = words[place + 1 :]
-                break
+        if not depth and word == "WHERE":
+            ends = min(ends, place)
+            where = list(words[place + 1 :])
+            break
     sets = []
-    for part in _parts(words[begins:ends]):
+    for part in _parts(words[:ends]):
         if "=" not in part:
             continue
         left, right = part[: part.index("=")], part[part.index("=") + 1 :]
         names = [_plain(word) for word in left if word not in "(),"]
         sets += [_Set(name, right if len(names) == 1 else []) for name in names]
-    return _Update(table, sets, where)
+    return sets, where
+
+
+_CONFLICT: Final = ("ON", "CONFLICT")
+
+
+def _pair(words: Sequence[str], place: int) -> tuple[str, ...]:
+    return tuple(words[place : place + 2])
+
+
+def _on_conflict(statement: _Words) -> Iterator[_Update]:
+    """What an INSERT writes into rows that were there before it."""
+    words = statement.words
+    table, place = _inserted(words)
+    called = {_last(table)}
+    if words[place : place + 1] == ["AS"]:
+        called |= {words[place + 1]}
+    for place in range(len(words) - 2):
+        if words[place : place + 3] == ["DO", "UPDATE", "SET"]:
+            sets, where = _setting(words[place + 3 :])
+            yield _Update(table, sets, where, frozenset(called))
+
+
+def _inserted(words: Sequence[str]) -> tuple[str, int]:
+    """The table into which an INSERT or REPLACE puts rows, and the place behind its name."""
+    return _name(words, words.index("INTO") + 1) if "INTO" in words[:4] else ("", len(words))
+
+
+def _merged(statement: _Words) -> tuple[str, bool, list[_Set]]:
+    """The table of a MERGE, whether it deletes rows of it, and what it writes into them."""
+    words = statement.words
+    table, _ = _name(words, _skip(words, 1, "INTO", "ONLY"))
+    sets: list[_Set] = []
+    actions = [place + 1 for place, word in enumerate(words) if word == "THEN"]
+    for place in actions:
+        if _pair(words, place) == ("UPDATE", "SET"):
+            depth, ends = 0, len(words)
+            for number in range(place, len(words)):
+                depth += (words[number] in ("(", "CASE")) - (words[number] in (")", "END"))
+                if not depth and words[number] in ("WHEN", "RETURNING"):
+                    ends = number
+                    break
+            sets += _setting(words[place + 2 : ends])[0]
+    return table, any(words[place : place + 1] == ["DELETE"] for place in actions), sets
+
+
+#: Two words by which a statement, or a part of one, is known that changes rows.
+_ACTS: Final = frozenset(
+    {
+        ("DELETE", "FROM"), ("INSERT", "INTO"), ("INSERT", "OR"), ("MERGE", "INTO"),
+        ("REPLACE", "INTO"),
+    }
+)  # fmt: skip
+
+
+def _acts(statement: _Words) -> list[_Words]:
+    """Cut what changes rows out of a statement: parts of a WITH, what is explained or copied."""
+    words = statement.words
+    # What a trigger, a rule or a function does is not done now.
+    if words[:1] == ["CREATE"] and _created(statement) is None:
+        return [statement]
+    found = []
+    for place, word in enumerate(words):
+        before = words[place - 1] if place else "("
+        begins = before in ("(", ")", "AS") or words[0] == "EXPLAIN"
+        act = _pair(words, place) in _ACTS or (word == "UPDATE" and "SET" in words[place:])
+        if begins and (act or (word == "SELECT" and words[0] == "WITH" and before == ")")):
+            found.append(_Words(statement.line, _within(words, place)))
+    whole = not found or words[0] not in ("COPY", "EXPLAIN", "PREPARE", "WITH", found[0].words[0])
+    return [statement, *found] if whole else found
+
+
+def _within(words: Sequence[str], place: int) -> list[str]:
+    """The words from a place to the end of the brackets around it."""
+    depth = 0
+    for number in range(place, len(words)):
+        depth += (words[number] == "(") - (words[number] == ")")
+        if depth < 0:
+            return list(words[place:number])
+    return list(words[place:])
+
+
+def _named_parts(statement: _Words) -> dict[str, list[str]]:
+    """The parts of a WITH by their names."""
+    words = statement.words
+    found: dict[str, list[str]] = {}
+    for place, word in enumerate(words):
+        before = place - 1
+        while before > 0 and words[before] in ("MATERIALIZED", "NOT"):
+            before -= 1
+        if word != "(" or words[0] != "WITH" or words[before] != "AS":
+            continue
+        name = before - 1
+        while words[name] == ")" or (")" in words[name:before] and words[name + 1] != "("):
+            name -= 1  # over the names of its columns
+        found[_plain(words[name])] = _within(words, place + 1)
+    return found
+
+
+def _read_from(words: Sequence[str], parts: dict[str, list[str]]) -> tuple[set[str], set[str]]:
+    """The tables that are read there, and all words of it, through the parts that it reads."""
+    todo, sources, said = [list(words)], set[str](), set[str]()
+    rest = dict(parts)
+    while todo:
+        part = todo.pop()
+        said |= {_plain(word) for word in part}
+        for place, word in enumerate(part):
+            if word not in ("FROM", "TABLE"):
+                continue
+            name, _ = _name(part, _skip(part, place + 1, "ONLY", "IF", "NOT", "EXISTS"))
+            if name.startswith(_PARKED):
+                continue
+            name = _last(name)
+            if name in parts:
+                todo += [rest.pop(name)] if name in rest else []
+            else:
+                sources.add(name)
+    return sources, said
 
 
 def _is_equal(where: Sequence[str], column: str) -> str | None:
@@ -257,6 +406,7 @@ class _Up:
     seeded: dict[str, set[str]] = field(default_factory=dict)
     types: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     updates: list[_Update] = field(default_factory=list)
+    dropped: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for statement in self.statements:
@@ -267,6 +417,9 @@ class _Up:
                 self.updates.append(update)
             elif statement.starts("ALTER", "TABLE"):
                 self._altered(statement)
+            elif statement.starts("DROP", "TABLE"):
+                place = _skip(statement.words, 2, "IF", "EXISTS")
+                self.dropped |= {_name(part, 0)[0] for part in _parts(statement.words[place:])}
             elif statement.starts("INSERT", "INTO") and "VALUES" in statement.words:
                 table, _ = _name(statement.words, 2)
                 said = {word for word in statement.words if _literal(word)}
@@ -300,7 +453,8 @@ def _computed(action: Sequence[str]) -> bool:
     return any(pair == ("AS", "(") for pair in itertools.pairwise(action))
 
 
-def _retyped(action: Sequence[str]) -> tuple[str, list[str]] | None:
+def _retyped(action: Sequence[str]) -> tuple[str, list[str], bool] | None:
+    """The column, its new type, and whether its values are put into that as they are."""
     if action[:1] != ["ALTER"]:
         return None
     place = _skip(action, 1, "COLUMN")
@@ -308,9 +462,12 @@ def _retyped(action: Sequence[str]) -> tuple[str, list[str]] | None:
     if action[after : after + 1] != ["TYPE"]:
         return None
     kind = list(action[after + 1 :])
+    reckoned = kind[kind.index("USING") + 1 :] if "USING" in kind else []
     for word in ("USING", "COLLATE"):
         kind = kind[: kind.index(word)] if word in kind else kind
-    return _plain(action[place]), kind
+    column = action[place]
+    cast = [column, ":", ":", *kind], ["CAST", "(", column, "AS", *kind, ")"]
+    return _plain(column), kind, reckoned in ([], [column], *cast)
 
 
 def _holds_all(new: Sequence[str], old: Sequence[str] | None) -> bool:
@@ -330,12 +487,27 @@ def _holds_all(new: Sequence[str], old: Sequence[str] | None) -> bool:
     return list(new) == list(old)
 
 
+@dataclass(frozen=True)
+class _Park:
+    """A statement that parks.
+
+    Attributes:
+        table: In what.
+        said: All words of it.
+        sources: The tables of which it reads rows.
+    """
+
+    table: str
+    said: frozenset[str]
+    sources: frozenset[str]
+
+
 class _Reader:
     """Reads a ``down`` file from its first statement to its last."""
 
     def __init__(self, up: _Up, down: list[_Words]) -> None:
         self._up, self._down = up, down
-        self._parks: list[tuple[frozenset[str], frozenset[str]]] = []
+        self._parks: list[_Park] = []
         self._made: dict[str, frozenset[str]] = {}
         self._added: set[tuple[str, str]] = set()
         self._tables: dict[str, str] = {}  # what a table was called before it was renamed here
@@ -348,59 +520,112 @@ class _Reader:
             yield from self._of(number, statement)
 
     def _of(self, number: int, statement: _Words) -> Iterator[Loss]:
-        if self._is_parking(statement):
-            return
-        if created := _created(statement):
-            self._made[created[0]] = _columns(statement, created[1])
-        elif statement.starts("ALTER", "TABLE"):
+        parts, acts = _named_parts(statement), _acts(statement)
+        # All parts of one statement see what stood there before it.
+        rest = [act for act in acts if not self._is_parking(act, parts)]
+        for act in rest:
+            yield from self._act(number, act)
+
+    def _act(self, number: int, statement: _Words) -> Iterator[Loss]:
+        words = statement.words
+        if words[:1] == ["CREATE"]:
+            yield from self._creates(statement)
+        elif words[:1] == ["ALTER"]:
+            yield from self._alters(statement)
+        elif words[:1] == ["DROP"]:
+            yield from self._removed(number, statement)
+        elif words[:1] == ["TRUNCATE"]:
+            yield from self._truncated(statement)
+        elif words[:2] == ["DELETE", "FROM"]:
+            yield from self._deleted(statement, *_name(words, _skip(words, 2, "ONLY")))
+        elif words[:1] == ["MERGE"]:
+            table, deletes, sets = _merged(statement)
+            yield from self._deleted(statement, table) if deletes else ()
+            yield from self._updated(statement, _Update(table, sets, []))
+        elif words[:1] in (["INSERT"], ["REPLACE"]):
+            if "REPLACE" in words[:3]:
+                yield from self._deleted(statement, _inserted(words)[0])
+            for update in _on_conflict(statement):
+                yield from self._updated(statement, update)
+        elif (written := _update(statement)) is not None:
+            yield from self._deleted(statement, written.table) if written.replaces else ()
+            yield from self._updated(statement, written)
+
+    def _creates(self, statement: _Words) -> Iterator[Loss]:
+        words = statement.words
+        if (created := _created(statement)) is not None:
+            # With IF NOT EXISTS it may have been there.
+            if "EXISTS" not in words[:7] or created[0] in self._up.dropped:
+                self._made[created[0]] = _columns(statement, created[1])
+        elif statement.starts("CREATE", "UNIQUE", "INDEX") and "ON" in words:
+            place = _skip(words, words.index("ON") + 1, "ONLY")
+            yield from self._ruled(_name(words, place)[0], statement.line)
+
+    def _alters(self, statement: _Words) -> Iterator[Loss]:
+        if statement.starts("ALTER", "TABLE"):
             yield from self._altered(statement)
-        elif statement.starts("DROP", "TABLE"):
+        elif statement.starts("ALTER", "TYPE") and "ATTRIBUTE" in statement.words:
+            name, place = _name(statement.words, 2)
+            yield from [self._wide(name, statement.line)] if statement.at(place) != "ADD" else []
+
+    def _removed(self, number: int, statement: _Words) -> Iterator[Loss]:
+        words = statement.words
+        what = words[1:3] if statement.starts("DROP", "OWNED") else words[1:2]
+        listed = words[_skip(words, 1 + len(what), "IF", "EXISTS") :]
+        if what == ["TABLE"]:
             yield from self._dropped(number, statement)
-        elif statement.starts("DROP", "SCHEMA"):
-            name, _ = _name(statement.words, _skip(statement.words, 2, "IF", "EXISTS"))
-            if f"{name}." not in _PARKED and not self._parked(name):
-                yield Loss(name.lower(), None, How.TABLE, statement.line)
-        elif statement.starts("DELETE", "FROM"):
-            place = _skip(statement.words, 2, "ONLY")
-            yield from self._deleted(statement, *_name(statement.words, place))
-        elif statement.starts("TRUNCATE"):
-            place = _skip(statement.words, 1, "TABLE", "ONLY")
-            for part in _parts(statement.words[place:]):
-                yield from self._deleted(statement, _name(part, 0)[0], len(statement.words))
-        elif update := _update(statement):
-            yield from self._updated(statement, update)
+        elif what == ["SCHEMA"]:
+            for name in (_name(part, 0)[0] for part in _parts(listed)):
+                if f"{name}." in _PARKED:
+                    yield from self._thrown_away(None, statement.line)
+                elif not self._parked(name):
+                    yield Loss(name.lower(), None, How.SCHEMA, statement.line)
+        elif what == ["OWNED", "BY"] or (what and what[0] in _TAKES and "CASCADE" in words):
+            for part in _parts(listed):
+                yield self._wide(_name(part, 0)[0], statement.line)
+
+    def _truncated(self, statement: _Words) -> Iterator[Loss]:
+        words = statement.words
+        for part in _parts(words[_skip(words, 1, "TABLE") :]):
+            table, _ = _name(part, _skip(part, 0, "ONLY"))
+            if "CASCADE" in words and table not in self._made:
+                self._touched.add(table)
+                yield replace(self._loss(table, None, How.ROWS, statement.line), cascades=True)
+                continue
+            if table.startswith(_PARKED):
+                yield from self._thrown_away(table, statement.line)
+            yield from self._deleted(statement, table)
+
+    def _wide(self, name: str, line: int) -> Loss:
+        return Loss(name.lower(), None, How.DEPENDENTS, line)
 
     # ---- what is kept ----------------------------------------------------------------------------
 
-    def _is_parking(self, statement: _Words) -> bool:
+    def _is_parking(self, statement: _Words, parts: dict[str, list[str]]) -> bool:
         """Whether a statement fills what is parked; what it names is kept from here on."""
         words = statement.words
-        place = 2 if statement.starts("INSERT", "INTO") else None
+        table = ""
         if created := _created(statement):
-            place = words.index("TABLE") + 1 if created[0].startswith(_PARKED) else None
+            table = created[0]
+        elif statement.starts("INSERT") or statement.starts("REPLACE"):
+            table = _inserted(words)[0]
         elif statement.starts("SELECT") and "INTO" in words:
-            place = words.index("INTO") + 1
-        elif statement.starts("UPDATE") or statement.starts("DELETE", "FROM"):
-            target = _name(words, 1 if words[0] == "UPDATE" else 2)[0]
-            return target.startswith(_PARKED)
-        if place is None:
-            return False
-        table, _ = _name(words, _skip(words, place, "IF", "NOT", "EXISTS"))
+            place = _skip(words, words.index("INTO") + 1, "TABLE", "UNLOGGED")
+            table, _ = _name(words, place)
+        elif update := _update(statement):
+            return update.table.startswith(_PARKED)
         if not table.startswith(_PARKED):
             return False
-        sources = {
-            _name(words, place + 1)[0].rpartition(".")[2]
-            for place, word in enumerate(words)
-            if word in ("FROM", "TABLE")
-        }
-        self._parks.append((frozenset(_plain(word) for word in words), frozenset(sources)))
+        sources, said = _read_from(words, parts)
+        self._parks.append(_Park(table, frozenset(said), frozenset(sources)))
         return True
 
     def _parked(self, table: str, column: str | None = None) -> bool:
         name = table.rpartition(".")[2]
-        for words, sources in self._parks:
+        for park in self._parks:
             # Of a table its rows have to be read; a value may come by a join, or a question inside.
-            if name in sources if column is None else name in words and {"*", column} & words:
+            said = name in park.said and {"*", column} & park.said
+            if name in park.sources if column is None else said:
                 return True
         return table.startswith(_PARKED)
 
@@ -416,14 +641,16 @@ class _Reader:
             elif action[:1] == ["ADD"]:
                 yield from self._added_in(table, action, statement.line)
             elif retyped := _retyped(action):
-                column, kind = retyped
-                known = self._up.types.get((table, column))
-                if not _holds_all(kind, known) and not self._parked(table, column):
+                column, kind, same = retyped
+                holds = same and _holds_all(kind, self._up.types.get((table, column)))
+                if not holds and not self._parked(table, column):
                     yield self._loss(table, column, How.NARROWER, statement.line)
             elif action[:1] == ["ALTER"] and action[-3:] == ["SET", "NOT", "NULL"]:
                 column = _plain(action[_skip(action, 1, "COLUMN")])
                 if (table, column) not in self._filled:
                     yield self._loss(table, column, How.REFUSES, statement.line)
+            elif action[:2] == ["VALIDATE", "CONSTRAINT"]:
+                yield from self._ruled(table, statement.line)
             elif action[:1] == ["RENAME"]:
                 self._renamed(table, action)
 
@@ -450,8 +677,11 @@ class _Reader:
         if column is not None:
             self._added.add((table, column))
             return
-        rules = _CONSTRAINTS.intersection(action)
-        if rules and "VALID" not in action and table not in self._touched | self._made.keys():
+        if _CONSTRAINTS.intersection(action) and "VALID" not in action:
+            yield from self._ruled(table, line)
+
+    def _ruled(self, table: str, line: int) -> Iterator[Loss]:
+        if table not in self._touched | self._made.keys():
             yield self._loss(table, None, How.REFUSES, line)
 
     def _column(self, table: str, column: str, line: int) -> Iterator[Loss]:
@@ -479,11 +709,12 @@ class _Reader:
                 own = table in self._up.seeded
                 yield self._loss(table, None, How.TABLE, statement.line, own)
 
-    def _thrown_away(self, table: str, line: int) -> Iterator[Loss]:
-        """What is parked and then dropped is not kept."""
-        name = {_plain(word) for word in table.replace(".", " ").split()}
-        if any(name <= words for words, _ in self._parks):
-            yield Loss(table.lower(), None, How.TABLE, line)
+    def _thrown_away(self, table: str | None, line: int) -> Iterator[Loss]:
+        """What is parked and then emptied or dropped is not kept."""
+        for park in self._parks:
+            if table is None or park.table == table:
+                for source in sorted(park.sources or {park.table}):
+                    yield Loss(source.lower(), None, How.ROWS, line)
 
     def _rebuilt(self, number: int, table: str) -> frozenset[str] | None:
         """The columns of the table that takes the place of a dropped one, if one does."""
@@ -495,14 +726,14 @@ class _Reader:
                         return self._made.get(old)
         return None
 
-    def _deleted(self, statement: _Words, table: str, place: int) -> Iterator[Loss]:
+    def _deleted(self, statement: _Words, table: str, place: int | None = None) -> Iterator[Loss]:
         self._touched.add(table)
+        if table.startswith(_PARKED) and statement.starts("DELETE"):
+            yield from self._thrown_away(table, statement.line)
         if table in self._made or self._parked(table):
             return
-        where = statement.words[place:]
-        said = {word for word in where if _literal(word)}
-        plain = where[:1] == ["WHERE"] and not {"SELECT", "OR", "NOT", "<", ">"}.intersection(where)
-        if plain and said and said <= self._up.seeded.get(table, set()):
+        where = statement.words[place:] if place is not None else []
+        if _of_its_own(where, self._up.seeded.get(table, set())):
             return  # the rows that the way up put there
         yield self._loss(table, None, How.ROWS, statement.line)
 
@@ -518,16 +749,42 @@ class _Reader:
         table, column, where = update.table, item.column, update.where
         if table in self._made or (table, column) in self._added or self._parked(table, column):
             return False
-        for place in range(len(where) - 2):
-            alone = {"OR", "NOT"}.isdisjoint(where[:place])
-            if where[place : place + 3] == [column, "IS", "NULL"] and alone:
-                return False  # it fills what is empty
+        if _asks_for_empty(update, column):
+            return False  # it fills what is empty
         return not any(_mirrors(item, where, of, up.where) for up, of in self._ups(table, column))
 
     def _ups(self, table: str, column: str) -> Iterator[tuple[_Update, _Set]]:
         for update in self._up.updates:
             if update.table == table:
                 yield from ((update, item) for item in update.sets if item.column == column)
+
+
+def _asks_for_empty(update: _Update, column: str) -> bool:
+    """Whether only rows are written to in which nothing stands in a column."""
+    depth = 0
+    parts: list[list[str]] = [[]]
+    for word in update.where:
+        depth += (word == "(") - (word == ")")
+        if not depth and word in ("OR", "RETURNING"):
+            return False
+        if not depth and word == "AND":
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    empty = [column, "IS", "NULL"]
+    return any(part in (empty, *([name, ".", *empty] for name in update.called)) for part in parts)
+
+
+def _of_its_own(where: Sequence[str], seeded: set[str]) -> bool:
+    """Whether a condition names rows one by one, and only by values that a release put there."""
+    if "RETURNING" in where:
+        where = where[: where.index("RETURNING")]
+    said = {word for word in where if _literal(word)}
+    plain = where[:1] == ["WHERE"] and not _ASKS.intersection(where)
+    for word, after in itertools.pairwise(where):
+        plain = plain and (after != "(" or word in ("IN", "(", "WHERE", "AND"))
+    others = {word for word in where if not word[0].isalnum() and word[0] not in "_'\"`["}
+    return plain and bool(said) and said <= seeded and others <= set("=(),.")
 
 
 def _mirrors(down: _Set, where: Sequence[str], up: _Set, up_where: Sequence[str]) -> bool:
@@ -546,6 +803,13 @@ def _mirrors(down: _Set, where: Sequence[str], up: _Set, up_where: Sequence[str]
     return there == down.value[0] and back == up.value[0]
 
 
+#: Words of conditions that may hold of rows that they do not name.
+_ASKS: Final = frozenset(
+    {
+        "ALL", "ANY", "BETWEEN", "CASE", "GLOB", "ILIKE", "IS", "LIKE", "MATCH", "NOT", "OR",
+        "REGEXP", "SELECT", "SIMILAR", "SOME",
+    }
+)  # fmt: skip
 #: With one of these in a file, a name may mean another table than it says, or one fill another.
 _OBSCURE: Final = frozenset(
     {
@@ -775,21 +1039,24 @@ class _Owned:
     def _filled(self, statement: _Words) -> Own | None:
         words = statement.words
         update = _update(statement)
+        partly = statement.starts("UPDATE", "OR")
         if update is not None:
             table = update.table
             columns = {(table, item.column) for item in update.sets}
             # What takes the place of another column holds that one's values from then on.
             mine = bool(columns) and columns <= self._added
             mine = mine and not any(f"{_last(t)}.{c}" in self._followed for t, c in columns)
+            mine = mine and not partly
         elif statement.starts("INSERT", "INTO"):
             table, mine, columns = _name(words, 2)[0], False, set()
         else:
             return None
         mine = (mine or table in self._made) and _last(table) not in self._followed
+        mine = mine and not partly
         if table.startswith(_PARKED):
             self._read_back = [known for known in self._read_back if known.source != table]
         elif any(_is_parked(words, place) for place in range(len(words))):
-            carried = _carried(statement)
+            carried = None if partly else _carried(statement)
             if carried is not None and (
                 not carried.added or (table in self._made and table not in self._filled_before)
             ):

@@ -10,7 +10,7 @@ import pytest
 
 import ncen_updater
 from ncen_updater.common.cli.usage import METAVARS, Misuse, placeholders, usage_words
-from ncen_updater.common.i18n import N_, of_system
+from ncen_updater.common.i18n import N_
 
 
 @click.group()
@@ -139,17 +139,3 @@ def test_every_placeholder_of_a_command_is_known() -> None:
     for group in (agent, publisher):
         walk(group, click.Context(group, info_name="x", obj=Session("x")))
     assert {word.strip("[].:<>=") for word in found} <= same
-
-
-@pytest.mark.parametrize(
-    ("said", "french"),
-    [
-        ("Permission denied", "accès refusé"),
-        ("[Errno 13] Permission denied: '/x'", "accès refusé: '/x'"),
-        ("Permission denied to nobody", "Permission denied to nobody"),
-        ("3.3.0", "3.3.0"),
-    ],
-)
-def test_what_the_system_says(said: str, french: str) -> None:
-    assert of_system(said, "fr") == french
-    assert of_system(said, "en") == said

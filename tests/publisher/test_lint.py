@@ -119,6 +119,15 @@ def test_mistakes_in_a_migration(tmp_path: Path, expected: str, sql: str) -> Non
         ("DROP TABLE codes", "", {"7129 advisory codes"}),
         ("ALTER TABLE a ADD CHECK (b > '')", "", {"7130 strict a"}),
         ("CREATE TABLE ncen_kept__a AS SELECT * FROM a; ALTER TABLE a DROP b", "", set()),
+        # What the officers' page once marked by a reader of its own, and sites did not see.
+        ("MERGE INTO a USING x ON true WHEN MATCHED THEN DELETE", "", {"7127 strict a"}),
+        ("INSERT INTO a VALUES (1) ON CONFLICT DO UPDATE SET b = 1", "", {"7127 strict a.b"}),
+        ("TRUNCATE ncen_kept.x CASCADE", "", {"7127 strict ncen_kept.x"}),
+        ("DROP SCHEMA ncen_kept, s CASCADE", "", {"7127 strict s"}),
+        ("DROP TYPE kind CASCADE", "", {"7127 strict kind"}),
+        ("DROP TYPE kind CASCADE", 'loses = ["kind"]', {"7128 advisory kind"}),
+        ("REPLACE INTO a VALUES (1)", "", {"7127 strict a"}),
+        ("WITH d AS (DELETE FROM a RETURNING 1) SELECT 1", "", {"7127 strict a"}),
     ],
 )
 def test_a_way_down_keeps_what_was_entered_or_says_so(

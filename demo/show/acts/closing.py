@@ -6,6 +6,7 @@ from pathlib import Path
 
 from demo.show.report import broken_rows, report_lines
 from demo.show.stage import Stage
+from ncen_updater.common.cli.render import format_decimal
 from ncen_updater.common.i18n import N_
 
 __all__ = ["play"]
@@ -26,7 +27,7 @@ def play(stage: Stage, keep: Path | None) -> None:
             ),
             entered=summary["acknowledged"],
             refused=summary["refused"],
-            longest=f"{float(summary['longest_outage_s']):.1f}",
+            longest=format_decimal(float(summary["longest_outage_s"])),
         )
     broken = broken_rows(stage.rows)
     if broken:

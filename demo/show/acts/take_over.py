@@ -6,6 +6,7 @@ import shutil
 
 from demo.show.proof import read_rows
 from demo.show.stage import Stage
+from ncen_updater.common.cli.render import format_count
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
@@ -23,7 +24,7 @@ def play(stage: Stage) -> None:
             "the trusted list of keys by hand, wrote agent.toml, and NCEN_CONFIG_FILE leads to it."
         ),
         engine=_engine(stage),
-        rows=f"{site.generated.total if site.generated else 0:,}",
+        rows=format_count(site.generated.total if site.generated else 0),
     )
     shutil.copyfile(stage.places.feed / "metadata" / "1.root.json", site.trusted_root)
     stage.generated = read_rows(site.databases)

@@ -89,7 +89,7 @@ def _list(session: AgentSession, found: Document) -> None:
             ]
         )
     if found["changes"]:
-        for line in table(rows):
+        for line in table(rows, session.language):
             session.show(line)
     else:
         session.show(Text(N_("No change was ever begun here.")))

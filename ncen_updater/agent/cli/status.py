@@ -24,13 +24,15 @@ from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.program import show_error
 from ncen_updater.common.cli.render import (
+    amount,
     clean,
     error_document,
     format_duration,
     format_time,
+    without_unit,
 )
 from ncen_updater.common.errors import ExitCode, UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, Figure, Text
 
 __all__ = ["show_last_change", "status"]
 
@@ -90,9 +92,11 @@ def _state(session: AgentSession) -> Sequence[Text]:
 def _show_service(session: AgentSession, moment: Document) -> None:
     """Show what the service does just now, and what it did in vain."""
     for what, done, total in work_now(moment):
-        figures = {"what": what, "done": f"{done:,}" if done is not None else None,
-                   "total": f"{total:,}" if total else None}  # fmt: skip
         known = done is not None and total
+        said = without_unit(what.render(session.language))
+        figures: dict[str, object] = {"what": Figure(said, **{session.language: said})}
+        if done is not None and total:
+            figures |= {"done": amount(what, done), "total": amount(what, total)}
         text = N_("Now: {what}, {done} of {total}") if known else N_("Now: {what}")
         session.show(Text(text, figures))
     for failure in moment.get("failures", ()):

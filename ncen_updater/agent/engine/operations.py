@@ -39,6 +39,7 @@ from ncen_updater.agent.engine.pending_rollback import (
 )
 from ncen_updater.agent.engine.permitted import require_no_hold
 from ncen_updater.agent.engine.preconditions import (
+    catch_up,
     choose,
     require_nothing_open,
     require_whole,
@@ -165,6 +166,7 @@ class Operations:
             UpdaterError: Nothing was begun.
         """
         with self._at_work("upgrade") as journal:
+            catch_up(self._site, journal)
             require_nothing_open(self._site, journal)
             require_no_hold(journal, self._site.clock.now())
             offers = self._site.source.refresh().offers
@@ -237,6 +239,7 @@ class Operations:
             ChangeFailed: The rollback failed and was undone; the newer release runs.
         """
         with self._at_work("rollback") as journal:
+            catch_up(self._site, journal)
             change = journal.open_change()
             if change is not None and not may_be_left(journal, change):
                 raise UpdaterError(
@@ -279,6 +282,7 @@ class Operations:
                 return Result(decision=decide(Situation(None)))
             if at_boot:
                 self._wait_for_databases()
+            catch_up(self._site, journal)
             decision = decide(look(self._site, change, by_person=by_person))
             if decision.action is RecoveryAction.NOTHING:
                 require_whole(self._site, journal, None)
@@ -386,6 +390,7 @@ class Operations:
             Busy, OpenChange, NeedsPerson: If that is not so.
         """
         with self._at_work(what) as journal:
+            catch_up(self._site, journal)
             require_nothing_open(self._site, journal)
             yield journal
 

@@ -5,6 +5,8 @@ Looks and refuses; nothing is changed but a marker of the databases that was los
 
 from __future__ import annotations
 
+import logging
+
 from packaging.version import Version
 
 from ncen_updater.agent.engine.errors import NeedsPerson
@@ -19,11 +21,27 @@ from ncen_updater.feed.upgrade_path import NoPath, UpgradePath, choose_path
 from ncen_updater.formats.document import Offer
 
 __all__ = [
+    "catch_up",
     "choose",
     "require_nothing_open",
     "require_whole",
     "running_version",
 ]
+
+logger = logging.getLogger(__name__)
+
+
+def catch_up(site: Site, journal: Journal) -> None:
+    """Learn what an older agent did here, and write down of what nothing was known.
+
+    Raises:
+        DatabaseError: If what it left contradicts itself.
+    """
+    learnt = site.engine.catch_up()
+    if learnt:
+        logger.warning("an older agent worked here: what it did with %s is known now", learnt)
+        journal.note("records-caught-up", databases=list(learnt))
+    site.engine.know(journal.last_event())
 
 
 def require_nothing_open(site: Site, journal: Journal) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import TextIO
@@ -21,6 +22,7 @@ from ncen_updater.common.i18n import (
 )
 
 __all__ = [
+    "amount",
     "clean",
     "coloured",
     "error_document",
@@ -29,12 +31,15 @@ __all__ = [
     "finding_lines",
     "format_bytes",
     "format_count",
+    "format_day",
+    "format_decimal",
     "format_duration",
     "format_time",
     "grouped",
     "is_rich",
     "jsonable",
     "table",
+    "without_unit",
 ]
 
 WHAT = N_("What happened:")
@@ -52,6 +57,8 @@ COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
 #: Of a very narrow terminal.
 SHORTEST_LINE = 30
+#: Of work whose figures are bytes.
+IN_BYTES = re.compile(r"\(bytes\)$|, bytes read$")
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -64,6 +71,11 @@ def is_rich(stream: TextIO, environment: Mapping[str, str] | None = None) -> boo
 def coloured(text: str, colour: str, *, rich: bool) -> str:
     """Return the text in a colour, unchanged where that is not wanted."""
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if rich else text
+
+
+def format_day(moment: datetime) -> Figure:
+    """Return the day of a time, in its own zone."""
+    return Figure(f"{moment:%Y-%m-%d}", fr=f"{moment:%d/%m/%Y}")
 
 
 def format_time(moment: datetime, zone: tzinfo | None = None) -> Figure:
@@ -119,6 +131,21 @@ def format_count(count: int) -> Figure:
     return Figure(f"{count:,}", fr=f"{count:,}".replace(",", NARROW_SPACE))
 
 
+def format_decimal(value: float) -> Figure:
+    """Return a number with one decimal."""
+    return _with_comma(f"{value:.1f}")
+
+
+def amount(what: Text, count: int) -> Figure:
+    """Return how much of some work is done: a size where its sentence counts bytes."""
+    return format_bytes(count) if IN_BYTES.search(what.template) else format_count(count)
+
+
+def without_unit(said: str) -> str:
+    """Return a sentence of work without its unit, which stands with the figures."""
+    return said.removesuffix(" (bytes)")
+
+
 def _with_comma(english: str) -> Figure:
     return Figure(english, fr=english.replace(".", ","))
 
@@ -128,12 +155,18 @@ def grouped(digest: str) -> str:
     return " ".join(digest[at : at + 8] for at in range(0, len(digest), 8))
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines with columns one below the other; the first row is the heading."""
+def table(rows: Sequence[Sequence[str]], language: str = DEFAULT_LANGUAGE) -> list[str]:
+    """Return rows as lines with columns one below the other; the first row is the heading.
+
+    Args:
+        rows: Cells; figures are written as the language does.
+        language: Of figures.
+    """
     if not rows:
         return []
+    said = [[c.render(language) if isinstance(c, Figure) else c for c in row] for row in rows]
     # Cleaned first: nothing that is taken out later moves a column.
-    cells = [[clean(cell, isolates=True).replace("\t", " ") for cell in row] for row in rows]
+    cells = [[clean(cell, isolates=True).replace("\t", " ") for cell in row] for row in said]
     widths = [max(width(row[column]) for row in cells) for column in range(len(rows[0]))]
     return [
         "  ".join(padded(cell, columns) for cell, columns in zip(row, widths, strict=True)).rstrip()
@@ -210,9 +243,10 @@ def finding_lines(
         what = finding.what.render(language)
         lines.append(f"{mark} {finding.code} {clean(what, isolates=turned)}")
         detail = finding.figures.get("detail")
+        if isinstance(detail, str):
+            detail = Text("{detail}", {"detail": detail})
         if isinstance(detail, Text):
             detail = detail.render(language)
-        if isinstance(detail, str):
             lines += [f"    {line}" for line in clean(detail).splitlines()]
         remedy = clean(finding.remedy.render(language), isolates=turned)
         if remedy:

@@ -17,7 +17,13 @@ from types import TracebackType
 from typing import TextIO
 
 from ncen_updater.common.cli.characters import bears_isolates, clean, cut, fitted, shown
-from ncen_updater.common.cli.render import coloured, format_duration, is_rich
+from ncen_updater.common.cli.render import (
+    amount,
+    coloured,
+    format_duration,
+    is_rich,
+    without_unit,
+)
 from ncen_updater.common.i18n import N_, Text, right_to_left
 from ncen_updater.common.progress import Progress
 
@@ -63,6 +69,7 @@ class Heartbeat:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._what = ""
+        self._told = OF
         self._since = 0.0
         self._figures: tuple[int | None, int | None] = (None, None)
         self._shown: dict[str, float] = {}
@@ -70,11 +77,11 @@ class Heartbeat:
 
     def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
         """Take note, and show a sentence that is new."""
-        said = what.render(self._language)
+        said = without_unit(what.render(self._language))
         sentence = clean(said, isolates=self._turned).replace("\n", " ")
         now = self._clock()
         with self._lock:
-            self._figures = (done, total)
+            self._figures, self._told = (done, total), what
             if sentence == self._what:
                 return
             before, began, self._what, self._since = self._what, self._since, sentence, now
@@ -90,14 +97,15 @@ class Heartbeat:
 
     def past(self, what: Text, seconds: float) -> None:
         """Show a sentence of before, as it stands there once the next was told."""
-        sentence = clean(what.render(self._language)).replace("\n", " ")
+        sentence = clean(without_unit(what.render(self._language))).replace("\n", " ")
         with self._lock:
             self._write(
                 f"{self._ended_line(sentence, seconds)}\n" if self._rich else f"{sentence}\n"
             )
 
     def _ended_line(self, sentence: str, seconds: float) -> str:
-        return f"{sentence}  {coloured(format_duration(seconds), 'dim', rich=True)}"
+        took = format_duration(seconds).render(self._language)
+        return f"{sentence}  {coloured(took, 'dim', rich=True)}"
 
     def __enter__(self) -> Heartbeat:
         self._thread = threading.Thread(target=self._beat, name="progress", daemon=True)
@@ -129,11 +137,12 @@ class Heartbeat:
         parts = [self._what]
         done, total = self._figures
         if done is not None and total:
-            of = Text(OF.template, {"done": f"{done:,}", "total": f"{total:,}"})
+            figures = {"done": amount(self._told, done), "total": amount(self._told, total)}
+            of = Text(OF.template, figures)
             parts += [of.render(self._language), f"{min(done, total) * 100 // total} %"]
         elif done is not None:
-            parts.append(f"{done:,}")
-        parts.append(format_duration(now - self._since))
+            parts.append(amount(self._told, done).render(self._language))
+        parts.append(format_duration(now - self._since).render(self._language))
         line = "  ".join(parts)
         if self._rich:
             columns = shutil.get_terminal_size().columns

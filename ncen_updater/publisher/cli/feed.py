@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
-from ncen_updater.common.cli.render import clean, table
+from ncen_updater.common.cli.render import clean, format_day, table
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
     DIRECTORY,
@@ -154,12 +155,13 @@ def status(context: click.Context, feed: Path) -> None:
     state, moment = Feed(feed).state(), now()
     roles, releases = feed_status(state, moment)
     brakes = brake_lines(carried(state), moment)
-    for line in table(_role_rows(session, roles)):
+    for line in table(_role_rows(session, roles), session.language):
         show_line(session, line)
     show_line(session, "")
     if not releases:
         show_line(session, Text(N_("The feed offers no release yet.")))
-    for line in table(_release_rows(session, releases)) if releases else ():
+    rows = _release_rows(session, releases) if releases else []
+    for line in table(rows, session.language):
         show_line(session, line)
     for brake in brakes:
         show_line(session, Text(BRAKED, dataclasses.asdict(brake)))
@@ -189,7 +191,7 @@ def _role_rows(session: Session, roles: Sequence[RoleStatus]) -> list[list[str]]
                 role.role,
                 str(role.version),
                 count,
-                role.expires[:10],
+                format_day(datetime.fromisoformat(role.expires)),
                 f"{left}  {due}".rstrip(),
                 ", ".join(role.holders),
             ]

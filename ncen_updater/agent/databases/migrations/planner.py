@@ -369,10 +369,13 @@ def _losses(
         if step.direction is not Direction.DOWN:
             continue
         item = by_id(newer.databases[step.database], None)[step.id]
-        said = [declared(name) for name in item.migration.loses or ()]
+        read_here = losses(read(item.up), step.sql, engine)
+        wide = {loss.object: loss for loss in read_here if loss.wide}
+        # Of what is declared more may go than is named: then it is counted as it is read.
+        said = [wide.get(name.lower()) or declared(name) for name in item.migration.loses or ()]
         seen = [
             loss
-            for loss in losses(read(item.up), step.sql, engine)
+            for loss in read_here
             # A rule that refuses loses nothing: going back then fails, and is undone.
             if loss.how is not How.REFUSES
             and loss.object not in {other.object.lower() for other in said}

@@ -17,7 +17,7 @@ from ncen_updater.agent.databases.postgresql.connection import Connection, rows,
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import QUERY_FAILED, ROWS_UNREADABLE
-from ncen_updater.formats.losses import Loss
+from ncen_updater.formats.losses import How, Loss
 
 __all__ = [
     "TableShape",
@@ -50,6 +50,24 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND lower(c.relname) = %s AND %s IN (lower(n.nspname), '')
   AND n.nspname NOT IN ('information_schema', %s, %s) AND n.nspname NOT LIKE 'pg\\_%%'
 ORDER BY 2, 3
+"""
+# The named tables, and those whose rows go, or lose a value, with rows of theirs: by what the keys
+# say, or all that refer to them (TRUNCATE ... CASCADE).
+_FOLLOWING = """
+WITH RECURSIVE gone(oid, named) AS (
+    SELECT c.oid, true
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND lower(c.relname) = %s AND %s IN (lower(n.nspname), '')
+      AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%%'
+  UNION
+    SELECT k.conrelid, false
+    FROM gone JOIN pg_constraint k ON k.confrelid = gone.oid AND k.contype = 'f'
+    WHERE k.conparentid = 0 AND (%s OR k.confdeltype IN ('c', 'n', 'd'))
+)
+SELECT c.oid::bigint, n.nspname, c.relname, bool_or(gone.named)
+FROM gone JOIN pg_class c ON c.oid = gone.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname NOT IN (%s, %s)
+GROUP BY 1, 2, 3 ORDER BY 2, 3
 """
 _COLUMNS = """
 SELECT a.attname, a.attgenerated <> '', pg_get_expr(d.adbin, d.adrelid)
@@ -230,21 +248,41 @@ def entered_by_object(
     for loss in losses:
         if loss.own and younger is None:
             continue
-        number = 0
-        schema, _, bare = loss.table.rpartition(".")
-        # A file may name a table by its search path: then it counts in every schema.
-        for oid, *name in rows(live, _NAMED, [bare, schema, OWN_SCHEMA, KEPT_SCHEMA]):
+        numbers: dict[str, int] = {}
+        for label, oid, table in _reached(live, loss):
             entered = _entered(live, oid, loss.column)
             if entered is None:
                 continue
-            table = TableShape((*name, ()))
             where = " AND ".join([younger or "true", *entered])
             with _counting(live, table):
                 sql = f"SELECT count(*) FROM {table.quoted} WHERE {where}"  # noqa: S608 - quoted
-                number += int(rows(live, sql)[0][0])
-        if number:
-            found[loss.object] = number
+                numbers[label] = numbers.get(label, 0) + int(rows(live, sql)[0][0])
+        for label, number in numbers.items():
+            if number:
+                found[label] = max(found.get(label, 0), number)
     return found
+
+
+def _reached(live: Connection, loss: Loss) -> Iterator[tuple[str, int, TableShape]]:
+    """Yield what is there of a loss: how it is called, its number, the table.
+
+    What goes by a key is called by its own name. Of a type, or of all that a role owns, nobody
+    counts what goes with it: then every table may be meant.
+    """
+    schema, _, bare = loss.table.rpartition(".")
+    if loss.how in (How.SCHEMA, How.DEPENDENTS):
+        for table in user_tables(live):
+            if loss.how is How.DEPENDENTS or table[0].lower() == loss.table:
+                yield table.label, 0, table
+    elif loss.how is How.ROWS:
+        asked = [bare, schema, loss.cascades, OWN_SCHEMA, KEPT_SCHEMA]
+        for oid, inside, name, named in rows(live, _FOLLOWING, asked):
+            table = TableShape((inside, name, ()))
+            yield loss.object if named else table.label, oid, table
+    else:
+        # A file may name a table by its search path: then it counts in every schema.
+        for oid, *path in rows(live, _NAMED, [bare, schema, OWN_SCHEMA, KEPT_SCHEMA]):
+            yield loss.object, oid, TableShape((*path, ()))
 
 
 def _entered(live: Connection, table: int, column: str | None) -> list[str] | None:

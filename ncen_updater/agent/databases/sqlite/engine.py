@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sqlite3
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ncen_updater.agent.databases.base import (
@@ -480,6 +481,18 @@ class SqliteEngine(SqliteFacts):
         if not self._swapped(change, live):
             raise DatabaseError(CUT_OVER_FAILED, detail=f"{change.id} is not cut over")
         self._layout.write_committed(live, change.id)
+
+    def ask_journal(self, begun_after: Callable[[int], Sequence[str]]) -> None:
+        """See :meth:`DatabaseEngine.ask_journal`: records of sets are the agent's own."""
+        self._layout.begun_after = begun_after
+
+    def catch_up(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.catch_up`."""
+        return self._layout.catch_up()
+
+    def know(self, last_event: int) -> None:
+        """See :meth:`DatabaseEngine.know`."""
+        self._layout.know(last_event)
 
     def heal_marker(self) -> tuple[str, ...]:
         """Write the record file again where the live set lost it."""

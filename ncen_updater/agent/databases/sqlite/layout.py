@@ -27,7 +27,7 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -51,10 +51,12 @@ from ncen_updater.agent.databases.sqlite.plain import (
 )
 from ncen_updater.agent.databases.sqlite.records import (
     KeptRecords,
+    KnownJournal,
     SetRecord,
     SetRole,
 )
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.messages import MARKERS_DISAGREE
 
@@ -92,6 +94,9 @@ class Layout:
         directory: Holds ``live`` and ``sets``.
         names: Logical names.
         notes: Where the agent keeps what it says of sets; beside them by default.
+
+    Attributes:
+        begun_after: Ids of the changes that began after an event of the journal.
     """
 
     def __init__(self, directory: Path, names: tuple[str, ...], notes: Path | None = None) -> None:
@@ -99,7 +104,11 @@ class Layout:
         self.names = names
         self.live = directory / "live"
         self.sets = directory / SETS
-        self._records = KeptRecords((notes or directory / "notes") / SETS, SetRecord)
+        kept = notes or directory / "notes"
+        self._records = KeptRecords(kept / SETS, SetRecord)
+        self._known = KeptRecords(kept, KnownJournal)  # no change bears the name of that file
+        self.begun_after: Callable[[int], Sequence[str]] = lambda _number: ()
+        self._learnt: dict[str, SetRecord] | None = None
 
     # ---- what is there -------------------------------------------------------------------------
 
@@ -212,16 +221,19 @@ class Layout:
             return None  # whatever it was set aside for
         prefix, _, change = path.name.removesuffix(PARTIAL).partition("_")
         if path.name.endswith(PARTIAL):
-            return SetRole(DatabaseRole.CANDIDATE, change) if change else None
+            return SetRole(DatabaseRole.CANDIDATE, change, {}) if change else None
         role = self._record(path).role
         if role is not None:
             return replace(role, modes=modes_masked(role.modes, self.names, SUFFIX))
         if prefix == "next":
-            return SetRole(DatabaseRole.CANDIDATE, change)
-        return SetRole(DatabaseRole.PREVIOUS, change) if prefix == "keep" else None
+            return SetRole(DatabaseRole.CANDIDATE, change, {})
+        return SetRole(DatabaseRole.PREVIOUS, change, {}) if prefix == "keep" else None
 
     def _record(self, path: Path) -> SetRecord:
-        return self._records.read(_name(path)) or self._of_before(path)
+        if self._learnt is None:
+            self._learnt = self._learn()
+        name = _name(path)
+        return self._learnt.get(name) or self._records.read(name) or self._of_before(path)
 
     def _of_before(self, path: Path) -> SetRecord:
         """What an agent of before said in the set itself."""
@@ -229,7 +241,7 @@ class Layout:
         def said(name: str, read: Callable[[Mapping[str, object]], Said]) -> Said | None:
             content = read_ours(place, name)
             try:
-                return None if content is None else read(json.loads(content))
+                return None if content is None else read(parse_json(content))
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise NoteUnreadable(database=path / name, detail=repr(error)) from error
 
@@ -248,9 +260,56 @@ class Layout:
     def take_over(self) -> None:
         """Write down what agents of before said in the sets; from then on that is not read."""
         for path in self.sets.iterdir():
-            whole = path.is_dir() and not path.is_symlink() and not path.name.endswith(PARTIAL)
-            if whole and self._records.read(path.name) is None:
+            if _is_set(path) and self._records.read(path.name) is None:
                 self._records.write(path.name, self._of_before(path))
+
+    def catch_up(self) -> tuple[str, ...]:
+        """Write down what an older agent did with sets that have a record; return their names.
+
+        May be repeated after a crash: what the records know of the journal is noted afterwards.
+
+        Raises:
+            MarkersDisagree: Two sets say that they are what one change is to be taken back to.
+        """
+        self._learnt = self._learn()
+        for name, record in self._learnt.items():
+            self._records.write(name, record)
+        return tuple(self._learnt)
+
+    def _learn(self) -> dict[str, SetRecord]:
+        """What an older agent did with sets that have a record, by their names.
+
+        Only the journal says that one worked: a change that began after what the records know. What
+        the set itself says counts where it names such a change, read as by :meth:`take_over`; so
+        nothing that was said before comes back.
+        """
+        known = self._known.read(SETS)
+        newer = set(self.begun_after(known.as_of)) if known and self.sets.is_dir() else set()
+        live = self.live_or_none() if newer else None
+        found: dict[str, SetRecord] = {}
+        roles: dict[tuple[DatabaseRole, str], str] = {}
+        for path in sorted(self.sets.iterdir()) if newer else ():
+            if not _is_set(path) or path.name.startswith(WRITTEN):
+                continue
+            said, record = self._of_before(path), self._records.read(path.name)
+            if said.role is not None and said.role.change in newer and path != live:
+                key = (said.role.role, said.role.change)
+                first = roles.setdefault(key, path.name)
+                if first != path.name:
+                    reason = f"{first}, {path.name}: {' '.join(key)}"
+                    raise DatabaseError(MARKERS_DISAGREE, reason=reason)
+            if record is not None:
+                fresh = caught_up(record, said, newer, live=path == live)
+                if fresh != record:
+                    found[path.name] = fresh
+        return found
+
+    def know(self, last_event: int) -> None:
+        """Note up to where the journal tells of changes that the records know."""
+        self._learnt = {}
+        known = KnownJournal(last_event)
+        if self._known.read(SETS) != known:
+            self._known.write(SETS, known)
 
     def previous_set(self, change: str) -> Path | None:
         """The set that was set aside as previous of a change."""
@@ -312,9 +371,15 @@ class Layout:
     def forget(self, set_path: Path) -> None:
         """Forget what was said of a set that is no more."""
         self._records.remove(_name(set_path))
+        self._forget_learnt(set_path)
 
     def _say(self, set_path: Path, record: SetRecord) -> None:
         self._records.write(_name(set_path), record)
+        self._forget_learnt(set_path)
+
+    def _forget_learnt(self, set_path: Path) -> None:
+        if self._learnt is not None:
+            self._learnt.pop(_name(set_path), None)
 
     def _say_inside(self, set_path: Path, name: str, data: Mapping[str, object] | None) -> None:
         """Tell an agent of before; this one does not read it again."""
@@ -457,6 +522,36 @@ class Layout:
                 self.forget(set_path)
             sets.set_mode(gone.name, 0o700)
             sets.remove_tree(gone.name)
+
+
+def caught_up(
+    record: SetRecord, said: SetRecord, newer: Collection[str], *, live: bool
+) -> SetRecord:
+    """What is known of a set once an older agent made changes; pure.
+
+    What it said names them. What was open before it has ended, so what it forgot was over, and what
+    is live is set aside for nothing.
+
+    Args:
+        record: What was known before.
+        said: What the set itself says.
+        newer: The changes that it made.
+        live: Whether the set is live.
+    """
+    marked = said.marker is not None and said.marker.change in newer
+    placed = said.role is not None and said.role.change in newer
+    begun = said.touched is None or said.touched in newer
+    return replace(
+        record,
+        marker=said.marker if marked else record.marker,
+        committed=said.committed if said.committed in newer else record.committed,
+        touched=said.touched if begun else record.touched,
+        role=said.role if placed else None if live else record.role,
+    )
+
+
+def _is_set(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not path.name.endswith(PARTIAL)
 
 
 def _name(path: Path) -> str:

@@ -4,23 +4,24 @@ Agents of before said it in files in the set itself (``marker.json``, ``committe
 ``touched.json``, ``role.json``), where the application's user can put whatever it likes. A site of
 theirs is taken over once, at its first fence: such a file counts while a set has no record, if it
 belongs to root or to whoever runs this. The files are written still, for an agent of before that
-the site may return to, and not read.
+the site may return to, and not read but once after it worked: see :class:`KnownJournal`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from ncen_updater.agent.databases.base import DatabaseRole, Marker
 from ncen_updater.agent.databases.sqlite.errors import NoteUnreadable
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.records import Record
 
-__all__ = ["KeptRecords", "SetRecord", "SetRole"]
+__all__ = ["KeptRecords", "KnownJournal", "SetRecord", "SetRole"]
 
 Kept = TypeVar("Kept", bound=Record)
 
@@ -37,7 +38,7 @@ class SetRole(Record):
 
     role: DatabaseRole
     change: str
-    modes: Mapping[str, int] = field(default_factory=dict)
+    modes: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,19 @@ class SetRecord(Record):
     touched: str | None = None
     role: SetRole | None = None
     counts: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class KnownJournal(Record):
+    """Up to where the journal tells of changes that the records of sets know.
+
+    A change that began later was an older agent's, which writes no such records.
+
+    Attributes:
+        as_of: Number of the last event then.
+    """
+
+    as_of: int
 
 
 class KeptRecords(Generic[Kept]):
@@ -81,7 +95,7 @@ class KeptRecords(Generic[Kept]):
         """
         path = self._path(name)
         try:
-            return self._kind.from_json(json.loads(path.read_bytes()))
+            return self._kind.from_json(parse_json(path.read_bytes()))
         except FileNotFoundError:
             return None
         except ValueError as error:

@@ -56,6 +56,8 @@ class Fence(Step):
             RecordsWouldBeLost: If more was entered than a person agreed to lose.
             ValuesWouldBeLost: The same, of what ways down do not keep.
         """
+        # What this change does with the databases is no older agent's.
+        context.site.engine.know(context.journal.last_event())
         if context.change.mode is not Mode.RESTORE:
             return replace(self._before_dump(context), lost=self._values_lost(context))
         lost = records_lost(context.site, context.journal, context.ref)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from ncen_updater.agent.databases.migrations.planner import (
     plan_way_back,
     way_target,
 )
+from ncen_updater.formats.losses import How, Loss
 from ncen_updater.formats.manifest import MigratorCommand
 from tests.agent.databases.migrations.making import make
 
@@ -226,3 +228,28 @@ def test_the_plan_says_what_the_rollback_finds(
         stands = [row.id for row in effective(name, returned.get(name, ()))]
         stood = [row.id for row in effective(name, ledgers.get(name, ()))]
         assert stands == stood
+
+
+@pytest.mark.parametrize(
+    ("loses", "found"),
+    [
+        (None, [Loss("a", None, How.ROWS, 1, cascades=True), Loss("b", "c", How.COLUMN, 2)]),
+        # What goes with it is counted all the same.
+        (("A", "b.c"), [Loss("a", None, How.ROWS, 1, cascades=True), Loss("b", "c", How.DECLARED)]),
+    ],
+)
+def test_what_is_declared_hides_nothing_that_goes_with_it(
+    tmp_path: Path, loses: tuple[str, ...] | None, found: list[Loss]
+) -> None:
+    made = make(tmp_path, "0005", "SELECT 1", "TRUNCATE a CASCADE;\nALTER TABLE b DROP c")
+    migration = made.migration.model_copy(update={"loses": loses})
+    newer = release("2.0", A, dataclasses.replace(made, migration=migration))
+
+    def read(path: Path) -> str:
+        return path.read_text("utf-8") if path.exists() else ""
+
+    ledgers = upgraded(OLD, newer)
+    way = plan_way_back(
+        NAMES, ledgers, newer, OLD, SECOND.id, engine="postgresql", read=read
+    )  # fmt: skip
+    assert list(way.losses["a"]) == found

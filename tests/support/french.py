@@ -1,0 +1,49 @@
+"""Finds what is not French in what a French session reads."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from functools import cache
+from pathlib import Path
+
+__all__ = ["foreign"]
+
+ROOT = Path(__file__).resolve().parents[2]
+#: What is a name in every language, and no word of one.
+NAMES = re.compile(
+    r"\{\w+\}|«[^»]*»"  # what others said, and what was typed: told as such
+    r"|'[^'\n]*'"  # commands, and names of files as Python quotes them
+    r"|https?://\S+|(?<![\w/])~?/[^\s«»,;)]+"  # addresses and paths
+    r"|\b[\w-]+(?:\.[\w-]+)+\b"  # settings, files, versions
+    r"|--?[a-z][\w-]*|\[[^\]\n]*\]|\b\w*_\w+\b|\b[A-Z]{2,}[\w-]*\b|\b\w*\d\w*\b"
+    r"|\bncen-\w+\b|\bpg_\w+\b"
+)
+WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def _plain(text: str) -> str:
+    """Without names, and without the apostrophes within words."""
+    return NAMES.sub(" ", re.sub("(?<=\\w)['\u2019](?=\\w)", " ", text))
+
+
+@cache
+def vocabulary() -> frozenset[str]:
+    """Every word that the French catalogue has."""
+    read = runpy.run_path(str(ROOT / "script" / "messages"))["read_po"]
+    words: set[str] = set()
+    for said in read().values():
+        for form in (said,) if isinstance(said, str) else said.forms:
+            words.update(word.lower() for word in WORD.findall(_plain(form)))
+    return frozenset(words)
+
+
+def foreign(text: str, *names: str) -> list[str]:
+    """Return the words that are neither of the catalogue nor names.
+
+    Args:
+        text: What was shown.
+        *names: More names: of people, places and data of the trial.
+    """
+    known = vocabulary() | {part.lower() for name in names for part in WORD.findall(name)}
+    return [word for word in WORD.findall(_plain(text)) if word.lower() not in known]

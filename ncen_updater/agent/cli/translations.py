@@ -42,7 +42,11 @@ NOTE = "translations-applied"
     cls=Command,
     help=N_("What the country has in texts of its own, and what is to be done."),
 )
-@click.argument("action", type=click.Choice(["report", "export", "import", "apply"]))
+@click.argument(
+    "action",
+    type=click.Choice(["report", "export", "import", "apply"]),
+    default="report",
+)
 @click.argument("name", required=False)
 @click.option(
     "--for",

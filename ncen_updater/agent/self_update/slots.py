@@ -222,11 +222,12 @@ class AgentSlots:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "PIP_CONFIG_FILE": os.devnull}
         # What pip has started, too, writes into a slot: nothing of it outlives this process.
         ended = order(words, environment, TIMEOUT_S, left=LeftBehind.NOTHING)
-        if ended.status is None:
+        returncode = ended.status
+        if returncode is None:
             raise AgentSlotFailed(version=version, reason=f"{words[0]} did not end")
-        if ended.status != 0:
+        if returncode != 0:
             detail = ended.output[-TAIL:]
-            reason = f"{' '.join(words[1:4])} ended with {ended.status}"
+            reason = f"{' '.join(words[1:4])} ended with {returncode}"
             raise AgentSlotFailed(version=version, reason=reason, detail=detail)
         return ended.output
 

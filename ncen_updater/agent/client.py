@@ -35,7 +35,6 @@ from ncen_updater.agent.answers import (
     way_answer,
 )
 from ncen_updater.agent.config.paths import load_places, service_socket
-from ncen_updater.agent.engine.errors import NothingToApprove
 from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.permitted import held, require_no_hold
@@ -64,6 +63,7 @@ from ncen_updater.common.messages import (
     NO_SERVICE,
     NOT_NEXT,
     NOT_PREPARED,
+    NOTHING_TO_APPROVE,
     ORDER_TORN,
     UNCHECKED_NEEDS_ROOT,
     UNKNOWN_CHANGE,
@@ -775,7 +775,9 @@ class ServiceSite:
         """
         seen = self._seen()
         if seen["target"] is None:
-            raise NothingToApprove(current=str(seen["current"]), state=NOTHING_CHANGED)
+            raise UpdaterError(
+                NOTHING_TO_APPROVE, current=str(seen["current"]), state=NOTHING_CHANGED
+            )
         if target is not None and target != type(target)(seen["target"]):
             raise Refused(NOT_NEXT, version=target, target=seen["target"])
         return seen

@@ -17,8 +17,14 @@ from ncen_updater.agent.approvals.binding import basis_now
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Live, Strategy, TableDigest
 from ncen_updater.agent.databases.migrations.checks import Value, question, unmapped
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack
-from ncen_updater.agent.engine.errors import NeedsPerson
-from ncen_updater.agent.engine.fingerprints import differing, fingerprints_of
+from ncen_updater.agent.databases.tried import TriedValues, untold
+from ncen_updater.agent.engine.errors import NeedsPerson, UntoldLoss
+from ncen_updater.agent.engine.fingerprints import (
+    differing,
+    fingerprints_of,
+    schema_findings,
+    taken_by,
+)
 from ncen_updater.agent.engine.full_words import full_place, keep_full
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.migrating import (
@@ -29,14 +35,18 @@ from ncen_updater.agent.engine.migrating import (
 )
 from ncen_updater.agent.engine.plan import HopPlan, Plan, make_plan
 from ncen_updater.agent.engine.runner import blames_release
+from ncen_updater.agent.engine.situation import known
 from ncen_updater.agent.engine.steps.guards import refuse_strict
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.policy.prediction import Measured, predict
 from ncen_updater.agent.policy.proof import Proof
 from ncen_updater.agent.rehearsal.predictions import history, past
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
+from ncen_updater.agent.rehearsal.trying import try_values
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import NOT_AS_KEPT, REHEARSAL_FAILED, REHEARSAL_LIMITED
 from ncen_updater.common.progress import Progress
@@ -91,6 +101,7 @@ class _Hop:
     back_differs: list[str] = field(default_factory=list)
     migrated: Migrated | None = None
     stood: dict[str, int] = field(default_factory=dict)
+    values: TriedValues | None = None
 
     @property
     def unchanged(self) -> bool:
@@ -154,13 +165,10 @@ class Rehearser:
         number, again = self._new_id(), self._new_id()
         target = path.target.version
         reference = _reference(number, target)
-        refuse_strict(
-            [
-                f
-                for f in site.engine.blockers(reference, final=False)
-                if "missing_bytes" in f.figures
-            ]
-        )
+        blockers = site.engine.blockers(reference, final=False)
+        refuse_strict([f for f in blockers if "missing_bytes" in f.figures])
+        # To restore a backup runs what somebody may have left in the databases.
+        refuse_strict([*site.engine.exposures(rehearsing=True), *self._schemas()])
         copy = site.engine.plan_copy(reference)
         second = site.engine.plan_copy(_reference(again, target))
         rehearsals = Rehearsals(journal)
@@ -198,6 +206,15 @@ class Rehearser:
         found = rehearsals.last(str(current), target)
         assert found is not None  # noqa: S101 - written just now
         return found
+
+    def _schemas(self) -> tuple[Finding, ...]:
+        """Findings of schemas that are not what was recorded, where that can be compared."""
+        said = known(self._journal)
+        by = self._journal.facts(said.change.id).fingerprints_by if said.change else None
+        if by is not None and by != taken_by(self._site.engine):
+            return ()
+        wordings = Wordings.of(self._journal)
+        return tuple(schema_findings(self._site.engine, said.fingerprints, wordings))
 
     # ---- parts ---------------------------------------------------------------------------------
 
@@ -251,6 +268,16 @@ class Rehearser:
                 break  # and with it every hop before: there is no way back over it
             self._back(hops[number], reference)
             hops[number].back_differs = _differences(digests[number], self._digests(reference))
+        # Last: from here on rows are in the copies that nobody entered.
+        for number, hop in enumerate(hops):
+            if hop.back_s is None:
+                continue
+            if hop.way.by_code:
+                self._migrate(hop, reference)  # the next one begins there
+                continue
+            hop.values = self._values(hop, reference, number)
+            if hop.values.stopped is not None:
+                break
         return {
             "plan": plan.digest,
             "backup_s": backup_s,
@@ -341,6 +368,37 @@ class Rehearser:
             lambda: migrate_and_check(engine, step, checks, target, newer, self._progress, up=False)
         )
 
+    def _migrate(self, hop: _Hop, reference: ChangeRef) -> None:
+        step = _reference(reference.id, hop.plan.document.manifest.version)
+        origin = self._site.migrations(hop.plan.origin)
+        self._site.engine.migrate(step, hop.plan.target, origin, self._progress)
+
+    def _values(self, hop: _Hop, reference: ChangeRef, number: int) -> TriedValues:
+        """Try what the way back keeps of values.
+
+        Raises:
+            UpdaterError: If it loses some of which nothing says so.
+        """
+        engine, newer = self._site.engine, hop.plan.target
+        older = self._site.migrations(hop.plan.origin)
+        version = hop.plan.document.manifest.version
+        self._tell(N_("trying what the way back from {version} keeps of values"), version=version)
+        stood = {n: len(engine.applied(reference.candidate(n))) for n in engine.names}
+
+        def back() -> None:
+            step = _reference(reference.id, str(hop.plan.origin))
+            target = down_target(engine, step, newer, older, reference.id, stood)
+            engine.migrate(step, target, newer, self._progress)
+
+        found = try_values(
+            engine, reference, str(number),
+            up=lambda: self._migrate(hop, reference), back=back,
+        )  # fmt: skip
+        lost = untold(found.columns, hop.way.losses)
+        if lost:
+            raise UntoldLoss(version=version, origin=hop.plan.origin, objects=", ".join(lost))
+        return found
+
     def _maps(self, manifest: Manifest, step: ChangeRef) -> list[dict[str, object]]:
         engine = self._site.engine
         without = {
@@ -377,6 +435,7 @@ class Rehearser:
             "restore_s": hop.restore_s,
             "way_back": hop.way.back.value,
             "loses": list(hop.way.loses),
+            "values": hop.values.to_json() if hop.values is not None else None,
             "unchanged": hop.unchanged,
             "keeps_records": hop.way.back is Back.KEEPS,
             "checks": hop.checks,

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 import psycopg
 
 from ncen_updater.agent.databases.base import ChangeRef
-from ncen_updater.agent.databases.errors import DatabaseError, FencedByOther, FenceFailed
+from ncen_updater.agent.databases.errors import DatabaseError, FenceFailed
 from ncen_updater.agent.databases.postgresql.barring import bar, barred_by, unbar
 from ncen_updater.agent.databases.postgresql.catalogue import read_databases
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
     Server,
+    remember_login,
     rows,
     run,
     translated,
@@ -32,12 +33,20 @@ from ncen_updater.agent.databases.postgresql.versions import (
     expect,
     expected,
     forget,
-    mark_opened,
     opened,
     renew,
 )
+from ncen_updater.agent.databases.postgresql.visits import (
+    forget_visits,
+    mark_strangers,
+    prepare_visits,
+)
 from ncen_updater.common.database_words import said
-from ncen_updater.common.messages import PREPARED_TRANSACTIONS, SET_INCOMPLETE
+from ncen_updater.common.messages import (
+    FENCED_BY_OTHER,
+    PREPARED_TRANSACTIONS,
+    SET_INCOMPLETE,
+)
 
 __all__ = ["Fencing", "end_sessions", "restore_statement", "set_fences"]
 
@@ -49,10 +58,6 @@ _SESSIONS = (
     "SELECT pid, coalesce(nullif(application_name, ''), '-') || ' of ' || coalesce(usename, '-'),"
     " datname FROM pg_stat_activity"
     " WHERE datname = ANY(%s) AND pid <> pg_backend_pid() AND usesysid IS NOT NULL"
-)
-_STRANGERS = (
-    "SELECT DISTINCT datname FROM pg_stat_activity"
-    " WHERE datname = ANY(%s) AND pid <> pg_backend_pid() AND usename <> current_user"
 )
 WAIT_MS = 2_000
 # Sessions that we may not end may be about to end by themselves.
@@ -134,6 +139,7 @@ class Fencing:
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
             self._require_ours(connection, change)
+            remember_login(connection, self._server)
             found = read_databases(connection)
             known = [name for name in read_fences(connection) if name in self._databases]
             # What an agent of before closed, or left behind, has no version.
@@ -152,6 +158,8 @@ class Fencing:
                     [database, change.id, row.allow, row.limit],
                 )
                 run(connection, f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false")
+            if in_place(change):
+                prepare_visits(connection)
             if in_place(change) and not self._is_over(connection, change):
                 # The originals themselves are entered from here on, to be dumped or asked: for each
                 # such moment the server would let in whoever may connect.
@@ -160,7 +168,7 @@ class Fencing:
             expect(connection, change, [name for name in self._databases if name not in known])
         with self._server.facts() as connection:
             # Who is in one that this change had closed before came through its door since.
-            self.mark_strangers(connection, known)
+            mark_strangers(connection, known)
             self._clear(connection)
 
     def stands(self, change: ChangeRef) -> bool:
@@ -174,15 +182,9 @@ class Fencing:
             self._require_ours(connection, change)
             if not self._stands(connection):
                 return False
-            self.mark_strangers(connection, self._databases)
+            mark_strangers(connection, self._databases)
             self._clear(connection)
             return True
-
-    @staticmethod
-    def mark_strangers(connection: Connection, databases: Sequence[str]) -> None:
-        """Write of closed databases in which somebody else is that they were opened."""
-        strangers = rows(connection, _STRANGERS, [list(databases)])
-        mark_opened(connection, [name for (name,) in strangers])
 
     def _require_ours(self, connection: Connection, change: ChangeRef) -> None:
         """Refuse a fence of another change: its agent may be at work, and would let officers in."""
@@ -190,7 +192,7 @@ class Fencing:
         others = {fences[name].change for name in self._databases if name in fences}
         others -= {change.id}
         if others:
-            raise FencedByOther(change=change.id, other=", ".join(sorted(others)))
+            raise DatabaseError(FENCED_BY_OTHER, change=change.id, other=", ".join(sorted(others)))
 
     def _stands(self, connection: Connection) -> bool:
         """Whether all are closed and it is written how to open them: the cut-over asks again."""
@@ -240,3 +242,4 @@ class Fencing:
                     run(connection, restore_statement(database, fence))
                     run(connection, "DELETE FROM public.fences WHERE database = %s", [database])
             forget(connection, self._databases)
+            forget_visits(connection, self._databases)

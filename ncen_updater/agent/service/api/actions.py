@@ -18,7 +18,6 @@ from ncen_updater.agent.approvals.back import (
 )
 from ncen_updater.agent.approvals.model import ROOT
 from ncen_updater.agent.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.errors import NothingToApprove
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.permitted import require_no_change, require_no_hold
@@ -40,6 +39,7 @@ from ncen_updater.common.messages import (
     NOT_ASSESSED,
     NOT_NEXT,
     NOT_REHEARSED,
+    NOTHING_TO_APPROVE,
 )
 
 __all__ = ["approve", "cancel", "confirm", "give_order", "hold", "schedule", "unhold", "withdraw"]
@@ -88,7 +88,7 @@ def _seen(
     if found is None:
         raise Refused(NOT_ASSESSED)
     if found.target is None:
-        raise NothingToApprove(current=str(found.current))
+        raise UpdaterError(NOTHING_TO_APPROVE, current=str(found.current))
     if version is not None and Version(version) != Version(found.target):
         raise Refused(NOT_NEXT, version=version, target=found.target)
     if not found.binding or found.basis is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -634,7 +634,7 @@ class LocalSite:
         from ncen_updater.agent.approvals.status import consent_required, require_consent
 
         site = self._site
-        with self._operations() as (operations, progress):
+        with self._operations() as (operations, progress), self._gives_way():
             needed = consent_required(site, scheduled=scheduled)
             agree = None if needed is None else require_consent(site, progress, approvals=needed)
             result = operations.upgrade(target, retry=retry, begin_before=begin_before, agree=agree)
@@ -703,6 +703,11 @@ class LocalSite:
         with self._operations() as (operations, _):
             result = operations.rollback(accept_loss=accept_loss, undoes=undoes, agree=agree)
         return result_answer(result, self._run.language)
+
+    def _gives_way(self) -> AbstractContextManager[None]:
+        from ncen_updater.agent.service.watched import gives_way
+
+        return gives_way(self._site.state / JOURNAL)
 
     @contextmanager
     def _operations(self) -> Iterator[tuple[Operations, Progress]]:

@@ -34,7 +34,7 @@ KINDS = frozenset(
         N_("schedule-cancelled"), N_("scheduled"),
         N_("schemas-reworded"), N_("started"), N_("step-done"), N_("step-failed"),
         N_("step-intended"), N_("step-undoing"), N_("step-undone"), N_("stop-compared"),
-        N_("unheld"),
+        N_("unheld"), N_("watching-ended"),
     }
 )  # fmt: skip
 #: Names of what events hold.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import runpy
 import tomllib
 from pathlib import Path
 
@@ -126,53 +125,7 @@ def test_every_decision_is_in_the_list() -> None:
     assert listed == sorted(path.name for path in directory.glob("0*.md"))
 
 
-def test_every_guide_of_a_site_is_in_french() -> None:
-    needed = {
-        "quick-start.md", "operator.md", "installation.md", "it-failed.md", "evening-and-night.md",
-        "release-officer.md",
-    }  # fmt: skip
-    assert {path.name for path in (ROOT / "docs/fr").glob("*.md")} == needed
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert [name for name in needed if f"docs/fr/{name}" not in readme] == []
-
-
 def test_no_document_holds_both_sides_of_a_merge() -> None:
     marks = re.compile(r"^(?:<{7}|={7}|>{7})(?: |$)", re.MULTILINE)
     documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "keys").glob("*.md")]
     assert [path.name for path in documents if marks.search(path.read_text("utf-8"))] == []
-
-
-#: What stands between quotes in the guides and is said by others, or is a word about something.
-SAID_BY_OTHERS = {
-    "non-existent unit ncen.service", "il faut une personne", "a person is needed", "avec origine",
-    "with origin", "ncen_updater",
-}  # fmt: skip
-GUIDES = ("quick-start", "operator", "it-failed", "evening-and-night", "installation")
-
-
-def _told(text: str, sentences: list[str]) -> bool:
-    """Whether a sentence of the program is, or begins with, what a guide quotes."""
-    said = text.strip().rstrip(".\N{HORIZONTAL ELLIPSIS}").lower()
-    for sentence in sentences:
-        parts = [part.lower() for part in re.split(r"\{\w+\}", sentence)]
-        longest = max(parts, key=len).strip(" .,:;")
-        if said in sentence.lower() or (len(longest) > 12 and longest in said):
-            return True
-    return False
-
-
-@pytest.mark.parametrize("language", ["en", "fr"])
-@pytest.mark.parametrize("name", GUIDES)
-def test_what_a_guide_quotes_is_what_the_program_says(name: str, language: str) -> None:
-    read = runpy.run_path(str(ROOT / "script/messages"))["read_po"]()
-    french = [
-        f for said in read.values() for f in ([said] if isinstance(said, str) else said.forms)
-    ]
-    sentences = [
-        text.replace("\N{NO-BREAK SPACE}", " ") for text in (read, french)[language == "fr"]
-    ]
-    path = ROOT / "docs" / ("fr" if language == "fr" else "") / f"{name}.md"
-    text = " ".join(re.sub(r"(?m)^    .*$", "", path.read_text("utf-8")).split())
-    quotes = re.findall(r"« ([^»]{6,160}) »" if language == "fr" else r'"([^"`]{8,160})"', text)
-    unsaid = {quote for quote in quotes if not _told(quote, sentences)}
-    assert unsaid - SAID_BY_OTHERS == set()

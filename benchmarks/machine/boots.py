@@ -105,7 +105,7 @@ def _boot(
     ground: Ground, image: Image, what: str, server: float | None, *,
     agent: bool, known: Mapping[str, Facts] | None = None,
 ) -> Boot:  # fmt: skip
-    file = ground.work / "changed.img"
+    file = ground.place("changed.img")
     script = DOWN if server is None else LATE.replace("SECONDS", str(server)) if server else "true"
     box = ground.box(changed(image, file, script), "late")
     try:

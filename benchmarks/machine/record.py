@@ -18,7 +18,15 @@ from benchmarks.machine.judge import Facts, facts, officers_in, status
 from benchmarks.machine.line import Outside
 from benchmarks.machine.site import START, TARGET, Secretariat
 
-__all__ = ["Recorded", "instants", "record_rollback", "record_upgrade", "windows"]
+__all__ = [
+    "Recorded",
+    "approve",
+    "instants",
+    "record_rollback",
+    "record_upgrade",
+    "serves",
+    "windows",
+]
 
 #: A change, and a step of it, as a row of the journal's events has them beside each other.
 INTENT = re.compile(rb'([0-9a-z]{8})step-intended\{"step": "([a-z-]+)"\}')
@@ -70,7 +78,17 @@ def _must(found: object, what: str) -> None:
         raise RuntimeError(what)
 
 
-def _serves(container: Container) -> bool | None:
+def approve(container: Container) -> None:
+    """Let the service find and rehearse the newer release, and approve it."""
+    _must(wait_for(lambda: serves(container)), "the service does not run")
+    container.run("ncen-updater", "check")
+    _must(wait_for(lambda: _waits(container), 300), "the release is not rehearsed")
+    words = ["runuser", "-u", "amina", "--", "ncen-updater", "approve", TARGET, "--yes"]
+    container.must(*words)
+
+
+def serves(container: Container) -> bool | None:
+    """Whether the service runs."""
     active = container.run("systemctl", "is-active", "ncen-updater").stdout.strip() == "active"
     return True if active else None
 
@@ -94,11 +112,7 @@ def record_upgrade(site: Path, sent: Secretariat, work: Path, directory: Path) -
         _must(officers_in(box), "officers do not come in")
         container = box.container
         known = {START: facts(container)}
-        _must(wait_for(lambda: _serves(container)), "the service does not run")
-        container.run("ncen-updater", "check")
-        _must(wait_for(lambda: _waits(container), 300), "the release is not rehearsed")
-        approve = ["runuser", "-u", "amina", "--", "ncen-updater", "approve", TARGET, "--yes"]
-        container.must(*approve)
+        approve(container)
         _must(wait_for(lambda: _over(container, TARGET), 300), "the upgrade does not end")
         time.sleep(3)
         known[TARGET] = facts(container)
@@ -119,7 +133,7 @@ def record_rollback(upgraded: Recorded, sent: Secretariat, work: Path, directory
         outside.connect(box)
         _must(officers_in(box), "officers do not come in")
         container = box.container
-        _must(wait_for(lambda: _serves(container)), "the service does not run")
+        _must(wait_for(lambda: serves(container)), "the service does not run")
         back = ["ncen-updater", "rollback", "--yes"]
         container.must(*back)
         _must(wait_for(lambda: _over(container, START), 300), "the rollback does not end")

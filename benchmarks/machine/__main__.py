@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from benchmarks.machine.units import exposure, try_units, unexpected
 from benchmarks.report import finish, say
 
 CANNOT = 77
+INTERRUPTED = 130
 #: Cuts of one run, by the step that they tear: what lasts a few flushes gets as many as the rest.
 UPGRADE = {
     "fetch": 1, "build-slot": 1, "preflight": 1, "close": 1, "stop": 1, "fence": 2,
@@ -170,6 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if reason is not None:
         say(f"the machine trial cannot run here: {reason}")
         return CANNOT
+    # What was started is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
     begin = time.monotonic()
     ground = Ground(options.work.resolve(), options.seed)
     ground.make(options.tree, options.mirror, options.package)

@@ -30,16 +30,23 @@ FILL = f"""
 room=$(( $(stat -f -c '%a' /) * $(stat -f -c '%S' /) - {{left}} ))
 test $room -le 0 || fallocate -l $room {FILLER}
 """
-#: As after a battery that is empty, or one that says anything. What is not a unit's keeps its time.
+#: As after a battery that is empty, or one that says anything, to the units that matter here.
 CLOCK = """
-mkdir -p etc/systemd/system.conf.d
-cat > etc/systemd/system.conf.d/clock.conf <<'END'
-[Manager]
-DefaultEnvironment=LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1
-DefaultEnvironment=FAKETIME={shift} DONT_FAKE_MONOTONIC=1
+for unit in ncen postgresql@ ncen-updater ncen-updater-apply@ ncen-updater-fetch@ \\
+  ncen-updater-send@ ncen-updater-resume; do
+  mkdir -p etc/systemd/system/$unit.service.d
+  cat > etc/systemd/system/$unit.service.d/clock.conf <<'END'
+[Service]
+{environment}
 END
+done
 """
-PATIENCE_S = 300.0
+SHIFT = (
+    "LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+    "FAKETIME={shift}",
+    "DONT_FAKE_MONOTONIC=1",
+)
+PATIENCE_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -115,15 +122,15 @@ def package(ground: Ground, newer: Path, cuts: int, seed: int) -> list[Event]:
         again = container.run("dpkg", "--install", "/pkg/newer.deb")
         if again.returncode:
             wrong.append(f"installing it again: {again.stdout}{again.stderr}")
-        if wait_for(lambda: serves(container), 60) is None:
+        if wait_for(lambda: serves(container), PATIENCE_S) is None:
             wrong.append("the service does not run")
-        wait_for(lambda: True if running(container) == "0.2.0" else None, 60)
+        wait_for(lambda: True if running(container) == "0.2.0" else None, PATIENCE_S)
         return f"{before}, then {installed(container)}, agent {running(container)}"
 
     try:
         if _come_up(box) is None:
             raise RuntimeError("officers are not in")
-        wait_for(lambda: serves(box.container))
+        wait_for(lambda: serves(box.container), PATIENCE_S)
         begin = len(box.recording)
         box.container.must("dpkg", "--install", "/pkg/newer.deb")
         time.sleep(2)
@@ -169,7 +176,7 @@ def self_update(ground: Ground, release: Path, cuts: int, seed: int) -> list[Eve
             raise RuntimeError("officers are not in")
         outside.connect(box)
         container = box.container
-        wait_for(lambda: serves(container))
+        wait_for(lambda: serves(container), PATIENCE_S)
         begin = len(box.recording)
         container.run("ncen-updater", "check")
         done = wait_for(lambda: True if running(container) == "0.2.0" else None, PATIENCE_S)
@@ -219,7 +226,7 @@ def _full(ground: Ground, step: str, left: int, user: str) -> Event:
         wait_for(lambda: _rest(container), PATIENCE_S)
         container.run("systemctl", "start", "postgresql@17-main")
         now = time.time()
-        again = wait_for(lambda: _entered_since(box, now), 120)
+        again = wait_for(lambda: _entered_since(box, now), PATIENCE_S)
         found, wrong = wrongs(box, recorded.known, acknowledged(box.log, now))
         if again is None:
             wrong.append("officers are not in again")
@@ -271,7 +278,7 @@ def _full_and_torn(ground: Ground, seed: int) -> Event:
         # Debian starts the server once; what failed for want of room a person starts.
         box.container.run("systemctl", "start", "postgresql@17-main")
         now = time.time()
-        seconds = wait_for(lambda: _entered_since(box, now), 240)
+        seconds = wait_for(lambda: _entered_since(box, now), PATIENCE_S)
         after = round(time.time() - now, 1) if seconds else None
         wrong = wrongs(box, recorded.known, [])[1] if seconds else ["officers are not in"]
         if not named:
@@ -291,7 +298,7 @@ def no_line(ground: Ground) -> list[Event]:
     try:
         seconds = _come_up(box)
         container = box.container
-        wait_for(lambda: serves(container))
+        wait_for(lambda: serves(container), PATIENCE_S)
         checked = container.run("ncen-updater", "check")
         back = container.run("ncen-updater", "rollback", "--yes")
         found, wrong = wrongs(box, recorded.known, acknowledged(box.log, time.time()))
@@ -314,15 +321,17 @@ def clocks(ground: Ground) -> list[Event]:
 def _clock(ground: Ground, shift: str) -> Event:
     recorded = Recorded.load(ground.work / "upgrade")
     file = ground.place("clock.img")
-    image = changed(Image(recorded.directory / "end.img"), file, CLOCK.format(shift=shift))
+    variables = [variable.format(shift=shift) for variable in SHIFT]
+    script = CLOCK.format(environment="\n".join(f"Environment={one}" for one in variables))
+    image = changed(Image(recorded.directory / "end.img"), file, script)
     box = ground.box(image, "clock")
     # What a person types has the clock of the machine, which is that of the units here.
-    typed = ("systemd-run", "--wait", "--quiet", "--pipe")
+    typed = ("env", *variables)
     try:
         seconds = _come_up(box)
         container = box.container
-        wait_for(lambda: serves(container))
-        container.run(*typed, "ncen-updater", "collect", "--yes")
+        wait_for(lambda: serves(container), PATIENCE_S)
+        container.run(*typed, "ncen-updater", "collect")
         time.sleep(20)
         said = container.run(*typed, "ncen-updater", "rollback", "--dry-run")
         wrong = wrongs(box, recorded.known, [])[1] if seconds else ["officers are not in"]
@@ -359,7 +368,7 @@ def _refused(ground: Ground) -> Event:
         approve(container)
         wait_for(lambda: _in_step(container, "copy"), PATIENCE_S)
         removed = container.run("apt-get", "-y", "remove", "ncen-updater")
-        wait_for(lambda: serves(container), 60)
+        wait_for(lambda: serves(container), PATIENCE_S)
         over = wait_for(
             lambda: True if status(container).get("running", {}).get("version") == TARGET else None,
             PATIENCE_S,
@@ -385,14 +394,14 @@ def _removed(ground: Ground, cuts: int, seed: int) -> list[Event]:
         before = installed(other.container)
         other.container.run("dpkg", "--configure", "-a")
         again = other.container.run("dpkg", "--install", f"/pkg/{deb}")
-        if again.returncode or wait_for(lambda: serves(other.container), 60) is None:
+        if again.returncode or wait_for(lambda: serves(other.container), PATIENCE_S) is None:
             wrong.append(f"it does not come back: {again.stdout}{again.stderr}")
         return f"{before}, then {installed(other.container)}"
 
     try:
         if _come_up(box) is None:
             raise RuntimeError("officers are not in")
-        wait_for(lambda: serves(box.container))
+        wait_for(lambda: serves(box.container), PATIENCE_S)
         begin = len(box.recording)
         box.container.must("apt-get", "-y", "remove", "ncen-updater")
         time.sleep(2)

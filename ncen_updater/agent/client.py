@@ -51,7 +51,7 @@ from ncen_updater.agent.service.errors import (
     refusal,
 )
 from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
-from ncen_updater.agent.status import or_none, read_status
+from ncen_updater.agent.status import need, or_none, read_status
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.program import user_name
 from ncen_updater.common.cli.render import finding_document, finding_lines, format_time
@@ -255,8 +255,8 @@ class LocalSite:
         return self._plain({"held": not dry_run, "reason": reason, "by": by, "until": until})
 
     def holds(self) -> int:
-        with self._journal() as journal:
-            return len(SiteHistory(journal).holds_in_force(datetime.now(UTC)))
+        places = load_places(self._run.config)
+        return len(need(read_status(places, datetime.now(UTC), {"journal"}).journal).holds)
 
     def unhold(self) -> int:
         with self._journal(read_only=False) as journal:

@@ -38,6 +38,7 @@ from ncen_updater.agent.journal.schema import FIRST_HASH
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord, SiteHistory
 from ncen_updater.agent.rehearsal.stops import LastStop, last_stop
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
+from ncen_updater.agent.service.watched import order_to_go_back
 from ncen_updater.agent.slots.link import current_version
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
@@ -106,6 +107,7 @@ class JournalFacts:
         bad_releases: Releases that failed here and are remembered.
         well_since: Of those that came well to their end here, when they did last.
         order: The oldest order that waits.
+        back: One that waits to go back from the release that is watched.
         approvals: Approvals in force, of whatever.
         schedules: Chosen times in force.
     """
@@ -120,6 +122,7 @@ class JournalFacts:
     bad_releases: tuple[BadReleaseRecord, ...] = ()
     well_since: Mapping[str, datetime] = field(default_factory=dict)
     order: Order | None = None
+    back: Order | None = None
     approvals: tuple[Approval, ...] = ()
     schedules: tuple[ScheduleRecord, ...] = ()
 
@@ -158,6 +161,7 @@ def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
         bad_releases=bad,
         well_since=_well_since(journal, {row.version for row in bad}),
         order=Orders(journal).waiting(),
+        back=order_to_go_back(journal),
         approvals=consent.in_force(),
         schedules=consent.schedules(),
     )
@@ -197,6 +201,7 @@ class SiteStatus:
         service_state: What the service keeps between two looks.
         agent: Which agent is chosen.
         free_percent: Free space of a disk, by what lies on it.
+        free_bytes: Of the agent's own disk, where it has to write whatever it does.
         databases: What databases and slots say of the open change.
     """
 
@@ -216,6 +221,7 @@ class SiteStatus:
     service_state: Known[ServiceState] = NOT_READ
     agent: Known[AgentSelection | None] = NOT_READ
     free_percent: Known[Mapping[str, Known[float]]] = NOT_READ
+    free_bytes: Known[int] = NOT_READ
     databases: Known[Situation] = NOT_READ
 
     @property
@@ -319,6 +325,7 @@ def read_status(
         service_state=part("service_state", lambda: _service_state(places)),
         agent=part("agent", lambda: _agent(config)) if config else NOT_READ,
         free_percent=part("free_percent", lambda: _free(places, config)) if config else NOT_READ,
+        free_bytes=part("free_bytes", lambda: _free_bytes(places.state)),
         databases=part("databases", lambda: _evidence(site, journal)) if site else NOT_READ,
     )
 
@@ -457,6 +464,11 @@ def _free_percent(place: Path) -> float:
     if not disk.f_blocks:
         raise OSError(f"{place} lies where nothing says how much room there is")
     return round(100 * disk.f_bavail / disk.f_blocks, 1)
+
+
+def _free_bytes(place: Path) -> int:
+    disk = os.statvfs(place)
+    return disk.f_bavail * disk.f_frsize
 
 
 def _evidence(site: Site, journal: Known[JournalFacts]) -> Situation:

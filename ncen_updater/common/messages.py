@@ -963,6 +963,34 @@ SLOT_NO_SPACE = Message(
     N_("Free space on that disk, then try again."),
     ExitCode.SPACE,
 )
+OVERLAY_NOT_WRITTEN = Message(
+    "NU-3301",
+    N_("What was merged of the country's texts and settings could not be written to {path}."),
+    N_("Check the disk and the rights of the directory, then try again."),
+    ExitCode.SPACE,
+)
+OVERLAY_FILE_UNUSABLE = Message(
+    "NU-3302",
+    N_("{path} cannot be used: {why}."),
+    N_("Correct the file, then try again. Nothing was changed."),
+)
+OVERLAY_NOT_SET = Message(
+    "NU-3303",
+    N_("This site has no place for texts and settings of its own."),
+    N_("Name a directory in the table [overlay] of agent.toml; see docs/translations.md."),
+)
+NOTHING_CARRIED = Message(
+    "NU-3304",
+    N_("Release {version} names no translations in the language '{language}'."),
+    N_("Look at 'ncen-updater translations report' for the languages and files that it names."),
+    ExitCode.USAGE,
+)
+OVERLAY_WHICH_FILE = Message(
+    "NU-3305",
+    N_("There are several files of translations in the language '{language}': {files}."),
+    N_("Name one of them with --file."),
+    ExitCode.USAGE,
+)
 
 # ---- 4xxx: databases and migrations ----------------------------------------------------------
 
@@ -2290,6 +2318,11 @@ UNCHECKED_NEEDS_ROOT = Message(
     N_("The service gives nobody what could not be compared with the databases."),
     N_("Leave --unchecked out; or let root decide it: sudo, with --alone."),
     ExitCode.USAGE,
+)
+WATCHING_ENDED_BY_ORDER = Message(
+    "NU-9331",
+    N_("The watching of the release ended, since {who} ordered to go back (order {order})."),
+    N_("The release was installed before; 'ncen-updater watch' shows how it is taken back."),
 )
 SEQUENCE_DAMAGED = Message(
     "NU-9401",

@@ -39,6 +39,8 @@ TABLE = [
     ("NU-4006: Migration 0003 of main failed. (line 3: UNIQUE constraint failed: a.b)",
      "NU-4006: La migration 0003 de main a échoué. (ligne 3 : une valeur de a.b y serait deux"
      " fois)"),
+    ("no requirements.txt", "il manque requirements.txt"),
+    ("over 5000 bytes", "plus de 5000 octets"),
     # Servers and libraries.
     ('connection to server on socket "/run/.s.PGSQL.5432" failed: No such file or directory\n\tIs'
      " the server running locally and accepting connections on that socket?",
@@ -56,6 +58,7 @@ TABLE = [
      "le certificat de l'autre côté n'est pas reconnu : personne de connu ne s'en porte garant"),
     # Nobody's: quoted, and said to be so.
     ("the moon is not there", "« the moon is not there » (texte d'origine)"),
+    ("UPDATE a SET b = c FROM d", "UPDATE a SET b = c FROM d"),
     ("Le disque est plein.", "Le disque est plein."),
     ("line 7: the moon is not there", "ligne 7 : « the moon is not there » (texte d'origine)"),
 ]  # fmt: skip
@@ -123,3 +126,19 @@ def test_nothing_makes_it_fail() -> None:
     for said in ("{a} is not {b}", "a\x00b is", "\ud800 is not", "x" * 50_000 + " is", "( is not"):
         assert retold(said, "fr")
     assert retold("a (is not", "fr") and N_("no")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "the end is " * 5000,
+        "a of b: " * 120,
+        "HTTPConnectionPool(host='a', port=9): Max retries exceeded" + " (Caused by a: 'b')" * 50,
+        "(" * 900 + " is not " + ")" * 90,
+        "is: " * 240,
+        "not \n" * 4000,
+    ],
+)
+def test_words_of_strangers_take_no_more_time_than_they_are_long(said: str) -> None:
+    """What is tried again and again would not come to an end here."""
+    assert retold(said, "fr")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ncen_updater.agent.cli.guide import GUIDE
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.lazy import LazyGroup, commands, global_options, version_option
 from ncen_updater.common.cli.program import run_program
@@ -37,6 +38,7 @@ COMMANDS = commands(
         "accept-restore": N_(
             "Take databases that were restored from a backup as those of a release."
         ),
+        "translations": N_("What the country has in texts of its own, and what is to be done."),
         "verify": N_("Compare what is there with what was recorded."),
         "doctor": N_("Look for everything that would stand in the way."),
         "support-bundle": N_("Gather what the Secretariat needs to help."),
@@ -55,6 +57,7 @@ COMMANDS = commands(
 cli = LazyGroup(
     "ncen-updater",
     lazy=COMMANDS,
+    guide=GUIDE,
     params=[
         *global_options(),
         version_option(),

@@ -60,7 +60,7 @@ class Soak(Step):
             if missing:
                 raise self._failed_now(context, f"{', '.join(missing)}: {facts.rest_failed}")
         expectation = Expectation(manifest.version, manifest.health)
-        with refreshing(site, context.progress) as statistics:
+        with refreshing(site, context.progress, self.title) as statistics:
             result = soak(
                 lambda: site.application.health(expectation, opened=True),
                 seconds=settings.seconds,
@@ -125,6 +125,8 @@ class Collect(Step):
         drop_sets(site, context.journal, changes, context.progress)
         for version in decision.slots:
             site.slots.remove(version)
+        if site.overlay is not None:
+            site.overlay.collect()
         self._discard_leftovers(context)
         offer = context.offer()
         if offer is not None:

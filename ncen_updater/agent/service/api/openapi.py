@@ -127,6 +127,7 @@ SCHEMAS: Mapping[str, Schema] = {
         failure=_or_null(
             _object(at=TIME, step=_or_null(TEXT), code=_or_null(TEXT), error=_or_null(TEXT))
         ),
+        cut_off=_or_null(_object(step=TEXT, at=TIME, during=FLAG, resumed_at=TIME)),
         taken_back_by=_or_null(TEXT),
         steps=_list(
             _object(
@@ -177,8 +178,9 @@ SCHEMAS: Mapping[str, Schema] = {
                     "way_back": TEXT, "way_words": TEXT, "why_no_way_back": WITHOUT,
                     "loses": _list(TEXT), "migrations": NUMBER, "unpacked_bytes": NUMBER,
                     "stop_s": _or_null(STOP), "files": _list(TEXT),
+                    "country": _list(TEXT),
                     "tables": _list(_object(table=TEXT, before=TEXT, after=TEXT, what=TEXT)),
-                    "codes": _list(TEXT), "unmapped": NUMBER,
+                    "codes": _list(TEXT), "unmapped": NUMBER, "values": _list(TEXT),
                 }
             )
         ),
@@ -205,7 +207,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "from": TEXT, "to": TEXT, "mode": TEXT, "lost": _or_null(VALUES),
             "lost_total": _or_null(NUMBER), "reason": _or_null(TEXT), "undoes": _or_null(TEXT),
             "binding": TEXT, "watched": FLAG, "approvals": _list(_object(who=TEXT, at=TIME)),
-            "missing": NUMBER,
+            "missing": NUMBER, "values": _or_null(VALUES),
         }
     ),
     "DiagnosisFound": _found(healthy=FLAG, findings=FINDINGS),

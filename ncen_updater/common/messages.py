@@ -2089,11 +2089,11 @@ OFFICER_FILE_BAD = Message(
 )
 OFFICER_FILE_OPEN = Message(
     "NU-7081",
-    N_("Others than its owner may read or write the officer's file {path} (mode {mode})."),
     N_(
-        "It names the root that you compare with: look whether it is still as you wrote it, then"
-        " give it to yourself and say 'chmod 600'."
+        "Others than the officer may read or write {path} (mode {mode}), on which the officer "
+        "relies."
     ),
+    N_("Look whether it is still as you had it, then give it to yourself and say 'chmod 600'."),
     ExitCode.TRUST,
 )
 OFFICER_FILE_SECRET = Message(
@@ -2269,6 +2269,15 @@ UNCHECKED_NEEDS_ROOT = Message(
     N_("The service gives nobody what could not be compared with the databases."),
     N_("Leave --unchecked out; or let root decide it: sudo, with --alone."),
     ExitCode.USAGE,
+)
+TOO_MANY_ACTS = Message(
+    "NU-9332",
+    N_("You changed more things in a short time than the service writes down for one person."),
+    N_(
+        "Ask again in half a minute; root is not counted. If it was not you, ask who uses your "
+        "account."
+    ),
+    ExitCode.BUSY,
 )
 SEQUENCE_DAMAGED = Message(
     "NU-9401",

@@ -15,6 +15,7 @@ from ncen_updater.common.messages import (
     NOT_ALLOWED,
     SERVICE_SILENT,
     TOO_LARGE,
+    TOO_MANY_ACTS,
     TOO_MANY_CONNECTIONS,
     TOO_MANY_INSPECTIONS,
     TOO_MANY_ORDERS,
@@ -33,6 +34,7 @@ __all__ = [
     "NotAllowed",
     "RequestTooLarge",
     "ServiceSilent",
+    "TooManyActs",
     "TooManyConnections",
     "TooManyInspections",
     "TooManyOrders",
@@ -113,6 +115,12 @@ class TooManyStreams(Refused):
     message = TOO_MANY_STREAMS
 
 
+class TooManyActs(Refused):
+    """More changes than a person makes."""
+
+    message = TOO_MANY_ACTS
+
+
 class TooManyConnections(Refused):
     """More connections of one user than anybody needs."""
 
@@ -139,6 +147,7 @@ _EXACTLY: Mapping[type[UpdaterError], int] = {
     RequestTooLarge: 413,
     NotAllowed: 403,
     RootIsNobody: 403,
+    TooManyActs: 429,
     TooManyOrders: 429,
     TooManyInspections: 429,
     InspectionGoesOn: 503,

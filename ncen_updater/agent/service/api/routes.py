@@ -50,6 +50,11 @@ class Route:
     query: frozenset[str] = frozenset()
     statuses: tuple[int, ...] = (200,)
 
+    @property
+    def writes(self) -> bool:
+        """Whether it leaves a record in the journal."""
+        return self.method != "GET" and self.role is not ApiRole.READ
+
     def names(self, path: str) -> dict[str, str] | None:
         """Return the parts of an address that fits, None if it does not."""
         found = re.fullmatch(_pattern(self.address), path)

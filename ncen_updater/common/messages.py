@@ -1078,8 +1078,8 @@ NOT_CARRIED = Message(
     "NU-4025",
     N_("A dump of {database} by the role {role} does not carry: {objects}."),
     N_(
-        'Nothing was migrated. Choose way_back = "copy" or strategy = "copy", let the agent connect'
-        " as a superuser, or remove these objects."
+        'Nothing was migrated. Choose way_back = "copy" or strategy = "copy", or remove these'
+        " objects."
     ),
 )
 LOSS_UNKNOWN = Message(
@@ -1163,6 +1163,15 @@ DATABASE_UNKNOWN = Message(
     ),
     ExitCode.NEEDS_PERSON,
 )
+OWNER_REFUSED = Message(
+    "NU-4066",
+    N_("The database server runs, but does not let the agent log in as the application's role"
+       " {user}."),
+    N_(
+        "Look at the lines for {user} in pg_ident.conf and pg_hba.conf, or in the password file, as"
+        " installation.md says in section 3; 'ncen-updater doctor' says it once more."
+    ),
+)  # fmt: skip
 PREPARED_TRANSACTIONS = Message(
     "NU-4101",
     N_("{count} prepared transactions are open in {database}."),
@@ -1177,7 +1186,7 @@ SET_INCOMPLETE = Message(
 ATTRIBUTES_DIFFER = Message(
     "NU-4103",
     N_("Owner, grants or settings of {database} could not be carried over."),
-    N_("Give the agent's role the rights that are named, or let it connect as superuser."),
+    N_("Give the agent's role the rights that are named."),
 )
 WAY_BACK_MISSING = Message(
     "NU-4104",
@@ -1596,8 +1605,8 @@ REHEARSAL_LIMITED = Message(
     ),
     N_(
         "Nothing of the site was touched, and the release is not called bad: an upgrade works on"
-        " whole copies. Read the cause. Where it is for want of these objects, let the agent"
-        " connect as a superuser and rehearse again, or set rehearse = false. {full}"
+        " whole copies. Read the cause. Where it is for want of these objects, set"
+        " rehearse = false. {full}"
     ),
     ExitCode.BLOCKED,
 )

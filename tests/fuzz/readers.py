@@ -254,7 +254,7 @@ def readers(place: Path) -> list[Reader]:
         Reader("approval", (b'{"binding": "x", "release": "3.3.0"}',),
                _parsed(lambda data: Proof.from_json(NOW, data)), values),
         Reader("set", (set_record,), _in_file("base.json", lambda path: KeptRecords(
-            path.parent, SetRecord).read("base")), (RecursionError,)),  # root writes it
+            path.parent, SetRecord).read("base"))),
         Reader("note", (note, _json(files.to_json())), _parsed(Note.from_json), values),
         Reader("sql", SQL, _text(_sql)),
         Reader("migrations", SQL, _migrations),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.messages import DOOR_STUCK
 
 __all__ = ["Door", "DoorNote"]
@@ -120,7 +121,7 @@ class Door:
 
     def _said(self, name: str) -> str | None:
         try:
-            value = json.loads(self._path.read_bytes())
+            value = parse_json(self._path.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
         said = value.get(name) if isinstance(value, dict) else None

@@ -319,6 +319,17 @@ class DatabaseEngine(abc.ABC):
             final: True once the application is stopped: then sessions of others count too.
         """
 
+    def exposures(self, *, rehearsing: bool = False) -> tuple[Finding, ...]:
+        """What would let who has the application's rights in the databases get at the agent's.
+
+        The way back is not barred by it.
+
+        Args:
+            rehearsing: Whether it is asked before a rehearsal, for which more may be strict.
+        """
+        del rehearsing
+        return ()
+
     @abc.abstractmethod
     def evidence(self, change: ChangeRef | None) -> Evidence:
         """What exists for a change. Works whatever state a crash left.

@@ -6,7 +6,7 @@ Reads only, and changes nothing that it finds.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from packaging.version import Version
 
@@ -18,6 +18,7 @@ from ncen_updater.agent.diagnostics.chain import (
     orders_by_events,
 )
 from ncen_updater.agent.diagnostics.proved import proved_look
+from ncen_updater.agent.engine.fingerprints import CALL, schema_findings
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.situation import ADOPTED, contradiction, known, look
 from ncen_updater.agent.journal.change import Change
@@ -43,9 +44,6 @@ COMPARED = {
     "changes": changes_by_events,
     "orders": orders_by_events,
 }
-CALL = Text(
-    N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say.")
-)
 
 
 def verify_site(
@@ -243,20 +241,8 @@ def _databases(site: Site, journal: Journal, current: Version) -> Iterator[Findi
                 current=current,
                 marker=marker.release if marker else "-",
             )
-    yield from _schemas(site, said.fingerprints, Wordings.of(journal))
+    yield from schema_findings(site.engine, said.fingerprints, Wordings.of(journal))
     yield from _migrations(site, current)
-
-
-def _schemas(site: Site, expected: Mapping[str, object], wordings: Wordings) -> Iterator[Finding]:
-    for name in site.engine.names:
-        if name not in expected:
-            continue
-        if not wordings.same(name, expected[name], site.engine.fingerprint(Live(name))):
-            yield _differs(
-                "NU-6106",
-                N_("The schema of {database} was changed since it was migrated."),
-                database=name,
-            )
 
 
 def _migrations(site: Site, current: Version) -> Iterator[Finding]:

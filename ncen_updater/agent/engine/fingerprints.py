@@ -6,32 +6,42 @@ on is proven by the fingerprint that the upgrade took of its copies before it mi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.databases.base import DatabaseEngine, PlaceOf
+from ncen_updater.agent.databases.base import DatabaseEngine, Live, PlaceOf
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.agent.engine.situation import ADOPTED
 from ncen_updater.agent.journal.facts import TakenBy
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.wordings import Wordings
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
+    "CALL",
     "FORM",
     "ExpectedSchemas",
     "KnownSchemas",
     "differing",
     "expected_before",
     "fingerprints_of",
+    "schema_findings",
     "taken_by",
 ]
 
 #: Raise it whenever an engine describes a schema in other words than before: what was recorded
 #: until then cannot be compared any more.
 FORM = 1
+
+#: What to do where reality is not what was recorded.
+CALL = Text(
+    N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say.")
+)
 
 
 def fingerprints_of(engine: DatabaseEngine, places: PlaceOf) -> dict[str, str]:
@@ -40,6 +50,25 @@ def fingerprints_of(engine: DatabaseEngine, places: PlaceOf) -> dict[str, str]:
         {name: partial(engine.fingerprint, places(name)) for name in engine.names},
         halt=engine.halt,
     )
+
+
+def schema_findings(
+    engine: DatabaseEngine, expected: Mapping[str, object], wordings: Wordings
+) -> Iterator[Finding]:
+    """Yield a finding for each live database whose schema was changed since it was migrated.
+
+    Args:
+        engine: The databases.
+        expected: The fingerprints of then, by logical name, as far as they are known.
+        wordings: What restores worded anew.
+    """
+    for name in engine.names:
+        if name not in expected:
+            continue
+        if not wordings.same(name, expected[name], engine.fingerprint(Live(name))):
+            values: dict[str, object] = {"database": name}
+            what = Text(N_("The schema of {database} was changed since it was migrated."), values)
+            yield Finding("NU-6106", Severity.STRICT, what, CALL, values)
 
 
 def taken_by(engine: DatabaseEngine) -> TakenBy:

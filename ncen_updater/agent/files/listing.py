@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
+from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.directory_handle import DirectoryHandle
 
 __all__ = [
@@ -171,8 +172,8 @@ def read_index(content: bytes) -> Index:
         ValueError: If it is anything else, or not whole.
     """
     lines = content.decode("ascii").splitlines()
-    rows: Iterable[list[object]] = json.loads(f"[{','.join(lines[:-1])}]")
-    if not lines or json.loads(lines[-1]) != len(lines) - 1:
+    rows: Iterable[list[object]] = parse_json(f"[{','.join(lines[:-1])}]")
+    if not lines or parse_json(lines[-1]) != len(lines) - 1:
         raise ValueError("the index is not whole")
     index: Index = {}
     for path, kind, *numbers, target in rows:

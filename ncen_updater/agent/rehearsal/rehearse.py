@@ -18,7 +18,12 @@ from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Live, Strateg
 from ncen_updater.agent.databases.migrations.checks import Value, question, unmapped
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack
 from ncen_updater.agent.engine.errors import NeedsPerson
-from ncen_updater.agent.engine.fingerprints import differing, fingerprints_of
+from ncen_updater.agent.engine.fingerprints import (
+    differing,
+    fingerprints_of,
+    schema_findings,
+    taken_by,
+)
 from ncen_updater.agent.engine.full_words import full_place, keep_full
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.migrating import (
@@ -29,14 +34,17 @@ from ncen_updater.agent.engine.migrating import (
 )
 from ncen_updater.agent.engine.plan import HopPlan, Plan, make_plan
 from ncen_updater.agent.engine.runner import blames_release
+from ncen_updater.agent.engine.situation import known
 from ncen_updater.agent.engine.steps.guards import refuse_strict
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.policy.prediction import Measured, predict
 from ncen_updater.agent.policy.proof import Proof
 from ncen_updater.agent.rehearsal.predictions import history, past
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import NOT_AS_KEPT, REHEARSAL_FAILED, REHEARSAL_LIMITED
 from ncen_updater.common.progress import Progress
@@ -154,13 +162,10 @@ class Rehearser:
         number, again = self._new_id(), self._new_id()
         target = path.target.version
         reference = _reference(number, target)
-        refuse_strict(
-            [
-                f
-                for f in site.engine.blockers(reference, final=False)
-                if "missing_bytes" in f.figures
-            ]
-        )
+        blockers = site.engine.blockers(reference, final=False)
+        refuse_strict([f for f in blockers if "missing_bytes" in f.figures])
+        # To restore a backup runs what somebody may have left in the databases.
+        refuse_strict([*site.engine.exposures(rehearsing=True), *self._schemas()])
         copy = site.engine.plan_copy(reference)
         second = site.engine.plan_copy(_reference(again, target))
         rehearsals = Rehearsals(journal)
@@ -198,6 +203,15 @@ class Rehearser:
         found = rehearsals.last(str(current), target)
         assert found is not None  # noqa: S101 - written just now
         return found
+
+    def _schemas(self) -> tuple[Finding, ...]:
+        """Findings of schemas that are not what was recorded, where that can be compared."""
+        said = known(self._journal)
+        by = self._journal.facts(said.change.id).fingerprints_by if said.change else None
+        if by is not None and by != taken_by(self._site.engine):
+            return ()
+        wordings = Wordings.of(self._journal)
+        return tuple(schema_findings(self._site.engine, said.fingerprints, wordings))
 
     # ---- parts ---------------------------------------------------------------------------------
 

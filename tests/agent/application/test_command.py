@@ -213,6 +213,9 @@ def test_the_door_tells_why_and_since_when(site: Site) -> None:
     second = json.loads((site.root / "door").read_text())
     assert second["since"] == first["since"]
     assert second["change"] == "abd"
+    assert application.closed_by() == "abd"
+    (site.root / "door").write_text("[" * 100_000)
+    assert application.closed_by() == ""
     for _ in range(2):
         application.open_door()
         assert not application.door_closed()

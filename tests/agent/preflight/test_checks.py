@@ -29,6 +29,7 @@ from ncen_updater.agent.files.keeping import FilesSurvey
 from ncen_updater.agent.files.listing import Method
 from ncen_updater.agent.preflight import space
 from ncen_updater.agent.preflight.base import Context, check, run
+from ncen_updater.agent.preflight.exposures import check_exposures
 from ncen_updater.agent.preflight.files import judge, look_at
 from ncen_updater.agent.preflight.registry import all_checks
 from ncen_updater.agent.slots.store import SlotStore
@@ -119,6 +120,7 @@ class World:
         self.engine.names = ("cases",)
         self.engine.version.return_value = "17.10"
         self.engine.blockers.return_value = ()
+        self.engine.exposures.return_value = ()
         self.engine.leftovers.return_value = ()
         self.engine.query.return_value = []
         self.engine.describe.return_value = (DatabaseFacts("cases", "ncen_cases", 5 * GB),)
@@ -223,6 +225,11 @@ def _blocker(world: World) -> None:
     world.engine.blockers.return_value = (finding,)
 
 
+def _exposed(world: World) -> None:
+    finding = Finding("NU-4163", Severity.STRICT, Text("a superuser"), Text("another role"))
+    world.engine.exposures.return_value = (finding,)
+
+
 def _unwritable(world: World) -> None:
     # Something that is no directory cannot be written into, not even by root.
     (world.root / "file").write_text("")
@@ -310,6 +317,7 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     "not fetched": (lambda w: w.change(target=None), "NU-6322", INFO, "once"),
     "unmapped": (_unmapped(strict=False), "NU-6323", ADVISORY, "15 records"),
     "unmapped, strict": (_unmapped(strict=True), "NU-6323", STRICT, "B7: 12"),
+    "roles that reach too far": (_exposed, "NU-4163", STRICT, "a superuser"),
     "engine's own": (_blocker, "NU-4101", STRICT, "a slot"),
     "unreachable": (_unreachable, "NU-4002", STRICT, "cannot be reached"),
 }  # fmt: skip
@@ -397,6 +405,8 @@ def test_what_lies_on_the_disk_already_is_not_counted_again(world: World) -> Non
 def test_two_checks_do_not_have_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({check.__name__ for check in all_checks()}) == len(all_checks())
     assert set(all_checks(forward=False)) < set(all_checks())
+    # Nothing is the safer for keeping a site from going back.
+    assert check_exposures not in all_checks(forward=False)
     monkeypatch.setattr(space, "check_again", check(70)(lambda _context: ()), raising=False)
     with pytest.raises(ValueError, match="place 70"):
         all_checks()

@@ -12,10 +12,12 @@ from ncen_updater.agent.databases.postgresql.connection import Connection, Serve
 
 __all__ = ["AtWork"]
 
-# By name as well: the number may be another session's by now.
+# By role and database as well: the number may be another session's by now. Not by the name that a
+# session gives itself, since a migration could give it another one.
 _END = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-    " WHERE pid = ANY(%s) AND application_name LIKE 'ncen-updater%%'"
+    "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a"
+    " JOIN unnest(%s::int[], %s::text[], %s::text[]) AS ours(pid, role, database)"
+    " ON a.pid = ours.pid AND a.usename = ours.role AND a.datname = ours.database"
 )
 
 logger = logging.getLogger(__name__)
@@ -64,12 +66,16 @@ class AtWork:
         with self._lock:
             self._ended = self._sessions is not None
             known = self._sessions or {}
-            found = [number for number, item in known.items() if not item.closed]
+            found = [
+                (number, item.info.user, item.info.dbname)
+                for number, item in known.items()
+                if not item.closed
+            ]
         if not found:
             return
         try:
             with self._server.facts() as outside:
-                run(outside, _END, [found])
+                run(outside, _END, [list(column) for column in zip(*found, strict=True)])
         except DatabaseError as error:
             # Asked again until they are over; a server that is gone has ended them as well.
             logger.warning("sessions could not be ended: %s", error.detail or error)

@@ -164,8 +164,8 @@ UNSET = BlockerKind(
     "NU-4135",
     Severity.STRICT,
     N_("The agent's role may not carry over the setting {setting} of {database} {role}."),
-    N_("Let the agent connect as a superuser, or remove the setting, or grant the right to set it"
-       " (GRANT SET ON PARAMETER, CREATEROLE with ADMIN on the role)."),
+    N_("Remove the setting, or grant the right to set it (GRANT SET ON PARAMETER, CREATEROLE with"
+       " ADMIN on the role)."),
 )  # fmt: skip
 NO_OWNER = BlockerKind(
     "NU-4136",
@@ -184,8 +184,8 @@ UNCARRIED = BlockerKind(
     Severity.STRICT,
     N_("A dump of {database} by the role {role} is to be the way back, and does not carry:"
        " {objects}."),
-    N_('Choose way_back = "copy" or strategy = "copy": a copy in the server carries all. Or let the'
-       " agent connect as a superuser, or remove what is not needed."),
+    N_('Choose way_back = "copy" or strategy = "copy": a copy in the server carries all. Or remove'
+       " what is not needed."),
 )  # fmt: skip
 FROM_DUMP = BlockerKind(
     "NU-4162",

@@ -1,10 +1,12 @@
 """What a dump by the agent's role carries to a fresh database, and what it does not.
 
-``pg_dump`` reads with the rights of the role that runs it, and ``pg_restore`` makes everything anew
-with them. A database administrator may have put things into a database that only a superuser makes,
-or that the role may not read: a template copy has them, a dump has them not, or cannot be restored.
-The catalogue says which these are while officers still work. :func:`survey_contents` looks,
-:func:`judge` decides, and :func:`limits` says how to dump and restore all the rest.
+``pg_dump`` reads with the rights of the agent's role, which runs nothing of the application's, and
+``pg_restore`` makes everything anew with those of the application's role, since that runs what the
+application's role left there. A database administrator may have put things into a database that
+only a superuser makes, or that these roles may not read or make: a template copy has them, a dump
+has them not, or cannot be restored. The catalogue says which these are while officers still work.
+:func:`survey_contents` looks, :func:`judge` decides, and :func:`limits` says how to dump and
+restore all the rest.
 """
 
 # ruff: noqa: S608 - every statement is made of constants of this module
@@ -19,6 +21,7 @@ from enum import StrEnum
 
 from ncen_updater.agent.databases.postgresql.catalogue import server_major
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
+from ncen_updater.agent.databases.postgresql.quoting import literal
 
 __all__ = [
     "CarryingLimits",
@@ -40,14 +43,14 @@ class Fact(StrEnum):
     """Why a dump by an ordinary role does not carry an object."""
 
     SUPERUSER = "superuser"  # only a superuser makes it
-    OWNER = "owner"  # it belongs to a role that the agent's cannot act as
+    OWNER = "owner"  # it belongs to a role that the restoring one cannot act as
     UNREAD = "unread"  # the agent's role may not read it: pg_dump fails
     ROWS = "rows"  # row security hides rows of it from the agent's role: pg_dump fails
     HIDDEN = "hidden"  # pg_dump leaves it, or a part of it, out without a word
     GRANTS = (
         "grants"  # its rights were given by somebody other than its owner, or it is the system's
     )
-    TABLESPACE = "tablespace"  # it lies where the agent's role may not make anything
+    TABLESPACE = "tablespace"  # it lies where the restoring role may not make anything
     LABEL = "label"  # a security label
     VERSION = "version"  # an extension of another version than would be made anew
 
@@ -81,7 +84,7 @@ class DatabaseContents:
     """What was seen in one database.
 
     Attributes:
-        superuser: Whether the agent's role is one.
+        superuser: Whether the role that dumps and the one that restores are.
         items: Objects that are not simply the application's own.
     """
 
@@ -178,9 +181,10 @@ _SUPERUSERS = (
     ("pg_publication", "puballtables"),
     ("pg_type", "typtype = 'b' AND typcategory <> 'A'"),
     ("pg_cast", "castmethod = 'b' OR NOT EXISTS (SELECT FROM pg_type t"
-     " WHERE t.oid IN (castsource, casttarget) AND pg_has_role(t.typowner, 'USAGE'))"),
+     " WHERE t.oid IN (castsource, casttarget) AND pg_has_role({who}, t.typowner, 'USAGE'))"),
     ("pg_proc", "proleakproof OR prosupport <> 0 OR EXISTS (SELECT FROM pg_language l"
-     " WHERE l.oid = prolang AND NOT (l.lanpltrusted AND has_language_privilege(l.oid, 'USAGE')))"
+     " WHERE l.oid = prolang AND NOT (l.lanpltrusted"
+     " AND has_language_privilege({who}, l.oid, 'USAGE')))"
      " OR EXISTS (SELECT FROM unnest(proconfig) c"
      " LEFT JOIN pg_settings p ON p.name = split_part(c, '=', 1)"
      " WHERE coalesce(p.context = 'superuser', true) AND NOT {granted})"),
@@ -191,15 +195,17 @@ _PUBLIC = 2200  # the schema that every database begins with
 _BOOTSTRAP = 10  # the superuser that the cluster was made with
 
 
-def _facts_query(major: int) -> str:
+def _facts_query(major: int, restorer: str) -> str:
     """Return the query for (catalogue, object, fact)."""
-    acts = "pg_has_role({role}, 'USAGE')"
+    who = f"{literal(restorer)}::name"
+    acts = f"pg_has_role({who}, {{role}}, 'USAGE')"
     if major >= 16:
-        acts += " AND pg_has_role({role}, 'SET')"
-    granted = "has_parameter_privilege(split_part(c, '=', 1), 'SET')" if major >= 15 else "false"
+        acts += f" AND pg_has_role({who}, {{role}}, 'SET')"
+    privilege = f"has_parameter_privilege({who}, split_part(c, '=', 1), 'SET')"
+    granted = privilege if major >= 15 else "false"
     parts = []
     for catalogue, owner, acl, condition in _OWNED:
-        may, uses = acts.format(role=f"x.{owner}"), f"pg_has_role(x.{owner}, 'USAGE')"
+        may, uses = acts.format(role=f"x.{owner}"), f"pg_has_role({who}, x.{owner}, 'USAGE')"
         member = _member(catalogue)
         named = "pg_largeobject" if catalogue == "pg_largeobject_metadata" else catalogue
         head = f"SELECT '{named}'::regclass::oid, x.oid, '{{fact}}' FROM {catalogue} x"
@@ -226,7 +232,7 @@ def _facts_query(major: int) -> str:
         parts.append(
             f"SELECT '{catalogue}'::regclass::oid, x.oid, '{Fact.SUPERUSER}' FROM {catalogue} x"
             f" WHERE x.oid >= {_FIRST} AND NOT {_member(catalogue)}"
-            f" AND ({condition.format(granted=granted)})"
+            f" AND ({condition.format(granted=granted, who=who)})"
         )
     tables = "'pg_class'::regclass::oid"
     mine = f"c.oid >= {_FIRST} AND NOT {_member('pg_class', 'c')} AND c.relpersistence <> 't'"
@@ -246,7 +252,7 @@ def _facts_query(major: int) -> str:
         f"SELECT {tables}, c.oid, '{Fact.TABLESPACE}' FROM pg_class c WHERE {mine}"
         " AND c.relkind IN ('r', 'p', 'm', 'i', 'I') AND c.reltablespace <> 0"
         " AND c.relnamespace <> 'pg_toast'::regnamespace"
-        " AND NOT has_tablespace_privilege(c.reltablespace, 'CREATE')",
+        f" AND NOT has_tablespace_privilege({who}, c.reltablespace, 'CREATE')",
         f"SELECT 'pg_database'::regclass::oid, d.oid, '{Fact.TABLESPACE}' FROM pg_database d"
         " JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()"
         " AND t.spcname <> 'pg_default' AND NOT has_tablespace_privilege(t.oid, 'CREATE')",
@@ -292,22 +298,27 @@ def _member(catalogue: str, alias: str = "x") -> str:
     )
 
 
-def survey_contents(connection: Connection) -> DatabaseContents:
+def survey_contents(connection: Connection, restorer: str) -> DatabaseContents:
     """Look into one database, whatever is in it. Reads the catalogue only.
 
     Args:
-        connection: A session in it, as the agent's role.
+        connection: A session in it, as the agent's role, which dumps.
+        restorer: The role that restores.
     """
     # A long statement over few rows: to compile it takes longer than to run it.
     run(connection, "SET jit = off")
     superuser = bool(
-        rows(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")[0][0]
+        rows(
+            connection,
+            "SELECT bool_and(rolsuper) FROM pg_roles WHERE rolname IN (current_user, %s)",
+            [restorer],
+        )[0][0]
     )
     found = rows(
         connection,
         "SELECT o.type, coalesce(o.identity, f.oid::text), f.catalogue::int8, f.oid::int8,"
         " array_agg(DISTINCT f.fact)"
-        f" FROM ({_facts_query(server_major(connection))}) f(catalogue, oid, fact),"
+        f" FROM ({_facts_query(server_major(connection), restorer)}) f(catalogue, oid, fact),"
         " LATERAL pg_identify_object(f.catalogue, f.oid, 0) o GROUP BY 1, 2, 3, 4",
         [],
     )

@@ -19,19 +19,43 @@ from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import (
     DATABASE_UNKNOWN,
+    OWNER_REFUSED,
     PASSWORD_MISSING,
     PASSWORD_REFUSED,
     ROLE_UNKNOWN,
     Message,
 )
 
-__all__ = ["Connection", "Server", "ServerLimits", "rows", "run", "translated", "why_refused"]
+__all__ = [
+    "Connection",
+    "Server",
+    "ServerLimits",
+    "login_is_known",
+    "remember_login",
+    "rows",
+    "run",
+    "translated",
+    "why_refused",
+]
 
 logger = logging.getLogger(__name__)
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 FALLBACKS = ("postgres", "template1")
+
+# Names mean the server's own objects, whatever the owner of a database set for it: what somebody
+# else made under such a name would run as the agent's role.
+_PINNED = " -c search_path=pg_catalog,pg_temp"
+# What the application set for its role is not meant for hours of migrating.
+_UNHINDERED = " -c default_transaction_read_only=off -c idle_session_timeout=0"
+# Said once the server knows who it is,
+_ADMITTED = re.compile(
+    r"permission denied for database|not currently accepting|too many connections|slots are"
+    r"|database .* does not exist"
+)
+# and said to anybody.
+_BUSY = re.compile(r"starting up|shutting down|recovery mode|too many clients")
 
 
 @dataclass(frozen=True)
@@ -97,6 +121,35 @@ def why_refused(text: str) -> Message | None:
     return None
 
 
+_LOGINS = "CREATE TABLE IF NOT EXISTS public.logins (role text PRIMARY KEY)"
+
+
+def login_is_known(connection: Connection, role: str) -> bool:
+    """Whether a role of the application is written down as one that the agent logs in as.
+
+    Args:
+        connection: A session of :meth:`Server.facts`.
+        role: The role.
+    """
+    missing = "SELECT to_regclass('public.logins') IS NULL"
+    if connection.info.dbname in FALLBACKS or rows(connection, missing)[0][0]:
+        return False
+    return bool(rows(connection, "SELECT FROM public.logins WHERE role = %s", [role]))
+
+
+def remember_login(connection: Connection, server: Server) -> None:
+    """Write down that the agent logs in as the application's role, where it does.
+
+    Args:
+        connection: In a transaction of the control database.
+        server: The server.
+    """
+    if server.owner_logs_in:
+        run(connection, _LOGINS)
+        statement = "INSERT INTO public.logins VALUES (%s) ON CONFLICT DO NOTHING"
+        run(connection, statement, [server.settings.owner])
+
+
 class Server:
     """Opens sessions on one server.
 
@@ -108,6 +161,7 @@ class Server:
     def __init__(self, settings: PostgresSettings, limits: ServerLimits) -> None:
         self.settings = settings
         self.limits = limits
+        self._owner_logs_in: bool | None = None
 
     def open(
         self,
@@ -115,7 +169,7 @@ class Server:
         *,
         purpose: str = "",
         statement_s: float | None = None,
-        role: str | None = None,
+        as_owner: bool = False,
     ) -> Connection:
         """Open a session in autocommit mode; the caller closes it.
 
@@ -123,7 +177,9 @@ class Server:
             database: Physical name.
             purpose: Follows ``ncen-updater`` in the application's name.
             statement_s: Longest statement; the ordinary limit by default.
-            role: Role to take on at once.
+            as_owner: As the application's role, by a login of its own: nothing in such a session
+                gets back to the agent's role. At a site that was never set up for that, by taking
+                it on.
 
         Raises:
             DatabaseUnreachable: If there is no session.
@@ -134,24 +190,96 @@ class Server:
             f" -c lock_timeout={int(self.limits.lock_s * 1000)}"
             " -c idle_in_transaction_session_timeout=0"
         )
-        if role is not None:
-            options += f" -c role={role}"
+        name = f"ncen-updater {purpose}".strip()
+        if not as_owner:
+            return self._connect(database, self.settings.user, name, options + _PINNED)
+        options += f" -c role={self.settings.owner}"
+        if self._owner_logs_in is not False:
+            try:
+                connection = self._log_in(database, name, options + _UNHINDERED)
+            except DatabaseUnreachable as error:
+                if not self._may_take_on(error):
+                    raise
+            else:
+                self._owner_logs_in = True
+                return connection
+        connection = self._connect(database, self.settings.user, name, options)
+        if self._owner_logs_in is None:
+            logger.warning("the server does not let the agent log in as %s", self.settings.owner)
+        self._owner_logs_in = False
+        return connection
+
+    def _log_in(self, database: str, name: str, options: str) -> Connection:
+        connection = self._connect(database, self.settings.owner, name, options)
+        if connection.info.server_version >= 170_000:
+            try:
+                run(connection, "SET transaction_timeout = 0")
+            except psycopg.Error as error:
+                connection.close()
+                raise DatabaseUnreachable(
+                    database=database, user=self.settings.owner, detail=said(error)
+                ) from error
+        return connection
+
+    def _may_take_on(self, error: DatabaseUnreachable) -> bool:
+        """Whether a refused login means that the site was never set up for it.
+
+        Where it was, nobody gets the agent back to how it worked before by spoiling the login.
+        """
+        told = error.detail or ""
+        if self._owner_logs_in or _ADMITTED.search(told) or _BUSY.search(told):
+            return False
+        with self.facts() as connection:
+            return not login_is_known(connection, self.settings.owner)
+
+    @property
+    def owner_logs_in(self) -> bool | None:
+        """Whether sessions as the application's role have their own login; None if not tried."""
+        return self._owner_logs_in
+
+    def try_owner(self, database: str) -> bool:
+        """Find out whether the agent can log in as the application's role.
+
+        Args:
+            database: Physical name of a live one; whether it is open does not matter.
+
+        Raises:
+            DatabaseUnreachable: If it could once and cannot now, or nobody can.
+        """
+        if self._owner_logs_in is None:
+            try:
+                self.open(database, as_owner=True).close()
+            except DatabaseUnreachable as error:
+                if not _ADMITTED.search(error.detail or ""):
+                    raise
+                self._owner_logs_in = True
+        return bool(self._owner_logs_in)
+
+    @property
+    def restorer(self) -> str:
+        """The role that restores: the application's, but at a site without its login."""
+        settings = self.settings
+        return settings.user if self._owner_logs_in is False else settings.owner
+
+    def _connect(self, database: str, user: str, name: str, options: str) -> Connection:
         try:
             connection = psycopg.connect(
                 host=self.settings.host,
                 port=self.settings.port,
-                user=self.settings.user,
+                user=user,
                 dbname=database,
                 connect_timeout=self.limits.connect_s,
-                application_name=f"ncen-updater {purpose}".strip(),
+                application_name=name,
                 options=options,
                 autocommit=True,
                 **self._password(),
             )
         except psycopg.Error as error:
-            text = str(error).strip()
+            message = why_refused(str(error).strip())
+            if message is None and user != self.settings.user and self._owner_logs_in:
+                message = OWNER_REFUSED
             raise DatabaseUnreachable(
-                why_refused(text), database=database, user=self.settings.user, detail=said(error)
+                message, database=database, user=user, detail=said(error)
             ) from error
         connection.prepare_threshold = None
         return connection
@@ -174,10 +302,9 @@ class Server:
         *,
         purpose: str = "",
         statement_s: float | None = None,
-        role: str | None = None,
     ) -> Iterator[Connection]:
         """Open a session for a block; errors of the driver in it become ours."""
-        connection = self.open(database, purpose=purpose, statement_s=statement_s, role=role)
+        connection = self.open(database, purpose=purpose, statement_s=statement_s)
         try:
             with translated(database):
                 yield connection
@@ -228,6 +355,13 @@ class Server:
         user = settings.owner if as_owner else settings.user
         query = urlencode(values, quote_via=quote)
         return f"postgresql://{quote(user)}@/{quote(database)}?{query}"
+
+    def child_environment(self, user: str) -> dict[str, str]:
+        """Return the environment of a program of the server's, which logs in as a role."""
+        environment = self.environment()
+        if user == self.settings.owner:
+            environment["PGOPTIONS"] = _UNHINDERED.strip()
+        return environment
 
     def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment of a child process that connects: a password file, no password."""

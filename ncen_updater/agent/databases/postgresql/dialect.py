@@ -55,8 +55,7 @@ class PostgresDialect(Dialect):
     """PostgreSQL through psycopg.
 
     Args:
-        connect: Opens a connection to the database, in autocommit mode, already under ``SET ROLE``
-            of the application's role.
+        connect: Opens a connection to the database, in autocommit mode, as the application's role.
         end: Ends the session with a process number from outside: a file can put off or catch what
             the server does about time, but not that.
     """

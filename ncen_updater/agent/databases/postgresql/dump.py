@@ -179,7 +179,10 @@ class Dumps:
         drop_database(connection, target, self._server.limits.terminate_s)
         create_empty(connection, live, target, oid=oid)
         with heartbeat(tell):
-            self._run("pg_restore", target, "-Fd", JOBS, "--exit-on-error", str(place))
+            # It runs what the application's role left there.
+            self._server.try_owner(target)
+            user = self._server.restorer
+            self._run("pg_restore", target, user, "-Fd", JOBS, "--exit-on-error", str(place))
 
     def remove(self, change_id: str) -> None:
         """Remove the dumps of a change, if there are any."""
@@ -219,7 +222,7 @@ class Dumps:
     def _require_carried(self, database: str) -> None:
         """Refuse a dump that would not lead back: nothing was touched yet."""
         with self._server.session(database) as connection:
-            obstacles = judge(survey_contents(connection))
+            obstacles = judge(survey_contents(connection, self._server.restorer))
         if obstacles:
             words = ", ".join(obstacle.item.words for obstacle in obstacles)
             raise DatabaseError(
@@ -231,7 +234,8 @@ class Dumps:
             if place.exists():
                 shutil.rmtree(place)
             try:
-                self._run("pg_dump", database, "-Fd", JOBS, compression, "-f", str(place))
+                to = ("-Fd", JOBS, compression, "-f", str(place))
+                self._run("pg_dump", database, self._server.settings.user, *to)
             except DumpFailed as error:
                 unsupported = "compress" in (error.detail or "")
                 if not unsupported or compression == COMPRESSIONS[-1]:
@@ -239,20 +243,20 @@ class Dumps:
             else:
                 return
 
-    def _run(self, program: str, database: str, *arguments: str) -> None:
+    def _run(self, program: str, database: str, user: str, *arguments: str) -> None:
         settings = self._server.settings
         argv = [
             program_for(self._server, program),
             *arguments,
             f"--host={settings.host}",
             f"--port={settings.port}",
-            f"--username={settings.user}",
+            f"--username={user}",
             "--no-password",
             f"--dbname={database}",
         ]
         try:
             status, output = run_to_end(
-                argv, self._server.environment(), self._server.limits.long_s
+                argv, self._server.child_environment(user), self._server.limits.long_s
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise DumpFailed(program=program, database=database, detail=str(error)) from error

@@ -39,6 +39,7 @@ from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
     Server,
     ServerLimits,
+    remember_login,
     rows,
     run,
     translated,
@@ -71,6 +72,7 @@ from ncen_updater.agent.databases.postgresql.orphans import find_orphans
 from ncen_updater.agent.databases.postgresql.planning import copies, make_plan
 from ncen_updater.agent.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
 from ncen_updater.agent.databases.postgresql.rehearsing import Rehearsing
+from ncen_updater.agent.databases.postgresql.roles import judge_roles, see_roles
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.agent.databases.postgresql.setting_aside import forget_set_aside, read_set_aside
 from ncen_updater.agent.databases.postgresql.statistics import refresh_statistics
@@ -210,6 +212,20 @@ class PostgresEngine(DatabaseEngine):
             application_roles=self._settings.application_roles,
         )
 
+    def exposures(self, *, rehearsing: bool = False) -> tuple[Finding, ...]:
+        """See :meth:`DatabaseEngine.exposures`."""
+        seen = see_roles(self._server, tuple(self._physical.values()))
+        if seen is None:
+            return ()
+        return judge_roles(
+            seen,
+            databases=len(self._physical),
+            role=self._settings.user,
+            owner=self._settings.owner,
+            control=self._settings.control_database,
+            rehearsing=rehearsing,
+        )
+
     def evidence(self, change: ChangeRef | None) -> Evidence:
         """See :meth:`DatabaseEngine.evidence`; waits for what a dead agent's session still does."""
         with settled(self._server) as connection:
@@ -263,8 +279,9 @@ class PostgresEngine(DatabaseEngine):
             return reading.select(connection, place.name, sql)
 
     def table_digests(self, place: Place) -> dict[str, TableDigest]:
-        """See :meth:`DatabaseEngine.table_digests`."""
-        with self._sessions.session(place, statement_s=self._limits.long_s) as connection:
+        """See :meth:`DatabaseEngine.table_digests`; runs casts of the application's."""
+        long_s = self._limits.long_s
+        with self._sessions.session(place, as_owner=True, statement_s=long_s) as connection:
             reading.read_only(connection)
             tables = reading.user_tables(connection)
             return {table.label: reading.digest(connection, table) for table in tables}
@@ -349,11 +366,13 @@ class PostgresEngine(DatabaseEngine):
         with self._server.facts() as connection:
             server = str(connection.info.server_version)
         seen = []
+        self._server.try_owner(next(iter(self._physical.values())))
+        restorer = self._server.restorer
         for physical in self._physical.values():
             with self._server.session(physical) as connection:
-                seen.append(survey_contents(connection))
+                seen.append(survey_contents(connection, restorer))
         programs = [program_for(self._server, name) for name in DUMP_AND_RESTORE]
-        return digest_of([server, self._settings.user, self._settings.owner, programs], seen)
+        return digest_of([server, self._settings.user, restorer, programs], seen)
 
     def _kept_as_dump(self, change: ChangeRef) -> bool:
         """Whether what a change goes back to is kept outside the server."""
@@ -375,7 +394,8 @@ class PostgresEngine(DatabaseEngine):
 
     def address(self, place: Place) -> str:
         """See :meth:`DatabaseEngine.address`; sessions take on the application's role at once."""
-        return self._server.url(self._sessions.physical(place))
+        database = self._sessions.physical(place)
+        return self._server.url(database, as_owner=bool(self._server.owner_logs_in))
 
     # ---- acts ------------------------------------------------------------------------------------
 
@@ -431,7 +451,10 @@ class PostgresEngine(DatabaseEngine):
     ) -> dict[str, tuple[str, ...]]:
         """See :meth:`DatabaseEngine.copy_online`."""
         self._control.ensure()
-        return self._rehearsing.copy_online(change, plan, progress)
+        lacking = self._rehearsing.copy_online(change, plan, progress)
+        with self._control.transaction() as connection:
+            remember_login(connection, self._server)
+        return lacking
 
     def copy_again(self, change: ChangeRef, again: ChangeRef, progress: Progress) -> CopyPlan:
         """See :meth:`DatabaseEngine.copy_again`."""

@@ -15,6 +15,7 @@ from ncen_updater.agent.databases.postgresql.catalogue import read_databases
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
     Server,
+    remember_login,
     rows,
     run,
     translated,
@@ -32,9 +33,13 @@ from ncen_updater.agent.databases.postgresql.versions import (
     expect,
     expected,
     forget,
-    mark_opened,
     opened,
     renew,
+)
+from ncen_updater.agent.databases.postgresql.visits import (
+    forget_visits,
+    mark_strangers,
+    prepare_visits,
 )
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import PREPARED_TRANSACTIONS, SET_INCOMPLETE
@@ -49,10 +54,6 @@ _SESSIONS = (
     "SELECT pid, coalesce(nullif(application_name, ''), '-') || ' of ' || coalesce(usename, '-'),"
     " datname FROM pg_stat_activity"
     " WHERE datname = ANY(%s) AND pid <> pg_backend_pid() AND usesysid IS NOT NULL"
-)
-_STRANGERS = (
-    "SELECT DISTINCT datname FROM pg_stat_activity"
-    " WHERE datname = ANY(%s) AND pid <> pg_backend_pid() AND usename <> current_user"
 )
 WAIT_MS = 2_000
 # Sessions that we may not end may be about to end by themselves.
@@ -134,6 +135,7 @@ class Fencing:
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
             self._require_ours(connection, change)
+            remember_login(connection, self._server)
             found = read_databases(connection)
             known = [name for name in read_fences(connection) if name in self._databases]
             # What an agent of before closed, or left behind, has no version.
@@ -152,6 +154,8 @@ class Fencing:
                     [database, change.id, row.allow, row.limit],
                 )
                 run(connection, f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false")
+            if in_place(change):
+                prepare_visits(connection)
             if in_place(change) and not self._is_over(connection, change):
                 # The originals themselves are entered from here on, to be dumped or asked: for each
                 # such moment the server would let in whoever may connect.
@@ -160,7 +164,7 @@ class Fencing:
             expect(connection, change, [name for name in self._databases if name not in known])
         with self._server.facts() as connection:
             # Who is in one that this change had closed before came through its door since.
-            self.mark_strangers(connection, known)
+            mark_strangers(connection, known)
             self._clear(connection)
 
     def stands(self, change: ChangeRef) -> bool:
@@ -174,15 +178,9 @@ class Fencing:
             self._require_ours(connection, change)
             if not self._stands(connection):
                 return False
-            self.mark_strangers(connection, self._databases)
+            mark_strangers(connection, self._databases)
             self._clear(connection)
             return True
-
-    @staticmethod
-    def mark_strangers(connection: Connection, databases: Sequence[str]) -> None:
-        """Write of closed databases in which somebody else is that they were opened."""
-        strangers = rows(connection, _STRANGERS, [list(databases)])
-        mark_opened(connection, [name for (name,) in strangers])
 
     def _require_ours(self, connection: Connection, change: ChangeRef) -> None:
         """Refuse a fence of another change: its agent may be at work, and would let officers in."""
@@ -240,3 +238,4 @@ class Fencing:
                     run(connection, restore_statement(database, fence))
                     run(connection, "DELETE FROM public.fences WHERE database = %s", [database])
             forget(connection, self._databases)
+            forget_visits(connection, self._databases)

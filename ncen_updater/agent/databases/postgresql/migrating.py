@@ -255,13 +255,14 @@ class Migrating:
             return
         user = self._user()
         environment = migrator_environment(os.environ, self._environment, user)
+        # Another user logs in as the application does, with neither role nor password of ours.
+        as_owner = user is not None or bool(self._server.owner_logs_in)
         if user is None:
             environment = self._server.environment(environment)
         for name in self._names:
             database = self._sessions.physical(change.candidate(name))
-            # Another user logs in as the application does, with neither role nor password of ours.
-            url = self._server.url(database, as_owner=user is not None)
+            url = self._server.url(database, as_owner=as_owner)
             environment[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = url
         names = tuple(self._names)
-        with self._sessions.opened(change, owner=user is not None):
+        with self._sessions.opened(change, owner=as_owner):
             run_command(target.command, target.slot, environment, progress, names, user=user)

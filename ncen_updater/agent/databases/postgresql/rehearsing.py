@@ -3,7 +3,10 @@
 A template copy would need the live database without sessions. A dump does not, and that it can be
 restored is worth knowing by itself. It goes from one program to the other without touching a disk.
 
-What a database administrator put in may be more than the agent's role can dump or restore, while a
+To restore runs what the application's role left in its databases: defaults, checks, triggers. So
+``pg_restore`` logs in as that role, and where it cannot there is no rehearsal.
+
+What a database administrator put in may be more than these roles can dump or restore, while a
 template copy has it. Then all the rest is dumped, and restored as the application's role, without
 such objects, and they are told: nothing was proved of them.
 """
@@ -45,7 +48,7 @@ from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.agent.databases.tail import Tail
 from ncen_updater.common.database_words import of_output
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import SET_INCOMPLETE
+from ncen_updater.common.messages import OWNER_REFUSED, SET_INCOMPLETE
 from ncen_updater.common.progress import Progress
 
 __all__ = ["Rehearsing"]
@@ -78,12 +81,17 @@ class Rehearsing:
             words. Databases that were carried whole are left out.
 
         Raises:
+            DatabaseError: If the agent cannot log in as the application's role.
             DumpFailed: With the end of a program's message.
             ProgramsDiffer: If there are no programs of the server's version.
             SetIncomplete: If a live database is not there.
             TablespaceClosed: If a database cannot be made where the live one is.
         """
         lacking: dict[str, tuple[str, ...]] = {}
+        settings = self._server.settings
+        for copy in copies(plan):
+            if not self._server.try_owner(copy.source):
+                raise DatabaseError(OWNER_REFUSED, user=settings.owner, database=copy.source)
         programs = {name: program_for(self._server, name) for name in DUMP_AND_RESTORE}
         for copy in copies(plan):
             with self._server.facts(statement_s=self._server.limits.long_s) as connection:
@@ -106,7 +114,7 @@ class Rehearsing:
     def _carry(self, copy: DatabaseCopy, programs: Mapping[str, str]) -> tuple[str, ...]:
         """Dump and restore one database; return what was not carried."""
         with self._server.session(copy.source) as connection:
-            obstacles = judge(survey_contents(connection))
+            obstacles = judge(survey_contents(connection, self._server.restorer))
             how = limits(obstacles, self._server.settings.owner)
             left = read_left(connection, how)
         if not obstacles:
@@ -147,10 +155,10 @@ class Rehearsing:
     ) -> None:
         """Run ``pg_dump`` into ``pg_restore``; both have to end well."""
         dumper, restorer = (programs[name] for name in DUMP_AND_RESTORE)
-        how = how or CarryingLimits()
+        how, settings = how or CarryingLimits(), self._server.settings
         with (
             self._start(
-                dumper, copy.source, "--format=custom", "--compress=0", *how.dump,
+                dumper, copy.source, settings.user, "--format=custom", "--compress=0", *how.dump,
                 stdout=subprocess.PIPE,
             ) as dump,
             contextlib.ExitStack() as stack,
@@ -166,7 +174,8 @@ class Rehearsing:
                     options.append(f"--use-list={kept.name}")
                 restore = stack.enter_context(
                     self._start(
-                        restorer, copy.target, "--format=custom", "--exit-on-error", *options,
+                        restorer, copy.target, settings.owner,
+                        "--format=custom", "--exit-on-error", *options,
                         stdin=subprocess.PIPE if begun else dump.stdout,
                     )
                 )  # fmt: skip
@@ -205,6 +214,7 @@ class Rehearsing:
         self,
         program: str,
         database: str,
+        user: str,
         *arguments: str,
         stdin: IO[bytes] | int | None = subprocess.DEVNULL,
         stdout: int = subprocess.DEVNULL,
@@ -215,14 +225,14 @@ class Rehearsing:
             *arguments,
             f"--host={settings.host}",
             f"--port={settings.port}",
-            f"--username={settings.user}",
+            f"--username={user}",
             "--no-password",
             f"--dbname={database}",
         ]
         try:
             return subprocess.Popen(
                 argv,
-                env=self._server.environment(),
+                env=self._server.child_environment(user),
                 stdin=stdin,
                 stdout=stdout,
                 stderr=subprocess.PIPE,

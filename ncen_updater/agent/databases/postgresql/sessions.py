@@ -1,4 +1,4 @@
-"""Sessions in the databases of a change: by role, and as the application's role where asked."""
+"""Sessions in the databases of a change: the agent's, and the application's role's where asked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from ncen_updater.agent.databases.base import Candidate, ChangeRef, Live, Place
+from ncen_updater.agent.databases.errors import DatabaseUnreachable
 from ncen_updater.agent.databases.postgresql.at_work import AtWork
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
@@ -57,25 +58,33 @@ class Sessions:
         A live database is entered only while it is open to all.
         """
         database = self.physical(place)
-        taken = self._server.settings.owner if as_owner else None
         if isinstance(place, Live):
-            connection = self._server.open(database, statement_s=statement_s, role=taken)
+            connection = self._live(database, as_owner=as_owner, statement_s=statement_s)
         else:
             connection = self._visitor.open(
                 database,
                 guard=isinstance(place, Candidate) and in_place(place.change),
                 purpose=place.change.id,
                 statement_s=statement_s,
-                role=taken,
+                as_owner=as_owner,
             )
         try:
             self.at_work.add(connection)
-            if as_owner:
+            if as_owner and not self._server.owner_logs_in:
                 self._take_search_path(connection, database)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _live(self, database: str, *, as_owner: bool, statement_s: float | None) -> Connection:
+        try:
+            return self._server.open(database, statement_s=statement_s, as_owner=as_owner)
+        except DatabaseUnreachable:
+            if not as_owner or self._visitor.lets_owner_in(database):
+                raise
+        with self._visitor.admitting_owner(database):
+            return self._server.open(database, statement_s=statement_s, as_owner=True)
 
     @contextlib.contextmanager
     def session(

@@ -229,7 +229,7 @@ def _uncarried(server: Server, live: list[str]) -> list[tuple[str, str]]:
     found = []
     for physical in live:
         with server.session(physical) as connection:
-            obstacles = judge(survey_contents(connection))
+            obstacles = judge(survey_contents(connection, server.restorer))
         found += [(physical, obstacle.item.words) for obstacle in obstacles]
     return found
 

@@ -52,6 +52,7 @@ from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
 from ncen_updater.agent.databases.postgresql.setting_aside import Counts, write_set_aside
 from ncen_updater.agent.databases.postgresql.versions import altered, expect, forget, opened, renew
 from ncen_updater.agent.databases.postgresql.visiting import Visitor
+from ncen_updater.agent.databases.postgresql.visits import mark_strangers
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import (
     CUT_OVER_FAILED,
@@ -250,7 +251,7 @@ class Swap:
         try:
             # Who slipped in with us may write once all is counted; who left again did it before.
             with self._server.facts() as outside:
-                self._fencing.mark_strangers(outside, [live])
+                mark_strangers(outside, [live])
             reading.read_only(connection)
             return reading.younger_by_table(connection, moment, until)
         finally:

@@ -7,9 +7,11 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 
-from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows
+from ncen_updater.agent.databases.errors import DatabaseUnreachable
+from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows, run
 from ncen_updater.agent.databases.postgresql.quoting import identifier
-from ncen_updater.agent.databases.postgresql.versions import own_act
+from ncen_updater.agent.databases.postgresql.versions import mark_opened, own_act
+from ncen_updater.agent.databases.postgresql.visits import mark_strangers, note_visit
 
 __all__ = ["Visitor"]
 
@@ -20,7 +22,8 @@ class Visitor:
     A database without ALLOW_CONNECTIONS refuses even superusers, so it is opened for the moment in
     which the agent's own session begins. Candidates and previous databases have names that no
     program knows; a live one that is migrated in place also gets a connection limit for that
-    moment, and whoever slipped in is ended.
+    moment, and whoever slipped in is ended. Where the session is one of the application's role, the
+    limit leaves room for that one alone.
 
     Args:
         server: The server.
@@ -38,7 +41,7 @@ class Visitor:
         guard: bool,
         purpose: str = "",
         statement_s: float | None = None,
-        role: str | None = None,
+        as_owner: bool = False,
     ) -> Connection:
         """Open a session in a database that may be closed; the caller closes the session.
 
@@ -47,36 +50,77 @@ class Visitor:
             guard: Limit the connections for the moment in which the database is open.
             purpose: As for :meth:`Server.open`.
             statement_s: As for :meth:`Server.open`.
-            role: As for :meth:`Server.open`.
+            as_owner: As for :meth:`Server.open`.
         """
+        others = as_owner and self._server.owner_logs_in is not False
         with contextlib.ExitStack() as undo:
-            with self._locks[database], self.opened(database, guard=guard):
-                connection = self._server.open(
-                    database, purpose=purpose, statement_s=statement_s, role=role
-                )
+            opened = self.opened(database, guard=guard, others=others, alone=others)
+            with self._locks[database], opened as outside:
+                noted = outside if guard and others else None
+                try:
+                    connection = self._server.open(
+                        database, purpose=purpose, statement_s=statement_s, as_owner=as_owner
+                    )
+                except DatabaseUnreachable:
+                    if noted is not None:  # somebody else may have taken the one place there was
+                        mark_opened(noted, [database])
+                    raise
                 undo.callback(connection.close)
+                if noted is not None:
+                    note_visit(noted, connection.info.backend_pid)
+                    mark_strangers(noted, [database])
             # Only once the door is closed behind us; where that fails the session ends too.
             undo.pop_all()
             return connection
 
+    def lets_owner_in(self, database: str) -> bool:
+        """Whether the application's role may connect to a database."""
+        with self._server.facts() as outside:
+            return self._admitted(outside, database, self._server.settings.owner)
+
     @contextlib.contextmanager
-    def opened(self, database: str, *, guard: bool, others: bool = False) -> Iterator[None]:
+    def admitting_owner(self, database: str) -> Iterator[None]:
+        """Let the application's role into a database that is open, for a block.
+
+        Between cut-over and commit it may be others in which the application logs in.
+        """
+        owner = self._server.settings.owner
+        right = f"CONNECT ON DATABASE {identifier(database)}"
+        with self._server.facts() as outside:
+            run(outside, f"GRANT {right} TO {identifier(owner)}")
+            try:
+                yield
+            finally:
+                run(outside, f"REVOKE {right} FROM {identifier(owner)}")
+
+    @contextlib.contextmanager
+    def opened(
+        self, database: str, *, guard: bool, others: bool = False, alone: bool = False
+    ) -> Iterator[Connection | None]:
         """Keep a closed database open for a block, then close it again.
 
         Args:
             database: Physical name.
             guard: Limit the connections meanwhile.
             others: Whether another role than the agent's is to come in all the same.
+            alone: Whether one session of it is all that comes.
+
+        Yields:
+            The session that opened it; None where it was open.
         """
         alter = f"ALTER DATABASE {identifier(database)}"
         with self._server.facts() as outside:
             found = rows(
-                outside, "SELECT datallowconn FROM pg_database WHERE datname = %s", [database]
+                outside,
+                "SELECT datallowconn, (SELECT count(*) FROM pg_stat_activity a"
+                " WHERE a.datid = d.oid AND a.usesysid IS NOT NULL) FROM pg_database d"
+                " WHERE datname = %s",
+                [database],
             )
             if not found or found[0][0]:
-                yield
+                yield None
                 return
-            most = 8 if others else self._limit(outside)
+            most = found[0][1] + 1 if alone else 8 if others else self._limit(outside)
             limits = [f"{alter} CONNECTION LIMIT {most}"] if guard else []
             # Taken from everybody by the fence (see barring); given back as it was with that.
             owner = self._server.settings.owner
@@ -87,7 +131,7 @@ class Visitor:
             let_in = [*limits, *grant, f"{alter} ALLOW_CONNECTIONS true"]
             own_act(self._server, outside, database, let_in)
             try:
-                yield
+                yield outside
             finally:
                 shut = [f"{alter} ALLOW_CONNECTIONS false", *revoke]
                 own_act(self._server, outside, database, shut)

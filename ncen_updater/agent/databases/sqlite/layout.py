@@ -56,6 +56,7 @@ from ncen_updater.agent.databases.sqlite.records import (
     SetRole,
 )
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.messages import MARKERS_DISAGREE
 
@@ -220,13 +221,13 @@ class Layout:
             return None  # whatever it was set aside for
         prefix, _, change = path.name.removesuffix(PARTIAL).partition("_")
         if path.name.endswith(PARTIAL):
-            return SetRole(DatabaseRole.CANDIDATE, change) if change else None
+            return SetRole(DatabaseRole.CANDIDATE, change, {}) if change else None
         role = self._record(path).role
         if role is not None:
             return replace(role, modes=modes_masked(role.modes, self.names, SUFFIX))
         if prefix == "next":
-            return SetRole(DatabaseRole.CANDIDATE, change)
-        return SetRole(DatabaseRole.PREVIOUS, change) if prefix == "keep" else None
+            return SetRole(DatabaseRole.CANDIDATE, change, {})
+        return SetRole(DatabaseRole.PREVIOUS, change, {}) if prefix == "keep" else None
 
     def _record(self, path: Path) -> SetRecord:
         if self._learnt is None:
@@ -240,7 +241,7 @@ class Layout:
         def said(name: str, read: Callable[[Mapping[str, object]], Said]) -> Said | None:
             content = read_ours(place, name)
             try:
-                return None if content is None else read(json.loads(content))
+                return None if content is None else read(parse_json(content))
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise NoteUnreadable(database=path / name, detail=repr(error)) from error
 

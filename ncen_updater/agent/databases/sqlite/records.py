@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from ncen_updater.agent.databases.base import DatabaseRole, Marker
 from ncen_updater.agent.databases.sqlite.errors import NoteUnreadable
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.records import Record
 
 __all__ = ["KeptRecords", "KnownJournal", "SetRecord", "SetRole"]
@@ -37,7 +38,7 @@ class SetRole(Record):
 
     role: DatabaseRole
     change: str
-    modes: Mapping[str, int] = field(default_factory=dict)
+    modes: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class KeptRecords(Generic[Kept]):
         """
         path = self._path(name)
         try:
-            return self._kind.from_json(json.loads(path.read_bytes()))
+            return self._kind.from_json(parse_json(path.read_bytes()))
         except FileNotFoundError:
             return None
         except ValueError as error:

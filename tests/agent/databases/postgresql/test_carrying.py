@@ -27,7 +27,7 @@ from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import LOSS_UNKNOWN, NOT_CARRIED, ROWS_UNREADABLE
 from ncen_updater.common.progress import Silent
-from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, Site
+from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, OWNER, Site
 from tests.support.errors import refused
 
 REHEARSAL = replace(CHANGE, id="rehearse")
@@ -132,10 +132,11 @@ def agents(postgres: EmbeddedPostgres) -> Iterator[Site]:
     site.clear()
 
 
-def seen_in(site: Site, user: str = AGENT) -> set[str]:
+def seen_in(site: Site, user: str = AGENT, restorer: str = OWNER) -> set[str]:
     conninfo = site.server.conninfo("t_seizure", user)
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        return {obstacle.item.words for obstacle in judge(survey_contents(connection))}
+        seen = survey_contents(connection, restorer)
+        return {obstacle.item.words for obstacle in judge(seen)}
 
 
 @pytest.mark.parametrize("thing", THINGS)
@@ -147,7 +148,7 @@ def test_it_is_found_refused_where_a_dump_is_the_way_back_and_left_out_of_a_rehe
     assert seen_in(site) == set()
     site.sql("t_seizure", *statements)
     assert seen_in(site) == named
-    assert seen_in(site, "postgres") == set()
+    assert seen_in(site, "postgres", "postgres") == set()
 
     dumping = site.engine(way_back="dump", dump_directory=tmp_path)
     strict = [

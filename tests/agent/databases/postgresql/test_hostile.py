@@ -166,7 +166,6 @@ HARM = {
     "a setting is lost": "DO $$ BEGIN EXECUTE 'ALTER DATABASE t_seizure RESET ALL'; END $$",
     "another role": "SET LOCAL ROLE postgres",
     "another role out of sight": "DO $$ BEGIN EXECUTE 'SET ROLE postgres'; END $$",
-    "no role out of sight": "SELECT set_config('role', 'none', false)",
     "another user": "SET SESSION AUTHORIZATION postgres",
     "a program": "COPY cases FROM PROGRAM 'echo 1'",
     "a program out of sight": "DO $$ BEGIN EXECUTE 'COPY cases (id) FROM PROGRAM ''id'''; END $$",

@@ -116,9 +116,9 @@ def test_no_database_is_opened_beside_a_migration(
     fenced_copies(engine)
     opened, surroundings = Visitor.opened, PostgresDialect.surroundings
 
-    def open_(self: Visitor, database: str, *, guard: bool) -> Any:
+    def open_(self: Visitor, database: str, **more: bool) -> Any:
         seen.append("opened")
-        return opened(self, database, guard=guard)
+        return opened(self, database, **more)
 
     def look(self: PostgresDialect, driver: Any) -> str:
         seen.append("looked")

@@ -9,7 +9,7 @@ from ncen_updater.agent.databases.sqlite.layout import caught_up
 from ncen_updater.agent.databases.sqlite.records import SetRecord, SetRole
 
 OURS, THEIRS = "aaaaaaaa", "bbbbbbbb"
-ROLE, NEWER = SetRole(DatabaseRole.PREVIOUS, OURS), SetRole(DatabaseRole.PREVIOUS, THEIRS)
+ROLE, NEWER = (SetRole(DatabaseRole.PREVIOUS, change, {}) for change in (OURS, THEIRS))
 MARKER, LATER = Marker("1.0", 1, OURS), Marker("2.0", 2, THEIRS)
 
 

@@ -31,8 +31,10 @@ from ncen_updater.agent.databases.sqlite.errors import NotPlain
 from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.databases.sqlite.plain import JOURNAL_END, modes_masked, said_of
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import NOTE_UNREADABLE
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.sqlite.site import NAMES, build, go_back, new_release, reference, upgrade
+from tests.support.errors import refused
 from tests.support.trees import remove_tree
 
 COPY = reference("copy")
@@ -206,6 +208,24 @@ def test_a_broken_record_of_before_is_refused_in_our_words(ground: Ground, name:
     (ground.base / name).write_text("[]")
     layout = Layout(ground.site, NAMES, ground.top / "state")
     with pytest.raises(DatabaseError, match=name):
+        layout.marker(ground.base)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"role": {"role": "previous", "change": "aaaaaaaa"}}',
+        '{"role": {"role": "previous", "change": "aaaaaaaa", "modes": null}}',
+        f'{{"counts": {"[" * 100_000}{"]" * 100_000}}}',
+    ],
+    ids=["a role without modes", "no modes", "nested"],
+)
+def test_a_record_that_is_not_whole_is_refused_in_our_words(ground: Ground, said: str) -> None:
+    layout = Layout(ground.site, NAMES, ground.top / "state")
+    ground.engine.fence(COPY)
+    (record,) = (ground.top / "state").rglob("base.json")
+    record.write_text(said)
+    with refused(NOTE_UNREADABLE):
         layout.marker(ground.base)
 
 

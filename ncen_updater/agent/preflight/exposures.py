@@ -1,0 +1,14 @@
+"""Can the application's rights in the databases become the agent's?"""
+
+from __future__ import annotations
+
+from ncen_updater.agent.preflight.base import Context, check
+from ncen_updater.common.findings import Finding
+
+__all__ = ["check_exposures"]
+
+
+@check(141, only_forward=True)
+def check_exposures(context: Context) -> tuple[Finding, ...]:
+    """What the engine says of roles, under the engine's own codes."""
+    return context.engine.exposures()

@@ -84,7 +84,7 @@ def _owner(key: Key) -> str:
     said: object = key.unrecognized_fields.get(OWNER)
     if not isinstance(said, str):
         return key.keyid[:12]
-    return said.encode("utf-8", "replace").decode()[:OWNER_LENGTH]
+    return str(said[:OWNER_LENGTH]).encode("utf-8", "replace").decode()
 
 
 def noted(

@@ -2,8 +2,9 @@
 
 Every case that the application acknowledged is written to a log and flushed to the disk before the
 next one is entered, so that a trial can prove afterwards that no acknowledged record was lost. The
-log holds one JSON object a line: ``{"case_ref": ...}`` or ``{"outage_s": ...}``. At SIGTERM the
-summary goes to standard output as one line of JSON.
+log holds one JSON object a line: ``{"case_ref": ...}`` with when it was asked and answered and what
+was entered, or ``{"outage_s": ...}``. At SIGTERM the summary goes to standard output as one line of
+JSON.
 """
 
 from __future__ import annotations
@@ -152,7 +153,8 @@ def enter_cases(
             if reference is None:
                 tally.rejected(wall, monotonic)
             else:
-                _write(stream, {"case_ref": reference, "wall": wall})
+                entry = {"case_ref": reference, "wall": wall, "answered": time.time()}
+                _write(stream, {**entry, "summary": fields["summary"]})
                 outage = tally.accepted(time.time(), time.monotonic())
                 if outage is not None:
                     _write(stream, {"outage_s": outage.seconds, **asdict(outage)})

@@ -101,9 +101,10 @@ def test_the_version_has_an_entry_in_the_changelog() -> None:
     assert len(heads) == len(set(heads))
 
 
-def test_decisions_are_numbered_one_by_one() -> None:
-    names = sorted(path.name for path in (ROOT / "docs/decisions").glob("0*.md"))
-    assert [name[:4] for name in names] == [f"{number:04}" for number in range(1, len(names) + 1)]
+def test_no_two_decisions_have_one_number() -> None:
+    """Numbers are given before decisions are written, so one may be missing for a while."""
+    numbers = [path.name[:4] for path in (ROOT / "docs/decisions").glob("0*.md")]
+    assert sorted(numbers) == sorted(set(numbers))
 
 
 def test_what_is_said_to_be_noticed_has_its_test() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.debian.agents import BREAKS, make_release
-from benchmarks.debian.container import Container, wait_for
+from benchmarks.debian.container import TREE, Container, wait_for
 from benchmarks.debian.site import lay_out, running, sequence
 from benchmarks.report import finish, say
 from demo.releases import assemble
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = assemble("3.2.4", work / "3.2.4")
         publish_release(shared / "feed", [source], keys, now)
         work.chmod(0o755)  # what serves the feed is nobody in particular
-        container = Container(tree, disk, shared)
+        container = Container(TREE, tree, disk, shared)
         try:
             container.boot()
             lay_out(container, shared, chosen.package)

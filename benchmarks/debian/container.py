@@ -1,8 +1,9 @@
-"""A Debian tree that is booted by its own systemd, in namespaces of its own."""
+"""A Debian system that is booted by its own systemd, in namespaces of its own."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -10,16 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["Container", "wait_for"]
+__all__ = ["TREE", "Container", "wait_for"]
 
-#: Run in the new namespaces. Arguments: the tree, the image of a small disk, the shared directory.
-BOOT = r"""
-set -e
+#: What lies below a container. Arguments: the tree, the image of a small disk, what is shared.
+TREE = r"""
 root=$0 disk=$1 shared=$2
-mount --make-rprivate /
 mount --bind "$root" "$root"
 mkdir -p "$root/pkg" "$root/opt/ncen-updater"
+mount --bind "$shared" "$root/pkg"
+mount -o loop "$disk" "$root/opt/ncen-updater"
+"""
+#: Run in the new namespaces once its root is mounted. Settings of the kernel are this machine's,
+#: and are not to be changed.
+BOOT = r"""
 mount -t proc proc "$root/proc"
+mount --bind "$root/proc/sys" "$root/proc/sys"
+mount -o remount,bind,ro "$root/proc/sys"
 mount -t sysfs sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mount -t tmpfs -o mode=755 dev "$root/dev"
@@ -33,8 +40,6 @@ ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 mount -t tmpfs -o mode=755 run "$root/run"
 mount -t tmpfs tmp "$root/tmp"
-mount --bind "$shared" "$root/pkg"
-mount -o loop "$disk" "$root/opt/ncen-updater"
 hostname ncen-site
 ip link set lo up
 cd "$root"
@@ -56,7 +61,7 @@ def wait_for(look: Callable[[], T | None], seconds: float = PATIENCE_S) -> T | N
         found = look()
         if found is not None:
             return found
-        time.sleep(0.5)
+        time.sleep(0.2)
     return None
 
 
@@ -64,16 +69,20 @@ class Container:
     """One machine.
 
     Args:
-        tree: The Debian system; changed by what is done in it.
-        disk: Image of the disk of the agent's slots.
-        shared: Seen as ``/pkg`` inside.
+        mounts: A script that mounts the system at ``$root``.
+        arguments: Of the script, from ``$0`` on.
     """
 
-    def __init__(self, tree: Path, disk: Path, shared: Path) -> None:
-        self._tree, self._disk, self._shared = tree, disk, shared
-        self._group = _unified() / f"ncen-trial-{os.getpid()}"
+    def __init__(self, mounts: str, *arguments: str | Path) -> None:
+        self._mounts, self._arguments = mounts, [str(argument) for argument in arguments]
+        self._group = _unified() / f"ncen-trial-{os.getpid()}-{secrets.token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
         self._first = 0
+
+    @property
+    def first(self) -> int:
+        """The id of its process 1, seen from here."""
+        return self._first
 
     def boot(self) -> None:
         """Start it, and wait until it is up.
@@ -81,19 +90,30 @@ class Container:
         Raises:
             RuntimeError: If it does not come up.
         """
+        self.start()
+        if wait_for(self._up) is None:
+            raise RuntimeError("the container does not come up")
+
+    def start(self) -> None:
+        """Start it, and wait for its first process alone.
+
+        Raises:
+            RuntimeError: If it ends at once.
+        """
         self._group.mkdir(exist_ok=True)
         spaces = ("--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup")
-        inside = ["sh", "-c", BOOT, str(self._tree), str(self._disk), str(self._shared)]
+        script = f"set -e\nmount --make-rprivate /\n{self._mounts}{BOOT}"
+        inside = ["sh", "-c", script, *self._arguments]
         # The group is entered first: it is what the new namespace sees as the root of all groups.
         enter = f'echo 0 > {self._group}/cgroup.procs && exec "$@"'
         self._process = subprocess.Popen(
             ["sh", "-c", enter, "sh", "unshare", *spaces, "--fork", "--kill-child", *inside],
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        if wait_for(self._up) is None:
-            raise RuntimeError("the container does not come up")
+        if wait_for(self._born) is None:
+            raise RuntimeError("the container does not begin")
 
-    def _up(self) -> bool | None:
+    def _born(self) -> bool | None:
         process = self._process
         if process is None or process.poll() is not None:
             raise RuntimeError("the container ended")
@@ -101,6 +121,11 @@ class Container:
         if not children:
             return None
         self._first = int(children[0])
+        return True
+
+    def _up(self) -> bool | None:
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError("the container ended")
         said = self.run("systemctl", "is-system-running").stdout.strip()
         # A container has no modules to load, which systemd counts as a failed unit.
         return True if said in ("running", "degraded") else None
@@ -110,6 +135,16 @@ class Container:
         if self._process is not None:
             os.kill(self._first, signal.SIGKILL)
             self._process.wait()
+            self._process = None
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended by itself.
+
+        Raises:
+            subprocess.TimeoutExpired: If it does not.
+        """
+        if self._process is not None:
+            self._process.wait(seconds)
             self._process = None
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:

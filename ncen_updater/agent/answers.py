@@ -332,6 +332,10 @@ def _back_words(hop: Document, language: str) -> Iterator[Line]:
     if hop["back_differs"]:
         tables = {"tables": ", ".join(hop["back_differs"])}
         yield Text(N_("  after it these tables are not as before: {tables}"), tables)
+    if hop.get("values") is not None:
+        from ncen_updater.agent.rehearsal.values_words import values_words
+
+        yield from values_words(hop["values"], language)
 
 
 def _map_words(item: Document) -> Iterator[Line]:

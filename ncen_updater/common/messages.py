@@ -1622,6 +1622,18 @@ NOT_AS_KEPT = Message(
     ),
     ExitCode.NEEDS_PERSON,
 )
+UNTOLD_LOSS = Message(
+    "NU-6036",
+    N_(
+        "The way back from {version} to {origin} loses values in {objects}, and the release does"
+        " not say so: they were written on trial, and were not there after going back and forward."
+    ),
+    N_(
+        "Send the Secretariat these columns: the way down has to park them, or the release has to"
+        " declare them in 'loses'."
+    ),
+    ExitCode.BLOCKED,
+)
 RELEASE_NOT_HERE = Message(
     "NU-6040",
     N_("Release {version} is not on this site's disk, or not whole."),

@@ -18,12 +18,14 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar
 
+from ncen_updater.agent.databases.tried import Keys, Sample, Untried
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.records import Record
@@ -411,6 +413,15 @@ class DatabaseEngine(abc.ABC):
         those that are not there: nothing of them can be lost.
         """
 
+    @abc.abstractmethod
+    def sample(self, place: Place, keys: Keys | None = None) -> Sample:
+        """Read a few rows of every table of the application, to compare them later.
+
+        Args:
+            place: Which database.
+            keys: By table the rows that are wanted; None for the first of each, by key.
+        """
+
     def made_by_release(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """Rows that the release itself put in or changed: database, table, count.
 
@@ -557,6 +568,24 @@ class DatabaseEngine(abc.ABC):
         Returns:
             Whether anything ran that wrote to a candidate beyond the agent's own tables. A change
             of the schema alone may be left out: the fingerprint tells that.
+        """
+
+    @abc.abstractmethod
+    def write_values(
+        self, place: Candidate, seed: str, short: Mapping[str, Collection[str]]
+    ) -> Mapping[str, Mapping[str, Counter[Untried]]]:
+        """Write values on trial into a candidate of a rehearsal, as the application's role.
+
+        Into every column that takes one, in a few rows of each table; a rule of the table that
+        refuses one is obeyed. An empty table gets a row where its rules let it.
+
+        Args:
+            place: A copy that will never be live.
+            seed: Another one, other values.
+            short: By table the columns that get the least value they can.
+
+        Returns:
+            By table and column how many rows got none, and why.
         """
 
     @abc.abstractmethod

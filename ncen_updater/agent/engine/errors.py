@@ -22,6 +22,7 @@ from ncen_updater.common.messages import (
     ROOT_IS_NOBODY,
     SOAK_FAILED,
     UNHEALTHY,
+    UNTOLD_LOSS,
 )
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "RootIsNobody",
     "SoakFailed",
     "Unhealthy",
+    "UntoldLoss",
 ]
 
 
@@ -78,6 +80,12 @@ class ChecksFailed(UpdaterError):
     """Domain checks that do not hold on the migrated candidates."""
 
     message = CHECKS_FAILED
+
+
+class UntoldLoss(UpdaterError):
+    """A way back that was seen to lose values of which nothing says so."""
+
+    message = UNTOLD_LOSS
 
 
 class Unhealthy(UpdaterError):

@@ -17,6 +17,7 @@ from ncen_updater.agent.engine.errors import (
     JournalUnwritable,
     SoakFailed,
     Unhealthy,
+    UntoldLoss,
 )
 from ncen_updater.agent.engine.full_words import full_remedy, keep_full
 from ncen_updater.agent.engine.interruption import Interruption
@@ -67,7 +68,7 @@ def blames_release(error: BaseException, step: StepName | None = None) -> bool:
     """
     if step is StepName.START and isinstance(error, CommandFailed):
         return True
-    return isinstance(error, MigrationFailed | ChecksFailed | Unhealthy | SoakFailed)
+    return isinstance(error, MigrationFailed | ChecksFailed | UntoldLoss | Unhealthy | SoakFailed)
 
 
 class Runner:

@@ -17,7 +17,8 @@ from ncen_updater.agent.approvals.binding import basis_now
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Live, Strategy, TableDigest
 from ncen_updater.agent.databases.migrations.checks import Value, question, unmapped
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack
-from ncen_updater.agent.engine.errors import NeedsPerson
+from ncen_updater.agent.databases.tried import TriedValues, untold
+from ncen_updater.agent.engine.errors import NeedsPerson, UntoldLoss
 from ncen_updater.agent.engine.fingerprints import (
     differing,
     fingerprints_of,
@@ -42,6 +43,7 @@ from ncen_updater.agent.policy.prediction import Measured, predict
 from ncen_updater.agent.policy.proof import Proof
 from ncen_updater.agent.rehearsal.predictions import history, past
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
+from ncen_updater.agent.rehearsal.trying import try_values
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding
@@ -99,6 +101,7 @@ class _Hop:
     back_differs: list[str] = field(default_factory=list)
     migrated: Migrated | None = None
     stood: dict[str, int] = field(default_factory=dict)
+    values: TriedValues | None = None
 
     @property
     def unchanged(self) -> bool:
@@ -265,6 +268,16 @@ class Rehearser:
                 break  # and with it every hop before: there is no way back over it
             self._back(hops[number], reference)
             hops[number].back_differs = _differences(digests[number], self._digests(reference))
+        # Last: from here on rows are in the copies that nobody entered.
+        for number, hop in enumerate(hops):
+            if hop.back_s is None:
+                continue
+            if hop.way.by_code:
+                self._migrate(hop, reference)  # the next one begins there
+                continue
+            hop.values = self._values(hop, reference, number)
+            if hop.values.stopped is not None:
+                break
         return {
             "plan": plan.digest,
             "backup_s": backup_s,
@@ -355,6 +368,37 @@ class Rehearser:
             lambda: migrate_and_check(engine, step, checks, target, newer, self._progress, up=False)
         )
 
+    def _migrate(self, hop: _Hop, reference: ChangeRef) -> None:
+        step = _reference(reference.id, hop.plan.document.manifest.version)
+        origin = self._site.migrations(hop.plan.origin)
+        self._site.engine.migrate(step, hop.plan.target, origin, self._progress)
+
+    def _values(self, hop: _Hop, reference: ChangeRef, number: int) -> TriedValues:
+        """Try what the way back keeps of values.
+
+        Raises:
+            UpdaterError: If it loses some of which nothing says so.
+        """
+        engine, newer = self._site.engine, hop.plan.target
+        older = self._site.migrations(hop.plan.origin)
+        version = hop.plan.document.manifest.version
+        self._tell(N_("trying what the way back from {version} keeps of values"), version=version)
+        stood = {n: len(engine.applied(reference.candidate(n))) for n in engine.names}
+
+        def back() -> None:
+            step = _reference(reference.id, str(hop.plan.origin))
+            target = down_target(engine, step, newer, older, reference.id, stood)
+            engine.migrate(step, target, newer, self._progress)
+
+        found = try_values(
+            engine, reference, str(number),
+            up=lambda: self._migrate(hop, reference), back=back,
+        )  # fmt: skip
+        lost = untold(found.columns, hop.way.losses)
+        if lost:
+            raise UntoldLoss(version=version, origin=hop.plan.origin, objects=", ".join(lost))
+        return found
+
     def _maps(self, manifest: Manifest, step: ChangeRef) -> list[dict[str, object]]:
         engine = self._site.engine
         without = {
@@ -391,6 +435,7 @@ class Rehearser:
             "restore_s": hop.restore_s,
             "way_back": hop.way.back.value,
             "loses": list(hop.way.loses),
+            "values": hop.values.to_json() if hop.values is not None else None,
             "unchanged": hop.unchanged,
             "keeps_records": hop.way.back is Back.KEEPS,
             "checks": hop.checks,

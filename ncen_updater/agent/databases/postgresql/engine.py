@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -29,7 +30,7 @@ from ncen_updater.agent.databases.base import (
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.command import migrator_user
 from ncen_updater.agent.databases.postgresql import evidence as evidences
-from ncen_updater.agent.databases.postgresql import reading
+from ncen_updater.agent.databases.postgresql import reading, trying
 from ncen_updater.agent.databases.postgresql.attributes import read_attributes
 from ncen_updater.agent.databases.postgresql.blockers import find_blockers
 from ncen_updater.agent.databases.postgresql.carrying import digest_of, survey_contents
@@ -79,6 +80,7 @@ from ncen_updater.agent.databases.postgresql.statistics import refresh_statistic
 from ncen_updater.agent.databases.postgresql.survey import survey
 from ncen_updater.agent.databases.postgresql.swap import Swap
 from ncen_updater.agent.databases.postgresql.versions import forget, own_act
+from ncen_updater.agent.databases.tried import Keys, Sample, Untried
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import LOSS_UNKNOWN, SET_INCOMPLETE, WAY_BACK_NEEDED
 from ncen_updater.common.progress import Progress, Silent
@@ -349,6 +351,20 @@ class PostgresEngine(DatabaseEngine):
             if found:
                 result[name] = found
         return result
+
+    def sample(self, place: Place, keys: Keys | None = None) -> Sample:
+        """See :meth:`DatabaseEngine.sample`: what the application's role may read and write."""
+        with self._sessions.session(
+            place, as_owner=True, statement_s=self._limits.long_s
+        ) as connection:
+            return trying.sample(connection, keys)
+
+    def write_values(
+        self, place: Candidate, seed: str, short: Mapping[str, Collection[str]]
+    ) -> dict[str, dict[str, Counter[Untried]]]:
+        """See :meth:`DatabaseEngine.write_values`."""
+        with self._sessions.session(place, as_owner=True) as connection:
+            return trying.write(connection, seed, short)
 
     def _compared(self, name: str, live: Connection, kept: ChangeRef) -> dict[str, int]:
         """Compare a live database with the kept one: takes long, and only where it must be."""

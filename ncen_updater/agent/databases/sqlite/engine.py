@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from ncen_updater.agent.databases.base import (
+    Candidate,
     ChangeRef,
     CopyPlan,
     DatabaseRole,
@@ -26,8 +28,8 @@ from ncen_updater.agent.databases.errors import (
     FenceFailed,
     MigrationFailed,
 )
-from ncen_updater.agent.databases.sqlite import inspect
-from ncen_updater.agent.databases.sqlite.copying import copy_files, give, settle
+from ncen_updater.agent.databases.sqlite import inspect, trying
+from ncen_updater.agent.databases.sqlite.copying import connect, copy_files, give, settle
 from ncen_updater.agent.databases.sqlite.errors import (
     FilesWritten,
     NoteUnreadable,
@@ -47,7 +49,9 @@ from ncen_updater.agent.databases.sqlite.plain import opened
 from ncen_updater.agent.databases.sqlite.processes import holders, locked
 from ncen_updater.agent.databases.sqlite.reading import SqliteFacts
 from ncen_updater.agent.databases.sqlite.rehearsing import copy_set
+from ncen_updater.agent.databases.tried import Untried
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.database_words import said
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import CUT_OVER_FAILED, OFFICERS_WERE_IN, WAY_BACK_NEEDED
 from ncen_updater.common.progress import Progress
@@ -301,6 +305,21 @@ class SqliteEngine(SqliteFacts):
     def mark(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.mark`."""
         mark_files(self._to_be_written(change), change)
+
+    def write_values(
+        self, place: Candidate, seed: str, short: Mapping[str, Collection[str]]
+    ) -> dict[str, dict[str, Counter[Untried]]]:
+        """See :meth:`DatabaseEngine.write_values`."""
+        path = self._path(place)
+        try:
+            with connect(path, "rw") as database:
+                refusals = trying.write(database, seed, short)
+            problem = settle(path)
+        except sqlite3.Error as error:
+            raise DatabaseError(database=place.name, detail=said(error)) from error
+        if problem:
+            raise DatabaseError(database=place.name, detail=problem)
+        return refusals
 
     def _to_be_written(self, change: ChangeRef) -> dict[str, Path]:
         """Return the files of the candidates; in place only where there is a copy to go back to."""

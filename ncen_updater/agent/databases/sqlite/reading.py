@@ -29,7 +29,7 @@ from ncen_updater.agent.databases.base import (
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.command import migrator_user
-from ncen_updater.agent.databases.sqlite import inspect
+from ncen_updater.agent.databases.sqlite import inspect, trying
 from ncen_updater.agent.databases.sqlite.copying import connect, uri
 from ncen_updater.agent.databases.sqlite.dialect import TABLES
 from ncen_updater.agent.databases.sqlite.errors import SetMissing
@@ -38,6 +38,7 @@ from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.databases.sqlite.noting import Note
 from ncen_updater.agent.databases.sqlite.plain import check_database, check_opened
 from ncen_updater.agent.databases.sqlite.records import KeptRecords
+from ncen_updater.agent.databases.tried import Keys, Sample
 from ncen_updater.common.database_words import said
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
@@ -251,6 +252,11 @@ class SqliteFacts(DatabaseEngine):
             if entered:
                 found[name] = entered
         return found
+
+    def sample(self, place: Place, keys: Keys | None = None) -> Sample:
+        """See :meth:`DatabaseEngine.sample`."""
+        with self._reading(self._path(place), place.name) as database:
+            return trying.sample(database, keys)
 
     def address(self, place: Place) -> str:
         """URL of a database's file."""

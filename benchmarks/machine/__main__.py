@@ -1,0 +1,153 @@
+"""``python -m benchmarks.machine``: the machine trial; see ``docs/machine-trial.md``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine.boots import flicker, late, torn_and_late
+from benchmarks.machine.box import cannot_run
+from benchmarks.machine.disk import Image
+from benchmarks.machine.line import Outside
+from benchmarks.machine.prepare import Ground
+from benchmarks.machine.record import Recorded, record_rollback, record_upgrade
+from benchmarks.machine.replay import replay
+from benchmarks.machine.units import exposure, try_units, unexpected
+from benchmarks.report import finish, say
+
+CANNOT = 77
+#: Cuts of one run, by the step that they tear: what lasts a few flushes gets as many as the rest.
+UPGRADE = {
+    "fetch": 1, "build-slot": 1, "preflight": 1, "close": 1, "stop": 1, "fence": 2,
+    "preflight-again": 1, "copy": 3, "migrate": 4, "cut-over": 5, "switch": 3, "start": 2,
+    "health": 2, "commit": 5, "open": 2, "soak": 2, "collect": 2,
+}  # fmt: skip
+ROLLBACK = {
+    "close": 1, "copy": 2, "migrate": 2, "cut-over": 3, "switch": 1, "health": 1, "commit": 3,
+    "open": 1, "collect": 1,
+}  # fmt: skip
+Part = Callable[[Ground, argparse.Namespace], Mapping[str, Any]]
+
+
+def guide(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
+    """What became of each line of the guide."""
+    typed = json.loads((ground.work / "guide.json").read_text("utf-8"))
+    return {"lines": len(typed), "wrong": [line for line in typed if line["status"]]}
+
+
+def units(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
+    """What each unit can write and reach."""
+    outside = Outside(ground.secretariat.feed)
+    box = ground.box(Image(ground.site), "units")
+    try:
+        box.boot()
+        outside.connect(box)
+        tried = try_units(box.container, ground.secretariat.directory)
+        wrong = [line for unit, found in tried.items() for line in unexpected(unit, found)]
+        return {"exposure": exposure(box.container), "tried": tried, "wrong": wrong}
+    finally:
+        box.close()
+        outside.close()
+
+
+def boots(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """Seconds from power on to officers at work."""
+    rows = late(ground, options.late, options.seed)
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
+def torn(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """The same with a torn upgrade, and power that flickers in its recovery."""
+    recorded = _upgrade(ground)
+    rows = torn_and_late(ground, recorded, (0, 90, None), options.seed)
+    rows.append(flicker(ground, recorded, 6, options.seed))
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
+def upgrade(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """Cuts of an upgrade by the service."""
+    return _replayed(ground, _upgrade(ground), UPGRADE, options)
+
+
+def rollback(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """Cuts of going back."""
+    directory = ground.work / "rollback"
+    if not directory.exists():
+        say("recording a rollback")
+        before = _upgrade(ground)
+        record_rollback(before, ground.secretariat, ground.work / "box-record", directory)
+    return _replayed(ground, Recorded.load(directory), ROLLBACK, options)
+
+
+PARTS: Mapping[str, Part] = {
+    "guide": guide, "units": units, "boots": boots, "upgrade": upgrade, "rollback": rollback,
+    "torn": torn,
+}  # fmt: skip
+
+
+def _upgrade(ground: Ground) -> Recorded:
+    directory = ground.work / "upgrade"
+    if not directory.exists():
+        say("recording an upgrade")
+        record_upgrade(ground.site, ground.secretariat, ground.work / "box-record", directory)
+    return Recorded.load(directory)
+
+
+def _replayed(
+    ground: Ground, recorded: Recorded, each: Mapping[str, int], options: argparse.Namespace
+) -> Mapping[str, Any]:
+    trials = replay(
+        recorded, {step: number * options.times for step, number in each.items()}, options.seed,
+        shared=ground.secretariat.directory, work=ground.work / f"box-{options.seed}",
+    )  # fmt: skip
+    return {
+        "cuts": len(trials) + sum(trial.second_s is not None for trial in trials),
+        "rows": [asdict(trial) for trial in trials],
+        "wrong": _wrong(trials),
+    }
+
+
+def _wrong(rows: Sequence[Any]) -> list[str]:
+    return [line for row in rows for line in row.wrong]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, and print one line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.machine", description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="takes 10 GB; used again")
+    parser.add_argument("--package", type=Path, required=True, help="of script/debian")
+    parser.add_argument("--tree", type=Path, help="a Debian tree; debootstrap makes it by default")
+    parser.add_argument("--mirror", default="http://deb.debian.org/debian")
+    parser.add_argument("--parts", nargs="*", default=[*PARTS], choices=[*PARTS])
+    parser.add_argument("--late", nargs="*", type=float, default=[0, 15, 90, 600])
+    parser.add_argument("--times", type=int, default=1, help="so many times the cuts of a run")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(arguments)
+    reason = cannot_run()
+    if reason is not None:
+        say(f"the machine trial cannot run here: {reason}")
+        return CANNOT
+    begin = time.monotonic()
+    ground = Ground(options.work.resolve(), options.seed)
+    ground.make(options.tree, options.mirror, options.package)
+    figures: dict[str, Any] = {"seed": options.seed}
+    for name in options.parts:
+        say(f"part {name}")
+        figures[name] = PARTS[name](ground, options)
+        text = json.dumps(figures[name], indent=1)
+        (ground.work / f"result-{name}-{options.seed}.json").write_text(text, "utf-8")
+    wrong = [line for name in options.parts for line in figures[name]["wrong"]]
+    figures["wrong"] = len(wrong)
+    figures["seconds"] = round(time.monotonic() - begin)
+    finish("machine", figures)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

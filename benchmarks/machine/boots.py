@@ -1,0 +1,177 @@
+"""Power comes back: seconds to officers at work, with and without the agent, and a late server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+
+from benchmarks.debian.container import wait_for
+from benchmarks.machine.box import Box
+from benchmarks.machine.disk import Image, Loss
+from benchmarks.machine.judge import Facts, officers_in, wrongs
+from benchmarks.machine.prepare import Ground, changed
+from benchmarks.machine.record import Recorded, windows
+from benchmarks.report import say
+
+__all__ = ["Boot", "flicker", "late", "torn_and_late"]
+
+DATA = "var/lib/postgresql/17/main"
+CONFIG = "etc/postgresql/17/main"
+#: The server itself runs, and answers that it is starting up, as after a long crash recovery.
+LATE = f"""
+cat > usr/local/bin/late <<'END'
+#!/bin/sh
+test -e /tmp/late || {{ sleep SECONDS; touch /tmp/late; }}
+exit 1
+END
+chmod 755 usr/local/bin/late
+printf "restore_command = '/usr/local/bin/late'\\nhot_standby = off\\n" > {CONFIG}/conf.d/late.conf
+touch {DATA}/recovery.signal
+chown --reference={DATA}/PG_VERSION {DATA}/recovery.signal
+"""
+#: A setting that no server takes: Debian starts it once, and it fails.
+DOWN = f"echo 'nonsense = here' > {CONFIG}/conf.d/down.conf"
+REPAIR = f"rm /{CONFIG}/conf.d/down.conf; systemctl start postgresql@17-main"
+DOWN_S = 30
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One start of the machine.
+
+    Attributes:
+        server: How late the server takes sessions, seconds after it was started; None: it is down,
+            until somebody puts it right.
+        in_after_s: From power on to officers at work; from the repair, where the server was down.
+    """
+
+    what: str
+    agent: bool
+    server: float | None
+    in_after_s: float | None
+    wrong: tuple[str, ...] = ()
+
+
+def idle(ground: Ground, image: Path, chance: Random) -> Image:
+    """The disk after a cut while officers work and no change is open."""
+    box = ground.box(Image(image), "idle")
+    try:
+        box.start()
+        box.officers()
+        if officers_in(box) is None:
+            raise RuntimeError("officers do not come in")
+        time.sleep(8)
+        return box.cut(Loss.SUBSET, chance).image
+    finally:
+        box.close()
+
+
+def late(ground: Ground, seconds: Sequence[float], seed: int, *, down: bool = True) -> list[Boot]:
+    """Cut the power of an idle machine with and without the agent, and let the server be late."""
+    chance = Random(seed)
+    found = []
+    for agent, image in ((False, ground.bare), (True, ground.site)):
+        cut = idle(ground, image, chance)
+        for server in (*seconds, *((None,) if down else ())):
+            found.append(_boot(ground, cut, "nothing open", server, agent=agent))
+    return found
+
+
+def torn_and_late(
+    ground: Ground, recorded: Recorded, seconds: Sequence[float | None], seed: int
+) -> list[Boot]:
+    """The same with an upgrade that the cut tore in its migrations."""
+    image = torn(recorded, Random(seed))
+    known = recorded.known
+    return [
+        _boot(ground, image, "torn in migrate", server, agent=True, known=known)
+        for server in seconds
+    ]
+
+
+def torn(recorded: Recorded, chance: Random, step: str = "migrate") -> Image:
+    """The disk after a cut in a step of a recorded change."""
+    recording = recorded.recording()
+    at = chance.choice(windows(recording)[step])
+    image, _ = recording.cut(recorded.begin, at, Loss.TEAR, chance)
+    recording.close()
+    return image
+
+
+def _boot(
+    ground: Ground, image: Image, what: str, server: float | None, *,
+    agent: bool, known: Mapping[str, Facts] | None = None,
+) -> Boot:  # fmt: skip
+    file = ground.work / "changed.img"
+    script = DOWN if server is None else LATE.replace("SECONDS", str(server)) if server else "true"
+    box = ground.box(changed(image, file, script), "late")
+    try:
+        box.start()
+        box.officers()
+        begin = box.began
+        if server is None:
+            early = officers_in(box, DOWN_S)
+            if early is not None:
+                raise RuntimeError("officers work without a server")
+            box.container.must("sh", "-c", REPAIR)
+            begin = time.time()
+        found = officers_in(box, (server or 0) + 240)
+        seconds = None if found is None else round(found + box.began - begin, 1)
+        wrong = [] if found is not None else ["officers are not in"]
+        if found is not None and agent and known is not None:
+            wrong = wrongs(box, known, [])[1]
+        result = Boot(what, agent, server, seconds, tuple(wrong))
+    finally:
+        box.close()
+        file.unlink()
+    say(str(asdict(result)))
+    return result
+
+
+def flicker(ground: Ground, recorded: Recorded, times: int, seed: int) -> Boot:
+    """Cut the power again and again, each time as soon as the journal notes one more recovery."""
+    chance = Random(seed)
+    image = torn(recorded, chance)
+    noted = 0
+    for _ in range(times):
+        box = ground.box(image, "flicker")
+        try:
+            box.start()
+            noted = wait_for(_one_more(box, noted), 120) or -1
+            if noted < 0:
+                raise RuntimeError("no recovery begins")
+            image = box.cut(chance.choice(list(Loss)), chance).image
+        finally:
+            box.close()
+    box = ground.box(image, "flicker")
+    try:
+        box.start()
+        box.officers()
+        seconds = officers_in(box)
+        wrong = ["officers are not in"] if seconds is None else wrongs(box, recorded.known, [])[1]
+        result = Boot(f"{times} cuts in recovery", True, 0.0, seconds, tuple(wrong))
+    finally:
+        box.close()
+    say(str(asdict(result)))
+    return result
+
+
+def _one_more(box: Box, noted: int) -> Callable[[], int | None]:
+    def look() -> int | None:
+        found = _recoveries(box)
+        return found if found > noted else None
+
+    return look
+
+
+def _recoveries(box: Box) -> int:
+    """How many recoveries the journal has noted."""
+    asked = (
+        "import sqlite3; print(sqlite3.connect('/var/lib/ncen-updater/journal.sqlite').execute("
+        "\"SELECT count(*) FROM events WHERE kind = 'recovery'\").fetchone()[0])"
+    )
+    said = box.container.run("python3", "-c", asked).stdout.strip()
+    return int(said) if said else 0

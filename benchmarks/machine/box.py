@@ -1,0 +1,199 @@
+"""One machine: Debian's own systemd, on a disk whose power can be cut."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from benchmarks.debian.container import Container, wait_for
+from benchmarks.machine.disk import Disk, Image, Loss, Pending, Recording
+from benchmarks.machine.nbd import NbdServer
+
+__all__ = ["Box", "Cut", "cannot_run", "make_image", "make_tree"]
+
+PROGRAMS = ("nbdfuse", "unshare", "nsenter", "mkfs.ext4", "fusermount3", "ip", "losetup")
+#: Of the machine, beside what a Debian of ``minbase`` has.
+PACKAGES = (
+    "adduser", "ca-certificates", "curl", "dbus", "faketime", "init-system-helpers", "iproute2",
+    "libpq5", "nginx-light", "openssh-client", "openssl", "postgresql", "procps", "python3",
+    "python3-psycopg", "python3-venv", "sudo", "systemd", "systemd-sysv",
+)  # fmt: skip
+#: Arguments: where the root is mounted, the disk's file, a shared directory.
+MOUNTS = r"""
+root=$0 disk=$1 shared=$2
+mount -o loop "$disk" "$root"
+mkdir -p "$root/pkg"
+mount --bind "$shared" "$root/pkg"
+mount -o remount,bind,ro "$root/pkg"
+"""
+
+
+def cannot_run() -> str | None:
+    """Why no machine can run here, in words; None where it can."""
+    if os.geteuid() != 0:
+        return "only root may make namespaces and mount the disk"
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    for device in ("/dev/fuse", "/dev/loop-control"):
+        if not Path(device).exists():
+            return f"there is no {device}"
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    if not any(kind == "cgroup2" for _, _, kind, *_ in mounts):
+        return "no cgroup2 is mounted, which systemd needs"
+    tried = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "--net", "--uts", "--ipc", "--cgroup", "true"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return f"no namespaces can be made: {tried.stderr.strip()}" if tried.returncode else None
+
+
+def make_tree(tree: Path, mirror: str, suite: str = "trixie") -> None:
+    """Make a Debian system as a site has it: systemd, PostgreSQL, nginx, and no agent.
+
+    Args:
+        tree: The directory to make.
+        mirror: Of Debian.
+        suite: Its release.
+    """
+    include = ",".join(PACKAGES)
+    words = ["debootstrap", "--variant=minbase", f"--include={include}", suite, str(tree), mirror]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    (tree / "etc/hostname").write_text("ncen-site\n", "utf-8")
+    (tree / "etc/hosts").write_text("127.0.0.1 localhost\n127.0.1.1 ncen-site\n", "utf-8")
+    # There are no modules to load here, which systemd counts as a failed unit.
+    (tree / "etc/systemd/system/systemd-modules-load.service").symlink_to("/dev/null")
+    shutil.rmtree(tree / "var/cache/apt/archives", ignore_errors=True)
+
+
+def make_image(tree: Path, path: Path, size: str = "4G") -> None:
+    """Make a disk with ext4 and its usual options from a Debian tree."""
+    subprocess.run(["truncate", "--size", size, str(path)], check=True)
+    # What the first mount would write in the background is written now.
+    now = "lazy_itable_init=0,lazy_journal_init=0"
+    subprocess.run(["mkfs.ext4", "-q", "-E", now, "-d", str(tree), str(path)], check=True)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What the end of the power left.
+
+    Attributes:
+        image: The disk.
+        entries: How many writes and flushes there were.
+        at: When, seconds since the epoch: of what was acknowledged later nothing is promised.
+        pending: What was not flushed.
+    """
+
+    image: Image
+    entries: int
+    at: float
+    pending: Pending
+
+
+class Box:
+    """A machine with a disk.
+
+    Args:
+        image: What is on the disk; it is not changed.
+        shared: Seen as ``/pkg`` inside, where nothing can be written.
+        work: Takes the recording and what is mounted; made, and removed at the end.
+    """
+
+    def __init__(self, image: Image, shared: Path, work: Path) -> None:
+        self._work = work
+        work.mkdir(parents=True)
+        (work / "root").mkdir()
+        (work / "fuse").mkdir()
+        self.recording = Recording(work / "recording")
+        self.disk = Disk(image, self.recording)
+        self._server: NbdServer | None = NbdServer(self.disk, work / "nbd")
+        self._fuse = subprocess.Popen(
+            ["nbdfuse", str(work / "fuse"), f"nbd+unix:///?socket={work}/nbd"],
+            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        file = work / "fuse/nbd"
+        if wait_for(lambda: True if file.exists() else None, 30) is None:
+            raise RuntimeError("nbdfuse makes no file of the disk")
+        self.container = Container(MOUNTS, work / "root", file, shared)
+        self.began = 0.0
+        self._officers: subprocess.Popen[bytes] | None = None
+        self.log = work / "officers.jsonl"
+
+    def start(self) -> None:
+        """Switch it on."""
+        self.began = time.time()
+        self.container.start()
+
+    def boot(self) -> None:
+        """Switch it on, and wait until its units are up."""
+        self.began = time.time()
+        self.container.boot()
+
+    def officers(self, pause_s: float = 0.1) -> None:
+        """Let officers enter cases through the web server of the machine, from now on."""
+        target = f"--target={self.container.first}"
+        traffic = [sys.executable, "-m", "demo.traffic", "--url", "http://127.0.0.1"]
+        self._officers = subprocess.Popen(
+            ["nsenter", target, "--net", *traffic, "--log", str(self.log), "--pause", str(pause_s)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+
+    def officers_go(self) -> None:
+        """End their day."""
+        process, self._officers = self._officers, None
+        if process is not None:
+            process.terminate()
+            process.wait(30)
+
+    def cut(self, loss: Loss, chance: Random) -> Cut:
+        """Cut the power now."""
+        entries = self.disk.stop()
+        self.container.cut()
+        self.officers_go()
+        self._detach()
+        image, pending = self.recording.cut(self.disk.begin, entries, loss, chance)
+        return Cut(image, entries, self.recording.when(entries), pending)
+
+    def power_off(self) -> Image:
+        """Shut it down as a person does, and return its disk."""
+        self.officers_go()
+        self.container.run("systemctl", "--no-block", "poweroff")
+        self.container.wait(120)
+        image = self.disk.kept()
+        self.disk.stop()
+        self._detach()
+        return image
+
+    def close(self) -> None:
+        """End it, and leave nothing behind."""
+        self.officers_go()
+        self.disk.stop()
+        self.container.close()
+        self._detach()
+        self.recording.close()
+        shutil.rmtree(self._work)
+
+    def _detach(self) -> None:
+        server, self._server = self._server, None
+        if server is None:
+            return
+        # The file system is unmounted once the last process of the machine is gone, and the loop
+        # device is given up with it.
+        if wait_for(lambda: None if self._loop() else True, 60) is None:
+            raise RuntimeError("the loop device of the disk is not given up")
+        subprocess.run(["fusermount3", "-u", str(self._work / "fuse")], check=False)
+        self._fuse.terminate()
+        self._fuse.wait(30)
+        server.close()
+
+    def _loop(self) -> bool:
+        file = str(self._work / "fuse/nbd")
+        return bool(subprocess.check_output(["losetup", "--associated", file], text=True).strip())

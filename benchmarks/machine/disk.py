@@ -1,0 +1,288 @@
+"""A disk with a volatile write cache: what was written, what was flushed, what a cut leaves.
+
+A write is answered at once and only a flush makes it durable, as on a disk whose cache has no
+battery. At a cut the writes since the last flush are the *pending* ones: each may have reached the
+medium whole, in part, or not at all, in any order. Everything here is pure but the file of a
+recording.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from random import Random
+from typing import Final, NamedTuple
+
+__all__ = ["BLOCK", "SECTOR", "Disk", "Image", "Loss", "Pending", "Recording", "Write", "survivors"]
+
+BLOCK: Final = 4096
+SECTOR: Final = 512
+#: Kind (a write, or a flush), seconds since the epoch, offset, length; a write's bytes follow.
+RECORD: Final = struct.Struct("<cdQI")
+WRITE, FLUSH = b"W", b"F"
+
+
+class Loss(StrEnum):
+    """What becomes of the pending writes at a cut."""
+
+    DROP = "drop"  # none is on the medium
+    SUBSET = "subset"  # some blocks of 4096 bytes
+    TEAR = "tear"  # some sectors of 512 bytes
+    PREFIX = "prefix"  # the first ones, the last of them torn within
+    KEEP = "keep"  # all
+
+
+class Write(NamedTuple):
+    """Bytes at a place."""
+
+    offset: int
+    data: bytes
+
+
+class Pending(NamedTuple):
+    """What a cut met: the writes since the last flush."""
+
+    writes: tuple[Write, ...]
+
+    @property
+    def size(self) -> int:
+        """Their bytes together."""
+        return sum(len(write.data) for write in self.writes)
+
+
+def survivors(pending: Sequence[Write], loss: Loss, chance: Random) -> list[Write]:
+    """Return what of the pending writes is on the medium after the cut, in the order of writing.
+
+    Args:
+        pending: The writes since the last flush.
+        loss: How they are lost.
+        chance: Chooses, where the kind of loss leaves a choice.
+    """
+    if loss is Loss.DROP:
+        return []
+    if loss is Loss.KEEP:
+        return list(pending)
+    if loss is Loss.PREFIX:
+        if not pending:
+            return []
+        whole = chance.randrange(len(pending))
+        torn = pending[whole]
+        sectors = chance.randrange(max(1, len(torn.data) // SECTOR))
+        return [*pending[:whole], Write(torn.offset, torn.data[: sectors * SECTOR])]
+    unit = BLOCK if loss is Loss.SUBSET else SECTOR
+    kept = []
+    for write in pending:
+        for at in range(0, len(write.data), unit):
+            if chance.random() < 0.5:
+                kept.append(Write(write.offset + at, write.data[at : at + unit]))
+    return kept
+
+
+class Image:
+    """A disk: a file that is never written, and the blocks that differ from it.
+
+    Args:
+        base: The file.
+        blocks: By number, each of :data:`BLOCK` bytes.
+    """
+
+    def __init__(self, base: Path, blocks: dict[int, bytes] | None = None) -> None:
+        self.base = base
+        self.size = base.stat().st_size
+        self._blocks = {} if blocks is None else blocks
+
+    def fork(self) -> Image:
+        """The same disk once more; what is written to one is not seen on the other."""
+        return Image(self.base, dict(self._blocks))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes of the disk."""
+        first, last = offset // BLOCK, (offset + length - 1) // BLOCK
+        found = bytearray(self._below(first * BLOCK, (last - first + 1) * BLOCK))
+        for number in range(first, last + 1):
+            block = self._blocks.get(number)
+            if block is not None:
+                found[(number - first) * BLOCK : (number - first + 1) * BLOCK] = block
+        skip = offset - first * BLOCK
+        return bytes(found[skip : skip + length])
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put bytes on the disk."""
+        at = 0
+        while at < len(data):
+            number, inside = divmod(offset + at, BLOCK)
+            piece = data[at : at + BLOCK - inside]
+            if len(piece) < BLOCK:
+                whole = bytearray(self.read(number * BLOCK, BLOCK))
+                whole[inside : inside + len(piece)] = piece
+                self._blocks[number] = bytes(whole)
+            else:
+                self._blocks[number] = bytes(piece)
+            at += len(piece)
+
+    def save(self, path: Path) -> None:
+        """Make a file of it."""
+        subprocess.run(["cp", "--sparse=always", str(self.base), str(path)], check=True)
+        with path.open("r+b") as file:
+            for number, block in sorted(self._blocks.items()):
+                file.seek(number * BLOCK)
+                file.write(block)
+
+    def _below(self, offset: int, length: int) -> bytes:
+        with self.base.open("rb", buffering=0) as file:
+            data = os.pread(file.fileno(), length, offset)
+        return data + bytes(length - len(data))
+
+
+@dataclass(frozen=True)
+class Record:
+    """One entry of a recording.
+
+    Attributes:
+        at: Seconds since the epoch, when it was answered.
+        place: Where its bytes are in the file; None for a flush.
+    """
+
+    at: float
+    offset: int
+    length: int
+    place: int | None
+
+
+class Recording:
+    """Every write and flush of a disk, in the order in which they were answered.
+
+    Args:
+        path: Holds it; a recording that is there already is read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("a+b")
+        self.records: list[Record] = []
+        self._file.seek(0)
+        while head := self._file.read(RECORD.size):
+            if len(head) < RECORD.size:
+                break
+            kind, at, offset, length = RECORD.unpack(head)
+            place = self._file.tell() if kind == WRITE else None
+            self.records.append(Record(at, offset, length, place))
+            if kind == WRITE:
+                self._file.seek(length, 1)
+        self._end = self._file.seek(0, 2)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def wrote(self, offset: int, data: bytes) -> None:
+        """Add a write."""
+        at = time.time()
+        self._file.write(RECORD.pack(WRITE, at, offset, len(data)) + data)
+        self.records.append(Record(at, offset, len(data), self._end + RECORD.size))
+        self._end += RECORD.size + len(data)
+
+    def flushed(self) -> None:
+        """Add a flush."""
+        at = time.time()
+        self._file.write(RECORD.pack(FLUSH, at, 0, 0))
+        self.records.append(Record(at, 0, 0, None))
+        self._end += RECORD.size
+
+    def writes(self, first: int, last: int) -> Iterator[Write | None]:
+        """The entries ``first`` up to ``last``, without the latter; None is a flush."""
+        self._file.flush()
+        with self.path.open("rb") as file:
+            for record in self.records[first:last]:
+                if record.place is None:
+                    yield None
+                else:
+                    file.seek(record.place)
+                    yield Write(record.offset, file.read(record.length))
+
+    def cut(self, begin: Image, at: int, loss: Loss, chance: Random) -> tuple[Image, Pending]:
+        """The disk as a cut leaves it just after the entry before ``at`` was answered.
+
+        Args:
+            begin: The disk when the recording began; it is not changed.
+            at: How many entries there were.
+            loss: What becomes of what was not flushed.
+            chance: Chooses.
+        """
+        image = begin.fork()
+        pending: list[Write] = []
+        for write in self.writes(0, at):
+            if write is not None:
+                pending.append(write)
+                continue
+            for durable in pending:
+                image.write(*durable)
+            pending.clear()
+        for write in survivors(pending, loss, chance):
+            image.write(*write)
+        return image, Pending(tuple(pending))
+
+    def when(self, at: int) -> float:
+        """The instant of the cut ``at``: what was acknowledged before it has to be there."""
+        return self.records[at - 1].at if at else 0.0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Disk:
+    """A disk that works until its power is cut.
+
+    Args:
+        begin: What is on it; it is not changed.
+        recording: Takes every write and flush.
+    """
+
+    def __init__(self, begin: Image, recording: Recording) -> None:
+        self.begin, self.recording = begin, recording
+        self._now = begin.fork()
+        self._lock = threading.Lock()
+        self._dead = False
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.begin.size
+
+    def read(self, offset: int, length: int) -> bytes | None:
+        """Bytes of the disk; None where it has no power."""
+        with self._lock:
+            return None if self._dead else self._now.read(offset, length)
+
+    def write(self, offset: int, data: bytes) -> bool:
+        """Take bytes into the cache; False where there is no power."""
+        with self._lock:
+            if not self._dead:
+                self.recording.wrote(offset, data)
+                self._now.write(offset, data)
+            return not self._dead
+
+    def flush(self) -> bool:
+        """Bring the cache to the medium; False where there is no power."""
+        with self._lock:
+            if not self._dead:
+                self.recording.flushed()
+            return not self._dead
+
+    def stop(self) -> int:
+        """Take the power away: nothing is answered from now on. Returns the number of entries."""
+        with self._lock:
+            self._dead = True
+            return len(self.recording)
+
+    def kept(self) -> Image:
+        """The disk with all that was written to it."""
+        with self._lock:
+            return self._now.fork()

@@ -1,0 +1,219 @@
+"""What a machine really is after a cut, judged from outside: not by asking the agent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.debian.container import Container, wait_for
+from benchmarks.machine.box import Box
+from benchmarks.machine.site import DOOR, sql
+from demo.databases import DATABASES, PostgresPlace
+
+__all__ = [
+    "Acknowledged",
+    "Facts",
+    "acknowledged",
+    "expect",
+    "facts",
+    "officers_in",
+    "status",
+    "wrongs",
+]
+
+NAMES = PostgresPlace("").names
+#: Of the records that were there before the trial: their references are shorter.
+OLD = r"^MU-\d{4}-\d{7}$"
+COLUMNS = """
+SELECT table_name, column_name, data_type FROM information_schema.columns
+WHERE table_schema = 'public' ORDER BY 1, 2"""
+ENTERED = {
+    "seizures": "SELECT case_ref, summary FROM cases",
+    "suspects": "SELECT case_ref, person_ref FROM case_links WHERE person_ref = 'P-' || case_ref",
+    "companies": "SELECT case_ref, company_ref FROM case_links"
+    " WHERE company_ref = 'C-' || case_ref",
+}
+LET_IN_S = 200.0
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """A case that an officer was told is saved."""
+
+    reference: str
+    summary: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a machine is.
+
+    Attributes:
+        code: Version of the slot that ``current`` leads to.
+        marks: Version that each database says.
+        schemas: Digest of the columns of each database.
+        old: Digest of the cases that were there before all trials.
+        reported: Version that the application says.
+    """
+
+    code: str
+    marks: Mapping[str, str]
+    schemas: Mapping[str, str]
+    old: str
+    reported: str | None
+
+
+def acknowledged(log: Path, until: float) -> list[Acknowledged]:
+    """The cases that were acknowledged until an instant."""
+    found = []
+    for line in log.read_bytes().split(b"\n")[:-1]:
+        entry = json.loads(line)
+        if "case_ref" in entry and entry["answered"] <= until:
+            found.append(
+                Acknowledged(entry["case_ref"], entry["summary"], float(entry["answered"]))
+            )
+    return found
+
+
+def officers_in(box: Box, patience_s: float = LET_IN_S) -> float | None:
+    """Seconds from power on to the first case that was saved; None where none was in time."""
+
+    def look() -> float | None:
+        lines = box.log.read_bytes().split(b"\n")[:-1] if box.log.exists() else []
+        for line in lines:
+            entry = json.loads(line)
+            if "case_ref" in entry:
+                return round(float(entry["answered"]) - box.began, 1)
+        return None
+
+    return wait_for(look, patience_s)
+
+
+def facts(container: Container) -> Facts:
+    """Look at the machine."""
+    marks, schemas = {}, {}
+    for name, physical in NAMES.items():
+        marks[name] = sql(container, physical, "SELECT release FROM ncen_release")[0][0]
+        schemas[name] = _digest(sql(container, physical, COLUMNS))
+    cases = "SELECT case_ref, opened_at, officer, summary FROM cases"
+    old = f"{cases} WHERE case_ref ~ '{OLD}' ORDER BY 1"
+    release = json.loads(container.must("cat", "/opt/ncen/current/app/release.json"))
+    health = container.run("curl", "-s", "http://127.0.0.1:8080/healthz").stdout
+    try:
+        reported = str(json.loads(health)["version"])
+    except (ValueError, KeyError):
+        reported = None
+    digest = _digest(sql(container, NAMES["seizures"], old))
+    return Facts(str(release["version"]), marks, schemas, digest, reported)
+
+
+def expect(found: Facts, known: Mapping[str, Facts]) -> list[str]:
+    """Return what is wrong with a machine. Pure.
+
+    Args:
+        found: What it is.
+        known: What it is with each version, when nothing was torn.
+    """
+    wrong = []
+    versions = {found.code, *found.marks.values(), found.reported}
+    if len(versions) > 1:
+        wrong.append(f"not one version: {found.code}, {dict(found.marks)}, {found.reported}")
+    sound = known.get(found.code)
+    if sound is None:
+        return [*wrong, f"a version that never was: {found.code}"]
+    for name, digest in found.schemas.items():
+        if digest != sound.schemas[name]:
+            wrong.append(f"the schema of {name} is not that of {found.code}")
+    if found.old != sound.old:
+        wrong.append("older cases are changed")
+    return wrong
+
+
+def wrongs(
+    box: Box, known: Mapping[str, Facts], entered: Sequence[Acknowledged], *, agent: bool = True
+) -> tuple[Facts, list[str]]:
+    """Judge a machine that has come up, and whose officers are in.
+
+    Args:
+        box: The machine.
+        known: As for :func:`expect`.
+        entered: What has to be there.
+        agent: Whether the agent has to be alive.
+    """
+    container = box.container
+    if agent:
+        # Nothing is to begin while it is looked at; what is at work has an end.
+        container.run("ncen-updater", "hold", "--reason", "the trial looks")
+        rest = wait_for(lambda: _at_rest(container), 240)
+        if rest is None:
+            now = container.run("ncen-updater", "status").stdout
+            return facts(container), [f"the agent does not come to rest: {now}"]
+    found = facts(container)
+    wrong = [*expect(found, known), *_records(container, entered), *_left_over(container)]
+    for unit in ("ncen.service", *(["ncen-updater.service"] if agent else [])):
+        state = container.run("systemctl", "is-active", unit).stdout.strip()
+        if state != "active":
+            wrong.append(f"{unit} is {state}")
+    failed = container.run("systemctl", "--failed", "--plain", "--no-legend").stdout.strip()
+    if failed:
+        wrong.append(f"failed units: {failed}")
+    if agent:
+        verified = container.run("ncen-updater", "verify")
+        if verified.returncode:
+            wrong.append(f"verify: {verified.stdout}{verified.stderr}")
+    return found, wrong
+
+
+def _records(container: Container, entered: Sequence[Acknowledged]) -> list[str]:
+    """What is wrong with the records that officers were told are saved."""
+    wrong = []
+    for name in DATABASES:
+        there = {row[0]: row[1] for row in sql(container, NAMES[name], ENTERED[name])}
+        lost = [case.reference for case in entered if case.reference not in there]
+        if lost:
+            wrong.append(f"{len(lost)} acknowledged records are not in {name}: {lost[:3]}")
+        if name == "seizures":
+            other = [c for c in entered if there.get(c.reference, c.summary) != c.summary]
+            if other:
+                wrong.append(f"{len(other)} acknowledged records are changed")
+    return wrong
+
+
+def _left_over(container: Container) -> list[str]:
+    wrong = []
+    if container.run("test", "-e", DOOR).returncode == 0:
+        wrong.append("the door file is left")
+    copies = sql(container, "postgres", "SELECT datname FROM pg_database WHERE datname ~ '__next_'")
+    if copies:
+        wrong.append(f"copies are left: {copies}")
+    partial = container.run("find", "/opt/ncen/slots", "-maxdepth", "1", "-name", "*.partial")
+    if partial.stdout.strip():
+        wrong.append(f"parts of slots are left: {partial.stdout.split()}")
+    return wrong
+
+
+def status(container: Container) -> dict[str, Any]:
+    """What ``status --json`` says; empty where it cannot be read."""
+    try:
+        found = json.loads(container.run("ncen-updater", "status", "--json").stdout)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _at_rest(container: Container) -> bool | None:
+    said = status(container)
+    journal, service = said.get("journal"), said.get("service")
+    if not isinstance(journal, dict) or not isinstance(service, dict):
+        return None
+    busy = journal["open_change"] or journal["at_work"] or service["running"]
+    return None if busy else True
+
+
+def _digest(rows: list[list[str]]) -> str:
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -1,0 +1,115 @@
+"""Cuts of a recorded run: the disk as each leaves it, started with no hands, and judged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+
+from benchmarks.machine.box import Box
+from benchmarks.machine.disk import Image, Loss
+from benchmarks.machine.judge import Acknowledged, acknowledged, officers_in, wrongs
+from benchmarks.machine.record import Recorded, instants, windows
+from benchmarks.report import say
+
+__all__ = ["Trial", "replay"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One cut, and what came of it.
+
+    Attributes:
+        step: The step of the change that it tore.
+        at: How many writes and flushes there had been.
+        second_s: When the power went once more while the machine came up; None for never.
+        in_after_s: Seconds from power on to officers at work.
+        version: That the site came to.
+        compared: How many acknowledged records were looked for, in three databases.
+    """
+
+    step: str
+    at: int
+    loss: str
+    pending: int
+    second_s: float | None
+    in_after_s: float | None
+    version: str
+    compared: int
+    wrong: tuple[str, ...]
+
+
+def replay(
+    recorded: Recorded,
+    each: Mapping[str, int],
+    seed: int,
+    *,
+    shared: Path,
+    work: Path,
+    second_share: float = 0.2,
+) -> list[Trial]:
+    """Cut a recorded run at seeded instants.
+
+    Args:
+        recorded: The run.
+        each: How many cuts in which step.
+        seed: The same seed cuts at the same instants, and loses the same.
+        shared: The machine's ``/pkg``.
+        work: For what a trial needs.
+        second_share: Of the trials whose power goes once more while the machine comes up.
+    """
+    chance = Random(seed)
+    recording = recorded.recording()
+    chosen = instants(windows(recording), each, chance)
+    trials = []
+    for number, (step, at) in enumerate(chosen):
+        loss = chance.choice(list(Loss))
+        image, pending = recording.cut(recorded.begin, at, loss, chance)
+        entered = acknowledged(recorded.directory / "officers.jsonl", recording.when(at))
+        second_s = chance.uniform(0.5, 12) if chance.random() < second_share else None
+        planned = Trial(step, at, loss, pending.size, second_s, None, "", 0, ())
+        trial = _one(
+            recorded, image, entered, planned,
+            shared=shared, work=work / f"trial-{number}", chance=chance,
+        )  # fmt: skip
+        say(f"{number + 1} of {len(chosen)}: {asdict(trial)}")
+        trials.append(trial)
+    recording.close()
+    return trials
+
+
+def _one(
+    recorded: Recorded, image: Image, entered: list[Acknowledged], trial: Trial,
+    *, shared: Path, work: Path, chance: Random,
+) -> Trial:  # fmt: skip
+    if trial.second_s is not None:
+        box = Box(image, shared, work)
+        try:
+            box.start()
+            time.sleep(trial.second_s)
+            image = box.cut(chance.choice(list(Loss)), chance).image
+        finally:
+            box.close()
+    box = Box(image, shared, work)
+    try:
+        box.start()
+        box.officers()
+        seconds = officers_in(box)
+        if seconds is None:
+            said = box.container.run("journalctl", "--no-pager", "-n", "60").stdout
+            return _ended(trial, None, "?", 0, [f"officers are not in: {said}"])
+        found, wrong = wrongs(box, recorded.known, entered)
+        return _ended(trial, seconds, found.code, 3 * len(entered), wrong)
+    finally:
+        box.close()
+
+
+def _ended(
+    trial: Trial, seconds: float | None, version: str, compared: int, wrong: list[str]
+) -> Trial:
+    return Trial(
+        trial.step, trial.at, trial.loss, trial.pending, trial.second_s,
+        seconds, version, compared, tuple(wrong),
+    )  # fmt: skip

@@ -1,0 +1,317 @@
+"""Values written on trial into copies, and what became of them on the way back. Pure.
+
+What a way down keeps is read from its text elsewhere. Here it is measured: on the copies of a
+rehearsal, rows get values that nobody could have entered; the way back is gone, and the way forward
+again. A value that stands in its old column afterwards was kept, one that stands in its new column
+once more came back from where the way down had parked it, and any other is lost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ncen_updater.common.records import Record
+from ncen_updater.formats.losses import How, Loss
+
+__all__ = [
+    "ROWS",
+    "SECONDS",
+    "Keys",
+    "Refusals",
+    "Sample",
+    "SampledTable",
+    "Sight",
+    "TriedColumn",
+    "TriedValues",
+    "Untried",
+    "alike",
+    "judge",
+    "retyped",
+    "short_enough",
+    "tried_text",
+    "untold",
+]
+
+#: So many rows of a table get values at the most.
+ROWS = 25
+#: So long the writing may take in one database.
+SECONDS = 60.0
+#: Of a longer value only the beginning and a digest are held.
+_HELD = 200
+_LONGEST_TEXT = 60
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+Key = tuple[str, ...]
+#: By table the keys of rows.
+Keys = Mapping[str, Collection[Key]]
+#: By column why rows of it got no value, and how many.
+Refusals = Mapping[str, "Counter[Untried]"]
+
+
+class Untried(StrEnum):
+    """Why a row of a column got no value."""
+
+    KEY = "key"  # its row is found again by it
+    NO_KEY = "no-key"  # the rows of its table cannot be found again
+    COMPUTED = "computed"  # the database fills it itself
+    TYPE = "type"  # no value is known for its type
+    REFUSED = "refused"  # by a rule of the table, or a trigger
+    EMPTY = "empty"  # its table has no row, and its rules refuse one
+    TIME = "time"  # the time for writing was over
+    OWN = "own"  # the release itself writes it
+    UNSEEN = "unseen"  # the ways did not come to their end with the values
+
+
+@dataclass(frozen=True)
+class SampledTable:
+    """A few rows of one table.
+
+    Attributes:
+        key: Columns of the primary key; empty where there is none, and then no rows.
+        types: Its columns, each with its type in the words of the engine.
+        rows: By the values of the key what stands in the row; long values by their digest.
+    """
+
+    key: tuple[str, ...]
+    types: Mapping[str, str]
+    rows: Mapping[Key, Mapping[str, str | None]] = field(default_factory=dict)
+
+
+#: By table, as people write its name.
+Sample = Mapping[str, SampledTable]
+
+
+@dataclass(frozen=True)
+class TriedColumn(Record):
+    """What became of the values of one column.
+
+    Attributes:
+        column: ``database.table.column``.
+        kept: Rows whose value stood in the tables of the release before, too.
+        came_back: Rows whose value did not, but stood in its column again after the way forward.
+        lost: Rows whose value did neither.
+        refused: Rows with a value with which the way back does not go.
+        untried: Rows that got no value, by reason.
+    """
+
+    column: str
+    kept: int = 0
+    came_back: int = 0
+    lost: int = 0
+    refused: int = 0
+    untried: Mapping[Untried, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TriedValues(Record):
+    """What became of all values of one way back.
+
+    Attributes:
+        columns: Every column of the tables of the newer release.
+        stopped: What the ways stopped at with the values in the tables, if they did.
+    """
+
+    columns: tuple[TriedColumn, ...] = ()
+    stopped: str | None = None
+
+    def total(self, what: str) -> int:
+        """Count ``kept``, ``came_back``, ``lost`` or ``refused`` over all columns."""
+        return sum(int(getattr(column, what)) for column in self.columns)
+
+    def named(self, what: str) -> tuple[str, ...]:
+        """Name the columns with ``kept``, ``came_back``, ``lost`` or ``refused`` values."""
+        return tuple(column.column for column in self.columns if getattr(column, what))
+
+    @property
+    def untried(self) -> Mapping[Untried, int]:
+        """The columns of which no row could be tried, by the first reason."""
+        found: Counter[Untried] = Counter()
+        for column in self.columns:
+            tried = column.kept + column.came_back + column.lost + column.refused
+            if not tried and column.untried:
+                found[next(iter(column.untried))] += 1
+        return found
+
+
+# ---- values --------------------------------------------------------------------------------------
+
+
+def tried_text(seed: str, column: str, row: int, width: int | None) -> tuple[str, ...]:
+    """Return texts that nobody enters, the one to be preferred first.
+
+    Args:
+        seed: Another one, another text.
+        column: Each has its own.
+        row: Number of the row; each has its own.
+        width: The longest text that the column takes.
+    """
+    long = f"ncen {seed} {row} {column} {'abcdefghij' * 6}"[
+        : min(width or _LONGEST_TEXT, _LONGEST_TEXT)
+    ]
+    # Unlike each other also where there is room for a few characters only.
+    number = f"{row:02d}{seed}"
+    short = f"n{number}"[: min(width or 8, 8)]
+    return tuple(dict.fromkeys(text for text in (long, short) if text))
+
+
+def alike(before: str | None, row: int) -> tuple[str, ...]:
+    """Return a text of the form of one that is there, where that is a date or a number; else none.
+
+    What is written into a text may be read as what it looks like.
+    """
+    if before is None:
+        return ()
+    if _DATE.match(before):
+        return (f"1987-03-{1 + row % 28:02d}{before[10:]}",)
+    if before.isascii() and before.isdigit():
+        return (str(9_870_000_000 + row)[-len(before) :],)
+    return ()
+
+
+def short_enough(text: str, digest: str) -> str:
+    """Return a value as it is held: a long one by its beginning and a digest."""
+    return text if len(text) <= _HELD else f"{text[:_HELD]}…{digest}"
+
+
+# ---- what became of them -------------------------------------------------------------------------
+
+
+def retyped(older: Sample, newer: Sample) -> dict[str, frozenset[str]]:
+    """Return by table the columns whose type is another one in the newer shape."""
+    found = {}
+    for name, table in newer.items():
+        before = older[name].types if name in older else {}
+        others = {
+            column
+            for column, type_ in table.types.items()
+            if column in before and before[column] != type_
+        }
+        if others:
+            found[name] = frozenset(others)
+    return found
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was seen of one database, from one way to the next.
+
+    Attributes:
+        older: In the shape before, before anything.
+        plain: In the newer shape, before any value was written.
+        written: With the values.
+        refusals: By table why rows of a column got none.
+        back: In the shape before, after the way back; None where it did not go.
+        again: In the newer shape once more; None where that did not go.
+        refusing: By table the columns with whose first values the way back did not go.
+    """
+
+    older: Sample
+    plain: Sample
+    written: Sample
+    refusals: Mapping[str, Refusals]
+    back: Sample | None
+    again: Sample | None
+    refusing: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+def judge(database: str, seen: Sight) -> Iterator[TriedColumn]:
+    """Say of every column of the newer shape what became of the values written into it."""
+    for name, table in seen.written.items():
+        for column in table.types:
+            yield _column(f"{database}.{name}.{column}", name, column, seen)
+
+
+def _column(label: str, name: str, column: str, seen: Sight) -> TriedColumn:
+    table = seen.written[name]
+    found: Counter[str] = Counter()
+    untried: Counter[Untried] = Counter()
+    refusals = seen.refusals.get(name, {}).get(column, Counter())
+    if column in seen.refusing.get(name, frozenset()):
+        return TriedColumn(label, refused=len(table.rows), untried=dict(refusals))
+    if not table.key:
+        untried[Untried.NO_KEY] += 1
+    elif not table.rows:
+        untried[next(iter(refusals), Untried.EMPTY)] += 1
+    elif column in table.key:
+        untried[Untried.KEY] += len(table.rows)
+    else:
+        for key, row in table.rows.items():
+            what = _value(name, column, key, row[column], seen)
+            if isinstance(what, Untried):
+                reason = next(iter(refusals), what) if what is Untried.REFUSED else what
+                untried[reason] += 1
+            else:
+                found[what] += 1
+    return TriedColumn(label, found["kept"], found["came_back"], found["lost"], 0, dict(untried))
+
+
+def _value(name: str, column: str, key: Key, value: str | None, seen: Sight) -> str | Untried:
+    """What became of one value: ``kept``, ``came_back`` or ``lost``, or why it was not tried."""
+    plain = _row(seen.plain, name, key)
+    if value is None or (plain is not None and plain.get(column) == value):
+        return Untried.REFUSED
+    if seen.back is None:
+        return Untried.UNSEEN
+    back = _row(seen.back, name, key) or {}
+    older = seen.older.get(name)
+    if older is not None and column in older.types:
+        if back.get(column) == value:
+            return "kept"
+    elif value in (back[other] for other in back.keys() - seen.written[name].types.keys()):
+        # It stood under a name that is no more, if it also comes back from there.
+        there = seen.again is None or (_row(seen.again, name, key) or {}).get(column) == value
+        return "kept" if there else "lost"
+    if seen.again is None:
+        return Untried.UNSEEN
+    again = (_row(seen.again, name, key) or {}).get(column)
+    if again == value:
+        return "came_back"
+    if plain is not None and again == plain.get(column) and _is_own(name, column, key, seen):
+        return Untried.OWN
+    return "lost"
+
+
+def _is_own(name: str, column: str, key: Key, seen: Sight) -> bool:
+    """Whether the release writes that into this row of an older table each time that it comes."""
+    older = seen.older.get(name)
+    if older is None or seen.back is None:
+        return False
+    before, plain = _row(seen.older, name, key), _row(seen.plain, name, key)
+    if before is not None and plain is not None and column in before:
+        return before[column] != plain[column]
+    # Its way down takes away rows that it put there.
+    return name in seen.back and _row(seen.back, name, key) is None
+
+
+def _row(sample: Sample, name: str, key: Key) -> Mapping[str, str | None] | None:
+    table = sample.get(name)
+    return table.rows.get(key) if table is not None else None
+
+
+def untold(columns: Iterable[TriedColumn], told: Mapping[str, Sequence[Loss]]) -> tuple[str, ...]:
+    """Name the columns with lost values of which neither release nor files say that they are.
+
+    Args:
+        columns: What was measured.
+        told: By database what is known to be lost.
+    """
+    known = {
+        f"{database}.{loss.object}".lower() for database, found in told.items() for loss in found
+    }
+    # Of these the site counts by the catalogue what goes along; the text cannot name it.
+    wide = {
+        database
+        for database, found in told.items()
+        if any(loss.wide or loss.how is How.ROWS for loss in found)
+    }
+    return tuple(
+        column.column
+        for column in columns
+        if column.lost
+        and column.column.partition(".")[0] not in wide
+        and known.isdisjoint({column.column.lower(), column.column.lower().rpartition(".")[0]})
+    )

@@ -1,0 +1,148 @@
+"""What of the machine trial decides is tried without a machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from benchmarks.machine.disk import Recording
+from benchmarks.machine.guide import INSTALLATION, commands
+from benchmarks.machine.judge import Facts, expect
+from benchmarks.machine.record import instants, windows
+from benchmarks.machine.units import UNITS, as_probe, unexpected
+
+GUIDE = """\
+# A guide
+
+## 1. First
+
+    sudo one
+    not typed
+    sudo editor /etc/x
+
+words `sudo inline`
+
+## 2. Second
+
+    [Service]
+
+## Last
+
+    sudo never
+"""
+
+
+def test_a_section_tells_what_to_type() -> None:
+    assert commands(GUIDE, 1) == ["sudo one", "sudo editor /etc/x"]
+
+
+@pytest.mark.parametrize("section", [2, 3])
+def test_a_section_without_commands_is_no_guide(section: int) -> None:
+    with pytest.raises(LookupError):
+        commands(GUIDE, section)
+
+
+def test_the_installation_tells_the_way_in_order() -> None:
+    guide = INSTALLATION.read_text("utf-8")
+    typed = [line for section in (1, 3, 4, 5, 6) for line in commands(guide, section)]
+    order = [
+        "sudo apt install", "sudo -u postgres psql", "sudo systemctl reload postgresql",
+        "sudo install -m 0644 root.json", "sudo nginx -t", "sudo ncen-updater adopt",
+        "sudo systemctl daemon-reload", "sudo ncen-updater doctor",
+        "sudo systemctl start ncen-updater",
+    ]  # fmt: skip
+    places = [next(n for n, line in enumerate(typed) if line.startswith(word)) for word in order]
+    assert places == sorted(places)
+
+
+SOUND = Facts("3.2.4", {"a": "3.2.4", "b": "3.2.4"}, {"a": "one", "b": "two"}, "old", "3.2.4")
+
+
+@pytest.mark.parametrize(
+    ("found", "word"),
+    [
+        (replace(SOUND, code="3.3.0"), "not one version"),
+        (replace(SOUND, marks={"a": "3.2.4", "b": "3.3.0"}), "not one version"),
+        (replace(SOUND, reported=None), "not one version"),
+        (replace(SOUND, schemas={"a": "one", "b": "other"}), "the schema of b"),
+        (replace(SOUND, old="other"), "older cases"),
+    ],
+)
+def test_a_machine_that_is_not_whole_is_found(found: Facts, word: str) -> None:
+    assert expect(SOUND, {"3.2.4": SOUND}) == []
+    assert any(word in line for line in expect(found, {"3.2.4": SOUND}))
+
+
+def test_cuts_are_spread_over_the_steps() -> None:
+    found = {"copy": range(10, 60), "commit": range(60, 62)}
+    chosen = instants(found, {"copy": 3, "commit": 5}, Random(1))
+    assert [step for step, _ in chosen] == ["copy"] * 3 + ["commit"] * 2
+    assert all(at - 1 in found[step] for step, at in chosen)
+    assert len(set(chosen)) == len(chosen)
+
+
+def test_steps_are_those_of_the_last_change(tmp_path: Path) -> None:
+    def row(change: str, step: str) -> bytes:
+        return b'00:00%sstep-intended{"step": "%s"}77' % (change.encode(), step.encode())
+
+    recording = Recording(tmp_path / "recording")
+    for data in (
+        row("aaaaaaaa", "copy") + row("aaaaaaaa", "commit"),
+        row("aaaaaaaa", "commit") + row("bbbbbbbb", "copy"),
+        b"anything",
+        row("bbbbbbbb", "copy") + row("bbbbbbbb", "commit"),
+    ):
+        recording.wrote(0, data)
+    assert windows(recording) == {"copy": range(1, 3), "commit": range(3, 4)}
+    recording.close()
+
+
+UNIT = """\
+[Unit]
+After=network.target
+[Service]
+Type=notify
+ExecStart=/usr/bin/true
+Restart=always
+StandardOutput=socket
+ProtectSystem=strict
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def test_a_probe_has_every_limit_of_its_unit() -> None:
+    lines = as_probe("ncen-updater.service", UNIT).splitlines()
+    assert "ProtectSystem=strict" in lines
+    assert "Type=oneshot" in lines
+    assert not {"Type=notify", "Restart=always", "StandardOutput=socket"} & set(lines)
+    assert [line for line in lines if line.startswith("ExecStart=")] == [
+        "ExecStart=/opt/ncen-updater/current/bin/python -I /pkg/probe.py --give-up"
+    ]
+
+
+def tried(unit: str) -> dict[str, Any]:
+    writes, reaches, does = UNITS[unit]
+    return {
+        "write": {"/etc/systemd/system": "EROFS", **dict.fromkeys(writes, "yes")},
+        "connect": {"anywhere": "timed out", **dict.fromkeys(reaches, "ECONNREFUSED")},
+        "do": {"mount": "EPERM", **dict.fromkeys(does, "yes")},
+    }
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_that_can_do_more_or_less_is_found(unit: str) -> None:
+    assert unexpected(unit, tried(unit)) == []
+    more = tried(unit)
+    more["write"]["/etc/systemd/system"] = "yes"
+    more["connect"]["anywhere"] = "yes"
+    more["do"]["mount"] = "yes"
+    assert len(unexpected(unit, more)) == 3
+    less = tried(unit)
+    less["write"]["/var/tmp"] = "EROFS"
+    assert len(unexpected(unit, less)) == 1
+    assert unexpected(unit, {"failed": "it does not start"}) != []

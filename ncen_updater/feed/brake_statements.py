@@ -83,8 +83,8 @@ def _owner(key: Key) -> str:
     """Whose key it is, as far as a line takes it; the officers of the root wrote it."""
     said: object = key.unrecognized_fields.get(OWNER)
     if not isinstance(said, str):
-        return key.keyid[:12]
-    return str(said[:OWNER_LENGTH]).encode("utf-8", "replace").decode()
+        return str(key.keyid)[:12]
+    return said[:OWNER_LENGTH].encode("utf-8", "replace").decode()
 
 
 def noted(

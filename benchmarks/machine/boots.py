@@ -116,8 +116,8 @@ def _boot(
             early = officers_in(box, DOWN_S)
             if early is not None:
                 raise RuntimeError("officers work without a server")
-            box.container.must("sh", "-c", REPAIR)
             begin = time.time()
+            box.container.must("sh", "-c", REPAIR)
         found = officers_in(box, (server or 0) + 240)
         seconds = None if found is None else round(found + box.began - begin, 1)
         wrong = [] if found is not None else ["officers are not in"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -35,7 +35,6 @@ from ncen_updater.agent.answers import (
     way_answer,
 )
 from ncen_updater.agent.config.paths import load_places, service_socket
-from ncen_updater.agent.engine.errors import NothingToApprove
 from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.permitted import held, require_no_hold
@@ -64,6 +63,7 @@ from ncen_updater.common.messages import (
     NO_SERVICE,
     NOT_NEXT,
     NOT_PREPARED,
+    NOTHING_TO_APPROVE,
     ORDER_TORN,
     UNCHECKED_NEEDS_ROOT,
     UNKNOWN_CHANGE,
@@ -634,7 +634,7 @@ class LocalSite:
         from ncen_updater.agent.approvals.status import consent_required, require_consent
 
         site = self._site
-        with self._operations() as (operations, progress):
+        with self._operations() as (operations, progress), self._gives_way():
             needed = consent_required(site, scheduled=scheduled)
             agree = None if needed is None else require_consent(site, progress, approvals=needed)
             result = operations.upgrade(target, retry=retry, begin_before=begin_before, agree=agree)
@@ -703,6 +703,11 @@ class LocalSite:
         with self._operations() as (operations, _):
             result = operations.rollback(accept_loss=accept_loss, undoes=undoes, agree=agree)
         return result_answer(result, self._run.language)
+
+    def _gives_way(self) -> AbstractContextManager[None]:
+        from ncen_updater.agent.service.watched import gives_way
+
+        return gives_way(self._site.state / JOURNAL)
 
     @contextmanager
     def _operations(self) -> Iterator[tuple[Operations, Progress]]:
@@ -775,7 +780,9 @@ class ServiceSite:
         """
         seen = self._seen()
         if seen["target"] is None:
-            raise NothingToApprove(current=str(seen["current"]), state=NOTHING_CHANGED)
+            raise UpdaterError(
+                NOTHING_TO_APPROVE, current=str(seen["current"]), state=NOTHING_CHANGED
+            )
         if target is not None and target != type(target)(seen["target"]):
             raise Refused(NOT_NEXT, version=target, target=seen["target"])
         return seen

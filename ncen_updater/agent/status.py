@@ -38,6 +38,7 @@ from ncen_updater.agent.journal.schema import FIRST_HASH
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord, SiteHistory
 from ncen_updater.agent.rehearsal.stops import LastStop, last_stop
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
+from ncen_updater.agent.service.watched import order_to_go_back
 from ncen_updater.agent.slots.link import current_version
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
@@ -106,6 +107,7 @@ class JournalFacts:
         bad_releases: Releases that failed here and are remembered.
         well_since: Of those that came well to their end here, when they did last.
         order: The oldest order that waits.
+        back: One that waits to go back from the release that is watched.
         approvals: Approvals in force, of whatever.
         schedules: Chosen times in force.
     """
@@ -120,6 +122,7 @@ class JournalFacts:
     bad_releases: tuple[BadReleaseRecord, ...] = ()
     well_since: Mapping[str, datetime] = field(default_factory=dict)
     order: Order | None = None
+    back: Order | None = None
     approvals: tuple[Approval, ...] = ()
     schedules: tuple[ScheduleRecord, ...] = ()
 
@@ -158,6 +161,7 @@ def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
         bad_releases=bad,
         well_since=_well_since(journal, {row.version for row in bad}),
         order=Orders(journal).waiting(),
+        back=order_to_go_back(journal),
         approvals=consent.in_force(),
         schedules=consent.schedules(),
     )

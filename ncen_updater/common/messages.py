@@ -2299,6 +2299,10 @@ TOO_MANY_ACTS = Message(
         "account."
     ),
     ExitCode.BUSY,
+WATCHING_ENDED_BY_ORDER = Message(
+    "NU-9331",
+    N_("The watching of the release ended, since {who} ordered to go back (order {order})."),
+    N_("The release was installed before; 'ncen-updater watch' shows how it is taken back."),
 )
 SEQUENCE_DAMAGED = Message(
     "NU-9401",

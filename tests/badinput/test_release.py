@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from ncen_updater.agent.databases.migrations.errors import MigrationFileBad
 from ncen_updater.agent.databases.migrations.loader import load_migrations
 from ncen_updater.agent.slots.errors import RecordUnusable
 from ncen_updater.agent.slots.records import Records
 from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.messages import MIGRATION_FILE_BAD
 from ncen_updater.feed.parts import Parts, Wanted
 from ncen_updater.formats.document import parse_release_document
 from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree
@@ -35,6 +35,7 @@ from tests.badinput.hostile import (
     spoilt,
     typed,
 )
+from tests.support.errors import says
 
 DIGEST = "a" * 64
 MANIFEST: dict[str, object] = {
@@ -362,7 +363,7 @@ def test_migration_files_that_are_none(tmp_path: Path, kind: str, name: str) -> 
     manifest = Manifest.model_validate(MANIFEST)
     with bounded():
         error = typed(lambda: load_migrations(manifest, tmp_path, "sqlite", None))
-    assert isinstance(error, MigrationFileBad)
+    assert says(error, MIGRATION_FILE_BAD)
 
 
 @pytest.mark.parametrize("kind", ["absent", *NO_FILES])

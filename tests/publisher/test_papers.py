@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from securesystemslib.signer import Signer
 
 from ncen_updater.common.canonical_json import canonical_json
@@ -102,6 +101,8 @@ def test_what_names_itself_is_found(release: Path) -> None:
 
 
 def test_the_same_bytes_twice(release: Path, builder: Signer, tmp_path: Path) -> None:
+    from cyclonedx.validation.json import JsonStrictValidator  # a second of importing
+
     maker = PaperMaker("auto", SOURCE, builder)
     for place in ("one", "two"):
         build_release(release, tmp_path / place, papers=maker)

@@ -10,13 +10,16 @@ from packaging.version import Version
 from ncen_updater.agent.approvals.model import ApprovalBasis, ApprovalCount
 from ncen_updater.agent.approvals.status import ApprovalStatus, standing_for
 from ncen_updater.agent.approvals.store import ApprovalStore, Person, ScheduleRecord
-from ncen_updater.agent.engine.errors import NothingToApprove
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import Plan, make_plan
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import NOT_REHEARSED, REHEARSAL_OUTDATED
+from ncen_updater.common.messages import (
+    NOT_REHEARSED,
+    NOTHING_TO_APPROVE,
+    REHEARSAL_OUTDATED,
+)
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 
@@ -59,7 +62,7 @@ def subject(
     path: UpgradePath | NoPath = Operations(site, progress).known_path(journal, target)
     current = site.slots.current()
     if not isinstance(path, UpgradePath) or current is None:
-        raise NothingToApprove(current=str(current))
+        raise UpdaterError(NOTHING_TO_APPROVE, current=str(current))
     plan = make_plan(site, current, path, progress)
     name = path.target.version
     standing = standing_for(site, journal, plan.digest, name)

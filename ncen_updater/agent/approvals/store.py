@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ncen_updater.agent.approvals.model import ROOT, Approval, ApprovalCount, count_approvals
-from ncen_updater.agent.engine.errors import RootIsNobody
 from ncen_updater.agent.engine.permitted import require_no_change
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import reading
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import ROOT_IS_NOBODY
 
 __all__ = ["ApprovalStore", "Person", "ScheduleRecord", "require_somebody"]
 
@@ -50,7 +51,7 @@ def require_somebody(person: Person, needed: int, nobody: frozenset[int] = ROOT)
         RootIsNobody: If so.
     """
     if needed > 1 and person.uid in nobody:
-        raise RootIsNobody(who=person.who)
+        raise UpdaterError(ROOT_IS_NOBODY, who=person.who)
 
 
 class ApprovalStore:

@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from ncen_updater.agent.journal.change import DOWNTIME, StepName
+from ncen_updater.agent.notifications.reasons import reason
 from ncen_updater.common.cli.render import clean, format_duration, format_time
-from ncen_updater.common.i18n import N_, Text, translate
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, translate
 
 __all__ = ["change_lines"]
 
@@ -43,8 +44,8 @@ def change_lines(report: Document, language: str) -> Iterator[Text]:
     yield from _who(report)
     yield from _stop(report, word)
     yield from _watched(report["facts"])
-    yield from _failure(report, word)
-    yield from _records(report)
+    yield from _failure(report, word, language)
+    yield from _records(report, word)
 
 
 def _moment(text: str) -> datetime:
@@ -114,25 +115,48 @@ def _watched(facts: Document) -> Iterator[Text]:
         yield Text(N_("  confirmed by {name}"), {"name": clean(str(facts["confirmed_by"]))})
 
 
-def _failure(report: Document, word: Callable[[str], str]) -> Iterator[Text]:
-    failure = report.get("failure")
+def _failure(report: Document, word: Callable[[str], str], language: str) -> Iterator[Text]:
+    failure, code = report.get("failure"), report["error_code"]
     if failure:
-        error = clean(str(failure["error"] or "")).split("\n", 1)[0]
+        error, code = clean(str(failure["error"] or "")).split("\n", 1)[0], failure["code"]
         yield Text(
             N_("  it failed in the step '{step}' at {at}: {error}"),
             {
                 "step": word(str(failure["step"])), "at": format_time(_moment(failure["at"])),
-                "error": error or failure["code"],
+                "error": error if str(code) in error else f"{code}: {error}",
             },
         )  # fmt: skip
-    elif report["error_code"]:
-        yield Text(N_("  it ended with {code}"), {"code": report["error_code"]})
+    meaning = reason(str(code)) if code else None
+    if meaning is not None and not (failure and language == DEFAULT_LANGUAGE):
+        # What was written down is in English; what its code means is in the reader's language.
+        yield Text(N_("  {code}: {meaning}"), {"code": code, "meaning": meaning[0]})
+    elif code and not failure:
+        yield Text(N_("  it ended with {code}"), {"code": code})
+    cut = report.get("cut_off")
+    if cut:
+        text = (
+            N_(
+                "  it was cut off in the step '{step}', which began at {at}: the process was "
+                "ended, or the machine"
+            )
+            if cut["during"]
+            else N_(
+                "  it was cut off after the step '{step}', which ended at {at}: the process was "
+                "ended, or the machine"
+            )
+        )
+        yield Text(text, {"step": word(cut["step"]), "at": format_time(_moment(cut["at"]))})
+        resumed = {"at": format_time(_moment(cut["resumed_at"]))}
+        yield Text(N_("  it was taken up again at {at}"), resumed)
     if report.get("taken_back_by"):
         yield Text(N_("  it was taken back by change {id}"), {"id": report["taken_back_by"]})
 
 
-def _records(report: Document) -> Iterator[Text]:
+def _records(report: Document, word: Callable[[str], str]) -> Iterator[Text]:
     if report["state"] == "undone":
+        undone = [word(step["name"]) for step in report["steps"] if step["state"] == "undone"]
+        if undone:
+            yield Text(N_("  undone, the last first: {steps}"), {"steps": ", ".join(undone[::-1])})
         yield Text(N_("  everything is as it was before it; no record was lost"))
     lost = report["facts"].get("lost")
     if lost:

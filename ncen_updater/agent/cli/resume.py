@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from contextlib import nullcontext
 
 import click
 
@@ -38,6 +39,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
     from ncen_updater.agent.journal.journal import Journal
     from ncen_updater.agent.journal.names import JOURNAL
     from ncen_updater.agent.service.state import SERVICE_STATE, ServiceStateFile
+    from ncen_updater.agent.service.watched import gives_way
 
     session = agent_session(context)
     if boot and not dry_run and _nothing_open(session):
@@ -57,7 +59,8 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
             result = Result(decision=decision)
     else:
         interruption = Interruption()
-        with session.progress() as progress, interruption.handled():
+        orders = nullcontext() if boot else gives_way(site.state / JOURNAL)
+        with session.progress() as progress, interruption.handled(), orders:
             operations = Operations(site, progress, interruption=interruption)
             known = ServiceStateFile(site.state / SERVICE_STATE).load()
             result = operations.resume(by_person=by_person, at_boot=boot, ran_in=known.ran_in)

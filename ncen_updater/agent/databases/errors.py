@@ -7,22 +7,18 @@ from ncen_updater.common.messages import (
     DATABASE_ERROR,
     DATABASE_UNREACHABLE,
     FENCE_FAILED,
-    FENCED_BY_OTHER,
     LEDGER_UNREADABLE,
     MIGRATION_FAILED,
     MIGRATION_REFUSED,
-    SERVER_LOST,
 )
 
 __all__ = [
     "DatabaseError",
     "DatabaseUnreachable",
     "FenceFailed",
-    "FencedByOther",
     "LedgerUnreadable",
     "MigrationFailed",
     "MigrationRefused",
-    "ServerLost",
 ]
 
 
@@ -54,18 +50,6 @@ class MigrationFailed(DatabaseError):
     """A migration that the server refused or that ran out of time."""
 
     message = MIGRATION_FAILED
-
-
-class ServerLost(DatabaseError):
-    """A migration that came to no verdict: the server or the disk failed below it."""
-
-    message = SERVER_LOST
-
-
-class FencedByOther(DatabaseError):
-    """A fence that belongs to another change than the one that wants to open it."""
-
-    message = FENCED_BY_OTHER
 
 
 class LedgerUnreadable(DatabaseError):

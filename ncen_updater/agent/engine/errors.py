@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BUSY,
     CHANGE_FAILED,
     CHECKS_FAILED,
-    HELD,
     JOURNAL_FORBIDDEN,
     JOURNAL_MISSING,
     JOURNAL_UNREADABLE,
     JOURNAL_UNWRITABLE,
-    LATER_HOP_FAILED,
     LOCK_UNUSABLE,
     NEEDS_PERSON,
-    NOTHING_TO_APPROVE,
-    NOTHING_TO_CONFIRM,
-    ROOT_IS_NOBODY,
     SOAK_FAILED,
     UNHEALTHY,
     UNTOLD_LOSS,
@@ -29,17 +22,12 @@ __all__ = [
     "Busy",
     "ChangeFailed",
     "ChecksFailed",
-    "Held",
     "JournalForbidden",
     "JournalMissing",
     "JournalUnreadable",
     "JournalUnwritable",
-    "LaterHopFailed",
     "LockUnusable",
     "NeedsPerson",
-    "NothingToApprove",
-    "NothingToConfirm",
-    "RootIsNobody",
     "SoakFailed",
     "Unhealthy",
     "UntoldLoss",
@@ -106,52 +94,13 @@ class ChangeFailed(UpdaterError):
     message = CHANGE_FAILED
 
 
-class LaterHopFailed(ChangeFailed):
-    """A change further on the path that failed and was undone; the hops before it stay.
-
-    Args:
-        failed: What became of the change.
-        stays: The release that the last hop before it reached.
-    """
-
-    message = LATER_HOP_FAILED
-
-    def __init__(self, failed: ChangeFailed, stays: str) -> None:
-        values: dict[str, Any] = {**failed.values, "stays": stays}
-        super().__init__(detail=failed.detail, **values)
-
-
 class NeedsPerson(UpdaterError):
     """Facts that contradict each other, or a recovery that failed too often."""
 
     message = NEEDS_PERSON
 
 
-class NothingToConfirm(UpdaterError):
-    """No change is in its soak."""
-
-    message = NOTHING_TO_CONFIRM
-
-
-class Held(UpdaterError):
-    """An operator's hold forbids upgrades."""
-
-    message = HELD
-
-
-class NothingToApprove(UpdaterError):
-    """No release on offer that could be approved."""
-
-    message = NOTHING_TO_APPROVE
-
-
 class LockUnusable(UpdaterError):
     """A state directory that takes no lock; without it two agents could be at work."""
 
     message = LOCK_UNUSABLE
-
-
-class RootIsNobody(UpdaterError):
-    """An approval by root where two people have to approve."""
-
-    message = ROOT_IS_NOBODY

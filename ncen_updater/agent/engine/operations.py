@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from packaging.version import Version
 
@@ -23,7 +24,6 @@ from ncen_updater.agent.engine.errors import (
     ChangeFailed,
     JournalForbidden,
     JournalUnwritable,
-    LaterHopFailed,
     NeedsPerson,
     SoakFailed,
     Unhealthy,
@@ -69,6 +69,7 @@ from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
+    LATER_HOP_FAILED,
     NOTHING_TO_ROLL_BACK,
     OPEN_CHANGE,
     RECORDS_WOULD_BE_LOST,
@@ -101,6 +102,12 @@ class Result:
     path: UpgradePath | NoPath | None = None
     decision: Decision | None = None
     started: bool = False
+
+
+def _later_hop(failed: ChangeFailed, stays: str) -> ChangeFailed:
+    """Say of a change further on the path that the hops before it stay."""
+    values: dict[str, Any] = {**failed.values, "stays": stays}
+    return ChangeFailed(LATER_HOP_FAILED, detail=failed.detail, **values)
 
 
 class Operations:
@@ -191,7 +198,7 @@ class Operations:
                     self._finish(journal, change.id, lambda r, c: r.run(c))
                 except ChangeFailed as error:
                     if outcomes:
-                        raise LaterHopFailed(error, outcomes[-1].change.to_version) from error
+                        raise _later_hop(error, outcomes[-1].change.to_version) from error
                     raise
                 settle(journal, change.id)
                 outcomes.append(outcome_of(journal, change.id))

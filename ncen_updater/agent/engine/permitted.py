@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ncen_updater.agent.engine.errors import Held
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import OPEN_CHANGE
+from ncen_updater.common.messages import (
+    HELD,
+    OPEN_CHANGE,
+)
 
 __all__ = ["held", "require_no_change", "require_no_hold"]
 
@@ -36,6 +38,6 @@ def require_no_hold(journal: Journal, now: datetime) -> None:
         raise held(row.reason, row.by, row.since)
 
 
-def held(reason: str, by: str, since: datetime) -> Held:
+def held(reason: str, by: str, since: datetime) -> UpdaterError:
     """Return the refusal of a hold."""
-    return Held(reason=reason, by=by, since=f"{since:%Y-%m-%d %H:%M} UTC")
+    return UpdaterError(HELD, reason=reason, by=by, since=f"{since:%Y-%m-%d %H:%M} UTC")

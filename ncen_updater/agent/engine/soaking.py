@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.engine.errors import NothingToConfirm
 from ncen_updater.agent.engine.pending_rollback import pending_rollback
 from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import NOTHING_TO_CONFIRM
 
 __all__ = ["confirm", "in_soak"]
 
@@ -22,7 +23,7 @@ def in_soak(journal: Journal) -> Change:
         return owed.change
     change = journal.open_change()
     if change is None or not change.committed:
-        raise NothingToConfirm
+        raise UpdaterError(NOTHING_TO_CONFIRM)
     return change
 
 

@@ -27,17 +27,28 @@ class Refreshing:
         site: Its databases.
         progress: Told that it begins.
         limit_s: How long it may take.
+        watching: What is said where they are brought up to date while the release is watched, which
+            goes on afterwards.
     """
 
-    def __init__(self, site: Site, progress: Progress, limit_s: float = LIMIT_S) -> None:
+    def __init__(
+        self,
+        site: Site,
+        progress: Progress,
+        limit_s: float = LIMIT_S,
+        watching: Text | None = None,
+    ) -> None:
         self._site, self._progress, self._limit_s = site, progress, limit_s
+        self._watching = watching
         self._found: dict[str, object] = {}
 
     def run(self) -> None:
         """Bring them up to date; whatever stands in the way is only told."""
         clock = self._site.clock.monotonic
         begin = clock()
-        self._progress.tell(Text(N_("updating the statistics of the databases")))
+        alone = N_("updating the statistics of the databases")
+        beside = N_("watching the release, and updating the statistics of its databases meanwhile")
+        self._progress.tell(Text(alone if self._watching is None else beside))
         try:
             done = self._site.engine.refresh_statistics(self._limit_s)
         except UpdaterError as error:
@@ -46,6 +57,8 @@ class Refreshing:
         else:
             self._found["tables"] = {name: list(tables) for name, tables in done.items()}
         self._found["seconds"] = round(clock() - begin, 3)
+        if self._watching is not None:
+            self._progress.tell(self._watching)
 
     @property
     def found(self) -> dict[str, object]:
@@ -54,9 +67,9 @@ class Refreshing:
 
 
 @contextlib.contextmanager
-def refreshing(site: Site, progress: Progress) -> Iterator[Refreshing]:
-    """Bring them up to date beside a block; where the block fails, it is ended."""
-    beside = Refreshing(site, progress)
+def refreshing(site: Site, progress: Progress, watching: Text) -> Iterator[Refreshing]:
+    """Bring them up to date beside a block that watches; where that fails, it is ended."""
+    beside = Refreshing(site, progress, watching=watching)
     thread = threading.Thread(target=beside.run, name="statistics", daemon=True)
     thread.start()
     try:

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import FILES_NOT_PUT_BACK, PLACE_NOT_OURS
+from ncen_updater.common.messages import PLACE_NOT_OURS
 
-__all__ = ["FilesNotPutBack", "PlaceNotOurs"]
-
-
-class FilesNotPutBack(UpdaterError):
-    """Going back could not put back what was there."""
-
-    message = FILES_NOT_PUT_BACK
+__all__ = ["PlaceNotOurs"]
 
 
 class PlaceNotOurs(UpdaterError):

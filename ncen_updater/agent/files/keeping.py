@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.agent.files.errors import FilesNotPutBack, PlaceNotOurs
+from ncen_updater.agent.files.errors import PlaceNotOurs
 from ncen_updater.agent.files.listing import (
     ROOT,
     Entry,
@@ -41,7 +41,11 @@ from ncen_updater.agent.files.listing import (
 )
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import FILES_NOT_KEPT, INDEX_UNUSABLE
+from ncen_updater.common.messages import (
+    FILES_NOT_KEPT,
+    FILES_NOT_PUT_BACK,
+    INDEX_UNUSABLE,
+)
 
 __all__ = [
     "Directory",
@@ -631,9 +635,12 @@ class Directory:
                 INDEX_UNUSABLE, directory=self.directory, place=self.place
             ) from error
 
-    def _not_put_back(self, error: OSError) -> FilesNotPutBack:
-        return FilesNotPutBack(
-            directory=self.directory, place=self.place / self._change, reason=_words(error)
+    def _not_put_back(self, error: OSError) -> UpdaterError:
+        return UpdaterError(
+            FILES_NOT_PUT_BACK,
+            directory=self.directory,
+            place=self.place / self._change,
+            reason=_words(error),
         )
 
 

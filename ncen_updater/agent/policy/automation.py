@@ -6,8 +6,9 @@ The order of the rules is the order of the code below:
 1. A change that is stuck waits for a person, and for what they order; nothing else is begun.
 2. A change that is open is brought to its end at once, whatever the hour: that is recovery, and the
    only way to let officers back in. A release that turned bad, and was not taken back since that
-   was torn, is taken back then; until that may be tried again, the other rules hold. Where none is
-   open, an application that does not run although nobody stopped it is started.
+   was torn, is taken back then; until that may be tried again, the other rules hold. Where one is
+   only watched, an order to go back comes first. Where none is open, an application that does not
+   run although nobody stopped it is started.
 3. A new agent that has not confirmed itself begins nothing else.
 4. What a person ordered comes before what the service would do by itself.
 5. The feed is asked when its time has come, also while upgrades are on hold.
@@ -144,6 +145,7 @@ class Inputs:
             told, or is not looked at.
         on_trial: Whether this agent is new and has not confirmed itself.
         ordered: Whether a person's order waits.
+        back: Whether they ordered to go back from a release that is watched.
         held: The reason of a hold in force.
         held_until: When the holds in force end by themselves; None if one of them does not.
         owed: Whether a release that turned bad is to be taken back, and was not yet.
@@ -171,6 +173,7 @@ class Inputs:
     down: bool | None = None
     on_trial: bool = False
     ordered: bool = False
+    back: bool = False
     held: str | None = None
     held_until: datetime | None = None
     owed: bool = False
@@ -212,6 +215,9 @@ def decide(facts: Inputs) -> ServiceDecision:
         if facts.ordered:
             return ServiceDecision(Action.ORDER, Text(N_("an order was given")))
         return _wait(facts, None, Text(N_("a change is stuck: a person has to look at it")))
+    if facts.open_change and facts.back:
+        words = N_("an order to go back ends the watching of the release")
+        return ServiceDecision(Action.ORDER, Text(words))
     if facts.open_change:
         return _do(facts, Action.RESUME, N_("a change has not come to its end"))
     if facts.down:

@@ -16,13 +16,15 @@ from ncen_updater.agent.reader.connecting import http_fetcher
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import NO_FEED_TO_MIRROR
+from ncen_updater.common.messages import (
+    MIRROR_FORBIDDEN,
+    NO_FEED_TO_MIRROR,
+)
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.download import DOWNLOADING
 from ncen_updater.feed.mirror import Mirror
 from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles, require_roots
 from ncen_updater.feed.offline.importing import BundleImport, Importer
-from ncen_updater.formats.bundle.errors import MirrorForbidden
 from ncen_updater.formats.bundle.form import check_sums, read_members
 from ncen_updater.formats.bundle.parts import opened
 
@@ -80,7 +82,9 @@ def _mirror(config: AgentConfig, order: Order, progress: Progress) -> dict[str, 
             return _renew(config, order, progress)
     except PermissionError as error:
         user = pwd.getpwuid(os.geteuid()).pw_name
-        raise MirrorForbidden(user=user, path=directory, detail=str(error)) from error
+        raise UpdaterError(
+            MIRROR_FORBIDDEN, user=user, path=directory, detail=str(error)
+        ) from error
 
 
 def _renew(config: AgentConfig, order: Order, progress: Progress) -> dict[str, object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ncen_updater.agent.engine.errors import NothingToApprove, NothingToConfirm, RootIsNobody
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
@@ -13,6 +12,9 @@ from ncen_updater.common.messages import (
     METHOD_NOT_ALLOWED,
     NO_SUCH_THING,
     NOT_ALLOWED,
+    NOTHING_TO_APPROVE,
+    NOTHING_TO_CONFIRM,
+    ROOT_IS_NOBODY,
     SERVICE_SILENT,
     TOO_LARGE,
     TOO_MANY_ACTS,
@@ -140,13 +142,10 @@ STATUS: Mapping[ExitCode, int] = {
     ExitCode.NEEDS_PERSON: 503,
 }
 _EXACTLY: Mapping[type[UpdaterError], int] = {
-    NothingToApprove: 409,
-    NothingToConfirm: 409,
     NoSuchThing: 404,
     MethodNotAllowed: 405,
     RequestTooLarge: 413,
     NotAllowed: 403,
-    RootIsNobody: 403,
     TooManyActs: 429,
     TooManyOrders: 429,
     TooManyInspections: 429,
@@ -156,9 +155,17 @@ _EXACTLY: Mapping[type[UpdaterError], int] = {
 }
 
 
+_SAID: Mapping[Message, int] = {
+    NOTHING_TO_APPROVE: 409,
+    NOTHING_TO_CONFIRM: 409,
+    ROOT_IS_NOBODY: 403,
+}
+
+
 def status_of(error: UpdaterError) -> int:
     """Return the status of HTTP that tells of an error; pure."""
-    return _EXACTLY.get(type(error), STATUS.get(error.exit_code, 500))
+    exactly = _EXACTLY.get(type(error)) or _SAID.get(error.message)
+    return exactly or STATUS.get(error.exit_code, 500)
 
 
 class ToldError(UpdaterError):

@@ -54,6 +54,7 @@ def inputs_for(
         open_change=status.unfinished,
         stuck=change is not None and change.state is ChangeState.STUCK,
         ordered=journal.order is not None,
+        back=journal.back is not None,
         held=journal.holds[0].reason if journal.holds else None,
         held_until=journal.held_until,
         owed=journal.owed is not None and journal.owed.by_itself,

@@ -35,7 +35,7 @@ from ncen_updater.agent.status import SiteStatus, need
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, language_of
-from ncen_updater.common.messages import ORDER_TOO_OLD
+from ncen_updater.common.messages import ORDER_TOO_OLD, WATCHING_ENDED_BY_ORDER
 
 __all__ = ["LOOK", "Schedule", "Service", "ServiceEvent", "StateStore", "keep", "words_of"]
 
@@ -151,7 +151,8 @@ class Service:
         act = decide(self._facts(status))
         self._say(act)
         self._tell(ServiceEvent("looked", {"action": act.action.value}))
-        order = need(status.journal).order
+        journal = need(status.journal)
+        order = journal.back or journal.order
         if act.action is Action.ORDER and order is not None:
             self._order(order)
         elif act.action is not Action.WAIT:
@@ -224,7 +225,7 @@ class Service:
     def _do(self, act: ServiceDecision) -> None:
         finished = self._runner.run(words_of(act, self._service_state.assessment))
         done = finished.exit_code in DONE.get(act.action, frozenset({ExitCode.OK}))
-        self._after(act.action, finished, done=done)
+        self._after(act.action, finished, done=done or _gave_way(finished))
 
     def _order(self, order: Order) -> None:
         self._orders.take(order.id)
@@ -240,7 +241,8 @@ class Service:
         result = {"exit_code": finished.exit_code, "document": dict(finished.document)}
         self._orders.end(order.id, result)
         action = Action.CHECK if order.kind is OrderKind.CHECK else Action.ORDER
-        self._after(action, finished, done=finished.exit_code == ExitCode.OK)
+        done = finished.exit_code == ExitCode.OK or _gave_way(finished)
+        self._after(action, finished, done=done)
 
     def _after(self, action: Action, finished: Finished, *, done: bool) -> None:
         now = self._now()
@@ -278,6 +280,11 @@ def keep(keeper: StateStore, service_state: ServiceState) -> None:
         keeper.save(service_state)
     except OSError as error:
         logger.warning("what the service knows was not written down: %s", error)
+
+
+def _gave_way(finished: Finished) -> bool:
+    """Whether a command left off watching a release for an order to go back: no failure."""
+    return finished.error_code == WATCHING_ENDED_BY_ORDER.code
 
 
 def _outdated(service_state: ServiceState) -> ServiceState:

@@ -13,10 +13,18 @@ from packaging.version import Version
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
-from ncen_updater.agent.journal.change import Change, ChangeState, StepName, StepRecord, StepState
+from ncen_updater.agent.journal.change import (
+    BEFORE_COMMIT,
+    DOWNTIME,
+    Change,
+    ChangeState,
+    StepName,
+    StepRecord,
+    StepState,
+)
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED
+from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, RECOVERY
 from ncen_updater.agent.journal.orders import Orders
 from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
@@ -42,6 +50,9 @@ Document = dict[str, object]
 
 
 #: Parts of a site that :func:`site_report` tells of.
+#: Steps that are torn where they are cut off; a release that is watched is watched on.
+_TORN = frozenset(DOWNTIME) | frozenset(BEFORE_COMMIT)
+_AT_WORK = frozenset({f"step-{StepState.INTENDED}", f"step-{StepState.UNDOING}"})
 REPORTED = frozenset(
     {"current", "configuration", "door", "availability", "at_work", "journal", "view", "brakes"}
 )
@@ -220,6 +231,24 @@ def _failure(events: Sequence[JournalEvent]) -> Document | None:
     return {"at": failed[-1].at, **{name: data.get(name) for name in ("step", "code", "error")}}
 
 
+def _cut_off(events: Sequence[JournalEvent]) -> Document | None:
+    """What a change was at when it was cut off last, and when somebody brought it to its end.
+
+    Not of one that was only watched: there is nothing that failed.
+    """
+    found, step = None, None
+    for event in events:
+        if event.kind.startswith("step-"):
+            step = event
+        elif event.kind == RECOVERY and step is not None:
+            name = str(step.data.get("step"))
+            if name in _TORN:
+                during = step.kind in _AT_WORK
+                found = {"step": name, "at": step.at, "during": during, "resumed_at": event.at}
+            step = None
+    return found
+
+
 def _taken_back_by(journal: Journal, change: Change) -> str | None:
     """The rollback that took an upgrade back, if one did."""
     for later in journal.changes():
@@ -249,6 +278,7 @@ def change_report(journal: Journal, change_id: str) -> Document:
         "ordered_by": order.person.who if order else None,
         "predicted_stop_s": predicted and {"low": predicted[0], "high": predicted[1]},
         "failure": _failure(events),
+        "cut_off": _cut_off(events),
         "taken_back_by": _taken_back_by(journal, change),
         "steps": [
             {

@@ -36,6 +36,7 @@ from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.agent.service.state import SERVICE_STATE, ServiceState, ServiceStateFile
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.agent.service.waker import Waker
+from ncen_updater.agent.service.watched import is_watched
 from ncen_updater.agent.site import Clock
 from ncen_updater.agent.status import changed_at, read_status
 from ncen_updater.common.errors import UpdaterError
@@ -194,25 +195,26 @@ def _in_the_way(snapshots: ServiceSnapshots, journal_path: Path) -> Callable[[],
     """Return what says whether work goes on that reads of the site would stand in the way of.
 
     That is what the service carries out itself, and a change that anybody else began: the databases
-    are closed to every session then.
+    are closed to every session then. Not while a release is only watched.
     """
-    changed, opened = -1, False
+    changed, opened, watched = -1, False, False
 
     def in_the_way() -> bool:
-        nonlocal changed, opened
+        nonlocal changed, opened, watched
         running = snapshots.latest().running
-        if running is not None and running.words[0] in DISTURBED:
-            return "--dry-run" not in running.words
+        works = running is not None and running.words[0] in DISTURBED
+        works = works and running is not None and "--dry-run" not in running.words
         now = changed_at(journal_path)
         if now != changed:
             try:
                 with Journal.open(journal_path, read_only=True) as journal:
                     change = journal.open_change()
             except UpdaterError:  # who inspects says what is wrong with it
-                return False
+                return works
             opened = change is not None and change.state is not ChangeState.STUCK
+            watched = change is not None and is_watched(change)
             changed = now
-        return opened
+        return (works or opened) and not watched
 
     return in_the_way
 

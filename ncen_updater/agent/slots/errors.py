@@ -6,11 +6,12 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     RECORD_UNUSABLE,
     SLOT_DIFFERS,
-    SLOT_NO_SPACE,
-    SLOT_NOT_WRITTEN,
 )
 
-__all__ = ["RecordUnusable", "SlotDiffers", "SlotNoSpace", "SlotNotWritten"]
+__all__ = [
+    "RecordUnusable",
+    "SlotDiffers",
+]
 
 
 class RecordUnusable(UpdaterError):
@@ -23,15 +24,3 @@ class SlotDiffers(UpdaterError):
     """Files that are not those of the release."""
 
     message = SLOT_DIFFERS
-
-
-class SlotNotWritten(UpdaterError):
-    """The disk refused a write."""
-
-    message = SLOT_NOT_WRITTEN
-
-
-class SlotNoSpace(SlotNotWritten):
-    """The disk is full."""
-
-    message = SLOT_NO_SPACE

@@ -20,13 +20,19 @@ from pathlib import Path
 from packaging.version import Version
 
 from ncen_updater.agent.slots.compare import Difference, compare
-from ncen_updater.agent.slots.errors import SlotDiffers, SlotNoSpace, SlotNotWritten
+from ncen_updater.agent.slots.errors import SlotDiffers
 from ncen_updater.agent.slots.link import current_version, point_to, version_of_name
 from ncen_updater.agent.slots.records import Records
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import SLOT_ERROR, SLOT_IN_USE, SLOT_MISSING
+from ncen_updater.common.messages import (
+    SLOT_ERROR,
+    SLOT_IN_USE,
+    SLOT_MISSING,
+    SLOT_NO_SPACE,
+    SLOT_NOT_WRITTEN,
+)
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, sealed_mode
@@ -47,8 +53,8 @@ def _disk_errors(version: Version, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        kind = SlotNoSpace if full else SlotNotWritten
-        raise kind(version=version, path=path, detail=str(error)) from error
+        what = SLOT_NO_SPACE if full else SLOT_NOT_WRITTEN
+        raise UpdaterError(what, version=version, path=path, detail=str(error)) from error
 
 
 class SlotStore:

@@ -22,7 +22,11 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import BUNDLE_OTHER_COUNTRY, BUNDLE_OTHER_PRODUCT
+from ncen_updater.common.messages import (
+    BUNDLE_DOES_NOT_FIT,
+    BUNDLE_OTHER_COUNTRY,
+    BUNDLE_OTHER_PRODUCT,
+)
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock, system_now
@@ -43,7 +47,6 @@ from ncen_updater.feed.offline.store import (
 from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
-from ncen_updater.formats.bundle.errors import BundleDoesNotFit
 from ncen_updater.formats.bundle.form import BundleMember, check_sums, read_members
 from ncen_updater.formats.bundle.parts import Opened, opened
 from ncen_updater.formats.document import (
@@ -313,7 +316,7 @@ class BundleImport:
         if current is None:
             return None
         newer = [offer for offer in brought if offer.release_version > current]
-        refusal: PathError | BundleDoesNotFit | None = None
+        refusal: UpdaterError | None = None
         for offer in reversed(newer):
             try:
                 path = self._path(current, offers, agent, offer.release_version)
@@ -323,8 +326,11 @@ class BundleImport:
             missing = self._missing(current, path, contents)
             if not missing:
                 return offer.version
-            refusal = BundleDoesNotFit(
-                current=current, version=offer.version, missing=", ".join(missing)
+            refusal = UpdaterError(
+                BUNDLE_DOES_NOT_FIT,
+                current=current,
+                version=offer.version,
+                missing=", ".join(missing),
             )
         if refusal is not None:
             raise refusal

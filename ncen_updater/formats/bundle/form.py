@@ -18,8 +18,12 @@ from typing import IO, Protocol
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import BUNDLE_CUT, NOT_A_BUNDLE
-from ncen_updater.formats.bundle.errors import BundleAltered, BundleUnsafe
+from ncen_updater.common.messages import (
+    BUNDLE_CUT,
+    BUNDLE_UNSAFE,
+    NOT_A_BUNDLE,
+)
+from ncen_updater.formats.bundle.errors import BundleAltered
 
 __all__ = [
     "INDEX",
@@ -236,8 +240,8 @@ def read_members(span: Span) -> dict[str, BundleMember]:
     return {member.name: member for member in members}
 
 
-def _unsafe(name: str, reason: str) -> BundleUnsafe:
-    return BundleUnsafe(name=name, reason=Text(reason))
+def _unsafe(name: str, reason: str) -> UpdaterError:
+    return UpdaterError(BUNDLE_UNSAFE, name=name, reason=Text(reason))
 
 
 def _find_directory(span: Span) -> tuple[int, int, int, int]:

@@ -182,9 +182,20 @@ class Both:
         last = self.last_event()
         person.start()
         self.service.until("step-done", after=last, step="open")  # how long the stop took is known
-        dry, done = self.run(way, "confirm --dry-run"), self.run(way, "confirm")
-        person.join()
+        try:
+            if command == "upgrade":
+                self.looked_at_while_watched()
+        finally:
+            dry, done = self.run(way, "confirm --dry-run"), self.run(way, "confirm")
+            person.join()
         return [*found, dry.part("confirm"), done.part("confirm")]
+
+    def looked_at_while_watched(self) -> None:
+        """The way back is shown and asked for both ways, also while somebody watches."""
+        assert self.same("rollback --dry-run").document["to"] == "3.2.4"
+        for command in ("verify", "doctor", "status"):
+            self.same(command)
+        assert "Go back to 3.2.4 now?" in "\n".join(self.same_question("rollback"))
 
     def last_event(self) -> int:
         """Number of the newest event of the journal."""

@@ -15,6 +15,7 @@ from ncen_updater.agent.cli.change_words import change_lines
 from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import RECOVERY
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.rehearsal.predictions import ExpectedStop, expect
 from ncen_updater.agent.service.report import change_report
@@ -79,6 +80,26 @@ def undone(journal: Journal) -> None:
     journal.state(UPGRADE.id, ChangeState.UNDONE, error_code="NU-4201")
 
 
+def torn(journal: Journal) -> None:
+    """The machine fell in the migration, and what starts first undid it."""
+    journal.begin(UPGRADE)
+    steps(journal, StepName.FETCH, StepName.CLOSE, StepName.COPY)
+    journal.step(UPGRADE.id, StepName.MIGRATE, StepState.INTENDED)
+    journal.note(RECOVERY, UPGRADE.id)
+    for name in (StepName.MIGRATE, StepName.COPY, StepName.CLOSE):
+        journal.step(UPGRADE.id, name, StepState.UNDOING)
+        journal.step(UPGRADE.id, name, StepState.UNDONE)
+    journal.state(UPGRADE.id, ChangeState.UNDONE)
+
+
+def interrupted(journal: Journal) -> None:
+    """By a person; what is said of it has no words of its own."""
+    journal.begin(UPGRADE)
+    steps(journal, StepName.FETCH)
+    journal.note("step-failed", UPGRADE.id, step="copy", code="NU-9999", error="it is gone")
+    journal.state(UPGRADE.id, ChangeState.UNDONE, error_code="NU-6010")
+
+
 def taken_back(journal: Journal) -> None:
     committed(journal, ChangeFacts(soak_failed="status 503"))
     journal.state(UPGRADE.id, ChangeState.FINISHED)
@@ -110,6 +131,23 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         " companies failed.",
         "  everything is as it was before it; no record was lost",
     ]),
+    "torn": (torn, [
+        "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): undone",
+        "  begun <at>, ended <at>, <long> later",
+        "  officers were kept out for <long>",
+        "  it was cut off in the step 'migrate', which began at <at>: the process was ended, or the"
+        " machine",
+        "  it was taken up again at <at>",
+        "  undone, the last first: migrate, copy, close",
+        "  everything is as it was before it; no record was lost",
+    ]),
+    "interrupted": (interrupted, [
+        "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): undone",
+        "  begun <at>, ended <at>, <long> later",
+        "  officers were not kept out",
+        "  it failed in the step 'copy' at <at>: NU-9999: it is gone",
+        "  everything is as it was before it; no record was lost",
+    ]),
     "taken back": (taken_back, [
         "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): finished",
         "  it turned bad while it was watched: status 503",
@@ -134,6 +172,8 @@ def test_a_change_in_a_dozen_lines(site: TrialSite, name: str) -> None:
     # How often the journal looks at the clock is its own affair.
     lines = [re.sub(r"\S+ 22:00:\d\d UTC", "<at>", line) for line in said]
     lines = [re.sub(r"\S+ s later", "<long> later", line) for line in lines]
+    if name == "torn":
+        lines = [re.sub(r"kept out for [\d.]+ s", "kept out for <long>", line) for line in lines]
     assert len(lines) <= 12
     if name == "taken back":
         assert [line for line in lines if line in expected] == expected
@@ -149,6 +189,17 @@ OLD = frozenset({
     "id", "kind", "mode", "state", "product", "from", "to", "strategy", "created_at", "ended_at",
     "stop_s", "error_code", "attempts", "steps", "facts", "events",
 })  # fmt: skip
+
+
+def test_in_french_the_cause_is_said_in_french_too(site: TrialSite) -> None:
+    with Journal.open(site.journal, now=Clock()) as journal:
+        undone(journal)
+        report = jsonable(change_report(journal, UPGRADE.id))
+    assert isinstance(report, dict)
+    said = "\n".join(line.render("fr") for line in change_lines(report, "fr"))
+    assert re.search(r"NU-4201: Le contrôle « … » sur", said), said
+    del report["failure"]
+    assert "NU-4201: " in "\n".join(line.render("en") for line in change_lines(report, "en"))
 
 
 def test_events_are_shown_where_they_are_asked_for(site: TrialSite) -> None:

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli.main import COMMANDS, run
-from ncen_updater.agent.engine.errors import Held
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.common.messages import HELD
 from ncen_updater.common.progress import Silent
 from tests.agent.cli.live import PROGRAM, LiveSite, live_site, wait_for
 from tests.agent.cli.terminal_run import run_on_terminal
+from tests.support.errors import refused
 from tests.support.rotation import in_turns
 from tests.support.sites import site_in_process
 
@@ -132,7 +133,7 @@ def test_a_hold_forbids_and_is_enforced_below_the_command_line(site: LiveSite) -
         for arguments in (["upgrade", "3.3.0"], ["upgrade", "3.3.0", "--yes"]):
             done = site.run(*arguments)
             assert (done.returncode, "fair" in done.stderr) == (5, True)
-        with pytest.raises(Held):
+        with refused(HELD):
             Operations(site_in_process(site.demo), Silent()).upgrade()
         assert site.facts() == before
     finally:

@@ -19,7 +19,7 @@ from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine import accept_restore as accepting
-from ncen_updater.agent.engine.errors import NeedsPerson, RootIsNobody
+from ncen_updater.agent.engine.errors import NeedsPerson
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
@@ -28,6 +28,7 @@ from ncen_updater.common.messages import (
     MARKERS_DISAGREE,
     RELEASE_NOT_HERE,
     RESTORED_IS_OTHER,
+    ROOT_IS_NOBODY,
     STOP_APPLICATION_FIRST,
     VALUES_WOULD_BE_LOST,
 )
@@ -256,7 +257,7 @@ def test_root_may_be_anybody(demo: DemoSite, site: Site, backup: Backup) -> None
     upgrade(site)
     demo.stop_app()
     backup.restore()
-    with pytest.raises(RootIsNobody):
+    with refused(ROOT_IS_NOBODY):
         taken(site, OLD, ROOT)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.engine.errors import LaterHopFailed
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.common.messages import LATER_HOP_FAILED
 from ncen_updater.common.progress import Silent
+from tests.support.errors import refused
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 
@@ -30,7 +29,7 @@ def test_a_later_hop_that_fails_names_what_stays(tmp_path: Path) -> None:
         with DemoSite(tmp_path / "site", None, options) as demo:
             connect(demo, feed)
             demo.start_app()
-            with pytest.raises(LaterHopFailed) as caught:
+            with refused(LATER_HOP_FAILED) as caught:
                 Operations(site_in_process(demo), Silent(), checkpoint=strike).upgrade()
             assert version_of(demo).whole == "3.3.10"
     said = str(caught.value)

@@ -17,7 +17,7 @@ from demo.site import DemoSite, version_of
 from ncen_updater.agent.approvals import approving
 from ncen_updater.agent.approvals.status import require_consent
 from ncen_updater.agent.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.errors import ChangeFailed, Held, JournalUnreadable, SoakFailed
+from ncen_updater.agent.engine.errors import ChangeFailed, JournalUnreadable, SoakFailed
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.pending_rollback import left_behind, pending_rollback
 from ncen_updater.agent.engine.recovery import RecoveryAction
@@ -28,7 +28,11 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Site
-from ncen_updater.common.messages import APPROVAL_MISSING, OPEN_CHANGE
+from ncen_updater.common.messages import (
+    APPROVAL_MISSING,
+    HELD,
+    OPEN_CHANGE,
+)
 from ncen_updater.common.progress import Silent
 from tests.agent.rehearsal.test_rehearsing import AMINA, BO, approve, rehearse
 from tests.support.errors import refused
@@ -119,7 +123,7 @@ def test_who_says_no_while_it_is_prepared_keeps_officers_in(
     operations = Operations(
         site, Silent(), checkpoint=at(StepName.FETCH, Phase.AFTER_EFFECT, say_no)
     )
-    with refused(Held if how == "held" else APPROVAL_MISSING):
+    with refused(HELD if how == "held" else APPROVAL_MISSING):
         operations.upgrade(TARGET, agree=agree)
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         (change,) = journal.changes()

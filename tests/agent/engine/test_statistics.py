@@ -11,7 +11,10 @@ import pytest
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.engine.statistics import LIMIT_S, refreshing
 from ncen_updater.agent.site import Clock, Site
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import Silent
+
+WATCHING = Text("watching the release")
 
 
 class Engine:
@@ -41,21 +44,39 @@ def site(engine: Engine) -> Site:
 
 def test_what_was_done_is_told() -> None:
     engine = Engine()
-    with refreshing(site(engine), Silent()) as beside:
+    with refreshing(site(engine), Silent(), WATCHING) as beside:
         pass
     assert beside.found["tables"] == {"seizure": ["public.cases"]}
     assert engine.limits == [LIMIT_S]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_goes_on_is_said_of_it_all_the_time(fails: bool) -> None:
+    """It is watched for an hour; what took a second of that is not what is done now."""
+
+    class Told:
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+            self.said.append(str(what))
+
+    told = Told()
+    with refreshing(site(Engine(fails=fails)), told, WATCHING):
+        pass
+    assert all(words.startswith("watching the release") for words in told.said), told.said
+    assert told.said[-1] == "watching the release"
+
+
 def test_a_failure_of_it_is_told_and_nothing_else() -> None:
-    with refreshing(site(Engine(fails=True)), Silent()) as beside:
+    with refreshing(site(Engine(fails=True)), Silent(), WATCHING) as beside:
         pass
     assert beside.found["failed"] == DatabaseError.message.code
 
 
 def test_where_the_soak_fails_it_is_ended() -> None:
     engine = Engine(hangs=True)
-    with pytest.raises(ValueError, match="bad"), refreshing(site(engine), Silent()):
+    with pytest.raises(ValueError, match="bad"), refreshing(site(engine), Silent(), WATCHING):
         assert engine.began.wait(60)
         raise ValueError("bad")
     assert engine.halted.is_set()

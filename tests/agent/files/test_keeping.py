@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.files.errors import FilesNotPutBack, PlaceNotOurs
+from ncen_updater.agent.files.errors import PlaceNotOurs
 from ncen_updater.agent.files.keeping import (
     Directory,
     PutBack,
@@ -23,7 +23,11 @@ from ncen_updater.agent.files.keeping import (
     survey,
 )
 from ncen_updater.agent.files.listing import Method, read_index, write_index
-from ncen_updater.common.messages import FILES_NOT_KEPT, INDEX_UNUSABLE
+from ncen_updater.common.messages import (
+    FILES_NOT_KEPT,
+    FILES_NOT_PUT_BACK,
+    INDEX_UNUSABLE,
+)
 from tests.support.errors import refused
 from tests.support.rotation import in_turns
 
@@ -265,7 +269,7 @@ def test_a_kept_tree_that_somebody_removed_is_told_and_a_missing_disk_stops(phot
     shutil.rmtree(place_of(photos))
     assert directory.put_back(required=True).lost
     shutil.rmtree(photos)
-    with pytest.raises(FilesNotPutBack):
+    with refused(FILES_NOT_PUT_BACK):
         directory.put_back(required=True)
 
 

@@ -69,6 +69,11 @@ ROWS = (
         Action.RESUME,
     ),
     Row(
+        "an order to go back ends the watching, also of a new agent",
+        replace(READY, open_change=True, back=True, ordered=True, on_trial=True, next_check=NOW),
+        Action.ORDER,
+    ),
+    Row(
         "an open change outside the window",
         replace(READY, open_change=True, windows=(NIGHT,)),
         Action.RESUME,

@@ -12,6 +12,7 @@ import pytest
 
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.journal.change import StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.service import applying, inspecting
@@ -30,7 +31,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.landlock import available
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.common.workers import Worker
-from tests.agent.cli.site import TrialSite, make_site
+from tests.agent.cli.site import CHANGE, TrialSite, make_site
 from tests.agent.service.api.conftest import NOW, PlayedInspector
 
 AMINA, BRUNO, ROOT = Person("amina", 1001), Person("bruno", 1002), Person("root", 0)
@@ -364,6 +365,16 @@ def test_what_is_in_the_way(tmp_path: Path) -> None:
         snapshots.ended()
     site.open_change()  # by somebody who typed it
     assert in_the_way()
+    with Journal.open(site.journal) as journal:
+        for step in (StepName.COMMIT, StepName.OPEN):
+            journal.step(CHANGE.id, step, StepState.INTENDED)
+            journal.step(CHANGE.id, step, StepState.DONE)
+            if step is StepName.COMMIT:
+                journal.commit(CHANGE.id)
+            assert in_the_way() is (step is StepName.COMMIT)
+    snapshots.began(["upgrade", "3.3.0"])
+    assert not in_the_way(), "it only watches"
+    snapshots.ended()
     site.journal.unlink()
     assert not in_the_way(), "who inspects says that it is gone"
 

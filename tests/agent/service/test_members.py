@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.service.api.openapi import description
@@ -39,7 +38,6 @@ EACH_TIME = (
     (re.compile(r"[0-9]+ bytes are free"), "<free>"),
     (re.compile(r'"free(_bytes|_files)?": [0-9]+'), '"free": 0'),
 )
-SCHEMA = schemathesis.openapi.from_dict(description())
 
 
 @pytest.fixture(scope="module")

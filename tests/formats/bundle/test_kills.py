@@ -14,6 +14,7 @@ from ncen_updater.feed.offline.store import lists_lock, read_import
 from tests.formats.bundle.conftest import OfflineSite, Publication
 from tests.support.errors import refused
 from tests.support.killing import changes_of, instants, killed_at
+from tests.support.rotation import in_turns
 
 
 @pytest.fixture
@@ -25,8 +26,14 @@ def bundles(publication: Publication, tmp_path: Path) -> tuple[Path, Path]:
     return older, publication.export(tmp_path / "newer.ncen").files[0]
 
 
+@in_turns("share")
+@pytest.mark.parametrize("share", range(3))
 def test_killed_before_its_changes_to_the_disk(
-    bundles: tuple[Path, Path], publication: Publication, site: OfflineSite, tmp_path: Path
+    bundles: tuple[Path, Path],
+    publication: Publication,
+    site: OfflineSite,
+    tmp_path: Path,
+    share: int,
 ) -> None:
     older, newer = bundles
     begun = replace(site, state=tmp_path / "begun", root=publication.root, at=publication.at)
@@ -39,7 +46,7 @@ def test_killed_before_its_changes_to_the_disk(
     last = changes_of(lambda: counted.take(newer))
     seen = set()
     # Up to the rename only a copy is worked on; what follows is tried change by change.
-    for number in instants(last, close=60, stride=4):
+    for number in instants(last, close=60, stride=4)[share::3]:
         trial = replace(begun, state=tmp_path / f"trial-{number}")
         shutil.copytree(begun.state, trial.state)
         assert killed_at(number, lambda trial=trial: trial.take(newer))  # type: ignore[misc]

@@ -33,7 +33,8 @@ from tests.publisher.feeds import fresh_signer
 from tests.publisher.releases import write_release
 from tests.support.errors import refused
 from tests.support.http_server import serving
-from tests.support.killing import killed_at
+from tests.support.killing import changes_of, killed_at
+from tests.support.rotation import in_turns
 
 DAYS = timedelta(days=1)
 
@@ -284,8 +285,10 @@ def test_one_run_at_a_time(home: Home) -> None:
         home.from_feed()
 
 
+@in_turns("share")
+@pytest.mark.parametrize("share", range(3))
 def test_killed_before_every_change(
-    home: Home, reader: Callable[[], str], tmp_path: Path, site: OfflineSite
+    home: Home, reader: Callable[[], str], tmp_path: Path, site: OfflineSite, share: int
 ) -> None:
     publication = home.publication
     first = publication.export(tmp_path / "first.ncen").files[0]
@@ -295,19 +298,16 @@ def test_killed_before_every_change(
     home.from_bundle(first)
     begun = tmp_path / "begun"
     shutil.copytree(home.served, begun)
-    home.from_bundle(second)
+    last = changes_of(lambda: home.from_bundle(second))
     whole = contents(home.served)
     seen = set()
-    number = 0
-    while True:
-        number += 1
+    for number in range(1 + share, last + 1, 3):
         shutil.rmtree(home.served)
         shutil.copytree(begun, home.served)
         shutil.rmtree(site.state, ignore_errors=True)
-        if not killed_at(number, lambda: home.from_bundle(second)):
-            break
+        assert killed_at(number, lambda: home.from_bundle(second))
         seen.add(reader())
         home.from_bundle(second)
         assert contents(home.served) == whole, f"killed at {number}"
     assert seen == {"3.4.0", "3.5.0"}
-    assert number > 20
+    assert last > 20

@@ -19,8 +19,9 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.agent.reader.media import ACTS
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import MIRROR_FORBIDDEN
 from ncen_updater.common.progress import Silent
-from ncen_updater.formats.bundle.errors import MirrorForbidden
 from tests.agent.cli.live import LiveSite
 from tests.formats.bundle.forging import add, odd
 from tests.support.sites import TrialFeed
@@ -194,8 +195,8 @@ def test_a_mirror_that_its_writer_may_not_write_to(
         os.setuid(pwd.getpwnam("nobody").pw_uid)
         try:
             ACTS["mirror"](config, order, Silent())
-        except MirrorForbidden as error:
-            os._exit(0 if "nobody" in str(error) else 3)
+        except UpdaterError as error:
+            os._exit(0 if error.message is MIRROR_FORBIDDEN and "nobody" in str(error) else 3)
         os._exit(4)
 
     pid = os.fork()

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ncen_updater.agent.databases.base import MigrationSet, SqlMigration
-from ncen_updater.agent.databases.migrations.errors import MigrationFileBad
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import MIGRATION_FILE_BAD
 from ncen_updater.formats.manifest import Manifest, Migration, path_for
 from ncen_updater.formats.sql import MAX_FILE_BYTES, bad_content, bad_id
 
@@ -88,7 +89,7 @@ class _Files:
             raise self._bad(inside, N_("it is not the file that was signed."), digest)
         return path, digest
 
-    def _bad(self, path: str, reason: str, detail: str | None = None) -> MigrationFileBad:
-        return MigrationFileBad(
-            path=path, release=self._release, reason=Text(reason), detail=detail
+    def _bad(self, path: str, reason: str, detail: str | None = None) -> DatabaseError:
+        return DatabaseError(
+            MIGRATION_FILE_BAD, path=path, release=self._release, reason=Text(reason), detail=detail
         )

@@ -27,7 +27,7 @@ from ncen_updater.agent.databases.base import (
     PlannedMigration,
     SqlMigration,
 )
-from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed, ServerLost
+from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.dialect import Dialect
 from ncen_updater.agent.databases.migrations.planner import (
@@ -268,7 +268,7 @@ class MigrationRunner:
             detail = self._dialect.explain(error)
             fault = self._dialect.fault(driver, error)
             if fault is not None:
-                raise ServerLost(
+                raise DatabaseError(
                     fault, database=self._database, migration=migration, detail=detail
                 ) from error
             raise MigrationFailed(

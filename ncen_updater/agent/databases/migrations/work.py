@@ -14,9 +14,13 @@ from ncen_updater.agent.databases.base import (
     PlannedMigration,
     SqlMigration,
 )
-from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed, ServerLost
+from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
-from ncen_updater.common.messages import REFERENCES_BROKEN, VERIFY_FAILED, Message
+from ncen_updater.common.messages import (
+    REFERENCES_BROKEN,
+    VERIFY_FAILED,
+    Message,
+)
 from ncen_updater.formats.sql import refusal, split, verify_refusal
 
 __all__ = ["Work", "tell_dangling"]
@@ -87,8 +91,11 @@ class Work:
 
     def _failed(self, detail: str, fault: Message | None = None) -> DatabaseError:
         if fault is not None:
-            return ServerLost(
-                fault, database=self._database, migration=self._migration, detail=detail
+            return DatabaseError(
+                fault,
+                database=self._database,
+                migration=self._migration,
+                detail=detail,
             )
         return MigrationFailed(database=self._database, migration=self._migration, detail=detail)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import psycopg
 
 from ncen_updater.agent.databases.base import ChangeRef
-from ncen_updater.agent.databases.errors import DatabaseError, FencedByOther, FenceFailed
+from ncen_updater.agent.databases.errors import DatabaseError, FenceFailed
 from ncen_updater.agent.databases.postgresql.barring import bar, barred_by, unbar
 from ncen_updater.agent.databases.postgresql.catalogue import read_databases
 from ncen_updater.agent.databases.postgresql.connection import (
@@ -42,7 +42,11 @@ from ncen_updater.agent.databases.postgresql.visits import (
     prepare_visits,
 )
 from ncen_updater.common.database_words import said
-from ncen_updater.common.messages import PREPARED_TRANSACTIONS, SET_INCOMPLETE
+from ncen_updater.common.messages import (
+    FENCED_BY_OTHER,
+    PREPARED_TRANSACTIONS,
+    SET_INCOMPLETE,
+)
 
 __all__ = ["Fencing", "end_sessions", "restore_statement", "set_fences"]
 
@@ -188,7 +192,7 @@ class Fencing:
         others = {fences[name].change for name in self._databases if name in fences}
         others -= {change.id}
         if others:
-            raise FencedByOther(change=change.id, other=", ".join(sorted(others)))
+            raise DatabaseError(FENCED_BY_OTHER, change=change.id, other=", ".join(sorted(others)))
 
     def _stands(self, connection: Connection) -> bool:
         """Whether all are closed and it is written how to open them: the cut-over asks again."""

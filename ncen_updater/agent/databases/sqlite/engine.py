@@ -24,14 +24,12 @@ from ncen_updater.agent.databases.base import (
 )
 from ncen_updater.agent.databases.errors import (
     DatabaseError,
-    FencedByOther,
     FenceFailed,
     MigrationFailed,
 )
 from ncen_updater.agent.databases.sqlite import inspect, trying
 from ncen_updater.agent.databases.sqlite.copying import connect, copy_files, give, settle
 from ncen_updater.agent.databases.sqlite.errors import (
-    FilesWritten,
     NoteUnreadable,
     NotPlain,
     SetMissing,
@@ -53,7 +51,13 @@ from ncen_updater.agent.databases.tried import Untried
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.database_words import said
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import CUT_OVER_FAILED, OFFICERS_WERE_IN, WAY_BACK_NEEDED
+from ncen_updater.common.messages import (
+    CUT_OVER_FAILED,
+    FENCED_BY_OTHER,
+    FILES_WRITTEN,
+    OFFICERS_WERE_IN,
+    WAY_BACK_NEEDED,
+)
 from ncen_updater.common.progress import Progress
 
 __all__ = ["SqliteEngine"]
@@ -109,9 +113,9 @@ class SqliteEngine(SqliteFacts):
         if self._notes.read(change.id) is None:
             self._notes.write(change.id, Note(look_when_quiet(layout, live)))
 
-    def _fenced_by_other(self, change: ChangeRef) -> FencedByOther:
+    def _fenced_by_other(self, change: ChangeRef) -> DatabaseError:
         others = (link.name.removeprefix(FENCED) for link in self._layout.fence_links())
-        return FencedByOther(change=change.id, other=", ".join(others))
+        return DatabaseError(FENCED_BY_OTHER, change=change.id, other=", ".join(others))
 
     def _check_unused(self, live: Path) -> None:
         names = self._layout.names
@@ -417,7 +421,7 @@ class SqliteEngine(SqliteFacts):
             return
         found = differing(after, look(self._layout, live))
         if found:
-            raise FilesWritten(database=live.name, files=", ".join(found))
+            raise DatabaseError(FILES_WRITTEN, database=live.name, files=", ".join(found))
 
     def _noted(self, change: ChangeRef) -> Note:
         note = self._notes.read(change.id)
@@ -435,7 +439,7 @@ class SqliteEngine(SqliteFacts):
         """
         found = differing(self._noted(change).before, look(self._layout, set_path), frozen=frozen)
         if found:
-            raise FilesWritten(database=set_path.name, files=", ".join(found))
+            raise DatabaseError(FILES_WRITTEN, database=set_path.name, files=", ".join(found))
 
     def _finish_journals(self, change: ChangeRef, live: Path) -> None:
         """Finish what the application did not finish writing, as it would at its next start.
@@ -477,7 +481,7 @@ class SqliteEngine(SqliteFacts):
         wrong |= {*differing(note.before, now)} - expected
         wrong |= {layout.file(live, name).name for name in journaled(layout, now)}
         if wrong:
-            raise FilesWritten(database=live.name, files=", ".join(sorted(wrong)))
+            raise DatabaseError(FILES_WRITTEN, database=live.name, files=", ".join(sorted(wrong)))
         self._notes.write(change.id, dataclasses.replace(note, before=now))
 
     def before_commit(self, change: ChangeRef) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.common.messages import (
-    FILES_WRITTEN,
     NOT_A_SET,
     NOT_PLAIN,
     NOTE_UNREADABLE,
     SET_MISSING,
 )
 
-__all__ = ["FilesWritten", "NotASet", "NotPlain", "NoteUnreadable", "SetMissing"]
+__all__ = ["NotASet", "NotPlain", "NoteUnreadable", "SetMissing"]
 
 
 class NotASet(DatabaseError):
@@ -24,12 +23,6 @@ class SetMissing(DatabaseError):
     """A set of files that should be there and is not."""
 
     message = SET_MISSING
-
-
-class FilesWritten(DatabaseError):
-    """Files of the set that was live, written by another program than the application."""
-
-    message = FILES_WRITTEN
 
 
 class NoteUnreadable(DatabaseError):

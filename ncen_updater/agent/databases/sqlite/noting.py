@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ncen_updater.agent.databases.sqlite.errors import FilesWritten
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.sqlite.layout import SUFFIX, Layout
 from ncen_updater.agent.databases.sqlite.plain import opened
+from ncen_updater.common.messages import FILES_WRITTEN
 from ncen_updater.common.records import Record
 
 __all__ = [
@@ -141,7 +142,7 @@ def look_when_quiet(
             if not young:
                 return seen
         wait((TICK_NS - min(young.values())) / 1e9)
-    raise FilesWritten(database=set_path.name, files=", ".join(sorted(young)))
+    raise DatabaseError(FILES_WRITTEN, database=set_path.name, files=", ".join(sorted(young)))
 
 
 def differing(before: SetSeen, now: SetSeen, *, frozen: bool = False) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class Soak(Step):
             if missing:
                 raise self._failed_now(context, f"{', '.join(missing)}: {facts.rest_failed}")
         expectation = Expectation(manifest.version, manifest.health)
-        with refreshing(site, context.progress) as statistics:
+        with refreshing(site, context.progress, self.title) as statistics:
             result = soak(
                 lambda: site.application.health(expectation, opened=True),
                 seconds=settings.seconds,

@@ -18,9 +18,9 @@ from ncen_updater.agent.approvals.back import (
 )
 from ncen_updater.agent.approvals.model import ROOT
 from ncen_updater.agent.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.errors import NothingToApprove
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.outcome import change_document
+from ncen_updater.agent.engine.pending_rollback import may_be_left
 from ncen_updater.agent.engine.permitted import require_no_change, require_no_hold
 from ncen_updater.agent.engine.soaking import confirm as confirm_soak
 from ncen_updater.agent.journal.change import ChangeState
@@ -33,6 +33,7 @@ from ncen_updater.agent.service.api.people import ApiRole, Caller
 from ncen_updater.agent.service.api.queries import Document, Request, order_document
 from ncen_updater.agent.service.errors import BadRequest, Refused, TooManyOrders
 from ncen_updater.agent.service.state import Assessment
+from ncen_updater.agent.service.watched import is_watched
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     ALREADY_ORDERED,
@@ -40,6 +41,7 @@ from ncen_updater.common.messages import (
     NOT_ASSESSED,
     NOT_NEXT,
     NOT_REHEARSED,
+    NOTHING_TO_APPROVE,
 )
 
 __all__ = ["approve", "cancel", "confirm", "give_order", "hold", "schedule", "unhold", "withdraw"]
@@ -88,7 +90,7 @@ def _seen(
     if found is None:
         raise Refused(NOT_ASSESSED)
     if found.target is None:
-        raise NothingToApprove(current=str(found.current))
+        raise UpdaterError(NOTHING_TO_APPROVE, current=str(found.current))
     if version is not None and Version(version) != Version(found.target):
         raise Refused(NOT_NEXT, version=version, target=found.target)
     if not found.binding or found.basis is None:
@@ -190,7 +192,7 @@ def give_order(context: ApiContext, request: Request) -> tuple[int, Document]:
         orders = Orders(journal)
 
         def guard() -> None:
-            _may_begin(context, journal, meant)
+            _may_begin(context, journal, meant, goes=kind is OrderKind.ROLLBACK)
             if kind is OrderKind.ROLLBACK:
                 _agreed(context, journal, caller, form.emergency)
             _not_twice(journal, kind)
@@ -218,17 +220,19 @@ def _fits(form: OrderForm) -> None:
         raise BadRequest(reason=f"a {form.kind} takes no version")
 
 
-def _may_begin(context: ApiContext, journal: Journal, kind: OrderKind) -> None:
+def _may_begin(context: ApiContext, journal: Journal, kind: OrderKind, *, goes: bool) -> None:
     """Refuse at once what would be refused later.
 
     Raises:
         OpenChange: If a change is open, which the service brings to its end first; one that is
-            stuck may be resumed or rolled back.
+            stuck may be resumed or rolled back, and an order to go back (``goes``) ends the
+            watching of a release.
         Held: If upgrades are on hold.
     """
-    change = journal.open_change()
-    stuck = change is not None and change.state is ChangeState.STUCK
-    if kind in _ALONE and not (stuck and kind is OrderKind.ROLLBACK):
+    change, back = journal.open_change(), kind is OrderKind.ROLLBACK
+    if change is not None and goes and is_watched(change) and may_be_left(journal, change):
+        return
+    if kind in _ALONE and not (back and change and change.state is ChangeState.STUCK):
         require_no_change(journal)
     if kind is OrderKind.UPGRADE:
         require_no_hold(journal, context.now())

@@ -32,6 +32,7 @@ from ncen_updater.agent.service.inspecting import (
     InspectionKind,
     InspectionOrder,
 )
+from ncen_updater.agent.service.watched import is_watched
 from ncen_updater.agent.slots.errors import RecordUnusable
 from ncen_updater.agent.slots.records import Records
 from ncen_updater.common.documents import error_document
@@ -189,7 +190,7 @@ def _begun(context: ApiContext, request: Request, form: InspectionForm) -> Inspe
         NotAllowed: If this person may not see it.
         BadRequest: If something is said that means nothing for its kind.
         OpenChange: If a change is open which the service brings to its end; one that is stuck waits
-            for a person, who has to see why.
+            for a person, who has to see why, and while a release is watched one may look.
         TooManyInspections: If too many are open.
     """
     kind = InspectionKind(form.kind)
@@ -200,7 +201,10 @@ def _begun(context: ApiContext, request: Request, form: InspectionForm) -> Inspe
     if kind not in ALWAYS:
         with context.reading() as journal:
             change = journal.open_change()
-            if change is not None and change.state is not ChangeState.STUCK:
+            looked_at = change is not None and (
+                change.state is ChangeState.STUCK or is_watched(change)
+            )
+            if not looked_at:
                 require_no_change(journal)
     order = InspectionOrder(
         kind=kind,

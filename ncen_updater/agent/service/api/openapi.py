@@ -127,6 +127,7 @@ SCHEMAS: Mapping[str, Schema] = {
         failure=_or_null(
             _object(at=TIME, step=_or_null(TEXT), code=_or_null(TEXT), error=_or_null(TEXT))
         ),
+        cut_off=_or_null(_object(step=TEXT, at=TIME, during=FLAG, resumed_at=TIME)),
         taken_back_by=_or_null(TEXT),
         steps=_list(
             _object(

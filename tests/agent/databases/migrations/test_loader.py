@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.databases.migrations import loader
-from ncen_updater.agent.databases.migrations.errors import MigrationFileBad
 from ncen_updater.agent.databases.migrations.loader import load_migrations
+from ncen_updater.common.messages import MIGRATION_FILE_BAD
 from ncen_updater.formats.manifest import Manifest, parse_manifest
+from tests.support.errors import refused
 
 FILES = {
     "db/sqlite/0001.up.sql": b"CREATE TABLE a (x int)",
@@ -97,34 +98,34 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
 def test_a_bad_file_is_named(slot: Path, name: str, path: str) -> None:
     break_it, reason = BAD[name]
     break_it(slot / path)
-    with pytest.raises(MigrationFileBad, match=reason) as caught:
+    with refused(MIGRATION_FILE_BAD, match=reason) as caught:
         load_migrations(manifest(), slot, "sqlite", DIGESTS)
     assert path in str(caught.value)
 
 
 def test_a_directory_that_leads_out_of_the_slot(slot: Path) -> None:
     _outside(slot / "db/sqlite/0001.up.sql")
-    with pytest.raises(MigrationFileBad, match="plain file inside"):
+    with refused(MIGRATION_FILE_BAD, match="plain file inside"):
         load_migrations(manifest(), slot, "sqlite", DIGESTS)
 
 
 def test_what_was_not_signed_is_refused(slot: Path) -> None:
     fewer = {path: digest for path, digest in DIGESTS.items() if path != "db/0002.up.sql"}
-    with pytest.raises(MigrationFileBad, match="signed"):
+    with refused(MIGRATION_FILE_BAD, match="signed"):
         load_migrations(manifest(), slot, "sqlite", fewer)
 
 
 def test_the_other_engine_has_its_own_files(slot: Path) -> None:
-    with pytest.raises(MigrationFileBad, match=r"db/postgresql/0001\.up\.sql"):
+    with refused(MIGRATION_FILE_BAD, match=r"db/postgresql/0001\.up\.sql"):
         load_migrations(manifest(), slot, "postgresql", DIGESTS)
 
 
 def test_a_file_that_is_too_large(slot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "MAX_FILE_BYTES", 21)
-    with pytest.raises(MigrationFileBad, match="too large"):
+    with refused(MIGRATION_FILE_BAD, match="too large"):
         load_migrations(manifest(), slot, "sqlite", DIGESTS)
 
 
 def test_words_that_alembic_reserves(slot: Path) -> None:
-    with pytest.raises(MigrationFileBad, match="reserved"):
+    with refused(MIGRATION_FILE_BAD, match="reserved"):
         load_migrations(manifest("head"), slot, "sqlite", DIGESTS)

@@ -18,13 +18,16 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.databases.base import Direction, Marker, SqlMigration
-from ncen_updater.agent.databases.errors import MigrationFailed, MigrationRefused, ServerLost
+from ncen_updater.agent.databases.errors import MigrationFailed, MigrationRefused
 from ncen_updater.agent.databases.migrations.dialect import Dialect
 from ncen_updater.agent.databases.migrations.planner import plan_steps
 from ncen_updater.agent.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.databases.postgresql.dialect import PostgresDialect
 from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
-from ncen_updater.common.messages import VERIFY_FAILED
+from ncen_updater.common.messages import (
+    SERVER_LOST,
+    VERIFY_FAILED,
+)
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.migrations.making import CHANGE, Told, make
 from tests.agent.databases.postgresql.site import NEWEST
@@ -388,7 +391,7 @@ class TestPostgresql(Cases):
             )
             return "2026-01-01T00:00:00Z"
 
-        with pytest.raises(ServerLost, match="57P01") as caught:
+        with refused(SERVER_LOST, match="57P01") as caught:
             database.runner(now=now).migrate(CHANGE, first(tmp_path), None, Silent())
         assert caught.value.values["migration"] == "0001_a"
         assert database.tables() == set()

@@ -17,16 +17,20 @@ import psycopg
 import pytest
 
 from ncen_updater.agent.databases.base import ChangeRef, Evidence, Live, MigrationSet
-from ncen_updater.agent.databases.errors import DatabaseError, FencedByOther, MigrationFailed
+from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.postgresql import dialect
 from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.databases.postgresql.naming import next_name, prev_name
-from ncen_updater.common.messages import DUMPS_UNREADABLE, WAY_BACK_MISSING
+from ncen_updater.common.messages import (
+    DUMPS_UNREADABLE,
+    FENCED_BY_OTHER,
+    WAY_BACK_MISSING,
+)
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import CHANGE, NEWEST, Site
 from tests.agent.databases.postgresql.test_crash import doomed, own_server, recover
 from tests.agent.databases.postgresql.test_migrate import fenced_copies, release
-from tests.support.errors import refused
+from tests.support.errors import refused, says
 
 __all__ = ["doomed", "own_server"]
 
@@ -237,7 +241,8 @@ def test_agents_that_race_on_one_server(site: Site) -> None:
             together.wait(30)
             try:
                 engine.fence(change)
-            except FencedByOther:
+            except DatabaseError as error:
+                assert says(error, FENCED_BY_OTHER)
                 return False
             return True
 
@@ -246,7 +251,7 @@ def test_agents_that_race_on_one_server(site: Site) -> None:
         assert won.count(True) == 1
         winner = changes[won.index(True)]
         loser = changes[won.index(False)]
-        with pytest.raises(FencedByOther, match=winner.id):
+        with refused(FENCED_BY_OTHER, match=winner.id):
             site.engine().unfence(loser)
         fences = site.sql("t_control", "SELECT DISTINCT change FROM fences")
         assert fences == [(winner.id,)]

@@ -16,12 +16,17 @@ from ncen_updater.agent.databases.base import (
     Marker,
     Strategy,
 )
-from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable, FencedByOther
+from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
 from ncen_updater.agent.databases.postgresql import control, orphans
 from ncen_updater.agent.databases.postgresql.attributes import Grant
 from ncen_updater.agent.databases.postgresql.naming import live_comment, next_name, prev_name
 from ncen_updater.agent.databases.postgresql.planning import choose_oid
-from ncen_updater.common.messages import CUT_OVER_FAILED, MARKERS_DISAGREE, OFFICERS_WERE_IN
+from ncen_updater.common.messages import (
+    CUT_OVER_FAILED,
+    FENCED_BY_OTHER,
+    MARKERS_DISAGREE,
+    OFFICERS_WERE_IN,
+)
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import (
     CHANGE,
@@ -271,7 +276,7 @@ def test_the_fence_ends_sessions_and_a_fenced_live_is_not_entered(site: Site) ->
     other = ChangeRef("cccccccc", 3, Strategy.COPY, "3.3.1")
     closed = site.sql("t_control", "SELECT * FROM fences ORDER BY 1")
     for act in (engine.fence, engine.unfence, engine.cut_over):
-        with pytest.raises(FencedByOther, match=CHANGE.id):
+        with refused(FENCED_BY_OTHER, match=CHANGE.id):
             act(other)
     assert site.sql("t_control", "SELECT * FROM fences ORDER BY 1") == closed
     assert engine.evidence(CHANGE).fenced

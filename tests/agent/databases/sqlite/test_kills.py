@@ -47,6 +47,8 @@ FILE_ACTS = {
 }  # fmt: skip
 KILLS = 24
 TIMED_KILLS = 12
+#: Of the instants of an act a run takes every third; which ones, the seed of the run says.
+SHARES = 3
 
 Act = Callable[[], object]
 Whole = dict[str, tuple[str, dict[str, TableDigest]]]
@@ -130,6 +132,11 @@ def strategy(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(params=range(SHARES))
+def share(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.fixture
 def after(tmp_path: Path, strategy: str) -> Whole:
     """The new set as an undisturbed upgrade makes it."""
@@ -160,15 +167,15 @@ def test_killed_at_a_file_operation_of_an_upgrade(
     assert 0 < fresh < KILLS
 
 
-@in_turns("strategy")
+@in_turns("strategy", "share")
 def test_killed_at_a_file_operation_of_the_way_back(
-    tmp_path: Path, strategy: str, after: Whole
+    tmp_path: Path, strategy: str, share: int, after: Whole
 ) -> None:
     change, target = reference(strategy), new_release(tmp_path / "slot")
     model = build(tmp_path / "count")
     upgrade(model, change, target)
     _, total, _ = run(lambda: go_back(model, change))
-    for kill_at in range(1, total + 1):
+    for kill_at in range(1 + share, total + 1, SHARES):
         site = tmp_path / f"site{kill_at}"
         engine = build(site)
         before = contents(site)
@@ -200,12 +207,13 @@ def every_kill(
     prepare: Callable[[Path], SqliteEngine],
     act: Callable[[SqliteEngine], object],
     judge: Callable[[Path, SqliteEngine], object],
+    share: int,
 ) -> None:
-    """Kill an act at each of its file operations, then let a fresh engine do it again and judge."""
+    """Kill an act at its file operations, then let a fresh engine do it again and judge."""
     model = prepare(tmp_path / "count")
     _, total, _ = run(lambda: act(model))
-    assert total > 1
-    for kill_at in range(1, total + 1):
+    assert total >= SHARES
+    for kill_at in range(1 + share, total + 1, SHARES):
         site = tmp_path / f"site{kill_at}"
         engine = prepare(site)
         status, _, _ = run(lambda e=engine: act(e), kill_at)  # type: ignore[misc]
@@ -215,7 +223,8 @@ def every_kill(
         judge(site, engine)
 
 
-def test_killed_while_a_plain_directory_is_adopted(tmp_path: Path) -> None:
+@in_turns("share")
+def test_killed_while_a_plain_directory_is_adopted(tmp_path: Path, share: int) -> None:
     expected = contents_of_a_fresh_site(tmp_path)
 
     def judge(site: Path, engine: SqliteEngine) -> None:
@@ -225,10 +234,11 @@ def test_killed_while_a_plain_directory_is_adopted(tmp_path: Path) -> None:
         left = {path.name for path in site.iterdir() if ".partial-" not in path.name}
         assert left == {"live", "sets"}
 
-    every_kill(tmp_path, plain_site, SqliteEngine.adopt, judge)
+    every_kill(tmp_path, plain_site, SqliteEngine.adopt, judge, share)
 
 
-def test_killed_while_the_ledger_is_written(tmp_path: Path) -> None:
+@in_turns("share")
+def test_killed_while_the_ledger_is_written(tmp_path: Path, share: int) -> None:
     target = new_release(tmp_path / "slot")
     model = plain_site(tmp_path / "model")
     model.baseline(reference("copy"), target)
@@ -240,11 +250,11 @@ def test_killed_while_the_ledger_is_written(tmp_path: Path) -> None:
         assert engine.table_digests(Live(NAMES[0])) == rows
         assert engine.marker() is None or engine.marker() == model.marker()
 
-    every_kill(tmp_path, plain_site, lambda e: e.baseline(reference("copy"), target), judge)
+    every_kill(tmp_path, plain_site, lambda e: e.baseline(reference("copy"), target), judge, share)
 
 
-@in_turns("strategy")
-def test_killed_while_the_kept_set_is_dropped(tmp_path: Path, strategy: str) -> None:
+@in_turns("strategy", "share")
+def test_killed_while_the_kept_set_is_dropped(tmp_path: Path, strategy: str, share: int) -> None:
     change, target = reference(strategy), new_release(tmp_path / "slot")
 
     def upgraded(site: Path) -> SqliteEngine:
@@ -260,7 +270,7 @@ def test_killed_while_the_kept_set_is_dropped(tmp_path: Path, strategy: str) -> 
         assert engine.leftovers() == ()
         assert len(list((site / "sets").iterdir())) == 1
 
-    every_kill(tmp_path, upgraded, lambda e: e.drop_previous(change.id), judge)
+    every_kill(tmp_path, upgraded, lambda e: e.drop_previous(change.id), judge, share)
 
 
 def enter(path: Path) -> None:
@@ -286,8 +296,10 @@ def kept_by_hand(site: Path) -> list[str]:
     return found
 
 
-@in_turns("strategy")
-def test_killed_while_a_set_is_kept_on_the_way_back(tmp_path: Path, strategy: str) -> None:
+@in_turns("strategy", "share")
+def test_killed_while_a_set_is_kept_on_the_way_back(
+    tmp_path: Path, strategy: str, share: int
+) -> None:
     change, target = reference(strategy), new_release(tmp_path / "slot")
     build(tmp_path / "fresh")
     before = contents(tmp_path / "fresh")
@@ -304,10 +316,11 @@ def test_killed_while_a_set_is_kept_on_the_way_back(tmp_path: Path, strategy: st
         assert engine.evidence(change) == Evidence(swapped=False, fenced=False)
         assert engine.leftovers() == ()
 
-    every_kill(tmp_path, written, lambda engine: go_back(engine, change), judge)
+    every_kill(tmp_path, written, lambda engine: go_back(engine, change), judge, share)
 
 
-def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path) -> None:
+@in_turns("share")
+def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path, share: int) -> None:
     change, target = reference("copy"), new_release(tmp_path / "slot")
 
     def written(site: Path) -> SqliteEngine:
@@ -321,10 +334,11 @@ def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path) -> None:
         assert engine.evidence(change) == Evidence(swapped=True, fenced=False)
         assert engine.leftovers() == ()
 
-    every_kill(tmp_path, written, lambda engine: engine.drop_previous(change.id), judge)
+    every_kill(tmp_path, written, lambda engine: engine.drop_previous(change.id), judge, share)
 
 
-def test_killed_while_what_was_kept_is_dropped_by_a_person(tmp_path: Path) -> None:
+@in_turns("share")
+def test_killed_while_what_was_kept_is_dropped_by_a_person(tmp_path: Path, share: int) -> None:
     change, target = reference("copy"), new_release(tmp_path / "slot")
 
     def kept(site: Path) -> SqliteEngine:
@@ -339,11 +353,11 @@ def test_killed_while_what_was_kept_is_dropped_by_a_person(tmp_path: Path) -> No
         assert engine.leftovers() == ()
         assert [path.name for path in (site / "sets").iterdir()] == ["base"]
 
-    every_kill(tmp_path, kept, lambda engine: engine.drop_set_aside(change.id), judge)
+    every_kill(tmp_path, kept, lambda engine: engine.drop_set_aside(change.id), judge, share)
 
 
-@in_turns("strategy")
-def test_killed_while_the_commit_is_recorded(tmp_path: Path, strategy: str) -> None:
+@in_turns("strategy", "share")
+def test_killed_while_the_commit_is_recorded(tmp_path: Path, strategy: str, share: int) -> None:
     change, target = reference(strategy), new_release(tmp_path / "slot")
 
     def upgraded(site: Path) -> SqliteEngine:
@@ -354,7 +368,7 @@ def test_killed_while_the_commit_is_recorded(tmp_path: Path, strategy: str) -> N
     def judge(_site: Path, engine: SqliteEngine) -> None:
         assert engine.evidence(change) == Evidence(True, False, previous=NAMES, committed=True)
 
-    every_kill(tmp_path, upgraded, lambda e: e.record_commit(change), judge)
+    every_kill(tmp_path, upgraded, lambda e: e.record_commit(change), judge, share)
 
 
 def test_killed_while_going_back_to_what_was_kept(tmp_path: Path) -> None:

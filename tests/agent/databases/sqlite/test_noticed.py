@@ -23,13 +23,17 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, MigrationSet, Strategy
-from ncen_updater.agent.databases.errors import FenceFailed
+from ncen_updater.agent.databases.errors import (
+    DatabaseError,
+    FenceFailed,
+)
 from ncen_updater.agent.databases.sqlite.copying import settle
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
-from ncen_updater.agent.databases.sqlite.errors import FilesWritten, NoteUnreadable
+from ncen_updater.agent.databases.sqlite.errors import NoteUnreadable
 from ncen_updater.agent.databases.sqlite.noting import FileSeen, SetSeen, differing, look_when_quiet
 from ncen_updater.agent.databases.sqlite.processes import sees_others
 from ncen_updater.common.findings import Severity
+from ncen_updater.common.messages import FILES_WRITTEN
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.sqlite.site import (
     NAMES,
@@ -40,6 +44,7 @@ from tests.agent.databases.sqlite.site import (
     reference,
     upgrade,
 )
+from tests.support.errors import refused, says
 
 COPY = reference("copy")
 IN_PLACE = reference("in-place")
@@ -219,7 +224,8 @@ def test_a_program_of_another_user_is_noticed_by_what_it_writes(
         program.enters("late")
         try:
             engine.cut_over(COPY)
-        except FilesWritten as error:
+        except DatabaseError as error:
+            assert says(error, FILES_WRITTEN)
             said = str(error)
         else:
             said = "cut over"
@@ -290,7 +296,7 @@ def test_a_person_who_opens_writes_and_closes_is_noticed(
     engine.migrate(COPY, target, None, Silent())
     if when == "after the migrations":
         enter(path, "by hand")
-    with pytest.raises(FilesWritten, match=r"people.sqlite of base"):
+    with refused(FILES_WRITTEN, match=r"people.sqlite of base"):
         engine.cut_over(COPY)
     assert not engine.evidence(COPY).swapped
     go_back(engine, COPY)
@@ -308,7 +314,7 @@ def test_a_checkpoint_is_noticed_too(site: Path, target: MigrationSet) -> None:
     until_migrated(engine, COPY, target)
     enter(path, "and a checkpoint at its end")
     assert not path.with_name(path.name + "-wal").exists()
-    with pytest.raises(FilesWritten, match=r"cases.sqlite, cases.sqlite-wal"):
+    with refused(FILES_WRITTEN, match=r"cases.sqlite, cases.sqlite-wal"):
         engine.cut_over(COPY)
     go_back(engine, COPY)
     assert notes_of(site / "live" / "cases.sqlite")[-2:] == [
@@ -333,7 +339,7 @@ def test_a_file_that_was_put_in_its_place_is_noticed(
             stream.seek(4096)
             stream.write(b"?")
         os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
-    with pytest.raises(FilesWritten, match=r"cases.sqlite"):
+    with refused(FILES_WRITTEN, match=r"cases.sqlite"):
         engine.cut_over(COPY)
 
 
@@ -399,7 +405,7 @@ def test_one_who_writes_while_the_journal_is_finished_is_noticed(
         return settle(of)
 
     monkeypatch.setattr("ncen_updater.agent.databases.sqlite.engine.settle", too_late)
-    with pytest.raises(FilesWritten, match=r"cases.sqlite of base"):
+    with refused(FILES_WRITTEN, match=r"cases.sqlite of base"):
         engine.cut_over(COPY)
     go_back(engine, COPY)
     assert notes_of(site / "live" / "cases.sqlite")[-2:] == ["late", "in between"]
@@ -412,7 +418,7 @@ def test_nothing_is_migrated_in_place_that_was_written_since_the_copy(
     engine.fence(IN_PLACE)
     engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
     enter(site / "sets" / "base" / "cases.sqlite", "by hand")
-    with pytest.raises(FilesWritten):
+    with refused(FILES_WRITTEN):
         engine.migrate(IN_PLACE, target, None, Silent())
     go_back(engine, IN_PLACE)
     assert notes_of(site / "live" / "cases.sqlite")[-1] == "by hand"
@@ -426,7 +432,7 @@ def test_what_was_entered_in_place_after_the_migrations_is_noticed_and_kept(
     before = contents(site)
     until_migrated(engine, IN_PLACE, target)
     enter(site / "sets" / "base" / "cases.sqlite", "by hand")
-    with pytest.raises(FilesWritten, match=r"cases.sqlite of base"):
+    with refused(FILES_WRITTEN, match=r"cases.sqlite of base"):
         engine.cut_over(IN_PLACE)
     go_back(engine, IN_PLACE)
     assert contents(site) == before
@@ -464,7 +470,7 @@ def test_one_who_has_the_old_files_open_is_noticed_before_the_commit(
     upgrade(engine, COPY, target)
     engine.before_commit(COPY)
     program.enters("into the old ones")
-    with pytest.raises(FilesWritten, match=r"cases.sqlite of base"):
+    with refused(FILES_WRITTEN, match=r"cases.sqlite of base"):
         engine.before_commit(COPY)
     go_back(engine, COPY)
     program.ends()
@@ -588,7 +594,7 @@ def test_a_restore_looks_at_what_it_sets_aside(site: Path, target: MigrationSet)
     engine.copy(back, engine.plan_copy(back), Silent())
     engine.migrate(back, replace(target, databases={}), None, Silent())
     enter(site / "sets" / f"next_{COPY.id}" / "cases.sqlite", "by hand")
-    with pytest.raises(FilesWritten):
+    with refused(FILES_WRITTEN):
         engine.cut_over(back)
     go_back(engine, back)
     assert notes_of(site / "live" / "cases.sqlite")[-1] == "by hand"
@@ -646,7 +652,7 @@ def test_one_who_writes_all_the_time_is_refused(site: Path) -> None:
     def wait(_: float) -> None:
         os.utime(path)
 
-    with pytest.raises(FilesWritten, match=r"cases.sqlite"):
+    with refused(FILES_WRITTEN, match=r"cases.sqlite"):
         look_when_quiet(
             engine._layout,
             site / "sets" / "base",

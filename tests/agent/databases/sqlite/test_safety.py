@@ -25,16 +25,18 @@ from ncen_updater.agent.databases.base import (
     MigrationSet,
     Strategy,
 )
-from ncen_updater.agent.databases.errors import FencedByOther, FenceFailed, MigrationFailed
+from ncen_updater.agent.databases.errors import FenceFailed, MigrationFailed
 from ncen_updater.agent.databases.migrations.runner import LOCK_MS, MigrationRunner
 from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
-from ncen_updater.agent.databases.sqlite.errors import FilesWritten, SetMissing
+from ncen_updater.agent.databases.sqlite.errors import SetMissing
 from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.databases.sqlite.noting import Note, look
 from ncen_updater.agent.databases.sqlite.records import KeptRecords
 from ncen_updater.common.messages import (
     CUT_OVER_FAILED,
+    FENCED_BY_OTHER,
+    FILES_WRITTEN,
     OFFICERS_WERE_IN,
     REFERENCES_BROKEN,
     WAY_BACK_NEEDED,
@@ -74,9 +76,9 @@ def copied(engine: SqliteEngine) -> None:
 def test_only_the_change_that_fenced_opens(site: Path) -> None:
     engine = build(site)
     engine.fence(COPY)
-    with pytest.raises(FencedByOther, match=COPY.id):
+    with refused(FENCED_BY_OTHER, match=COPY.id):
         engine.fence(OTHER)
-    with pytest.raises(FencedByOther, match=COPY.id):
+    with refused(FENCED_BY_OTHER, match=COPY.id):
         engine.unfence(OTHER)
     assert engine.evidence(COPY).fenced
     engine.unfence(COPY)
@@ -229,7 +231,7 @@ def test_a_journal_that_cannot_be_finished_stops_the_cut_over(site: Path, tmp_pa
     with path.open("r+b") as stream:  # a disk that fails after the copy
         stream.seek(8192)
         stream.write(os.urandom(20_000))
-    with pytest.raises(FilesWritten, match=r"cases.sqlite"):
+    with refused(FILES_WRITTEN, match=r"cases.sqlite"):
         engine.cut_over(COPY)
     notes = KeptRecords(site / "notes", Note)  # it leaves no trace in the times of the file
     note = notes.read(COPY.id)

@@ -88,6 +88,30 @@ def test_who_may_operate_does_not_go_back_alone(upgraded: Counter) -> None:
     assert upgraded.ask("POST", "/v1/orders", ROLLBACK).status == 202, "root may approve, too"
 
 
+def test_while_a_release_is_watched_going_back_takes_nobody_more(counter: Counter) -> None:
+    """Whoever may operate ends the watching by an order; who asked and what is allowed is said."""
+    counter.site.open_change(StepName.FETCH)
+    counter.know(replace(NEXT, current="3.2.4", target=None, binding="", basis=None))
+    refused_now = counter.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
+    assert (refused_now.status, refused_now.code) == (409, "NU-6005"), "officers are out"
+    with Journal.open(counter.site.journal) as journal:
+        for name in (StepName.COMMIT, StepName.OPEN):
+            journal.step(CHANGE.id, name, StepState.INTENDED)
+            journal.commit(CHANGE.id)
+            journal.step(CHANGE.id, name, StepState.DONE)
+    for form in ({"kind": "upgrade"}, {"kind": "rehearse"}, {"kind": "prepare", "of": "rollback"}):
+        assert counter.ask("POST", "/v1/orders", form, OPERATOR).code == "NU-6005", form
+    assert counter.ask("POST", "/v1/orders", ROLLBACK, READER).status == 403
+    way = counter.ask("POST", "/v1/inspections", {"kind": "way-back"}, READER)
+    assert way.status == 202, way.content
+    given = counter.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
+    assert given.status == 202, given.content
+    with Journal.open(counter.site.journal) as journal:
+        asked = asked_by_order(journal, given.document["id"])
+        verdict = require_back(journal, back_subject(journal, "3.3.0", 2), asked)
+        assert verdict.consent is BackConsent.WATCHED
+
+
 def test_two_people_approve_going_back(upgraded: Counter) -> None:
     yes = {"binding": _binding(upgraded), "of": "rollback"}
     wrong = {**yes, "binding": "00" * 32}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.pytest.lazy import get_all_tests
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     negative_data_rejection,
@@ -61,7 +63,6 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[requests.Sessi
         yield found
 
 
-@SCHEMA.parametrize()
 @settings(
     max_examples=6,
     deadline=None,
@@ -70,10 +71,38 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[requests.Sessi
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_the_server_keeps_to_its_description(
-    case: schemathesis.Case[Any], session: requests.Session
-) -> None:
+def keeps_to_its_description(case: schemathesis.Case[Any], session: requests.Session) -> None:
     case.call_and_validate(base_url="http://localhost", session=session, checks=CHECKS)
+
+
+@pytest.fixture(scope="module")
+def kept() -> Mapping[str, Callable[..., None]]:
+    """A test of each operation; its requests are made up here and not while tests are collected.
+
+    ``SCHEMA.parametrize()`` would make them up in every worker of a run.
+    """
+    found = get_all_tests(
+        schema=SCHEMA, test_func=keeps_to_its_description, settings=None, given_kwargs={}
+    )
+    tests = {}
+    for result in found:
+        assert isinstance(result, Ok), result
+        operation, test = result.ok()
+        tests[operation.label] = test
+    return tests
+
+
+@pytest.mark.parametrize(
+    "operation", [f"{r.method} {r.address}" for r in ROUTES if r.address != STREAM]
+)
+def test_the_server_keeps_to_its_description(
+    operation: str, kept: Mapping[str, Callable[..., None]], session: requests.Session
+) -> None:
+    kept[operation](session=session)
+
+
+def test_every_operation_is_tried(kept: Mapping[str, Callable[..., None]]) -> None:
+    assert len(kept) == len([route for route in ROUTES if route.address != STREAM])
 
 
 @pytest.mark.parametrize(

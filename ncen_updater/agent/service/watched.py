@@ -1,0 +1,119 @@
+"""The watched time after a commit, and the order to go back that ends it.
+
+The process that watches holds the lock of changes for as long as an hour. Who orders to go back
+does not wait for that: the watching is ended, which is written down before, and the rollback takes
+the change over under the lock, as where the watching was cut off. A crash in between leaves the
+release watched, or the order waiting: the next service carries it out before it watches
+on. On the path of ``status``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ncen_updater.agent.engine.pending_rollback import may_be_left
+from ncen_updater.agent.journal.change import Change, ChangeState, StepName, StepState
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import Order, OrderKind, Orders
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import INTERRUPTED, WATCHING_ENDED_BY_ORDER
+
+__all__ = ["WATCHING_ENDED", "gives_way", "is_watched", "order_to_go_back"]
+
+logger = logging.getLogger(__name__)
+
+#: How often it is looked whether somebody gave an order.
+LOOK_S = 1.0
+#: The watching ends, since somebody ordered to go back.
+WATCHING_ENDED = "watching-ended"
+
+
+def is_watched(change: Change) -> bool:
+    """Whether officers work with the release of a change, and nothing is done but to watch it."""
+    return (
+        change.state is ChangeState.COMMITTED
+        and change.step_state(StepName.OPEN) is StepState.DONE
+        and change.step_state(StepName.SOAK) is not StepState.DONE
+    )
+
+
+def order_to_go_back(journal: Journal) -> Order | None:
+    """Return the order that ends the watching of a release; None where there is none."""
+    change = journal.open_change()
+    if change is None or not is_watched(change) or not may_be_left(journal, change):
+        return None
+    waiting = (order for order in Orders(journal).unended() if order.taken_at is None)
+    return next((order for order in waiting if order.kind is OrderKind.ROLLBACK), None)
+
+
+@contextmanager
+def gives_way(path: Path) -> Iterator[None]:
+    """End the watching of this process, whoever began it, once somebody ordered to go back.
+
+    Inside of :meth:`.Interruption.handled`: it is ended by the signal that a person would send.
+
+    Args:
+        path: The journal.
+
+    Raises:
+        WatchingEndedByOrder: In the place of an interruption by that.
+    """
+    over, found = threading.Event(), list[Order]()
+
+    def look() -> None:
+        seen = -1
+        while not over.wait(LOOK_S):
+            changed = _changed_at(path)
+            if changed == seen:
+                continue
+            try:
+                order = _end(path)
+            except UpdaterError as error:
+                # It is watched on; the next look may fare better.
+                logger.warning("whether somebody ordered to go back is not known: %s", error)
+                continue
+            seen = changed
+            if order is not None:
+                found.append(order)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    looking = threading.Thread(target=look, name="orders", daemon=True)
+    looking.start()
+    try:
+        yield
+    except UpdaterError as error:
+        if found and error.code == INTERRUPTED.code:
+            order = found[0]
+            raise UpdaterError(
+                WATCHING_ENDED_BY_ORDER, order=order.id, who=order.person.who
+            ) from error
+        raise
+    finally:
+        over.set()
+        looking.join()
+
+
+def _end(path: Path) -> Order | None:
+    """Write down that the watching ends, and for whom; None where it does not."""
+    with Journal.open(path, read_only=True) as journal:
+        order, change = order_to_go_back(journal), journal.open_change()
+    if order is None or change is None:
+        return None
+    with Journal.open(path) as journal:
+        journal.note(WATCHING_ENDED, change.id, order=order.id, by=order.person.who)
+    logger.info("the watching ends: %s ordered to go back", order.person.who)
+    return order
+
+
+def _changed_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -2291,6 +2291,11 @@ UNCHECKED_NEEDS_ROOT = Message(
     N_("Leave --unchecked out; or let root decide it: sudo, with --alone."),
     ExitCode.USAGE,
 )
+WATCHING_ENDED_BY_ORDER = Message(
+    "NU-9331",
+    N_("The watching of the release ended, since {who} ordered to go back (order {order})."),
+    N_("The release was installed before; 'ncen-updater watch' shows how it is taken back."),
+)
 TOO_MANY_ACTS = Message(
     "NU-9332",
     N_("You changed more things in a short time than the service writes down for one person."),
@@ -2299,10 +2304,6 @@ TOO_MANY_ACTS = Message(
         "account."
     ),
     ExitCode.BUSY,
-WATCHING_ENDED_BY_ORDER = Message(
-    "NU-9331",
-    N_("The watching of the release ended, since {who} ordered to go back (order {order})."),
-    N_("The release was installed before; 'ncen-updater watch' shows how it is taken back."),
 )
 SEQUENCE_DAMAGED = Message(
     "NU-9401",

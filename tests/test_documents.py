@@ -123,3 +123,19 @@ def test_every_decision_is_in_the_list() -> None:
     directory = ROOT / "docs/decisions"
     listed = re.findall(r"\]\((\d{4}-[^)]+)\)", (directory / "README.md").read_text("utf-8"))
     assert listed == sorted(path.name for path in directory.glob("0*.md"))
+
+
+def test_every_guide_of_a_site_is_in_french() -> None:
+    needed = {
+        "quick-start.md", "operator.md", "installation.md", "it-failed.md", "evening-and-night.md",
+        "release-officer.md",
+    }  # fmt: skip
+    assert {path.name for path in (ROOT / "docs/fr").glob("*.md")} == needed
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert [name for name in needed if f"docs/fr/{name}" not in readme] == []
+
+
+def test_no_document_holds_both_sides_of_a_merge() -> None:
+    marks = re.compile(r"^(?:<{7}|={7}|>{7})(?: |$)", re.MULTILINE)
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "keys").glob("*.md")]
+    assert [path.name for path in documents if marks.search(path.read_text("utf-8"))] == []

@@ -47,6 +47,9 @@ OTHERS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"\[Errno -?\d+\] (?P<what>[^:]+): (?P<path>'[^']+')( -> '[^']+')?",
          N_("file {path}: {what}")),
         (r"\[Errno -?\d+\] (?P<what>[^:]+)", "{what}"),
+        # What rooms of ours say in a word.
+        (r"no (?P<sign>[\w./-]+)", N_("{sign} is missing")),
+        (r"(?:over|more than) (?P<limit>\d+) bytes", N_("more than {limit} bytes")),
         # SQLite.
         (r"line (?P<line>\d+): (?P<what>.+)", N_("line {line}: {what}")),
         (r"UNIQUE constraint failed: (?P<place>\S+)",
@@ -159,7 +162,7 @@ _CODE: Final = re.compile(r"(NU-\d{4}): (.+)", re.DOTALL)
 _ENGLISH: Final = re.compile(
     r"\b(?:the|and|with|from|is|are|was|were|not|this|that|which|of|by|its|has|have|been|be|will"
     r"|cannot|can't|could|failed|missing|expected|invalid|unknown|denied|refused|closed|does|did"
-    r"|must|already|exists|found|there|because|too|must|than|when)\b",
+    r"|must|already|exists|found|there|because|too|than|when|without|into|these|those|what)\b",
     re.IGNORECASE,
 )
 #: So much of a template has to be words for a sentence to be known by it.

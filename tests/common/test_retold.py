@@ -39,6 +39,8 @@ TABLE = [
     ("NU-4006: Migration 0003 of main failed. (line 3: UNIQUE constraint failed: a.b)",
      "NU-4006: La migration 0003 de main a échoué. (ligne 3 : une valeur de a.b y serait deux"
      " fois)"),
+    ("no requirements.txt", "il manque requirements.txt"),
+    ("over 5000 bytes", "plus de 5000 octets"),
     # Servers and libraries.
     ('connection to server on socket "/run/.s.PGSQL.5432" failed: No such file or directory\n\tIs'
      " the server running locally and accepting connections on that socket?",

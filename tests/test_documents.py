@@ -125,16 +125,6 @@ def test_every_decision_is_in_the_list() -> None:
     assert listed == sorted(path.name for path in directory.glob("0*.md"))
 
 
-def test_every_guide_of_a_site_is_in_french() -> None:
-    needed = {
-        "quick-start.md", "operator.md", "installation.md", "it-failed.md", "evening-and-night.md",
-        "release-officer.md",
-    }  # fmt: skip
-    assert {path.name for path in (ROOT / "docs/fr").glob("*.md")} == needed
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert [name for name in needed if f"docs/fr/{name}" not in readme] == []
-
-
 def test_no_document_holds_both_sides_of_a_merge() -> None:
     marks = re.compile(r"^(?:<{7}|={7}|>{7})(?: |$)", re.MULTILINE)
     documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "keys").glob("*.md")]

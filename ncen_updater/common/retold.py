@@ -165,6 +165,11 @@ _ENGLISH: Final = re.compile(
     r"|must|already|exists|found|there|because|too|than|when|without|into|these|those|what)\b",
     re.IGNORECASE,
 )
+#: A statement, which is of no language of people.
+_SQL: Final = re.compile(
+    r"\s*(?:ALTER|BEGIN|CALL|CREATE|DELETE|DO|DROP|EXECUTE|GRANT|INSERT|MERGE|SELECT|SET|TRUNCATE"
+    r"|UPDATE|WITH)\b"
+)
 #: So much of a template has to be words for a sentence to be known by it.
 _ENOUGH: Final = 6
 _PLACE: Final = re.compile(r"\{([A-Za-z_]\w*)\}")
@@ -195,7 +200,7 @@ def retold(said: str, language: str, *, quoted: bool = False, depth: int = 0) ->
         whole = _known(said, language, depth)
     if whole is not None:
         return whole
-    if quoted or not _ENGLISH.search(said):
+    if quoted or _SQL.match(said) or not _ENGLISH.search(said):
         return said
     return translate(QUOTED, language).replace("{words}", said.strip())
 

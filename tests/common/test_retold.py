@@ -58,6 +58,7 @@ TABLE = [
      "le certificat de l'autre côté n'est pas reconnu : personne de connu ne s'en porte garant"),
     # Nobody's: quoted, and said to be so.
     ("the moon is not there", "« the moon is not there » (texte d'origine)"),
+    ("UPDATE a SET b = c FROM d", "UPDATE a SET b = c FROM d"),
     ("Le disque est plein.", "Le disque est plein."),
     ("line 7: the moon is not there", "ligne 7 : « the moon is not there » (texte d'origine)"),
 ]  # fmt: skip

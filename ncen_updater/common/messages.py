@@ -2191,8 +2191,8 @@ NOT_ALLOWED = Message(
     "NU-9314",
     N_("{who} may not do this here; it takes the right '{role}'."),
     N_(
-        "Ask whoever manages this machine for the group that has it; the table [service] of the "
-        "configuration names the groups."
+        "The group '{group}' has it: {members}. Ask one of them to do it, or whoever manages this "
+        "machine to add you to it."
     ),
 )
 BINDING_CHANGED = Message(

@@ -123,3 +123,9 @@ def test_every_decision_is_in_the_list() -> None:
     directory = ROOT / "docs/decisions"
     listed = re.findall(r"\]\((\d{4}-[^)]+)\)", (directory / "README.md").read_text("utf-8"))
     assert listed == sorted(path.name for path in directory.glob("0*.md"))
+
+
+def test_no_document_holds_both_sides_of_a_merge() -> None:
+    marks = re.compile(r"^(?:<{7}|={7}|>{7})(?: |$)", re.MULTILINE)
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "keys").glob("*.md")]
+    assert [path.name for path in documents if marks.search(path.read_text("utf-8"))] == []

@@ -51,6 +51,7 @@ exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin \
   /usr/lib/systemd/systemd --log-target=journal --show-status=no --unit=multi-user.target
 """
 PATIENCE_S = 120.0
+BOOT_S = 600.0
 T = TypeVar("T")
 
 
@@ -91,7 +92,7 @@ class Container:
             RuntimeError: If it does not come up.
         """
         self.start()
-        if wait_for(self._up) is None:
+        if wait_for(self.up, BOOT_S) is None:
             raise RuntimeError("the container does not come up")
 
     def start(self) -> None:
@@ -123,7 +124,12 @@ class Container:
         self._first = int(children[0])
         return True
 
-    def _up(self) -> bool | None:
+    def up(self) -> bool | None:
+        """True once its units are up.
+
+        Raises:
+            RuntimeError: If it has ended.
+        """
         if self._process is None or self._process.poll() is not None:
             raise RuntimeError("the container ended")
         said = self.run("systemctl", "is-system-running").stdout.strip()

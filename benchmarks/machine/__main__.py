@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import trouble
 from benchmarks.machine.boots import flicker, late, torn_and_late
 from benchmarks.machine.box import cannot_run
 from benchmarks.machine.disk import Image
@@ -22,6 +24,7 @@ from benchmarks.machine.units import exposure, try_units, unexpected
 from benchmarks.report import finish, say
 
 CANNOT = 77
+INTERRUPTED = 130
 #: Cuts of one run, by the step that they tear: what lasts a few flushes gets as many as the rest.
 UPGRADE = {
     "fetch": 1, "build-slot": 1, "preflight": 1, "close": 1, "stop": 1, "fence": 2,
@@ -81,13 +84,47 @@ def rollback(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     if not directory.exists():
         say("recording a rollback")
         before = _upgrade(ground)
-        record_rollback(before, ground.secretariat, ground.work / "box-record", directory)
+        record_rollback(before, ground.secretariat, ground.place("record"), directory)
     return _replayed(ground, Recorded.load(directory), ROLLBACK, options)
+
+
+def renewal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """Cuts of a newer package's installation, and of the agent's renewal of itself."""
+    _upgrade(ground)
+    rows = []
+    if options.newer is not None:
+        rows += trouble.package(ground, options.newer, 4 * options.times, options.seed)
+    if options.release is not None:
+        rows += trouble.self_update(ground, options.release, 4 * options.times, options.seed)
+    if not rows:
+        say("neither --newer nor --release is given: nothing is renewed")
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
+def room(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """A disk that fills."""
+    _upgrade(ground)
+    rows = trouble.full_disk(ground, options.seed)
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
+def world(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
+    """No line, and a clock that is years off."""
+    _upgrade(ground)
+    rows = [*trouble.no_line(ground), *trouble.clocks(ground)]
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
+def removal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """The package is removed in between."""
+    _upgrade(ground)
+    rows = trouble.removal(ground, 3 * options.times, options.seed)
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
 PARTS: Mapping[str, Part] = {
     "guide": guide, "units": units, "boots": boots, "upgrade": upgrade, "rollback": rollback,
-    "torn": torn,
+    "torn": torn, "renewal": renewal, "room": room, "world": world, "removal": removal,
 }  # fmt: skip
 
 
@@ -95,7 +132,7 @@ def _upgrade(ground: Ground) -> Recorded:
     directory = ground.work / "upgrade"
     if not directory.exists():
         say("recording an upgrade")
-        record_upgrade(ground.site, ground.secretariat, ground.work / "box-record", directory)
+        record_upgrade(ground.site, ground.secretariat, ground.place("record"), directory)
     return Recorded.load(directory)
 
 
@@ -104,7 +141,7 @@ def _replayed(
 ) -> Mapping[str, Any]:
     trials = replay(
         recorded, {step: number * options.times for step, number in each.items()}, options.seed,
-        shared=ground.secretariat.directory, work=ground.work / f"box-{options.seed}",
+        shared=ground.secretariat.directory, work=ground.place("replay"),
     )  # fmt: skip
     return {
         "cuts": len(trials) + sum(trial.second_s is not None for trial in trials),
@@ -123,6 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help="takes 10 GB; used again")
     parser.add_argument("--package", type=Path, required=True, help="of script/debian")
     parser.add_argument("--tree", type=Path, help="a Debian tree; debootstrap makes it by default")
+    parser.add_argument("--newer", type=Path, help="a package of version 0.2.0, for its part")
+    parser.add_argument("--release", type=Path, help="of script/agent-release, version 0.2.0")
     parser.add_argument("--mirror", default="http://deb.debian.org/debian")
     parser.add_argument("--parts", nargs="*", default=[*PARTS], choices=[*PARTS])
     parser.add_argument("--late", nargs="*", type=float, default=[0, 15, 90, 600])
@@ -133,6 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if reason is not None:
         say(f"the machine trial cannot run here: {reason}")
         return CANNOT
+    # What was started is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
     begin = time.monotonic()
     ground = Ground(options.work.resolve(), options.seed)
     ground.make(options.tree, options.mirror, options.package)

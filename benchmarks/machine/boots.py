@@ -11,7 +11,7 @@ from random import Random
 from benchmarks.debian.container import wait_for
 from benchmarks.machine.box import Box
 from benchmarks.machine.disk import Image, Loss
-from benchmarks.machine.judge import Facts, officers_in, wrongs
+from benchmarks.machine.judge import LET_IN_S, Facts, officers_in, wrongs
 from benchmarks.machine.prepare import Ground, changed
 from benchmarks.machine.record import Recorded, windows
 from benchmarks.report import say
@@ -105,7 +105,7 @@ def _boot(
     ground: Ground, image: Image, what: str, server: float | None, *,
     agent: bool, known: Mapping[str, Facts] | None = None,
 ) -> Boot:  # fmt: skip
-    file = ground.work / "changed.img"
+    file = ground.place("changed.img")
     script = DOWN if server is None else LATE.replace("SECONDS", str(server)) if server else "true"
     box = ground.box(changed(image, file, script), "late")
     try:
@@ -113,12 +113,13 @@ def _boot(
         box.officers()
         begin = box.began
         if server is None:
+            wait_for(box.container.up, LET_IN_S)
             early = officers_in(box, DOWN_S)
             if early is not None:
                 raise RuntimeError("officers work without a server")
-            box.container.must("sh", "-c", REPAIR)
             begin = time.time()
-        found = officers_in(box, (server or 0) + 240)
+            box.container.must("sh", "-c", REPAIR)
+        found = officers_in(box, (server or 0) + LET_IN_S)
         seconds = None if found is None else round(found + box.began - begin, 1)
         wrong = [] if found is not None else ["officers are not in"]
         if found is not None and agent and known is not None:
@@ -140,7 +141,7 @@ def flicker(ground: Ground, recorded: Recorded, times: int, seed: int) -> Boot:
         box = ground.box(image, "flicker")
         try:
             box.start()
-            noted = wait_for(_one_more(box, noted), 120) or -1
+            noted = wait_for(_one_more(box, noted), LET_IN_S) or -1
             if noted < 0:
                 raise RuntimeError("no recovery begins")
             image = box.cut(chance.choice(list(Loss)), chance).image

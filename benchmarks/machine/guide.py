@@ -15,6 +15,8 @@ TYPED = ("sudo ", "ssh-keygen ", "sha256sum ", "ncen-updater ", "for ")
 def commands(guide: str, section: int) -> list[str]:
     """Return what a section of a guide tells to type, in its order, "sudo editor" among it.
 
+    Not what is below a heading of the section: that is for some sites only.
+
     Args:
         guide: The text.
         section: The number of its heading.
@@ -25,7 +27,7 @@ def commands(guide: str, section: int) -> list[str]:
     parts = re.split(rf"^## {section}\. .*$", guide, maxsplit=1, flags=re.MULTILINE)
     if len(parts) == 1:
         raise LookupError(f"the guide has no section {section}")
-    body = re.split(r"^##? ", parts[1], maxsplit=1, flags=re.MULTILINE)[0]
+    body = re.split(r"^#{1,3} ", parts[1], maxsplit=1, flags=re.MULTILINE)[0]
     found = [
         line.strip()
         for line in body.splitlines()

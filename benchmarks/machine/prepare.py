@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import asdict
@@ -68,7 +69,11 @@ class Ground:
 
     def box(self, image: Image, name: str) -> Box:
         """A machine that is not switched on."""
-        return Box(image, self.secretariat.directory, self.work / f"box-{name}")
+        return Box(image, self.secretariat.directory, self.place(name))
+
+    def place(self, name: str) -> Path:
+        """A path of this process alone."""
+        return self.work / f"{name}-{os.getpid()}"
 
     def _bare(self, outside: Outside) -> None:
         box = self.box(Image(self.debian), "bare")

@@ -14,11 +14,19 @@ from random import Random
 from benchmarks.debian.container import Container, wait_for
 from benchmarks.machine.box import Box
 from benchmarks.machine.disk import Image, Recording
-from benchmarks.machine.judge import Facts, facts, officers_in, status
+from benchmarks.machine.judge import LET_IN_S, Facts, facts, officers_in, status
 from benchmarks.machine.line import Outside
 from benchmarks.machine.site import START, TARGET, Secretariat
 
-__all__ = ["Recorded", "instants", "record_rollback", "record_upgrade", "windows"]
+__all__ = [
+    "Recorded",
+    "approve",
+    "instants",
+    "record_rollback",
+    "record_upgrade",
+    "serves",
+    "windows",
+]
 
 #: A change, and a step of it, as a row of the journal's events has them beside each other.
 INTENT = re.compile(rb'([0-9a-z]{8})step-intended\{"step": "([a-z-]+)"\}')
@@ -70,7 +78,17 @@ def _must(found: object, what: str) -> None:
         raise RuntimeError(what)
 
 
-def _serves(container: Container) -> bool | None:
+def approve(container: Container) -> None:
+    """Let the service find and rehearse the newer release, and approve it."""
+    _must(wait_for(lambda: serves(container), LET_IN_S), "the service does not run")
+    container.run("ncen-updater", "check")
+    _must(wait_for(lambda: _waits(container), LET_IN_S), "the release is not rehearsed")
+    words = ["runuser", "-u", "amina", "--", "ncen-updater", "approve", TARGET, "--yes"]
+    container.must(*words)
+
+
+def serves(container: Container) -> bool | None:
+    """Whether the service runs."""
     active = container.run("systemctl", "is-active", "ncen-updater").stdout.strip() == "active"
     return True if active else None
 
@@ -94,12 +112,8 @@ def record_upgrade(site: Path, sent: Secretariat, work: Path, directory: Path) -
         _must(officers_in(box), "officers do not come in")
         container = box.container
         known = {START: facts(container)}
-        _must(wait_for(lambda: _serves(container)), "the service does not run")
-        container.run("ncen-updater", "check")
-        _must(wait_for(lambda: _waits(container), 300), "the release is not rehearsed")
-        approve = ["runuser", "-u", "amina", "--", "ncen-updater", "approve", TARGET, "--yes"]
-        container.must(*approve)
-        _must(wait_for(lambda: _over(container, TARGET), 300), "the upgrade does not end")
+        approve(container)
+        _must(wait_for(lambda: _over(container, TARGET), LET_IN_S), "the upgrade does not end")
         time.sleep(3)
         known[TARGET] = facts(container)
         _keep(box, site, directory, known)
@@ -119,10 +133,10 @@ def record_rollback(upgraded: Recorded, sent: Secretariat, work: Path, directory
         outside.connect(box)
         _must(officers_in(box), "officers do not come in")
         container = box.container
-        _must(wait_for(lambda: _serves(container)), "the service does not run")
+        _must(wait_for(lambda: serves(container), LET_IN_S), "the service does not run")
         back = ["ncen-updater", "rollback", "--yes"]
         container.must(*back)
-        _must(wait_for(lambda: _over(container, START), 300), "the rollback does not end")
+        _must(wait_for(lambda: _over(container, START), LET_IN_S), "the rollback does not end")
         time.sleep(3)
         known = {**upgraded.known, START: facts(container)}
         _keep(box, begin, directory, known)

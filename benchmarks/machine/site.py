@@ -104,8 +104,8 @@ ReadWritePaths=/srv/ncen/overlay
 """
 #: What is added to two files of PostgreSQL, at their head.
 LINES = {
-    "pg_ident.conf": "ncen root ncen_updater",
-    "pg_hba.conf": "local all ncen_updater peer map=ncen",
+    "pg_ident.conf": ("ncen root ncen_updater", "ncen root ncen", "ncen ncen ncen"),
+    "pg_hba.conf": ("local all ncen_updater peer map=ncen", "local all ncen         peer map=ncen"),
 }
 #: What an editor makes of which file, in ``/pkg``.
 EDITED = {
@@ -255,10 +255,11 @@ class Administrator:
         (self._shared / "files.conf").write_text(FILES, "utf-8")
         self._container.must("cp", "-r", "/pkg", "/root/secretariat")
         self._section(1)
-        for file, line in LINES.items():
-            if f"{line}" not in self._guide:
-                raise LookupError(f"the guide does not tell the line {line!r}")
-            self._container.must("sed", "-i", f"1i {line}", f"{CLUSTER}/{file}")
+        for file, lines in LINES.items():
+            for line in lines:
+                if line not in self._guide:
+                    raise LookupError(f"the guide does not tell the line {line!r}")
+                self._container.must("sed", "-i", f"1i {line}", f"{CLUSTER}/{file}")
         for unit in ("ncen-updater-apply@.service", "ncen-updater-resume.service"):
             place = f"/etc/systemd/system/{unit}.d/override.conf"
             self._container.must("install", "-D", "-m644", "/pkg/files.conf", place)

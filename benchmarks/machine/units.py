@@ -31,7 +31,7 @@ UNITS: Mapping[str, tuple[frozenset[str], frozenset[str], frozenset[str]]] = {
     ),
     "ncen-updater-resume.service": (
         frozenset({
-            "/var/lib/ncen-updater", "/var/lib/ncen-updater/received", "/opt/ncen-updater",
+            "/var/lib/ncen-updater", "/var/lib/ncen-updater/received",
             "/opt/ncen/slots", "/run/ncen", "/var/tmp",
         }),
         frozenset({"the application", "the web server", "the resolver of systemd"}),

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
+from ncen_updater.common.cli.characters import glued
 from ncen_updater.common.cli.render import clean, coloured, is_rich
 from ncen_updater.common.cli.terminal import Heartbeat
 from ncen_updater.common.i18n import Text, translate
@@ -41,7 +42,7 @@ class Narrator:
 
     def say(self, template: str, **values: object) -> None:
         """Say one paragraph."""
-        self._write(textwrap.fill(Text(template, values).render(self.language), WIDTH))
+        self._write(textwrap.fill(glued(Text(template, values).render(self.language)), WIDTH))
 
     def command(self, words: Sequence[str]) -> None:
         """Show a command line as one would type it."""
@@ -92,14 +93,14 @@ class Narrator:
         label = LABEL.match(line)
         indent = " " * (4 + (label.end() if label else len(line) - len(line.lstrip()) + 2))
         wrapped = textwrap.wrap(
-            line, WIDTH, initial_indent="    ", subsequent_indent=indent,
+            glued(line), WIDTH, initial_indent="    ", subsequent_indent=indent,
             break_long_words=False, break_on_hyphens=False, drop_whitespace=True,
         )  # fmt: skip
         self.lines(wrapped or [""])
 
     def _mark(self, mark: str, colour: str, template: str, values: dict[str, object]) -> None:
         text = Text(template, values).render(self.language)
-        first, *more = textwrap.wrap(text, WIDTH - 10) or [""]
+        first, *more = textwrap.wrap(glued(text), WIDTH - 10) or [""]
         self._write(f"  {coloured(f'[{mark}]', colour, rich=self.rich)} {first}")
         for line in more:
             self._write(f"       {line}")

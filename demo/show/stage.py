@@ -23,6 +23,7 @@ from demo.show.proof import (
 )
 from demo.show.report import Row
 from demo.site import DemoSite
+from ncen_updater.common.cli.guide import EXITS
 from ncen_updater.common.cli.render import format_count, format_decimal
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
@@ -143,8 +144,8 @@ class Trial:
 
     def ended(self, status: int, *expected: ExitCode) -> None:
         """Compare an exit status with those that are right."""
-        name = ExitCode(status).name if status in set(ExitCode) else str(status)
-        self.came = Text(N_("exit {status}, {name}"), {"status": status, "name": name.lower()})
+        known = Text(EXITS[ExitCode(status)]) if status in set(ExitCode) else "?"
+        self.came = Text(N_("exit {status}: {name}"), {"status": status, "name": known})
         if status not in expected:
             wanted = ", ".join(str(int(code)) for code in expected)
             values = {"status": status, "wanted": wanted}

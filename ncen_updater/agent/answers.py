@@ -362,6 +362,15 @@ def _words_of(before: int, after: int) -> str:
 # ---- support bundles -----------------------------------------------------------------------------
 
 
+#: Kinds of errors for which a part is missing, in words.
+MISSING: Mapping[str, str] = {
+    "CalledProcessError": N_("its program failed"),
+    "FileNotFoundError": N_("what makes it is not there"),
+    "PermissionError": N_("no right to it"),
+    "TimeoutExpired": N_("it took too long"),
+}
+
+
 def bundle_answer(bundle: Bundle, show: Sequence[str], archive: str | None) -> Answer:
     """Return what a support bundle holds.
 
@@ -374,7 +383,9 @@ def bundle_answer(bundle: Bundle, show: Sequence[str], archive: str | None) -> A
     words: list[Line] = []
     for part in bundle.parts:
         if part.text is None:
-            values = {"part": part.name, "reason": part.missing}
+            known = part.missing in MISSING
+            reason = Text(MISSING[str(part.missing)]) if known else part.missing
+            values: dict[str, object] = {"part": part.name, "reason": reason}
             words.append(Text(N_("  {part}: missing ({reason})"), values))
         else:
             size = format_bytes(len(part.text.encode()))

@@ -47,6 +47,9 @@ OTHERS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"\[Errno -?\d+\] (?P<what>[^:]+): (?P<path>'[^']+')( -> '[^']+')?",
          N_("file {path}: {what}")),
         (r"\[Errno -?\d+\] (?P<what>[^:]+)", "{what}"),
+        # What rooms of ours say in a word.
+        (r"no (?P<sign>[\w./-]+)", N_("{sign} is missing")),
+        (r"(?:over|more than) (?P<limit>\d+) bytes", N_("more than {limit} bytes")),
         # SQLite.
         (r"line (?P<line>\d+): (?P<what>.+)", N_("line {line}: {what}")),
         (r"UNIQUE constraint failed: (?P<place>\S+)",
@@ -159,8 +162,13 @@ _CODE: Final = re.compile(r"(NU-\d{4}): (.+)", re.DOTALL)
 _ENGLISH: Final = re.compile(
     r"\b(?:the|and|with|from|is|are|was|were|not|this|that|which|of|by|its|has|have|been|be|will"
     r"|cannot|can't|could|failed|missing|expected|invalid|unknown|denied|refused|closed|does|did"
-    r"|must|already|exists|found|there|because|too|must|than|when)\b",
+    r"|must|already|exists|found|there|because|too|than|when|without|into|these|those|what)\b",
     re.IGNORECASE,
+)
+#: A statement, which is of no language of people.
+_SQL: Final = re.compile(
+    r"\s*(?:ALTER|BEGIN|CALL|CREATE|DELETE|DO|DROP|EXECUTE|GRANT|INSERT|MERGE|SELECT|SET|TRUNCATE"
+    r"|UPDATE|WITH)\b"
 )
 #: So much of a template has to be words for a sentence to be known by it.
 _ENOUGH: Final = 6
@@ -192,7 +200,7 @@ def retold(said: str, language: str, *, quoted: bool = False, depth: int = 0) ->
         whole = _known(said, language, depth)
     if whole is not None:
         return whole
-    if quoted or not _ENGLISH.search(said):
+    if quoted or _SQL.match(said) or not _ENGLISH.search(said):
         return said
     return translate(QUOTED, language).replace("{words}", said.strip())
 

@@ -26,6 +26,10 @@ GUIDE = """\
 
 words `sudo inline`
 
+### For some
+
+    sudo two
+
 ## 2. Second
 
     [Service]

@@ -148,6 +148,8 @@ def test_what_an_encoding_lacks_is_shown_by_the_nearest(
         ("/a/long/path/that/stays b", 5, ["/a/long/path/that/stays", "b"]),
         ("  aa bb", 4, ["  aa", "bb"]),
         ("", 4, [""]),
+        ("l'étape « a » : x ; y !", 9, ["l'étape", "«\u00a0a\u00a0»\u00a0:", "x\u00a0; y\u00a0!"]),
+        ("a :b c: d", 4, ["a :b", "c: d"]),
     ],
 )
 def test_lines_are_broken_by_how_wide_they_are(text: str, columns: int, lines: list[str]) -> None:

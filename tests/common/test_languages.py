@@ -256,3 +256,24 @@ def test_a_language_from_right_to_left_in_commands_and_on_pages(
     assert '<html lang="ar" dir="rtl">' in content
     assert "طريق العودة" in content
     assert '<html lang="fr" dir="ltr">' in page(DOSSIER, "fr").decode()
+
+
+def test_tables_and_dossiers_of_any_script(directory: Path) -> None:
+    """Joiners stay, columns stand one below the other, and figures are those of the language."""
+    import dataclasses
+
+    from ncen_updater.agent.dossier.page import page
+    from ncen_updater.common.cli.characters import shown, width
+    from ncen_updater.common.cli.render import format_bytes, table
+    from tests.agent.dossier.test_page import DOSSIER
+
+    sinhala = "ශ්\u200dරී"
+    rows = [["a", "b", "c"], [sinhala, format_bytes(1500), "x"], ["漢字", "سلام", "x"]]
+    for language, size in (("fr", "1,5 ko"), ("pt_BR", "1.5 kB"), ("ar", "1.5 kB")):
+        lines = [shown(line, turned=right_to_left(language)) for line in table(rows, language)]
+        assert sinhala in lines[1] and size in lines[1]
+        assert len({width(line.rpartition(" ")[0]) for line in lines[1:]}) == 1
+    add(directory, "pt_BR", {"Way back": "Caminho de volta"})
+    content = page(dataclasses.replace(DOSSIER, site=sinhala), "pt_BR").decode()
+    assert '<html lang="pt-BR" dir="ltr">' in content
+    assert "Caminho de volta" in content and sinhala in content

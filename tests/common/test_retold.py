@@ -39,6 +39,8 @@ TABLE = [
     ("NU-4006: Migration 0003 of main failed. (line 3: UNIQUE constraint failed: a.b)",
      "NU-4006: La migration 0003 de main a échoué. (ligne 3 : une valeur de a.b y serait deux"
      " fois)"),
+    ("no requirements.txt", "il manque requirements.txt"),
+    ("over 5000 bytes", "plus de 5000 octets"),
     # Servers and libraries.
     ('connection to server on socket "/run/.s.PGSQL.5432" failed: No such file or directory\n\tIs'
      " the server running locally and accepting connections on that socket?",
@@ -56,6 +58,7 @@ TABLE = [
      "le certificat de l'autre côté n'est pas reconnu : personne de connu ne s'en porte garant"),
     # Nobody's: quoted, and said to be so.
     ("the moon is not there", "« the moon is not there » (texte d'origine)"),
+    ("UPDATE a SET b = c FROM d", "UPDATE a SET b = c FROM d"),
     ("Le disque est plein.", "Le disque est plein."),
     ("line 7: the moon is not there", "ligne 7 : « the moon is not there » (texte d'origine)"),
 ]  # fmt: skip

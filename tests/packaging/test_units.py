@@ -161,11 +161,16 @@ def test_the_package_knows_every_socket() -> None:
         assert {name for name in names if name not in words} == set()
 
 
-def test_what_the_apply_unit_writes_to_is_what_the_configuration_names() -> None:
+def test_what_a_unit_that_works_writes_to_is_what_the_configuration_names() -> None:
+    """The start of the machine renews no agent."""
     paths = PathSettings()
-    for name in ("ncen-updater-apply@.service", "ncen-updater-resume.service"):
+    site = (paths.state, paths.slots, paths.current)
+    for name, places in (
+        ("ncen-updater-apply@.service", (*site, paths.agent)),
+        ("ncen-updater-resume.service", site),
+    ):
         [writable] = settings(PACKAGING / "systemd" / name, "ReadWritePaths")
-        for place in (paths.state, paths.slots, paths.current, paths.agent):
+        for place in places:
             assert any(
                 paths.resolve(place).is_relative_to(word.lstrip("-")) for word in writable.split()
             )
@@ -302,9 +307,7 @@ def test_no_more_is_exposed_than_documented(path: Path) -> None:
 def test_only_what_installs_agents_and_the_failsafe_may_write_to_their_code() -> None:
     """The service has the right for its failsafe, all work but a renewal none: they give it up."""
     able = {p.name for p in SERVICES if "/opt/ncen-updater" in " ".join(reach_of(p))}
-    assert able == {
-        "ncen-updater-apply@.service", "ncen-updater-resume.service", "ncen-updater.service",
-    }  # fmt: skip
+    assert able == {"ncen-updater-apply@.service", "ncen-updater.service"}
     calls = {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"}
     for name in ("ncen-updater.service", "ncen-updater-apply@.service"):
         filters = settings(PACKAGING / "systemd" / name, "SystemCallFilter")

@@ -12,18 +12,20 @@ __all__ = ["foreign"]
 ROOT = Path(__file__).resolve().parents[2]
 #: What is a name in every language, and no word of one.
 NAMES = re.compile(
-    r"\{\w+\}|«[^»]*»"  # what others said, and what was typed: told as such
+    r"(?m:^ +(?:\$ )?ncen-(?:updater|publisher) .*$)"  # what is typed
+    r"|\{\w+\}|«[^»]*»"  # what others said, and what was typed: told as such
     r"|'[^'\n]*'"  # commands, and names of files as Python quotes them
     r"|https?://\S+|(?<![\w/])~?/[^\s«»,;)]+"  # addresses and paths
     r"|\b[\w-]+(?:\.[\w-]+)+\b"  # settings, files, versions
     r"|--?[a-z][\w-]*|\[[^\]\n]*\]|\b\w*_\w+\b|\b[A-Z]{2,}[\w-]*\b|\b\w*\d\w*\b"
-    r"|\bncen-\w+\b|\bpg_\w+\b"
+    r"|\bncen-\w+\b|\bpg_\w+\b|\b[kMGT]?o\b|\b(?=\w*\d)[a-z0-9]{8}\b"
 )
 WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 def _plain(text: str) -> str:
     """Without names, and without the apostrophes within words."""
+    text = re.sub(r"-\n\s+", "-", text)  # help breaks lines there
     return NAMES.sub(" ", re.sub("(?<=\\w)['\u2019](?=\\w)", " ", text))
 
 

@@ -10,6 +10,7 @@ import click
 
 from ncen_updater.agent.cli.change_words import change_lines
 from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.event_words import event_line
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.journal.names import IMPORTED
 from ncen_updater.common.cli.lazy import Command
@@ -104,12 +105,16 @@ def _one(session: AgentSession, report: Document, *, events: bool) -> None:
         text = N_("Every step and event: 'ncen-updater history {id} --events'")
         session.show(Text(text, {"id": report["id"]}))
         return
-    for record in report["steps"]:
-        seconds = record["seconds"]
-        took = "-" if seconds is None else format_duration(seconds)
-        session.show(f"  {record['name']:16} {record['state']:9} {took}")
+    rows = [
+        [
+            f"  {session.text(record['name'])}",
+            session.text(record["state"]),
+            "-" if record["seconds"] is None else format_duration(record["seconds"]),
+        ]
+        for record in report["steps"]
+    ]
+    for shown in table(rows, session.language):
+        session.show(shown)
     for event in report["events"]:
-        words = ", ".join(
-            f"{key} {value}" for key, value in event["data"].items() if value is not None
-        )
-        session.show(clean(f"  {_when(event['at'])}  {event['kind']}  {words}".rstrip()))
+        told = event_line(event["at"], event["kind"], event["data"], session.language)
+        session.show(f"  {told}")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ncen_updater.agent.cli.guide import GUIDE
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.lazy import LazyGroup, commands, global_options, version_option
 from ncen_updater.common.cli.program import run_program
@@ -55,6 +56,7 @@ COMMANDS = commands(
 cli = LazyGroup(
     "ncen-updater",
     lazy=COMMANDS,
+    guide=GUIDE,
     params=[
         *global_options(),
         version_option(),

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 
 import click
 
 from ncen_updater.agent.answers import Document
 from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.event_words import event_line
 from ncen_updater.agent.cli.hold import show_beginning
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.status import show_last_change
 from ncen_updater.agent.client import require_service, tell
 from ncen_updater.agent.service.client import Client, StreamEvent
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.render import clean, format_time
 from ncen_updater.common.cli.terminal import Heartbeat
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
@@ -108,8 +107,6 @@ def _write(session: AgentSession, event: StreamEvent) -> None:
     if session.as_json:
         session.write_document({"kind": event.kind, **event.data})
         return
-    data = event.data.get("data")
-    words = ", ".join(f"{key} {value}" for key, value in (data or {}).items() if value is not None)
     at = event.data.get("at")
-    when = format_time(datetime.fromisoformat(at)) if isinstance(at, str) else "-"
-    session.write(clean(f"{when}  {event.kind}  {words}".rstrip()))
+    moment = at if isinstance(at, str) else None
+    session.write(event_line(moment, event.kind, event.data.get("data"), session.language))

@@ -65,8 +65,8 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "greater_than_equal": (N_("is too small."), N_("Give at least {ge}.")),
     "less_than": (N_("is too large."), N_("Give less than {lt}.")),
     "less_than_equal": (N_("is too large."), N_("Give at most {le}.")),
-    "literal_error": (N_("has a value that is not known."), N_("Use {expected}.")),
-    "enum": (N_("has a value that is not known."), N_("Use {expected}.")),
+    "literal_error": (N_("has a value that is not known."), N_("Use one of these: {expected}.")),
+    "enum": (N_("has a value that is not known."), N_("Use one of these: {expected}.")),
 }
 
 
@@ -94,6 +94,8 @@ def mistake_for(error: ErrorDetails, model: type[BaseModel], lines: Mapping[Path
         )
         return Mistake(line, setting, Text(N_("is missing.")), remedy)
     values = {"setting": setting, **error.get("ctx", {})}
+    if isinstance(values.get("expected"), str):  # pydantic's "'a', 'b' or 'c'"
+        values["expected"] = values["expected"].replace(" or ", ", ")
     if kind in KINDS:
         problem, remedy_template = KINDS[kind]
         return Mistake(line, setting, Text(problem), Text(remedy_template, values))

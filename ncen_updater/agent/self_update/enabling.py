@@ -7,11 +7,11 @@ brought to its end before the application works again.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+from ncen_updater.agent.application.process import minimal_environment, run
 from ncen_updater.agent.self_update import parts as part
 from ncen_updater.agent.self_update.parts import InstalledPart
 from ncen_updater.common.i18n import N_, Text
@@ -59,7 +59,7 @@ def _at_once(unit: Path) -> list[str]:
 
 def _enabled(name: str) -> bool:
     words = ["systemctl", "is-enabled", "--quiet", name]
-    return subprocess.run(words, check=False, timeout=TIMEOUT_S).returncode == 0
+    return run(words, minimal_environment(), TIMEOUT_S).status == 0
 
 
 def _disabled(name: str) -> bool:

@@ -12,13 +12,13 @@ import json
 import logging
 import shlex
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from importlib import resources
 from pathlib import Path
 
+from ncen_updater.agent.application.process import minimal_environment, run
 from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
 from ncen_updater.agent.self_update.slots import PROGRAM, AgentSlots
 from ncen_updater.common import atomic_files as durable
@@ -100,15 +100,17 @@ def _instead(wanted: AgentSelection, _: AgentSelection | None) -> AgentSelection
     return wanted
 
 
-def _run(words: list[str]) -> bytes | None:
+def _run(words: list[str]) -> str | None:
     """Run the failsafe; return what it said, None where it did not work."""
     try:
-        return subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=CHECK_S
-        ).stdout
-    except (OSError, subprocess.SubprocessError) as error:
+        ended = run(words, minimal_environment(), CHECK_S)
+    except OSError as error:
         logger.error("the new failsafe could not be tried: %s", error)
         return None
+    if ended.status != 0:
+        logger.error("the new failsafe ended with %s: %s", ended.status, ended.output)
+        return None
+    return ended.output
 
 
 def _chooses_well(trial: Path, directory: Path, python: Path) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ncen_updater.agent.application.process import minimal_environment, run
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
@@ -101,19 +101,11 @@ def command(what: Text, words: Sequence[str], is_there: Callable[[], bool]) -> I
     """A command of the system."""
 
     def make() -> None:
-        try:
-            subprocess.run(
-                words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
-                timeout=TIMEOUT_S,
-            )  # fmt: skip
-        except subprocess.CalledProcessError as error:
-            raise UpdaterError(
-                INSTALL_FAILED, part=what, reason=error.stderr.strip()[-500:]
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise UpdaterError(
-                INSTALL_FAILED, part=what, reason=f"{words[0]} did not end"
-            ) from error
+        ended = run(words, minimal_environment(), TIMEOUT_S)
+        if ended.status is None:
+            raise UpdaterError(INSTALL_FAILED, part=what, reason=f"{words[0]} did not end")
+        if ended.status != 0:
+            raise UpdaterError(INSTALL_FAILED, part=what, reason=ended.output[-500:])
 
     return InstalledPart(what, is_there, make)
 

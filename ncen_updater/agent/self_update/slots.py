@@ -15,11 +15,11 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from ncen_updater.agent.application.process import order
 from ncen_updater.agent.self_update.errors import AgentSlotFailed
 from ncen_updater.agent.self_update.sequence import NAME
 from ncen_updater.common import atomic_files as durable
@@ -27,6 +27,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
 from ncen_updater.common.progress import Progress
+from ncen_updater.common.supervised import LeftBehind
 from ncen_updater.formats.agent_release import REQUIREMENTS, WHEELS
 
 __all__ = ["PROGRAM", "AgentSlots", "base_python", "require_release"]
@@ -219,18 +220,16 @@ class AgentSlots:
     @staticmethod
     def _run(version: str, words: Sequence[str]) -> str:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "PIP_CONFIG_FILE": os.devnull}
-        try:
-            ended = subprocess.run(
-                words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                errors="replace", check=False, timeout=TIMEOUT_S, cwd="/",
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise AgentSlotFailed(version=version, reason=f"{words[0]} did not end") from error
-        if ended.returncode != 0:
-            detail = (ended.stdout + ended.stderr).strip()[-TAIL:]
-            reason = f"{' '.join(words[1:4])} ended with {ended.returncode}"
+        # What pip has started, too, writes into a slot: nothing of it outlives this process.
+        ended = order(words, environment, TIMEOUT_S, left=LeftBehind.NOTHING)
+        returncode = ended.status
+        if returncode is None:
+            raise AgentSlotFailed(version=version, reason=f"{words[0]} did not end")
+        if returncode != 0:
+            detail = ended.output[-TAIL:]
+            reason = f"{' '.join(words[1:4])} ended with {returncode}"
             raise AgentSlotFailed(version=version, reason=reason, detail=detail)
-        return ended.stdout
+        return ended.output
 
 
 def _delete(place: Path) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "cut",
     "escaped",
     "fitted",
+    "glued",
     "isolated",
     "padded",
     "shown",
@@ -44,6 +45,8 @@ _RIGHT_TO_LEFT: Final = frozenset({"R", "AL"})
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Zl", "Zp"})
 _COLUMNS: Final = re.compile(r"(  +|\t+)")
 _JAMO: Final = range(0x1160, 0x1200)
+#: The room within French quotes, and before double punctuation.
+_GLUED: Final = re.compile(r"(?<=\u00ab) | (?=\u00bb|[:;!?](?: |$))")
 # Between quotes JSON may write any character by its number.
 _UNSEEN_IN_JSON: Final = re.compile(
     r"[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -214,9 +217,14 @@ def cut(text: str, columns: int) -> str:
     return text
 
 
+def glued(text: str) -> str:
+    """Return a text in which no line breaks before what French sets apart, such as `` : ``."""
+    return _GLUED.sub("\u00a0", text)
+
+
 def wrapped(text: str, columns: int) -> list[str]:
     """Break a line between words so that each part fits into a width; no word is broken."""
-    first, *words = re.findall(r" *[^ ]+", text) or [""]
+    first, *words = re.findall(r" *[^ ]+", glued(text)) or [""]
     lines = [first]
     for word in words:
         if width(lines[-1]) + width(word) > columns:

@@ -6,13 +6,14 @@ import difflib
 import importlib
 import keyword
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import click
 
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
+from ncen_updater.common.cli.guide import Guide
 from ncen_updater.common.cli.session import Session
 from ncen_updater.common.cli.usage import placeholders
 from ncen_updater.common.errors import UpdaterError
@@ -154,6 +155,33 @@ class _Translated(click.Command):
         with formatter.section(translate(N_("Options"), language)):
             formatter.write_dl(rows)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show examples and exit codes, where the program has some of this command."""
+        own, above = self, ctx.parent.command if ctx.parent else None
+        guide = own.guide if isinstance(own, LazyGroup) else None
+        name: str | None = None
+        if guide is None and isinstance(above, LazyGroup):
+            guide, name = above.guide, ctx.info_name
+        if guide is None:
+            return
+        session = session_of(ctx)
+        examples = guide.examples.get(name, {}) if name else {}
+        if examples:
+            with formatter.section(translate(N_("Examples"), session.language)):
+                for line, words in examples.items():
+                    formatter.write(f"{'':{formatter.current_indent}}{session.program} {line}\n")
+                    with formatter.indentation():
+                        formatter.write_text(translate(words, session.language))
+        codes = guide.codes(name)
+        if codes:
+            with formatter.section(translate(N_("Exit codes"), session.language)):
+                formatter.write_dl(
+                    [
+                        (str(int(code)), translate(said, session.language))
+                        for code, said in codes.items()
+                    ]
+                )
+
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """Return click's option with our words."""
         found = super().get_help_option(ctx)
@@ -226,16 +254,19 @@ class LazyGroup(_Translated, click.Group):
 
     Args:
         lazy: As :func:`commands` returns it.
+        guide: Groups of its commands, examples and exit codes.
     """
 
     def __init__(
         self,
         *args: Any,  # noqa: ANN401
         lazy: Mapping[str, tuple[str, str]],
+        guide: Guide | None = None,
         **settings: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(*args, **settings)
         self._lazy = lazy
+        self.guide = guide
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order in which an operator meets them."""
@@ -279,8 +310,10 @@ class LazyGroup(_Translated, click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing one."""
         language = session_of(ctx).language
-        rows: Sequence[tuple[str, str]] = [
-            (name, translate(words, language)) for name, (_, words) in self._lazy.items()
-        ]
-        with formatter.section(translate(N_("Commands"), language)):
-            formatter.write_dl(rows)
+        said = {name: translate(words, language) for name, (_, words) in self._lazy.items()}
+        groups = self.guide.groups if self.guide else {N_("Commands"): tuple(said)}
+        widest = max(map(len, said))
+        for heading, names in groups.items():
+            with formatter.section(translate(heading, language)):
+                # One column for all groups.
+                formatter.write_dl([(name.ljust(widest), said[name]) for name in names])

@@ -15,6 +15,7 @@ from ncen_updater.common.cli.program import run_program
 from ncen_updater.common.cli.session import Session
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.publisher.cli.guide import GUIDE
 
 __all__ = ["COMMANDS", "cli", "main", "run"]
 
@@ -52,6 +53,7 @@ COMMANDS = commands(
 cli = LazyGroup(
     "ncen-publisher",
     lazy=COMMANDS,
+    guide=GUIDE,
     params=[*global_options(config=False), version_option()],
     help=N_("Make, sign and publish releases."),
 )

@@ -36,6 +36,7 @@ from ncen_updater.publisher.cli.common import (
 if TYPE_CHECKING:
     from ncen_updater.publisher.build.deltas import NotMade
 
+BUILT_FILE = N_("{sha256}  {target}  ({length} bytes)")
 NOT_KEPT = N_(
     "no delta pack from {from_version}: it has {pack_bytes} bytes, the archive {archive_bytes}"
 )
@@ -186,7 +187,7 @@ def build(
             ],
         },
         N_("Built {product} {version}."),
-        *(f"{ref.sha256}  {ref.target}  ({ref.length} bytes)" for ref in built.targets),
+        *(Text(BUILT_FILE, ref.model_dump()).render(session.language) for ref in built.targets),
         *(Text(NOT_KEPT, dataclasses.asdict(item)).render(session.language) for item in dropped),
         *(_not_made(item).render(session.language) for item in not_made),
     )

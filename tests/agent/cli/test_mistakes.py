@@ -26,25 +26,26 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join((done.stdout + done.stderr).split())
 
 
-@pytest.mark.parametrize(
-    ("typed", "exit_code", "code", "words"),
-    [
-        (["upgarde"], 2, "NU-1123", "Did you mean 'upgrade'?"),
-        (["stauts"], 2, "NU-1123", "Did you mean 'status'?"),
-        (["role-back"], 2, "NU-1123", "Did you mean 'rollback'?"),
-        (["nonsense"], 2, "NU-1101", "No such command"),
-        (["plan", "1,1,0"], 2, "NU-1104", "such as 3.3.0"),
-        (["plan", "latest"], 2, "NU-1104", "'ncen-updater check' shows what is on offer"),
-        (["upgrade", "--force"], 2, "NU-1101", "No such option"),
-        (["upgrade", "--yess"], 2, "NU-1101", "Did you mean '--yes'?"),
-        (["rollback", "1.0.0"], 2, "NU-1124", "takes no version, and 1.0.0 was given"),
-        (["rollback", "--dry-run", "v3.2"], 2, "NU-1124", "goes back to the release before"),
-        (["confirm", "3.3.0"], 2, "NU-1124", "'ncen-updater confirm' takes no version"),
-        (["rollback", "3"], 2, "NU-1101", "unexpected extra argument"),
-        (["upgrade", "3.3.0", "3.4.0"], 2, "NU-1101", "unexpected extra argument"),
-        (["history", "--limit", "1.5"], 2, "NU-1101", "Invalid value"),
-    ],
-)
+#: What is typed, and what it answers.
+TYPED: list[tuple[list[str], int, str, str]] = [
+    (["upgarde"], 2, "NU-1123", "Did you mean 'upgrade'?"),
+    (["stauts"], 2, "NU-1123", "Did you mean 'status'?"),
+    (["role-back"], 2, "NU-1123", "Did you mean 'rollback'?"),
+    (["nonsense"], 2, "NU-1101", "No such command"),
+    (["plan", "1,1,0"], 2, "NU-1104", "such as 3.3.0"),
+    (["plan", "latest"], 2, "NU-1104", "'ncen-updater check' shows what is on offer"),
+    (["upgrade", "--force"], 2, "NU-1101", "No such option"),
+    (["upgrade", "--yess"], 2, "NU-1101", "Did you mean '--yes'?"),
+    (["rollback", "1.0.0"], 2, "NU-1124", "takes no version, and 1.0.0 was given"),
+    (["rollback", "--dry-run", "v3.2"], 2, "NU-1124", "goes back to the release before"),
+    (["confirm", "3.3.0"], 2, "NU-1124", "'ncen-updater confirm' takes no version"),
+    (["rollback", "3"], 2, "NU-1101", "unexpected extra argument"),
+    (["upgrade", "3.3.0", "3.4.0"], 2, "NU-1101", "unexpected extra argument"),
+    (["history", "--limit", "1.5"], 2, "NU-1101", "Invalid value"),
+]
+
+
+@pytest.mark.parametrize(("typed", "exit_code", "code", "words"), TYPED)
 def test_typed(
     site: TrialSite, typed: list[str], exit_code: int, code: str, words: str
 ) -> None:  # fmt: skip
@@ -63,27 +64,33 @@ def test_nothing_is_offered_that_was_hardly_meant(site: TrialSite, typed: str) -
 SERVICE = '[service]\n[[service.windows]]\ndays = ["{day}"]\nstart = "{start}"\nend = "23:00"\n'
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "code", "words"),
-    [
-        ('"ke-1"', "\u201cke-1\u201d", "NU-1008", "typographic quotes at line 3"),
-        ('"ke-1"', "\u00abke-1\u00bb", "NU-1008", 'Write straight ones: "..."'),
-        ('"ke-1"', '"ke-1', "NU-1004", "missing quote"),
-        ('id = "ke-1"', 'id = "ke-1"\nid = "ke-2"', "NU-1009", "same name a second time at line 4"),
-        ("[site]", "[site]\n[site]", "NU-1009", "Keep one of the two"),
-        ("", SERVICE.format(day="samedi", start="22:00"), "NU-1005", "has a value that is not"),
-        ("", SERVICE.format(day="sat", start="22h00"), "NU-1005", "such as 22:00"),
-        ("", '[service]\ntimezone = "Port Louis"\n', "NU-1005", "Write it as Africa/Nairobi"),
-        ("[application]", "[aplication]", "NU-1005", "Did you mean application?"),
-        ('"KE"', '"Kenya"', "NU-1005", "two capital letters"),
-    ],
-)
-def test_misconfigured(
-    site: TrialSite, before: str, after: str, code: str, words: str
-) -> None:  # fmt: skip
+#: What is replaced by what in the configuration, and what it answers.
+MISCONFIGURED = [
+    ('"ke-1"', "\u201cke-1\u201d", "NU-1008", "typographic quotes at line 3"),
+    ('"ke-1"', "\u00abke-1\u00bb", "NU-1008", 'Write straight ones: "..."'),
+    ('"ke-1"', '"ke-1', "NU-1004", "missing quote"),
+    ('id = "ke-1"', 'id = "ke-1"\nid = "ke-2"', "NU-1009", "same name a second time at line 4"),
+    ("[site]", "[site]\n[site]", "NU-1009", "Keep one of the two"),
+    ("", SERVICE.format(day="samedi", start="22:00"), "NU-1005", "has a value that is not"),
+    ("", SERVICE.format(day="sat", start="22h00"), "NU-1005", "such as 22:00"),
+    ("", '[service]\ntimezone = "Port Louis"\n', "NU-1005", "Write it as Africa/Nairobi"),
+    ("[application]", "[aplication]", "NU-1005", "Did you mean application?"),
+    ('"KE"', '"Kenya"', "NU-1005", "two capital letters"),
+]
+
+
+def misconfigured(site: TrialSite, before: str, after: str) -> None:
+    """Make a mistake in the configuration of a site."""
     text = CONFIG.format(root=site.root)
     text = text.replace(before, after, 1) if before else text + after
     site.config.write_text(text, "utf-8")
+
+
+@pytest.mark.parametrize(("before", "after", "code", "words"), MISCONFIGURED)
+def test_misconfigured(
+    site: TrialSite, before: str, after: str, code: str, words: str
+) -> None:  # fmt: skip
+    misconfigured(site, before, after)
     done = site.run("doctor")
     assert code in done.stdout and words in said(done), done.stdout
     for never in ("is empty", "isoformat", "Cannot overwrite", "Traceback"):

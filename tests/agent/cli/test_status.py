@@ -181,7 +181,12 @@ def test_a_link_astray(site: TrialSite) -> None:
     ("before", "after", "code", "words"),
     [
         ("urls =", "url =", "NU-1005", "Did you mean urls?"),
-        ('engine = "sqlite"', 'engine = "postgres"', "NU-1005", "Use 'postgresql' or 'sqlite'"),
+        (
+            'engine = "sqlite"',
+            'engine = "postgres"',
+            "NU-1005",
+            "Use one of these: 'postgresql', 'sqlite'",
+        ),
         ("[application]", "[aplication]", "NU-1005", "Did you mean application?"),
         ('"KE"', '"Kenya"', "NU-1005", "two capital letters"),
         ('door_file = "door"', 'door_file = "no/door"', "NU-1005", "not there"),

@@ -12,6 +12,7 @@ import pytest
 from ncen_updater.agent.cli import main as agent
 from ncen_updater.common.i18n import translate
 from ncen_updater.publisher.cli import main as publisher
+from tests.support.french import foreign
 
 #: Words of click, and of nobody else, that help in French must not hold.
 ENGLISH = ("Usage:", "Options:\n  -h", "Commands:", "Show this", "[required]", "[default", "unless")
@@ -60,6 +61,7 @@ def test_help_in_both_languages(
         assert run(["--lang", language, *path, "--help"]) == 0
         said[language] = capsys.readouterr().out
     assert not [word for word in ENGLISH if word in said["fr"]]
+    assert foreign(said["fr"], *agent.COMMANDS, *publisher.COMMANDS, "ncen keys new show") == []
     command = command_of(program, path)
     flat = " ".join(said["fr"].split())
     for text in [command.help, *(o.help for o in command.params if isinstance(o, click.Option))]:

@@ -1,0 +1,412 @@
+"""What else befalls a site: a torn package, a full disk, no line, a wrong clock, a removal."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+
+from benchmarks.debian.container import Container, wait_for
+from benchmarks.debian.site import running, sequence
+from benchmarks.machine.boots import torn
+from benchmarks.machine.box import Box
+from benchmarks.machine.disk import Image, Loss
+from benchmarks.machine.judge import Facts, acknowledged, officers_in, status, wrongs
+from benchmarks.machine.line import Outside
+from benchmarks.machine.prepare import Ground, changed
+from benchmarks.machine.record import Recorded, approve, serves
+from benchmarks.machine.site import START, TARGET
+from benchmarks.report import say
+
+__all__ = ["Event", "clocks", "full_disk", "no_line", "package", "removal", "self_update"]
+
+FILLER = "/var/tmp/filler"
+#: Takes all room but some; what is reserved for root stays, unless it is taken as root.
+FILL = f"""
+room=$(( $(stat -f -c '%a' /) * $(stat -f -c '%S' /) - {{left}} ))
+test $room -le 0 || fallocate -l $room {FILLER}
+"""
+#: As after a battery that is empty, or one that says anything, to the units that matter here.
+CLOCK = """
+for unit in ncen postgresql@ ncen-updater ncen-updater-apply@ ncen-updater-fetch@ \\
+  ncen-updater-send@ ncen-updater-resume; do
+  mkdir -p etc/systemd/system/$unit.service.d
+  cat > etc/systemd/system/$unit.service.d/clock.conf <<'END'
+[Service]
+{environment}
+END
+done
+"""
+SHIFT = (
+    "LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+    "FAKETIME={shift}",
+    "DONT_FAKE_MONOTONIC=1",
+)
+PATIENCE_S = 900.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """One trouble, and what came of it.
+
+    Attributes:
+        at: How many entries the disk had had, where it was cut.
+        in_after_s: From power on to officers at work.
+    """
+
+    what: str
+    at: int | None = None
+    in_after_s: float | None = None
+    note: str = ""
+    wrong: tuple[str, ...] = ()
+
+
+def _told(event: Event) -> Event:
+    say(str(asdict(event)))
+    return event
+
+
+def _come_up(box: Box) -> float | None:
+    box.start()
+    box.officers()
+    return officers_in(box)
+
+
+def _cuts(
+    ground: Ground, box: Box, begin: int, number: int, chance: Random,
+    judge: Callable[[Box, float, list[str]], str],
+    what: str, known: Mapping[str, Facts], *, agent: bool, outside: Outside | None = None,
+) -> list[Event]:  # fmt: skip
+    """Cut what a machine just did, from an entry on, and judge each."""
+    end = box.disk.stop()
+    log = ground.place("officers.jsonl")
+    shutil.copyfile(box.log, log)
+    events = []
+    for at in sorted(chance.sample(range(begin + 1, end + 1), number)):
+        image, _ = box.recording.cut(box.disk.begin, at, chance.choice(list(Loss)), chance)
+        entered = acknowledged(log, box.recording.when(at))
+        other = ground.box(image, "torn")
+        try:
+            seconds = _come_up(other)
+            if outside is not None:
+                outside.connect(other)
+            if seconds is None:
+                events.append(_told(Event(what, at, None, "", ("officers are not in",))))
+                continue
+            wrong: list[str] = []
+            note = judge(other, seconds, wrong)
+            wrong += wrongs(other, known, entered, agent=agent)[1]
+            events.append(_told(Event(what, at, seconds, note, tuple(wrong))))
+        finally:
+            other.close()
+    return events
+
+
+def _known(ground: Ground) -> Mapping[str, Facts]:
+    return Recorded.load(ground.work / "upgrade").known
+
+
+def package(ground: Ground, newer: Path, cuts: int, seed: int) -> list[Event]:
+    """Cut the installation of a newer package; then install it again."""
+    shutil.copyfile(newer, ground.secretariat.directory / "newer.deb")
+    box = ground.box(Image(ground.site), "package")
+
+    def judge(other: Box, _seconds: float, wrong: list[str]) -> str:
+        container = other.container
+        before = installed(container)
+        container.run("dpkg", "--configure", "-a")
+        again = container.run("dpkg", "--install", "/pkg/newer.deb")
+        if again.returncode:
+            wrong.append(f"installing it again: {again.stdout}{again.stderr}")
+        if wait_for(lambda: serves(container), PATIENCE_S) is None:
+            wrong.append("the service does not run")
+        wait_for(lambda: True if running(container) == "0.2.0" else None, PATIENCE_S)
+        return f"{before}, then {installed(container)}, agent {running(container)}"
+
+    try:
+        if _come_up(box) is None:
+            raise RuntimeError("officers are not in")
+        wait_for(lambda: serves(box.container), PATIENCE_S)
+        begin = len(box.recording)
+        box.container.must("dpkg", "--install", "/pkg/newer.deb")
+        time.sleep(2)
+        return _cuts(
+            ground, box, begin, cuts, Random(seed), judge, "package", _known(ground), agent=True
+        )
+    finally:
+        box.close()
+
+
+def installed(container: Container) -> str:
+    """What dpkg says of the package."""
+    query = ["dpkg-query", "--show", "--showformat", "${Status} ${Version}", "ncen-updater"]
+    return container.run(*query).stdout.strip()
+
+
+def self_update(ground: Ground, release: Path, cuts: int, seed: int) -> list[Event]:
+    """Cut the agent's renewal of itself."""
+    feed = ground.work / "feed-agent"
+    if not feed.exists():
+        shutil.copytree(ground.secretariat.feed, feed)
+        ground.secretariat.publish_source(feed, release)
+    outside = Outside(feed)
+    box = ground.box(Image(ground.site), "renewal")
+
+    def settled(container: Container) -> bool | None:
+        found = sequence(container)
+        if found.get("state") != "good":
+            return None
+        return True if running(container) == found.get("current") else None
+
+    def judge(other: Box, _seconds: float, wrong: list[str]) -> str:
+        if wait_for(lambda: settled(other.container), PATIENCE_S) is None:
+            wrong.append(f"no agent is confirmed: {sequence(other.container)}")
+        # It has the line again: an agent that was not renewed is, at the next question.
+        other.container.run("ncen-updater", "check")
+        new = wait_for(lambda: True if running(other.container) == "0.2.0" else None, 120)
+        wait_for(lambda: settled(other.container), PATIENCE_S)
+        return f"agent {running(other.container)}{'' if new else ', not renewed yet'}"
+
+    try:
+        if _come_up(box) is None:
+            raise RuntimeError("officers are not in")
+        outside.connect(box)
+        container = box.container
+        wait_for(lambda: serves(container), PATIENCE_S)
+        begin = len(box.recording)
+        container.run("ncen-updater", "check")
+        done = wait_for(lambda: True if running(container) == "0.2.0" else None, PATIENCE_S)
+        if done is None or wait_for(lambda: settled(container), PATIENCE_S) is None:
+            raise RuntimeError(f"the agent is not renewed: {sequence(container)}")
+        return _cuts(
+            ground, box, begin, cuts, Random(seed), judge, "self-update", _known(ground),
+            agent=True, outside=outside,
+        )  # fmt: skip
+    finally:
+        box.close()
+        outside.close()
+
+
+def full_disk(ground: Ground, seed: int) -> list[Event]:
+    """Fill the disk while a change runs; and before a torn one is brought to its end."""
+    events = []
+    for step, left, user in (
+        ("preflight", 4 << 20, "nobody"),
+        ("copy", 8 << 20, "nobody"),
+        ("migrate", 0, "nobody"),
+        ("copy", 0, "root"),
+    ):
+        events.append(_told(_full(ground, step, left, user)))
+    events.append(_told(_full_and_torn(ground, seed)))
+    return events
+
+
+def _full(ground: Ground, step: str, left: int, user: str) -> Event:
+    recorded = Recorded.load(ground.work / "upgrade")
+    outside = Outside(ground.secretariat.feed_with(TARGET))
+    box = ground.box(Image(ground.site), "full")
+    what = f"full from {step} on, {left >> 20} MB left to {user}"
+    try:
+        if _come_up(box) is None:
+            return Event(what, wrong=("officers are not in",))
+        outside.connect(box)
+        container = box.container
+        approve(container)
+        if wait_for(lambda: _in_step(container, step), PATIENCE_S) is None:
+            return Event(what, wrong=(f"the step {step} is not reached",))
+        container.run("runuser", "-u", user, "--", "sh", "-c", FILL.format(left=left))
+        wait_for(lambda: _rest(container), PATIENCE_S)
+        said = container.run("ncen-updater", "status").stdout
+        container.run("rm", "-f", FILLER)
+        in_page = re.search(r"^Officers.*$", said, re.MULTILINE)
+        wait_for(lambda: _rest(container), PATIENCE_S)
+        container.run("systemctl", "start", "postgresql@17-main")
+        now = time.time()
+        again = wait_for(lambda: _entered_since(box, now), PATIENCE_S)
+        found, wrong = wrongs(box, recorded.known, acknowledged(box.log, now))
+        if again is None:
+            wrong.append("officers are not in again")
+        told = in_page[0] if in_page else said[:300]
+        return Event(what, note=f"ended with {found.code}; while full: {told}", wrong=tuple(wrong))
+    finally:
+        box.close()
+        outside.close()
+
+
+def _in_step(container: Container, step: str) -> bool | None:
+    asked = (
+        "import sqlite3; print(sqlite3.connect('/var/lib/ncen-updater/journal.sqlite').execute("
+        f"\"SELECT count(*) FROM steps WHERE name = '{step}'\").fetchone()[0])"
+    )
+    return True if container.run("python3", "-c", asked).stdout.strip() not in ("", "0") else None
+
+
+def _rest(container: Container) -> bool | None:
+    said = status(container)
+    journal, service = said.get("journal"), said.get("service")
+    if not isinstance(journal, dict) or not isinstance(service, dict):
+        return None
+    return None if journal["open_change"] or journal["at_work"] or service["running"] else True
+
+
+def _entered_since(box: Box, since: float) -> bool | None:
+    found = [case for case in acknowledged(box.log, time.time()) if case.at > since]
+    return True if found else None
+
+
+def _full_and_torn(ground: Ground, seed: int) -> Event:
+    recorded = Recorded.load(ground.work / "upgrade")
+    file = ground.place("full.img")
+    script = "fallocate -l $(( $(stat -f -c '%f' .) * $(stat -f -c '%S' .) )) var/tmp/filler"
+    image = changed(torn(recorded, Random(seed)), file, script)
+    box = ground.box(image, "full")
+    what = "full at power on, torn in migrate"
+    try:
+        box.start()
+        box.officers()
+        early = officers_in(box, 60)
+        said = box.container.run("ncen-updater", "status")
+        log = box.container.run(
+            "journalctl", "-b", "-o", "cat", "--no-pager", "-u", "ncen-updater*"
+        )
+        named = "disk" in (said.stdout + log.stdout).lower()
+        box.container.run("rm", "-f", FILLER)
+        # Debian starts the server once; what failed for want of room a person starts.
+        box.container.run("systemctl", "start", "postgresql@17-main")
+        now = time.time()
+        seconds = wait_for(lambda: _entered_since(box, now), PATIENCE_S)
+        after = round(time.time() - now, 1) if seconds else None
+        wrong = wrongs(box, recorded.known, [])[1] if seconds else ["officers are not in"]
+        if not named:
+            wrong.append("the full disk is not named")
+        first = said.stdout.splitlines()[1:2]
+        note = f"in while full: {early}; in {after} s after room was made; said: {first}"
+        return Event(what, note=note, wrong=tuple(wrong))
+    finally:
+        box.close()
+        file.unlink()
+
+
+def no_line(ground: Ground) -> list[Event]:
+    """Power comes back and the line does not; then go back without it."""
+    recorded = Recorded.load(ground.work / "upgrade")
+    box = ground.box(Image(recorded.directory / "end.img"), "no-line")
+    try:
+        seconds = _come_up(box)
+        container = box.container
+        wait_for(lambda: serves(container), PATIENCE_S)
+        checked = container.run("ncen-updater", "check")
+        back = container.run("ncen-updater", "rollback", "--yes")
+        found, wrong = wrongs(box, recorded.known, acknowledged(box.log, time.time()))
+        if seconds is None:
+            wrong.append("officers are not in")
+        if checked.returncode != 7:
+            wrong.append(f"check ends with {checked.returncode}: {checked.stdout}{checked.stderr}")
+        if back.returncode or found.code != START:
+            wrong.append(f"rollback: {back.returncode} {back.stdout}{back.stderr}")
+        return [_told(Event("no line", None, seconds, f"went back to {found.code}", tuple(wrong)))]
+    finally:
+        box.close()
+
+
+def clocks(ground: Ground) -> list[Event]:
+    """The clock of the units is years off at power on; nothing that is kept expires."""
+    return [_told(_clock(ground, shift)) for shift in ("+9y", "-9y")]
+
+
+def _clock(ground: Ground, shift: str) -> Event:
+    recorded = Recorded.load(ground.work / "upgrade")
+    file = ground.place("clock.img")
+    variables = [variable.format(shift=shift) for variable in SHIFT]
+    script = CLOCK.format(environment="\n".join(f"Environment={one}" for one in variables))
+    image = changed(Image(recorded.directory / "end.img"), file, script)
+    box = ground.box(image, "clock")
+    # What a person types has the clock of the machine, which is that of the units here.
+    typed = ("env", *variables)
+    try:
+        seconds = _come_up(box)
+        container = box.container
+        wait_for(lambda: serves(container), PATIENCE_S)
+        container.run(*typed, "ncen-updater", "collect")
+        time.sleep(20)
+        said = container.run(*typed, "ncen-updater", "rollback", "--dry-run")
+        wrong = wrongs(box, recorded.known, [])[1] if seconds else ["officers are not in"]
+        kept = container.run(
+            "runuser", "-u", "postgres", "--", "psql", "-XAtc",
+            "SELECT count(*) FROM pg_database WHERE datname ~ '__prev_'",
+        ).stdout.strip()  # fmt: skip
+        if kept != "3":
+            wrong.append(f"databases that are kept: {kept}")
+        if said.returncode:
+            wrong.append(f"going back is refused: {said.stdout}{said.stderr}")
+        year = container.run(*typed, "date", "+%Y").stdout.strip()
+        note = f"the clock of units says {year}"
+        return Event(f"clock {shift}", None, seconds, note, tuple(wrong))
+    finally:
+        box.close()
+        file.unlink()
+
+
+def removal(ground: Ground, cuts: int, seed: int) -> list[Event]:
+    """Remove the package while a change is open, then with cuts in it, and install it again."""
+    return [_told(_refused(ground)), *_removed(ground, cuts, seed)]
+
+
+def _refused(ground: Ground) -> Event:
+    recorded = Recorded.load(ground.work / "upgrade")
+    outside = Outside(ground.secretariat.feed_with(TARGET))
+    box = ground.box(Image(ground.site), "removal")
+    try:
+        if _come_up(box) is None:
+            return Event("apt remove in a change", wrong=("officers are not in",))
+        outside.connect(box)
+        container = box.container
+        approve(container)
+        wait_for(lambda: _in_step(container, "copy"), PATIENCE_S)
+        removed = container.run("apt-get", "-y", "remove", "ncen-updater")
+        wait_for(lambda: serves(container), PATIENCE_S)
+        over = wait_for(
+            lambda: True if status(container).get("running", {}).get("version") == TARGET else None,
+            PATIENCE_S,
+        )
+        found, wrong = wrongs(box, recorded.known, acknowledged(box.log, time.time()))
+        if removed.returncode == 0:
+            wrong.append("it was removed while a change is open")
+        if over is None:
+            wrong.append(f"the upgrade did not go on: {found.code}")
+        return Event(
+            "apt remove in a change", note=f"refused, then {found.code}", wrong=tuple(wrong)
+        )
+    finally:
+        box.close()
+        outside.close()
+
+
+def _removed(ground: Ground, cuts: int, seed: int) -> list[Event]:
+    box = ground.box(Image(ground.site), "removal")
+    deb = next(ground.secretariat.directory.glob("ncen-updater_*.deb")).name
+
+    def judge(other: Box, _seconds: float, wrong: list[str]) -> str:
+        before = installed(other.container)
+        other.container.run("dpkg", "--configure", "-a")
+        again = other.container.run("dpkg", "--install", f"/pkg/{deb}")
+        if again.returncode or wait_for(lambda: serves(other.container), PATIENCE_S) is None:
+            wrong.append(f"it does not come back: {again.stdout}{again.stderr}")
+        return f"{before}, then {installed(other.container)}"
+
+    try:
+        if _come_up(box) is None:
+            raise RuntimeError("officers are not in")
+        wait_for(lambda: serves(box.container), PATIENCE_S)
+        begin = len(box.recording)
+        box.container.must("apt-get", "-y", "remove", "ncen-updater")
+        time.sleep(2)
+        return _cuts(
+            ground, box, begin, cuts, Random(seed), judge, "apt remove", _known(ground), agent=True
+        )
+    finally:
+        box.close()

@@ -1,0 +1,123 @@
+"""What the help of ``ncen-publisher`` says beside options. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from ncen_updater.common.cli.guide import Guide
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_
+
+__all__ = ["GUIDE"]
+
+GUIDE = Guide(
+    groups={
+        N_("Every release"): ("lint", "build", "draft", "merge", "publish", "upload", "export"),
+        N_("Each officer"): ("show", "sign", "keys", "inspect"),
+        N_("Who gets it, and when"): (
+            "wave", "audience", "channel", "halt", "resume-wave", "withdraw", "brake",
+        ),
+        N_("To keep the feed alive"): ("refresh", "renew", "status", "monitor"),
+        N_("Rarely"): ("init", "rekey", "agent-release"),
+    },
+    examples={
+        "keys": {
+            "keys new amina --directory keys": N_("a key of your own; asks for a passphrase"),
+            "keys show keys/amina.pub.json": N_("its fingerprint, to be read to the others"),
+        },
+        "init": {"init ceremony.toml --event first": N_("draft the first lists")},
+        "rekey": {
+            "rekey ceremony.toml --feed feed --event keys-2027": N_("after a change of officers"),
+        },
+        "renew": {
+            "renew --due --feed feed --event renewal": N_("only what has to be signed anew now"),
+        },
+        "lint": {"lint 3.3.0 --feed feed": N_("before anybody signs")},
+        "agent-release": {
+            "agent-release agent-0.2.0 --wheels wheels --lock locks/agent.txt": N_(
+                "script/release does it for you"
+            ),
+        },
+        "build": {
+            "build 3.3.0 --staging staging --feed feed": N_("twice, by two people: the same bytes"),
+        },
+        "draft": {
+            "draft --feed feed --staging staging --event release-3.3.0"
+            " --wave 2026-12-01T08:00:00Z=5 --wave 2026-12-08T08:00:00Z=100": N_(
+                "5 percent of the sites first"
+            ),
+        },
+        "withdraw": {
+            'withdraw 3.3.0 --reason "loses cases" --advice "go back to 3.2.4" --feed feed'
+            " --event gone": N_("no site begins with it, and those that have it are told"),
+        },
+        "wave": {
+            "wave 3.3.0 --add 2026-12-02T08:00:00Z=100:SN,MU --feed feed --event sn-mu": N_(
+                "two countries before the others"
+            ),
+        },
+        "brake": {
+            'brake 3.3.0 --reason "loses cases" --key keys/amina.pem --feed feed'
+            " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
+                "in an emergency, by one officer"
+            ),
+        },
+        "halt": {
+            'halt 3.3.0 --reason "loses cases" --feed feed --event halt': N_(
+                "until 'resume-wave' is signed"
+            ),
+        },
+        "resume-wave": {
+            "resume-wave 3.3.0 --feed feed --event on": N_("its waves go on as they were signed"),
+        },
+        "channel": {"channel 3.3.0 preview --feed feed --event preview": N_("for sites that ask")},
+        "audience": {"audience 3.3.0 KE TZ --feed feed --event east": N_("two countries alone")},
+        "show": {
+            "show release-3.3.0.event --html page.html": N_("the page that is read and printed"),
+        },
+        "sign": {
+            "sign release-3.3.0.event": N_("what is not to be typed is in officer.toml"),
+        },
+        "merge": {
+            "merge release-3.3.0 release-3.3.0.amina.sig release-3.3.0.bo.sig": N_(
+                "who has signed, and whether that is enough"
+            ),
+        },
+        "publish": {
+            "publish feed --event release-3.3.0 --staging staging"
+            " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
+                "once enough officers have signed"
+            ),
+        },
+        "inspect": {"inspect feed 3.3.0": N_("what it is made of, and who built it")},
+        "upload": {"upload feed s3://bucket/feed": N_("run it again if it was cut off")},
+        "refresh": {
+            "refresh feed --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
+                "every day, by a timer"
+            ),
+        },
+        "export": {
+            "export feed --for-site KE/ke-national --from 3.2.4 --output ke.ncen": N_(
+                "one file for a medium"
+            ),
+        },
+        "status": {"status feed": N_("when which role has to be signed anew")},
+        "monitor": {
+            "monitor https://feed.example.org/ --root 1.root.json": N_(
+                "from another machine, by a timer"
+            ),
+        },
+    },
+    meanings={
+        ExitCode.OK: N_("Done; also where nothing was due."),
+        ExitCode.ERROR: N_("A file, an event, a key or the feed cannot be used."),
+        ExitCode.USAGE: N_("The command line, a passphrase or a key."),
+        ExitCode.BLOCKED: N_(
+            "'lint' found what has to be mended, or there is nothing to do safely."
+        ),
+        ExitCode.APPROVAL_MISSING: N_("Too few signatures."),
+        ExitCode.TRUST: N_("Something is not what was signed, or must not be signed."),
+        ExitCode.NETWORK: N_("A store or a feed cannot be reached."),
+        ExitCode.SPACE: N_("A disk is full."),
+        ExitCode.BUSY: N_("Another publisher writes to the feed."),
+        ExitCode.FEED_STALE: N_("A list has lapsed, or will soon."),
+    },
+)  # fmt: skip

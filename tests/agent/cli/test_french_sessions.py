@@ -1,0 +1,102 @@
+"""A site that is worked on in French: no command says a word of English.
+
+A word is French if the French catalogue has it; else it has to be a name
+(:mod:`tests.support.french`) or be given here. Text of others within « » is not judged: it is
+quoted, and said to be so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.cli.main import COMMANDS
+from tests.agent.cli.live import LiveSite, live_site
+from tests.agent.cli.site import make_site
+from tests.agent.cli.test_mistakes import MISCONFIGURED, TYPED, misconfigured
+from tests.support.french import foreign
+
+ROOT = Path(__file__).resolve().parents[3]
+#: Databases, tables and files of the stand-in, directories of its feed, parts of a bundle.
+DATA = (
+    "ncen mu port louis seizures suspects companies photographs trees releases persons aliases"
+    " offences sqlite clôture CITES offence classes without a class in"
+)
+#: What is done to the site, in order. `plan --sql` alone is left out: it writes SQL for a program.
+SESSION: tuple[tuple[str, ...], ...] = (
+    ("status",), ("doctor",), ("verify",), ("history",), ("check",), ("plan",),
+    ("adopt", "9.9.9"), ("adopt", "3.3.0"), ("adopt", "3.2.4", "--dry-run"), ("adopt", "3.2.4"),
+    ("adopt", "3.2.4"), ("status",), ("doctor",), ("verify",), ("check",), ("plan",),
+    ("plan", "9.9.9"), ("approve",), ("schedule", "2020-01-01"), ("schedule", "--cancel"),
+    ("rehearse", "3.3.0", "--dry-run"), ("rehearse", "3.3.0"), ("approve", "3.3.0"),
+    ("approve", "3.3.0", "--yes"), ("schedule", "2099-01-01T22:00", "--yes"), ("status",),
+    ("hold", "--reason", "clôture"), ("upgrade", "3.3.0", "--yes"), ("status",), ("unhold",),
+    ("upgrade", "3.3.8", "--yes"), ("upgrade", "3.3.0", "--dry-run"), ("upgrade", "3.3.0"),
+    ("upgrade", "3.3.0", "--yes"), ("status",), ("confirm",), ("verify",),
+    ("upgrade", "3.3.1", "--yes"), ("status",), ("rollback", "--dry-run"), ("rollback", "--yes"),
+    ("rollback", "--yes"), ("resume",), ("history",), ("history", "zzzzzzzz"), ("watch",),
+    ("collect", "--dry-run"), ("support-bundle", "--dry-run"), ("import", "/nowhere.ncen"),
+    ("mirror", "/nowhere/m", "--dry-run"), ("accept-restore", "3.2.4", "--dry-run"),
+    ("self-update", "--dry-run"), ("uninstall", "--dry-run", "--root", "/nowhere"),
+    ("install", "--dry-run", "--root", "/nowhere"), ("dossier", "3.3.0"), ("serve", "--nonsense"),
+)  # fmt: skip
+
+
+def text_of(page: str) -> str:
+    """The words of a page that people read."""
+    bare = re.sub(r"<(style|head)\b.*?</\1>|<pre\b.*?</pre>", " ", page, flags=re.DOTALL)
+    return re.sub(r"<[^>]+>", " ", bare)
+
+
+def ask(site: LiveSite, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return site.run(*words, LANGUAGE="fr")
+
+
+def test_a_whole_session(tmp_path: Path) -> None:
+    assert {words[0] for words in SESSION} == set(COMMANDS)
+    said: list[tuple[str, str]] = []
+    with live_site(tmp_path, ("3.2.4", "3.3.0", "3.3.1", "3.3.8"), soak_s=0.3) as site:
+        for words in SESSION:
+            done = ask(site, words)
+            page = done.stdout.lstrip().startswith("<!")
+            out = text_of(done.stdout) if page else done.stdout
+            said.append((" ".join(words), out + done.stderr))
+        changes = json.loads(site.run("history", "--json").stdout)["changes"]
+        ids = [change["id"] for change in changes]
+        assert {change["state"] for change in changes} >= {"finished", "undone"}
+        for change in ids:
+            for more in ((), ("--events",)):
+                said.append((f"history {more}", ask(site, ("history", change, *more)).stdout))
+        for page_of in sorted(site.demo.state.glob("dossiers/*.fr.html")):
+            said.append(("dossier", text_of(page_of.read_text("utf-8"))))
+    notes = tomllib.loads((ROOT / "manifests/3.3.0/manifest.toml").read_text("utf-8"))["notes"]
+    found = {
+        command: left
+        for command, text in said
+        if (left := foreign(text, DATA, notes["fr"]["text"], *ids))
+    }
+    assert found == {}, found
+
+
+@pytest.mark.parametrize("typed", [row[0] for row in TYPED], ids=" ".join)
+def test_what_people_type_wrongly(tmp_path: Path, typed: list[str]) -> None:
+    done = make_site(tmp_path / "site").run(*typed, LANGUAGE="fr")
+    assert done.returncode == 2
+    assert foreign(done.stdout + done.stderr, *COMMANDS, *typed) == []
+
+
+@pytest.mark.parametrize(("before", "after"), [row[:2] for row in MISCONFIGURED])
+def test_what_people_write_wrongly_into_the_configuration(
+    tmp_path: Path, before: str, after: str
+) -> None:
+    site = make_site(tmp_path / "site")
+    misconfigured(site, before, after)
+    for command in ("doctor", "check", "status"):
+        done = site.run(command, LANGUAGE="fr")
+        assert foreign(done.stdout + done.stderr, "ncen ke", after) == [], done.stdout + done.stderr

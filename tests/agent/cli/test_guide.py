@@ -1,0 +1,108 @@
+"""What help says beside options is true: groups, examples that can be typed, exit codes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from ncen_updater.agent.cli import main as agent
+from ncen_updater.common.cli.lazy import LazyGroup
+from ncen_updater.common.cli.session import Session
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.publisher.cli import main as publisher
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+PROGRAMS = {"ncen-updater": agent, "ncen-publisher": publisher}
+ROWS = [
+    (program, name, line)
+    for program, module in PROGRAMS.items()
+    if module.cli.guide is not None
+    for name, lines in module.cli.guide.examples.items()
+    for line in lines
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_command_is_in_one_group_and_has_an_example(program: str) -> None:
+    module = PROGRAMS[program]
+    guide = module.cli.guide
+    assert guide is not None
+    grouped = [name for names in guide.groups.values() for name in names]
+    assert sorted(grouped) == sorted(module.COMMANDS)
+    assert guide.examples.keys() == module.COMMANDS.keys()
+    assert guide.exits.keys() <= module.COMMANDS.keys()
+
+
+@pytest.mark.parametrize(("program", "name", "line"), ROWS, ids=[row[2] for row in ROWS])
+def test_every_example_can_be_typed(
+    program: str, name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = shlex.split(line)
+    assert words[0] == name
+    monkeypatch.chdir(tmp_path)
+    for word in words:  # what has to be there: directories, unless their name is a file's
+        place = tmp_path / word
+        if not word.startswith(("-", "/")) and ":" not in word:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch() if place.suffix else place.mkdir(exist_ok=True)
+    for directory in ("3.3.0", "release-3.3.0", "agent-0.2.0"):
+        if (tmp_path / directory).is_file():
+            (tmp_path / directory).unlink()
+            (tmp_path / directory).mkdir()
+    group: click.Command = PROGRAMS[program].cli
+    context = click.Context(group, info_name=program, obj=Session(program))
+    while isinstance(group, LazyGroup):
+        found = group.get_command(context, words.pop(0))
+        assert found is not None
+        group, context = found, click.Context(found, context, info_name=found.name)
+    group.make_context(str(group.name), words, parent=context.parent)
+
+
+def test_exit_codes_of_the_agent_are_those_of_its_document() -> None:
+    guide = agent.cli.guide
+    assert guide is not None
+    text = (DOCS / "cli.md").read_text("utf-8")
+    seen = 0
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        name = part.split(None, 1)[0]
+        said = re.search(r"Exit\s+codes:(.*?)(?:JSON|\n\n|\Z)", part, re.DOTALL)
+        if said is None or name not in guide.exits:
+            continue
+        told = re.sub(r"\([^)]*\)|NU-\d+", "", said[1])
+        codes = {int(code) for code in re.findall(r"\b\d{1,2}\b", told)} | {0, 1, 2}
+        assert {int(code) for code in guide.codes(name)} == codes, name
+        seen += 1
+    assert seen > 20
+    assert set(guide.codes(None)) == set(ExitCode)
+
+
+def test_exit_codes_of_the_publisher_are_those_of_its_document() -> None:
+    guide = publisher.cli.guide
+    assert guide is not None
+    text = (DOCS / "publisher.md").read_text("utf-8").partition("| exit code |")[2]
+    codes = re.findall(r"^\| (\d+) \|", text.partition("\n\n")[0], re.MULTILINE)
+    assert [str(int(code)) for code in guide.codes(None)] == codes
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", ("Examples:", "Exit codes:")),
+        ("fr", ("Exemples\N{NO-BREAK SPACE}:", "Codes de sortie\N{NO-BREAK SPACE}:")),
+    ],
+)
+def test_help_shows_them(
+    program: str, language: str, words: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "rollback" if program == "ncen-updater" else "lint"
+    assert PROGRAMS[program].run(["--lang", language, name, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert words[0] in said and f"  {program} {name}" in said
+    assert PROGRAMS[program].run(["--lang", language, "--help"]) == 0
+    whole = capsys.readouterr().out
+    assert words[1] in whole and "  0 " in whole

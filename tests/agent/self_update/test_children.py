@@ -1,0 +1,53 @@
+"""Programs that a renewal of the agent starts: kept variables, a limit, nothing left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.self_update import keeping, slots
+from ncen_updater.agent.self_update.parts import command
+from ncen_updater.agent.self_update.slots import AgentSlots
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import INSTALL_FAILED
+from tests.support.errors import refused
+
+SECRET = 'test -z "$PGPASSWORD" && test "$PWD" = / && echo well'
+
+
+def ends(number: int) -> bool:
+    """Whether a process is gone, or has ended and waits for whoever started it."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_nothing_of_a_slots_making_is_left(tmp_path: Path) -> None:
+    note = tmp_path / "number"
+    said = AgentSlots._run("1.0", ["/bin/sh", "-c", f"sleep 600 & echo $! > {note}; echo made"])
+    assert said == "made"
+    assert ends(int(note.read_text()))
+
+
+def test_a_slots_making_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "TIMEOUT_S", 0.2)
+    note = tmp_path / "number"
+    with pytest.raises(UpdaterError, match="did not end"):
+        AgentSlots._run("1.0", ["/bin/sh", "-c", f"echo $$ > {note}; sleep 600"])
+    assert not note.exists() or ends(int(note.read_text()))
+
+
+def test_what_they_inherit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    assert AgentSlots._run("1.0", ["/bin/sh", "-c", SECRET]) == "well"
+    assert keeping._run(["/bin/sh", "-c", SECRET]) == "well"
+    command(Text("a part"), ["/bin/sh", "-c", SECRET], lambda: False).make()
+
+
+def test_a_part_that_fails_says_why() -> None:
+    part = command(Text("a part"), ["/bin/sh", "-c", "echo no such unit >&2; exit 3"], bool)
+    with refused(INSTALL_FAILED, match="no such unit"):
+        part.make()

@@ -238,11 +238,22 @@ _TOGETHER = N_(
 )
 
 
-def way_answer(way: RollbackPlan, found: BackSubject) -> Answer:
-    """Return how a rollback would go, what it would lose, and who has to approve it yet."""
+def way_answer(
+    way: RollbackPlan, found: BackSubject, language: str, values: object = None
+) -> Answer:
+    """Return how a rollback would go, what it would lose, and who has to approve it yet.
+
+    Args:
+        way: The way back.
+        found: Who may go it.
+        language: Of sentences within lines.
+        values: What the rehearsal of the upgrade saw of values when it went back, as its report has
+            it; None where nothing is known.
+    """
     document = {
         "from": way.origin, "to": way.target, "mode": way.mode.value, "lost": way.lost,
         "lost_total": way.lost_total, "reason": way.reason, "undoes": way.undoes,
+        "values": values,
         **found.document(),
     }  # fmt: skip
     words = [way.words]
@@ -257,6 +268,11 @@ def way_answer(way: RollbackPlan, found: BackSubject) -> Answer:
         if way.keeps_but:
             copy = N_("A copy stays in the databases of {version}, which are kept for {days} days.")
             words.append(Text(copy, {"version": way.origin, "days": way.days}))
+    if values is not None:
+        from ncen_updater.agent.rehearsal.values_words import values_words
+
+        words += [Text(N_("The rehearsal of {version} tried it:"), {"version": way.origin})]
+        words += values_words(values, language)
     if not found.watched and found.people.missing:
         approved = ", ".join(given.who for given in found.people.given) or "-"
         values = {"missing": found.people.missing, "who": approved}

@@ -70,6 +70,7 @@ def _hop(hop: DossierHop, language: str) -> dict[str, object]:
             for database, id_, reason in hop.why_no_way_back
         ],
         "loses": list(hop.loses),
+        "values": list(hop.values_tried(language)),
         "migrations": hop.migrations,
         "unpacked_bytes": hop.unpacked_bytes,
         "stop_s": _stop(hop.stop_s),

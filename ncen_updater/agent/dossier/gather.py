@@ -14,6 +14,7 @@ from ncen_updater.agent.engine.rollback_words import Back, way_words
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.policy.windows import next_opening
 from ncen_updater.agent.rehearsal.predictions import ComparedStop, compared
+from ncen_updater.agent.rehearsal.values_words import values_words
 from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import Text
@@ -70,6 +71,13 @@ class DossierHop:
     def way_words(self) -> Text:
         """The way back in one sentence, as the rollback will say it."""
         return way_words(self.way_back, self.version, self.origin, self.loses)
+
+    def values_tried(self, language: str) -> tuple[str, ...]:
+        """What the rehearsal saw of values when it went back, in sentences."""
+        found = self.report.get("values") if self.report else None
+        if found is None:
+            return ()
+        return tuple(line.render(language).strip() for line in values_words(found, language))
 
     @property
     def unmapped(self) -> int:

@@ -23,7 +23,14 @@ from ncen_updater.agent.notifications.outbox import Outbox, OutboxFile, Way
 from ncen_updater.agent.notifications.sending import Sender
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.policy.pacing import MessagePace, Send, Wait, Waiting, pace
-from ncen_updater.agent.status import FROM_THE_DISK, Cache, SiteStatus, or_none, read_status
+from ncen_updater.agent.status import (
+    FROM_THE_DISK,
+    Cache,
+    JournalFacts,
+    SiteStatus,
+    or_none,
+    read_status,
+)
 from ncen_updater.common.errors import UpdaterError
 
 __all__ = ["OUTBOX", "Notifier", "limits_of"]
@@ -132,7 +139,8 @@ class Notifier:
         ways = [w for w in ("mail", "webhook") if getattr(self._config.notify, w) is not None]
         # The first time, what happened long ago is not told.
         outbox = before or Outbox(event=journal.event if journal else 0)
-        found, event = self._events(outbox.event)
+        found = self._events(outbox.event, journal)
+        event = journal.event if journal else outbox.event
         states, told = fresh(status, limits_of(self._config), outbox.told, self._down_since)
         skipped = frozenset(self._config.notify.leave_out)
         if NewsKind.DOWN in skipped:
@@ -143,15 +151,17 @@ class Notifier:
             self._file.save(outbox)
         return outbox
 
-    def _events(self, after: int) -> tuple[tuple[News, ...], int]:
+    def _events(self, after: int, seen: JournalFacts | None) -> tuple[News, ...]:
+        """What happened since, up to the instant of the snapshot."""
+        if seen is None:
+            return ()
         try:
             with Journal.open(self._journal, read_only=True) as journal:
-                last = journal.last_event()
                 # Of another journal than before, with fewer events, nothing is told: it is old.
-                return news_since(journal, after, last), last
+                return news_since(journal, after, seen.event)
         except UpdaterError as error:
             logger.debug("the journal is not read: %s", error)
-            return (), after
+            return ()
 
     # ---- sending ---------------------------------------------------------------------------------
 

@@ -179,7 +179,7 @@ SCHEMAS: Mapping[str, Schema] = {
                     "loses": _list(TEXT), "migrations": NUMBER, "unpacked_bytes": NUMBER,
                     "stop_s": _or_null(STOP), "files": _list(TEXT),
                     "tables": _list(_object(table=TEXT, before=TEXT, after=TEXT, what=TEXT)),
-                    "codes": _list(TEXT), "unmapped": NUMBER,
+                    "codes": _list(TEXT), "unmapped": NUMBER, "values": _list(TEXT),
                 }
             )
         ),
@@ -206,7 +206,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "from": TEXT, "to": TEXT, "mode": TEXT, "lost": _or_null(VALUES),
             "lost_total": _or_null(NUMBER), "reason": _or_null(TEXT), "undoes": _or_null(TEXT),
             "binding": TEXT, "watched": FLAG, "approvals": _list(_object(who=TEXT, at=TIME)),
-            "missing": NUMBER,
+            "missing": NUMBER, "values": _or_null(VALUES),
         }
     ),
     "DiagnosisFound": _found(healthy=FLAG, findings=FINDINGS),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.outcome import Outcome
     from ncen_updater.agent.engine.plan import Plan
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
+    from ncen_updater.agent.overlay.layer import LayerReport
     from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Document",
     "Line",
     "bundle_answer",
+    "layer_lines",
     "notice_words",
     "path_document",
     "path_words",
@@ -138,6 +140,17 @@ def plan_document(path: UpgradePath | NoPath, made: Plan, language: str) -> dict
     return {**path_document(path, language, origin), "plan": made.as_json(), "findings": findings}
 
 
+def layer_lines(layer: LayerReport | None, language: str) -> Iterator[Line]:
+    """Say what becomes of the country's texts and settings; nothing where there are none."""
+    if layer is None or not layer.files:
+        return
+    from ncen_updater.agent.overlay.words import sentences
+
+    yield Text(N_("  What the country owns:"))
+    for words in sentences(layer):
+        yield f"    {clean(words.render(language))}"
+
+
 def plan_words(made: Plan, language: str) -> Iterator[Line]:
     """Say a plan to people."""
     for hop in made.hops:
@@ -163,6 +176,7 @@ def plan_words(made: Plan, language: str) -> Iterator[Line]:
         yield f"  {hop.way_words.render(language)}"
         for files in hop.files:
             yield files.sentence
+        yield from layer_lines(hop.layer, language)
     yield ""
     yield Text(N_("Steps (*: officers are out, -: not done by the command upgrade):"))
     for number, line in enumerate(made.steps, 1):

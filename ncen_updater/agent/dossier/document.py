@@ -75,6 +75,7 @@ def _hop(hop: DossierHop, language: str) -> dict[str, object]:
         "unpacked_bytes": hop.unpacked_bytes,
         "stop_s": _stop(hop.stop_s),
         "files": [sentence.render(language).strip() for sentence in hop.files],
+        "country": [sentence.render(language).strip() for sentence in hop.country],
         "tables": [
             {"table": table, "before": before, "after": after, "what": what}
             for table, before, after, what in (table_rows(report) if report else ())

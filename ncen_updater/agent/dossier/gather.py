@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ncen_updater.agent.approvals.approving import ApprovalSubject, require_basis
 from ncen_updater.agent.approvals.model import Approval, ApprovalBasis
@@ -19,6 +19,9 @@ from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import Text
 from ncen_updater.formats.manifest import ReleaseNotes
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.overlay.layer import LayerReport
 
 __all__ = ["Dossier", "DossierHop", "gather"]
 
@@ -51,6 +54,7 @@ class DossierHop:
     unpacked_bytes: int
     report: Mapping[str, Any] | None
     files: Sequence[Text] = ()
+    country: Sequence[Text] = ()
     loses: Sequence[str] = ()
     sql: str = ""
 
@@ -196,6 +200,7 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
             unpacked_bytes=hop.offer.unpacked_bytes,
             report=rehearsed.get((str(hop.origin), hop.document.manifest.version)),
             files=tuple(item.sentence for item in hop.files),
+            country=_country(hop.layer),
             loses=hop.way.loses,
             sql=_bounded(hop.sql(found.plan.engine)) if hop.migrations.steps else "",
         )
@@ -242,3 +247,11 @@ def _bounded(sql: str) -> str:
 
 def _holds_until(basis: ApprovalBasis, days: float) -> datetime | None:
     return basis.at + timedelta(days=days) if basis.at else None
+
+
+def _country(layer: LayerReport | None) -> tuple[Text, ...]:
+    if layer is None:
+        return ()
+    from ncen_updater.agent.overlay.words import sentences
+
+    return sentences(layer)

@@ -178,6 +178,7 @@ SCHEMAS: Mapping[str, Schema] = {
                     "way_back": TEXT, "way_words": TEXT, "why_no_way_back": WITHOUT,
                     "loses": _list(TEXT), "migrations": NUMBER, "unpacked_bytes": NUMBER,
                     "stop_s": _or_null(STOP), "files": _list(TEXT),
+                    "country": _list(TEXT),
                     "tables": _list(_object(table=TEXT, before=TEXT, after=TEXT, what=TEXT)),
                     "codes": _list(TEXT), "unmapped": NUMBER, "values": _list(TEXT),
                 }

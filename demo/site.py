@@ -97,6 +97,8 @@ class DemoSite:
         self.state = self.root / "var/lib/ncen-updater"
         self.overlay = self.root / "srv/ncen/overlay"
         self.photos = self.overlay / "photos"
+        self.country = self.root / "srv/ncen/country"
+        self.merged = self.root / "opt/ncen/overlay"
         self.run = self.root / "run/ncen"
         self.door_file = self.run / "door-closed"
         self.config_path = self.root / "etc/ncen-updater/agent.toml"
@@ -143,6 +145,7 @@ class DemoSite:
             "door_file": str(self.door_file),
             "run_directory": str(self.run),
             "overlay": str(self.overlay),
+            "texts": str(self.merged / "current"),
             "icomm": self.options.icomm,
             "engine": self.databases.kind,
             "databases": {n: self.databases.address(n) for n in self.databases.names},
@@ -220,6 +223,11 @@ class DemoSite:
             "soak": {"seconds": options.soak_s, "interval_s": options.soak_interval_s},
             **(options.settings or {}),
         }
+
+    def own_words(self) -> dict[str, dict[str, Any]]:
+        """The table with which the country has texts and settings of its own."""
+        self.country.mkdir(parents=True, exist_ok=True)
+        return {"overlay": {"directory": str(self.country)}}
 
     def environment(self) -> dict[str, str]:
         """Variables that the application's commands need."""

@@ -54,6 +54,11 @@ DynamicUser=yes
 [Install]
 WantedBy=multi-user.target
 """,
+    # The feed is on this machine, which what reads it does not reach as handed out.
+    "ncen-updater-fetch@.service.d/feed.conf": """\
+[Service]
+IPAddressAllow=localhost
+""",
     # In place of minutes; everything else of the unit is as handed out.
     "ncen-updater.service.d/quick.conf": """\
 [Service]

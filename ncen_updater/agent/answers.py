@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.outcome import Outcome
     from ncen_updater.agent.engine.plan import Plan
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
+    from ncen_updater.agent.overlay.layer import LayerReport
     from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Document",
     "Line",
     "bundle_answer",
+    "layer_lines",
     "notice_words",
     "path_document",
     "path_words",
@@ -138,6 +140,17 @@ def plan_document(path: UpgradePath | NoPath, made: Plan, language: str) -> dict
     return {**path_document(path, language, origin), "plan": made.as_json(), "findings": findings}
 
 
+def layer_lines(layer: LayerReport | None, language: str) -> Iterator[Line]:
+    """Say what becomes of the country's texts and settings; nothing where there are none."""
+    if layer is None or not layer.files:
+        return
+    from ncen_updater.agent.overlay.words import sentences
+
+    yield Text(N_("  What the country owns:"))
+    for words in sentences(layer):
+        yield f"    {clean(words.render(language))}"
+
+
 def plan_words(made: Plan, language: str) -> Iterator[Line]:
     """Say a plan to people."""
     for hop in made.hops:
@@ -163,6 +176,7 @@ def plan_words(made: Plan, language: str) -> Iterator[Line]:
         yield f"  {hop.way_words.render(language)}"
         for files in hop.files:
             yield files.sentence
+        yield from layer_lines(hop.layer, language)
     yield ""
     yield Text(N_("Steps (*: officers are out, -: not done by the command upgrade):"))
     for number, line in enumerate(made.steps, 1):
@@ -238,11 +252,22 @@ _TOGETHER = N_(
 )
 
 
-def way_answer(way: RollbackPlan, found: BackSubject) -> Answer:
-    """Return how a rollback would go, what it would lose, and who has to approve it yet."""
+def way_answer(
+    way: RollbackPlan, found: BackSubject, language: str, values: object = None
+) -> Answer:
+    """Return how a rollback would go, what it would lose, and who has to approve it yet.
+
+    Args:
+        way: The way back.
+        found: Who may go it.
+        language: Of sentences within lines.
+        values: What the rehearsal of the upgrade saw of values when it went back, as its report has
+            it; None where nothing is known.
+    """
     document = {
         "from": way.origin, "to": way.target, "mode": way.mode.value, "lost": way.lost,
         "lost_total": way.lost_total, "reason": way.reason, "undoes": way.undoes,
+        "values": values,
         **found.document(),
     }  # fmt: skip
     words = [way.words]
@@ -257,6 +282,11 @@ def way_answer(way: RollbackPlan, found: BackSubject) -> Answer:
         if way.keeps_but:
             copy = N_("A copy stays in the databases of {version}, which are kept for {days} days.")
             words.append(Text(copy, {"version": way.origin, "days": way.days}))
+    if values is not None:
+        from ncen_updater.agent.rehearsal.values_words import values_words
+
+        words += [Text(N_("The rehearsal of {version} tried it:"), {"version": way.origin})]
+        words += values_words(values, language)
     if not found.watched and found.people.missing:
         approved = ", ".join(given.who for given in found.people.given) or "-"
         values = {"missing": found.people.missing, "who": approved}

@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from time import sleep
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from ncen_updater.agent.answers import (
@@ -51,7 +51,7 @@ from ncen_updater.agent.service.errors import (
     refusal,
 )
 from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
-from ncen_updater.agent.status import or_none, read_status
+from ncen_updater.agent.status import need, or_none, read_status
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.program import user_name
 from ncen_updater.common.cli.render import finding_document, finding_lines, format_time
@@ -136,6 +136,17 @@ class SiteClient(Protocol):
 
         Raises:
             Held: If so.
+        """
+
+    def require_right(self, role: str) -> None:
+        """Refuse who may not do something, before anything of it is shown or asked.
+
+        Args:
+            role: ``operate`` or ``approve``.
+
+        Raises:
+            NotAllowed: If so, with who may.
+            RootIsNobody: If their approval could be anybody's, where two people have to approve.
         """
 
     def confirm(self, *, dry_run: bool) -> Document:
@@ -255,8 +266,8 @@ class LocalSite:
         return self._plain({"held": not dry_run, "reason": reason, "by": by, "until": until})
 
     def holds(self) -> int:
-        with self._journal() as journal:
-            return len(SiteHistory(journal).holds_in_force(datetime.now(UTC)))
+        places = load_places(self._run.config)
+        return len(need(read_status(places, datetime.now(UTC), {"journal"}).journal).holds)
 
     def unhold(self) -> int:
         with self._journal(read_only=False) as journal:
@@ -287,6 +298,15 @@ class LocalSite:
     def require_no_hold(self) -> None:
         with self._journal() as journal:
             require_no_hold(journal, datetime.now(UTC))
+
+    def require_right(self, role: str) -> None:
+        """See :class:`SiteClient`; what else is allowed here, the rights on the files decide."""
+        if role != "approve":
+            return
+        from ncen_updater.agent.approvals.store import require_somebody
+        from ncen_updater.agent.cli.person import person
+
+        require_somebody(person(), self._site.config.service.approvals)
 
     def confirm(self, *, dry_run: bool) -> Document:
         with self._journal(read_only=dry_run) as journal:
@@ -609,10 +629,11 @@ class LocalSite:
                 record = rehearser.run(path)
                 pages = keep_dossiers(site, journal, record.to_version)
         found = rehearsal_document(record)
-        kept = [Text(N_("The dossier is in {path}."), {"path": page}) for page in pages]
+        # Not where it lies: most of those who decide cannot open that.
+        kept = [Text(N_("'ncen-updater dossier' writes the page for those who decide."))]
         return Answer(
             {"rehearsal": found, "dossiers": [str(page) for page in pages]},
-            [*rehearsal_words(found, self._run.language), *kept],
+            [*rehearsal_words(found, self._run.language), *(kept if pages else ())],
         )
 
     def upgrade(
@@ -654,7 +675,8 @@ class LocalSite:
             way = Operations(site, progress).way_back(accept_loss=accept_loss)
             with self._journal() as journal:
                 needed = site.config.service.approvals
-                return way_answer(way, back_subject(journal, str(way.origin), needed))
+                subject = back_subject(journal, str(way.origin), needed)
+                return way_answer(way, subject, self._run.language, _values_tried(journal, way))
 
     def approve_back(self, seen: Document, *, withdraw: bool) -> None:
         from ncen_updater.agent.approvals.back import approve_back, back_subject
@@ -768,6 +790,14 @@ class ServiceSite:
             error = held(hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]))
             error.state = NOTHING_CHANGED
             raise error
+
+    def require_right(self, role: str) -> None:
+        try:
+            self._service.get(f"/v1/rights/{role}")
+        except UpdaterError as error:
+            # A service of before tells it later, when it refuses the deed.
+            if error.code != NoSuchThing.message.code:
+                raise
 
     def confirm(self, *, dry_run: bool) -> Document:
         return self._service.call("GET" if dry_run else "POST", "/v1/confirmation")
@@ -938,6 +968,19 @@ class ServiceSite:
                 told = ProgressUpdate.from_json(seen["progress"])
                 if told is not None:
                     progress.tell(told.text, told.done, told.total)
+
+
+def _values_tried(journal: Journal, way: RollbackPlan) -> object:
+    """What the newest rehearsal of an upgrade saw of values when it went back; None without."""
+    from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+
+    wanted = (str(way.target), str(way.origin))
+    for record in Rehearsals(journal).all():
+        hops: Any = (record.report or {}).get("hops", ())
+        for hop in hops if record.state is RehearsalState.PASSED else ():
+            if (hop["from"], hop["to"]) == wanted:
+                return hop.get("values")
+    return None
 
 
 def _came_to(number: int, result: object) -> Answer:

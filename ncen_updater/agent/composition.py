@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
@@ -18,6 +19,9 @@ from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.agent.site import Clock, Site
 from ncen_updater.agent.slots.store import SlotStore
 from ncen_updater.feed.release_source import ReleaseSource
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.overlay.layer import Layer
 
 __all__ = ["agent_version", "build_site", "note_of"]
 
@@ -70,13 +74,25 @@ def build_site(
 
     engine = make_engine(config.databases, paths.root, state, config.application.user)
     engine.ask_journal(begun_after)
+    slots = SlotStore(paths.resolve(paths.slots), current)
     return Site(
         config=config,
         engine=engine,
-        slots=SlotStore(paths.resolve(paths.slots), current),
+        slots=slots,
         application=make_application(config.application, current, door_note=door_note),
         source=source or ChildSource(config, config_path),
         state=state,
         agent_version=agent_version(),
         clock=clock or Clock(),
+        overlay=_overlay(config, slots),
     )
+
+
+def _overlay(config: AgentConfig, slots: SlotStore) -> Layer | None:
+    if config.overlay is None:
+        return None
+    # Readers of formats are loaded only where a site has texts of its own.
+    from ncen_updater.agent.overlay.layer import Layer
+
+    paths, settings = config.paths, config.overlay
+    return Layer(paths.resolve(settings.directory), paths.resolve(settings.merged), slots)

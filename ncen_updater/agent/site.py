@@ -30,6 +30,7 @@ from ncen_updater.formats.document import Offer, ReleaseDocument
 if TYPE_CHECKING:
     from ncen_updater.agent.application.base import Application
     from ncen_updater.agent.config.model import AgentConfig
+    from ncen_updater.agent.overlay.layer import Layer
     from ncen_updater.agent.slots.store import SlotStore
     from ncen_updater.feed.release_source import ReleaseSource
 
@@ -72,6 +73,7 @@ class Site:
     state: Path
     agent_version: Version
     clock: Clock = field(default_factory=Clock)
+    overlay: Layer | None = None
 
     def migrations(self, version: Version) -> MigrationSet:
         """The migrations of a release, as they lie in its slot."""

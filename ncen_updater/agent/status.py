@@ -218,6 +218,7 @@ class SiteStatus:
         service_state: What the service keeps between two looks.
         agent: Which agent is chosen.
         free_percent: Free space of a disk, by what lies on it.
+        free_bytes: Of the agent's own disk, where it has to write whatever it does.
         databases: What databases and slots say of the open change.
     """
 
@@ -237,6 +238,7 @@ class SiteStatus:
     service_state: Known[ServiceState] = NOT_READ
     agent: Known[AgentSelection | None] = NOT_READ
     free_percent: Known[Mapping[str, Known[float]]] = NOT_READ
+    free_bytes: Known[int] = NOT_READ
     databases: Known[Situation] = NOT_READ
 
     @property
@@ -340,6 +342,7 @@ def read_status(
         service_state=part("service_state", lambda: _service_state(places)),
         agent=part("agent", lambda: _agent(config)) if config else NOT_READ,
         free_percent=part("free_percent", lambda: _free(places, config)) if config else NOT_READ,
+        free_bytes=part("free_bytes", lambda: _free_bytes(places.state)),
         databases=part("databases", lambda: _evidence(site, journal)) if site else NOT_READ,
     )
 
@@ -478,6 +481,11 @@ def _free_percent(place: Path) -> float:
     if not disk.f_blocks:
         raise OSError(f"{place} lies where nothing says how much room there is")
     return round(100 * disk.f_bavail / disk.f_blocks, 1)
+
+
+def _free_bytes(place: Path) -> int:
+    disk = os.statvfs(place)
+    return disk.f_bavail * disk.f_frsize
 
 
 def _evidence(site: Site, journal: Known[JournalFacts]) -> Situation:

@@ -963,6 +963,34 @@ SLOT_NO_SPACE = Message(
     N_("Free space on that disk, then try again."),
     ExitCode.SPACE,
 )
+OVERLAY_NOT_WRITTEN = Message(
+    "NU-3301",
+    N_("What was merged of the country's texts and settings could not be written to {path}."),
+    N_("Check the disk and the rights of the directory, then try again."),
+    ExitCode.SPACE,
+)
+OVERLAY_FILE_UNUSABLE = Message(
+    "NU-3302",
+    N_("{path} cannot be used: {why}."),
+    N_("Correct the file, then try again. Nothing was changed."),
+)
+OVERLAY_NOT_SET = Message(
+    "NU-3303",
+    N_("This site has no place for texts and settings of its own."),
+    N_("Name a directory in the table [overlay] of agent.toml; see docs/translations.md."),
+)
+NOTHING_CARRIED = Message(
+    "NU-3304",
+    N_("Release {version} names no translations in the language '{language}'."),
+    N_("Look at 'ncen-updater translations report' for the languages and files that it names."),
+    ExitCode.USAGE,
+)
+OVERLAY_WHICH_FILE = Message(
+    "NU-3305",
+    N_("There are several files of translations in the language '{language}': {files}."),
+    N_("Name one of them with --file."),
+    ExitCode.USAGE,
+)
 
 # ---- 4xxx: databases and migrations ----------------------------------------------------------
 
@@ -2191,8 +2219,8 @@ NOT_ALLOWED = Message(
     "NU-9314",
     N_("{who} may not do this here; it takes the right '{role}'."),
     N_(
-        "Ask whoever manages this machine for the group that has it; the table [service] of the "
-        "configuration names the groups."
+        "The group '{group}' has it: {members}. Ask one of them to do it, or whoever manages this "
+        "machine to add you to it."
     ),
 )
 BINDING_CHANGED = Message(

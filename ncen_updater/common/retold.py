@@ -16,7 +16,6 @@ Only sessions in another language than English come here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
 from typing import Final
@@ -104,10 +103,10 @@ OTHERS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
          N_("the server is starting")),
         (r"the database system is shutting down", N_("the server is stopping")),
         # Python: HTTP, TLS, JSON, TOML, processes.
-        (r".*HTTPS?ConnectionPool\(host='(?P<host>[^']*)', port=(?P<port>\d+)\): Max retries"
-         r" exceeded.*\(Caused by .*?: (?P<what>[^:]+?)['\")]*\)+",
+        (r"(?:[^(]*)HTTPS?ConnectionPool\(host='(?P<host>[^']*)', port=(?P<port>\d+)\): Max retries"
+         r" exceeded[^(]*\(Caused by .*: (?P<what>[^:]*[^:'\")])['\")]+",
          N_("no connection to {host}:{port}: {what}")),
-        (r".*HTTPS?ConnectionPool\(host='(?P<host>[^']*)', port=(?P<port>\d+)\):"
+        (r"(?:[^(]*)HTTPS?ConnectionPool\(host='(?P<host>[^']*)', port=(?P<port>\d+)\):"
          r" Read timed out\..*", N_("{host}:{port} did not answer in time")),
         (r"Failed to establish a new connection: (?P<what>.+)", "{what}"),
         (r"\('Connection aborted\.', (?:\w+)\((?:\d+, )?'(?P<what>[^']+)'\)\)", "{what}"),
@@ -170,6 +169,8 @@ _SQL: Final = re.compile(
     r"\s*(?:ALTER|BEGIN|CALL|CREATE|DELETE|DO|DROP|EXECUTE|GRANT|INSERT|MERGE|SELECT|SET|TRUNCATE"
     r"|UPDATE|WITH)\b"
 )
+#: Longer words are nobody's sentence; they may be a release's, and take time to compare.
+LONGEST: Final = 1000
 #: So much of a template has to be words for a sentence to be known by it.
 _ENOUGH: Final = 6
 _PLACE: Final = re.compile(r"\{([A-Za-z_]\w*)\}")
@@ -187,11 +188,13 @@ def retold(said: str, language: str, *, quoted: bool = False, depth: int = 0) ->
         quoted: Whether it stands between quotes as it is.
         depth: How many sentences it is within.
     """
-    if depth > _DEEPEST or not said or len(said) > 20_000:
+    if depth > _DEEPEST or not said:
         return said
     if " " not in said.strip():
         return _figure(said).render(language)
-    if "\n" in said.strip():
+    if len(said) > LONGEST:
+        whole = None
+    elif "\n" in said.strip():
         lines = [_known(line, language, depth) for line in said.split("\n")]
         whole = _known(said, language, depth)
         if whole is None and all(line is not None for line in lines):
@@ -268,9 +271,9 @@ def _of_ours(words: str, language: str, depth: int) -> str | None:
     first = words.split(" ", 1)[0]
     known = _index()
     for template in (*known.get(first, ()), *known.get("", ())):
-        found = _form(template).fullmatch(words)
-        if found is not None:
-            return _filled(template, found.groupdict(), language, depth)
+        values = _values(template, words)
+        if values is not None:
+            return _filled(template, values, language, depth)
     inner = re.fullmatch(r"(.+?[.!?]) \((.+)\)", words, re.DOTALL)
     if inner is not None:
         sentence = _known(inner[1], language, depth + 1)
@@ -296,15 +299,23 @@ def _index() -> dict[str, tuple[str, ...]]:
     }
 
 
-@cache
-def _form(template: str) -> re.Pattern[str]:
-    return re.compile("".join(_parts(template)), re.DOTALL)
+def _values(template: str, words: str) -> dict[str, str] | None:
+    """What the places of a template hold in words; None where they are another sentence.
 
-
-def _parts(template: str) -> Iterator[str]:
-    last = 0
-    for place in _PLACE.finditer(template):
-        yield re.escape(template[last : place.start()])
-        yield f"(?P<{place[1]}>.+?)"
-        last = place.end()
-    yield re.escape(template[last:])
+    Each literal part is taken where it comes first, without trying again: in time that grows as the
+    words do, whoever wrote them.
+    """
+    first, *rest = _PLACE.split(template)
+    if not words.startswith(first):
+        return None
+    at, found = len(first), dict[str, str]()
+    for number in range(0, len(rest), 2):
+        name, literal = rest[number], rest[number + 1]
+        if number + 2 < len(rest):
+            end = words.find(literal, at + 1) if literal else -1
+        else:
+            end = len(words) - len(literal) if words.endswith(literal) else -1
+        if end <= at:
+            return None
+        found[name], at = words[at:end], end + len(literal)
+    return found

@@ -25,6 +25,12 @@ from ncen_updater.formats.errors import BadManifest
 
 __all__ = [
     "ENGINE_PLACE",
+    "LANGUAGE",
+    "LANGUAGE_PLACE",
+    "CarriedArea",
+    "CarriedFormat",
+    "CarriedKind",
+    "CarriedManifest",
     "Channel",
     "Check",
     "Compare",
@@ -38,6 +44,7 @@ __all__ = [
     "Needs",
     "ReferenceMap",
     "ReleaseNotes",
+    "SettingRule",
     "Urgency",
     "When",
     "accepts",
@@ -48,6 +55,9 @@ __all__ = [
 
 MAX_MANIFEST_BYTES = 1_000_000
 ENGINE_PLACE = "{engine}"
+#: Stands for a language in paths of translations: ``fr``, ``pt_BR``, ``zh-Hant``.
+LANGUAGE_PLACE = "{lang}"
+LANGUAGE = r"^[a-z]{2,3}([_-][A-Za-z0-9]{2,8}){0,2}$"
 
 
 def _version(value: str) -> str:
@@ -97,6 +107,9 @@ DatabaseObject = Annotated[
     ),
 ]
 Argument = Annotated[str, AfterValidator(_no_zero)]
+PRINTED = r"^[^\x00-\x1f\x7f]*$"
+KeyPattern = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=PRINTED)]
+Language = Annotated[str, StringConstraints(pattern=LANGUAGE, max_length=20)]
 # What a disk can hold, and every database, file and program can write down.
 ByteCount = Annotated[int, Field(ge=0, lt=2**63)]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
@@ -326,6 +339,100 @@ class FilesManifest(Model):
         return self
 
 
+class CarriedKind(StrEnum):
+    """What the files of a ``[[carried]]`` are."""
+
+    TRANSLATIONS = "translations"
+    SETTINGS = "settings"
+
+
+class CarriedFormat(StrEnum):
+    """In which form they are written."""
+
+    PO = "po"
+    PROPERTIES = "properties"
+    JSON = "json"
+    INI = "ini"
+
+
+class CarriedArea(Model):
+    """Texts that people meet in one place, counted apart.
+
+    Attributes:
+        keys: Which, as a pattern with ``*``.
+        words: Where, for people: "where officers enter seizures".
+    """
+
+    keys: KeyPattern
+    words: Annotated[str, StringConstraints(min_length=3, max_length=200, pattern=PRINTED)]
+
+
+class SettingRule(Model):
+    """What a release asks of one setting's value.
+
+    Attributes:
+        key: Which.
+        type: Of the value.
+        least: The smallest number, or the fewest characters.
+        most: The largest number, or the most characters.
+        one_of: The only values, where there are few.
+    """
+
+    key: Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=PRINTED)]
+    type: Literal["text", "integer", "number", "boolean"] = "text"
+    least: float | None = None
+    most: float | None = None
+    one_of: Annotated[tuple[str, ...], Field(max_length=200)] = ()
+
+
+class CarriedManifest(Model):
+    """Translations or settings of which the country owns a part, merged by key at each release.
+
+    Attributes:
+        kind: What they are.
+        format: In which form.
+        slot: What the release ships; ``{lang}`` stands for a language.
+        overlay: The country's own, below its directory; only what differs.
+        source: Translations: the language that all texts are written in first.
+        template: Translations: a file with all texts, where the source language has none.
+        encoding: Of the files.
+        compiled: Format ``po``: whether a ``.mo`` is written beside each.
+        areas: Translations: texts that are counted apart.
+        required: Settings that must have a value.
+        rules: What is asked of the values of settings.
+        renamed: New keys by old keys.
+    """
+
+    kind: CarriedKind
+    format: CarriedFormat
+    slot: PathInside
+    overlay: PathInside
+    source: Language = "en"
+    template: PathInside | None = None
+    encoding: Literal["utf-8", "latin-1"] = "utf-8"
+    compiled: bool = False
+    areas: Annotated[tuple[CarriedArea, ...], Field(max_length=50)] = ()
+    required: Annotated[tuple[str, ...], Field(max_length=1000)] = ()
+    rules: Annotated[tuple[SettingRule, ...], Field(max_length=1000)] = ()
+    renamed: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> CarriedManifest:
+        wanted = 1 if self.kind is CarriedKind.TRANSLATIONS else 0
+        for name, path in (("slot", self.slot), ("overlay", self.overlay)):
+            if path.count(LANGUAGE_PLACE) != wanted or "{" in path.replace(LANGUAGE_PLACE, ""):
+                raise ValueError(f"'{name}' holds {LANGUAGE_PLACE} once for translations, else not")
+        if wanted and (self.required or self.rules):
+            raise ValueError("'required' and 'rules' are for settings")
+        if not wanted and (self.areas or self.template or self.format is CarriedFormat.PO):
+            raise ValueError("'areas', 'template' and the format 'po' are for translations")
+        if self.format is CarriedFormat.PO and self.encoding != "utf-8":
+            raise ValueError("the format 'po' is in utf-8")
+        if self.compiled and self.format is not CarriedFormat.PO:
+            raise ValueError("'compiled' is for the format 'po'")
+        return self
+
+
 class ReleaseNotes(Model):
     """What a person reads about a release, in one language (plain text, paragraphs)."""
 
@@ -352,6 +459,7 @@ class Manifest(Model):
     health: tuple[HealthProbe, ...] = ()
     reference_maps: tuple[ReferenceMap, ...] = ()
     files: tuple[FilesManifest, ...] = ()
+    carried: Annotated[tuple[CarriedManifest, ...], Field(max_length=50)] = ()
     notes: dict[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], ReleaseNotes] = Field(
         default_factory=dict
     )
@@ -365,6 +473,9 @@ class Manifest(Model):
             raise ValueError("a database is named twice")
         if len({item.name for item in self.files}) != len(self.files):
             raise ValueError("'files' names the same files twice")
+        for of in ("slot", "overlay"):
+            if len({getattr(item, of) for item in self.carried}) != len(self.carried):
+                raise ValueError(f"'carried' names the same '{of}' twice")
         asked = [(check.name, check.database) for check in self.checks]
         asked += [(item.name, item.database) for item in self.reference_maps]
         for name, database_name in asked:

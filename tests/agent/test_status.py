@@ -152,6 +152,12 @@ def test_a_place_that_tells_no_size_is_neither_full_nor_a_mistake_of_ours(
     assert caplog.records == []
 
 
+def test_the_room_of_the_agents_own_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = make_site(tmp_path)
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=3, f_frsize=4096))
+    assert read_status(load_places(trial.config), NOW, {"free_bytes"}).free_bytes == 12_288
+
+
 def test_large_files_are_read_when_they_changed(tmp_path: Path) -> None:
     trial, cache = make_site(tmp_path), Cache()
     path = trial.state / "metadata" / "timestamp.json"

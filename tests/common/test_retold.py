@@ -126,3 +126,19 @@ def test_nothing_makes_it_fail() -> None:
     for said in ("{a} is not {b}", "a\x00b is", "\ud800 is not", "x" * 50_000 + " is", "( is not"):
         assert retold(said, "fr")
     assert retold("a (is not", "fr") and N_("no")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "the end is " * 5000,
+        "a of b: " * 120,
+        "HTTPConnectionPool(host='a', port=9): Max retries exceeded" + " (Caused by a: 'b')" * 50,
+        "(" * 900 + " is not " + ")" * 90,
+        "is: " * 240,
+        "not \n" * 4000,
+    ],
+)
+def test_words_of_strangers_take_no_more_time_than_they_are_long(said: str) -> None:
+    """What is tried again and again would not come to an end here."""
+    assert retold(said, "fr")

@@ -35,6 +35,7 @@ from ncen_updater.agent.files.keeping import place_of
 from ncen_updater.agent.journal.change import StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.rehearsal.rehearse import Rehearser
+from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
@@ -50,6 +51,8 @@ __all__ = ["NEW", "OLD", "Broken", "Outcome", "Trial", "trial"]
 
 OLD, NEW = "3.2.4", "3.3.0"
 MOST_RESUMES = 6
+#: A language that no release has.
+WORDS, OWN_WORDS = "i18n/sw.json", '{"title": "nCEN", "menu": {"search": "Tafuta"}}'
 
 
 class Broken(AssertionError):
@@ -183,11 +186,24 @@ class Trial:
         should = committed[0] if committed else self._began
         if seen.whole != should:
             raise Broken(f"the journal committed {should}, the site runs {seen.whole}")
+        self._judge_words(site, seen.whole, committed)
         if self._attributes() != self.attributes:
             raise Broken(f"owner, grants or settings differ: {self._attributes()}")
         self._no_orphans()
         self._judge_pictures(seen.whole, committed)
         return seen.whole
+
+    def _judge_words(self, site: Site, version: str, committed: list[str]) -> None:
+        """The country's own texts as they were, and merged for the release that runs."""
+        layer = site.overlay
+        if layer is None:
+            raise Broken("the trial's site has no texts of its own")
+        if (self.demo.country / WORDS).read_text("utf-8") != OWN_WORDS:
+            raise Broken("the country's own file was changed")
+        if len(committed) == (self._began == NEW) and layer.chosen() != self._words:
+            raise Broken(f"merged texts are {layer.chosen()}, and were {self._words}")
+        if not layer.is_of(Version(version)):
+            raise Broken(f"{version} runs with the texts of {layer.chosen()}")
 
     def _judge_pictures(self, version: str, committed: list[str]) -> None:
         """Every picture where this version looks for it; exactly as before if nothing came of it.
@@ -224,7 +240,11 @@ class Trial:
 
     # ---- from the same beginning ---------------------------------------------------------------
 
+    def _chosen(self) -> str:
+        return (self.demo.merged / "current").readlink().name
+
     def _save(self) -> None:
+        shutil.copytree(self.demo.merged, self._saved / "merged", symlinks=True)
         shutil.copytree(self.demo.state, self._saved / "state")
         shutil.copytree(self.demo.photos, self._saved / "photos", symlinks=True)
         if isinstance(self.demo.databases, SqlitePlace):
@@ -235,6 +255,9 @@ class Trial:
         if self.server is not None and self.server.pid() is None:
             self.server.start()
         self._began = OLD
+        remove_tree(self.demo.merged)
+        shutil.copytree(self._saved / "merged", self.demo.merged, symlinks=True)
+        self._words = self._chosen()
         if version_of_code(self.demo) != OLD or not self.demo.app_running():
             self.demo.stop_app()
         self._reset_databases()
@@ -257,6 +280,7 @@ class Trial:
             if not output.endswith("exit 0\n"):
                 raise Broken(f"a plain upgrade failed: {output}")
             self._began = NEW
+            self._words = self._chosen()
             self._pictures[NEW] = pictures(self.demo.photos)
 
     def _reset_databases(self) -> None:
@@ -407,6 +431,15 @@ def version_of_code(demo: DemoSite) -> str:
     return str(release["version"])
 
 
+def _own_words(demo: DemoSite) -> None:
+    """Give the site texts of its own, merged for the release that runs."""
+    (demo.country / WORDS).parent.mkdir()
+    (demo.country / WORDS).write_text(OWN_WORDS, "utf-8")
+    layer = site_in_process(demo).overlay
+    assert layer is not None
+    layer.choose(layer.build(None, Version(OLD)))
+
+
 def _prove(demo: DemoSite) -> None:
     """Rehearse: without that nobody goes in place with a dump."""
     site = site_in_process(demo)
@@ -460,6 +493,8 @@ def trial(
         )  # fmt: skip
         with DemoSite(directory / "site", place, options) as demo, Nursery() as nursery:
             connect(demo, feed)
+            demo.configure(demo.own_words())
+            _own_words(demo)
             demo.start_app()
             if way_back == "dump":
                 _prove(demo)

@@ -48,7 +48,10 @@ def test_every_unit_is_judged() -> None:
         "ncen-updater-send@.service",
         "ncen-publisher-refresh.service",
         "ncen-publisher-monitor.service",
+        "ncen-publisher-renew.service",
     }
+    for unit in PACKAGING.glob("publisher/*.service"):
+        assert unit.with_suffix(".timer").is_file(), "nothing begins it"
 
 
 @pytest.mark.parametrize("path", SERVICES, ids=ids)

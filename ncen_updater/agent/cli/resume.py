@@ -33,13 +33,11 @@ __all__ = ["resume"]
 def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) -> ExitCode:
     from ncen_updater.agent.engine.interruption import Interruption
     from ncen_updater.agent.engine.operations import Operations, Result
-    from ncen_updater.agent.engine.pending_rollback import TAKEN_BACK, pending_rollback
+    from ncen_updater.agent.engine.pending_rollback import TAKEN_BACK
     from ncen_updater.agent.engine.recovery import Decision, RecoveryAction, Situation, decide
-    from ncen_updater.agent.engine.situation import look
-    from ncen_updater.agent.journal.journal import Journal
     from ncen_updater.agent.journal.names import JOURNAL
-    from ncen_updater.agent.service.state import SERVICE_STATE, ServiceStateFile
     from ncen_updater.agent.service.watched import gives_way
+    from ncen_updater.agent.status import need, read_status
 
     session = agent_session(context)
     if boot and not dry_run and _nothing_open(session):
@@ -47,22 +45,23 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
         return session.answer(
             result_answer(Result(decision=decide(Situation(None))), session.language)
         )
-    site = session.open_site()
+    site, places = session.open_site(), load_places(session.config)
     by_person = not (boot or unattended)
     if dry_run:
-        with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-            decision = decide(look(site, journal.open_change(), by_person=by_person))
-            owed = pending_rollback(journal)
-            due = owed is not None and not boot and (by_person or owed.by_itself)
-            if due and decision.action is RecoveryAction.NOTHING:
-                decision = Decision(RecoveryAction.GO_BACK, "owed", TAKEN_BACK)
-            result = Result(decision=decision)
+        seen = read_status(places, site.clock.now(), {"journal", "databases"}, site=site)
+        owed = need(seen.journal).owed
+        found = need(seen.databases)
+        decision = decide(dataclasses.replace(found, by_person=found.by_person and by_person))
+        due = owed is not None and not boot and (by_person or owed.by_itself)
+        if due and decision.action is RecoveryAction.NOTHING:
+            decision = Decision(RecoveryAction.GO_BACK, "owed", TAKEN_BACK)
+        result = Result(decision=decision)
     else:
         interruption = Interruption()
         orders = nullcontext() if boot else gives_way(site.state / JOURNAL)
         with session.progress() as progress, interruption.handled(), orders:
             operations = Operations(site, progress, interruption=interruption)
-            known = ServiceStateFile(site.state / SERVICE_STATE).load()
+            known = need(read_status(places, site.clock.now(), {"service_state"}).service_state)
             result = operations.resume(by_person=by_person, at_boot=boot, ran_in=known.ran_in)
     before = []
     if result.decision is not None:

@@ -30,6 +30,7 @@ __all__ = [
     "FeedSettings",
     "FilesSettings",
     "KeepSettings",
+    "OverlaySettings",
     "PartSettings",
     "PathSettings",
     "SiteSettings",
@@ -172,6 +173,19 @@ class FilesSettings(Settings):
         if "\0" in str(directory) or ".." in directory.parts or len(directory.parts) < 2:
             raise ValueError("give the plain path of one directory")
         return directory
+
+
+class OverlaySettings(Settings):
+    """What the country owns in texts and settings.
+
+    Attributes:
+        directory: The country's own files, as manifests name them in ``[[carried]]``; the agent
+            only reads there.
+        merged: Where the agent puts what it merges; the application reads below ``current`` in it.
+    """
+
+    directory: Path
+    merged: Path = Path("opt/ncen/overlay")
 
 
 class ControlSettings(Settings):
@@ -320,6 +334,7 @@ class AgentConfig(Settings):
     feed: FeedSettings
     databases: DatabaseSettings
     files: Annotated[tuple[FilesSettings, ...], Field(max_length=20)] = ()
+    overlay: OverlaySettings | None = None
     application: ApplicationSettings
     soak: SoakSettings = SoakSettings()
     keep: KeepSettings = KeepSettings()
@@ -342,6 +357,13 @@ class AgentConfig(Settings):
         ]  # fmt: skip
         places = [paths.resolve(item) for item in ours if item is not None]
         directories = [paths.resolve(item.directory) for item in self.files]
+        if self.overlay is not None:
+            places.append(paths.resolve(self.overlay.merged))
+            # Photographs may lie beside texts; what is merged may not.
+            own = paths.resolve(self.overlay.directory)
+            for other in places:
+                if other.is_relative_to(own) or own.is_relative_to(other):
+                    raise ValueError(f"[overlay] {own} and {other} lie in each other")
         for number, directory in enumerate(directories):
             for other in (*places, *directories[:number]):
                 if other.is_relative_to(directory) or directory.is_relative_to(other):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -37,6 +36,8 @@ __all__ = ["diagnose"]
 
 #: Facts of a preflight are of a release; a diagnosis has its own.
 TOLD = (Severity.STRICT, Severity.ADVISORY)
+#: What it is told of the site's snapshot.
+PARTS = frozenset({"at_work", "availability", "free_bytes", "journal", "view"})
 #: Code of the finding that a change is open, which stands first.
 OPEN = "NU-6103"
 #: Codes of the finding that there is no such owner, and of those that follow from it.
@@ -58,7 +59,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         if isinstance(error.__cause__, PermissionError):
             raise  # it is not the site that has something wrong: this user may not look
         return (_from_error(error),)
-    status = read_status(places, site.clock.now(), {"at_work", "view", "journal", "availability"})
+    status = read_status(places, site.clock.now(), PARTS)
     journal = or_none(status.journal)
     change = journal.change if journal else None
     looks: tuple[Look, ...] = (
@@ -66,7 +67,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         lambda: _open(status, change),
         lambda: _journal(site, progress, change),
         lambda: _settings(site.config),
-        lambda: _room(site),
+        lambda: _room(status),
         lambda: _files(site),
         lambda: _list(status),
     )
@@ -166,18 +167,18 @@ def _lock(status: SiteStatus) -> Iterator[Finding]:
         )
 
 
-def _room(site: Site) -> Iterator[Finding]:
+def _room(status: SiteStatus) -> Iterator[Finding]:
     """Yield where the agent's own disk has no room for what it always has to write."""
-    free = shutil.disk_usage(site.state).free
+    free, state = need(status.free_bytes), status.places.state
     if free < MARGIN_BYTES:
         yield Finding(
             "NU-6127",
             Severity.STRICT,
             Text(N_("The disk of {path} is full: {free} bytes are free."), {
-                "path": site.state, "free": free,
+                "path": state, "free": free,
             }),
             Text(N_("Make room there: at least {needed} bytes."), {"needed": MARGIN_BYTES}),
-            {"path": str(site.state), "free": free, "needed": MARGIN_BYTES},
+            {"path": str(state), "free": free, "needed": MARGIN_BYTES},
         )  # fmt: skip
 
 
@@ -191,7 +192,7 @@ def _journal(site: Site, progress: Progress, change: Change | None) -> Iterator[
         known = {change.id for change in journal.changes()}
         unknown = closed_by_unknown(site.application, known, site.config.application.door_file)
         yield from unknown
-        if not unknown and journal.open_change() is None and site.application.door_closed():
+        if not unknown and change is None and site.application.door_closed():
             yield Finding(
                 "NU-6122",
                 Severity.ADVISORY,

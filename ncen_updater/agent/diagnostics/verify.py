@@ -17,6 +17,7 @@ from ncen_updater.agent.diagnostics.chain import (
     changes_by_events,
     orders_by_events,
 )
+from ncen_updater.agent.diagnostics.overlay import overlay_look
 from ncen_updater.agent.diagnostics.proved import proved_look
 from ncen_updater.agent.engine.fingerprints import CALL, schema_findings
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
@@ -102,6 +103,7 @@ def verify_looks(
         lambda: proved_look(site),
         lambda: _change(site, journal),
         lambda: _slots(site, current, progress),
+        lambda: overlay_look(site, current),
     )
     return (*looks, lambda: _databases(site, journal, current)) if databases else looks
 

@@ -70,10 +70,12 @@ def _hop(hop: DossierHop, language: str) -> dict[str, object]:
             for database, id_, reason in hop.why_no_way_back
         ],
         "loses": list(hop.loses),
+        "values": list(hop.values_tried(language)),
         "migrations": hop.migrations,
         "unpacked_bytes": hop.unpacked_bytes,
         "stop_s": _stop(hop.stop_s),
         "files": [sentence.render(language).strip() for sentence in hop.files],
+        "country": [sentence.render(language).strip() for sentence in hop.country],
         "tables": [
             {"table": table, "before": before, "after": after, "what": what}
             for table, before, after, what in (table_rows(report) if report else ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ncen_updater.agent.approvals.approving import ApprovalSubject, require_basis
 from ncen_updater.agent.approvals.model import Approval, ApprovalBasis
@@ -14,10 +14,14 @@ from ncen_updater.agent.engine.rollback_words import Back, way_words
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.policy.windows import next_opening
 from ncen_updater.agent.rehearsal.predictions import ComparedStop, compared
+from ncen_updater.agent.rehearsal.values_words import values_words
 from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import Text
 from ncen_updater.formats.manifest import ReleaseNotes
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.overlay.layer import LayerReport
 
 __all__ = ["Dossier", "DossierHop", "gather"]
 
@@ -50,6 +54,7 @@ class DossierHop:
     unpacked_bytes: int
     report: Mapping[str, Any] | None
     files: Sequence[Text] = ()
+    country: Sequence[Text] = ()
     loses: Sequence[str] = ()
     sql: str = ""
 
@@ -70,6 +75,13 @@ class DossierHop:
     def way_words(self) -> Text:
         """The way back in one sentence, as the rollback will say it."""
         return way_words(self.way_back, self.version, self.origin, self.loses)
+
+    def values_tried(self, language: str) -> tuple[str, ...]:
+        """What the rehearsal saw of values when it went back, in sentences."""
+        found = self.report.get("values") if self.report else None
+        if found is None:
+            return ()
+        return tuple(line.render(language).strip() for line in values_words(found, language))
 
     @property
     def unmapped(self) -> int:
@@ -188,6 +200,7 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
             unpacked_bytes=hop.offer.unpacked_bytes,
             report=rehearsed.get((str(hop.origin), hop.document.manifest.version)),
             files=tuple(item.sentence for item in hop.files),
+            country=_country(hop.layer),
             loses=hop.way.loses,
             sql=_bounded(hop.sql(found.plan.engine)) if hop.migrations.steps else "",
         )
@@ -234,3 +247,11 @@ def _bounded(sql: str) -> str:
 
 def _holds_until(basis: ApprovalBasis, days: float) -> datetime | None:
     return basis.at + timedelta(days=days) if basis.at else None
+
+
+def _country(layer: LayerReport | None) -> tuple[Text, ...]:
+    if layer is None:
+        return ()
+    from ncen_updater.agent.overlay.words import sentences
+
+    return sentences(layer)

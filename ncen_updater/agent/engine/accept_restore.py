@@ -23,7 +23,7 @@ from ncen_updater.agent.approvals.model import ApprovalCount
 from ncen_updater.agent.approvals.store import ApprovalStore, Person, require_somebody
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.errors import MigrationRefused
-from ncen_updater.agent.engine import overlay
+from ncen_updater.agent.engine import site_files
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.situation import RESTORED, fingerprints_of, known, look
@@ -107,7 +107,7 @@ def find(site: Site, journal: Journal, release: Version, progress: Progress) -> 
         raise UpdaterError(RELEASE_NOT_HERE, version=release, versions=names or "-")
     current = site.slots.current()
     # Files are put back only while nobody works with them.
-    files = change is not None and overlay.owed(journal, change)
+    files = change is not None and site_files.owed(journal, change)
     if (current != release or files) and site.application.running():
         product = site.config.site.product
         raise UpdaterError(
@@ -222,7 +222,7 @@ def accept(
         ended = last_upgrade(journal.changes(), found.current)
     if ended is not None:
         back = found.release != Version(ended.to_version)
-        overlay.end_by_hand(journal, ended, progress or Silent(), back=back)
+        site_files.end_by_hand(journal, ended, progress or Silent(), back=back)
     if found.switches:
         site.slots.switch(found.release)
     journal.note(

@@ -63,5 +63,6 @@ def preflight_findings(
         proof=proof,
         longest_proof=timedelta(days=site.config.service.rehearsal_days),
         progress=progress or Silent(),
+        overlay=site.overlay,
     )
     return run(all_checks(forward=leads_up), context)

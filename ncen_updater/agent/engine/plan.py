@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
@@ -43,6 +43,9 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.document import Offer, ReleaseDocument
 from ncen_updater.formats.manifest import FileEffect, Manifest
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.overlay.layer import LayerReport
 
 __all__ = [
     "HopPlan",
@@ -166,6 +169,7 @@ class HopPlan:
         findings: What the preflight says now; only for the first hop.
         way: The way back after the commit, as a rollback will take it.
         files: What the site's own files are called, and what the release says it does to them.
+        layer: What becomes of the country's texts and settings; None where there are none.
     """
 
     origin: Version
@@ -178,6 +182,7 @@ class HopPlan:
     findings: Sequence[Finding]
     way: WayBack
     files: Sequence[PlannedFiles] = ()
+    layer: LayerReport | None = None
 
     @property
     def keeps_records(self) -> bool:
@@ -221,6 +226,8 @@ class HopPlan:
             "rollback_keeps_records": self.keeps_records,
             # Only where there are any: approvals of before bind to a digest without them.
             **({"files": [item.facts() for item in self.files]} if self.files else {}),
+            # A wording may be mended until the last moment; a setting is what was agreed to.
+            **({"settings": self.layer.settings} if self.layer and self.layer.settings else {}),
         }
 
 
@@ -290,6 +297,7 @@ class Plan:
                     **hop.facts(),
                     "way_back": hop.way.back.value,
                     "loses": list(hop.way.loses),
+                    "country": _country(hop.layer),
                     "databases": [
                         {"name": f.name, "physical": f.physical, "bytes": f.size_bytes}
                         for f in hop.databases
@@ -318,6 +326,15 @@ class Plan:
                 for step in self.steps
             ],
         }
+
+
+def _country(layer: LayerReport | None) -> list[dict[str, object]] | None:
+    if layer is None:
+        return None
+    # Only where a site has texts of its own is it loaded what says them.
+    from ncen_updater.agent.overlay.words import layer_json
+
+    return layer_json(layer)
 
 
 def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progress) -> Plan:
@@ -365,6 +382,7 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
                 findings,
                 way,
                 files,
+                site.overlay.report(origin, offer.release_version) if site.overlay else None,
             )
         )
         origin = offer.release_version

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine import overlay
+from ncen_updater.agent.engine import site_files
 from ncen_updater.agent.engine.aside import note_kept
 from ncen_updater.agent.engine.elapsed import kept_for
 from ncen_updater.agent.engine.full_words import forget_old, forgotten_at
@@ -108,7 +108,7 @@ def interrupted_sets(site: Site, journal: Journal) -> set[str]:
     """
     gone = _marked(SiteHistory(journal))
     databases = {change for change, _, _ in site.engine.leftovers() if change in gone}
-    return databases | overlay.still_kept(journal, gone)
+    return databases | site_files.still_kept(journal, gone)
 
 
 def drop_sets(site: Site, journal: Journal, changes: Iterable[str], progress: Progress) -> None:
@@ -127,7 +127,7 @@ def drop_sets(site: Site, journal: Journal, changes: Iterable[str], progress: Pr
                            {"change": change}))  # fmt: skip
         if change not in gone:
             memory.previous_dropped(change)
-        overlay.drop(journal, change)
+        site_files.drop(journal, change)
         site.engine.drop_previous(change)
         note_kept(site, journal, change)
 
@@ -159,6 +159,8 @@ def collect(site: Site, journal: Journal, what: Retention, progress: Progress) -
     for version in what.slots:
         progress.tell(Text(N_("removing the slot of {version}"), {"version": version}))
         site.slots.remove(version)
+    if site.overlay is not None:
+        site.overlay.collect()
     journal.note(ENDED, changes=list(what.changes), slots=names)
 
 

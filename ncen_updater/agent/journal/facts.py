@@ -71,6 +71,8 @@ class ChangeFacts(Record):
         copy: The plan of the copy; see ``CopyPlan``.
         checks_before: Values of the domain checks on the copies.
         checks_after: The same once they were migrated.
+        overlay_before: What was in use of the country's merged texts and settings; empty where
+            nothing was.
         fingerprints_before: Of the schemas of the copies, by database.
         fingerprints: Of what became of them.
         fingerprints_by: By what they were taken.
@@ -116,6 +118,7 @@ class ChangeFacts(Record):
     copy: Mapping[str, Mapping[str, object]] | None = None
     checks_before: Mapping[str, int | str | None] | None = None
     checks_after: Mapping[str, int | str | None] | None = None
+    overlay_before: str | None = None
     fingerprints_before: Mapping[str, str] | None = None
     fingerprints: Mapping[str, str] | None = None
     fingerprints_by: TakenBy | None = None

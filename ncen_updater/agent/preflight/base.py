@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
@@ -21,6 +22,9 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.formats.document import ReleaseDocument
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.overlay.layer import Layer
 
 __all__ = [
     "MARK",
@@ -71,6 +75,7 @@ class Context:
         proof: The newest proof that a dump can be restored.
         longest_proof: So old may it become.
         progress: Told of what takes long.
+        overlay: What the country owns in texts and settings.
         reboot_file: Exists where the system waits for a restart.
         free_bytes: Free bytes of the file system of an existing path.
         device: Number of the file system of an existing path.
@@ -94,6 +99,7 @@ class Context:
     proof: Proof | None = None
     longest_proof: timedelta = timedelta(days=14)
     progress: Progress = field(default_factory=Silent)
+    overlay: Layer | None = None
     reboot_file: Path = Path("/run/reboot-required")
     free_bytes: Callable[[Path], int] = _free_bytes
     device: Callable[[Path], int] = _device

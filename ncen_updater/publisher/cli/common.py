@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ncen_updater.common.cli.characters import wrapped
 from ncen_updater.common.cli.render import clean
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import UpdaterError
@@ -56,6 +57,7 @@ __all__ = [
     "show_line",
     "show_result",
     "show_signatures",
+    "show_wrapped",
     "token_options",
 ]
 
@@ -64,6 +66,8 @@ FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 #: Where a token keeps the key for signatures.
 SIGNATURE_SLOT = 2
 MAX_PASSPHRASE_BYTES = 10_000
+#: What every terminal shows, and how far the further lines of a sentence stand in.
+COLUMNS, HANGING = 80, 2
 UNANCHORED = N_(
     "WARNING: not compared with a root of yours (--root): the changes are those against what the"
     " drafter says is published."
@@ -298,6 +302,17 @@ def show_line(session: Session, text: Text | str, indent: str = "") -> None:
     session.show(indent + clean(said).replace("\n", " "))
 
 
+def show_wrapped(session: Session, text: Text | str) -> None:
+    """Keep a sentence for people, in lines of so many columns as every terminal has."""
+    said = text.render(session.language) if isinstance(text, Text) else text
+    said = clean(said).replace("\n", " ")
+    indent = len(said) - len(said.lstrip(" "))
+    first, *more = wrapped(said.strip(" "), COLUMNS - indent - HANGING)
+    session.show(" " * indent + first)
+    for line in more:
+        session.show(" " * (indent + HANGING) + line)
+
+
 def show_result(session: Session, data: Mapping[str, object], sentence: str, *lines: str) -> None:
     """Show a result: as JSON, or as a sentence and lines below it."""
     plain = {k: ", ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in data.items()}
@@ -385,11 +400,13 @@ def show_event(
     from ncen_updater.publisher.feed.status import signature_status
     from ncen_updater.publisher.review.page import page_of
     from ncen_updater.publisher.review.review import review
-    from ncen_updater.publisher.review.words import annex_lines, words_of
+    from ncen_updater.publisher.review.words import annex_lines, further_lines, short_lines
 
     page = page or review(event)
     lines, signatures = [*page.lines, *page.annex], signature_status(event)
-    for text in words_of(page, session.language):
+    for text in short_lines(page):
+        show_wrapped(session, text)
+    for text in further_lines(page, session.language):
         show_line(session, text)
     for release in releases:
         said = CARRIED if release.files is None else COMPARED
@@ -438,13 +455,22 @@ def show_signatures(session: Session, signatures: Sequence[SignatureStatus]) -> 
 
 def _signature_lines(session: Session, signatures: Sequence[SignatureStatus]) -> None:
     complete = N_("{role} version {version}: signed by {names}; enough")
-    lacking = N_("{role} version {version}: signed by {names}; {threshold} needed, open: {open}")
+    lacking = N_(
+        "{role} version {version}: signed by {names}; still missing: {lacking} of {threshold}; who"
+        " may sign: {open}"
+    )
     for item in signatures:
         values = {
             "role": item.role,
             "version": item.version,
             "names": ", ".join(item.signed) or "-",
             "threshold": item.threshold,
+            "lacking": item.lacking,
             "open": ", ".join(item.missing) or "-",
         }
         show_line(session, Text(complete if item.complete else lacking, values))
+    if all(item.complete for item in signatures):
+        words = N_(
+            "Once it is published, 'ncen-publisher status FEED --minutes' says for ever who signed."
+        )
+        show_line(session, Text(words))

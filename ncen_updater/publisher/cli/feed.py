@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
     from ncen_updater.common.cli.session import Session
+    from ncen_updater.publisher.feed.minutes import SignedList
     from ncen_updater.publisher.feed.status import ReleaseLine, RoleStatus
 
 __all__ = ["online_options", "online_signers", "publish", "refresh", "status"]
@@ -145,13 +146,26 @@ def refresh(
     help=N_("Say what FEED holds, when its roles lapse, and what is withdrawn."),
 )
 @click.argument("feed", type=DIRECTORY)
+@click.option(
+    "--minutes",
+    "signed",
+    is_flag=True,
+    help=N_("Say instead who signed each list that was ever published, the newest first."),
+)
 @click.pass_context
-def status(context: click.Context, feed: Path) -> None:
+def status(context: click.Context, feed: Path, signed: bool) -> None:
     from ncen_updater.publisher.feed.brakes import brake_lines, carried
     from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.feed.minutes import minutes
     from ncen_updater.publisher.feed.status import feed_status
 
     session = session_of(context)
+    if signed:
+        lists = minutes(Feed(feed))
+        for line in table(_minutes_rows(session, lists), session.language):
+            show_line(session, line)
+        session.finish({"lists": [dataclasses.asdict(one) for one in lists]})
+        return
     state, moment = Feed(feed).state(), now()
     roles, releases = feed_status(state, moment)
     brakes = brake_lines(carried(state), moment)
@@ -196,6 +210,15 @@ def _role_rows(session: Session, roles: Sequence[RoleStatus]) -> list[list[str]]
                 ", ".join(role.holders),
             ]
         )
+    return rows
+
+
+def _minutes_rows(session: Session, lists: Sequence[SignedList]) -> list[list[str]]:
+    heads = (N_("role"), N_("version"), N_("drafted"), N_("signed by"))
+    rows = [[session.text(head) for head in heads]]
+    for one in lists:
+        day = format_day(datetime.fromisoformat(one.drafted)) if one.drafted else "-"
+        rows.append([one.role, str(one.version), day, ", ".join(one.signed) or "-"])
     return rows
 
 

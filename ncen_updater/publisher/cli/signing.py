@@ -26,9 +26,9 @@ from ncen_updater.publisher.cli.common import (
     remembered,
     root_option,
     show_event,
-    show_line,
     show_result,
     show_signatures,
+    show_wrapped,
     token_options,
 )
 from ncen_updater.publisher.cli.hands import with_file, with_token
@@ -169,7 +169,7 @@ def sign(
         loaded.refuse_future(now())
         compare_releases(loaded, staging, builder_key, unread=False)
         for line in short_lines(review(loaded, staging, feed, whole=True)):
-            show_line(session, line)
+            show_wrapped(session, line)
         if key is not None:
             hand = with_file(key, passphrases(session, passphrase_fd, passphrase_file))
         else:

@@ -271,6 +271,18 @@ class Feed:
             raise self._broken(str(error)) from error
         return state
 
+    def signed_lists(self) -> Iterator[tuple[str, Metadata[Any]]]:
+        """Every version that is here of every list that officers sign, with its role.
+
+        Raises:
+            FeedBroken: If one cannot be read, or says that it is another.
+        """
+        for path in sorted(self.metadata_directory.glob("*.json")):
+            found = re.fullmatch(r"([0-9]{1,9})\.([a-z][a-z0-9-]*)\.json", path.name)
+            if found is not None and found[2] not in ("snapshot", "timestamp"):
+                kind = Root if found[2] == "root" else Targets
+                yield found[2], self._read(path.name, kind, int(found[1]))
+
     def metadata_path(self, role: str, version: int) -> Path:
         """Where a version of a role lies."""
         name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"

@@ -70,6 +70,7 @@ class SignatureStatus:
     Attributes:
         signed: Owners whose signatures are there and count.
         missing: Owners who may still sign.
+        lacking: How many signatures are missing.
         complete: Whether it may be published.
     """
 
@@ -78,6 +79,7 @@ class SignatureStatus:
     signed: tuple[str, ...]
     threshold: int
     missing: tuple[str, ...]
+    lacking: int
     complete: bool
 
 
@@ -153,6 +155,7 @@ def signature_status(event: SigningEvent) -> list[SignatureStatus]:
                 signed=tuple(sorted(owner_of(key) for key in have.values())),
                 threshold=max(result.threshold for result in results),
                 missing=tuple(sorted(owner_of(key) for key in lack.values())),
+                lacking=max(max(0, r.threshold - len(r.signed)) for r in results),
                 complete=all(bool(result) for result in results),
             )
         )

@@ -15,6 +15,8 @@ __all__ = ["FileChange", "Read", "file_changes"]
 #: More than this is not counted line by line.
 MAX_COUNTED = 5_000_000
 EXECUTES = 0o111
+#: How a file begins that can be run, whatever its mode says now: a script, and ELF.
+PROGRAMS = (b"#!", b"\x7fELF")
 
 Read = Callable[[TreeEntry], bytes | None]
 """The content of a file of a tree; None where it is not at hand."""
@@ -30,6 +32,7 @@ class FileChange:
         after: As it will be; None if it is gone.
         plus: Lines that are new; None where nobody counted.
         minus: Lines that are gone.
+        became: Whether its content is that of a program, and was not before, where that was read.
     """
 
     path: str
@@ -37,12 +40,17 @@ class FileChange:
     after: TreeEntry | None
     plus: int | None = None
     minus: int | None = None
+    became: bool = False
 
     @property
     def program(self) -> bool:
         """Whether it can be run."""
-        entry = self.after or self.before
-        return entry is not None and entry.type is EntryType.FILE and bool(entry.mode & EXECUTES)
+        return _runs(self.after or self.before)
+
+    @property
+    def new_program(self) -> bool:
+        """Whether it can be run and could not before: by its mode, or by what it begins with."""
+        return self.became or (_runs(self.after) and not _runs(self.before))
 
     @property
     def text(self) -> Text:
@@ -59,6 +67,17 @@ class FileChange:
         was = _kind(self.before) if self.before else ""
         values |= {"old": was, "new": _kind(self.after)}
         return Text(N_("changed: {path}, {old} becomes {new}{note}"), values)
+
+
+def _runs(entry: TreeEntry | None) -> bool:
+    return entry is not None and entry.type is EntryType.FILE and bool(entry.mode & EXECUTES)
+
+
+def _begins_as_program(entry: TreeEntry | None, read: Read) -> bool:
+    if entry is None or entry.type is not EntryType.FILE or entry.size > MAX_COUNTED:
+        return False
+    content = read(entry)
+    return content is not None and content.startswith(PROGRAMS)
 
 
 def _kind(entry: TreeEntry) -> str:
@@ -92,7 +111,8 @@ def _changes(before: Tree, after: Tree, old: Read, new: Read) -> Iterator[FileCh
         if first and second and first.type is second.type is EntryType.FILE:
             counted = _counted(first, second, old, new)
             plus, minus = counted if counted else (None, None)
-        yield FileChange(path, first, second, plus, minus)
+        became = _begins_as_program(second, new) and not _begins_as_program(first, old)
+        yield FileChange(path, first, second, plus, minus, became)
 
 
 def _is_only_directory(first: TreeEntry | None, second: TreeEntry | None) -> bool:

@@ -9,6 +9,7 @@ shown whole below, with each of them marked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,10 @@ USUAL = {Kind.ADDS, Kind.RENAMES}
 
 #: Kinds that no ``down`` file needs: what they do stays at a site that went back.
 BEYOND = {Kind.RIGHTS, Kind.CODE, Kind.OTHER}
+
+
+#: A release writes its own number into the product's own row: nothing else, and in every row.
+_NUMBER = re.compile(r"UPDATE (?P<table>\w+) SET \w+ = '\d+(?:\.\d+)*'")
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,13 @@ class GroupedMarks:
     harmless: int
 
 
-def grouped(placed: Iterable[PlacedMark]) -> GroupedMarks:
-    """Put marks in groups, each in the order of the files."""
+def grouped(placed: Iterable[PlacedMark], product: str = "") -> GroupedMarks:
+    """Put marks in groups, each in the order of the files.
+
+    Args:
+        placed: The marks.
+        product: Whose release it is: that it writes its number into ``<product>_release`` is usual.
+    """
     same: dict[tuple[object, ...], list[PlacedMark]] = {}
     harmless = 0
     for item in placed:
@@ -67,8 +77,15 @@ def grouped(placed: Iterable[PlacedMark]) -> GroupedMarks:
     first: list[Text] = []
     then: list[Text] = []
     for items in same.values():
-        (then if set(items[0].mark.kinds) <= USUAL else first).append(_said(items))
+        usual = set(items[0].mark.kinds) <= USUAL or _is_number(items[0].mark, product)
+        (then if usual else first).append(_said(items))
     return GroupedMarks(tuple(first), tuple(then), harmless)
+
+
+def _is_number(mark: Mark, product: str) -> bool:
+    found = _NUMBER.fullmatch(mark.same)
+    own = f"{product.replace('-', '_')}_release".upper()
+    return mark.kinds == (Kind.CHANGES,) and found is not None and found["table"] == own
 
 
 def _said(items: list[PlacedMark]) -> Text:

@@ -217,13 +217,15 @@ def _page(shown: Shown, last: Shown | None) -> ReleasePage:
         findings = tuple(
             lint_tree(manifest, shown.tree, last.document if last else None, shown.sql.__getitem__)
         )
-    programs = tuple(change.path for change in files or () if change.program)
-    grave = tuple(_grave(shown, last, fresh, findings))
-    found = grouped(
+    programs = tuple(c.path for c in files or () if c.program and not c.new_program)
+    new = tuple(change.path for change in files or () if change.new_program)
+    grave = (*_grave(shown, last, fresh, findings), *_new_programs(new))
+    placed = (
         PlacedMark((page.database, page.migration, page.direction), page.path, mark)
         for page in sql
         for mark in page.marks
     )
+    found = grouped(placed, manifest.product)
     return ReleasePage(
         product=manifest.product,
         version=manifest.version,
@@ -314,6 +316,12 @@ def _grave(
 def _programs(paths: tuple[str, ...]) -> Iterator[Text]:
     if paths:
         words = N_("WARNING: other programs than before: {paths}")
+        yield Text(words, {"paths": ", ".join(paths)})
+
+
+def _new_programs(paths: tuple[str, ...]) -> Iterator[Text]:
+    if paths:
+        words = N_("WARNING: programs that were not there before: {paths}")
         yield Text(words, {"paths": ", ".join(paths)})
 
 

@@ -9,7 +9,15 @@ from ncen_updater.common.i18n import N_, Text, of_language, translate
 from ncen_updater.publisher.review.review import ReleasePage, Review, SqlPage
 from ncen_updater.publisher.signing.digest_words import spoken
 
-__all__ = ["HEADS", "annex_lines", "marked", "short_lines", "title_words", "words_of"]
+__all__ = [
+    "HEADS",
+    "annex_lines",
+    "further_lines",
+    "marked",
+    "short_lines",
+    "title_words",
+    "words_of",
+]
 
 MARK, PLAIN = ">", "|"
 NONE = N_("nothing")
@@ -68,6 +76,11 @@ def marked(page: Review) -> Iterator[tuple[Text, tuple[Text, ...]]]:
 def words_of(page: Review, language: str) -> Iterator[Text | str]:
     """The whole page but its annex."""
     yield from short_lines(page)
+    yield from further_lines(page, language)
+
+
+def further_lines(page: Review, language: str) -> Iterator[Text | str]:
+    """What stands below the sentences and the marks, to the annex."""
     for release in page.releases:
         yield from _release(release, language)
     for line in page.lines[1:]:

@@ -8,8 +8,8 @@ of itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from securesystemslib.signer import Key
@@ -67,7 +67,31 @@ def describe(event: SigningEvent) -> list[Line]:
         )
     for role, draft in event.drafts.items():
         lines += _role(event, role, draft)
-    return lines
+    return list(_named_once(lines))
+
+
+#: A key that is told, and the same where its fingerprint stands above.
+TOLD = N_("{name}: {owner} may sign ({kind} key {fingerprint})")
+TOLD_BRAKE = N_("brakes: {owner} may halt a release for 72 hours alone, key {fingerprint}")
+AGAIN = {
+    TOLD: N_("{name}: {owner} may sign (the same key, {beginning}...)"),
+    TOLD_BRAKE: N_(
+        "brakes: {owner} may halt a release for 72 hours alone (the same key, {beginning}...)"
+    ),
+}
+
+
+def _named_once(lines: Iterable[Line]) -> Iterator[Line]:
+    """Tell the whole fingerprint of a key once: nobody compares the same one eight times."""
+    seen: set[object] = set()
+    for line in lines:
+        mark = line.figures.get("fingerprint")
+        if line.text.template in AGAIN and mark in seen:
+            values = {**line.text.values, "beginning": str(mark).partition(" ")[0]}
+            line = replace(line, text=Text(AGAIN[line.text.template], values))  # noqa: PLW2901
+        elif line.text.template in AGAIN:
+            seen.add(mark)
+        yield line
 
 
 def _line(
@@ -138,9 +162,8 @@ def _brakes(role: str, old: Root | None, new: Root) -> Iterator[Line]:
             yield _line(role, words, owner=owner_of(key), fingerprint=mark)
     for keyid, key in after.items():
         if keyid not in before:
-            words = N_("brakes: {owner} may halt a release for 72 hours alone, key {fingerprint}")
             mark = grouped(fingerprint(key))
-            yield _line(role, words, owner=owner_of(key), fingerprint=mark)
+            yield _line(role, TOLD_BRAKE, owner=owner_of(key), fingerprint=mark)
 
 
 def _periods(role: str, old: Root | None, new: Root) -> Iterator[Line]:
@@ -234,7 +257,7 @@ def _holders(
         if keyid not in old:
             yield _line(
                 role,
-                N_("{name}: {owner} may sign ({kind} key {fingerprint})"),
+                TOLD,
                 name=name,
                 owner=owner_of(key),
                 kind=key.keytype,

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.approvals.model import Approval, ApprovalBasis
+from ncen_updater.agent.databases.tried import TriedColumn, TriedValues
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.dossier import page
+from ncen_updater.agent.dossier.document import dossier_document
 from ncen_updater.agent.dossier.gather import Dossier, DossierHop
 from ncen_updater.agent.dossier.pictures import room, stop_parts, stop_ranges
 from ncen_updater.agent.dossier.risks import risks
@@ -177,6 +179,29 @@ def test_the_digest_stands_beside_the_signatures_and_on_each_page() -> None:
     assert grouped(digest) in sheet
     assert "Signature" in sheet
     assert f'@bottom-left {{ content: "{grouped(digest[:32])}"' in content
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", "12 kept, 3 came back from where they were parked, 2 lost"),
+        ("fr", "12 gardées, 3 revenues d'où elles avaient été mises de côté, 2 perdues"),
+    ],
+)
+def test_what_the_rehearsal_saw_of_values_is_said(language: str, words: str) -> None:
+    tried = TriedValues(
+        (
+            TriedColumn("seizures.items.code", kept=12, came_back=3),
+            TriedColumn("seizures.items.note", lost=2),
+        )
+    )
+    hop = replace(HOP, report={**REPORT, "values": tried.to_json()})
+    said = Reader(page(replace(DOSSIER, hops=(hop,)), language)).text
+    assert words in said
+    assert "seizures.items.note" in said
+    document = dossier_document(replace(DOSSIER, hops=(hop,)), language)
+    assert words in str(document["hops"])
+    assert words not in Reader(page(DOSSIER, language)).text
 
 
 def test_figures_and_dates_are_those_of_the_language() -> None:

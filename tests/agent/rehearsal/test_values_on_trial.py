@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from demo.evidence import database_digests
 from demo.site import DemoSite
@@ -129,6 +131,17 @@ def test_a_dropped_column_is_lost_and_nothing_else(demo: DemoSite) -> None:
     assert columns["seizures.ncen_release.release"].kept == 1
     words = said(demo, "rehearse", DROPS)
     assert "lost: companies.companies.origin" in words
+
+
+@in_turns("demo")
+def test_going_back_says_what_the_rehearsal_saw(demo: DemoSite) -> None:
+    rehearse(demo, DROPS)
+    operations(demo).upgrade(Version(DROPS))
+    words = said(demo, "rollback", "--dry-run")
+    assert f"The rehearsal of {DROPS} tried it:" in words
+    assert "lost: companies.companies.origin" in words
+    answer = json.loads(said(demo, "rollback", "--dry-run", "--json"))
+    assert TriedValues.from_json(answer["values"]).named("lost") == ("companies.companies.origin",)
 
 
 def test_what_was_parked_comes_back(demo: DemoSite) -> None:

@@ -125,6 +125,8 @@ class Collect(Step):
         drop_sets(site, context.journal, changes, context.progress)
         for version in decision.slots:
             site.slots.remove(version)
+        if site.overlay is not None:
+            site.overlay.collect()
         self._discard_leftovers(context)
         offer = context.offer()
         if offer is not None:

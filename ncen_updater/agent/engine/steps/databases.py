@@ -11,7 +11,7 @@ from dataclasses import replace
 from ncen_updater.agent.databases.base import Live, MigrationSet
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.planner import Back, plan_way_back
-from ncen_updater.agent.engine import overlay
+from ncen_updater.agent.engine import site_files
 from ncen_updater.agent.engine.aside import note_kept
 from ncen_updater.agent.engine.fingerprints import (
     KnownSchemas,
@@ -145,26 +145,26 @@ class Copy(Step):
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Copy, side by side; going back after an upgrade, give files their old names again."""
-        with overlay.keeping(context):
+        with site_files.keeping(context):
             context.site.engine.copy(context.ref, context.copy_plan(), context.progress)
-        overlay.bring_back(context)
+        site_files.bring_back(context)
         return NO_FACTS
 
     def check(self, context: StepContext) -> bool:
         """Every copy is whole."""
         copied = context.site.engine.copied(context.ref, context.copy_plan())
-        return copied and overlay.all_kept(context)
+        return copied and site_files.all_kept(context)
 
     def undo(self, context: StepContext) -> None:
         """Put files back; remove the copies and what an interrupted copy left."""
-        overlay.put_back(context)
+        site_files.put_back(context)
         context.site.engine.discard(context.ref, context.copy_plan())
         note_kept(context.site, context.journal, context.change.id)
 
     def undone(self, context: StepContext) -> bool:
         """No candidate is left, and no file is missing."""
         left = context.site.engine.evidence(context.ref).candidates
-        return not left and overlay.all_there(context)
+        return not left and site_files.all_there(context)
 
 
 class Migrate(Step):

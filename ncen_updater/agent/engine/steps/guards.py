@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ncen_updater.agent.approvals.store import ApprovalStore
-from ncen_updater.agent.engine import overlay
+from ncen_updater.agent.engine import site_files
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.permitted import require_no_hold
 from ncen_updater.agent.engine.steps.base import Step
@@ -71,7 +71,7 @@ class Preflight(Step):
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Say which of the site's own files will be kept, and how."""
-        return overlay.planned(context)
+        return site_files.planned(context)
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Run every check; strict ones block. Then keep the site's files as far as they go now."""
@@ -79,14 +79,14 @@ class Preflight(Step):
             context.site, context.ref, context.origin_version, context.progress
         )
         refuse_strict(findings)
-        overlay.prepare(context)
+        site_files.prepare(context)
         _refuse_late(context)
         _refuse_unwanted(context)
         return ChangeFacts(advisories=tuple(f"{f.code} {f.what}" for f in findings))
 
     def undo(self, context: StepContext) -> None:
         """Remove what was kept of files; they were put back before."""
-        overlay.discard(context)
+        site_files.discard(context)
 
 
 class PreflightAgain(Step):

@@ -178,8 +178,9 @@ SCHEMAS: Mapping[str, Schema] = {
                     "way_back": TEXT, "way_words": TEXT, "why_no_way_back": WITHOUT,
                     "loses": _list(TEXT), "migrations": NUMBER, "unpacked_bytes": NUMBER,
                     "stop_s": _or_null(STOP), "files": _list(TEXT),
+                    "country": _list(TEXT),
                     "tables": _list(_object(table=TEXT, before=TEXT, after=TEXT, what=TEXT)),
-                    "codes": _list(TEXT), "unmapped": NUMBER,
+                    "codes": _list(TEXT), "unmapped": NUMBER, "values": _list(TEXT),
                 }
             )
         ),
@@ -206,7 +207,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "from": TEXT, "to": TEXT, "mode": TEXT, "lost": _or_null(VALUES),
             "lost_total": _or_null(NUMBER), "reason": _or_null(TEXT), "undoes": _or_null(TEXT),
             "binding": TEXT, "watched": FLAG, "approvals": _list(_object(who=TEXT, at=TIME)),
-            "missing": NUMBER,
+            "missing": NUMBER, "values": _or_null(VALUES),
         }
     ),
     "DiagnosisFound": _found(healthy=FLAG, findings=FINDINGS),
@@ -257,6 +258,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
         ),
         service=_named("Moment"), you=_object(who=TEXT, uid=NUMBER, roles=_list(TEXT)),
     ),
+    ("GET", "/v1/rights/{role}"): _object(who=TEXT, role=TEXT),
     ("GET", "/v1/outlook"): _object(
         up_to_date=FLAG, checked_at=_or_null(TIME), next_check=_or_null(TIME),
         current=_or_null(TEXT), target=_or_null(TEXT), agent=_or_null(TEXT), prepared=FLAG,

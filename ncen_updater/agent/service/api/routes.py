@@ -26,6 +26,7 @@ PARTS: Mapping[str, str] = {
     "id": r"[a-z2-7]{8}",
     "number": r"[1-9][0-9]{0,17}",
     "binding": r"[0-9a-f]{64}",
+    "role": "read|operate|approve",
 }
 STREAM = "/v1/events"
 
@@ -69,6 +70,7 @@ _ROWS = frozenset({"limit"})
 _RELEASE = frozenset({"version"})
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/status", ApiRole.READ, queries.status),
+    Route("GET", "/v1/rights/{role}", ApiRole.READ, queries.right),
     Route("GET", "/v1/outlook", ApiRole.READ, queries.outlook),
     Route("GET", "/v1/holds", ApiRole.READ, queries.holds),
     Route("POST", "/v1/holds", ApiRole.OPERATE, actions.hold, HoldForm, statuses=(201,)),

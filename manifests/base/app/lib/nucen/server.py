@@ -4,6 +4,7 @@ Run by ``ncenctl`` with the path of the pid file. Its configuration is the JSON 
 environment variable NCEN_CONFIG names; it belongs to the country and lies outside the slot.
 """
 
+import configparser
 import html
 import json
 import os
@@ -61,6 +62,25 @@ class Site:
             and time.monotonic() - self.opened_at >= after
         )
 
+    def carried(self, path):
+        """A file that the country may word anew: the merged one, where the site has one."""
+        merged = Path(self.config.get("texts", "/nonexistent")) / "app" / path
+        return merged if merged.is_file() else APP / path
+
+    def texts(self, language):
+        """What officers read in a language: its own texts, else those of the first language."""
+        found = json.loads((APP / "i18n" / "en.json").read_text("utf-8"))
+        path = self.carried(f"i18n/{language}.json")
+        if language.isalnum() and path.is_file():
+            found = over(found, json.loads(path.read_text("utf-8")))
+        return found
+
+    def settings(self):
+        """Settings in use, by section."""
+        parser = configparser.RawConfigParser()
+        parser.read(self.carried("settings.ini"), "utf-8")
+        return {name: dict(parser.items(name)) for name in parser.sections()}
+
     def health(self):
         """Look at everything anew: (status, facts)."""
         problems = []
@@ -90,6 +110,14 @@ class Site:
             "problems": problems,
         }
         return (503 if problems else 200), facts
+
+
+def over(first, second):
+    """Put one table of texts over another."""
+    for key, value in second.items():
+        below = first.get(key)
+        first[key] = over(below, value) if isinstance(below, dict) else value
+    return first
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -143,6 +171,10 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/search":
             found = cases.search(stores, query.get("q", [""])[0], version)
             return self.answer(200, {"persons": found})
+        if path.startswith("/texts/"):
+            return self.answer(200, self.site.texts(path.removeprefix("/texts/")))
+        if path == "/settings":
+            return self.answer(200, self.site.settings())
         if path == "/":
             return self.answer(200, self.page(), "text/html")
         return self.answer(404, {"error": "no such page"})

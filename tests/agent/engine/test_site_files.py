@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.diagnostics.doctor import diagnose
-from ncen_updater.agent.engine.overlay import drop, end_by_hand, owed, still_kept
 from ncen_updater.agent.engine.plan import planned_files
+from ncen_updater.agent.engine.site_files import drop, end_by_hand, owed, still_kept
 from ncen_updater.agent.files.keeping import Directory, place_of
 from ncen_updater.agent.files.listing import Method
 from ncen_updater.agent.journal.change import (

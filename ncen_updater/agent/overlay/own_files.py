@@ -1,0 +1,161 @@
+"""The files of a layer: found by a path with a place for a language, read without following."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ncen_updater.common.directory_handle import DirectoryHandle
+from ncen_updater.formats.manifest import LANGUAGE, LANGUAGE_PLACE, CarriedManifest
+from ncen_updater.formats.texts.catalogue import Catalogue, Unusable
+from ncen_updater.formats.texts.readers import read_texts
+
+__all__ = ["Files", "Found", "parsed", "rendered"]
+
+MAX_BYTES = 20_000_000
+#: So many names are looked at below one directory.
+MOST_NAMES = 10_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file as it lies there.
+
+    Attributes:
+        content: Its bytes.
+        mode: Its permissions.
+        uid: Whose it is.
+        gid: Of which group.
+    """
+
+    content: bytes
+    mode: int
+    uid: int
+    gid: int
+
+
+def rendered(path: str, language: str | None) -> str:
+    """Fill a language into a path of the manifest."""
+    return path if language is None else path.replace(LANGUAGE_PLACE, language)
+
+
+def parsed(found: Found | None, declared: CarriedManifest) -> Catalogue:
+    """Return what a file holds; an empty catalogue where there is none.
+
+    Raises:
+        Unusable: If it cannot be read.
+    """
+    return Catalogue() if found is None else read_texts(found.content, declared)
+
+
+class Files:
+    """The files below one directory; no link is followed on the way or at its end.
+
+    Args:
+        root: The directory; it need not be there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[DirectoryHandle | None]:
+        try:
+            handle = DirectoryHandle.without_links(self._root)
+        except FileNotFoundError:
+            yield None
+            return
+        try:
+            yield handle
+        finally:
+            handle.close()
+
+    def read(self, path: str) -> Found | None:
+        """Read a file; None where there is none.
+
+        Raises:
+            Unusable: If it is a link, a pipe or anything but a file, too large, or cannot be read.
+        """
+        try:
+            with self._opened() as handle:
+                if handle is None:
+                    return None
+                descriptor = handle.open(path)
+                with os.fdopen(descriptor, "rb") as stream:
+                    look = os.fstat(stream.fileno())
+                    if not stat.S_ISREG(look.st_mode):
+                        raise Unusable("it is no regular file")
+                    content = stream.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Unusable(_words(error)) from error
+        if len(content) > MAX_BYTES:
+            raise Unusable(f"it has more than {MAX_BYTES} bytes")
+        return Found(content, stat.S_IMODE(look.st_mode), look.st_uid, look.st_gid)
+
+    def languages(self, path: str) -> tuple[str, ...]:
+        """The languages for which there is something at a path of the manifest, sorted."""
+        before, _, after = path.partition(LANGUAGE_PLACE)
+        directory, _, prefix = before.rpartition("/")
+        suffix, _, rest = after.partition("/")
+        found = []
+        for name in self._names(directory):
+            if not (name.startswith(prefix) and name.endswith(suffix)):
+                continue
+            language = name[len(prefix) : len(name) - len(suffix)]
+            there = not rest or self._is_there(f"{directory}/{name}/{rest}")
+            if there and re.fullmatch(LANGUAGE, language):
+                found.append(language)
+        return tuple(sorted(found))
+
+    def all_names(self) -> Iterator[str]:
+        """Every file below, with its path; at most some thousands, and no link is followed."""
+        left = MOST_NAMES
+        waiting = [""]
+        while waiting:
+            directory = waiting.pop()
+            for name in self._names(directory):
+                path = f"{directory}/{name}".lstrip("/")
+                left -= 1
+                if left < 0:
+                    return
+                if self._is_directory(path):
+                    waiting.append(path)
+                else:
+                    yield path
+
+    def _names(self, directory: str) -> list[str]:
+        try:
+            with self._opened() as handle:
+                if handle is None:
+                    return []
+                with handle.scan(directory) as items:
+                    found = [item.name for _, item in zip(range(MOST_NAMES), items, strict=False)]
+        except OSError:
+            return []
+        return sorted(name for name in found if not name.startswith("."))
+
+    def _is_there(self, path: str) -> bool:
+        return self._mode(path) is not None
+
+    def _is_directory(self, path: str) -> bool:
+        return stat.S_ISDIR(self._mode(path) or 0)
+
+    def _mode(self, path: str) -> int | None:
+        try:
+            with self._opened() as handle:
+                return None if handle is None else handle.stat(path.lstrip("/")).st_mode
+        except OSError:
+            return None
+
+
+def _words(error: OSError) -> str:
+    if error.errno in (40, 20):  # ELOOP, ENOTDIR: a link at the end, or on the way
+        return "it is a link, or lies behind one"
+    return error.strerror or str(error)

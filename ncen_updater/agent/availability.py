@@ -48,7 +48,12 @@ MAX_DOOR_BYTES, MAX_BODY_BYTES = 10_000, 1_000_000
 FORBIDDEN = frozenset({errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.ENETUNREACH})
 #: As for init scripts: runs, and "program is not running".
 RUNS, STOPPED = 0, 3
-PROPERTIES = "Id,LoadState,ActiveState,StateChangeTimestampMonotonic"
+PROPERTIES = (
+    "Id,LoadState,ActiveState,StateChangeTimestampMonotonic,UnitFileState,"
+    "ActiveEnterTimestampMonotonic"
+)
+#: States of the file of a unit that the system starts with the machine.
+ENABLED = frozenset({"enabled", "enabled-runtime", "static", "linked", "indirect", "generated"})
 UP = frozenset({"active", "reloading", "activating", "deactivating", "refreshing", "maintenance"})
 DOWN = frozenset({"inactive", "failed"})
 
@@ -268,4 +273,10 @@ def _unit(name: str, facts: Mapping[str, str]) -> RunningSeen | str:
     if changed.isdigit() and changed != "0":
         ago = time.clock_gettime(time.CLOCK_MONOTONIC) - int(changed) / 1e6
         since = (datetime.now(UTC) - timedelta(seconds=max(0.0, ago))).replace(microsecond=0)
-    return RunningSeen(state in UP, since=since)
+    return RunningSeen(
+        state in UP,
+        failed=state == "failed",
+        enabled=facts["UnitFileState"] in ENABLED if "UnitFileState" in facts else None,
+        started=facts.get("ActiveEnterTimestampMonotonic", "0") not in ("", "0"),
+        since=since,
+    )

@@ -138,6 +138,17 @@ class SiteClient(Protocol):
             Held: If so.
         """
 
+    def require_right(self, role: str) -> None:
+        """Refuse who may not do something, before anything of it is shown or asked.
+
+        Args:
+            role: ``operate`` or ``approve``.
+
+        Raises:
+            NotAllowed: If so, with who may.
+            RootIsNobody: If their approval could be anybody's, where two people have to approve.
+        """
+
     def confirm(self, *, dry_run: bool) -> Document:
         """End the watched time."""
 
@@ -287,6 +298,15 @@ class LocalSite:
     def require_no_hold(self) -> None:
         with self._journal() as journal:
             require_no_hold(journal, datetime.now(UTC))
+
+    def require_right(self, role: str) -> None:
+        """See :class:`SiteClient`; what else is allowed here, the rights on the files decide."""
+        if role != "approve":
+            return
+        from ncen_updater.agent.approvals.store import require_somebody
+        from ncen_updater.agent.cli.person import person
+
+        require_somebody(person(), self._site.config.service.approvals)
 
     def confirm(self, *, dry_run: bool) -> Document:
         with self._journal(read_only=dry_run) as journal:
@@ -609,10 +629,11 @@ class LocalSite:
                 record = rehearser.run(path)
                 pages = keep_dossiers(site, journal, record.to_version)
         found = rehearsal_document(record)
-        kept = [Text(N_("The dossier is in {path}."), {"path": page}) for page in pages]
+        # Not where it lies: most of those who decide cannot open that.
+        kept = [Text(N_("'ncen-updater dossier' writes the page for those who decide."))]
         return Answer(
             {"rehearsal": found, "dossiers": [str(page) for page in pages]},
-            [*rehearsal_words(found, self._run.language), *kept],
+            [*rehearsal_words(found, self._run.language), *(kept if pages else ())],
         )
 
     def upgrade(
@@ -769,6 +790,14 @@ class ServiceSite:
             error = held(hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]))
             error.state = NOTHING_CHANGED
             raise error
+
+    def require_right(self, role: str) -> None:
+        try:
+            self._service.get(f"/v1/rights/{role}")
+        except UpdaterError as error:
+            # A service of before tells it later, when it refuses the deed.
+            if error.code != NoSuchThing.message.code:
+                raise
 
     def confirm(self, *, dry_run: bool) -> Document:
         return self._service.call("GET" if dry_run else "POST", "/v1/confirmation")

@@ -26,6 +26,7 @@ from ncen_updater.agent.config.checked import config_error
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.paths import Places
 from ncen_updater.agent.config.read import read_config
+from ncen_updater.agent.engine.errors import JournalUnreadable
 from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.pending_rollback import PendingRollback, pending_rollback
 from ncen_updater.agent.journal.change import Change, ChangeState
@@ -66,6 +67,7 @@ __all__ = [
     "need",
     "or_none",
     "read_status",
+    "require_zones",
 ]
 
 logger = logging.getLogger(__name__)
@@ -150,6 +152,8 @@ def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
     """Read what a journal says; what changes between two reads is the caller's to keep out."""
     memory, consent = SiteHistory(journal), ApprovalStore(journal)
     last, bad = next(iter(journal.changes(1)), None), memory.bad_releases()
+    if last is not None:
+        require_zones(journal, last)
     return JournalFacts(
         event=journal.last_event(),
         head=str(journal.head()),
@@ -165,6 +169,19 @@ def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
         approvals=consent.in_force(),
         schedules=consent.schedules(),
     )
+
+
+def require_zones(journal: Journal, change: Change) -> None:
+    """Refuse a change with a time that has no zone: no agent wrote it, and it is before no other.
+
+    Raises:
+        JournalUnreadable: If so.
+    """
+    times = [change.created_at, change.ended_at]
+    for record in change.steps.values():
+        times += [record.started_at, record.ended_at]
+    if any(time is not None and time.tzinfo is None for time in times):
+        raise JournalUnreadable(path=journal.path, reason=f"{change.id}: a time without its zone")
 
 
 def _well_since(journal: Journal, versions: Collection[str]) -> dict[str, datetime]:

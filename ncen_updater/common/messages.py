@@ -2138,11 +2138,11 @@ OFFICER_FILE_BAD = Message(
 )
 OFFICER_FILE_OPEN = Message(
     "NU-7081",
-    N_("Others than its owner may read or write the officer's file {path} (mode {mode})."),
     N_(
-        "It names the root that you compare with: look whether it is still as you wrote it, then"
-        " give it to yourself and say 'chmod 600'."
+        "Others than the officer may read or write {path} (mode {mode}), on which the officer "
+        "relies."
     ),
+    N_("Look whether it is still as you had it, then give it to yourself and say 'chmod 600'."),
     ExitCode.TRUST,
 )
 OFFICER_FILE_SECRET = Message(
@@ -2219,8 +2219,8 @@ NOT_ALLOWED = Message(
     "NU-9314",
     N_("{who} may not do this here; it takes the right '{role}'."),
     N_(
-        "Ask whoever manages this machine for the group that has it; the table [service] of the "
-        "configuration names the groups."
+        "The group '{group}' has it: {members}. Ask one of them to do it, or whoever manages this "
+        "machine to add you to it."
     ),
 )
 BINDING_CHANGED = Message(
@@ -2323,6 +2323,15 @@ WATCHING_ENDED_BY_ORDER = Message(
     "NU-9331",
     N_("The watching of the release ended, since {who} ordered to go back (order {order})."),
     N_("The release was installed before; 'ncen-updater watch' shows how it is taken back."),
+)
+TOO_MANY_ACTS = Message(
+    "NU-9332",
+    N_("You changed more things in a short time than the service writes down for one person."),
+    N_(
+        "Ask again in half a minute; root is not counted. If it was not you, ask who uses your "
+        "account."
+    ),
+    ExitCode.BUSY,
 )
 SEQUENCE_DAMAGED = Message(
     "NU-9401",

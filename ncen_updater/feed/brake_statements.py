@@ -34,6 +34,7 @@ __all__ = ["brake_keys", "braked", "brakes_as_signed", "brakes_of", "noted"]
 logger = logging.getLogger(__name__)
 
 OWNER: Final = "x-ncen-keyowner"
+OWNER_LENGTH: Final = 200
 
 
 def brake_keys(root: Root) -> dict[str, Key]:
@@ -75,7 +76,15 @@ def brakes_as_signed(
         ) as error:  # fmt: skip
             logger.warning("a brake that does not count is passed over: %.200s", error)
             continue
-        yield statement, str(key.unrecognized_fields.get(OWNER, key.keyid[:12])), data
+        yield statement, _owner(key), data
+
+
+def _owner(key: Key) -> str:
+    """Whose key it is, as far as a line takes it; the officers of the root wrote it."""
+    said: object = key.unrecognized_fields.get(OWNER)
+    if not isinstance(said, str):
+        return str(key.keyid)[:12]
+    return said[:OWNER_LENGTH].encode("utf-8", "replace").decode()
 
 
 def noted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,14 @@ from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.service.report import change_report
+from ncen_updater.agent.status import journal_facts
 from ncen_updater.common.messages import JOURNAL_EXISTS
-from tests.agent.cli.site import CHANGE
+from tests.agent.cli.site import CHANGE, make_site
 from tests.badinput.hostile import DEEP, FEW, HUGE, NO_FILES, bounded, typed
 from tests.support.errors import says
+
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
 
 
 def make(path: Path, *, ended: bool = False) -> None:
@@ -90,6 +95,29 @@ def test_an_altered_journal(tmp_path: Path, name: str, read_only: bool, ended: b
     error = typed(lambda: read_all(path, read_only=read_only))
     assert isinstance(error, JournalUnreadable)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["open", "ended"])
+@pytest.mark.parametrize("place", [
+    "changes SET created_at", "steps SET started_at", "steps SET ended_at",
+])  # fmt: skip
+def test_a_time_without_its_zone(tmp_path: Path, place: str, ended: bool) -> None:
+    """Seen: 'history' of a change ended with an error that was none of ours."""
+    site = make_site(tmp_path)
+    make(site.journal, ended=ended)
+    connection = sqlite3.connect(site.journal)
+    connection.execute(f"UPDATE {place} = '2026-01-02T03:04:05'")
+    connection.commit()
+    connection.close()
+    with Journal.open(site.journal, read_only=True) as journal:
+        error = typed(lambda: change_report(journal, CHANGE.id))
+        assert isinstance(error, JournalUnreadable)
+        error = typed(lambda: journal_facts(journal, NOW))
+        assert isinstance(error, JournalUnreadable)
+    for words in (["history", CHANGE.id], ["status"]):
+        ran = site.run("--json", *words)
+        assert "NU-6002" in ran.stdout, ran.stderr
+        assert "NU-0001" not in ran.stdout
 
 
 @pytest.mark.parametrize("kind", NO_FILES)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root, Targets, Timestamp  # type: ignore[attr-defined]
 
-from ncen_updater.feed.brake_statements import brakes_of, noted
+from ncen_updater.feed.brake_statements import _halt, brakes_of, noted
 from ncen_updater.feed.brakes import BrakeSeen, in_force
 from ncen_updater.feed.proved import Proved
 from ncen_updater.formats.brakes import (
@@ -176,6 +176,19 @@ def test_a_broken_one_stops_no_list(broken: dict[str, Any]) -> None:
     good = signed_by(signer)
     root, timestamp = lists_with(signer, {**good, **broken}, None, [], good)
     assert [one.until.day for one, _ in brakes_of(root, timestamp)] == [2]
+
+
+@pytest.mark.parametrize(
+    "owner", ["x" * 5000, "\ud800", 7, None, ["amina"], {"name": "amina"}], ids=repr
+)
+def test_an_owner_that_is_no_name_stops_no_list(owner: object) -> None:
+    """Seen: no offer could be read where a name was longer than the reason of a halt may be."""
+    signer = CryptoSigner.generate_ed25519()
+    root, timestamp = lists_with(signer, signed_by(signer))
+    root.unrecognized_fields[BRAKE_KEYS_FIELD][signer.public_key.keyid]["x-ncen-keyowner"] = owner
+    seen = noted({}, brakes_of(root, timestamp), "ncen", SIGNED, START)
+    (halted,) = (_halt(brake) for brake in seen.values())
+    assert halted.reason.startswith("loses cases [")
 
 
 def test_one_of_a_newer_program_is_carried_as_it_was_signed() -> None:

@@ -88,6 +88,28 @@ CASES = (
         room_before=FreeRoom(LAST_BYTES - 1), room=FreeRoom(LAST_BYTES - 4096),
     ),
     Case(
+        "the last room was taken before, and the directory is full of what no list announces",
+        DiskVerdict.NO_ROOM,
+        before=DiskUse(MARGIN + SLACK), now=DiskUse(MARGIN + SLACK + 4096),
+        room_before=FreeRoom(LAST_BYTES), room=FreeRoom(LAST_BYTES - 4096),
+    ),
+    Case(
+        "the same, and nothing came", DiskVerdict.FINE,
+        before=DiskUse(MARGIN + SLACK), now=DiskUse(MARGIN + SLACK),
+        room_before=FreeRoom(LAST_BYTES), room=FreeRoom(LAST_BYTES - 4096),
+    ),
+    Case(
+        "the same, and no list can be proved", DiskVerdict.NO_ROOM,
+        before=DiskUse(MARGIN + SLACK), now=DiskUse(MARGIN + SLACK + 4096), announced=None,
+        room_before=FreeRoom(LAST_BYTES), room=FreeRoom(LAST_BYTES - 4096),
+    ),
+    Case(
+        "the last names go one by one", DiskVerdict.NO_ROOM,
+        before=DiskUse(0, MARGIN_NAMES + 1), now=DiskUse(0, MARGIN_NAMES + 2),
+        room_before=FreeRoom(1 << 40, LAST_NAMES, 9999),
+        room=FreeRoom(1 << 40, LAST_NAMES - 1, 9999),
+    ),
+    Case(
         "the last names are taken", DiskVerdict.NO_ROOM,
         room_before=FreeRoom(1 << 40, 2 * LAST_NAMES, 9999), room=FreeRoom(1 << 40, 0, 9999),
     ),

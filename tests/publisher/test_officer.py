@@ -76,6 +76,34 @@ def test_what_is_refused(bad: Bad, tmp_path: Path) -> None:
         load_officer(written(tmp_path, bad.content, bad.mode))
 
 
+@pytest.mark.parametrize("name", ["root", "builder_key", "module"])
+def test_what_is_believed_belongs_to_nobody_else(name: str, tmp_path: Path) -> None:
+    """Seen: the officer's own root lay where all of the office could put another one."""
+    other = tmp_path / "believed"
+    other.write_text("{}")
+    token = 'token = "t"\n' if name == "module" else ""
+    path = written(tmp_path, f'{token}{name} = "believed"\n')
+    for mode in (0o600, 0o644):
+        other.chmod(mode)
+        load_officer(path)
+    other.chmod(0o646)
+    with refused(OFFICER_FILE_OPEN, match="believed .mode 0646"):
+        load_officer(path)
+    other.unlink()
+    load_officer(path)  # whoever uses it says that it is not there
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize(("uid", "gid", "mode"), [(65534, 0, 0o600), (0, 65534, 0o660)])
+def test_nor_to_another_user_or_group(uid: int, gid: int, mode: int, tmp_path: Path) -> None:
+    other = tmp_path / "believed"
+    other.write_text("{}")
+    os.chown(other, uid, gid)
+    other.chmod(mode)
+    with refused(OFFICER_FILE_OPEN, match="believed"):
+        load_officer(written(tmp_path, 'root = "believed"\n'))
+
+
 @pytest.mark.parametrize("kind", ["missing", "directory", "pipe"])
 def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "officer.toml"

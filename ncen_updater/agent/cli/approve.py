@@ -62,6 +62,8 @@ def approve(
     if accept_loss is not None:
         raise Misuse(N_("--accept-loss belongs to --rollback"), context)
     site = session.client()
+    if not dry_run:
+        site.require_right("approve")
     seen = site.outlook(target)
     rehearsal = seen["rehearsal"]
     if rehearsal is not None and rehearsal["state"] == "passed" and not withdraw:
@@ -92,6 +94,8 @@ def schedule(
     moment = parse_until(time, datetime.now(UTC), site_zone(session.config))
     target = parse_version(version)
     site = session.client()
+    if not dry_run:
+        site.require_right("operate")
     seen = site.outlook(target)
     if not dry_run:
         if moment is not None:
@@ -106,6 +110,8 @@ def _approve_back(
 ) -> ExitCode:
     """Say yes to a rollback, or take it back."""
     site = session.client()
+    if not dry_run:
+        site.require_right("approve")
     way = site.way_back(accept_loss)
     if dry_run or "binding" not in way.document:
         return session.answer(way)

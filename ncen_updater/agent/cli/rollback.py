@@ -56,6 +56,8 @@ def rollback(
     if order is not None and not dry_run:
         return session.answer(session.local().rollback(accept_loss, undoes, order=order))
     site = session.client()
+    if not dry_run:
+        site.require_right("operate")
     if dry_run or not yes:
         way = site.way_back(accept_loss)
         if dry_run or "to" not in way.document:

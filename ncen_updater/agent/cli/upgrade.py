@@ -51,6 +51,7 @@ def upgrade(
     site = session.local() if by_service else session.client()
     if dry_run:
         return session.answer(site.prepare(target, retry=retry))
+    site.require_right("operate")
     site.require_no_hold()
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):

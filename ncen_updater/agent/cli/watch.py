@@ -9,6 +9,7 @@ import click
 from ncen_updater.agent.answers import Document
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.event_words import event_line
+from ncen_updater.agent.cli.hold import show_beginning
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.status import show_last_change
 from ncen_updater.agent.client import require_service, tell
@@ -47,6 +48,7 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
             _show_end(session, before, _newest(client))
         else:
             session.show(Text(N_("The service does nothing just now.")))
+            _show_next(session, client)
         session.finish({})
     return ExitCode.OK
 
@@ -56,6 +58,14 @@ def _said_before(client: Client, progress: Heartbeat) -> None:
     # A service of an older agent does not keep it.
     for one in client.get("/v1/status")["service"].get("said") or ():
         progress.past(Text(str(one["tell"]), one["values"]), float(one["seconds"]))
+
+
+def _show_next(session: AgentSession, client: Client) -> None:
+    """Say of what is next when that begins: who looks too early is to know when to come back."""
+    outlook = client.get("/v1/outlook")
+    if outlook["target"] is not None:
+        session.show(Text(N_("Next is the upgrade to {version}."), {"version": outlook["target"]}))
+        show_beginning(session, outlook.get("begins"))
 
 
 def _show_end(session: AgentSession, before: Document | None, now: Document | None) -> None:

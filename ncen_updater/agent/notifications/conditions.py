@@ -9,15 +9,18 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.notifications.news import News, NewsKind
 from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.policy.windows import Window, next_opening
 from ncen_updater.agent.rehearsal.stops import stop_range
 from ncen_updater.agent.status import SiteStatus, or_none
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["AlertLimits", "fresh", "lasting"]
+__all__ = ["OUTAGE", "AlertLimits", "fresh", "is_down", "lasting"]
 
 #: A disk has to have so much more free space, per cent, before it may be told anew.
 RECOVERED = 2.0
+#: An application that is away for less was restarted; nobody is told of that.
+OUTAGE = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,37 @@ class Lasting:
     values: Mapping[str, object]
 
 
-def lasting(now: SiteStatus, limits: AlertLimits, told: Mapping[str, str]) -> Iterator[Lasting]:
+def is_down(now: SiteStatus) -> bool | None:
+    """Whether officers cannot work although nobody keeps them out; None where that is not known.
+
+    What was stopped by somebody, as far as the system tells that, is theirs to start.
+    """
+    seen, journal = or_none(now.availability), or_none(now.journal)
+    if seen is None:
+        return None
+    if seen.state is AvailabilityState.WORKS:
+        return False
+    if seen.state not in (AvailabilityState.NOT_RUNNING, AvailabilityState.NOT_WORKING):
+        return None
+    changes = journal is not None and journal.change is not None
+    return None if changes or seen.asked_to_stop else True
+
+
+def lasting(
+    now: SiteStatus,
+    limits: AlertLimits,
+    told: Mapping[str, str],
+    down_since: datetime | None = None,
+) -> Iterator[Lasting]:
     """Yield the states that hold and are to be told.
 
     Args:
         now: How the site stands.
         limits: From when on a state is told.
         told: What was told and has not ended since.
+        down_since: When the application was first seen down, if it still was when last seen.
     """
+    yield from _outage(now, told, down_since)
     yield from _person(now, limits)
     yield from _target(now, limits)
     yield from _feed(now, limits)
@@ -77,6 +103,20 @@ def lasting(now: SiteStatus, limits: AlertLimits, told: Mapping[str, str]) -> It
     bound = limits.disk_percent + (RECOVERED if NewsKind.DISK in told else 0.0)
     if free is not None and free < bound:
         yield Lasting(NewsKind.DISK, "low", {"free_percent": free})
+
+
+def _outage(
+    now: SiteStatus, told: Mapping[str, str], down_since: datetime | None
+) -> Iterator[Lasting]:
+    """An outage lasts until officers can work, whatever is done about it meanwhile."""
+    known, down = told.get(NewsKind.DOWN), is_down(now)
+    if down is False:
+        return
+    if known is not None:
+        yield Lasting(NewsKind.DOWN, known, {})
+    elif down and down_since is not None and now.now - down_since >= OUTAGE:
+        at = down_since.isoformat()
+        yield Lasting(NewsKind.DOWN, at, {"version": or_none(now.current), "at": at})
 
 
 def _person(now: SiteStatus, limits: AlertLimits) -> Iterator[Lasting]:
@@ -161,12 +201,18 @@ def _feed(now: SiteStatus, limits: AlertLimits) -> Iterator[Lasting]:
 
 
 def fresh(
-    now: SiteStatus, limits: AlertLimits, told: Mapping[str, str]
+    now: SiteStatus,
+    limits: AlertLimits,
+    told: Mapping[str, str],
+    down_since: datetime | None = None,
 ) -> tuple[tuple[News, ...], dict[str, str]]:
-    """Return the states that have begun, as news, and what now counts as told."""
+    """Return the states that have begun, as news, and what now counts as told.
+
+    That officers can work again is told where they were told that they cannot.
+    """
     news: list[News] = []
     after: dict[str, str] = {}
-    for state in lasting(now, limits, told):
+    for state in lasting(now, limits, told, down_since):
         # Several of one kind (agents that were given up) count together.
         kind = state.kind.value
         after[kind] = f"{after[kind]}; {state.key}" if kind in after else state.key
@@ -174,4 +220,9 @@ def fresh(
             number = f"{kind} {state.key} {now.now.isoformat()}"
             values = {f"{name}_": value for name, value in state.values.items()}
             news.append(News.of(number[:100], state.kind, now.now, **values))
+    ended = told.get(NewsKind.DOWN)
+    if ended is not None and NewsKind.DOWN not in after:
+        number = f"{NewsKind.UP} {ended}"
+        current = or_none(now.current)
+        news.append(News.of(number[:100], NewsKind.UP, now.now, version=current, at_=ended))
     return tuple(news), after

@@ -41,6 +41,8 @@ class NewsKind(StrEnum):
     FEED_STALE = "feed-stale"
     WITHDRAWN = "release-withdrawn"
     STARTED = "application-started"
+    DOWN = "application-down"
+    UP = "application-up"
     AGENT_RENEWED = "agent-renewed"
     AGENT_RETURNED = "agent-returned"
     DISK = "disk-filling"
@@ -54,6 +56,7 @@ URGENT = frozenset(
         NewsKind.ROLLBACK_FAILED,
         NewsKind.NEEDS_PERSON,
         NewsKind.WITHDRAWN,
+        NewsKind.DOWN,
         NewsKind.AGENT_RETURNED,
     }
 )
@@ -129,6 +132,8 @@ ALLOWED = {
     NewsKind.FEED_STALE: {"at": _moment},
     NewsKind.WITHDRAWN: {"version": _version},
     NewsKind.STARTED: {"version": _version},
+    NewsKind.DOWN: {"version": _version, "at": _moment},
+    NewsKind.UP: {"version": _version, "at": _moment},
     NewsKind.AGENT_RENEWED: {"version": _version},
     NewsKind.AGENT_RETURNED: {"version": _version},
     NewsKind.DISK: {"free_percent": _number},

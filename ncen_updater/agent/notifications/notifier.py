@@ -16,9 +16,9 @@ from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.notifications.conditions import AlertLimits, fresh
+from ncen_updater.agent.notifications.conditions import OUTAGE, AlertLimits, fresh, is_down
 from ncen_updater.agent.notifications.journal_news import news_since
-from ncen_updater.agent.notifications.news import ALWAYS, News
+from ncen_updater.agent.notifications.news import ALWAYS, News, NewsKind
 from ncen_updater.agent.notifications.outbox import Outbox, OutboxFile, Way
 from ncen_updater.agent.notifications.sending import Sender
 from ncen_updater.agent.policy.availability import Availability
@@ -83,6 +83,7 @@ class Notifier:
     ) -> None:
         self._path = config_path
         self._send, self._now, self._seen, self._asker = send, now, seen, asker
+        self._down_since: datetime | None = None
         self._use(config, self._mark())
 
     def _use(self, config: AgentConfig, mark: int) -> None:
@@ -121,6 +122,9 @@ class Notifier:
             cache=self._cache,
             ask=self._ask,
         )
+        down = is_down(status)
+        if down is not None:
+            self._down_since = (self._down_since or status.now) if down else None
         outbox = self._gather(status)
         journal = or_none(status.journal)
         for name in outbox.ways:
@@ -137,8 +141,10 @@ class Notifier:
         outbox = before or Outbox(event=journal.event if journal else 0)
         found = self._events(outbox.event, journal)
         event = journal.event if journal else outbox.event
-        states, told = fresh(status, limits_of(self._config), outbox.told)
+        states, told = fresh(status, limits_of(self._config), outbox.told, self._down_since)
         skipped = frozenset(self._config.notify.leave_out)
+        if NewsKind.DOWN in skipped:
+            skipped |= {NewsKind.UP}
         news = [item for item in (*found, *states) if item.kind not in skipped - ALWAYS]
         outbox = outbox.with_news(event, told, news, ways).without_old(status.now)
         if outbox != before:
@@ -199,6 +205,8 @@ class Notifier:
 
     def _again(self, outbox: Outbox, now: datetime) -> datetime:
         ends = [now + LONGEST]
+        if self._down_since is not None and NewsKind.DOWN not in outbox.told:
+            ends.append(max(now, self._down_since + OUTAGE))
         for way in outbox.ways.values():
             due = self._due(outbox, way, now)
             if isinstance(due, Wait):

@@ -37,6 +37,11 @@ TITLES: Mapping[NewsKind, str] = {
     NewsKind.FEED_STALE: N_("The lists of the feed have lapsed, at {at}."),
     NewsKind.WITHDRAWN: N_("Release {version}, which runs here, was withdrawn by the Secretariat."),
     NewsKind.STARTED: N_("The application ({version}) did not run, and was started."),
+    NewsKind.DOWN: N_(
+        "Officers cannot work: the application ({version}) does not run, or does not answer as it "
+        "should, since {at} at the latest."
+    ),
+    NewsKind.UP: N_("Officers can work again; the application had been down since {at}."),
     NewsKind.AGENT_RENEWED: N_("The agent has renewed itself: version {version} is in use."),
     NewsKind.AGENT_RETURNED: N_(
         "Version {version} of the agent did not work; the one before is used."
@@ -65,6 +70,9 @@ _REMEDIES: Mapping[NewsKind, str] = {
     NewsKind.WITHDRAWN: N_("See what is advised with: ncen-updater status"),
     NewsKind.STARTED: N_(
         "Nobody had stopped it: see in the log of the system why it was not up."
+    ),
+    NewsKind.DOWN: N_(
+        "No change is open here: the agent did not stop it. See: ncen-updater status"
     ),
     NewsKind.AGENT_RETURNED: N_("Nothing is to be done here. Tell the Secretariat."),
     NewsKind.DISK: N_(

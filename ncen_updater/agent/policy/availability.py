@@ -79,6 +79,8 @@ class Availability(Record):
         detail: The version that it said, its status, or why it did not answer.
         missing: Further parts that do not run although they should.
         why: Why something could not be found out; empty where all was.
+        asked_to_stop: Whether somebody stopped or disabled what does not run; None where that is
+            not known.
     """
 
     state: AvailabilityState
@@ -88,6 +90,7 @@ class Availability(Record):
     detail: str = ""
     missing: tuple[str, ...] = field(default_factory=tuple)
     why: str = ""
+    asked_to_stop: bool | None = None
 
 
 #: Answers of an application that is there.
@@ -128,5 +131,13 @@ def availability(
     if state is AvailabilityState.UNKNOWN:
         since = None
     return Availability(
-        state, since, runs, health.answer, health.detail, missing, "; ".join(dict.fromkeys(reasons))
-    )
+        state, since, runs, health.answer, health.detail, missing,
+        "; ".join(dict.fromkeys(reasons)), _asked_to_stop(process),
+    )  # fmt: skip
+
+
+def _asked_to_stop(seen: RunningSeen | str) -> bool | None:
+    """Whether somebody stopped it, as far as the system tells."""
+    if isinstance(seen, str) or seen.runs or seen.enabled is None:
+        return None
+    return not seen.enabled or not (seen.failed or seen.started is False)

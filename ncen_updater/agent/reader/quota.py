@@ -7,7 +7,8 @@ blocks and names, and ends it (:class:`DiskWatch`). The rules are :func:`judge`,
 * one order brings what was signed of one release, or what a medium holds, and a margin;
 * all of the directory holds no more than the proved lists announce, and a margin; beyond that new
   lists come, and nothing else;
-* what came since the order was given never takes the last room of the file system.
+* what came since the order was given never takes the last room of the file system, and once the
+  directory is fuller than that, nothing does: else a little each time would.
 
 A process that leaves its group, or that systemd started, goes on until its unit ends it. What stops
 that one is the file system of its own that docs/installation.md describes: the kernel keeps it.
@@ -125,11 +126,12 @@ def judge(
     grown = now.size > before.size + SLACK or now.names > before.names + SLACK_NAMES
     if announced is not None and grown and announced.exceeded_by(now):
         return DiskVerdict.UNANNOUNCED
+    full = (announced or MayBring()).exceeded_by(now)
     # What is deleted and held open takes room, too, and is nowhere to be seen.
-    taken = room_before.size - room.size > MARGIN
+    taken = room_before.size - room.size > MARGIN or (full and now.size > before.size)
     if room.size < LAST_BYTES and taken:
         return DiskVerdict.NO_ROOM
-    taken = room_before.names - room.names > LAST_NAMES
+    taken = room_before.names - room.names > LAST_NAMES or (full and now.names > before.names)
     if room.all_names and room.names < LAST_NAMES and taken:
         return DiskVerdict.NO_ROOM
     return DiskVerdict.FINE

@@ -17,6 +17,7 @@ from ncen_updater.common.messages import (
     ROOT_IS_NOBODY,
     SERVICE_SILENT,
     TOO_LARGE,
+    TOO_MANY_ACTS,
     TOO_MANY_CONNECTIONS,
     TOO_MANY_INSPECTIONS,
     TOO_MANY_ORDERS,
@@ -35,6 +36,7 @@ __all__ = [
     "NotAllowed",
     "RequestTooLarge",
     "ServiceSilent",
+    "TooManyActs",
     "TooManyConnections",
     "TooManyInspections",
     "TooManyOrders",
@@ -115,6 +117,12 @@ class TooManyStreams(Refused):
     message = TOO_MANY_STREAMS
 
 
+class TooManyActs(Refused):
+    """More changes than a person makes."""
+
+    message = TOO_MANY_ACTS
+
+
 class TooManyConnections(Refused):
     """More connections of one user than anybody needs."""
 
@@ -138,6 +146,7 @@ _EXACTLY: Mapping[type[UpdaterError], int] = {
     MethodNotAllowed: 405,
     RequestTooLarge: 413,
     NotAllowed: 403,
+    TooManyActs: 429,
     TooManyOrders: 429,
     TooManyInspections: 429,
     InspectionGoesOn: 503,

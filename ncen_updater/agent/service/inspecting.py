@@ -3,9 +3,10 @@
 What people are asked to decide on (the plan with its SQL, the dossier, the way back) and what they
 ask about the site (findings, proof) needs the databases, which neither they nor the service reach.
 So a child reads it, as a command of the agent that changes nothing, while the loop goes on: an
-approved upgrade never waits for somebody who looks. One inspection is made at a time, few wait,
-each has limits of time and size, and gives way as soon as work begins that keeps users out. Who
-asks for the one that is under way, gets that one. Nothing of it is written anywhere: it is
+approved upgrade never waits for somebody who looks. One inspection is made at a time, and beside it
+one that reads every file of every slot, since that takes long. Few wait: root is first, then who
+had least. Each has limits of time and size, and gives way as soon as work begins that keeps users
+out. Who asks for the one that is under way, gets that one. Nothing of it is written anywhere: it is
 forgotten after some minutes.
 """
 
@@ -49,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of what an inspection may find.
 MAX_INSPECTED = 8_000_000
-#: So many may be open at a time, and so many of one person; root may have all of them.
+#: So many may be open at a time, and so many of one person; root may have as many besides.
 MOST, EACH = 6, 2
 #: What was found is kept for so long and so much of it, for who comes to fetch it.
 KEPT, KEPT_BYTES, KEPT_S = 12, 16_000_000, 600.0
@@ -69,6 +70,8 @@ class InspectionKind(StrEnum):
 
 #: Kinds that read neither databases nor slots: they stand in nobody's way, whatever goes on.
 ALWAYS = frozenset({InspectionKind.PROOF})
+#: Kinds for which nobody waits who wants another one.
+LONG = frozenset({InspectionKind.VERIFY})
 #: Seconds after which one is ended. To verify is to read every file of every slot.
 LIMITS_S: Mapping[InspectionKind, float] = {
     InspectionKind.PLAN: 180,
@@ -197,6 +200,8 @@ class Inspection:
 class Inspections:
     """Makes inspections one after the other, in a thread of its own that ends when none waits.
 
+    Those that take long have another one.
+
     Args:
         inspector: Who looks.
         now: The wall clock.
@@ -217,7 +222,7 @@ class Inspections:
         self._free, self._clock = free, monotonic
         self._known: dict[int, Inspection] = {}
         self._changed = threading.Condition()
-        self._worker: threading.Thread | None = None
+        self._workers: dict[bool, threading.Thread] = {}
         self._next, self._closed = 1, False
 
     def begin(self, order: InspectionOrder, person: Person) -> Inspection:
@@ -233,7 +238,12 @@ class Inspections:
                 if known.order == order:
                     return known
             own = sum(known.person.uid == person.uid for known in opened)
-            if len(opened) >= MOST or (own >= EACH and person.uid not in self._free):
+            others = sum(known.person.uid not in self._free for known in opened)
+            if person.uid in self._free:
+                full = len(opened) - others >= MOST
+            else:
+                full = others >= MOST or own >= EACH
+            if full:
                 raise TooManyInspections(count=len(opened))
             if self._closed:
                 raise Refused(INSPECTION_GAVE_WAY)
@@ -241,9 +251,13 @@ class Inspections:
             self._known[made.number] = made
             self._next += 1
             logger.info("inspection %s: %s, for %s", made.number, order.kind, person.who)
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="inspections", daemon=True)
-                self._worker.start()
+            long = order.kind in LONG
+            if long not in self._workers:
+                worker = threading.Thread(
+                    target=self._work, args=(long,), name="inspections", daemon=True
+                )
+                self._workers[long] = worker
+                worker.start()
             return made
 
     def find(self, number: int) -> Inspection | None:
@@ -261,9 +275,9 @@ class Inspections:
         """End what is under way, and take no more."""
         with self._changed:
             self._closed = True
-            worker = self._worker
+            workers = tuple(self._workers.values())
             self._changed.notify_all()
-        if worker is not None:
+        for worker in workers:
             worker.join()
 
     # ---- the thread ----------------------------------------------------------------------------
@@ -271,15 +285,23 @@ class Inspections:
     def _open(self) -> list[Inspection]:
         return [known for known in self._known.values() if known.ended_at is None]
 
-    def _work(self) -> None:
+    def _work(self, long: bool) -> None:
         while True:
             with self._changed:
-                waiting = self._open()
+                waiting = [known for known in self._open() if (known.order.kind in LONG) is long]
                 if not waiting:
-                    self._worker = None
+                    del self._workers[long]
                     return
-                here = waiting[0]
+                here = min(waiting, key=self._turn)
             self._make(here)
+
+    def _turn(self, inspection: Inspection) -> tuple[bool, int, int]:
+        """When one is made: root's first, then those of who had least, then by their numbers."""
+        uid = inspection.person.uid
+        had = sum(
+            known.person.uid == uid for known in self._known.values() if known.ended_at is not None
+        )
+        return uid not in self._free, had, inspection.number
 
     def _make(self, here: Inspection) -> None:
         gave_way = False

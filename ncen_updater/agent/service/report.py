@@ -30,7 +30,7 @@ from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
 from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
 from ncen_updater.agent.rehearsal.stops import predicted_stop
-from ncen_updater.agent.status import JournalFacts, SiteStatus, need, or_none
+from ncen_updater.agent.status import JournalFacts, SiteStatus, need, or_none, require_zones
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
 
@@ -266,8 +266,10 @@ def change_report(journal: Journal, change_id: str) -> Document:
 
     Raises:
         KeyError: If the journal knows none of this id.
+        JournalUnreadable: If it holds what no agent wrote.
     """
     change = journal.change(change_id)
+    require_zones(journal, change)
     facts = journal.facts(change_id)
     events = journal.events(change=change_id)
     predicted = predicted_stop(journal, change_id)

@@ -115,7 +115,8 @@ def load_officer(path: Path | None) -> OfficerSettings:
 
     Raises:
         OfficerFileBad: If it cannot be read or is not in order, with every place.
-        OfficerFileOpen: If somebody else may read or write it.
+        OfficerFileOpen: If somebody else may read or write it, or write what it has believed: the
+            root, the builder's key, the driver of a token.
         OfficerFileSecret: If it holds what belongs in no file.
     """
     if path is None:
@@ -138,9 +139,12 @@ def load_officer(path: Path | None) -> OfficerSettings:
             OFFICER_FILE_BAD, path=path, detail="key_id and module belong to a token"
         )
 
-    def place(text: str | None) -> Path | None:
+    def place(text: str | None, *, trusted: bool = False) -> Path | None:
         try:
-            return None if text is None else path.parent / Path(text).expanduser()
+            found = None if text is None else path.parent / Path(text).expanduser()
+            if found is not None and trusted:
+                _require_ours(found)
+            return found
         except RuntimeError as error:  # of a user who is not known here
             raise UpdaterError(OFFICER_FILE_BAD, path=path, detail=f"{text}: {error}") from error
 
@@ -150,13 +154,31 @@ def load_officer(path: Path | None) -> OfficerSettings:
         key=place(model.key),
         token=model.token,
         key_id=model.key_id,
-        module=place(model.module),
-        root=place(model.root),
+        module=place(model.module, trusted=True),
+        root=place(model.root, trusted=True),
         brake_key=place(model.brake_key),
-        builder_key=place(model.builder_key),
+        builder_key=place(model.builder_key, trusted=True),
         staging=place(model.staging),
         feed=place(model.feed),
     )
+
+
+def _require_ours(path: Path) -> None:
+    """Refuse a file that somebody else may write: what it says is believed as this file is.
+
+    That it is not there is for whoever uses it to say.
+
+    Raises:
+        OfficerFileOpen: If so.
+    """
+    try:
+        info = path.stat()
+    except OSError:
+        return
+    # A group of one's own, which many systems give, is nobody else.
+    group = info.st_mode & 0o020 and info.st_gid not in (0, os.getegid())
+    if group or info.st_mode & 0o002 or info.st_uid not in (0, os.geteuid()):
+        raise UpdaterError(OFFICER_FILE_OPEN, path=path, mode=f"{stat.S_IMODE(info.st_mode):04o}")
 
 
 def _content(path: Path) -> bytes:

@@ -81,7 +81,9 @@ def the_dossier_of_it(desk: Desk, directory: Path, binding: str) -> None:
 def test_two_people_approve_what_was_rehearsed(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert desk.json("approve", "--yes", code=13)["error"]["code"] == "NU-6024"
+    with monkeypatch.context() as somebody:
+        be(somebody, "amina", 1001)
+        assert desk.json("approve", "--yes", code=13)["error"]["code"] == "NU-6024"
     assert desk.json("dossier", code=13)["error"]["code"] == "NU-6024"
     dry = desk.json("rehearse", "--dry-run")
     assert dry["rehearsal"] is None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.cli import watch
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.journal.change import ChangeState
@@ -18,7 +19,7 @@ from ncen_updater.agent.service.snapshot import MOST, Running, ServiceSnapshots
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.cli.site import CHANGE, make_site
-from tests.agent.service.api.conftest import NOW, SETTINGS, Counter
+from tests.agent.service.api.conftest import BASIS, BINDING, NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
 
 EVENT = StreamEvent(
@@ -84,6 +85,29 @@ def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
         "stopping the application", "copying the databases", "switching the code",
     ]  # fmt: skip
     assert said.out.startswith("Last: upgrade to 3.3.0, undone")
+
+
+def test_who_looks_too_early_is_told_when_it_begins(
+    service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_events", lambda *_, **__: iter(()))
+    service.snapshots.ended()
+    config = str(service.counter.site.config)
+    idle = "The service does nothing just now."
+    assert run(["--config", config, "watch"]) == 0
+    assert capsys.readouterr().out.splitlines() == [idle], "nothing is next"
+    service.counter.know(NEXT)
+    assert run(["--config", config, "watch"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        idle, "Next is the upgrade to 3.3.0.", "It does not begin before 2 more have approved.",
+    ]  # fmt: skip
+    at = datetime(2099, 1, 3, 22, tzinfo=UTC)
+    with Journal.open(service.counter.site.journal) as journal:
+        for person in (Person("amina", 1001), Person("bo", 1002)):
+            ApprovalStore(journal).approve(BINDING, "3.3.0", BASIS, person, 2)
+        ApprovalStore(journal).schedule(BINDING, "3.3.0", at, Person("amina", 1001))
+    assert run(["--config", config, "watch"]) == 0
+    assert "It begins on Saturday 2099-01-03" in capsys.readouterr().out
 
 
 def test_each_sentence_is_kept_once_with_its_time_and_not_without_end() -> None:

@@ -15,9 +15,10 @@ from ncen_updater.agent.engine.pending_rollback import MOST_TRIES, PendingRollba
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName, StepRecord, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord
-from ncen_updater.agent.notifications.conditions import AlertLimits, fresh
+from ncen_updater.agent.notifications.conditions import AlertLimits, fresh, is_down
 from ncen_updater.agent.notifications.news import NewsKind
 from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.self_update.sequence import AgentSelection, Bad
 from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.agent.status import JournalFacts, SiteStatus
@@ -70,6 +71,57 @@ class Row:
     now: SiteStatus
     kinds: tuple[NewsKind, ...]
     limits: AlertLimits = field(default_factory=AlertLimits)
+
+
+def met(state: AvailabilityState, *, status: SiteStatus = CALM, **more: Any) -> SiteStatus:
+    """The calm site, but for what officers meet."""
+    return replace(status, availability=Availability(state, **more))
+
+
+DOWN, BROKEN = AvailabilityState.NOT_RUNNING, AvailabilityState.NOT_WORKING
+
+
+@pytest.mark.parametrize(
+    ("status", "down"),
+    [
+        (CALM, None),
+        (met(AvailabilityState.WORKS), False),
+        (met(AvailabilityState.UNKNOWN), None),
+        (met(AvailabilityState.MAINTENANCE), None),
+        (met(DOWN), True),
+        (met(BROKEN), True),
+        (met(DOWN, asked_to_stop=False), True),
+        (met(DOWN, asked_to_stop=True), None),
+        (met(DOWN, status=at(change=change(ChangeState.RUNNING))), None),
+        (met(BROKEN, status=at(change=change(ChangeState.COMMITTED))), None),
+        (met(DOWN, status=replace(CALM, journal=JournalUnreadable(path="j", reason="x"))), True),
+    ],
+)
+def test_when_the_application_is_down_and_nobody_does_that(
+    status: SiteStatus, down: bool | None
+) -> None:
+    assert is_down(status) is down
+
+
+def test_an_outage_is_told_once_and_its_end_once() -> None:
+    """Not of a restart; and whatever is done about it, it ends when officers can work."""
+    told: dict[str, str] = {}
+    since: datetime | None = None
+    said: list[list[str]] = []
+    for minutes, state in enumerate(
+        (DOWN, AvailabilityState.WORKS, DOWN, BROKEN, BROKEN, DOWN, AvailabilityState.MAINTENANCE,
+         AvailabilityState.UNKNOWN, DOWN, AvailabilityState.WORKS, AvailabilityState.WORKS)
+    ):  # fmt: skip
+        now = replace(met(state), now=NOW + timedelta(minutes=minutes))
+        down = is_down(now)
+        since = since if down is None else (since or now.now) if down else None
+        news, told = fresh(now, AlertLimits(), told, since)
+        said.append([item.kind.value for item in news])
+        if news:
+            assert news[0].values == {
+                "version": "3.2.4", "at": (NOW + timedelta(minutes=2)).isoformat()
+            }  # fmt: skip
+    assert said == [[], [], [], [], ["application-down"], [], [], [], [], ["application-up"], []]
 
 
 ROWS = (

@@ -18,6 +18,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.notifications.notifier import OUTBOX, Notifier
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.agent.service.state import Assessment, ServiceState, ServiceStateFile
 from tests.agent.cli.site import CHANGE, TrialSite
@@ -72,6 +73,7 @@ class Trial:
         return Notifier(
             self.site.config, load_config(self.site.config),
             send=self.send, now=lambda: self.now,
+            asker=lambda *_: lambda: Availability(AvailabilityState.WORKS),
         )  # fmt: skip
 
     def send(self, order: Mapping[str, Any]) -> str | None:
@@ -94,6 +96,30 @@ def trial(site: TrialSite) -> Trial:
     made = Trial(site)
     made.teller().round()
     return made
+
+
+def test_a_message_when_the_application_goes_down_and_one_when_it_is_back(
+    site: TrialSite,
+) -> None:
+    """Nobody changed anything, and nobody looks: they are told all the same."""
+    trial = Trial(site)
+    heard = [Availability(AvailabilityState.WORKS)]
+    notifier = Notifier(
+        site.config, load_config(site.config), send=trial.send, now=lambda: trial.now,
+        asker=lambda *_: lambda: heard[0],
+    )  # fmt: skip
+    notifier.round()
+    heard[0] = Availability(AvailabilityState.NOT_RUNNING)
+    again = notifier.round()
+    assert (trial.kinds(), again) == ([], trial.now + timedelta(minutes=2)), "maybe a restart"
+    for _ in range(3):
+        trial.now += timedelta(minutes=2)
+        notifier.round()
+    assert trial.kinds() == ["application-down"]
+    heard[0] = Availability(AvailabilityState.WORKS)
+    notifier.round()
+    notifier.round()
+    assert trial.kinds() == ["application-down", "application-up"]
 
 
 def some_news(trial: Trial, version: str = "3.3.0") -> None:

@@ -192,12 +192,70 @@ def test_nobody_fills_the_line(inspector: PlayedInspector) -> None:
     with pytest.raises(TooManyInspections):
         inspections.begin(orders[5], AMINA)
     inspections.begin(orders[0], AMINA)  # the one that is under way costs nothing
-    for order in orders[2 : inspecting.MOST]:
-        inspections.begin(order, ROOT)
-    for person in (BRUNO, ROOT):
-        with pytest.raises(TooManyInspections):
-            inspections.begin(orders[9], person)
+    for n, order in enumerate(orders[2 : inspecting.MOST]):
+        inspections.begin(order, Person(f"member {n}", 2000 + n))
+    with pytest.raises(TooManyInspections):
+        inspections.begin(orders[9], BRUNO)
+    for order in kinds(20)[10 : 10 + inspecting.MOST]:
+        inspections.begin(order, ROOT)  # whatever others wait for
+    with pytest.raises(TooManyInspections):
+        inspections.begin(orders[9], ROOT)
     inspector.door.set()
+    inspections.close()
+
+
+def test_nobody_waits_for_one_that_takes_long(inspector: PlayedInspector) -> None:
+    """Seen: two of them by one member, and whoever had to decide waited an hour."""
+    inspections = made(inspector)
+    reading, let_go = threading.Event(), threading.Event()
+    real = inspector.inspect
+
+    def slowly(words: Sequence[str], *rest: Any, **limits: Any) -> Finished:
+        if words[0] == "verify":
+            reading.set()
+            assert let_go.wait(30)
+        return real(words, *rest, **limits)
+
+    inspector.inspect = slowly  # type: ignore[method-assign]
+    long = [
+        inspections.begin(InspectionOrder(InspectionKind.VERIFY, language=of), AMINA)
+        for of in ("en", "fr")
+    ]
+    assert reading.wait(30)
+    plan = inspections.begin(PLAN, BRUNO)
+    inspections.wait(plan, 30)
+    assert plan.ended_at is not None
+    assert [one.ended_at for one in long] == [None, None]
+    let_go.set()
+    inspections.close()
+
+
+def test_root_is_first_and_then_who_had_least(inspector: PlayedInspector) -> None:
+    inspections = made(inspector)
+    orders = kinds(6)
+    inspections.wait(inspections.begin(orders[0], AMINA), 30)
+    inspector.door.clear()
+    begun = threading.Event()
+    real = inspector.inspect
+
+    def noted(*words: Any, **limits: Any) -> Finished:
+        begun.set()
+        return real(*words, **limits)
+
+    inspector.inspect = noted  # type: ignore[method-assign]
+    under_way = inspections.begin(orders[1], Person("carla", 1003))
+    assert begun.wait(30)
+    waiting = [
+        inspections.begin(orders[2], AMINA),
+        inspections.begin(orders[3], AMINA),
+        inspections.begin(orders[4], BRUNO),
+        inspections.begin(orders[5], ROOT),
+    ]
+    inspector.door.set()
+    for one in (under_way, *waiting):
+        inspections.wait(one, 30)
+    versions = [words[1] for words in inspector.asked]
+    assert versions == ["3.3.0", "3.3.1", "3.3.5", "3.3.4", "3.3.2", "3.3.3"]
     inspections.close()
 
 

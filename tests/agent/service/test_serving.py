@@ -91,6 +91,14 @@ def test_people_without_any_right_to_the_journal(service: Served) -> None:
     assert json.loads(reader("status").stdout)["you"]["roles"] == ["read"]
     assert code_of(reader("hold", "--reason", "x").stdout) == "NU-9314"
     assert code_of(operator("approve", "--yes").stdout) == "NU-9314"
+    for user, words in (
+        (OPERATOR, "approve"),
+        (READER, "rollback"),
+        (READER, "schedule 2099-01-01"),
+    ):
+        told = service.run(*words.split(), user=user, groups=(READER,))
+        assert told.stdout == "", "who may not is told so before anything else"
+        assert "NU-9314" in told.stderr, told.stderr
     assert json.loads(operator("hold", "--reason", "fair").stdout)["by"] == OPERATOR
     held = json.loads(operator("upgrade", "--yes").stdout)["error"]
     assert (held["code"], held["state"]) == ("NU-6020", "Nothing was changed.")

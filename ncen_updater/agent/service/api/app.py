@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
+from ncen_updater.agent.service.api.act_limits import ActLimits
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import MAX_BODY, Form, query_of, read_form
 from ncen_updater.agent.service.api.openapi import description
@@ -22,6 +24,7 @@ from ncen_updater.agent.service.errors import (
     MethodNotAllowed,
     NotAllowed,
     RequestTooLarge,
+    TooManyActs,
     TooManyInspections,
     TooManyOrders,
     TooManyStreams,
@@ -73,6 +76,7 @@ class ApiApplication:
     ) -> None:
         self._context, self._uid_of = context, uid_of
         self._streams = EventStreams(context)
+        self._acts = ActLimits({0, os.geteuid()})
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -97,6 +101,8 @@ class ApiApplication:
         path = environ["PATH_INFO"]
         route, names = match(environ["REQUEST_METHOD"], path)
         asks.require(route.role)
+        if route.writes and not self._acts.take(asks.person.uid):
+            raise TooManyActs
         query = query_of(environ.get("QUERY_STRING", ""), route.query)
         form = _form(route.form, content, environ.get("CONTENT_TYPE", ""))
         request = Request(
@@ -131,7 +137,7 @@ class ApiApplication:
         more: list[tuple[str, str]] = []
         if isinstance(error, MethodNotAllowed):
             more = [("Allow", str(error.values["allowed"]))]
-        elif isinstance(error, TooManyStreams | TooManyOrders):
+        elif isinstance(error, TooManyStreams | TooManyOrders | TooManyActs):
             more = [("Retry-After", "30")]
         elif isinstance(error, TooManyInspections | InspectionGoesOn):
             more = [("Retry-After", "5")]

@@ -1,4 +1,7 @@
-"""How many connections one user may hold, so that nobody keeps the others from the interface."""
+"""How many connections one user may hold, so that nobody keeps the others from the interface.
+
+The same for listeners, each of whom takes a thread for as long as they like.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,11 @@ class ConnectionLimits:
                 return False
             self._held[uid] += 1
             return True
+
+    def held_by(self, uid: int) -> int:
+        """How many a user has."""
+        with self._lock:
+            return self._held[uid]
 
     def leave(self, uid: int) -> None:
         """One that had entered is gone."""

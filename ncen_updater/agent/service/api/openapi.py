@@ -258,6 +258,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
         ),
         service=_named("Moment"), you=_object(who=TEXT, uid=NUMBER, roles=_list(TEXT)),
     ),
+    ("GET", "/v1/rights/{role}"): _object(who=TEXT, role=TEXT),
     ("GET", "/v1/outlook"): _object(
         up_to_date=FLAG, checked_at=_or_null(TIME), next_check=_or_null(TIME),
         current=_or_null(TEXT), target=_or_null(TEXT), agent=_or_null(TEXT), prepared=FLAG,

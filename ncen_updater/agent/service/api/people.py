@@ -6,7 +6,7 @@ import grp
 import os
 import pwd
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ncen_updater.agent.approvals.store import Person
@@ -14,6 +14,10 @@ from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.service.errors import NotAllowed
 
 __all__ = ["ApiRole", "Caller", "caller", "group_id", "roles_for"]
+
+
+#: So many names are told.
+MOST_NAMES = 10
 
 
 class ApiRole(StrEnum):
@@ -26,10 +30,17 @@ class ApiRole(StrEnum):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks."""
+    """Who asks.
+
+    Attributes:
+        person: Who.
+        roles: What they may do.
+        groups: The group that has a right, for whoever lacks it.
+    """
 
     person: Person
     roles: frozenset[ApiRole]
+    groups: Mapping[ApiRole, str] = field(default_factory=dict)
 
     def require(self, role: ApiRole) -> None:
         """Refuse whoever has not this right.
@@ -38,7 +49,10 @@ class Caller:
             NotAllowed: If so.
         """
         if role not in self.roles:
-            raise NotAllowed(who=self.person.who, role=role.value)
+            group = self.groups.get(role, "-")
+            raise NotAllowed(
+                who=self.person.who, role=role.value, group=group, members=_members(group)
+            )
 
 
 def roles_for(
@@ -69,6 +83,16 @@ def group_id(name: str) -> int | None:
         return None
 
 
+def _members(group: str) -> str:
+    """Return who is in a group, for whoever looks for somebody; "-" where nobody is."""
+    try:
+        names = grp.getgrnam(group).gr_mem
+    except KeyError:
+        names = []
+    more = ["..."] if len(names) > MOST_NAMES else []
+    return ", ".join([*sorted(names)[:MOST_NAMES], *more]) or "-"
+
+
 def caller(uid: int, settings: ServiceSettings) -> Caller:
     """Return the person behind a number that the kernel gave.
 
@@ -81,9 +105,10 @@ def caller(uid: int, settings: ServiceSettings) -> Caller:
         groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
     except KeyError:
         person, groups = Person(f"uid {uid}", uid), []
-    wanted = {
-        ApiRole.READ: group_id(settings.read_group),
-        ApiRole.OPERATE: group_id(settings.operate_group),
-        ApiRole.APPROVE: group_id(settings.approve_group),
+    names = {
+        ApiRole.READ: settings.read_group,
+        ApiRole.OPERATE: settings.operate_group,
+        ApiRole.APPROVE: settings.approve_group,
     }
-    return Caller(person, roles_for(uid, groups, wanted, service_uid=os.geteuid()))
+    wanted = {role: group_id(name) for role, name in names.items()}
+    return Caller(person, roles_for(uid, groups, wanted, service_uid=os.geteuid()), names)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ncen_updater.agent.approvals.model import ROOT
 from ncen_updater.agent.approvals.outlook import outlook_document
+from ncen_updater.agent.approvals.store import require_somebody
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.orders import Order, Orders
@@ -14,7 +17,7 @@ from ncen_updater.agent.policy.beginning import beginning, with_one_more_yes
 from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import Form, whole_number
-from ncen_updater.agent.service.api.people import Caller
+from ncen_updater.agent.service.api.people import ApiRole, Caller
 from ncen_updater.agent.service.errors import NoSuchThing
 from ncen_updater.agent.service.inputs import inputs_for
 from ncen_updater.agent.service.report import (
@@ -140,6 +143,21 @@ def moment_document(moment: ServiceSnapshot, language: str) -> dict[str, object]
         "running": running
         and {"words": running.words, "since": running.since, "progress": progress},
     }
+
+
+def right(context: ApiContext, request: Request) -> tuple[int, Document]:
+    """Whether who asks has a right; refused as what takes it would be.
+
+    Raises:
+        NotAllowed: If they have not.
+        RootIsNobody: If their approval could be anybody's, where two people have to approve.
+    """
+    role, person = ApiRole(request.names["role"]), request.caller.person
+    request.caller.require(role)
+    if role is ApiRole.APPROVE:
+        needed = context.snapshots.settings.approvals
+        require_somebody(person, needed, ROOT | {os.geteuid()})
+    return 200, {"who": person.who, "role": role.value}
 
 
 def outlook(context: ApiContext, request: Request) -> tuple[int, Document]:

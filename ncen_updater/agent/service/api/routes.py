@@ -26,6 +26,7 @@ PARTS: Mapping[str, str] = {
     "id": r"[a-z2-7]{8}",
     "number": r"[1-9][0-9]{0,17}",
     "binding": r"[0-9a-f]{64}",
+    "role": "read|operate|approve",
 }
 STREAM = "/v1/events"
 
@@ -50,6 +51,11 @@ class Route:
     query: frozenset[str] = frozenset()
     statuses: tuple[int, ...] = (200,)
 
+    @property
+    def writes(self) -> bool:
+        """Whether it leaves a record in the journal."""
+        return self.method != "GET" and self.role is not ApiRole.READ
+
     def names(self, path: str) -> dict[str, str] | None:
         """Return the parts of an address that fits, None if it does not."""
         found = re.fullmatch(_pattern(self.address), path)
@@ -64,6 +70,7 @@ _ROWS = frozenset({"limit"})
 _RELEASE = frozenset({"version"})
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/status", ApiRole.READ, queries.status),
+    Route("GET", "/v1/rights/{role}", ApiRole.READ, queries.right),
     Route("GET", "/v1/outlook", ApiRole.READ, queries.outlook),
     Route("GET", "/v1/holds", ApiRole.READ, queries.holds),
     Route("POST", "/v1/holds", ApiRole.OPERATE, actions.hold, HoldForm, statuses=(201,)),

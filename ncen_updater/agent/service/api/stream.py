@@ -1,17 +1,20 @@
 """The stream: events of the journal and what goes on just now, as server-sent events.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html. A listener that does not read is
-dropped by the server's time-out; one place is kept for each, and there are few.
+dropped by the server's time-out; one place is kept for each, there are few, and nobody has more
+than two of them. Root has places of its own.
 """
 
 from __future__ import annotations
 
 import json
-import threading
+import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from ncen_updater.agent.journal.rows import JournalEvent
+from ncen_updater.agent.service.api.connection_limits import ConnectionLimits
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import MAX_NUMBER, whole_number
 from ncen_updater.agent.service.api.queries import Request, moment_document
@@ -19,9 +22,10 @@ from ncen_updater.agent.service.errors import TooManyStreams
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["MOST_STREAMS", "EventStreams"]
+__all__ = ["EACH_STREAMS", "MOST_STREAMS", "EventStreams"]
 
-MOST_STREAMS = 6
+#: Of all that are counted, and of one person.
+MOST_STREAMS, EACH_STREAMS = 6, 2
 HEARTBEAT_S = 15.0
 #: Between two looks at the journal's file, which children write without telling us.
 LOOK_S = 1.0
@@ -33,7 +37,7 @@ class EventStreams:
 
     Args:
         context: What they are made of.
-        most: How many at the same time.
+        most: How many at the same time; root as many besides.
         monotonic: The clock of the heartbeat.
     """
 
@@ -44,13 +48,14 @@ class EventStreams:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._context, self._most, self._clock = context, most, monotonic
-        self._places = threading.BoundedSemaphore(most)
+        self._places = ConnectionLimits(EACH_STREAMS, most, ())
+        self._roots = ConnectionLimits(most, most, ())
 
     def open(self, request: Request) -> Iterator[bytes]:
         """Return a stream; it begins with what came after an event of the journal.
 
         Raises:
-            TooManyStreams: If there is no room.
+            TooManyStreams: If there is no room, or this person has two.
             BadRequest: If the number is none.
             UpdaterError: If the journal cannot be read.
         """
@@ -59,9 +64,11 @@ class EventStreams:
         if after < 0:
             with self._context.reading() as journal:
                 after = journal.last_event()
-        if not self._places.acquire(blocking=False):
-            raise TooManyStreams(count=self._most)
-        return _Stream(self._messages(after, request.language), self._places.release)
+        uid = request.caller.person.uid
+        places = self._roots if uid in (0, os.geteuid()) else self._places
+        if not places.enter(uid):
+            raise TooManyStreams(count=places.held_by(uid) or self._most)
+        return _Stream(self._messages(after, request.language), partial(places.leave, uid))
 
     def _messages(self, after: int, language: str) -> Iterator[bytes]:
         context, seen, changed_at, said_at = self._context, -1, -1, self._clock()

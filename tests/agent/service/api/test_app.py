@@ -49,6 +49,24 @@ def test_everybody_who_may_look_sees_the_site(counter: Counter) -> None:
         assert counter.ask("GET", "/v1/outlook", user=user).document["binding"] == BINDING
 
 
+def test_who_has_a_right_is_told_beforehand(counter: Counter) -> None:
+    """As what takes it is refused, with who has it; root is nobody where two have to approve."""
+    for user, role, status in (
+        (READER, "operate", 403), (READER, "approve", 403), (OPERATOR, "operate", 200),
+        (OPERATOR, "approve", 403), (APPROVER, "approve", 200), (APPROVER, "operate", 403),
+        ("root", "operate", 200), ("root", "approve", 403),
+    ):  # fmt: skip
+        answer = counter.ask("GET", f"/v1/rights/{role}", user=user)
+        assert answer.status == status, (user, role, answer.content)
+        if user == "root" and status == 403:
+            assert answer.code == "NU-6029"
+        elif status == 403:
+            values = answer.document["error"]["values"]
+            assert values["group"] == {"operate": OPERATOR, "approve": APPROVER}[role]
+            assert values["members"], "who is in it, or that nobody is"
+    assert counter.ask("GET", "/v1/rights/read", user=NOBODY).status == 403
+
+
 @pytest.mark.parametrize("address", ["/v1/status", "/v1/outlook", "/v1/events", "/v1/openapi.json"])
 def test_whoever_is_in_no_group_sees_nothing(counter: Counter, address: str) -> None:
     for user in (NOBODY, 987_654_321):

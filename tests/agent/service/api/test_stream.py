@@ -11,12 +11,20 @@ import pytest
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.service.api.people import caller
 from ncen_updater.agent.service.api.queries import Request
-from ncen_updater.agent.service.api.stream import AT_ONCE, HEARTBEAT_S, EventStreams
+from ncen_updater.agent.service.api.stream import AT_ONCE, EACH_STREAMS, HEARTBEAT_S, EventStreams
 from ncen_updater.agent.service.errors import TooManyStreams
 from ncen_updater.agent.service.loop import ServiceEvent
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ProgressUpdate
-from tests.agent.service.api.conftest import SETTINGS, Counter
+from tests.agent.service.api.conftest import (
+    APPROVER,
+    NOBODY,
+    OPERATOR,
+    READER,
+    SETTINGS,
+    Counter,
+    uid_of,
+)
 
 
 class Clock:
@@ -111,19 +119,38 @@ def test_a_journal_that_breaks_ends_it_with_the_reason(counter: Counter) -> None
     assert (kind, data["error"]["code"]) == ("error", "NU-6002")
 
 
+def by(user: str) -> Request:
+    return Request(caller(uid_of(user), SETTINGS), "/v1/events", query={"after": "0"})
+
+
+def test_nobody_takes_all_places(counter: Counter) -> None:
+    """Seen: two members took all of them, and root heard nothing of an upgrade."""
+    streams = EventStreams(counter.context)
+    kept = []
+    for user in (READER, OPERATOR, APPROVER):
+        kept += [streams.open(by(user)) for _ in range(EACH_STREAMS)]
+        with pytest.raises(TooManyStreams):
+            streams.open(by(user))
+    with pytest.raises(TooManyStreams):
+        streams.open(by(NOBODY))  # there is no room for anybody else
+    assert next(messages(streams.open(request("0"))))[0] == "service", "but for root"
+    kept[0].close()  # type: ignore[attr-defined]
+    streams.open(by(NOBODY))
+
+
 def test_few_places_and_each_is_given_back(counter: Counter) -> None:
     streams = EventStreams(counter.context, most=2)
-    first, second = streams.open(request("0")), streams.open(request("0"))
+    first, second = streams.open(by(READER)), streams.open(by(OPERATOR))
     with pytest.raises(TooManyStreams):
-        streams.open(request("0"))
+        streams.open(by(READER))
     next(second)
     for stream in (first, second):
         stream.close()  # type: ignore[attr-defined]
         stream.close()  # type: ignore[attr-defined]
-    streams.open(request("0"))
-    streams.open(request("0"))
+    streams.open(by(READER))
+    streams.open(by(READER))
     with pytest.raises(TooManyStreams):
-        streams.open(request("0"))
+        streams.open(by(OPERATOR))
 
 
 def test_over_http_it_says_what_it_is(counter: Counter) -> None:

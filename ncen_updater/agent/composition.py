@@ -12,6 +12,7 @@ from ncen_updater.agent.application.door import DoorNote
 from ncen_updater.agent.application.factory import make_application
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.databases.factory import make_engine
+from ncen_updater.agent.engine.errors import JournalMissing
 from ncen_updater.agent.journal.change import Change, ChangeKind
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
@@ -69,8 +70,11 @@ def build_site(
             return note_of(journal.open_change())
 
     def begun_after(number: int) -> Sequence[str]:
-        with Journal.open(state / JOURNAL, read_only=True) as journal:
-            return journal.begun_after(number)
+        try:
+            with Journal.open(state / JOURNAL, read_only=True) as journal:
+                return journal.begun_after(number)
+        except JournalMissing:
+            return ()  # whoever needs one says so; to take a site over there is none
 
     engine = make_engine(config.databases, paths.root, state, config.application.user)
     engine.ask_journal(begun_after)

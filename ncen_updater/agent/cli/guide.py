@@ -12,7 +12,9 @@ GUIDE = Guide(
         N_("To look"): (
             "status", "check", "plan", "doctor", "verify", "history", "watch",
         ),
-        N_("Before an upgrade"): ("rehearse", "dossier", "approve", "schedule", "hold", "unhold"),
+        N_("Before an upgrade"): (
+            "rehearse", "dossier", "approve", "schedule", "hold", "unhold", "translations",
+        ),
         N_("To change the site"): ("upgrade", "confirm", "rollback", "resume", "collect"),
         N_("To set up and to keep"): (
             "install", "adopt", "import", "mirror", "self-update", "serve", "uninstall",
@@ -60,6 +62,10 @@ GUIDE = Guide(
         "accept-restore": {
             "accept-restore 3.2.4 --dry-run": N_("compare the restored databases only"),
         },
+        "translations": {
+            "translations report --for 3.3.0": N_("what becomes of your own texts"),
+            "translations export sw --to sw.po": N_("what is to be translated"),
+        },
         "verify": {"verify": N_("after a restore, a power cut, or work by hand")},
         "doctor": {"doctor": N_("before an upgrade, and when something is odd")},
         "support-bundle": {
@@ -101,6 +107,7 @@ GUIDE = Guide(
         "history": (12,),
         "collect": (9, 12),
         "accept-restore": (3, 4, 9, 12),
+        "translations": (3, 8, 9, 12),
         "verify": (12,),
         "doctor": (3,),
         "support-bundle": (3,),

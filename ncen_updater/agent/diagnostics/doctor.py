@@ -41,7 +41,7 @@ PARTS = frozenset({"at_work", "availability", "free_bytes", "journal", "view"})
 #: Code of the finding that a change is open, which stands first.
 OPEN = "NU-6103"
 #: Codes of the finding that there is no such owner, and of those that follow from it.
-NO_OWNER, OF_NO_OWNER = "NU-4136", frozenset({"NU-4062", "NU-4153"})
+NO_OWNER, OF_NO_OWNER = "NU-4136", frozenset({"NU-4001", "NU-4062", "NU-4153"})
 #: What of the preflight a diagnosis says itself.
 SAID_HERE = frozenset(f"NU-{number}" for number in (6309, 6316, 6332, 6336))
 

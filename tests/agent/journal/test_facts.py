@@ -39,6 +39,7 @@ STORED: dict[str, object] = {
     "stop_s": 7.25,
     "was_running": True,
     "lost": 0,
+    "overlay_before": "3.2.4-0123456789ab",
     "copy": {"seizures": {"method": "clone", "oid": 5}},
     "checks_before": {"No case is lost": 60, "none": None, "word": "x"},
     "checks_after": {"No case is lost": 60, "none": None, "word": "x"},

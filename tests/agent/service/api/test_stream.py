@@ -124,7 +124,7 @@ def by(user: str) -> Request:
 
 
 def test_nobody_takes_all_places(counter: Counter) -> None:
-    """Seen: two members took all of them, and root heard nothing of an upgrade."""
+    """Two members could take all of them, and root would hear nothing of an upgrade."""
     streams = EventStreams(counter.context)
     kept = []
     for user in (READER, OPERATOR, APPROVER):

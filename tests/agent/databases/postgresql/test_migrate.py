@@ -173,8 +173,8 @@ def test_a_program_of_the_application(
     owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'made'"
     for physical in site.names.values():
         assert site.sql(physical, owner) == [("ncen",)]
-        # As root it logs in as the application, whose role is not the agent's in the session.
-        assert site.sql(physical, "SELECT who FROM made") == [("ncen" if root else site.user,)]
+        # It logs in as the application, whose role is not the agent's in the session.
+        assert site.sql(physical, "SELECT who FROM made") == [("ncen",)]
 
 
 @NEWEST

@@ -357,7 +357,9 @@ class Layer:
             for one in self._each(origin, target, extra):
                 for path, content in _outputs(one):
                     _write(place / path, content, one.like)
-                    digest.update(repr((path, content)).encode())
+                    # Who may read it is a part of what it is: settings may hold secrets.
+                    whose = (one.like.mode, one.like.uid, one.like.gid) if one.like else ()
+                    digest.update(repr((path, content, whose)).encode())
                 if one.made_for:
                     kept.append((one.report.path, one.made_for))
             record = _record(kept)

@@ -129,6 +129,16 @@ def test_what_is_merged_has_the_owner_and_the_mode_of_the_country_s_own(place: P
     assert (made.st_uid, made.st_gid) == (own.stat().st_uid, own.stat().st_gid)
 
 
+def test_a_file_that_fewer_may_read_is_merged_anew(place: Place) -> None:
+    own = place.write("s.ini", "[net]\nport = 5\n")
+    own.chmod(0o644)
+    place.layer.choose(place.layer.build(OLD, NEW))
+    own.chmod(0o600)
+    place.layer.choose(place.layer.build(OLD, NEW))
+    made = (place.layer.merged / "current/app/s.ini").stat()
+    assert stat.S_IMODE(made.st_mode) == 0o400
+
+
 def test_settings_that_the_release_cannot_run_with_block_and_tell_no_value(place: Place) -> None:
     place.write("s.ini", "[net]\nhost =\nport = topsecret\n")
     report = place.layer.report(OLD, NEW)

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from ncen_updater.formats.manifest import CarriedFormat, CarriedManifest, SettingRule
 from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry, shown
-from ncen_updater.formats.texts.places import misfit
+from ncen_updater.formats.texts.placeholders import misfit
 
 __all__ = [
     "BLOCKING",

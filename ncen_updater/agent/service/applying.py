@@ -24,7 +24,7 @@ from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.landlock import keep_from
 from ncen_updater.common.workers import serve
-from ncen_updater.feed.unneeded import leave_out
+from ncen_updater.feed.left_out_imports import leave_out
 
 __all__ = [
     "COMMANDS",
@@ -241,7 +241,7 @@ def _leave_own_code(config_path: Path) -> None:
 def _look(word: str, config: Path) -> dict[str, object]:
     from ncen_updater.agent.availability import look_at
     from ncen_updater.agent.config.paths import load_places
-    from ncen_updater.agent.self_update.reach import reach
+    from ncen_updater.agent.self_update.self_check import reach
     from ncen_updater.agent.service.assess import assess_site
 
     looks: Mapping[str, Callable[[Path], dict[str, object]]] = {

@@ -45,7 +45,9 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.errors import refused
-from tests.support.rotation import in_turns
+from tests.support.rotation import either_engine, in_turns
+
+pytestmark = either_engine("demo")
 
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)
 

@@ -18,7 +18,7 @@ from benchmarks.machine.disk import Image, Loss
 from benchmarks.machine.judge import Facts, acknowledged, officers_in, status, wrongs
 from benchmarks.machine.line import Outside
 from benchmarks.machine.prepare import Ground, changed
-from benchmarks.machine.record import Recorded, approve, serves
+from benchmarks.machine.record import Recorded, approve, rehearsed, serves
 from benchmarks.machine.site import START, TARGET
 from benchmarks.report import say
 
@@ -104,6 +104,24 @@ def _cuts(
         finally:
             other.close()
     return events
+
+
+def _waiting(ground: Ground) -> Image:
+    """The disk of a site that has rehearsed the newer release, and waits for approval."""
+    file = ground.work / "waiting.img"
+    if not file.exists():
+        say("letting a site rehearse")
+        outside = Outside(ground.secretariat.feed_with(TARGET))
+        box = ground.box(Image(ground.site), "waiting")
+        try:
+            box.boot()
+            outside.connect(box)
+            rehearsed(box.container)
+            box.power_off().save(file)
+        finally:
+            box.close()
+            outside.close()
+    return Image(file)
 
 
 def _known(ground: Ground) -> Mapping[str, Facts]:
@@ -207,8 +225,9 @@ def full_disk(ground: Ground, seed: int) -> list[Event]:
 
 def _full(ground: Ground, step: str, left: int, user: str) -> Event:
     recorded = Recorded.load(ground.work / "upgrade")
+    image = _waiting(ground)
     outside = Outside(ground.secretariat.feed_with(TARGET))
-    box = ground.box(Image(ground.site), "full")
+    box = ground.box(image, "full")
     what = f"full from {step} on, {left >> 20} MB left to {user}"
     try:
         if _come_up(box) is None:
@@ -358,8 +377,9 @@ def removal(ground: Ground, cuts: int, seed: int) -> list[Event]:
 
 def _refused(ground: Ground) -> Event:
     recorded = Recorded.load(ground.work / "upgrade")
+    image = _waiting(ground)
     outside = Outside(ground.secretariat.feed_with(TARGET))
-    box = ground.box(Image(ground.site), "removal")
+    box = ground.box(image, "removal")
     try:
         if _come_up(box) is None:
             return Event("apt remove in a change", wrong=("officers are not in",))

@@ -238,13 +238,16 @@ def _full(ground: Ground, step: str, left: int, user: str) -> Event:
         if wait_for(lambda: _in_step(container, step), PATIENCE_S) is None:
             return Event(what, wrong=(f"the step {step} is not reached",))
         container.run("runuser", "-u", user, "--", "sh", "-c", FILL.format(left=left))
-        wait_for(lambda: _rest(container), PATIENCE_S)
+        wait_for(lambda: _rest(container) or _server_failed(container), PATIENCE_S)
+        time.sleep(5)  # what it makes of that is in its log
         said = container.run("ncen-updater", "status").stdout
         container.run("rm", "-f", FILLER)
         in_page = re.search(r"^Officers.*$", said, re.MULTILINE)
-        wait_for(lambda: _rest(container), PATIENCE_S)
+        # Debian starts the server once; what failed for want of room a person starts.
         container.run("systemctl", "start", "postgresql@17-main")
         now = time.time()
+        if wait_for(lambda: _rest(container), PATIENCE_S) is None:
+            return Event(what, wrong=(f"it does not come to rest: {status(container)}",))
         again = wait_for(lambda: _entered_since(box, now), PATIENCE_S)
         found, wrong = wrongs(box, recorded.known, acknowledged(box.log, now))
         if again is None:
@@ -264,6 +267,11 @@ def _in_step(container: Container, step: str) -> bool | None:
     return True if container.run("python3", "-c", asked).stdout.strip() not in ("", "0") else None
 
 
+def _server_failed(container: Container) -> bool | None:
+    state = container.run("systemctl", "is-active", "postgresql@17-main").stdout.strip()
+    return True if state == "failed" else None
+
+
 def _rest(container: Container) -> bool | None:
     said = status(container)
     journal, service = said.get("journal"), said.get("service")
@@ -280,7 +288,7 @@ def _entered_since(box: Box, since: float) -> bool | None:
 def _full_and_torn(ground: Ground, seed: int) -> Event:
     recorded = Recorded.load(ground.work / "upgrade")
     file = ground.place("full.img")
-    script = "fallocate -l $(( $(stat -f -c '%f' .) * $(stat -f -c '%S' .) )) var/tmp/filler"
+    script = f"cat /dev/zero > .{FILLER} 2> /dev/null || true"
     image = changed(torn(recorded, Random(seed)), file, script)
     box = ground.box(image, "full")
     what = "full at power on, torn in migrate"

@@ -14,7 +14,7 @@ from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.lint.lint import last_release, last_texts, lint_release
 from ncen_updater.publisher.release_flow import KeyRing, publish_release
-from ncen_updater.publisher.signing.carried import carried_texts
+from ncen_updater.publisher.signing.carried_papers import carried_texts
 from tests.publisher.releases import clock, write_release
 
 CARRIED = """
@@ -77,7 +77,10 @@ def text(path: str, old: str, new: str) -> Callable[[Path], None]:
 
 
 def whole(path: str, content: bytes) -> Callable[[Path], None]:
-    return lambda release: (release / path).write_bytes(content) and None
+    def do(release: Path) -> None:
+        (release / path).write_bytes(content)
+
+    return do
 
 
 def gone(path: str) -> Callable[[Path], None]:
@@ -153,7 +156,7 @@ ALONE: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
     "an empty default": (text("settings.ini", "a@b", ""), {"7157": "advisory"}),
     "gettext without a source": (po, {"7143": "advisory"}),
     "gettext with the source": (
-        all_of(po, lambda r: (r / "i18n/en.po").write_text(PO.replace("Sous %s", "")) and None), {},
+        all_of(po, whole("i18n/en.po", PO.replace("Sous %s", "").encode())), {},
     ),
     "gettext with a place that nothing fills": (
         lambda r: po(r, PO.replace("Sous %s", "Sous %s %d")),

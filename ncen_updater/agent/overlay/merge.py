@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from ncen_updater.formats.manifest import CarriedFormat, CarriedManifest
 from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry, shown
-from ncen_updater.formats.texts.places import misfit
+from ncen_updater.formats.texts.placeholders import misfit
 from ncen_updater.formats.texts.rules import breach
 
 __all__ = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ncen_updater.formats.manifest import CarriedKind, CarriedManifest, Manifest
 from ncen_updater.formats.texts.carried_files import carried_files
 from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry, Unusable, shown
-from ncen_updater.formats.texts.places import misfit
+from ncen_updater.formats.texts.placeholders import misfit
 from ncen_updater.formats.texts.readers import read_texts
 
 __all__ = [

@@ -19,7 +19,7 @@ from ncen_updater.formats.manifest import (
 )
 from ncen_updater.formats.texts.carried_files import CarriedFile, carried_files, rendered
 from ncen_updater.formats.texts.catalogue import Catalogue, Unusable, matches, shown
-from ncen_updater.formats.texts.places import misfit
+from ncen_updater.formats.texts.placeholders import misfit
 from ncen_updater.formats.texts.readers import read_texts
 from ncen_updater.formats.texts.rules import breach
 from ncen_updater.formats.tree import EntryType

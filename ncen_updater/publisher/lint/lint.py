@@ -45,7 +45,7 @@ from ncen_updater.publisher.lint.sql import (
     unreadable_files,
 )
 from ncen_updater.publisher.lint.ways_down import ways_down
-from ncen_updater.publisher.signing.carried import carried_texts
+from ncen_updater.publisher.signing.carried_papers import carried_texts
 from ncen_updater.publisher.signing.countries import impossible
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.rules import refuse_unsound

@@ -15,7 +15,7 @@ from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.downloaded import read_tree
+from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.archive import unpack
 from ncen_updater.formats.document import (
     MAX_DOCUMENT_BYTES,
@@ -28,7 +28,11 @@ from ncen_updater.formats.texts.carried_files import MAX_BYTES
 from ncen_updater.formats.tree import MAX_TREE_BYTES, EntryType, Tree, TreeEntry, hash_file
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import target_file_name
-from ncen_updater.publisher.signing.carried import carried_digests, newest_before, version_of
+from ncen_updater.publisher.signing.carried_papers import (
+    carried_digests,
+    newest_before,
+    version_of,
+)
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import PAPERS, read_plain
 

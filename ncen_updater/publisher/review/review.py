@@ -29,10 +29,10 @@ from ncen_updater.publisher.review.evidence import (
     releases_of,
 )
 from ncen_updater.publisher.review.grouping import PlacedMark, grouped
-from ncen_updater.publisher.review.lowered import lowered, lowered_by
+from ncen_updater.publisher.review.lowered_protection import lowered, lowered_by
 from ncen_updater.publisher.review.sentences import sentences
 from ncen_updater.publisher.review.sql_marks import Mark, marks
-from ncen_updater.publisher.signing.carried import carried_digests
+from ncen_updater.publisher.signing.carried_papers import carried_digests
 from ncen_updater.publisher.signing.describe import Line, describe
 from ncen_updater.publisher.signing.event import SigningEvent
 

@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion, Version
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.canonical_json import sha256_hex
-from ncen_updater.feed.downloaded import read_tree
+from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.document import (
     MAX_DOCUMENT_BYTES,
     ReleaseDocument,

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from ncen_updater.agent.application.process import minimal_environment, run
-from ncen_updater.agent.self_update import parts as part
-from ncen_updater.agent.self_update.parts import InstalledPart
+from ncen_updater.agent.self_update import installation_parts as part
+from ncen_updater.agent.self_update.installation_parts import InstalledPart
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["SYSTEMD_RUNS", "disabling", "enabling"]

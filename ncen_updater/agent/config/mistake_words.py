@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from ncen_updater.agent.config.errors import Mistake
-from ncen_updater.agent.config.locate import Path, line_of
+from ncen_updater.agent.config.setting_lines import Path, line_of
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["mistake_for", "settings_of"]

@@ -17,7 +17,7 @@ from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, TREE_MISMATCH
 from ncen_updater.common.records import Record
 from ncen_updater.feed.errors import TrustError
-from ncen_updater.feed.parts import Wanted
+from ncen_updater.feed.file_parts import Wanted
 from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.tree import MAX_TREE_BYTES, Tree, parse_tree
 

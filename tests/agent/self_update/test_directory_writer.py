@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
 from ncen_updater.common.landlock import available, everything_but
 from tests.support.forks import DEADLINE_S
 
@@ -21,7 +21,7 @@ HEAD = """
 import json, os, subprocess, sys, threading
 from datetime import UTC, datetime
 from pathlib import Path
-from ncen_updater.agent.self_update.apart import OwnCode, OwnAction, doer_of
+from ncen_updater.agent.self_update.directory_writer import OwnCode, OwnAction, doer_of
 from ncen_updater.common.errors import UpdaterError
 agent, state = Path(sys.argv[1]), Path(sys.argv[2])
 def of(act):

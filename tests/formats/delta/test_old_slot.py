@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ncen_updater.formats.delta.layout import Ref
-from ncen_updater.formats.delta.origin import GroupReference, Origin
+from ncen_updater.formats.delta.old_slot import GroupReference, Origin
 from tests.formats.delta.making import jar, write
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ncen_updater.formats.delta.ahead import Ahead
 from ncen_updater.formats.delta.codec import View
+from ncen_updater.formats.delta.index_columns import OutOfRange
 from ncen_updater.formats.delta.layout import Op, OpKind, Recipe
 from ncen_updater.formats.delta.model import deflated
-from ncen_updater.formats.delta.numbers import OutOfRange
-from ncen_updater.formats.delta.origin import GroupReference
+from ncen_updater.formats.delta.old_slot import GroupReference
+from ncen_updater.formats.delta.read_ahead import Ahead
 
 __all__ = ["rebuilt"]
 

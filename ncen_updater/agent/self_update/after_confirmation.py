@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 
 from ncen_updater.agent.application.process import minimal_environment, run
-from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
 from ncen_updater.agent.self_update.slots import PROGRAM, AgentSlots
 from ncen_updater.common import atomic_files as durable
 

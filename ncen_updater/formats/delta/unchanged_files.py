@@ -16,7 +16,7 @@ from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.messages import OLD_FILE_ALTERED
 from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.model import Linking
-from ncen_updater.formats.delta.origin import Origin
+from ncen_updater.formats.delta.old_slot import Origin
 
 __all__ = ["Sharing", "may_link"]
 

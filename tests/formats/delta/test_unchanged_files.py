@@ -17,8 +17,8 @@ from ncen_updater.common.progress import Silent
 from ncen_updater.formats.delta import make
 from ncen_updater.formats.delta.apply import apply_delta
 from ncen_updater.formats.delta.model import Linking
-from ncen_updater.formats.delta.origin import Origin
-from ncen_updater.formats.delta.sharing import Sharing, may_link
+from ncen_updater.formats.delta.old_slot import Origin
+from ncen_updater.formats.delta.unchanged_files import Sharing, may_link
 from ncen_updater.formats.tree import Tree
 from tests.formats.delta.making import Files, Mode, write
 from tests.support.errors import refused

@@ -12,9 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.agent import failsafe
-from ncen_updater.agent.self_update import sequence
+from ncen_updater.agent.self_update import agent_selection
+from ncen_updater.agent.self_update.agent_selection import (
+    AgentSelection,
+    Bad,
+    SequenceFile,
+    TrialState,
+)
 from ncen_updater.agent.self_update.errors import SequenceDamaged
-from ncen_updater.agent.self_update.sequence import AgentSelection, Bad, SequenceFile, TrialState
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 from tests.support.errors import refused
 
@@ -101,49 +106,53 @@ ROWS = (
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_confirming(row: Row) -> None:
-    assert sequence.confirm(row.before, row.change) == row.after
+    assert agent_selection.confirm(row.before, row.change) == row.after
 
 
 def test_a_trial_keeps_the_way_back_and_what_is_bad() -> None:
     before = AgentSelection("1.0", "0.9", TrialState.GOOD, 3, {"1.5": Bad(1, NOW)})
-    begun = sequence.begin_trial(before, "2.0")
+    begun = agent_selection.begin_trial(before, "2.0")
     assert begun == AgentSelection("2.0", "1.0", TrialState.TRYING, 0, {"1.5": Bad(1, NOW)})
 
 
 def test_what_has_not_confirmed_itself_is_nothing_to_go_back_to() -> None:
-    assert sequence.begin_trial(TRYING, "3.0") == AgentSelection("3.0", "1.0", TrialState.TRYING)
+    assert agent_selection.begin_trial(TRYING, "3.0") == AgentSelection(
+        "3.0", "1.0", TrialState.TRYING
+    )
     lone = AgentSelection("2.0", None, TrialState.TRYING)
-    assert sequence.begin_trial(lone, "3.0") == AgentSelection("3.0", "2.0", TrialState.TRYING)
+    assert agent_selection.begin_trial(lone, "3.0") == AgentSelection(
+        "3.0", "2.0", TrialState.TRYING
+    )
 
 
 def test_one_start_is_taken_back() -> None:
     begun = AgentSelection("2.0", "1.0", TrialState.TRYING, 2)
-    assert sequence.uncount(begun, "2.0") == replace(begun, attempts=1)
-    assert sequence.uncount(replace(begun, attempts=0), "2.0").attempts == 0
-    assert sequence.uncount(begun, "1.0") == begun
+    assert agent_selection.uncount(begun, "2.0") == replace(begun, attempts=1)
+    assert agent_selection.uncount(replace(begun, attempts=0), "2.0").attempts == 0
+    assert agent_selection.uncount(begun, "1.0") == begun
 
 
 def test_only_a_confirmed_agent_is_steady() -> None:
     good = AgentSelection("1.0", None, TrialState.GOOD, 3)
-    assert sequence.steady(good, "1.0").attempts == 0
-    assert sequence.steady(good, "0.9") == good
-    assert sequence.steady(TRYING, "2.0") == TRYING
+    assert agent_selection.steady(good, "1.0").attempts == 0
+    assert agent_selection.steady(good, "0.9") == good
+    assert agent_selection.steady(TRYING, "2.0") == TRYING
 
 
 def test_the_previous_agent_records_that_it_was_started_in_place_of_the_new_one() -> None:
-    back = sequence.give_up(replace(TRYING, bad={"2.0": Bad(1, NOW)}), "1.0", NOW)
+    back = agent_selection.give_up(replace(TRYING, bad={"2.0": Bad(1, NOW)}), "1.0", NOW)
     assert back == AgentSelection("1.0", None, TrialState.GOOD, 0, {"2.0": Bad(2, NOW)})
-    assert sequence.give_up(TRYING, "2.0", NOW) == TRYING
-    assert sequence.give_up(AgentSelection("2.0", "1.0"), "1.0", NOW) == AgentSelection(
+    assert agent_selection.give_up(TRYING, "2.0", NOW) == TRYING
+    assert agent_selection.give_up(AgentSelection("2.0", "1.0"), "1.0", NOW) == AgentSelection(
         "2.0", "1.0"
     )
 
 
 def test_what_a_person_installs() -> None:
-    assert sequence.first(None, "1.0") == AgentSelection("1.0")
+    assert agent_selection.first(None, "1.0") == AgentSelection("1.0")
     bad = replace(AgentSelection("1.0"), bad={"2.0": Bad(1, NOW)})
-    assert sequence.first(bad, "1.0") == bad
-    assert sequence.first(bad, "2.0") == AgentSelection("2.0", "1.0", TrialState.TRYING)
+    assert agent_selection.first(bad, "1.0") == bad
+    assert agent_selection.first(bad, "2.0") == AgentSelection("2.0", "1.0", TrialState.TRYING)
 
 
 def test_the_link_follows_also_where_the_file_is_right(tmp_path: Path) -> None:

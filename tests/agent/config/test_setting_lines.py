@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.agent.config.locate import Path, line_of, locate
+from ncen_updater.agent.config.setting_lines import Path, line_of, locate
 
 TEXT = '''\
 # a comment with [brackets] and = signs

@@ -4,7 +4,7 @@ The service parses what local users say, and the directory holds the code that r
 service forks this process before anybody is let in, and then gives up the right to write there, by
 itself and for good (``common/landlock.py``). What it still has to do there are five actions without
 any value of somebody else's; it says which, on a connection that only the two have. The file's own
-rules hold for them as before (``sequence.py``).
+rules hold for them as before (``agent_selection.py``).
 
 The failsafe, which starts the service and counts, has come and gone by then. A new agent is fetched
 and unpacked by the unit that works on the site.
@@ -23,8 +23,12 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.agent.self_update.keeping import SYSTEM_PYTHON, collect_slots, renew_failsafe
-from ncen_updater.agent.self_update.sequence import (
+from ncen_updater.agent.self_update.after_confirmation import (
+    SYSTEM_PYTHON,
+    collect_slots,
+    renew_failsafe,
+)
+from ncen_updater.agent.self_update.agent_selection import (
     AgentSelection,
     SequenceFile,
     confirm,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.engine.errors import Busy, LockUnusable
-from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, steady
+from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, steady
 from ncen_updater.common.errors import UpdaterError
 
 __all__ = ["STARTED_BY", "excused"]

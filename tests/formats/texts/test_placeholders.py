@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.formats.texts.places import misfit, places
+from ncen_updater.formats.texts.placeholders import misfit, places
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.agent.config.errors import Mistake
-from ncen_updater.agent.config.locate import Path as Place
-from ncen_updater.agent.config.locate import line_of
+from ncen_updater.agent.config.setting_lines import Path as Place
+from ncen_updater.agent.config.setting_lines import line_of
 from ncen_updater.agent.databases.engines import ENGINES, kind_of
 from ncen_updater.common.i18n import N_, Text
 

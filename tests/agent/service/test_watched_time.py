@@ -18,7 +18,7 @@ from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.service.watched import (
+from ncen_updater.agent.service.watched_time import (
     WATCHING_ENDED,
     gives_way,
     order_to_go_back,

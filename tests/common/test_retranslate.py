@@ -14,7 +14,7 @@ import pytest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import CONFIG_UNREADABLE
-from ncen_updater.common.retold import retold
+from ncen_updater.common.retranslate import retold
 from tests.support.french import foreign
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, pairwise
 from operator import add
 
-from ncen_updater.formats.delta.arithmetic import BLOCK_BYTES
-from ncen_updater.formats.delta.numbers import OutOfRange
-from ncen_updater.formats.delta.planes import BATCH, PLANES, join_planes, split_planes
+from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES
+from ncen_updater.formats.delta.byte_planes import BATCH, PLANES, join_planes, split_planes
+from ncen_updater.formats.delta.index_columns import OutOfRange
 
 __all__ = ["RUN_BYTES", "Squeezer", "cut", "expanded", "in_blocks"]
 

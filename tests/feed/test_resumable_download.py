@@ -17,9 +17,9 @@ import pytest
 from ncen_updater.common.errors import ExitCode, SpaceShort
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.download import DownloadPart, LineBroken, download, is_whole
+from ncen_updater.feed.file_parts import Wanted
 from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher
-from ncen_updater.feed.parts import Wanted
+from ncen_updater.feed.resumable_download import DownloadPart, LineBroken, download, is_whole
 from ncen_updater.formats.transfer_errors import DownloadDamaged
 from tests.badinput.hostile import NO_FILES, bounded
 from tests.support.http_server import Fault, WebServer, serving
@@ -209,8 +209,8 @@ def test_a_killed_download_goes_on(target: Path, server: WebServer) -> None:
     server.faults = [Fault("big", drip=0.0005, times=1)]
     code = (
         "import sys, pathlib\n"
-        "from ncen_updater.feed.download import download\n"
-        "from ncen_updater.feed.parts import Wanted\n"
+        "from ncen_updater.feed.resumable_download import download\n"
+        "from ncen_updater.feed.file_parts import Wanted\n"
         "from ncen_updater.feed.http import HttpFetcher\n"
         "fetcher = HttpFetcher((sys.argv[1],), minimum_bytes_per_s=1)\n"
         "class Told:\n"

@@ -1,4 +1,4 @@
-"""Stands in for ``ncen_updater.feed.stock`` on tuf 7: tuf's own client in the place of tufup's.
+"""Stands in for ``ncen_updater.feed.tufup_client`` on tuf 7: tuf's client in the place of tufup's.
 
 tufup's client is a subclass of it whose constructor does not know tuf 7, and the rest of tufup
 cannot be imported there.
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-NAME = "ncen_updater.feed.stock"
+NAME = "ncen_updater.feed.tufup_client"
 MOST_S = 300
 PLACES = (NAME, "tufup", "tufup.client")
 
@@ -81,4 +81,4 @@ if __name__ == NAME:
             super().__init__(**places, **more, bootstrap=None)
 
 elif __name__ == "tufup.client":
-    from ncen_updater.feed.stock import Client, TargetMeta  # noqa: F401 - as tests import them
+    from ncen_updater.feed.tufup_client import Client, TargetMeta  # noqa: F401 - as tests import them

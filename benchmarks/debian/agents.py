@@ -54,7 +54,7 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
     ),
     "cannot read the journal": (
         Break(
-            "agent/self_update/reach.py",
+            "agent/self_update/self_check.py",
             "        journal.changes()\n",
             '        raise UpdaterError(detail="it says nothing to me")\n',
         ),
@@ -69,7 +69,7 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
             "        raise SystemExit(3)\n",
         ),
         Break(
-            "agent/self_update/apart.py",
+            "agent/self_update/directory_writer.py",
             "            renew_failsafe(",
             "            raise SystemExit(3)\n",
         ),

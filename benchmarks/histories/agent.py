@@ -20,7 +20,7 @@ from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.engine import operations
 from ncen_updater.agent.journal.change import Phase, StepName
-from ncen_updater.agent.reader.connecting import feed_of
+from ncen_updater.agent.reader.site_feed import feed_of
 from ncen_updater.feed.release_source import ReleaseSource
 
 CAP_SYS_PTRACE = 19

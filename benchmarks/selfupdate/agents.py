@@ -16,9 +16,9 @@ from pathlib import Path
 
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED
-from ncen_updater.agent.self_update.apart import OwnAction, doer_of
-from ncen_updater.agent.self_update.probation import Probation
-from ncen_updater.agent.self_update.sequence import SequenceFile, TrialState
+from ncen_updater.agent.self_update.agent_selection import SequenceFile, TrialState
+from ncen_updater.agent.self_update.directory_writer import OwnAction, doer_of
+from ncen_updater.agent.self_update.trial import Probation
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.common.errors import UpdaterError
 

@@ -18,8 +18,8 @@ from benchmarks.selfupdate.supervisor import Supervisor, python_words
 from ncen_updater.agent import failsafe
 from ncen_updater.agent.failsafe import GOOD
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.self_update.keeping import failsafe_content
-from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile
+from ncen_updater.agent.self_update.after_confirmation import failsafe_content
+from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile
 
 __all__ = ["Outcome", "run_trial"]
 
@@ -32,7 +32,7 @@ PACKAGE = Path(__file__).resolve().parents[2]
 CHOOSE = f"""
 import sys
 from pathlib import Path
-from ncen_updater.agent.self_update.sequence import SequenceFile, begin_trial
+from ncen_updater.agent.self_update.agent_selection import SequenceFile, begin_trial
 SequenceFile(Path(sys.argv[1])).update(lambda before: begin_trial(before, {NEW!r}))
 """
 

@@ -22,7 +22,7 @@ from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.approvals.back import BackSubject
+    from ncen_updater.agent.approvals.rollback_approvals import BackSubject
     from ncen_updater.agent.diagnostics.support_bundle.bundle import Bundle
     from ncen_updater.agent.engine.operations import Result
     from ncen_updater.agent.engine.outcome import Outcome

@@ -325,7 +325,7 @@ class LocalSite:
             behind_another,
             with_one_more_yes,
         )
-        from ncen_updater.agent.service.inputs import inputs_for
+        from ncen_updater.agent.service.decision_inputs import inputs_for
 
         serves = lock_holder(status.places.state / SERVICE_LOCK) is not None
         settings = load_config(self._run.config).service
@@ -725,7 +725,7 @@ class LocalSite:
         return result_answer(result, self._run.language, before)
 
     def way_back(self, accept_loss: int | None) -> Answer:
-        from ncen_updater.agent.approvals.back import back_subject
+        from ncen_updater.agent.approvals.rollback_approvals import back_subject
         from ncen_updater.agent.engine.operations import Operations
 
         site = self._site
@@ -738,7 +738,7 @@ class LocalSite:
                 return way_answer(way, subject, self._run.language, _values_tried(journal, way))
 
     def approve_back(self, seen: Document, *, withdraw: bool) -> None:
-        from ncen_updater.agent.approvals.back import approve_back, back_subject
+        from ncen_updater.agent.approvals.rollback_approvals import approve_back, back_subject
         from ncen_updater.agent.approvals.store import ApprovalStore
         from ncen_updater.agent.cli.person import person
 
@@ -761,7 +761,7 @@ class LocalSite:
         order: int | None = None,
     ) -> Answer:
         """See :class:`SiteClient`; with ``order`` for whoever gave that order to the service."""
-        from ncen_updater.agent.approvals.back import (
+        from ncen_updater.agent.approvals.rollback_approvals import (
             BackRequest,
             asked_by_order,
             back_subject,
@@ -786,7 +786,7 @@ class LocalSite:
         return result_answer(result, self._run.language)
 
     def _gives_way(self) -> AbstractContextManager[None]:
-        from ncen_updater.agent.service.watched import gives_way
+        from ncen_updater.agent.service.watched_time import gives_way
 
         return gives_way(self._site.state / JOURNAL)
 

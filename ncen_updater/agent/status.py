@@ -27,8 +27,8 @@ from ncen_updater.agent.approvals.model import (
     count_approvals,
 )
 from ncen_updater.agent.approvals.store import ApprovalStore, ScheduleRecord
-from ncen_updater.agent.config.checked import config_error
 from ncen_updater.agent.config.errors import ConfigError
+from ncen_updater.agent.config.noted_check import config_error
 from ncen_updater.agent.config.paths import Places
 from ncen_updater.agent.config.read import read_config
 from ncen_updater.agent.engine.errors import JournalUnreadable
@@ -44,7 +44,7 @@ from ncen_updater.agent.journal.schema import FIRST_HASH
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord, SiteHistory
 from ncen_updater.agent.rehearsal.stops import LastStop, last_stop
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
-from ncen_updater.agent.service.watched import order_to_go_back
+from ncen_updater.agent.service.watched_time import order_to_go_back
 from ncen_updater.agent.slots.link import current_version
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.config.model import AgentConfig
     from ncen_updater.agent.engine.recovery import Situation
     from ncen_updater.agent.policy.availability import Availability
-    from ncen_updater.agent.self_update.sequence import AgentSelection
+    from ncen_updater.agent.self_update.agent_selection import AgentSelection
     from ncen_updater.agent.service.state import Assessment, ServiceState
     from ncen_updater.agent.site import Site
     from ncen_updater.feed.brakes import BrakeSeen
@@ -481,7 +481,7 @@ def _service_state(places: Places) -> ServiceState:
 
 
 def _agent(config: AgentConfig) -> AgentSelection | None:
-    from ncen_updater.agent.self_update.sequence import SequenceFile
+    from ncen_updater.agent.self_update.agent_selection import SequenceFile
 
     return SequenceFile(config.paths.resolve(config.paths.agent)).load()
 

@@ -357,6 +357,6 @@ def _shown(value: object, language: str, before: str | None = None) -> str:
         return type(value).__name__
     if language == DEFAULT_LANGUAGE or before:  # part of a command that is quoted
         return said
-    from ncen_updater.common.retold import retold  # what an English session never needs
+    from ncen_updater.common.retranslate import retold  # what an English session never needs
 
     return retold(said, language, quoted=before is not None)

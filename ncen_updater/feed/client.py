@@ -37,13 +37,13 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED, ROOTS_HIDDEN
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.feed.clock import TrustClock
-from ncen_updater.feed.download import download
 from ncen_updater.feed.error_mapping import ExpiredRole, FeedContext, MixedRoles, plain_errors
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
-from ncen_updater.feed.parts import Wanted
+from ncen_updater.feed.file_parts import Wanted
+from ncen_updater.feed.resumable_download import download
 from ncen_updater.feed.reverify import RootChain
-from ncen_updater.feed.signed import (
+from ncen_updater.feed.signed_lists import (
     digest_of,
     is_plain,
     issued_at,
@@ -52,7 +52,7 @@ from ncen_updater.feed.signed import (
     restore_root,
     unverified,
 )
-from ncen_updater.feed.stock import Client, TargetMeta
+from ncen_updater.feed.tufup_client import Client, TargetMeta
 from ncen_updater.formats.document import Chunks
 from ncen_updater.formats.tuf_names import (
     METADATA_PREFIX,

@@ -11,9 +11,8 @@ from pathlib import Path
 from ncen_updater.common.bounded_io import NotReadable, TooLarge, read_file
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.feed.download import is_whole
-from ncen_updater.feed.downloaded import DOCUMENT, discard, read_record, read_tree
 from ncen_updater.feed.errors import DocumentMismatch
+from ncen_updater.feed.file_parts import Wanted
 from ncen_updater.feed.packs import (
     choose_pack,
     pack_place,
@@ -22,8 +21,9 @@ from ncen_updater.feed.packs import (
     remaining_bytes,
     usable_packs,
 )
-from ncen_updater.feed.parts import Wanted
+from ncen_updater.feed.release_files import DOCUMENT, discard, read_record, read_tree
 from ncen_updater.feed.release_source import FetchedPack, FetchedRelease
+from ncen_updater.feed.resumable_download import is_whole
 from ncen_updater.formats.delta.model import capabilities
 from ncen_updater.formats.document import (
     MAX_DOCUMENT_BYTES,

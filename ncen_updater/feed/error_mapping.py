@@ -36,7 +36,6 @@ from ncen_updater.common.messages import (
     ROOT_CHAIN_BROKEN,
     WRONG_ROLE,
 )
-from ncen_updater.feed.download import LineBroken
 from ncen_updater.feed.errors import (
     BadSignature,
     FeedError,
@@ -50,7 +49,8 @@ from ncen_updater.feed.errors import (
     WrongDigest,
 )
 from ncen_updater.feed.http import LineFailure, MirrorFailure
-from ncen_updater.feed.signed import OtherRole
+from ncen_updater.feed.resumable_download import LineBroken
+from ncen_updater.feed.signed_lists import OtherRole
 
 __all__ = ["ExpiredRole", "FeedContext", "MixedRoles", "plain_errors"]
 

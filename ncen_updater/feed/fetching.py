@@ -12,7 +12,7 @@ from typing import IO
 from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
 from tuf.ngclient.fetcher import FetcherInterface
 
-from ncen_updater.feed.download import DownloadPart
+from ncen_updater.feed.resumable_download import DownloadPart
 
 __all__ = ["FEED_SCHEME", "FeedFetcher", "LocalFetcher", "NotThere"]
 

@@ -28,7 +28,6 @@ from tuf.api.exceptions import (
 )
 
 from ncen_updater.feed.bounded_http import ReadDeadline, bounded_session
-from ncen_updater.feed.download import DownloadPart, LineBroken
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
 from ncen_updater.feed.limits import (
     LONGEST_PAUSE_S,
@@ -38,6 +37,7 @@ from ncen_updater.feed.limits import (
     asked_pause_s,
     growing_pause_s,
 )
+from ncen_updater.feed.resumable_download import DownloadPart, LineBroken
 
 __all__ = ["FEED_SCHEME", "HttpFetcher", "LineFailure", "MirrorFailure", "MirrorRefused", "TooSlow"]
 

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 
 from tuf.api.exceptions import SlowRetrievalError
 
-from ncen_updater.feed.download import LineBroken
+from ncen_updater.feed.resumable_download import LineBroken
 
 __all__ = ["Throttle", "TooSlow", "TransferLimits", "asked_pause_s", "growing_pause_s"]
 

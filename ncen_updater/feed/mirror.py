@@ -32,12 +32,12 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.common.records import Record
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock, system_now
-from ncen_updater.feed.download import DownloadPart
 from ncen_updater.feed.error_mapping import FeedContext, plain_errors
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher, NotThere
 from ncen_updater.feed.offers import offers_of
-from ncen_updater.feed.signed import digest_of
+from ncen_updater.feed.resumable_download import DownloadPart
+from ncen_updater.feed.signed_lists import digest_of
 from ncen_updater.formats.bundle.form import target_member
 from ncen_updater.formats.document import Offer, archive_target, release_target, tree_target
 

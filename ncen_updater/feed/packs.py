@@ -15,8 +15,8 @@ from pathlib import Path
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, TooLarge, parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.feed.download import arrived
-from ncen_updater.feed.downloaded import inside
+from ncen_updater.feed.release_files import inside
+from ncen_updater.feed.resumable_download import arrived
 from ncen_updater.formats.document import DeltaRef, ReleaseDocument, TargetRef
 
 __all__ = [

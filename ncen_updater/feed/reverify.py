@@ -60,7 +60,7 @@ from ncen_updater.feed.proved import (
     held,
 )
 from ncen_updater.feed.release_source import FeedView
-from ncen_updater.feed.signed import is_plain, issued_at, most_bytes, require_role
+from ncen_updater.feed.signed_lists import is_plain, issued_at, most_bytes, require_role
 from ncen_updater.formats.document import Offer, release_target
 from ncen_updater.formats.tuf_names import ROOT_HISTORY, ROOT_VERSION_FIELD
 

@@ -33,7 +33,6 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.clock import TrustClock, system_now
-from ncen_updater.feed.downloaded import DOCUMENT, write_record
 from ncen_updater.feed.downloads import TREE, Downloads
 from ncen_updater.feed.errors import (
     DocumentMismatch,
@@ -45,6 +44,7 @@ from ncen_updater.feed.errors import (
 from ncen_updater.feed.last_view import view_path
 from ncen_updater.feed.offers import load_view, matches, offers_of, save_view
 from ncen_updater.feed.packs import pack_place
+from ncen_updater.feed.release_files import DOCUMENT, write_record
 from ncen_updater.feed.release_source import (
     FeedView,
     FetchedPack,

@@ -39,7 +39,7 @@ from ncen_updater.agent.notifications.notifier import Notifier
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
-from ncen_updater.agent.self_update.sequence import AgentSelection, Bad
+from ncen_updater.agent.self_update.agent_selection import AgentSelection, Bad
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.agent.service.state import ServiceState
 from ncen_updater.common.errors import UpdaterError

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, VIEW_DAMAGED
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.download import DownloadPart, download
-from ncen_updater.feed.downloaded import read_record
+from ncen_updater.feed.file_parts import Wanted
 from ncen_updater.feed.offline.store import read_import
-from ncen_updater.feed.parts import Wanted
+from ncen_updater.feed.release_files import read_record
+from ncen_updater.feed.resumable_download import DownloadPart, download
 from ncen_updater.formats.bundle.form import BundleMember, BundleSource, encode, read_members
 from ncen_updater.formats.bundle.parts import HEADER_BYTES, PartHeader, opened, write_bundle
 from tests.badinput.hostile import DEEP, FEW, NO_FILES, bounded, json_values, spoilt, typed

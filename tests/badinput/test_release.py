@@ -18,7 +18,7 @@ from ncen_updater.agent.slots.errors import RecordUnusable
 from ncen_updater.agent.slots.records import Records
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.messages import MIGRATION_FILE_BAD
-from ncen_updater.feed.parts import Parts, Wanted
+from ncen_updater.feed.file_parts import Parts, Wanted
 from ncen_updater.formats.document import parse_release_document
 from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree
 from ncen_updater.formats.manifest import Manifest, load_manifest, parse_manifest

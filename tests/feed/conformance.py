@@ -15,8 +15,8 @@ from pathlib import Path
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock
-from ncen_updater.feed.download import DownloadPart
 from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher
+from ncen_updater.feed.resumable_download import DownloadPart
 
 
 class TwoPlaces(HttpFetcher):

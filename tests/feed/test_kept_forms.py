@@ -10,10 +10,10 @@ import pytest
 
 from ncen_updater.common.messages import VIEW_DAMAGED
 from ncen_updater.feed.clock import TrustClock
-from ncen_updater.feed.downloaded import DOCUMENT, read_record, write_record
+from ncen_updater.feed.file_parts import Wanted
 from ncen_updater.feed.last_view import LastView, Notice, read_last_view
 from ncen_updater.feed.offers import load_view, save_view
-from ncen_updater.feed.parts import Wanted
+from ncen_updater.feed.release_files import DOCUMENT, read_record, write_record
 from tests.support.errors import refused
 
 MOMENT = datetime(2026, 11, 24, 12, tzinfo=UTC)

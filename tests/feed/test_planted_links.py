@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.messages import LOCAL_STORE_FAILED
-from ncen_updater.feed.downloaded import discard
 from ncen_updater.feed.errors import TargetMissing
 from ncen_updater.feed.packs import refusals, refuse
+from ncen_updater.feed.release_files import discard
 from ncen_updater.formats.document import DeltaRef
 from tests.badinput.hostile import typed
 from tests.support.errors import says

@@ -19,7 +19,7 @@ from securesystemslib.signer import CryptoSigner
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.reader.child import ChildSource
-from ncen_updater.agent.self_update.reach import look_at_list
+from ncen_updater.agent.self_update.self_check import look_at_list
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (

@@ -17,7 +17,7 @@ from ncen_updater.agent.databases.sqlite.noting import FileSeen, Note, SetSeen
 from ncen_updater.agent.databases.sqlite.records import KeptRecords, SetRecord
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.policy.proof import Proof
-from ncen_updater.agent.self_update.sequence import AgentSelection, Bad, SequenceFile
+from ncen_updater.agent.self_update.agent_selection import AgentSelection, Bad, SequenceFile
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     HoldForm,
@@ -31,11 +31,11 @@ from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import ProgressUpdate, Silent
 from ncen_updater.common.workers import error_from
-from ncen_updater.feed.downloaded import read_record
 from ncen_updater.feed.last_view import view_path
 from ncen_updater.feed.offers import load_view
 from ncen_updater.feed.offline.store import read_import
 from ncen_updater.feed.proved import ListSeen, Proved, ProvedMemory, Whole
+from ncen_updater.feed.release_files import read_record
 from ncen_updater.formats.archive import unpack
 from ncen_updater.formats.bundle.form import check_sums, read_members
 from ncen_updater.formats.bundle.parts import opened

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
 
 SCRIPT = Path(__file__).resolve().parents[2] / "packaging" / "debian" / "postinst"
 NOTHING = "#!/bin/sh\nexit 0\n"

@@ -10,7 +10,7 @@ import pytest
 
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
-from ncen_updater.publisher.review.lowered import wave_warnings
+from ncen_updater.publisher.review.lowered_protection import wave_warnings
 from ncen_updater.publisher.review.sql_marks import Kind, marks
 from tests.publisher.releases import clock, write_release
 from tests.publisher.test_cli import Officer, officer

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.common.messages import HISTORY_BROKEN
-from ncen_updater.publisher.distribute.shown import (
+from ncen_updater.publisher.distribute.shown_lists import (
     ListShown,
     ShownHistory,
     behind,

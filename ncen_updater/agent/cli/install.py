@@ -20,7 +20,7 @@ from ncen_updater.common.i18n import N_, Text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ncen_updater.agent.self_update.parts import InstalledPart
+    from ncen_updater.agent.self_update.installation_parts import InstalledPart
 
 __all__ = ["install", "uninstall"]
 
@@ -60,9 +60,9 @@ def install(
     root: Path,
     dry_run: bool,
 ) -> ExitCode:
+    from ncen_updater.agent.self_update.first_config import Answers, settings_text
+    from ncen_updater.agent.self_update.installation_parts import apply, missing
     from ncen_updater.agent.self_update.installing import InstallOrder, install_parts
-    from ncen_updater.agent.self_update.parts import apply, missing
-    from ncen_updater.agent.self_update.settings import Answers, settings_text
 
     session = agent_session(context)
     session.adopting = True
@@ -103,8 +103,8 @@ def uninstall(
     context: click.Context, purge: bool, root: Path, yes: bool, dry_run: bool
 ) -> ExitCode:
     from ncen_updater.agent.config.paths import load_places
+    from ncen_updater.agent.self_update.installation_parts import apply, missing
     from ncen_updater.agent.self_update.installing import nothing_at_work, uninstall_parts
-    from ncen_updater.agent.self_update.parts import apply, missing
 
     session = agent_session(context)
     session.adopting = True

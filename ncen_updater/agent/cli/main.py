@@ -14,7 +14,7 @@ from ncen_updater.common.cli.program import run_program
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.feed.unneeded import leave_out
+from ncen_updater.feed.left_out_imports import leave_out
 
 __all__ = ["COMMANDS", "main", "run"]
 

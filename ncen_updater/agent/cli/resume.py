@@ -36,7 +36,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
     from ncen_updater.agent.engine.pending_rollback import TAKEN_BACK
     from ncen_updater.agent.engine.recovery import Decision, RecoveryAction, Situation, decide
     from ncen_updater.agent.journal.names import JOURNAL
-    from ncen_updater.agent.service.watched import gives_way
+    from ncen_updater.agent.service.watched_time import gives_way
     from ncen_updater.agent.status import need, read_status
 
     session = agent_session(context)

@@ -19,7 +19,7 @@ __all__ = ["serve"]
 @click.command("serve", cls=Command, help=N_("Be the service of this site."))
 @click.pass_context
 def serve(context: click.Context) -> ExitCode:
-    from ncen_updater.agent.self_update.excuse import excused
+    from ncen_updater.agent.self_update.uncounted_starts import excused
 
     session = agent_session(context)
     with excused(os.environ):

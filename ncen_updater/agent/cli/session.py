@@ -70,8 +70,8 @@ class AgentSession(Session):
             ConfigError: If the configuration has mistakes.
         """
         from ncen_updater.agent.composition import build_site
-        from ncen_updater.agent.config.checked import mark_of, note_checked
         from ncen_updater.agent.config.loader import load_config
+        from ncen_updater.agent.config.noted_check import mark_of, note_checked
 
         mark = mark_of(self.config)
         config = load_config(self.config)

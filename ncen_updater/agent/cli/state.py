@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ncen_updater.agent.cli.officers import trouble
+from ncen_updater.agent.cli.availability_words import trouble
 from ncen_updater.agent.engine.errors import JournalForbidden, JournalMissing
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName
 from ncen_updater.agent.policy.availability import AvailabilityState, HealthAnswer

@@ -10,8 +10,8 @@ import click
 
 from ncen_updater.agent.answers import notice_words
 from ncen_updater.agent.cli.access import explained
+from ncen_updater.agent.cli.availability_words import officers_words
 from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.agent.cli.officers import officers_words
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
 from ncen_updater.agent.client import work_now

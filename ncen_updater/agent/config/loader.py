@@ -12,12 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from ncen_updater.agent.config.disk_checks import PATHS, check_places, root_of
 from ncen_updater.agent.config.errors import ConfigInvalid
-from ncen_updater.agent.config.locate import locate
+from ncen_updater.agent.config.mistake_words import mistake_for
 from ncen_updater.agent.config.model import AgentConfig, PathSettings
-from ncen_updater.agent.config.places import PATHS, check_places, root_of
 from ncen_updater.agent.config.read import read_config
-from ncen_updater.agent.config.words import mistake_for
+from ncen_updater.agent.config.setting_lines import locate
 
 __all__ = ["load_config"]
 
@@ -67,7 +67,7 @@ def _outgrown(
     data: dict[str, Any], unknown: list[tuple[int | str, ...]], problems: list[ErrorDetails]
 ) -> tuple[AgentConfig | None, list[ErrorDetails]]:
     """Pass unknown settings over where a newer agent than this one was in use here."""
-    from ncen_updater.agent.config.outgrown import newer_agent
+    from ncen_updater.agent.config.newer_agent import newer_agent
     from ncen_updater.formats.forward_compat import without
 
     paths = data.get("paths")

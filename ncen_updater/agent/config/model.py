@@ -16,8 +16,8 @@ from pydantic import (
 )
 
 from ncen_updater.agent.config.base import EngineSettings, PhysicalName, Settings
+from ncen_updater.agent.config.notifications import MetricsSettings, NotifySettings
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
-from ncen_updater.agent.config.telling import MetricsSettings, NotifySettings
 from ncen_updater.agent.databases.base import Strategy
 from ncen_updater.agent.databases.engines import ENGINES, kind_of
 from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName

@@ -14,8 +14,8 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ncen_updater.agent.config.errors import ConfigInvalid, Mistake
-from ncen_updater.agent.config.locate import line_of, locate
 from ncen_updater.agent.config.read import RawConfig, read_config
+from ncen_updater.agent.config.setting_lines import line_of, locate
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["DEFAULT_SOCKET", "Places", "load_places", "read_group", "service_socket", "site_zone"]

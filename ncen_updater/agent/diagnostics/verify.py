@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.databases.errors import DatabaseUnreachable
-from ncen_updater.agent.diagnostics.chain import (
+from ncen_updater.agent.diagnostics.journal_consistency import (
     approvals_by_events,
     changes_by_events,
     orders_by_events,

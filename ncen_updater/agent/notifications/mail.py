@@ -10,7 +10,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import Any
 
-from ncen_updater.agent.config.telling import MailSettings
+from ncen_updater.agent.config.notifications import MailSettings
 from ncen_updater.agent.notifications.errors import NotifyError
 from ncen_updater.agent.notifications.letter import Letter
 from ncen_updater.agent.notifications.secret import read_secret

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from ncen_updater.agent.config.telling import WebhookSettings
+from ncen_updater.agent.config.notifications import WebhookSettings
 from ncen_updater.agent.notifications.errors import NotifyError
 from ncen_updater.agent.notifications.letter import Letter
 from ncen_updater.agent.notifications.secret import read_secret

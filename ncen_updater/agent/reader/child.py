@@ -19,7 +19,6 @@ from typing import cast
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.reader.connecting import feed_of
 from ncen_updater.agent.reader.quota import (
     LAST_BYTES,
     MARGIN,
@@ -30,6 +29,7 @@ from ncen_updater.agent.reader.quota import (
     of_files,
     of_release,
 )
+from ncen_updater.agent.reader.site_feed import feed_of
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import space_short
 from ncen_updater.common.errors import SpaceShort, UpdaterError

@@ -12,7 +12,7 @@ from typing import cast
 from packaging.version import Version
 
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.reader.connecting import http_fetcher
+from ncen_updater.agent.reader.site_feed import http_fetcher
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
@@ -21,10 +21,10 @@ from ncen_updater.common.messages import (
     NO_FEED_TO_MIRROR,
 )
 from ncen_updater.common.progress import Progress
-from ncen_updater.feed.download import DOWNLOADING
 from ncen_updater.feed.mirror import Mirror
 from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles, require_roots
 from ncen_updater.feed.offline.importing import BundleImport, Importer
+from ncen_updater.feed.resumable_download import DOWNLOADING
 from ncen_updater.formats.bundle.form import check_sums, read_members
 from ncen_updater.formats.bundle.parts import opened
 

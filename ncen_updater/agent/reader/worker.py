@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.reader.connecting import feed_of
+from ncen_updater.agent.reader.site_feed import feed_of
 from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.workers import serve
 from ncen_updater.feed.errors import TargetMissing, TrustError
-from ncen_updater.feed.unneeded import leave_out
+from ncen_updater.feed.left_out_imports import leave_out
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
 __all__ = ["main"]

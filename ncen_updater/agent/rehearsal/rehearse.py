@@ -43,7 +43,7 @@ from ncen_updater.agent.policy.prediction import Measured, predict
 from ncen_updater.agent.policy.proof import Proof
 from ncen_updater.agent.rehearsal.predictions import history, past
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
-from ncen_updater.agent.rehearsal.trying import try_values
+from ncen_updater.agent.rehearsal.values_on_trial import try_values
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding

@@ -18,7 +18,7 @@ MODULES = (
     "ncen_updater.agent.service.applying",
     "ncen_updater.agent.service.assess",
     "ncen_updater.agent.self_update.renewing",
-    "ncen_updater.agent.self_update.reach",
+    "ncen_updater.agent.self_update.self_check",
     "ncen_updater.agent.reader.worker",
     "ncen_updater.agent.notifications.sender",
     "ncen_updater.feed.client",

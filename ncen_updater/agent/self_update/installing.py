@@ -21,12 +21,12 @@ from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK, SERVICE_LOCK
-from ncen_updater.agent.self_update import parts as part
-from ncen_updater.agent.self_update.enabling import SYSTEMD_RUNS, disabling, enabling
-from ncen_updater.agent.self_update.keeping import FAILSAFE, failsafe_content
-from ncen_updater.agent.self_update.parts import InstalledPart
-from ncen_updater.agent.self_update.sequence import SequenceFile, TrialState, first
+from ncen_updater.agent.self_update import installation_parts as part
+from ncen_updater.agent.self_update.after_confirmation import FAILSAFE, failsafe_content
+from ncen_updater.agent.self_update.agent_selection import SequenceFile, TrialState, first
+from ncen_updater.agent.self_update.installation_parts import InstalledPart
 from ncen_updater.agent.self_update.slots import PROGRAM, AgentSlots, require_release
+from ncen_updater.agent.self_update.systemd_units import SYSTEMD_RUNS, disabling, enabling
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.errors import UpdaterError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.self_update.sequence import AgentSelection
+from ncen_updater.agent.self_update.agent_selection import AgentSelection
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.document import Offer
 

@@ -18,15 +18,15 @@ from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CHOSEN, JOURNAL, LOCK
 from ncen_updater.agent.reader.child import ChildSource
-from ncen_updater.agent.self_update.offer import next_agent
-from ncen_updater.agent.self_update.reach import look_over
-from ncen_updater.agent.self_update.sequence import (
+from ncen_updater.agent.self_update.agent_selection import (
     AgentSelection,
     SequenceFile,
     TrialState,
     begin_trial,
     forget,
 )
+from ncen_updater.agent.self_update.offer import next_agent
+from ncen_updater.agent.self_update.self_check import look_over
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError

@@ -27,8 +27,8 @@ from ncen_updater.agent.policy.ought_to_run import (
     ought_to_run,
     ran_in_after,
 )
+from ncen_updater.agent.service.decision_inputs import inputs_for
 from ncen_updater.agent.service.errors import UNCHANGED
-from ncen_updater.agent.service.inputs import inputs_for
 from ncen_updater.agent.service.runner import Finished, ServiceRunner
 from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.agent.status import SiteStatus, need

@@ -25,9 +25,9 @@ from ncen_updater.agent.journal.orders import Orders
 from ncen_updater.agent.policy.automation import Action, ActionFailure, ServiceDecision
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.agent.policy.schedule import next_check
-from ncen_updater.agent.self_update.apart import OwnCode, doer_of
-from ncen_updater.agent.self_update.probation import Probation
-from ncen_updater.agent.self_update.sequence import SequenceFile
+from ncen_updater.agent.self_update.agent_selection import SequenceFile
+from ncen_updater.agent.self_update.directory_writer import OwnCode, doer_of
+from ncen_updater.agent.self_update.trial import Probation
 from ncen_updater.agent.service.api.server import start_api
 from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.loop import LOOK, Schedule, Service, ServiceEvent, keep
@@ -36,7 +36,7 @@ from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.agent.service.state import SERVICE_STATE, ServiceState, ServiceStateFile
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.agent.service.waker import Waker
-from ncen_updater.agent.service.watched import is_watched
+from ncen_updater.agent.service.watched_time import is_watched
 from ncen_updater.agent.site import Clock
 from ncen_updater.agent.status import changed_at, read_status
 from ncen_updater.common.errors import UpdaterError

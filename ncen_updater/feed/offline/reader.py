@@ -12,11 +12,11 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BUNDLE_INCOMPLETE
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.client import TrustClient
-from ncen_updater.feed.downloaded import DOCUMENT, read_tree, write_record
 from ncen_updater.feed.downloads import TREE
 from ncen_updater.feed.errors import DocumentMismatch
 from ncen_updater.feed.offers import matches
 from ncen_updater.feed.packs import pack_place
+from ncen_updater.feed.release_files import DOCUMENT, read_tree, write_record
 from ncen_updater.formats.bundle.form import BundleMember, target_member
 from ncen_updater.formats.document import (
     MAX_DOCUMENT_BYTES,

@@ -28,10 +28,10 @@ from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import LISTS_BUSY, LOCAL_STORE_FAILED, VIEW_DAMAGED
 from ncen_updater.common.records import Record
-from ncen_updater.feed.downloaded import RECORD, remove_record
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import LocalFetcher, NotThere
 from ncen_updater.feed.packs import forgive
+from ncen_updater.feed.release_files import RECORD, remove_record
 from ncen_updater.formats.bundle.errors import NotImported
 from ncen_updater.formats.tuf_names import ROOT_HISTORY
 

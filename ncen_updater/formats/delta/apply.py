@@ -27,10 +27,12 @@ from ncen_updater.common.messages import (
     DELTA_UNSUPPORTED,
 )
 from ncen_updater.common.progress import Progress
+from ncen_updater.formats.delta.archive_rebuilding import rebuilt
 from ncen_updater.formats.delta.codec import View
 from ncen_updater.formats.delta.container import check_end, read_header, read_index
 from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.index import read_plan
+from ncen_updater.formats.delta.index_columns import Malformed, NumberTooLarge, OutOfRange
 from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind
 from ncen_updater.formats.delta.model import (
     DeltaLimits,
@@ -38,11 +40,9 @@ from ncen_updater.formats.delta.model import (
     capabilities,
     deflate_name,
 )
-from ncen_updater.formats.delta.names import PathRefused
-from ncen_updater.formats.delta.numbers import Malformed, NumberTooLarge, OutOfRange
-from ncen_updater.formats.delta.origin import GroupReference, Origin
-from ncen_updater.formats.delta.rebuilding import rebuilt
-from ncen_updater.formats.delta.sharing import Sharing
+from ncen_updater.formats.delta.old_slot import GroupReference, Origin
+from ncen_updater.formats.delta.path_rules import PathRefused
+from ncen_updater.formats.delta.unchanged_files import Sharing
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 __all__ = ["apply_delta"]

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from ncen_updater.formats.delta.ahead import Ahead
 from ncen_updater.formats.delta.layout import Op, OpKind
 from ncen_updater.formats.delta.model import deflated
 from ncen_updater.formats.delta.pairing import stem
+from ncen_updater.formats.delta.read_ahead import Ahead
 from ncen_updater.formats.delta.zips import DEFLATED, NotAnArchive, ZipMember, ZipTable, inflate
 
 __all__ = ["ArchivePlan", "looks_like_archive", "new_view", "plan_archive"]

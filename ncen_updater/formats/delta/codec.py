@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Protocol
 
-from ncen_updater.formats.delta.arithmetic import BLOCK_BYTES, add
+from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES, add
+from ncen_updater.formats.delta.byte_planes import BATCH, PLANES, join_planes
+from ncen_updater.formats.delta.index_columns import OutOfRange
 from ncen_updater.formats.delta.layout import Group
-from ncen_updater.formats.delta.numbers import OutOfRange
-from ncen_updater.formats.delta.planes import BATCH, PLANES, join_planes
-from ncen_updater.formats.delta.runs import cut, expanded, in_blocks
 from ncen_updater.formats.delta.streams import LzmaReader
+from ncen_updater.formats.delta.zero_runs import cut, expanded, in_blocks
 
 __all__ = ["Reference", "View"]
 

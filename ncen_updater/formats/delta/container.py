@@ -17,8 +17,8 @@ import os
 import struct
 from dataclasses import dataclass
 
+from ncen_updater.formats.delta.index_columns import Malformed, NumberTooLarge
 from ncen_updater.formats.delta.layout import LayoutPlan
-from ncen_updater.formats.delta.numbers import Malformed, NumberTooLarge
 from ncen_updater.formats.delta.streams import Extent, LzmaReader, pack_stream
 
 __all__ = ["Header", "check_end", "read_header", "read_index", "write_header"]

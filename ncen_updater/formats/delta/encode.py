@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ncen_updater.formats.delta.arithmetic import BLOCK_BYTES, subtract
+from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES, subtract
+from ncen_updater.formats.delta.byte_planes import BATCH, split_planes
 from ncen_updater.formats.delta.covers import Cover, find_covers, have_finder
-from ncen_updater.formats.delta.planes import BATCH, split_planes
-from ncen_updater.formats.delta.runs import RUN_BYTES, Squeezer
 from ncen_updater.formats.delta.streams import Extent, Packer
+from ncen_updater.formats.delta.zero_runs import RUN_BYTES, Squeezer
 
 __all__ = ["Concatenation", "DeltaStreams", "encode"]
 

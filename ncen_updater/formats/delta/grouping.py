@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ncen_updater.formats.delta.index_writer import changed_files
 from ncen_updater.formats.delta.layout import Fresh, LayoutPlan
-from ncen_updater.formats.delta.names import order
+from ncen_updater.formats.delta.path_rules import order
 from ncen_updater.formats.tree import Tree
 
 __all__ = ["Batch", "batches"]

@@ -10,6 +10,13 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from ncen_updater.formats.delta.index_columns import (
+    Malformed,
+    NumberReader,
+    NumberTooLarge,
+    OutOfRange,
+    put_number,
+)
 from ncen_updater.formats.delta.layout import (
     COVER_BYTES,
     Fresh,
@@ -20,16 +27,9 @@ from ncen_updater.formats.delta.layout import (
     Recipe,
     Ref,
 )
-from ncen_updater.formats.delta.names import PathRules, check_link, check_name
-from ncen_updater.formats.delta.numbers import (
-    Malformed,
-    NumberReader,
-    NumberTooLarge,
-    OutOfRange,
-    put_number,
-)
-from ncen_updater.formats.delta.runs import RUN_BYTES
+from ncen_updater.formats.delta.path_rules import PathRules, check_link, check_name
 from ncen_updater.formats.delta.streams import Extent
+from ncen_updater.formats.delta.zero_runs import RUN_BYTES
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 __all__ = ["Columns", "IndexStep", "read_columns", "read_plan"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ncen_updater.formats.delta.index import Columns, IndexStep
+from ncen_updater.formats.delta.index_columns import put_number, put_signed, put_text
 from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind, Recipe, Ref
-from ncen_updater.formats.delta.names import order
-from ncen_updater.formats.delta.numbers import put_number, put_signed, put_text
+from ncen_updater.formats.delta.path_rules import order
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 __all__ = ["changed_files", "write_index"]

@@ -12,7 +12,7 @@ from collections import defaultdict
 from ncen_updater.common.messages import DELTA_NOT_POSSIBLE
 from ncen_updater.formats.delta.errors import DeltaNotMade
 from ncen_updater.formats.delta.layout import Fresh, LayoutPlan
-from ncen_updater.formats.delta.names import PathRefused, PathRules, check_link
+from ncen_updater.formats.delta.path_rules import PathRefused, PathRules, check_link
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 __all__ = ["pair", "stem"]

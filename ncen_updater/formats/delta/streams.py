@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ncen_updater.formats.delta.numbers import Malformed
+from ncen_updater.formats.delta.index_columns import Malformed
 
 __all__ = ["Extent", "LzmaReader", "Packer", "dictionary_bytes", "pack_stream"]
 

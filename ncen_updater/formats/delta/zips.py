@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ncen_updater.formats.delta.ahead import Ahead
+from ncen_updater.formats.delta.read_ahead import Ahead
 
 __all__ = ["DEFLATED", "MAX_MEMBERS", "STORED", "NotAnArchive", "ZipMember", "ZipTable", "inflate"]
 

@@ -19,8 +19,8 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
 from ncen_updater.common.progress import Progress
-from ncen_updater.feed.download import is_whole
-from ncen_updater.feed.parts import Wanted
+from ncen_updater.feed.file_parts import Wanted
+from ncen_updater.feed.resumable_download import is_whole
 from ncen_updater.formats.archive import unpack
 from ncen_updater.formats.delta.errors import DeltaNotMade, DeltaNotProved
 from ncen_updater.formats.document import (
@@ -198,7 +198,7 @@ class DeltaMaker:
         )
 
     def _unpacked(self, state: FeedState, document: ReleaseDocument, place: Path) -> Tree:
-        from ncen_updater.feed.downloaded import read_tree
+        from ncen_updater.feed.release_files import read_tree
 
         tree = read_tree(document, self._served(state, document.tree.target))
         version = document.manifest.version

@@ -27,7 +27,7 @@ from ncen_updater.publisher.cli.common import (
     token_options,
 )
 from ncen_updater.publisher.cli.feed import online_options, online_signers
-from ncen_updater.publisher.cli.hands import with_file, with_token
+from ncen_updater.publisher.cli.signing_keys import with_file, with_token
 
 if TYPE_CHECKING:
     from datetime import datetime

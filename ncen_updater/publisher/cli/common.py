@@ -120,7 +120,7 @@ def opened_event(place: Path) -> Iterator[SigningEvent]:
         UpdaterError: As :meth:`SigningEvent.load`.
     """
     from ncen_updater.publisher.signing.event import SigningEvent
-    from ncen_updater.publisher.signing.packed import unpack_event
+    from ncen_updater.publisher.signing.packed_event import unpack_event
 
     if place.is_dir():
         yield SigningEvent.load(place)

@@ -86,7 +86,7 @@ def monitor(
     from ncen_updater.feed.http import HttpFetcher
     from ncen_updater.publisher.distribute.monitor import Monitor, exit_code, place_failed
     from ncen_updater.publisher.distribute.probe import Probe
-    from ncen_updater.publisher.distribute.shown import ShownHistory, behind, contradictions
+    from ncen_updater.publisher.distribute.shown_lists import ShownHistory, behind, contradictions
     from ncen_updater.publisher.feed.feed import Feed
 
     for address in (url, *also):

@@ -31,7 +31,7 @@ from ncen_updater.publisher.cli.common import (
     show_wrapped,
     token_options,
 )
-from ncen_updater.publisher.cli.hands import with_file, with_token
+from ncen_updater.publisher.cli.signing_keys import with_file, with_token
 
 __all__ = ["merge", "show", "sign"]
 
@@ -153,7 +153,7 @@ def sign(
     from ncen_updater.publisher.review.words import short_lines
     from ncen_updater.publisher.signing.keys import owner_of
     from ncen_updater.publisher.signing.ledger import LEDGER_SUFFIX, Ledger
-    from ncen_updater.publisher.signing.packed import EVENT_SUFFIX, SIGNATURES_SUFFIX
+    from ncen_updater.publisher.signing.packed_event import EVENT_SUFFIX, SIGNATURES_SUFFIX
 
     session, known = session_of(context), remembered(officer)
     if key is None and token is None:

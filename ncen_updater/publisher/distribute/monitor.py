@@ -28,12 +28,12 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.feed.brake_statements import brakes_of
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock
-from ncen_updater.feed.download import DownloadPart
 from ncen_updater.feed.fetching import FeedFetcher
 from ncen_updater.feed.http import HttpFetcher
+from ncen_updater.feed.resumable_download import DownloadPart
 from ncen_updater.formats.tuf_names import METADATA_PREFIX, TARGETS_PREFIX
 from ncen_updater.publisher.distribute.probe import Probe, said_once
-from ncen_updater.publisher.distribute.shown import ListShown, shown_in
+from ncen_updater.publisher.distribute.shown_lists import ListShown, shown_in
 from ncen_updater.publisher.feed.brakes import BrakeLine, brake_lines
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, target_file_name
 from ncen_updater.publisher.signing.event import digest_of

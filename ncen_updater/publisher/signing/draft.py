@@ -47,7 +47,7 @@ from ncen_updater.publisher.feed.feed import (
     verification,
 )
 from ncen_updater.publisher.feed.repository import FeedRepository
-from ncen_updater.publisher.signing.carried import papers_of_release
+from ncen_updater.publisher.signing.carried_papers import papers_of_release
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
 from ncen_updater.publisher.signing.roles import OFFLINE_TOP, ONLINE_ROLES
 

@@ -55,7 +55,7 @@ from ncen_updater.publisher.signing.event_files import (
     write_papers,
 )
 from ncen_updater.publisher.signing.keys import owner_of
-from ncen_updater.publisher.signing.packed import (
+from ncen_updater.publisher.signing.packed_event import (
     DetachedSignature,
     pack_event,
     read_signatures,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli.status import _approved
-from ncen_updater.agent.config import checked
+from ncen_updater.agent.config import noted_check
 from ncen_updater.agent.config.errors import Mistake
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
@@ -216,15 +216,15 @@ def test_what_may_not_be_looked_at_is_no_mistake(site: TrialSite) -> None:
     """A member of the group is not told that files are missing that only root sees."""
     hidden = Text("names a file that is not there: {path}.", {"path": site.root / "x" / "y"})
     mistake = Mistake(1, "databases.postgresql.password_file", hidden, Text(""))
-    assert not checked._hidden(mistake)
+    assert not noted_check._hidden(mistake)
 
     def refuse(path: str) -> None:
         raise PermissionError(path)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.lstat", refuse)
-        assert checked._hidden(mistake)
-        assert not checked._hidden(Mistake(1, "site.id", Text("is missing."), Text("")))
+        assert noted_check._hidden(mistake)
+        assert not noted_check._hidden(Mistake(1, "site.id", Text("is missing."), Text("")))
 
 
 def test_no_configuration(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from ncen_updater.agent import failsafe
 from ncen_updater.agent.failsafe import DEATHS, GOOD, TRIES, TRYING, State, choose, in_turn
-from ncen_updater.agent.self_update.keeping import failsafe_content
+from ncen_updater.agent.self_update.after_confirmation import failsafe_content
 from tests.support.forks import DEADLINE_S
 
 NOW = "2026-11-24T12:00:00+00:00"

@@ -19,7 +19,7 @@ from ncen_updater.agent.notifications.conditions import AlertLimits, fresh, is_d
 from ncen_updater.agent.notifications.news import NewsKind
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
-from ncen_updater.agent.self_update.sequence import AgentSelection, Bad
+from ncen_updater.agent.self_update.agent_selection import AgentSelection, Bad
 from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.agent.status import JournalFacts, SiteStatus
 from ncen_updater.feed.last_view import LastView

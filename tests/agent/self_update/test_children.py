@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update import keeping, slots
-from ncen_updater.agent.self_update.parts import command
+from ncen_updater.agent.self_update import after_confirmation, slots
+from ncen_updater.agent.self_update.installation_parts import command
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
@@ -43,7 +43,7 @@ def test_a_slots_making_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_they_inherit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "secret")
     assert AgentSlots._run("1.0", ["/bin/sh", "-c", SECRET]) == "well"
-    assert keeping._run(["/bin/sh", "-c", SECRET]) == "well"
+    assert after_confirmation._run(["/bin/sh", "-c", SECRET]) == "well"
     command(Text("a part"), ["/bin/sh", "-c", SECRET], lambda: False).make()
 
 

@@ -21,10 +21,14 @@ from ncen_updater.agent.engine.errors import Busy
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.self_update import keeping
-from ncen_updater.agent.self_update.keeping import collect_slots, failsafe_content, renew_failsafe
-from ncen_updater.agent.self_update.sequence import AgentSelection, SequenceFile, TrialState
-from ncen_updater.agent.self_update.settings import Answers, settings_text
+from ncen_updater.agent.self_update import after_confirmation
+from ncen_updater.agent.self_update.after_confirmation import (
+    collect_slots,
+    failsafe_content,
+    renew_failsafe,
+)
+from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.self_update.first_config import Answers, settings_text
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.messages import (
     AGENT_RELEASE_UNUSABLE,
@@ -205,7 +209,7 @@ def test_a_failsafe_that_does_not_do_its_work_is_not_taken(
     text = failsafe_content().decode()
     assert sound in text
     content = text.replace(sound, broken).encode()
-    monkeypatch.setattr(keeping, "failsafe_content", lambda: content)
+    monkeypatch.setattr(after_confirmation, "failsafe_content", lambda: content)
     assert not renew_failsafe(tmp_path, Path(sys.executable))
     assert (tmp_path / "failsafe.py").read_bytes() == older
     assert [path.name for path in tmp_path.iterdir()] == ["failsafe.py"]

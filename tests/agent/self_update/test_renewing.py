@@ -22,8 +22,13 @@ from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CHOSEN, JOURNAL, LOCK
+from ncen_updater.agent.self_update.agent_selection import (
+    AgentSelection,
+    Bad,
+    SequenceFile,
+    TrialState,
+)
 from ncen_updater.agent.self_update.errors import AgentSlotFailed
-from ncen_updater.agent.self_update.reach import look_over
 from ncen_updater.agent.self_update.renewing import (
     Renewal,
     agent_directory,
@@ -32,7 +37,7 @@ from ncen_updater.agent.self_update.renewing import (
     refresh_agents,
     renew,
 )
-from ncen_updater.agent.self_update.sequence import AgentSelection, Bad, SequenceFile, TrialState
+from ncen_updater.agent.self_update.self_check import look_over
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import ExitCode, SpaceShort

@@ -20,8 +20,8 @@ from ncen_updater.common.messages import (
     DELTA_UNSUPPORTED,
 )
 from ncen_updater.formats.delta.index import Columns, IndexStep
+from ncen_updater.formats.delta.index_columns import put_number, put_text
 from ncen_updater.formats.delta.layout import Fresh, Op, OpKind, Recipe, Ref
-from ncen_updater.formats.delta.numbers import put_number, put_text
 from ncen_updater.formats.delta.streams import Extent
 from ncen_updater.formats.tree import EntryType
 from tests.formats.delta.making import Forge, fresh, group, jar

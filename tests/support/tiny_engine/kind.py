@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from ncen_updater.agent.config.base import EngineSettings
-from ncen_updater.agent.config.model import DatabaseSettings
 from ncen_updater.agent.databases.base import DatabaseEngine
 from ncen_updater.agent.databases.engines import Ask, EngineKind
 from ncen_updater.agent.databases.migrations.ledger import Tables, make_tables
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.config.model import DatabaseSettings
 
 __all__ = ["KIND"]
 

@@ -15,11 +15,11 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.mistake_words import settings_of
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import Places, load_places
 from ncen_updater.agent.config.read import read_config
 from ncen_updater.agent.config.secrets import secrets_of
-from ncen_updater.agent.config.words import settings_of
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.diagnostics.support_bundle.masking import mask_settings, mask_text
 from ncen_updater.agent.diagnostics.support_bundle.parts import BundlePart, gathered, json_part

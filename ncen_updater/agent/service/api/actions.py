@@ -9,14 +9,14 @@ import os
 
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.back import (
+from ncen_updater.agent.approvals.model import ROOT
+from ncen_updater.agent.approvals.rollback_approvals import (
     BackRequest,
     BackSubject,
     approve_back,
     back_subject,
     require_back,
 )
-from ncen_updater.agent.approvals.model import ROOT
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.outcome import change_document
@@ -33,7 +33,7 @@ from ncen_updater.agent.service.api.people import ApiRole, Caller
 from ncen_updater.agent.service.api.queries import Document, Request, named_release, order_document
 from ncen_updater.agent.service.errors import BadRequest, Refused, TooManyOrders
 from ncen_updater.agent.service.state import Assessment
-from ncen_updater.agent.service.watched import is_watched
+from ncen_updater.agent.service.watched_time import is_watched
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     ALREADY_ORDERED,

@@ -13,7 +13,7 @@ from packaging.version import InvalidVersion, Version
 
 from ncen_updater.agent.engine.permitted import require_no_change
 from ncen_updater.agent.journal.change import ChangeState
-from ncen_updater.agent.self_update.sequence import SequenceFile
+from ncen_updater.agent.self_update.agent_selection import SequenceFile
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import InspectionForm, validated, whole_number
 from ncen_updater.agent.service.api.people import ApiRole
@@ -32,7 +32,7 @@ from ncen_updater.agent.service.inspecting import (
     InspectionKind,
     InspectionOrder,
 )
-from ncen_updater.agent.service.watched import is_watched
+from ncen_updater.agent.service.watched_time import is_watched
 from ncen_updater.agent.slots.errors import RecordUnusable
 from ncen_updater.agent.slots.records import Records
 from ncen_updater.common.documents import error_document

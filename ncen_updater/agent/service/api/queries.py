@@ -18,8 +18,8 @@ from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import Form, whole_number
 from ncen_updater.agent.service.api.people import ApiRole, Caller
+from ncen_updater.agent.service.decision_inputs import inputs_for
 from ncen_updater.agent.service.errors import BadRequest, NoSuchThing, Refused
-from ncen_updater.agent.service.inputs import inputs_for
 from ncen_updater.agent.service.report import (
     REPORTED,
     change_report,

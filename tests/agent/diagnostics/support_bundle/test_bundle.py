@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.config.mistake_words import settings_of
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.config.words import settings_of
 from ncen_updater.agent.diagnostics.support_bundle.bundle import Bundle, make_bundle, write_bundle
 from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS
 from ncen_updater.agent.diagnostics.support_bundle.masking import mask_settings, mask_text

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.approvals.back import (
+from ncen_updater.agent.approvals.rollback_approvals import (
     BackRequest,
     asked_by_order,
     back_subject,

@@ -1,0 +1,133 @@
+"""What the configuration says of the disk, compared with the disk.
+
+These checks look at the raw data, so that their mistakes come in one list with those of the models.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.agent.config.errors import Mistake
+from ncen_updater.agent.config.setting_lines import Path as Place
+from ncen_updater.agent.config.setting_lines import line_of
+from ncen_updater.agent.databases.engines import ENGINES, kind_of
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["PATHS", "check_places", "root_of"]
+
+# Every setting that is a path, besides the root itself; relative ones are below the root.
+PATHS: tuple[tuple[str, ...], ...] = (
+    ("paths", "state"),
+    ("paths", "received"),
+    ("paths", "slots"),
+    ("paths", "current"),
+    ("paths", "trusted_root"),
+    ("paths", "agent"),
+    ("feed", "ca_file"),
+    ("feed", "client_certificate"),
+    ("databases", "dump_directory"),
+    *(("databases", name, path) for name in ENGINES for path in kind_of(name).settings.paths),
+    ("application", "door_file"),
+    ("service", "socket"),
+    ("service", "fetch_socket"),
+    ("service", "apply_socket"),
+    ("service", "send_socket"),
+    ("notify", "mail", "password_file"),
+    ("notify", "mail", "ca_file"),
+    ("notify", "webhook", "secret_file"),
+    ("notify", "webhook", "ca_file"),
+    ("metrics", "file"),
+)
+# What [notify] names is looked at when something is sent: a mail password that is missing must not
+# keep a change from being brought to its end.
+SECRETS = tuple(
+    ("databases", name, path) for name in ENGINES for path in kind_of(name).settings.secrets
+)
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def root_of(data: Mapping[str, Any]) -> Path:
+    """Return the directory below which relative paths are."""
+    value = _text(data, ("paths", "root"))
+    return Path(value) if value else Path("/")
+
+
+def check_places(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator[Mistake]:
+    """Yield what does not fit the disk; settings of the wrong type are left to the models."""
+
+    def mistake(setting: tuple[str, ...], problem: str, remedy: str, **values: object) -> Mistake:
+        name = ".".join(setting)
+        return Mistake(line_of(lines, setting), name, Text(problem, values), Text(remedy, values))
+
+    for setting in (("paths", "root"), *PATHS):
+        if "\0" in (_text(data, setting) or ""):
+            yield mistake(setting, N_("holds a zero character."), N_("Remove it."))
+            return
+    root = root_of(data)
+    if not root.is_absolute():
+        yield mistake(
+            ("paths", "root"),
+            N_("is not an absolute path."),
+            N_("Write the whole path, beginning with /."),
+        )
+        return
+    for setting in (("feed", "ca_file"), ("feed", "client_certificate")):
+        value = _text(data, setting)
+        if value and not _is_file(root / value):
+            yield mistake(
+                setting,
+                N_("names a file that is not there: {path}."),
+                N_("Correct the path."),
+                path=root / value,
+            )
+    for secret in SECRETS:
+        value = _text(data, secret)
+        if not value:
+            continue
+        path = root / value
+        if not _is_file(path):
+            yield mistake(
+                secret,
+                N_("names a file that is not there: {path}."),
+                N_("Correct the path, or make the file."),
+                path=path,
+            )
+        elif path.stat().st_mode & OTHERS:
+            yield mistake(
+                secret,
+                N_("can be read by others: {path}."),
+                N_("Run: chmod 600 {path}"),
+                path=path,
+            )
+    value = _text(data, ("application", "door_file"))
+    if value and not _is_directory((root / value).parent):
+        yield mistake(
+            ("application", "door_file"),
+            N_("lies in a directory that is not there: {path}."),
+            N_("Make the directory, or correct the path."),
+            path=(root / value).parent,
+        )
+
+
+def _text(data: Mapping[str, Any], setting: tuple[str, ...]) -> str | None:
+    value: Any = data
+    for name in setting:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # not even to be looked at: for the agent that is as good as not there
+        return False
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

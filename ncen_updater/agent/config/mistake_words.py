@@ -1,0 +1,155 @@
+"""Say in plain words what the models found wrong, with a remedy for each."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from ncen_updater.agent.config.errors import Mistake
+from ncen_updater.agent.config.setting_lines import Path, line_of
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["mistake_for", "settings_of"]
+
+SEE = Text(N_("See docs/configuration.md for its form."))
+
+# What the form of a setting is, where a pattern alone would say nothing to a person.
+FORMS: Mapping[str, str] = {
+    "site.id": N_("Use letters, digits, points and dashes, at most 100."),
+    "site.country": N_("Use the two capital letters of ISO 3166, such as KE."),
+    "site.product": N_("Use the product's name in small letters, such as ncen."),
+    "feed.urls": N_("Begin with http:// or https:// and leave no spaces."),
+    "feed.proxy": N_("Write it as http://host:port."),
+    "application.health_url": N_("Begin with http:// or https:// and leave no spaces."),
+    "application.health_path": N_("Begin with / and leave no spaces."),
+    "notify.language": N_("Use the name of a language, such as fr or pt_BR."),
+    "notify.mail": N_("Use one plain address, name or host; no spaces and no brackets."),
+    "notify.webhook": N_("Begin with http:// or https:// and leave no spaces."),
+    "service.timezone": N_(
+        "Write it as Africa/Nairobi; 'timedatectl list-timezones' shows all, and without the line"
+        " that of the machine counts."
+    ),
+    "service.read_group": N_("Use the name of a group of this machine."),
+    "service.operate_group": N_("Use the name of a group of this machine."),
+    "service.approve_group": N_("Use the name of a group of this machine."),
+    "databases": N_(
+        "Use letters, digits, dashes and underscores, beginning with a letter; at most 48."
+    ),
+}
+
+# Kind of error to problem and remedy; {values} come from the error's own context.
+KINDS: Mapping[str, tuple[str, str]] = {
+    "string_type": (N_("is not text."), N_("Put the value in quotes.")),
+    "path_type": (N_("is not a path."), N_("Write the path in quotes.")),
+    "int_type": (N_("is not a whole number."), N_("Write digits without quotes.")),
+    "int_parsing": (N_("is not a whole number."), N_("Write digits without quotes.")),
+    "int_from_float": (N_("is not a whole number."), N_("Write it without a fraction.")),
+    "float_type": (N_("is not a number."), N_("Write digits without quotes.")),
+    "float_parsing": (N_("is not a number."), N_("Write digits without quotes.")),
+    "finite_number": (N_("is not a number."), N_("Write digits without quotes.")),
+    "bool_type": (N_("is neither true nor false."), N_("Write true or false without quotes.")),
+    "bool_parsing": (N_("is neither true nor false."), N_("Write true or false without quotes.")),
+    "tuple_type": (N_("is not a list."), N_('Write a list: ["...", "..."]')),
+    "dict_type": (N_("is not a table."), N_("Write it as a table: [{setting}]")),
+    "model_type": (N_("is not a table."), N_("Write it as a table: [{setting}]")),
+    "too_short": (N_("is empty."), N_("Give at least one.")),
+    "too_long": (N_("has too many entries."), N_("Give at most {max_length}.")),
+    "string_too_short": (N_("is too short."), N_("Give at least {min_length} characters.")),
+    "string_too_long": (N_("is too long."), N_("Give at most {max_length} characters.")),
+    "greater_than": (N_("is too small."), N_("Give more than {gt}.")),
+    "greater_than_equal": (N_("is too small."), N_("Give at least {ge}.")),
+    "less_than": (N_("is too large."), N_("Give less than {lt}.")),
+    "less_than_equal": (N_("is too large."), N_("Give at most {le}.")),
+    "literal_error": (N_("has a value that is not known."), N_("Use one of these: {expected}.")),
+    "enum": (N_("has a value that is not known."), N_("Use one of these: {expected}.")),
+}
+
+
+def mistake_for(error: ErrorDetails, model: type[BaseModel], lines: Mapping[Path, int]) -> Mistake:
+    """Turn one error of the models into words.
+
+    Args:
+        error: As the models report it.
+        model: The model of the whole file.
+        lines: Where each name stands.
+    """
+    # The last part "[key]" says that the name itself is wrong, not the value.
+    path: Path = tuple(part for part in error["loc"] if part != "[key]")
+    setting = _name(path)
+    line = line_of(lines, path)
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return Mistake(line, setting, Text(N_("is not a setting.")), _suggestion(path, model))
+    if kind == "missing":
+        table = _name(path[:-1])
+        remedy = (
+            Text(N_("Add it to the table [{table}]."), {"table": table})
+            if table
+            else Text(N_("Add it."))
+        )
+        return Mistake(line, setting, Text(N_("is missing.")), remedy)
+    values = {"setting": setting, **error.get("ctx", {})}
+    if isinstance(values.get("expected"), str):  # pydantic's "'a', 'b' or 'c'"
+        values["expected"] = values["expected"].replace(" or ", ", ")
+    if kind in KINDS:
+        problem, remedy_template = KINDS[kind]
+        return Mistake(line, setting, Text(problem), Text(remedy_template, values))
+    if kind == "string_pattern_mismatch":
+        form = FORMS.get(setting) or FORMS.get(_name(path[:2])) or FORMS.get(_name(path[:1]))
+        return Mistake(
+            line,
+            setting,
+            Text(N_("does not have the right form.")),
+            Text(form) if form else SEE,
+        )
+    message = re.sub("^Value error, ", "", error["msg"])
+    form = FORMS.get(setting)
+    return Mistake(
+        line,
+        setting,
+        Text(N_("is wrong: {message}."), {"message": message}),
+        Text(form) if form else SEE,
+    )
+
+
+def _name(path: Path) -> str:
+    name = ""
+    for part in path:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
+    return name
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if get_args(annotation):  # of a union, or of a list of tables
+        for argument in get_args(annotation):
+            yield from _models(argument)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+
+
+def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (table, name) of every setting below a model."""
+    for field_name, field in model.model_fields.items():
+        name = field.alias or field_name
+        yield prefix, name
+        for inner in _models(field.annotation):
+            yield from settings_of(inner, f"{prefix}.{name}" if prefix else name)
+
+
+def _suggestion(path: Path, model: type[BaseModel]) -> Text:
+    table, wrong = _name(path[:-1]), str(path[-1])
+    known = list(settings_of(model))
+    here = [name for place, name in known if place == table]
+    close = difflib.get_close_matches(wrong, here, n=1, cutoff=0.6)
+    if close:
+        return Text(N_("Did you mean {name}?"), {"name": close[0]})
+    elsewhere = [place for place, name in known if name == wrong]
+    if elsewhere:
+        place = f"[{elsewhere[0]}]" if elsewhere[0] else N_("the top of the file")
+        return Text(N_("It belongs in {place}."), {"place": place})
+    return Text(N_("Remove it; known here are: {names}."), {"names": ", ".join(here)})

@@ -1,0 +1,45 @@
+"""Settings of a newer agent, read by an older one that a site returned to.
+
+Strict reading protects from slips of the pen. But an agent that was brought back because the newer
+one did not work must not refuse to run for a setting that only the newer one knows: nobody is there
+to take it out again. So unknown names are passed over, with a warning, where a newer agent was
+chosen on this machine before, and only there.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from ncen_updater.agent.self_update.agent_selection import SequenceFile
+from ncen_updater.agent.self_update.errors import SequenceDamaged
+
+__all__ = ["newer_agent"]
+
+
+def newer_agent(directory: Path, own: str | None = None) -> str | None:
+    """Return the newest agent that was chosen here, if it is newer than this one.
+
+    Args:
+        directory: Where the slots of the agent are.
+        own: The version of this agent.
+    """
+    try:
+        mine = Version(own or version("ncen-updater"))
+        found = SequenceFile(directory).load()
+    except (PackageNotFoundError, InvalidVersion, SequenceDamaged):
+        return None
+    if found is None:
+        return None
+    names = [name for name in (found.current, found.previous, *found.bad) if name is not None]
+    newest = max(filter(None, map(_version, names)), default=None)
+    return str(newest) if newest is not None and newest > mine else None
+
+
+def _version(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None

@@ -1,0 +1,150 @@
+"""What lies on the disk of a release: the record of its document, and its signed tree."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import NotReadable, TooLarge, open_file, parse_json, read_file
+from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.directory_handle import DirectoryHandle
+from ncen_updater.common.messages import LOCAL_STORE_FAILED, TREE_MISMATCH
+from ncen_updater.common.records import Record
+from ncen_updater.feed.errors import TrustError
+from ncen_updater.feed.file_parts import Wanted
+from ncen_updater.formats.document import ReleaseDocument
+from ncen_updater.formats.tree import MAX_TREE_BYTES, Tree, parse_tree
+
+__all__ = [
+    "DOCUMENT",
+    "discard",
+    "inside",
+    "read_record",
+    "read_tree",
+    "remove_record",
+    "write_record",
+]
+
+logger = logging.getLogger(__name__)
+
+MAX_RECORD_BYTES = 10_000
+DOCUMENT, RECORD = "release.json", "verified.json"
+
+
+@dataclass(frozen=True)
+class _Verified(Record):
+    """What the signed list said of a release document: its length and digest."""
+
+    length: int
+    sha256: str
+
+
+def write_record(place: Path, length: int, sha256: str) -> None:
+    """Keep what the signed list said of the release document."""
+    record = _Verified(length, sha256)
+    durable.write(place / RECORD, json.dumps(record.to_json()).encode())
+
+
+def read_record(place: Path) -> Wanted | None:
+    """What the signed list said of the release document; None where nothing counts.
+
+    Raises:
+        LocalStoreFailed: If it is there and may not be read.
+    """
+    try:
+        record = _Verified.from_json(parse_json(read_file(place / RECORD, MAX_RECORD_BYTES)))
+        return Wanted(DOCUMENT, record.length, record.sha256)
+    except FileNotFoundError:
+        return None
+    except (ValueError, NotReadable, TooLarge) as error:
+        logger.warning("%s is damaged, the release will be fetched anew: %s", place, error)
+        return None
+    except OSError as error:
+        raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
+
+
+def remove_record(place: Path) -> None:
+    """From now on nothing that lies there counts, whatever an interruption leaves."""
+    durable.remove(place / RECORD)
+
+
+@contextlib.contextmanager
+def inside(place: Path) -> Iterator[tuple[DirectoryHandle, str]]:
+    """Open the directory of lists and downloads, to change something in the downloads of a release.
+
+    That directory belongs to whoever reads the feed, and who changes something in it may have all
+    rights: nothing in it is believed to be what it is called, and no link in it is followed.
+
+    Args:
+        place: Where the release lies: ``downloads/<product>/<version>`` below that directory.
+
+    Yields:
+        The directory, and the place in it.
+
+    Raises:
+        LocalStoreFailed: If it is not as it was left, or the disk fails.
+    """
+    root = place.parents[2]
+    try:
+        with contextlib.closing(DirectoryHandle(root.resolve())) as below:
+            yield below, place.relative_to(root).as_posix()
+    except OSError as error:
+        raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
+
+
+def discard(place: Path) -> None:
+    """Delete what was downloaded of a release; does nothing where there is nothing.
+
+    Raises:
+        LocalStoreFailed: If something else is in its place, or the disk fails.
+    """
+    if not place.parents[2].exists():
+        return
+    with inside(place) as (below, name), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):
+            below.remove(f"{name}/{RECORD}")  # first: from now on nothing that lies there counts
+        below.remove_tree(name)
+
+
+def read_tree(document: ReleaseDocument, path: Path) -> Tree:
+    """Unpack and check the tree that a release document names.
+
+    Raises:
+        TreeMismatch: If it is another one.
+        BadTree: If it names what no release may hold.
+    """
+    version = document.manifest.version
+    content = _decompressed(path, document.tree_bytes, version)
+    if sha256_hex(content) != document.tree_digest:
+        raise TrustError(TREE_MISMATCH, version=version, detail="its digest")
+    tree = parse_tree(content, document.tree.target)
+    if tree.total_bytes != document.unpacked_bytes:
+        raise TrustError(TREE_MISMATCH, version=version, detail="the sum of its sizes")
+    return tree
+
+
+def _decompressed(path: Path, length: int, version: str) -> bytes:
+    """Return exactly ``length`` bytes; one more is refused before it is kept."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+
+    if length > MAX_TREE_BYTES:
+        raise TrustError(
+            TREE_MISMATCH, version=version, detail=f"{length} bytes, over {MAX_TREE_BYTES}"
+        )
+    try:
+        with open_file(path) as packed, zstd.open(packed, "rb") as stream:
+            content = stream.read(length + 1)
+    except (zstd.ZstdError, EOFError, NotReadable) as error:
+        raise TrustError(TREE_MISMATCH, version=version, detail=str(error)) from error
+    if len(content) != length:
+        raise TrustError(TREE_MISMATCH, version=version, detail=f"not {length} bytes")
+    return bytes(content)

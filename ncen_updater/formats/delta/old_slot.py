@@ -1,0 +1,216 @@
+"""The old slot as a pack sees it: every file is hashed before a byte of it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from stat import S_ISREG
+
+from ncen_updater.common.directory_handle import DirectoryHandle
+from ncen_updater.common.disk_space import require_space
+from ncen_updater.common.messages import OLD_FILE_ALTERED
+from ncen_updater.formats.delta.errors import DeltaError
+from ncen_updater.formats.delta.index_columns import NumberTooLarge, OutOfRange
+from ncen_updater.formats.delta.layout import Ref
+from ncen_updater.formats.delta.zips import NotAnArchive, ZipTable, view_bytes, view_pieces
+from ncen_updater.formats.tree import Tree, TreeEntry
+
+__all__ = ["GroupReference", "Origin"]
+
+BLOCK = 1 << 20
+OPEN_FILES = 64
+PAGE, PAGES = 16 << 10, 256  # covers jump to and fro: a few MiB of what was read last are kept
+SPOOL_BYTES = 4 << 20
+MOST_SPOOLED = 2 << 30
+
+
+class Origin:
+    """Files of the old slot.
+
+    Args:
+        root: The slot.
+        tree: What is in it, as its record says.
+    """
+
+    def __init__(self, root: Path, tree: Tree) -> None:
+        self._entries = tree.entries
+        self.below = DirectoryHandle(root)
+
+    def close(self) -> None:
+        """Let go of the slot."""
+        self.below.close()
+
+    def entry(self, index: int) -> TreeEntry:
+        """The entry of an index that was checked."""
+        return self._entries[index]
+
+    def open(self, index: int) -> int:
+        """Open a file; return its descriptor.
+
+        Raises:
+            OldFileAltered: If it is not there, or not a file of its size.
+        """
+        entry = self._entries[index]
+        try:
+            descriptor = self.below.open(entry.path)
+        except OSError as error:
+            raise DeltaError(OLD_FILE_ALTERED, path=entry.path, detail=str(error)) from error
+        info = os.fstat(descriptor)
+        if not S_ISREG(info.st_mode) or info.st_size != entry.size:
+            os.close(descriptor)
+            raise DeltaError(OLD_FILE_ALTERED, path=entry.path, detail=f"{info.st_size} bytes")
+        return descriptor
+
+    def content(
+        self, index: int, descriptor: int, use: Callable[[bytes], object] | None = None
+    ) -> None:
+        """Read a file whole, hand on what is read, and compare its digest at the end.
+
+        Raises:
+            OldFileAltered: If it has another content.
+        """
+        entry = self._entries[index]
+        digest, at = hashlib.sha256(), 0
+        while block := os.pread(descriptor, BLOCK, at):
+            digest.update(block)
+            at += len(block)
+            if at > entry.size:
+                break
+            if use:
+                use(block)
+        if digest.hexdigest() != entry.sha256:
+            raise DeltaError(OLD_FILE_ALTERED, path=entry.path)
+
+    @contextmanager
+    def verified(self, index: int) -> Iterator[int]:
+        """Open a file and hash it; give its descriptor."""
+        descriptor = self.open(index)
+        try:
+            self.content(index, descriptor)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+class GroupReference:
+    """The old files of a group, one after the other.
+
+    Args:
+        origin: The old slot.
+        refs: The files.
+        spool: Directory for the unpacked members of archives that do not fit into memory.
+        beside: Bytes that the same disk must have room for beside these.
+
+    Raises:
+        SpaceShort: If the disk has no room for the members.
+    """
+
+    def __init__(self, origin: Origin, refs: tuple[Ref, ...], spool: Path, beside: int = 0) -> None:
+        self._origin, self._refs, self._place, self._beside = origin, refs, spool, beside
+        self._open: OrderedDict[int, int] = OrderedDict()
+        self.tables: dict[int, ZipTable] = {}
+        self._spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+            SPOOL_BYTES, dir=str(spool)
+        )
+        self._spooled: dict[int, int] = {}
+        self._starts = [0]
+        self._pages: list[tuple[int, bytes]] = [(-1, b"")] * PAGES
+        try:
+            for at, ref in enumerate(refs):
+                with origin.verified(ref.origin) as descriptor:
+                    size = (
+                        origin.entry(ref.origin).size
+                        if ref.members is None
+                        else self._unpack(at, descriptor, ref.members)
+                    )
+                self._starts.append(self._starts[-1] + size)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes altogether."""
+        return self._starts[-1]
+
+    def close(self) -> None:
+        """Let go of every file."""
+        self._spool.close()
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def descriptor(self, at: int) -> int:
+        """An open descriptor of one of the files; good until the next call."""
+        if at in self._open:
+            self._open.move_to_end(at)
+            return self._open[at]
+        if len(self._open) >= OPEN_FILES:
+            os.close(self._open.popitem(last=False)[1])
+        self._open[at] = self._origin.open(self._refs[at].origin)
+        return self._open[at]
+
+    def table(self, at: int) -> ZipTable:
+        """The members of one of the files.
+
+        Raises:
+            OutOfRange: If it is not referred to as an archive.
+        """
+        if at not in self.tables:
+            raise OutOfRange("an archive is rebuilt from a file that is none")
+        return self.tables[at]
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return exactly these bytes."""
+        page, skip = divmod(start, PAGE)
+        if skip + length > PAGE:
+            return self._gather(start, length)
+        known, content = self._pages[page % PAGES]
+        if known != page:
+            content = self._gather(page * PAGE, min(PAGE, self.size - page * PAGE))
+            self._pages[page % PAGES] = page, content
+        return content[skip : skip + length]
+
+    def _gather(self, start: int, length: int) -> bytes:
+        parts: list[bytes] = []
+        while length:
+            at = bisect_right(self._starts, start) - 1
+            size = min(length, self._starts[at + 1] - start)
+            parts.append(self._load(at, start, size))
+            start += size
+            length -= size
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _load(self, at: int, start: int, size: int) -> bytes:
+        inside = start - self._starts[at]
+        if at in self._spooled:
+            self._spool.seek(self._spooled[at] + inside)
+            content = self._spool.read(size)
+        else:
+            content = os.pread(self.descriptor(at), size, inside)
+        if len(content) != size:
+            raise DeltaError(OLD_FILE_ALTERED, path=self._origin.entry(self._refs[at].origin).path)
+        return content
+
+    def _unpack(self, at: int, descriptor: int, members: tuple[int, ...]) -> int:
+        self._spooled[at] = start = self._spool.tell()
+        try:
+            self.tables[at] = table = ZipTable(descriptor)
+            size = view_bytes(table, members)
+            if start + size > MOST_SPOOLED:
+                raise NumberTooLarge(f"over {MOST_SPOOLED} bytes of members at once")
+            if start + size > SPOOL_BYTES:
+                require_space(self._place, size + self._beside)
+                # Before it is written: up to Python 3.12 'writelines' looks at the end only.
+                self._spool.rollover()
+            self._spool.writelines(view_pieces(table, descriptor, members))
+        except NotAnArchive as error:
+            raise OutOfRange(
+                f"an old file is not the archive that it is taken for: {error}"
+            ) from error
+        return size

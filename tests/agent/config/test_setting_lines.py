@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ncen_updater.agent.config.setting_lines import Path, line_of, locate
+
+TEXT = '''\
+# a comment with [brackets] and = signs
+schema = 1
+
+[site]   # and here
+id = "a # b"
+"odd.name" = 'x'
+nested.deep.key = 3
+[feed]
+text = """
+[not.a.table]
+key = 1
+"""
+raw = \'\'\'a"
+b\'\'\'\'\'
+urls = [
+  "one", # the first
+  "two",
+  [ 3,
+    4 ],
+]
+inline = { a = 1, b.c = [1, 2] }
+[ databases . "names" ]
+x = "\\" [y]"
+[[list]]
+name = 1
+[[list]]
+name = 2
+[list.inner]
+z = 1
+[[list.more]]
+q = 1
+'''
+
+LINES: dict[Path, int] = {
+    ("schema",): 2,
+    ("site",): 4,
+    ("site", "id"): 5,
+    ("site", "odd.name"): 6,
+    ("site", "nested", "deep", "key"): 7,
+    ("feed",): 8,
+    ("feed", "text"): 9,
+    ("feed", "raw"): 13,
+    ("feed", "urls"): 15,
+    ("feed", "urls", 0): 16,
+    ("feed", "urls", 1): 17,
+    ("feed", "urls", 2, 0): 18,
+    ("feed", "urls", 2, 1): 19,
+    ("feed", "inline", "b", "c", 1): 21,
+    ("databases", "names"): 22,
+    ("databases", "names", "x"): 23,
+    ("list", 0, "name"): 25,
+    ("list", 1, "name"): 27,
+    ("list", 1, "inner", "z"): 29,
+    ("list", 1, "more", 0, "q"): 31,
+}
+
+
+@pytest.mark.parametrize("path", LINES, ids=str)
+def test_each_name_is_found_on_its_line(path: Path) -> None:
+    tomllib.loads(TEXT)  # the sample is TOML
+    assert locate(TEXT)[path] == LINES[path]
+
+
+def test_a_name_that_is_not_there_is_placed_at_its_table() -> None:
+    lines = locate(TEXT)
+    assert line_of(lines, ("site", "country")) == 4
+    assert line_of(lines, ("nothing", "here")) is None
+
+
+def test_no_name_is_found_inside_a_text() -> None:
+    assert not any("not" in path for path in locate(TEXT))
+
+
+@given(st.text(alphabet="abc.[]{}\"'=#\n ,1\\", max_size=60))
+def test_any_text_is_survived(text: str) -> None:
+    for line in locate(text).values():
+        assert 1 <= line <= text.count("\n") + 1

@@ -1,0 +1,202 @@
+"""The choice of an agent: how it may change, and that the failsafe reads what is written here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ncen_updater.agent import failsafe
+from ncen_updater.agent.self_update import agent_selection
+from ncen_updater.agent.self_update.agent_selection import (
+    AgentSelection,
+    Bad,
+    SequenceFile,
+    TrialState,
+)
+from ncen_updater.agent.self_update.errors import SequenceDamaged
+from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
+from tests.support.errors import refused
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+VERSIONS = st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){0,3}((a|b|rc)[0-9])?", fullmatch=True)
+SEQUENCES = st.builds(
+    AgentSelection,
+    VERSIONS,
+    st.none() | VERSIONS,
+    st.sampled_from(TrialState),
+    st.integers(0, 1000),
+    st.dictionaries(
+        VERSIONS,
+        st.builds(Bad, st.integers(1, 99), st.datetimes(timezones=st.just(UTC))),
+        max_size=5,
+    ),
+)
+TRYING = AgentSelection("2.0", "1.0", TrialState.TRYING, 1)
+
+
+@given(SEQUENCES)
+def test_the_failsafe_reads_the_same(found: AgentSelection) -> None:
+    assert AgentSelection.from_json(found.to_json()) == found
+
+
+@given(SEQUENCES)
+def test_both_programs_read_and_write_the_same_file(
+    tmp_path_factory: pytest.TempPathFactory, found: AgentSelection
+) -> None:
+    directory = tmp_path_factory.getbasetemp() / "both"
+    directory.mkdir(exist_ok=True)
+    file = SequenceFile(directory)
+    file.update(lambda _: found)
+    theirs = failsafe.read_state(directory)
+    assert theirs is not None
+    assert (theirs.current, theirs.previous) == (found.current, found.previous)
+    assert (theirs.state, theirs.attempts) == (found.state.value, found.attempts)
+    failsafe.write_state(directory, theirs)
+    assert file.load() == found
+
+
+#: As agents wrote it so far, and as the failsafe writes it, byte for byte.
+WRITTEN = b"""{
+ "attempts": 2,
+ "bad": {
+  "1.9": {
+   "at": "2026-11-24T12:00:00+00:00",
+   "times": 3
+  }
+ },
+ "current": "2.0",
+ "previous": "1.0",
+ "schema": 1,
+ "state": "trying"
+}"""
+
+
+def test_the_form_of_the_file_stays(tmp_path: Path) -> None:
+    file = SequenceFile(tmp_path)
+    file.path.write_bytes(WRITTEN)
+    found = file.load()
+    assert found == AgentSelection("2.0", "1.0", TrialState.TRYING, 2, {"1.9": Bad(3, NOW)})
+    file.path.unlink()
+    file.update(lambda _: AgentSelection("2.0", "1.0", TrialState.TRYING, 2, {"1.9": Bad(3, NOW)}))
+    assert file.path.read_bytes() == WRITTEN
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    before: AgentSelection
+    after: AgentSelection
+    change: str
+
+
+ROWS = (
+    Row(
+        "the chosen one confirms", TRYING, replace(TRYING, state=TrialState.GOOD, attempts=0), "2.0"
+    ),
+    Row("another one does not", TRYING, TRYING, "1.0"),
+    Row("nor one that nobody knows", TRYING, TRYING, "3.0"),
+)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_confirming(row: Row) -> None:
+    assert agent_selection.confirm(row.before, row.change) == row.after
+
+
+def test_a_trial_keeps_the_way_back_and_what_is_bad() -> None:
+    before = AgentSelection("1.0", "0.9", TrialState.GOOD, 3, {"1.5": Bad(1, NOW)})
+    begun = agent_selection.begin_trial(before, "2.0")
+    assert begun == AgentSelection("2.0", "1.0", TrialState.TRYING, 0, {"1.5": Bad(1, NOW)})
+
+
+def test_what_has_not_confirmed_itself_is_nothing_to_go_back_to() -> None:
+    assert agent_selection.begin_trial(TRYING, "3.0") == AgentSelection(
+        "3.0", "1.0", TrialState.TRYING
+    )
+    lone = AgentSelection("2.0", None, TrialState.TRYING)
+    assert agent_selection.begin_trial(lone, "3.0") == AgentSelection(
+        "3.0", "2.0", TrialState.TRYING
+    )
+
+
+def test_one_start_is_taken_back() -> None:
+    begun = AgentSelection("2.0", "1.0", TrialState.TRYING, 2)
+    assert agent_selection.uncount(begun, "2.0") == replace(begun, attempts=1)
+    assert agent_selection.uncount(replace(begun, attempts=0), "2.0").attempts == 0
+    assert agent_selection.uncount(begun, "1.0") == begun
+
+
+def test_only_a_confirmed_agent_is_steady() -> None:
+    good = AgentSelection("1.0", None, TrialState.GOOD, 3)
+    assert agent_selection.steady(good, "1.0").attempts == 0
+    assert agent_selection.steady(good, "0.9") == good
+    assert agent_selection.steady(TRYING, "2.0") == TRYING
+
+
+def test_the_previous_agent_records_that_it_was_started_in_place_of_the_new_one() -> None:
+    back = agent_selection.give_up(replace(TRYING, bad={"2.0": Bad(1, NOW)}), "1.0", NOW)
+    assert back == AgentSelection("1.0", None, TrialState.GOOD, 0, {"2.0": Bad(2, NOW)})
+    assert agent_selection.give_up(TRYING, "2.0", NOW) == TRYING
+    assert agent_selection.give_up(AgentSelection("2.0", "1.0"), "1.0", NOW) == AgentSelection(
+        "2.0", "1.0"
+    )
+
+
+def test_what_a_person_installs() -> None:
+    assert agent_selection.first(None, "1.0") == AgentSelection("1.0")
+    bad = replace(AgentSelection("1.0"), bad={"2.0": Bad(1, NOW)})
+    assert agent_selection.first(bad, "1.0") == bad
+    assert agent_selection.first(bad, "2.0") == AgentSelection("2.0", "1.0", TrialState.TRYING)
+
+
+def test_the_link_follows_also_where_the_file_is_right(tmp_path: Path) -> None:
+    file = SequenceFile(tmp_path)
+    file.update(lambda _: AgentSelection("1.0"))
+    (tmp_path / "current").unlink()
+    file.update(lambda before: before or AgentSelection("0.1"))
+    assert (tmp_path / "current").readlink() == Path("1.0")
+
+
+def test_the_file_is_replaced_and_never_written_into(tmp_path: Path) -> None:
+    file = SequenceFile(tmp_path)
+    file.update(lambda _: AgentSelection("1.0"))
+    with file.path.open("rb") as before:
+        file.update(lambda _: AgentSelection("2.0"))
+        assert json.load(before)["current"] == "1.0"
+
+
+def test_none_and_damaged_are_not_the_same(tmp_path: Path) -> None:
+    file = SequenceFile(tmp_path)
+    assert file.load() is None
+    file.path.write_text('{"current": "../x"}')
+    with pytest.raises(SequenceDamaged):
+        file.load()
+    with pytest.raises(SequenceDamaged):
+        file.update(lambda _: AgentSelection("1.0"))
+    assert file.path.read_text() == '{"current": "../x"}'
+
+
+@pytest.mark.parametrize("part", ["current", "previous", "state", "attempts", "bad"])
+def test_what_is_missing_has_no_default(part: str, tmp_path: Path) -> None:
+    """The failsafe takes such a file as damaged; an agent that did not would confirm itself."""
+    whole = AgentSelection("2.0", "1.0", TrialState.TRYING, 3, {"1.5": Bad(1, NOW)}).to_json()
+    del whole[part]
+    file = SequenceFile(tmp_path)
+    file.path.write_text(json.dumps(whole))
+    with pytest.raises(SequenceDamaged):
+        file.load()
+    assert failsafe.read_state(tmp_path) is None
+
+
+def test_a_directory_that_takes_nothing(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with refused(SEQUENCE_UNWRITABLE):
+        SequenceFile(blocked / "agent").update(lambda _: AgentSelection("1.0"))
+    assert list(tmp_path.iterdir()) == [blocked]

@@ -1,0 +1,60 @@
+"""Which units are enabled and disabled, with a stand-in for systemctl that keeps a list."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.self_update import systemd_units
+from ncen_updater.agent.self_update.installation_parts import apply, missing
+from ncen_updater.common.progress import Silent
+
+UNITS = Path(__file__).resolve().parents[3] / "packaging" / "systemd"
+SYSTEMCTL = """#!/bin/sh
+for unit; do :; done
+case $1 in
+  is-enabled) grep -qx "$unit" {list} ;;
+  enable) echo "$unit" >> {list} ;;
+  disable) grep -vx "$unit" {list} > {list}.new; mv {list}.new {list} ;;
+esac
+status=$?
+[ "$1" = is-enabled ] || {{ echo "$@" >> {calls}; exit 0; }}
+exit $status
+"""
+STARTED = {
+    "ncen-updater-apply.socket",
+    "ncen-updater-fetch.socket",
+    "ncen-updater-resume.service",
+    "ncen-updater-send.socket",
+    "ncen-updater.service",
+}
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    program = tmp_path / "bin/systemctl"
+    program.parent.mkdir()
+    made = tmp_path / "calls"
+    (tmp_path / "list").touch()
+    program.write_text(SYSTEMCTL.format(list=tmp_path / "list", calls=made))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(systemd_units, "SYSTEMD_RUNS", tmp_path)
+    return made
+
+
+def test_what_is_meant_to_start_by_itself_does_and_no_more(calls: Path, tmp_path: Path) -> None:
+    units = sorted(UNITS.iterdir())
+    assert len(apply(systemd_units.enabling(units), Silent())) == len(STARTED)
+    assert set((tmp_path / "list").read_text().split()) == STARTED
+    assert "enable --now ncen-updater-apply.socket" in calls.read_text()
+    assert "enable ncen-updater-resume.service" in calls.read_text()
+    assert missing(systemd_units.enabling(units)) == ()
+    calls.unlink()
+    apply(systemd_units.disabling(units), Silent())
+    assert (tmp_path / "list").read_text() == ""
+    # Stopping it would stop the application.
+    assert "disable ncen-updater-resume.service" in calls.read_text().splitlines()
+    assert missing(systemd_units.disabling(units)) == ()

@@ -1,0 +1,197 @@
+"""When a new agent confirms itself or gives itself up, and when a service leaves its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.engine.errors import JournalUnwritable
+from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.self_update.directory_writer import OwnAction, doer_of
+from ncen_updater.agent.self_update.trial import Duty, Probation, ProbationVerdict, duty_of
+from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
+from tests.support.errors import refused
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+TRYING = AgentSelection("2.0", "1.0", TrialState.TRYING, 1)
+
+
+@pytest.mark.parametrize(
+    ("found", "version", "duty"),
+    [
+        (None, "2.0", Duty.NOTHING),
+        (TRYING, "2.0", Duty.CONFIRM),
+        (TRYING, "1.0", Duty.RETURN),
+        (TRYING, "0.5", Duty.NOTHING),
+        (replace(TRYING, state=TrialState.GOOD), "2.0", Duty.STEADY),
+        (replace(TRYING, state=TrialState.GOOD, attempts=0), "2.0", Duty.NOTHING),
+        (replace(TRYING, state=TrialState.GOOD), "1.0", Duty.NOTHING),
+    ],
+)
+def test_what_an_agent_owes(found: AgentSelection | None, version: str, duty: Duty) -> None:
+    assert duty_of(found, version) is duty
+
+
+class Trial:
+    def __init__(self, directory: Path, found: AgentSelection | None, version: str = "2.0") -> None:
+        self.file, self.version = SequenceFile(directory), version
+        if found is not None:
+            self.file.update(lambda _: found)
+        self.time = 1000.0
+        self.reached = True
+        self.journal_full = False
+        self.said: list[str] = []
+        self.probation = Probation(
+            self.file,
+            version,
+            60.0,
+            in_reach=self._reach,
+            confirmed=self._confirmed,
+            do=self._do,
+            monotonic=lambda: self.time,
+        )
+
+    def _do(self, action: OwnAction) -> None:
+        if action is OwnAction.TIDY:
+            self.said.append("after")
+        else:
+            doer_of(self.file.directory, self.version, lambda: NOW, lambda: None)(action)
+
+    def _reach(self) -> bool:
+        self.said.append("reach")
+        return self.reached
+
+    def _confirmed(self) -> None:
+        if self.journal_full:
+            raise JournalUnwritable(path="j", reason="full")
+        self.said.append("confirmed")
+
+    def step(self, seconds: float = 0.0) -> ProbationVerdict:
+        self.time += seconds
+        return self.probation.after_step()
+
+    @property
+    def state(self) -> TrialState:
+        found = self.file.load()
+        assert found is not None
+        return found.state
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Trial:
+    return Trial(tmp_path, TRYING)
+
+
+def test_a_new_agent_confirms_itself_after_its_minute(trial: Trial) -> None:
+    assert trial.probation.on_trial
+    assert trial.step(10) == ProbationVerdict(again_s=50.0)
+    assert trial.said == []
+    assert trial.step(50) == ProbationVerdict()
+    assert trial.said == ["reach", "confirmed", "after"]
+    assert trial.state is TrialState.GOOD
+    assert not trial.probation.on_trial
+
+
+def test_one_that_reaches_nothing_gives_itself_up(trial: Trial) -> None:
+    trial.reached = False
+    assert trial.step(60) == ProbationVerdict(again_s=60.0)
+    assert trial.step(539.9) == ProbationVerdict(again_s=60.0)
+    with refused(AGENT_NOT_CONFIRMED):
+        trial.step(0.1)
+    assert trial.state is TrialState.TRYING
+
+
+def test_one_that_reaches_it_late_is_confirmed(trial: Trial) -> None:
+    trial.reached = False
+    trial.step(60)
+    trial.reached = True
+    trial.step(60)
+    assert trial.state is TrialState.GOOD
+
+
+def test_a_journal_that_takes_no_record_is_no_confirmation(trial: Trial) -> None:
+    trial.journal_full = True
+    assert trial.step(60).again_s == 60.0
+    assert trial.state is TrialState.TRYING
+
+
+def test_a_choice_that_cannot_be_written_is_no_confirmation(trial: Trial) -> None:
+    partial_taken = trial.file.path
+    content = partial_taken.read_bytes()
+    lock = trial.file.directory / "sequence.lock"
+    lock.unlink()
+    lock.mkdir()
+    assert trial.step(60).again_s == 60.0
+    assert trial.probation.on_trial
+    assert partial_taken.read_bytes() == content
+    assert trial.step(60).again_s == 60.0
+    assert trial.said.count("confirmed") == 1  # the journal takes it once
+    lock.rmdir()
+    trial.step(60)
+    assert trial.state is TrialState.GOOD
+
+
+def test_one_that_filled_the_disk_and_runs_on_gives_itself_up(trial: Trial) -> None:
+    lock = trial.file.directory / "sequence.lock"
+    lock.unlink()
+    lock.mkdir()
+    trial.step(60)
+    with refused(AGENT_NOT_CONFIRMED):
+        trial.step(540)
+    assert trial.state is TrialState.TRYING
+
+
+@pytest.mark.parametrize("state", TrialState)
+def test_an_order_to_end_says_nothing_against_it(tmp_path: Path, state: TrialState) -> None:
+    trial = Trial(tmp_path, replace(TRYING, state=state, attempts=2))
+    trial.probation.told_to_end()
+    assert trial.file.load() == replace(TRYING, state=state, attempts=1)
+
+
+def test_an_agent_that_runs_from_no_slot_chooses_none_at_its_end(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, None)
+    trial.probation.told_to_end()
+    assert trial.file.load() is None
+
+
+def test_a_confirmed_agent_takes_its_starts_back_when_it_has_run_for_a_while(
+    tmp_path: Path,
+) -> None:
+    trial = Trial(tmp_path, replace(TRYING, state=TrialState.GOOD, attempts=3))
+    assert not trial.probation.on_trial
+    assert trial.step(60) == ProbationVerdict(again_s=540.0)
+    trial.step(540)
+    found = trial.file.load()
+    assert found is not None
+    assert found.attempts == 0
+    assert trial.said == []
+
+
+def test_a_service_leaves_its_place_to_an_agent_that_was_chosen_meanwhile(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, AgentSelection("2.0"))
+    assert trial.step(1) == ProbationVerdict()
+    trial.file.update(lambda _: AgentSelection("3.0", "2.0", TrialState.TRYING))
+    assert trial.step(1) == ProbationVerdict(leave=True)
+
+
+def test_the_previous_agent_stays_where_the_new_one_was_not_started(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, TRYING, version="1.0")
+    assert not trial.probation.on_trial
+    assert trial.step(0) == ProbationVerdict()
+    found = trial.file.load()
+    assert found is not None
+    assert (found.current, found.state, found.bad["2.0"].times) == ("1.0", TrialState.GOOD, 1)
+
+
+def test_an_agent_without_slots_owes_nothing(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, None)
+    assert trial.step(10_000) == ProbationVerdict()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_choice_that_is_damaged_meanwhile_ends_no_service(trial: Trial) -> None:
+    trial.file.path.write_text("{")
+    assert trial.step(60) == ProbationVerdict()

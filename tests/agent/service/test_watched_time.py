@@ -1,0 +1,223 @@
+"""An order to go back ends the watching of a release, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from demo.site import DemoSite, SiteOptions, version_of
+from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName, StepState
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.service.watched_time import (
+    WATCHING_ENDED,
+    gives_way,
+    order_to_go_back,
+)
+from ncen_updater.common.errors import ExitCode, UpdaterError
+from tests.agent.cli.site import CHANGE, TrialSite, make_site
+from tests.support.serving import AMINA, ServedSite
+from tests.support.sites import TrialFeed, connect, serve
+
+WATCHED = (StepName.COMMIT, StepName.OPEN)
+
+
+def commit(site: TrialSite, *steps: StepName) -> None:
+    """Bring the open change on, with the steps that are done."""
+    with Journal.open(site.journal) as journal:
+        for name in steps:
+            journal.step(CHANGE.id, name, StepState.INTENDED)
+            if name is StepName.COMMIT:
+                journal.commit(CHANGE.id)
+            journal.step(CHANGE.id, name, StepState.DONE)
+
+
+def order(site: TrialSite, kind: OrderKind = OrderKind.ROLLBACK) -> int:
+    with Journal.open(site.journal) as journal:
+        return Orders(journal).give(kind, {}, AMINA)
+
+
+def found(site: TrialSite) -> int | None:
+    with Journal.open(site.journal, read_only=True) as journal:
+        given = order_to_go_back(journal)
+        return given.id if given else None
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> TrialSite:
+    return make_site(tmp_path / "site")
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    steps: tuple[StepName, ...]
+    state: ChangeState | None = None
+    ends: bool = False
+
+
+ROWS = (
+    Row("officers are out", (StepName.CLOSE,)),
+    Row("committed, and officers are still out", (StepName.COMMIT,)),
+    Row("officers work, and it is watched", WATCHED, ends=True),
+    Row("what was kept is dropped by now", (*WATCHED, StepName.SOAK)),
+    Row("it has come to its end", WATCHED, ChangeState.FINISHED),
+    Row("it is stuck, which is another matter", WATCHED, ChangeState.STUCK),
+)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
+def test_when_an_order_to_go_back_ends_the_watching(site: TrialSite, row: Row) -> None:
+    site.open_change()
+    commit(site, *row.steps)
+    if row.state is not None:
+        with Journal.open(site.journal) as journal:
+            journal.state(CHANGE.id, row.state)
+    order(site, OrderKind.CHECK)
+    assert found(site) is None, "nobody ordered to go back"
+    number = order(site)
+    assert found(site) == (number if row.ends else None)
+
+
+def test_an_order_that_was_begun_ends_nothing_more(site: TrialSite) -> None:
+    site.open_change()
+    commit(site, *WATCHED)
+    number = order(site)
+    with Journal.open(site.journal) as journal:
+        Orders(journal).take(number)
+    assert found(site) is None
+
+
+def test_a_rollback_that_is_watched_is_not_gone_back_from(site: TrialSite) -> None:
+    """Typed twice, it would go back two releases."""
+    with Journal.open(site.journal) as journal:
+        journal.begin(replace(CHANGE, kind=ChangeKind.ROLLBACK))
+    commit(site, *WATCHED)
+    order(site)
+    assert found(site) is None
+    with Journal.open(site.journal) as journal:
+        journal.keep(CHANGE.id, ChangeFacts(soak_failed="it answers 500"))
+    assert found(site) is not None
+
+
+class Played:
+    """What watches, played: it waits inside of what gives way, as a command does."""
+
+    def __init__(self, site: TrialSite) -> None:
+        self.site, self.interruption = site, Interruption()
+
+    def watch(self, until: threading.Event) -> None:
+        with (
+            self.interruption.handled(),
+            gives_way(self.site.journal),
+            self.interruption.allowed(),
+        ):
+            assert until.wait(60), "nobody ended it"
+
+
+def test_the_end_of_the_watching_is_written_down_before(site: TrialSite) -> None:
+    site.open_change()
+    commit(site, *WATCHED)
+    number = order(site)
+    with pytest.raises(UpdaterError) as ended:
+        Played(site).watch(threading.Event())
+    assert ended.value.code == "NU-9331"
+    assert ended.value.values == {"order": number, "who": AMINA.who}
+    with Journal.open(site.journal, read_only=True) as journal:
+        notes = [event for event in journal.events() if event.kind == WATCHING_ENDED]
+    assert [(note.get("order"), note.get("by")) for note in notes] == [(number, AMINA.who)]
+
+
+def test_what_nobody_ordered_ends_nothing(site: TrialSite) -> None:
+    site.open_change()
+    commit(site, *WATCHED)
+    order(site, OrderKind.CHECK)
+    over = threading.Event()
+    over.set()
+    Played(site).watch(over)
+
+
+def test_any_other_interruption_stays_one(site: TrialSite) -> None:
+    site.open_change()
+    with pytest.raises(UpdaterError) as ended:
+        played = Played(site)
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        played.watch(threading.Event())
+    assert ended.value.code == "NU-6010"
+
+
+# ---- a real site ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[ServedSite]:
+    feed = TrialFeed(tmp_path)
+    feed.publish(["3.3.0"])
+    with serve(feed.directory) as url:
+        options = SiteOptions(
+            feed_urls=(url,), cases=20, icomm=False, soak_s=3600.0, soak_interval_s=0.1,
+            settings={"service": {"timezone": "UTC", "mode": "notify", "approvals": 1}},
+        )  # fmt: skip
+        with DemoSite(tmp_path / "site", None, options) as demo:
+            connect(demo, feed)
+            demo.start_app()
+            site = ServedSite(demo)
+            try:
+                yield site
+            finally:
+                site.stop()
+
+
+def watches(served: ServedSite, kind: ChangeKind) -> bool:
+    with served.journal() as journal:
+        change = journal.open_change()
+    soaks = change is not None and StepName.SOAK in change.steps
+    return soaks and change is not None and change.kind is kind
+
+
+def upgrade(served: ServedSite) -> int:
+    """Let the service upgrade; returns the order once the release is watched."""
+    served.start()
+    with Journal.open(served.demo.state / JOURNAL) as journal:
+        number = Orders(journal).give(OrderKind.UPGRADE, {"by_approver": True}, AMINA)
+    served.until("watched", lambda: watches(served, ChangeKind.UPGRADE))
+    return number
+
+
+@pytest.mark.parametrize("killed", ["nobody", "service", "both"])
+def test_going_back_while_a_release_is_watched(served: ServedSite, killed: str) -> None:
+    """Whoever dies, the order is carried out, one process works at a time, and nothing is lost."""
+    before = served.records()
+    upgraded = upgrade(served)
+    if killed != "nobody":
+        # What watches outlives its service, and gives way all the same.
+        served.kill(children=killed == "both")
+    number = served.order(OrderKind.ROLLBACK)
+    if killed != "nobody":
+        served.start()
+    served.until("back, and watched", lambda: watches(served, ChangeKind.ROLLBACK))
+    with Journal.open(served.demo.state / JOURNAL) as journal:
+        back = journal.open_change()
+        assert back is not None
+        journal.keep(back.id, ChangeFacts(confirmed_by="bo"))
+    served.until("gone back", lambda: served.result(number) is not None)
+    result = served.result(number)
+    assert result is not None
+    assert result["exit_code"] == ExitCode.OK, result
+    assert served.kinds().count(WATCHING_ENDED) == (killed != "both")
+    first = served.result(upgraded)
+    assert first is not None
+    if killed == "nobody":
+        assert first["document"]["error"]["code"] == "NU-9331"
+    served.until("at rest", served.at_rest)
+    assert version_of(served.demo).whole == "3.2.4"
+    assert served.judge(before, "3.3.0") == []

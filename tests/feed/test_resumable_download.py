@@ -1,0 +1,303 @@
+"""Large files over a real connection that breaks, lies, and knows no ranges."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.common.errors import ExitCode, SpaceShort
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.file_parts import Wanted
+from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher
+from ncen_updater.feed.resumable_download import DownloadPart, LineBroken, download, is_whole
+from ncen_updater.formats.transfer_errors import DownloadDamaged
+from tests.badinput.hostile import NO_FILES, bounded
+from tests.support.http_server import Fault, WebServer, serving
+
+CONTENT = random.Random(7).randbytes(400_000)
+WANTED = Wanted("big", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[WebServer]:
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "big").write_bytes(CONTENT)
+    with serving(served) as server:
+        yield server
+
+
+@pytest.fixture
+def opener(server: WebServer) -> Iterator[Callable[[int], DownloadPart]]:
+    fetcher = HttpFetcher((server.url,), timeout_s=5, attempts=1, sleep=lambda _: None)
+    yield lambda offset: fetcher.open(f"{FEED_SCHEME}big", offset)
+    fetcher.close()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "site" / "big"
+
+
+def _left(target: Path) -> list[str]:
+    return sorted(path.name for path in target.parent.iterdir())
+
+
+def test_fetches_and_leaves_only_the_file(
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+) -> None:
+    told: list[tuple[int | None, int | None]] = []
+
+    class Listener:
+        def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+            assert what.render() == "Downloading big (bytes)"
+            told.append((done, total))
+
+    download(opener, target, WANTED, Listener())
+    assert target.read_bytes() == CONTENT
+    assert _left(target) == ["big"]
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert [done for done, _ in told] == sorted(done or 0 for done, _ in told)
+    asked = len(server.requests)
+    download(opener, target, WANTED, Silent())
+    assert len(server.requests) == asked, "a whole file is not fetched again"
+
+
+def test_goes_on_after_a_break(
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+) -> None:
+    server.faults = [Fault("big", cut_after=150_000, times=2)]
+    download(opener, target, WANTED, Silent())
+    assert target.read_bytes() == CONTENT
+    assert [r.range for r in server.requests] == [None, "bytes=150000-", "bytes=300000-"]
+
+
+def test_gives_up_when_nothing_comes_and_keeps_what_came(
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+) -> None:
+    server.faults = [Fault("big", cut_after=100_000, times=1), Fault("big", cut_after=0)]
+    with pytest.raises(LineBroken):
+        download(opener, target, WANTED, Silent())
+    assert len(server.requests) == 4
+    assert _left(target) == [".big.partial", ".big.partial.json"]
+    server.faults.clear()
+    server.requests.clear()
+    download(opener, target, WANTED, Silent())
+    assert [r.range for r in server.requests] == ["bytes=100000-"]
+    assert _left(target) == ["big"]
+
+
+def test_starts_anew_where_the_server_knows_no_ranges(
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+) -> None:
+    server.ranges = False
+    server.faults = [Fault("big", cut_after=150_000, times=1)]
+    download(opener, target, WANTED, Silent())
+    assert target.read_bytes() == CONTENT
+
+
+def test_starts_anew_where_the_file_changed(
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+) -> None:
+    server.faults = [
+        Fault("big", cut_after=150_000, times=1, etag='"old"'),
+        Fault("big", etag='"new"'),
+    ]
+    download(opener, target, WANTED, Silent())
+    assert target.read_bytes() == CONTENT
+    assert [r.range for r in server.requests] == [None, "bytes=150000-", None]
+
+
+def test_wrong_bytes_twice_are_refused_and_removed(
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+) -> None:
+    server.faults = [Fault("big", body=b"!" * len(CONTENT))]
+    with pytest.raises(DownloadDamaged) as caught:
+        download(opener, target, WANTED, Silent())
+    assert caught.value.exit_code is ExitCode.TRUST
+    assert len(server.requests) == 2
+    assert _left(target) == []
+
+
+def test_more_bytes_than_signed_are_not_read(
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+) -> None:
+    server.faults = [Fault("big", endless=True)]
+    with pytest.raises(DownloadDamaged):
+        download(opener, target, WANTED, Silent())
+    assert _left(target) == []
+
+
+@pytest.mark.parametrize("damage", ["tail", "too long", "other", "note", "link"])
+def test_a_damaged_partial_file_costs_a_fresh_start_only(
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer, damage: str
+) -> None:
+    server.faults = [Fault("big", cut_after=100_000, times=1), Fault("big", cut_after=0)]
+    with pytest.raises(LineBroken):
+        download(opener, target, WANTED, Silent())
+    server.faults.clear()
+    partial, note = target.with_name(".big.partial"), target.with_name(".big.partial.json")
+    outside = target.parent.parent / "outside"
+    outside.write_bytes(b"mine")
+    if damage == "tail":
+        partial.write_bytes(CONTENT[:90_000] + bytes(10_000))
+    elif damage == "too long":
+        partial.write_bytes(CONTENT + b"more")
+    elif damage == "other":
+        note.write_text(json.dumps({**json.loads(note.read_text()), "sha256": "0" * 64}))
+    elif damage == "note":
+        note.write_text("{")
+    else:
+        partial.unlink()
+        partial.symlink_to(outside)
+    download(opener, target, WANTED, Silent())
+    assert target.read_bytes() == CONTENT
+    assert outside.read_bytes() == b"mine"
+    assert _left(target) == ["big"]
+
+
+def test_asks_for_space_before_it_asks_for_bytes(
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+) -> None:
+    with pytest.raises(SpaceShort) as caught:
+        download(opener, target, Wanted("big", 1 << 60, "0" * 64), Silent())
+    assert caught.value.exit_code is ExitCode.SPACE
+    figures = caught.value.values
+    assert isinstance(figures["needed"], int)
+    assert isinstance(figures["free"], int)
+    assert figures["missing"] == figures["needed"] - figures["free"]
+    assert server.requests == []
+
+
+def test_the_room_is_taken_before_the_bytes_come(
+    opener: Callable[[int], DownloadPart], target: Path, server: WebServer
+) -> None:
+    """What fills the disk meanwhile does not stop a download that has begun."""
+    server.faults = [Fault("big", cut_after=1000)]
+    with pytest.raises(LineBroken):
+        download(opener, target, WANTED, Silent())
+    partial = target.with_name(".big.partial")
+    with target.with_name("trial").open("wb") as trial:
+        try:
+            os.posix_fallocate(trial.fileno(), 0, 1 << 20)
+        except OSError as error:
+            pytest.skip(f"this file system reserves nothing: {error}")
+    assert partial.stat().st_size < WANTED.length
+    taken: list[int] = []
+
+    class Listener:
+        def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+            taken.append(partial.stat().st_blocks * 512)
+
+    server.faults.clear()
+    download(opener, target, WANTED, Listener())
+    assert taken[0] >= WANTED.length
+
+
+def test_a_killed_download_goes_on(target: Path, server: WebServer) -> None:
+    """SIGKILL in the middle: the next process continues with the bytes that are there."""
+    server.faults = [Fault("big", drip=0.0005, times=1)]
+    code = (
+        "import sys, pathlib\n"
+        "from ncen_updater.feed.resumable_download import download\n"
+        "from ncen_updater.feed.file_parts import Wanted\n"
+        "from ncen_updater.feed.http import HttpFetcher\n"
+        "fetcher = HttpFetcher((sys.argv[1],), minimum_bytes_per_s=1)\n"
+        "class Told:\n"
+        "    def tell(self, what, done=None, total=None):\n"
+        "        if done > 2000: print('going', flush=True)\n"
+        "download(lambda o: fetcher.open('ncen-feed:/big', o), pathlib.Path(sys.argv[2]),\n"
+        "         Wanted('big', int(sys.argv[3]), sys.argv[4]), Told())\n"
+    )
+    argv = [sys.executable, "-c", code, server.url, str(target), str(WANTED.length), WANTED.digest]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"going\n"
+        process.kill()
+    assert process.returncode == -9
+    assert not target.exists()
+    fetcher = HttpFetcher((server.url,), timeout_s=5)
+    download(lambda o: fetcher.open(f"{FEED_SCHEME}big", o), target, WANTED, Silent())
+    fetcher.close()
+    assert target.read_bytes() == CONTENT
+    assert _left(target) == ["big"]
+
+
+def test_whole_means_length_and_digest(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    assert not is_whole(path, WANTED)
+    path.write_bytes(CONTENT)
+    assert is_whole(path, WANTED)
+    path.write_bytes(CONTENT[:-1])
+    assert not is_whole(path, WANTED)
+    path.write_bytes(CONTENT[:-1] + b"?")
+    assert not is_whole(path, WANTED)
+    (tmp_path / "link").symlink_to(path)
+    path.write_bytes(CONTENT)
+    assert not is_whole(tmp_path / "link", WANTED)
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_not_whole_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    NO_FILES[kind](tmp_path / "x")
+    with bounded(60):
+        assert not is_whole(tmp_path / "x", Wanted("x", 0, hashlib.sha256(b"").hexdigest()))
+
+
+def test_a_file_that_grows_is_not_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"a" * 10)
+    with path.open("ab") as more:
+
+        class Growing(io.BufferedReader):
+            def read(self, size: int | None = -1) -> bytes:
+                more.write(b"a" * 10)
+                more.flush()
+                assert size is not None
+                assert 0 < size <= 10
+                return super().read(size)
+
+        monkeypatch.setattr(os, "fdopen", lambda fd, _: Growing(io.FileIO(fd)))
+        assert is_whole(path, Wanted("x", 10, hashlib.sha256(b"a" * 10).hexdigest()))
+    assert path.stat().st_size == 20, "read once"
+
+
+def test_a_server_that_goes_back_each_time_is_given_up(target: Path) -> None:
+    """Two connections bring a part, the third begins anew: it would never end."""
+    asked: list[int] = []
+
+    def opener(offset: int) -> DownloadPart:
+        asked.append(offset)
+        assert len(asked) < 50, "it goes on for ever"
+        start = 0 if len(asked) % 2 else offset
+
+        def chunks() -> Iterator[bytes]:
+            yield CONTENT[start : start + 100_000]
+            raise LineBroken("cut")
+
+        return DownloadPart(start, chunks(), "one", None, lambda: None)
+
+    with pytest.raises(LineBroken):
+        download(opener, target, WANTED, Silent())
+    assert len(asked) < 10
+
+
+def test_other_digests_than_those_of_releases(target: Path) -> None:
+    def opener(offset: int) -> DownloadPart:
+        return DownloadPart(offset, iter([CONTENT[offset:]]), "one", None, lambda: None)
+
+    right, wrong = hashlib.sha512(CONTENT).hexdigest(), hashlib.sha512(b"").hexdigest()
+    with pytest.raises(DownloadDamaged):
+        download(opener, target, Wanted("big", len(CONTENT), wrong, algorithm="sha512"), Silent())
+    download(opener, target, Wanted("big", len(CONTENT), right, algorithm="sha512"), Silent())
+    assert target.read_bytes() == CONTENT

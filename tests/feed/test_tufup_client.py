@@ -1,0 +1,66 @@
+"""tufup's client comes without tufup's publisher, and leaves tufup whole for others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from types import ModuleType
+
+import pytest
+
+from ncen_updater.agent.reader import worker as reader
+from ncen_updater.agent.service import applying
+
+ALONE = """
+import sys
+from ncen_updater.feed.client import TrustClient
+heavy = {"tufup.repo", "setuptools", "distutils"} & sys.modules.keys()
+assert not heavy, heavy
+import tufup
+from tufup.client import Client
+assert tufup.__version__ and tufup.main and "tufup.repo" in sys.modules
+assert issubclass(TrustClient, Client)
+"""
+AFTER = """
+import tufup
+from ncen_updater.feed.client import TrustClient
+import sys
+assert sys.modules["tufup"] is tufup
+assert issubclass(TrustClient, tufup.client.Client) and tufup.main
+"""
+
+
+def _run(code: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_client_comes_without_the_publisher() -> None:
+    _run(ALONE)
+
+
+def test_tufup_that_is_there_is_used_as_it_is() -> None:
+    _run("import tufup.client\n" + AFTER)
+
+
+@pytest.mark.parametrize("worker", [reader, applying], ids=lambda module: module.__name__)
+def test_a_reader_asks_for_no_client_of_a_cloud(
+    worker: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one is installed, it would take as long as the rest of a check."""
+    assert find_spec("boto3") is not None, "here it would be found"
+    monkeypatch.delitem(sys.modules, "boto3", raising=False)
+    monkeypatch.setattr(sys, "argv", ["reader", "agent.toml"])
+    monkeypatch.setattr(worker, "serve", lambda _work, **_: 0)
+    assert worker.main() == 0
+    assert sys.modules.pop("boto3") is None
+    _run(
+        "from ncen_updater.feed.left_out_imports import leave_out\n"
+        "leave_out()\n"
+        "from ncen_updater.feed.client import TrustClient\n"
+        "import sys\n"
+        "assert 'tuf' in sys.modules and 'botocore' not in sys.modules"
+    )

@@ -1,0 +1,27 @@
+"""The old files of a group: what waits in memory, and what on the disk."""
+
+from __future__ import annotations
+
+import tracemalloc
+from contextlib import closing
+from pathlib import Path
+
+from ncen_updater.formats.delta.layout import Ref
+from ncen_updater.formats.delta.old_slot import GroupReference, Origin
+from tests.formats.delta.making import jar, write
+
+
+def test_large_members_of_archives_wait_on_the_disk(tmp_path: Path) -> None:
+    tree = write(tmp_path / "old", {"a.jar": jar({"large": bytes(64 << 20)})})
+    (tmp_path / "new").mkdir()
+    tracemalloc.start()
+    try:
+        with (
+            closing(Origin(tmp_path / "old", tree)) as origin,
+            closing(GroupReference(origin, (Ref(0, (0,)),), tmp_path / "new")) as reference,
+        ):
+            _, most = tracemalloc.get_traced_memory()
+            assert reference.size > 64 << 20
+    finally:
+        tracemalloc.stop()
+    assert most < 16 << 20

@@ -1,0 +1,92 @@
+"""Runs of zeros: what is taken out comes back, wherever blocks and batches end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ncen_updater.formats.delta import zero_runs
+from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES
+from ncen_updater.formats.delta.index_columns import OutOfRange
+from ncen_updater.formats.delta.zero_runs import RUN_BYTES, Squeezer, expanded
+
+
+def _reader(content: bytes) -> Callable[[int], bytes]:
+    at = 0
+
+    def read(size: int) -> bytes:
+        nonlocal at
+        piece = content[at : at + size]
+        assert len(piece) == size
+        at += size
+        return piece
+
+    return read
+
+
+def _back(squeezer: Squeezer, kept: bytes, length: int) -> bytes:
+    content = b"".join(squeezer.content())
+    assert len(content) == RUN_BYTES * len(squeezer)
+    return b"".join(expanded(len(squeezer), _reader(content), _reader(kept), length))
+
+
+BLOCKS = st.lists(
+    st.lists(
+        st.one_of(st.binary(max_size=5), st.integers(0, 40).map(bytes)), max_size=6
+    ).map(b"".join),
+    max_size=6,
+)  # fmt: skip
+
+
+@given(BLOCKS)
+def test_any_bytes_come_back(blocks: list[bytes]) -> None:
+    squeezer = Squeezer()
+    kept = b"".join(map(squeezer.squeeze, blocks))
+    whole = b"".join(blocks)
+    assert _back(squeezer, kept, len(whole)) == whole
+    assert b"\0" * 31 not in kept  # at most fifteen on either side of the end of a block
+
+
+def test_a_run_goes_on_over_the_ends_of_blocks() -> None:
+    squeezer = Squeezer()
+    kept = b"".join(map(squeezer.squeeze, [b"a" + bytes(20), bytes(50), bytes(3) + b"b"]))
+    assert (kept, len(squeezer)) == (b"ab", 1)
+    assert _back(squeezer, kept, 75) == b"a" + bytes(73) + b"b"
+
+
+@pytest.mark.parametrize("batch", [1, 7, 16384])
+def test_many_runs_and_long_ones(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(zero_runs, "BATCH", batch)
+    chance = random.Random(3)
+    parts = []
+    for _ in range(900):
+        parts += [chance.randbytes(chance.randrange(30)), bytes(chance.randrange(16, 400))]
+    for size in (BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES):
+        parts += [chance.randbytes(size), bytes(size)]
+    whole = b"".join(parts)
+    squeezer = Squeezer()
+    kept = b"".join(
+        squeezer.squeeze(whole[at : at + BLOCK_BYTES]) for at in range(0, len(whole), BLOCK_BYTES)
+    )
+    assert len(squeezer) > 800
+    assert _back(squeezer, kept, len(whole)) == whole
+
+
+def test_no_piece_is_longer_than_a_block() -> None:
+    squeezer = Squeezer()
+    kept = squeezer.squeeze(b"a" * 300_000 + bytes(500_000) + b"b")
+    content = b"".join(squeezer.content())
+    pieces = list(expanded(len(squeezer), _reader(content), _reader(kept), 800_001))
+    assert max(map(len, pieces)) == BLOCK_BYTES
+    assert sum(map(len, pieces)) == 800_001
+
+
+def test_runs_that_are_longer_than_what_they_are_for() -> None:
+    squeezer = Squeezer()
+    kept = squeezer.squeeze(b"a" + bytes(20))
+    with pytest.raises(OutOfRange):
+        _back(squeezer, kept, 20)

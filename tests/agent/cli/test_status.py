@@ -290,4 +290,4 @@ APPROVED = {"version": "3.3.0", "who": ["amina", "bo"], "missing": 0, "next": Tr
 )
 def test_what_is_said_of_approvals(row: dict[str, object], first: str | None, words: str) -> None:
     document = {**APPROVED, "holds": True, **row}
-    assert words in _approved(document, first and {"version": first}).render("en")
+    assert words in _approved(document, {"version": first} if first else None).render("en")

@@ -16,7 +16,15 @@ import pytest
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
 from tests.support.ground import GROUND, lay_ground
 from tests.support.postgres import SHARED, available, running
-from tests.support.rotation import IN_TURNS, SEED, alike, is_skipped, one_of_each, seed
+from tests.support.rotation import (
+    EITHER_ENGINE,
+    IN_TURNS,
+    SEED,
+    alike,
+    is_skipped,
+    one_of_each,
+    seed,
+)
 from tests.support.trees import remove_tree
 
 #: Modules that take longest, the longest first (``--durations=0`` tells).
@@ -111,7 +119,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
     hypothesis.settings.load_profile("tests")
-    config.addinivalue_line("markers", f"{IN_TURNS}: see tests/support/rotation.py")
+    for mark in (IN_TURNS, EITHER_ENGINE):
+        config.addinivalue_line("markers", f"{mark}: see tests/support/rotation.py")
     if _is_worker(config):
         return
     given = config.getoption("--seed")

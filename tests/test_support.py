@@ -14,7 +14,16 @@ import pytest
 
 from tests.support.forks import AGENT, run_agent
 from tests.support.ground import other_than
-from tests.support.rotation import IN_TURNS, SEED, alike, in_turns, one_of_each, part
+from tests.support.rotation import (
+    EITHER_ENGINE,
+    IN_TURNS,
+    SEED,
+    alike,
+    either_engine,
+    in_turns,
+    one_of_each,
+    part,
+)  # fmt: skip
 from tests.support.trees import remove_tree
 
 ITEMS = list(range(61))
@@ -59,6 +68,7 @@ class Collected:
     values: dict[str, object]
     indices: dict[str, int]
     turning: tuple[str, ...] = ()
+    either: tuple[str, ...] = ()
     nodeid: str = "tests/test_x.py::test[whatever]"
 
     @property
@@ -70,9 +80,10 @@ class Collected:
         return self.values
 
     def iter_markers(self, name: str) -> Iterator[pytest.Mark]:
-        assert name == IN_TURNS
-        if self.turning:
+        if name == IN_TURNS and self.turning:
             yield in_turns(*self.turning).mark
+        if name == EITHER_ENGINE:
+            yield from (either_engine(parameter).mark for parameter in self.either)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +104,15 @@ def test_what_is_in_turns_is_alike_on_one_engine(turning: tuple[str, ...], group
     ]
     names = {alike(cast("pytest.Item", item)) for item in items}
     assert len(names) == groups
+
+
+def test_one_engine_is_enough_where_the_claim_is_above_them() -> None:
+    items = [
+        Collected({"demo": site, "b": 0}, {"demo": one, "b": other}, either=("demo", "absent"))
+        for one, site in enumerate(("sqlite", "postgresql"))
+        for other in range(3)
+    ]
+    assert len({alike(cast("pytest.Item", item)) for item in items}) == 3
 
 
 def test_servers_are_always_in_turns() -> None:

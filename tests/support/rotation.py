@@ -16,10 +16,12 @@ import pytest
 from ncen_updater.formats.sql import ENGINES
 
 __all__ = [
+    "EITHER_ENGINE",
     "IN_TURNS",
     "SEED",
     "alike",
     "chance",
+    "either_engine",
     "in_turns",
     "is_skipped",
     "one_of_each",
@@ -29,6 +31,7 @@ __all__ = [
 
 SEED = "NCEN_TEST_SEED"
 IN_TURNS = "in_turns"
+EITHER_ENGINE = "either_engine"
 #: The fixture that takes every version of the database server.
 SERVERS = "postgres"
 
@@ -88,6 +91,19 @@ def in_turns(*parameters: str) -> pytest.MarkDecorator:
     return mark
 
 
+def either_engine(parameter: str) -> pytest.MarkDecorator:
+    """Mark tests, or a module of them, whose claims are about what is above the engines.
+
+    A whole run tries each of them on one engine, whichever the seed chooses. What an engine does is
+    held by its contract and by the fault matrix, which are tried on all of them in every run.
+
+    Args:
+        parameter: That names the engine. A test that has none is left as it is.
+    """
+    mark: pytest.MarkDecorator = getattr(pytest.mark, EITHER_ENGINE)(parameter)
+    return mark
+
+
 def alike(item: pytest.Item) -> str:
     """What a test has in common with those of which one is enough for a run.
 
@@ -102,9 +118,11 @@ def alike(item: pytest.Item) -> str:
         return item.nodeid
     test = item.nodeid.partition("[")[0]
     turning = {SERVERS, *named}
+    either = {name for mark in item.iter_markers(EITHER_ENGINE) for name in mark.args}
     kept = [
         f"{name} {_engine(call.params[name]) if name in turning else index}"
         for name, index in sorted(call.indices.items())
+        if name not in either
     ]
     return "; ".join([test, *kept])
 

@@ -44,7 +44,7 @@ COMMANDS = commands(
         "inspect": N_("Check SBOM and provenance of a published release."),
         "upload": N_("Copy a feed to where sites reach it."),
         "refresh": ("feed", N_("Sign the online roles anew, so that the feed does not lapse.")),
-        "export": ("airgap", N_("Write a bundle for sites without a network.")),
+        "export": N_("Write a bundle for sites without a network."),
         "status": ("feed", N_("What a feed holds, and when its roles lapse.")),
         "monitor": N_("Look at the public feed as a site does."),
     },

@@ -35,7 +35,9 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Silent
 from tests.support.errors import refused
 from tests.support.forks import run_agent
-from tests.support.rotation import in_turns
+from tests.support.rotation import either_engine, in_turns
+
+pytestmark = either_engine("demo")
 
 ONE, OTHER, ROOT = Person("amina", 1001), Person("bruno", 1002), Person("root", 0)
 OLD, NEW = Version("3.2.4"), Version("3.3.0")

@@ -46,6 +46,8 @@ from ncen_updater.common.progress import Silent
 from ncen_updater.agent.engine.retention import collect, collectable
 from ncen_updater.agent.engine.operations import Operations
 
+pytestmark = either_engine("demo")
+
 path = Path(sys.argv[1])
 site = build_site(load_config(path), path)
 drop, drop_one = site.engine.drop_previous, postgresql.drop_database

@@ -37,7 +37,9 @@ from ncen_updater.common.progress import Silent
 from tests.agent.rehearsal.test_rehearsing import AMINA, BO, approve, rehearse
 from tests.support.errors import refused
 from tests.support.forks import DEADLINE_S
-from tests.support.rotation import in_turns
+from tests.support.rotation import either_engine, in_turns
+
+pytestmark = either_engine("demo")
 
 TARGET = Version("3.3.0")
 

@@ -46,6 +46,8 @@ UP = {
 UP[ROW]["sqlite"] = UP[VALUE]["sqlite"]
 MIGRATOR = """#!{python}
 import os, sqlite3, sys
+
+pytestmark = either_engine("demo")
 address = os.environ["NCEN_DB_COMPANIES_URL"]
 if address.startswith("sqlite:///"):
     connection = sqlite3.connect(address.removeprefix("sqlite:///"))

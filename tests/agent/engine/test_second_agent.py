@@ -20,7 +20,9 @@ from ncen_updater.agent.site import Site
 from ncen_updater.common.messages import GUARD_BLOCKS
 from ncen_updater.common.progress import Silent
 from tests.support.errors import refused
-from tests.support.rotation import in_turns
+from tests.support.rotation import either_engine, in_turns
+
+pytestmark = either_engine("demo")
 
 OLD, NEW = Version("3.2.4"), Version("3.3.0")
 

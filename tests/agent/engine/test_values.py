@@ -20,8 +20,10 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import VALUES_WOULD_BE_LOST
 from tests.agent.engine.made import execute, operations, release, runs, said, served_feed, site_on
 from tests.support.errors import refused, says
-from tests.support.rotation import in_turns
+from tests.support.rotation import either_engine, in_turns
 from tests.support.sites import TrialFeed, site_in_process
+
+pytestmark = either_engine("demo")
 
 OLD, DROPS, PARKS, DECLARES = "3.2.4", "3.2.5", "3.2.6", "3.2.7"
 UP = "ALTER TABLE companies ADD COLUMN origin text DEFAULT 'MU';\n"

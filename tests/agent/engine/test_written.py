@@ -19,8 +19,10 @@ from ncen_updater.agent.engine.operations import JOURNAL, Operations
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.common.progress import Silent
-from tests.support.rotation import in_turns
+from tests.support.rotation import either_engine, in_turns
 from tests.support.sites import running_site, site_in_process
+
+pytestmark = either_engine("demo")
 
 OLD, NEW = "3.2.4", "3.3.0"
 

@@ -22,8 +22,10 @@ from ncen_updater.common.messages import REHEARSAL_FAILED
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.errors import refused
-from tests.support.rotation import in_turns
+from tests.support.rotation import either_engine, in_turns
 from tests.support.sites import TrialFeed, serve
+
+pytestmark = either_engine("demo")
 
 Event = tuple[str, ...]
 #: A site that had entered for itself what the release brings.

@@ -18,8 +18,10 @@ from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.common.messages import REHEARSAL_FAILED, UNTOLD_LOSS
 from tests.agent.engine.made import FIRST, operations, rehearse, release, said, served_feed, site_on
 from tests.support.errors import refused
-from tests.support.rotation import in_turns
+from tests.support.rotation import either_engine, in_turns
 from tests.support.sites import TrialFeed, site_in_process
+
+pytestmark = either_engine("demo")
 
 DROPS, PARKS, RENAMES, NARROWS, CUTS, STOPS, SILENT = (f"3.2.{n}" for n in range(5, 12))
 KEPT = {"postgresql": "ncen_kept.companies", "sqlite": "ncen_kept__companies"}

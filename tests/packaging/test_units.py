@@ -93,6 +93,13 @@ def test_sockets_are_where_the_agent_looks() -> None:
         assert settings(where / f"ncen-updater-{unit}.socket", "SocketMode") == ["0600"]
 
 
+def test_what_the_service_asks_at_once_never_fills_the_socket_of_work() -> None:
+    """It works on one thing, inspects two, and looks for its interface and for its messages."""
+    (most,) = settings(PACKAGING / "systemd/ncen-updater-apply.socket", "MaxConnections")
+    at_once = 1 + 2 + 2
+    assert int(most) >= 2 * at_once, "some end late, and must not keep work out"
+
+
 def test_who_has_the_network_cannot_reach_the_databases() -> None:
     where = PACKAGING / "systemd"
     fetch, apply = where / "ncen-updater-fetch@.service", where / "ncen-updater-apply@.service"

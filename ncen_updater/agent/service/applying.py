@@ -33,6 +33,7 @@ __all__ = [
     "LOOKS",
     "OPTIONS",
     "InspectionLimits",
+    "ends_with_asker",
     "limits_of",
     "main",
     "words_of_order",
@@ -98,6 +99,8 @@ INSPECTIONS: Mapping[str, frozenset[str]] = {
 }
 #: Looks at the site that are no commands.
 LOOKS = frozenset({"assess", "availability", "in-reach"})
+#: Those that leave nothing behind.
+TRACELESS = frozenset({"availability", "in-reach"})
 MAX_DOCUMENT_BYTES = 16_000_000
 #: An inspection lets everything else on the machine go first; and where memory is short it ends
 #: before anything else, while work on the site is spared (the unit's OOMScoreAdjust=).
@@ -151,6 +154,15 @@ def words_of_order(order: Mapping[str, object]) -> tuple[str, ...]:
         if known and ours and not any("\0" in word for word in words):
             return tuple(words)
     raise BadRequest(reason="no order of the service")
+
+
+def ends_with_asker(order: Mapping[str, object]) -> bool:
+    """Return whether nobody needs what comes of an order once who gave it has gone; pure.
+
+    So it is with what only looks. A process that looked on for nobody would take a place at the
+    socket from who has work.
+    """
+    return "inspect" in order or order.get("words") in [[word] for word in TRACELESS]
 
 
 def _apply(config: Path, order: Mapping[str, object]) -> dict[str, object]:
@@ -265,12 +277,7 @@ def main() -> int:
     config = Path(sys.argv[1])
     # Not bound: where the service died, the work goes on to its end, which the next service finds
     # in the journal. No signs of life: nobody ends an upgrade because it is silent.
-    # An inspection is another matter: nobody needs what it finds any more.
-    return serve(
-        lambda order, _: _apply(config, order),
-        bound=lambda order: "inspect" in order,
-        beats=False,
-    )
+    return serve(lambda order, _: _apply(config, order), bound=ends_with_asker, beats=False)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """Whether officers can work, for the service: asked by itself, or by who may ask for it.
 
 The unit of the service has no network and does not see systemd; what works on the site for it does.
-Many may want to know at once: one asks, and the others hear the same.
+Many may want to know at once, and again and again: one look is under way at most, all hear what it
+saw, and looks leave most of the time to other work. A look that nobody waits for any more goes on
+until it is over: where the machine is so slow that it takes long, another beside it would be one
+process more to wait for, until the socket takes no work at all.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -22,9 +26,16 @@ from ncen_updater.common.workers import Worker, WorkerFailed, WorkerLimits, ask
 
 __all__ = ["AvailabilityAsker", "availability_asker"]
 
+logger = logging.getLogger(__name__)
+
 #: So long what was heard is told again: who mended something and asks at once hears the new.
 KEEP_S = 1.0
-LIMITS = WorkerLimits(silence_s=10.0, total_s=10.0)
+#: Longer where a look takes long: so many times as long as it took, up to a limit.
+SHARE, KEEP_MOST_S = 2.0, 15.0
+#: So long somebody waits for a look.
+PATIENCE_S = 10.0
+#: So long one may take: a machine that is busy with all it has starts no process in less.
+LIMITS = WorkerLimits(silence_s=60.0, total_s=60.0)
 
 
 class AvailabilityAsker:
@@ -33,22 +44,49 @@ class AvailabilityAsker:
     Args:
         look: Asks once.
         monotonic: The clock.
+        patience_s: So long is an answer waited for.
     """
 
     def __init__(
-        self, look: Callable[[], Availability], monotonic: Callable[[], float] = time.monotonic
+        self,
+        look: Callable[[], Availability],
+        monotonic: Callable[[], float] = time.monotonic,
+        patience_s: float = PATIENCE_S,
     ) -> None:
-        self._look, self._clock = look, monotonic
-        self._lock = threading.Lock()
-        self._heard: tuple[float, Availability] | None = None
+        self._look, self._clock, self._patience_s = look, monotonic, patience_s
+        self._changed = threading.Condition()
+        self._looking, self._ended = False, 0
+        self._heard: Availability | None = None
+        self._until = 0.0
 
     def __call__(self) -> Availability:
-        """Return what was heard last, or ask."""
-        with self._lock:
-            if self._heard is None or self._clock() - self._heard[0] > KEEP_S:
-                answer = self._look()  # first: who waited for a slow one hears it, too
-                self._heard = self._clock(), answer
-            return self._heard[1]
+        """Return what was heard last, or what is heard now; unknown if that takes too long."""
+        with self._changed:
+            if self._heard is not None and self._clock() <= self._until:
+                return self._heard
+            if not self._looking:
+                self._looking = True
+                threading.Thread(target=self._ask, name="availability", daemon=True).start()
+            ended = self._ended
+            self._changed.wait_for(lambda: self._ended > ended, self._patience_s)
+            if self._ended > ended and self._heard is not None:
+                return self._heard
+        why = f"no answer within {self._patience_s:g} seconds"
+        return Availability(AvailabilityState.UNKNOWN, why=why)
+
+    def _ask(self) -> None:
+        began = self._clock()
+        try:
+            answer = self._look()
+        except Exception as error:  # those who wait must not wait for nothing
+            logger.exception("whether officers can work was not found out")
+            answer = Availability(AvailabilityState.UNKNOWN, why=type(error).__name__)
+        with self._changed:
+            now = self._clock()
+            self._heard, self._looking = answer, False
+            self._until = now + min(max(KEEP_S, SHARE * (now - began)), KEEP_MOST_S)
+            self._ended += 1
+            self._changed.notify_all()
 
 
 def availability_asker(config_path: Path, config: AgentConfig) -> AvailabilityAsker:

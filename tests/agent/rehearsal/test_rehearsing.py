@@ -21,6 +21,7 @@ from demo.site import DemoSite
 from ncen_updater.agent.approvals.status import require_consent, standing_for
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.databases.base import DatabaseRole
+from ncen_updater.agent.engine import accept_restore
 from ncen_updater.agent.engine.operations import Operations, new_change_id
 from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.journal.change import StepName
@@ -35,6 +36,7 @@ from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.messages import (
     APPROVAL_MISSING,
+    GUARD_BLOCKS,
     NOT_REHEARSED,
     REHEARSAL_FAILED,
     REHEARSAL_OUTDATED,
@@ -165,6 +167,30 @@ def test_a_changed_schema_voids_what_was_approved(demo: DemoSite, site: Site) ->
         )
     assert caught.value.exit_code is ExitCode.REHEARSAL_STALE
     assert "suspects" in str(caught.value)
+
+
+def test_nothing_is_rehearsed_until_two_people_say_whose_a_changed_schema_is(
+    demo: DemoSite, site: Site
+) -> None:
+    """An index that a database administrator put in after an upgrade, as the documents say."""
+    Operations(site, Silent()).upgrade(Version("3.3.0"))
+    address = demo.databases.address("suspects")
+    if isinstance(demo.databases, PostgresPlace):
+        with psycopg.connect(address) as connection:
+            connection.execute("CREATE INDEX of_our_own ON ncen_release (release)")
+    else:
+        database = sqlite3.connect(address)
+        database.execute("CREATE INDEX of_our_own ON ncen_release (release)")
+        database.close()
+    with refused(GUARD_BLOCKS, match="NU-6106"):
+        rehearse(site, "3.3.9")
+    with Journal.open(site.state / JOURNAL) as journal:
+        for person in (AMINA, BO):
+            found = accept_restore.find(site, journal, Version("3.3.0"), Silent())
+            assert not found.switches
+            said = accept_restore.agree(journal, found, person)
+        accept_restore.accept(site, journal, found, said)
+    assert rehearse(site, "3.3.9").state is RehearsalState.PASSED
 
 
 def test_an_old_rehearsal_no_longer_counts(site: Site) -> None:

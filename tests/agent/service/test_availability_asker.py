@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.service.availability_asker import (
+    KEEP_MOST_S,
     KEEP_S,
+    SHARE,
     AvailabilityAsker,
     availability_asker,
 )
@@ -49,6 +52,56 @@ def test_who_waited_for_a_slow_answer_hears_it_too() -> None:
     ask = AvailabilityAsker(look, lambda: now[0])
     assert ask() is ask()
     assert asked == [0.0]
+
+
+def test_looks_leave_most_of_the_time_to_other_work() -> None:
+    asked, now, took = [], [0.0], [3.0]
+
+    def look() -> Availability:
+        asked.append(now[0])
+        now[0] += took[0]
+        return Availability(AvailabilityState.WORKS)
+
+    ask = AvailabilityAsker(look, lambda: now[0])
+    ask()
+    now[0] += SHARE * took[0]
+    ask()
+    assert asked == [0.0]
+    now[0] += 0.1
+    took[0] = 60.0
+    ask()
+    assert asked == [0.0, 9.1]
+    now[0] += KEEP_MOST_S + 0.1  # nobody is told for minutes what is long over
+    ask()
+    assert len(asked) == 3
+
+
+def test_however_long_a_look_takes_there_is_one() -> None:
+    begun: list[str] = []
+    go_on = threading.Event()
+
+    def look() -> Availability:
+        begun.append("look")
+        go_on.wait(20)
+        return Availability(AvailabilityState.WORKS)
+
+    ask = AvailabilityAsker(look, patience_s=0.01)
+    told = [ask() for _ in range(5)]
+    assert {seen.state for seen in told} == {AvailabilityState.UNKNOWN}
+    assert told[0].why == "no answer within 0.01 seconds"
+    assert begun == ["look"]
+    threading.Timer(0, go_on.set).start()
+    while ask().state is AvailabilityState.UNKNOWN:
+        pass
+    assert begun == ["look"]
+
+
+def test_a_look_that_fails_holds_nobody_up() -> None:
+    def look() -> Availability:
+        raise RuntimeError
+
+    seen = AvailabilityAsker(look)()
+    assert (seen.state, seen.why) == (AvailabilityState.UNKNOWN, "RuntimeError")
 
 
 def test_a_service_that_works_itself_looks_itself(tmp_path: Path) -> None:

@@ -271,3 +271,39 @@ def test_work_goes_on_where_the_service_died(tmp_path: Path) -> None:
         os.close(hold)
         os.close(let)
     assert (tmp_path / "done").exists()
+
+
+LOOKING = """
+import signal, sys
+from ncen_updater.agent.service import applying
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.progress import ASKER
+
+def look(word, config):
+    ASKER[0].tell(Text("at work"))
+    signal.pause()
+
+signal.alarm(20)
+applying._look = look
+sys.exit(applying.main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "ends"), [("availability", True), ("in-reach", True), ("assess", False)]
+)
+def test_a_look_ends_with_who_asked(word: str, ends: bool) -> None:
+    """It would keep a place at the socket; but what leaves something behind comes to its end."""
+    assert applying.ends_with_asker({"words": [word]}) is ends
+    if not ends:
+        return
+    ours, theirs = socket.socketpair()
+    with theirs, subprocess.Popen(
+        [sys.executable, "-c", LOOKING, "agent.toml"],
+        stdin=theirs.fileno(), stdout=theirs.fileno(),
+    ) as process:  # fmt: skip
+        theirs.close()
+        with ours, ours.makefile("rb") as answers:
+            ours.sendall(json.dumps({"words": [word]}).encode() + b"\n")
+            answers.readline()
+        assert process.wait(DEADLINE_S) == -signal.SIGTERM

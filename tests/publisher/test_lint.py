@@ -78,7 +78,6 @@ def test_a_release_over_no_version_is_said_to_be_so(tmp_path: Path) -> None:
         ("7101", "schema = 1", "schema = 2"),
         ("7101", 'down = "m/001.down.sql"\n', ""),
         ("7105", "m/001.verify.sql", "m/002.verify.sql"),
-        ("7109", "[notes.fr]", "[notes.es]"),
         ("7117", "SELECT count(*) FROM cases", "SELECT 1; DELETE FROM cases"),
         ("7120", '[[health]]\nname = "answers"\npath = "/health"\n', ""),
     ],
@@ -164,10 +163,49 @@ def test_an_id_that_no_site_takes(tmp_path: Path) -> None:
 def test_mistakes_in_the_tree(tmp_path: Path) -> None:
     release = good(tmp_path / "r")
     (release / "BIN").mkdir()
-    (release / "server.pem").write_text("x")
-    assert codes(release) == {"7110", "7121"}
+    assert codes(release) == {"7110"}
     (release / "out").symlink_to("../..")
     assert codes(release) == {"7102"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "warned"),
+    [
+        ("cacert.pem", "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n", False),
+        ("public.key", "-----BEGIN PUBLIC KEY-----\nMII\n-----END PUBLIC KEY-----\n", False),
+        ("server.pem", "-----BEGIN RSA PRIVATE KEY-----\nMII\n", True),
+        ("server.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMII\n", True),
+        ("store.p12", "x", True),
+        (".env", "SECRET=1", True),
+    ],
+)
+def test_what_is_in_a_file_says_whether_it_is_secret(
+    tmp_path: Path, name: str, content: str, warned: bool
+) -> None:
+    release = good(tmp_path / "r")
+    (release / name).write_text(content)
+    assert codes(release) == ({"7121"} if warned else set())
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ("[notes.en]\ntitle = 'x'\n", {"7109 advisory fr"}),
+        ("[notes.fr]\ntitle = 'x'\ntext = 'y'\n", {"7109 advisory en"}),
+        ("[notes.es]\ntitle = 'x'\n", {"7109 advisory en", "7109 advisory fr"}),
+        ("", {"7141 strict None"}),
+    ],
+)
+def test_notes_in_one_language_do(tmp_path: Path, kept: str, expected: set[str]) -> None:
+    release = good(tmp_path / "r")
+    manifest = release / "manifest.toml"
+    head, _, rest = manifest.read_text().partition("[notes.en]")
+    manifest.write_text(f"{head}{kept}{rest[rest.index('[[databases]]') :]}")
+    found = {
+        f"{f.code[3:]} {f.severity.value} {f.figures.get('language')}"
+        for f in lint_release(release)
+    }
+    assert found == expected
 
 
 def test_names_that_differ_in_how_accents_are_written(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from ncen_updater.agent.overlay.merge import (
     merge_settings,
     merge_texts,
 )
-from ncen_updater.agent.overlay.own_files import Files, Found, parsed, rendered
+from ncen_updater.agent.overlay.own_files import Files, Found, parsed
 from ncen_updater.agent.slots.link import version_of_name
 from ncen_updater.agent.slots.store import SlotStore
 from ncen_updater.common import atomic_files as durable
@@ -42,6 +42,7 @@ from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import OVERLAY_NOT_WRITTEN
 from ncen_updater.formats.manifest import LANGUAGE, CarriedKind, CarriedManifest
+from ncen_updater.formats.texts.carried_files import rendered
 from ncen_updater.formats.texts.catalogue import Catalogue, Unusable
 from ncen_updater.formats.texts.readers import FORMATS, compiled
 

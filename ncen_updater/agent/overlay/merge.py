@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ncen_updater.formats.manifest import CarriedFormat, CarriedManifest, SettingRule
+from ncen_updater.formats.manifest import CarriedFormat, CarriedManifest
 from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry, shown
 from ncen_updater.formats.texts.placeholders import misfit
+from ncen_updater.formats.texts.rules import breach
 
 __all__ = [
     "BLOCKING",
@@ -65,7 +66,6 @@ class Made:
 
 
 MadeFor = Mapping[Key, Made]
-BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 
 @dataclass(frozen=True)
@@ -305,39 +305,6 @@ def _judged(declared: CarriedManifest, merged: Mapping[Key, TextEntry]) -> Itera
     for rule in declared.rules:
         found = by_name.get(rule.key)
         if found is not None and not found[1].empty:
-            why = _wrong(rule, found[1].value)
+            why = breach(rule, found[1].value)
             if why:
                 yield Told(found[0], KeyOutcome.INVALID, why=why)
-
-
-def _wrong(rule: SettingRule, value: object) -> str:
-    """Say in what a value breaks a rule, without telling the value; empty where it does not."""
-    number = _number(rule, value)
-    if rule.type in ("integer", "number") and number is None:
-        return f"{rule.type}"
-    if rule.type == "boolean" and str(value).lower() not in (
-        "true",
-        "false",
-        "yes",
-        "no",
-        "1",
-        "0",
-    ):
-        return "boolean"
-    size = number if number is not None else float(len(str(value)))
-    if rule.least is not None and size < rule.least:
-        return f">= {rule.least:g}"
-    if rule.most is not None and size > rule.most:
-        return f"<= {rule.most:g}"
-    if rule.one_of and str(value) not in rule.one_of:
-        return " | ".join(rule.one_of)
-    return ""
-
-
-def _number(rule: SettingRule, value: object) -> float | None:
-    if rule.type not in ("integer", "number") or isinstance(value, bool):
-        return None
-    try:
-        return float(int(str(value), 10)) if rule.type == "integer" else float(str(value))
-    except ValueError:
-        return None

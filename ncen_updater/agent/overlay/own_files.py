@@ -12,12 +12,12 @@ from pathlib import Path
 
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.formats.manifest import LANGUAGE, LANGUAGE_PLACE, CarriedManifest
+from ncen_updater.formats.texts.carried_files import MAX_BYTES
 from ncen_updater.formats.texts.catalogue import Catalogue, Unusable
 from ncen_updater.formats.texts.readers import read_texts
 
-__all__ = ["Files", "Found", "parsed", "rendered"]
+__all__ = ["Files", "Found", "parsed"]
 
-MAX_BYTES = 20_000_000
 #: So many names are looked at below one directory.
 MOST_NAMES = 10_000
 
@@ -37,11 +37,6 @@ class Found:
     mode: int
     uid: int
     gid: int
-
-
-def rendered(path: str, language: str | None) -> str:
-    """Fill a language into a path of the manifest."""
-    return path if language is None else path.replace(LANGUAGE_PLACE, language)
 
 
 def parsed(found: Found | None, declared: CarriedManifest) -> Catalogue:

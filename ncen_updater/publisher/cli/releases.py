@@ -55,11 +55,12 @@ __all__ = ["build", "draft", "lint", "withdraw"]
 @click.pass_context
 def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode:
     from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.lint.lint import last_release, lint_release
+    from ncen_updater.publisher.lint.lint import last_release, last_texts, lint_release
 
     session = session_of(context)
     previous = last_release(Feed(feed), directory) if feed else None
-    findings = lint_release(directory, previous)
+    texts = last_texts(Feed(feed), previous) if feed else None
+    findings = lint_release(directory, previous, texts)
     for line in finding_lines(findings, session.language):
         session.show(line)
     if not findings:
@@ -125,7 +126,12 @@ def build(
     from ncen_updater.publisher.build.deltas import DeltaMaker
     from ncen_updater.publisher.build.provenance import SourceOfBuild
     from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.lint.lint import last_release, lint_release, refuse_blocked
+    from ncen_updater.publisher.lint.lint import (
+        last_release,
+        last_texts,
+        lint_release,
+        refuse_blocked,
+    )
     from ncen_updater.publisher.signing.keys import open_signer
 
     if builder_key is not None and not (builder and source):
@@ -133,7 +139,9 @@ def build(
     if origins and feed is None:
         raise Misuse(N_("--delta-from needs --feed"))
     session = session_of(context)
-    found = lint_release(directory, last_release(Feed(feed), directory) if feed else None)
+    previous = last_release(Feed(feed), directory) if feed else None
+    texts = last_texts(Feed(feed), previous) if feed else None
+    found = lint_release(directory, previous, texts)
     # What cannot be read at all is said by the build, with its place.
     unread = {"NU-7101", "NU-7102"}
     refuse_blocked(str(directory), [item for item in found if item.code not in unread])

@@ -7,7 +7,7 @@ advisory ones are for a person to weigh. The numbers 7101 to 7199 are those of t
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -20,11 +20,18 @@ from ncen_updater.common.messages import LINT_REFUSES
 from ncen_updater.formats.document import ReleaseDocument, parse_release_document, release_target
 from ncen_updater.formats.errors import BadManifest
 from ncen_updater.formats.manifest import Manifest, load_manifest
+from ncen_updater.formats.texts.carried_files import MAX_BYTES, carried_files
 from ncen_updater.formats.tree import EntryType, Tree
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.build.build import MANIFEST_NAME, migration_files, scan_release
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.lint.carried_rules import (
+    carried_history,
+    carried_places,
+    carried_settings,
+    carried_there,
+)
 from ncen_updater.publisher.lint.release import (
     LintedRelease,
     content_of,
@@ -38,24 +45,34 @@ from ncen_updater.publisher.lint.sql import (
     unreadable_files,
 )
 from ncen_updater.publisher.lint.ways_down import ways_down
+from ncen_updater.publisher.signing.carried_papers import carried_texts
 from ncen_updater.publisher.signing.countries import impossible
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.rules import refuse_unsound
 
-__all__ = ["last_release", "lint_release", "lint_tree", "refuse_blocked"]
+__all__ = ["last_release", "last_texts", "lint_release", "lint_tree", "refuse_blocked"]
 
 LANGUAGES: Final = ("en", "fr")
 SUSPICIOUS: Final = frozenset({".env", ".git", ".hg", ".svn", "id_rsa", "id_ed25519", ".pgpass"})
-SUSPICIOUS_SUFFIXES: Final = (".pem", ".key", ".p12", ".pfx", ".jks")
+SUSPICIOUS_SUFFIXES: Final = (".p12", ".pfx", ".jks")
+#: Certificates, which everybody may read, have these names as well: what is in them decides.
+KEY_SUFFIXES: Final = (".pem", ".key")
+PRIVATE_KEY: Final = b"PRIVATE KEY-----"
+PEEKED: Final = 100_000
 Rule = Callable[[LintedRelease], Iterator[Finding]]
 
 
-def lint_release(directory: Path, previous: ReleaseDocument | None = None) -> list[Finding]:
+def lint_release(
+    directory: Path,
+    previous: ReleaseDocument | None = None,
+    texts_before: Mapping[str, bytes] | None = None,
+) -> list[Finding]:
     """Apply every rule.
 
     Args:
         directory: The release as it would be built.
         previous: The newest published release of the same product, where there is one.
+        texts_before: Its files of texts and settings, by path.
 
     Returns:
         Findings, strict ones first.
@@ -84,7 +101,25 @@ def lint_release(directory: Path, previous: ReleaseDocument | None = None) -> li
                 reason=error.values["reason"],
             )
         ]
-    return lint_tree(manifest, tree, previous, lambda path: (directory / path).read_bytes())
+    paths = [entry.path for entry in tree.entries if entry.type is EntryType.FILE]
+    texts = {
+        file.path: _beginning(directory / file.path, MAX_BYTES + 1)
+        for file in carried_files(manifest.carried, paths)
+    }
+    return lint_tree(
+        manifest,
+        tree,
+        previous,
+        lambda path: (directory / path).read_bytes(),
+        texts=texts,
+        texts_before=texts_before,
+        peek=lambda path: _beginning(directory / path, PEEKED),
+    )
+
+
+def _beginning(path: Path, most: int) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(most)
 
 
 def lint_tree(
@@ -92,6 +127,10 @@ def lint_tree(
     tree: Tree,
     previous: ReleaseDocument | None,
     read_bytes: Callable[[str], bytes],
+    *,
+    texts: Mapping[str, bytes] | None = None,
+    texts_before: Mapping[str, bytes] | None = None,
+    peek: Callable[[str], bytes | None] = lambda _path: None,
 ) -> list[Finding]:
     """Apply every rule to a release that may lie elsewhere than in a directory.
 
@@ -100,12 +139,17 @@ def lint_tree(
         tree: Its tree.
         previous: The release before, where there is one.
         read_bytes: Reads one of its SQL files by its path.
+        texts: Its files of texts and settings, by path.
+        texts_before: Those of the release before; None where they are not at hand.
+        peek: The beginning of any of its files; None where it is not at hand.
 
     Returns:
         Findings, strict ones first.
     """
     files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
-    release = LintedRelease(manifest, tree, files, previous, read_bytes)
+    release = LintedRelease(
+        manifest, tree, files, previous, read_bytes, texts or {}, texts_before, peek
+    )
     found = [finding for rule in RULES for finding in rule(release)]
     order = list(Severity)
     return sorted(found, key=lambda finding: (order.index(finding.severity), finding.code))
@@ -144,6 +188,26 @@ def last_release(feed: Feed, directory: Path) -> ReleaseDocument | None:
     target = role.signed.targets[release_target(product, offers[-1].version)]
     path = feed.target_path(target)
     return parse_release_document(path.read_bytes(), str(path))
+
+
+def last_texts(feed: Feed, previous: ReleaseDocument | None) -> dict[str, bytes] | None:
+    """The files of texts and settings of the published release, by path; None without one.
+
+    Raises:
+        BuildRefused: If its archive does not hold them as its tree says.
+        UpdaterError: If the feed cannot be read.
+    """
+    if previous is None:
+        return None
+    if not previous.manifest.carried:
+        return {}
+    role = feed.state().delegated[previous.manifest.product]
+    listed = role.signed.targets
+    return carried_texts(
+        previous,
+        feed.target_path(listed[previous.tree.target]),
+        feed.target_path(listed[previous.archive.target]),
+    )
 
 
 def _version(release: LintedRelease) -> Iterator[Finding]:
@@ -237,14 +301,22 @@ def _history(release: LintedRelease) -> Iterator[Finding]:
 
 
 def _notes(release: LintedRelease) -> Iterator[Finding]:
+    if not release.manifest.notes:
+        yield finding(
+            7141,
+            Severity.STRICT,
+            N_("The release has no notes: nobody is told what it brings."),
+            N_("Write [notes.en], or another language, with a title and a text for operators."),
+        )
+        return
     for language in LANGUAGES:
         notes = release.manifest.notes.get(language)
-        if notes is None or not notes.text.strip():
+        if notes is None:
             yield finding(
                 7109,
-                Severity.STRICT,
+                Severity.ADVISORY,
                 N_("There are no notes in the language '{language}'."),
-                N_("Write [notes.{language}] with a title and a text that operators can read."),
+                N_("Write [notes.{language}], if operators of sites read that language."),
                 language=language,
             )
 
@@ -300,16 +372,25 @@ def _health(release: LintedRelease) -> Iterator[Finding]:
 
 
 def _secrets(release: LintedRelease) -> Iterator[Finding]:
-    for entry in release.tree.entries:
-        name = PurePosixPath(entry.path).name
-        if name in SUSPICIOUS or name.endswith(SUSPICIOUS_SUFFIXES):
-            yield finding(
-                7121,
-                Severity.ADVISORY,
-                N_("{path} looks like something that should not be published."),
-                N_("Everybody can read a release. Take it out unless it is meant to be public."),
-                path=entry.path,
-            )
+    found = [entry.path for entry in release.tree.entries if _is_secret(release, entry.path)]
+    if found:
+        yield finding(
+            7121,
+            Severity.ADVISORY,
+            N_("What should not be published may lie there: {paths}"),
+            N_("Everybody can read a release. Take it out unless it is meant to be public."),
+            paths=", ".join([*found[:5], *(["..."] if len(found) > 5 else [])]),
+        )
+
+
+def _is_secret(release: LintedRelease, path: str) -> bool:
+    name = PurePosixPath(path).name
+    if name in SUSPICIOUS or name.endswith(SUSPICIOUS_SUFFIXES):
+        return True
+    if path not in release.files or not name.endswith(KEY_SUFFIXES):
+        return False
+    content = release.peek(path)
+    return content is not None and PRIVATE_KEY in content
 
 
 def _countries(release: LintedRelease) -> Iterator[Finding]:
@@ -352,4 +433,8 @@ RULES: Final[tuple[Rule, ...]] = (
     _secrets,
     _upgrade_from,
     _countries,
+    carried_there,
+    carried_places,
+    carried_settings,
+    carried_history,
 )

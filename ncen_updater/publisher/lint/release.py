@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import Text
@@ -24,7 +24,10 @@ class LintedRelease:
         tree: Its tree.
         files: Digest of every file, by path.
         previous: The newest published release of the product, if any.
-        read_bytes: Reads a file by its path; of those that it is asked for, every one is there.
+        read_bytes: Reads an SQL file by its path; each that it is asked for is there.
+        texts: Content of its carried files, by path.
+        texts_before: The same of the release before; None where nobody has it at hand.
+        peek: The beginning of any of its files; None where it is not at hand.
     """
 
     manifest: Manifest
@@ -32,6 +35,9 @@ class LintedRelease:
     files: dict[str, str]
     previous: ReleaseDocument | None
     read_bytes: Callable[[str], bytes]
+    texts: Mapping[str, bytes] = field(default_factory=dict)
+    texts_before: Mapping[str, bytes] | None = None
+    peek: Callable[[str], bytes | None] = lambda _path: None
 
     def migrations(self) -> Iterator[tuple[str, Migration]]:
         """Each migration with its database."""

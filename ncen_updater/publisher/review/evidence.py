@@ -24,10 +24,15 @@ from ncen_updater.formats.document import (
     parse_release_document,
 )
 from ncen_updater.formats.sql import MAX_FILE_BYTES
+from ncen_updater.formats.texts.carried_files import MAX_BYTES
 from ncen_updater.formats.tree import MAX_TREE_BYTES, EntryType, Tree, TreeEntry, hash_file
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import target_file_name
-from ncen_updater.publisher.signing.carried_papers import newest_before, version_of
+from ncen_updater.publisher.signing.carried_papers import (
+    carried_digests,
+    newest_before,
+    version_of,
+)
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import PAPERS, read_plain
 
@@ -57,6 +62,7 @@ class Shown:
         document: Its document.
         tree: Its tree; None if it is not at hand.
         sql: Content of each SQL file, by path.
+        texts: Content of each file of texts and settings that countries own, by path.
         missing: Files that are named and were not found.
         unpacked: Where its archive was unpacked; None where none is at hand.
     """
@@ -66,6 +72,7 @@ class Shown:
     sql: Mapping[str, bytes]
     missing: tuple[str, ...] = ()
     unpacked: Path | None = None
+    texts: Mapping[str, bytes] = field(default_factory=dict)
 
     def read(self, entry: TreeEntry) -> bytes | None:
         """The content of one of its files, where the archive is at hand."""
@@ -114,20 +121,29 @@ class ReviewEvidence:
         document = parse_release_document(content, name)
         tree = self._tree(document)
         unpacked = self._unpack(document, tree) if tree is not None else None
-        sql: dict[str, bytes] = {}
         missing = [] if tree is not None else [document.tree.target]
-        for path, digest in sorted(document.migrations.items()):
-            found = self.content(path, digest, 0, MAX_FILE_BYTES)
+        sql = self._files(document.migrations, unpacked, MAX_FILE_BYTES, missing)
+        carried = carried_digests(document, tree) if tree is not None else {}
+        texts = self._files(carried, unpacked, MAX_BYTES, missing)
+        if tree is not None:
+            _agree(document, tree)
+        return Shown(document, tree, sql, tuple(missing), unpacked, texts)
+
+    def _files(
+        self, wanted: Mapping[str, str], unpacked: Path | None, most: int, missing: list[str]
+    ) -> dict[str, bytes]:
+        """Files of a release by path, each with its digest; what is nowhere joins ``missing``."""
+        sought: dict[str, bytes] = {}
+        for path, digest in sorted(wanted.items()):
+            found = self.content(path, digest, 0, most)
             if found is None and unpacked is not None:
-                found = read_plain(unpacked / path, MAX_FILE_BYTES)
+                found = read_plain(unpacked / path, most)
                 found = found if sha256_hex(found) == digest else None
             if found is None:
                 missing.append(path)
             else:
-                sql[path] = found
-        if tree is not None:
-            _agree(document, tree)
-        return Shown(document, tree, sql, tuple(missing), unpacked)
+                sought[path] = found
+        return sought
 
     def _tree(self, document: ReleaseDocument) -> Tree | None:
         ref = document.tree

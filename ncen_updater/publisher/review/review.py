@@ -16,8 +16,10 @@ from ncen_updater.formats.losses import How, Loss, losses
 from ncen_updater.formats.manifest import Migration, path_for
 from ncen_updater.formats.sql import ENGINES
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+from ncen_updater.publisher.lint.carried_rules import BARS_SITES, TOUCHES_COUNTRIES
 from ncen_updater.publisher.lint.lint import lint_tree
 from ncen_updater.publisher.lint.release import content_of
+from ncen_updater.publisher.review.carried_lines import carried_lines
 from ncen_updater.publisher.review.changes import FileChange, file_changes
 from ncen_updater.publisher.review.evidence import (
     ReviewEvidence,
@@ -30,6 +32,7 @@ from ncen_updater.publisher.review.grouping import PlacedMark, grouped
 from ncen_updater.publisher.review.lowered_protection import lowered, lowered_by
 from ncen_updater.publisher.review.sentences import sentences
 from ncen_updater.publisher.review.sql_marks import Mark, marks
+from ncen_updater.publisher.signing.carried_papers import carried_digests
 from ncen_updater.publisher.signing.describe import Line, describe
 from ncen_updater.publisher.signing.event import SigningEvent
 
@@ -80,6 +83,7 @@ class ReleasePage:
         notes: Title and text by language.
         way_back: What becomes of a site that goes back, in sentences.
         files: What changed since the release before; None where nothing could be compared.
+        carried: What it words or sets otherwise of what countries own; None without any.
         sql: Every SQL file of its new migrations.
         known: How many migrations it brings along that were published before.
         findings: What lint says, here and now.
@@ -95,6 +99,7 @@ class ReleasePage:
     notes: Mapping[str, tuple[str, str]]
     way_back: tuple[Text, ...]
     files: tuple[FileChange, ...] | None
+    carried: tuple[Text, ...] | None
     sql: tuple[SqlPage, ...]
     known: int
     findings: tuple[Finding, ...]
@@ -185,6 +190,7 @@ def _releases(event: SigningEvent, evidence: ReviewEvidence) -> Iterator[Release
             page = _page(shown, last)
             lost = [] if last or earlier is None else [earlier.path]
             lost += [last.document.tree.target] if last and last.tree is None else []
+            lost += _texts_lost(shown, last) if last else []
             unread = Text(
                 N_("WARNING: {files} could not be read, so it is not shown here."),
                 {"files": ", ".join([*page.missing, *lost])},
@@ -196,6 +202,13 @@ def _releases(event: SigningEvent, evidence: ReviewEvidence) -> Iterator[Release
                     grave=(unread, *page.grave),
                 )
             yield page
+
+
+def _texts_lost(shown: Shown, last: Shown) -> list[str]:
+    """Files of texts of the release before without which nothing can be compared."""
+    if last.tree is None or not shown.document.manifest.carried:
+        return []
+    return [path for path in carried_digests(last.document, last.tree) if path not in last.texts]
 
 
 def _page(shown: Shown, last: Shown | None) -> ReleasePage:
@@ -215,7 +228,14 @@ def _page(shown: Shown, last: Shown | None) -> ReleasePage:
     findings: tuple[Finding, ...] = ()
     if shown.tree is not None and not shown.missing:
         findings = tuple(
-            lint_tree(manifest, shown.tree, last.document if last else None, shown.sql.__getitem__)
+            lint_tree(
+                manifest,
+                shown.tree,
+                last.document if last else None,
+                shown.sql.__getitem__,
+                texts=shown.texts,
+                texts_before=last.texts if last else None,
+            )
         )
     programs = tuple(c.path for c in files or () if c.program and not c.new_program)
     new = tuple(change.path for change in files or () if change.new_program)
@@ -233,11 +253,12 @@ def _page(shown: Shown, last: Shown | None) -> ReleasePage:
         notes={language: (n.title, n.text) for language, n in manifest.notes.items()},
         way_back=tuple(_way_back(fresh, shown)),
         files=files,
+        carried=tuple(carried_lines(shown, last)) if manifest.carried else None,
         sql=sql,
         known=len(migrations) - len(fresh),
         findings=findings,
         grave=(*grave, *found.grave),
-        warnings=(*found.usual, *_programs(programs)),
+        warnings=(*found.usual, *_programs(programs), *_advised(findings)),
         harmless=found.harmless,
         missing=shown.missing,
     )
@@ -311,6 +332,14 @@ def _grave(
                 N_("WARNING: lint refuses it ({code}): {what}"),
                 {"code": finding.code, "what": finding.what},
             )
+        elif finding.code in BARS_SITES:
+            yield Text(N_("WARNING: {what}"), {"what": finding.what})
+
+
+def _advised(findings: tuple[Finding, ...]) -> Iterator[Text]:
+    for finding in findings:
+        if finding.code in TOUCHES_COUNTRIES:
+            yield Text(N_("WARNING: {what}"), {"what": finding.what})
 
 
 def _programs(paths: tuple[str, ...]) -> Iterator[Text]:

@@ -122,6 +122,10 @@ def _release(page: ReleasePage, language: str) -> Iterator[Text | str]:
         yield _in(change.text)
     if page.files == ():
         yield _in(Text(NONE))
+    if page.carried is not None:
+        yield Text(N_("Texts and settings that countries may have their own of:"))
+        for said in page.carried or (Text(NONE),):
+            yield _in(said)
     yield Text(N_("What lint says of it here and now:"))
     if page.missing:
         yield _in(Text(N_("it was not asked, since files are missing")))

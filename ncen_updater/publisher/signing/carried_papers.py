@@ -1,8 +1,8 @@
 """What an event carries besides the lists, so that an officer can read a release whole.
 
 The document and the tree of each release that is added, every SQL file of it, and document and tree
-of the release before. Each is named by its SHA-256, which the lists lead to: whoever carries it
-cannot change it.
+of the release before; of both, the files that countries word and set anew. Each is named by its
+SHA-256, which the lists lead to: whoever carries it cannot change it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,27 @@ from packaging.version import InvalidVersion, Version
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.document import (
     MAX_DOCUMENT_BYTES,
     ReleaseDocument,
     parse_release_document,
 )
 from ncen_updater.formats.sql import MAX_FILE_BYTES
+from ncen_updater.formats.texts.carried_files import MAX_BYTES, carried_files
+from ncen_updater.formats.tree import EntryType, Tree
 from ncen_updater.formats.tuf_names import RELEASES_PREFIX
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.signing.event_files import read_plain
 
-__all__ = ["newest_before", "papers_of_release", "version_of"]
+__all__ = [
+    "carried_digests",
+    "carried_texts",
+    "newest_before",
+    "papers_of_release",
+    "version_of",
+]
 
 
 def papers_of_release(
@@ -43,16 +52,42 @@ def papers_of_release(
     Raises:
         BuildRefused: If the archive does not hold the SQL that the document names.
     """
-    found: dict[str, Path | bytes] = {document.tree.sha256: targets / document.tree.target}
-    found |= _sql_of(targets / document.archive.target, document.migrations)
+    tree, archive = targets / document.tree.target, targets / document.archive.target
+    found: dict[str, Path | bytes] = {document.tree.sha256: tree}
+    found |= _members(archive, document.migrations, MAX_FILE_BYTES)
+    found |= {sha256_hex(c): c for c in carried_texts(document, tree, archive).values()}
     listed = before.targets if before else {}
     earlier = newest_before(document, listed)
     if feed is not None and earlier is not None:
         path = feed.target_path(earlier)
         found[earlier.hashes["sha256"]] = path
-        tree = parse_release_document(read_plain(path, MAX_DOCUMENT_BYTES), str(path)).tree
-        found[tree.sha256] = feed.target_path(listed[tree.target])
+        last = parse_release_document(read_plain(path, MAX_DOCUMENT_BYTES), str(path))
+        tree = feed.target_path(listed[last.tree.target])
+        found[last.tree.sha256] = tree
+        if last.manifest.carried and document.manifest.carried:
+            archive = feed.target_path(listed[last.archive.target])
+            found |= {sha256_hex(c): c for c in carried_texts(last, tree, archive).values()}
     return found
+
+
+def carried_digests(document: ReleaseDocument, tree: Tree) -> dict[str, str]:
+    """Digests of the files of texts and settings that a release carries, by path."""
+    files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
+    return {file.path: files[file.path] for file in carried_files(document.manifest.carried, files)}
+
+
+def carried_texts(document: ReleaseDocument, tree: Path, archive: Path) -> dict[str, bytes]:
+    """Files of texts and settings of a release, by path, as its tree names them.
+
+    Raises:
+        BuildRefused: If the archive does not hold them.
+        UpdaterError: If the tree is not that of the document.
+    """
+    if not document.manifest.carried:
+        return {}
+    wanted = carried_digests(document, read_tree(document, tree))
+    found = _members(archive, wanted, MAX_BYTES)
+    return {path: found[digest] for path, digest in wanted.items()}
 
 
 def version_of(name: str) -> Version | None:
@@ -77,8 +112,9 @@ def newest_before(
     return older[max(older)] if older else None
 
 
-def _sql_of(archive: Path, wanted: Mapping[str, str]) -> dict[str, Path | bytes]:
-    found: dict[str, Path | bytes] = {}
+def _members(archive: Path, wanted: Mapping[str, str], most: int) -> dict[str, bytes]:
+    """Files of an archive, by their digest; each is looked for where it should lie."""
+    found: dict[str, bytes] = {}
     missing = dict(wanted)
     if not wanted:
         return found
@@ -87,7 +123,7 @@ def _sql_of(archive: Path, wanted: Mapping[str, str]) -> dict[str, Path | bytes]
             for member in tar:
                 digest = missing.get(member.name)
                 stream = tar.extractfile(member) if digest and member.isfile() else None
-                content = stream.read(MAX_FILE_BYTES + 1) if stream else b""
+                content = stream.read(most + 1) if stream else b""
                 if stream and sha256_hex(content) == digest:
                     found[digest] = content
                     del missing[member.name]

@@ -1,0 +1,48 @@
+"""Texts and settings of a release against the one before, line by line, for who signs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.formats.texts.catalogue import shown
+from ncen_updater.publisher.lint.carried_changes import CarriedChange, carried_changes, printed
+from ncen_updater.publisher.review.evidence import Shown
+
+__all__ = ["carried_lines"]
+
+#: So many keys of one file are shown; the rest is counted.
+MOST = 40
+
+
+def carried_lines(release: Shown, last: Shown | None) -> Iterator[Text]:
+    """Say each text or setting that is new, another one, or gone."""
+    before = last.document.manifest if last else None
+    if before is None:
+        yield Text(N_("all of it is new, or there was nothing to compare it with"))
+        return
+    changes = carried_changes(
+        release.document.manifest, release.texts, before, last.texts if last else {}
+    )
+    for change in changes:
+        yield from _lines(change)
+
+
+def _lines(change: CarriedChange) -> Iterator[Text]:
+    sentences = (
+        (change.changed, N_("changed: {path}: {key}, {old} becomes {new}")),
+        (change.gone, N_("gone: {path}: {key}, {old}")),
+        (change.added, N_("new: {path}: {key}, {new}")),
+    )
+    found = [(words, key) for keys, words in sentences for key in keys]
+    path = change.declared.slot
+    for words, key in found[:MOST]:
+        old, new = (_said(side.get(key, ())) for side in (change.before, change.after))
+        yield Text(words, {"path": path, "key": printed(shown(key)), "old": old, "new": new})
+    if len(found) > MOST:
+        more = {"path": path, "more": len(found) - MOST}
+        yield Text(N_("and further ones in {path}: {more}"), more)
+
+
+def _said(forms: tuple[str, ...]) -> str:
+    return " / ".join(f"“{printed(form)}”" for form in forms) or "-"

@@ -1,0 +1,127 @@
+"""What an officer reads of texts and settings that countries may have their own of."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.messages import PAPERS_MISSING
+from ncen_updater.publisher.release_flow import make_feed, publish_release
+from ncen_updater.publisher.review.page import page_of
+from ncen_updater.publisher.review.review import Review, review
+from ncen_updater.publisher.signing.event_files import PAPERS
+from tests.publisher.releases import clock, ring
+from tests.publisher.test_lint_carried import all_of, carrying, text, words
+from tests.publisher.test_officers_page import Desk, said, warnings
+from tests.publisher.test_officers_page import published as plainly  # noqa: F401 - a fixture
+from tests.support.errors import refused
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, plainly: Desk) -> Desk:  # noqa: F811
+    place = tmp_path_factory.mktemp("carrying")
+    shutil.copytree(plainly.place / "feed", place / "feed")
+    desk = replace(plainly, place=place)
+    publish_release(place / "feed", [carrying(place / "r", "3.4.0")], desk.keys, clock)
+    return desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path, published: Desk) -> Desk:
+    shutil.copytree(published.place / "feed", tmp_path / "feed")
+    return replace(published, place=tmp_path)
+
+
+def drafted(desk: Desk, change: Callable[[Path], None]) -> Path:
+    release = carrying(desk.place / "next", "3.5.0")
+    (release / "bin/app").write_text("#!/bin/sh\necho 3.4.0\n")
+    change(release)
+    return release
+
+
+def section(page: Review) -> list[str]:
+    lines = said(page)
+    begin = lines.index("Texts and settings that countries may have their own of:")
+    return [line.strip() for line in lines[begin + 1 : lines.index(
+        "What lint says of it here and now:")]]  # fmt: skip
+
+
+def test_each_text_that_changed_is_shown(desk: Desk) -> None:
+    """From the event alone: the texts travel along."""
+    change = all_of(
+        words("i18n/en.json", saved="Kept as {ref}", new=None, more="<script>\u202e"),
+        text("settings.ini", "rows = 100", "rows = 50"),
+        text("settings.ini", "fax = no\n", ""),
+    )
+    page = review(desk.event(drafted(desk, change)), whole=True)
+    assert section(page) == [
+        "changed: i18n/{lang}.json: seizure.saved, “Saved as {ref}” becomes “Kept as {ref}”",
+        "gone: i18n/{lang}.json: seizure.new, “New & <b>seizure</b>”",
+        "new: i18n/{lang}.json: seizure.more, “<script> ”",
+        "changed: settings.ini: lists.rows, “100” becomes “50”",
+        "gone: settings.ini: mail.fax, “no”",
+    ]
+    html = page_of(page).decode()
+    assert "“Saved as {ref}” becomes “Kept as {ref}”" in html
+    assert "<script" not in html
+    assert "Les textes et paramètres" in "\n".join(said(page, "fr"))
+
+
+def test_nothing_is_said_to_be_nothing(desk: Desk) -> None:
+    page = review(desk.event(drafted(desk, lambda _: None)), whole=True)
+    assert (section(page), warnings(page)) == (["nothing"], [])
+
+
+@pytest.mark.parametrize(
+    ("change", "grave", "usual"),
+    [
+        (text("manifest.toml", '"mail.sender"]', '"mail.host"]'),
+         ["No site can upgrade before it sets mail.host in settings.ini: there is no default."],
+         []),
+        (text("manifest.toml", "most = 1000", "most = 500"),
+         ["settings.ini: other values than in 3.4.0 are refused for lists.rows."], []),
+        (text("manifest.toml", 'overlay = "settings.ini"', 'overlay = "s.ini"'),
+         ["The release no longer carries settings.ini: what countries have there ends."], []),
+        (text("settings.ini", "rows = 100", "rows = 1"),
+         ["lint refuses it (NU-7159): settings.ini: the release's own value of lists.rows breaks"
+          " its rule: >= 10"],
+         ["settings.ini: the settings lists.rows have another value than in 3.4.0."]),
+        (text("settings.ini", "fax = no\n", ""), [],
+         ["settings.ini: the settings mail.fax of 3.4.0 are gone."]),
+        (words("i18n/en.json", saved="Saved as {ref} by {officer}"), [],
+         ["i18n/{lang}.json: seizure.saved have other placeholders than in 3.4.0."]),
+        (words("i18n/en.json", more="More"), [], []),
+    ],
+)  # fmt: skip
+def test_marks_have_their_weight(
+    desk: Desk, change: Callable[[Path], None], grave: list[str], usual: list[str]
+) -> None:
+    page = review(desk.event(drafted(desk, change)), whole=True)
+    assert [line.render() for line in page.grave] == [f"WARNING: {line}" for line in grave]
+    assert [line.render() for line in page.warnings] == [f"WARNING: {line}" for line in usual]
+
+
+@pytest.mark.parametrize("which", ["of the release", "of the release before"])
+def test_nobody_signs_texts_that_were_not_shown(desk: Desk, which: str) -> None:
+    release = drafted(desk, words("i18n/en.json", saved="Kept as {ref}"))
+    event = desk.event(release)
+    place = release if which == "of the release" else carrying(desk.place / "before", "3.4.0")
+    paper = event.directory / PAPERS / sha256_hex((place / "i18n/en.json").read_bytes())
+    paper.write_bytes(b"{}")
+    assert [line for line in warnings(review(event)) if "i18n/en.json could not be read" in line]
+    with refused(PAPERS_MISSING):
+        review(event, whole=True)
+    beside = (desk.place / "staging", desk.place / "feed")
+    assert not [line for line in warnings(review(event, *beside, whole=True)) if "read" in line]
+
+
+def test_a_first_release_is_compared_with_nothing(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, ring(tmp_path))
+    make_feed(tmp_path / "feed", desk.keys, clock)
+    page = review(desk.event(drafted(desk, lambda _: None)), whole=True)
+    assert section(page) == ["all of it is new, or there was nothing to compare it with"]

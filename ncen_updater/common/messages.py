@@ -1984,6 +1984,11 @@ HISTORY_BROKEN = Message(
     ),
     ExitCode.TRUST,
 )
+RELEASE_NOT_EMPTY = Message(
+    "NU-7036",
+    N_("{path} is there already."),
+    N_("Change that manifest by hand, or move it away to have another one written."),
+)
 UNSOUND_DRAFT = Message(
     "NU-7040",
     N_("The draft of {role} is not sound: {reason}"),

@@ -16,7 +16,7 @@ GUIDE = Guide(
             "wave", "audience", "channel", "halt", "resume-wave", "withdraw", "brake",
         ),
         N_("To keep the feed alive"): ("refresh", "renew", "status", "monitor"),
-        N_("Rarely"): ("init", "rekey", "agent-release"),
+        N_("Rarely"): ("init", "rekey", "new", "agent-release"),
     },
     examples={
         "keys": {
@@ -29,6 +29,11 @@ GUIDE = Guide(
         },
         "renew": {
             "renew --due --feed feed --event renewal": N_("only what has to be signed anew now"),
+        },
+        "new": {
+            "new 3.3.0 --product kinto --upgrade-from '>=3.2,<3.3'": N_(
+                "the rest is found in its tree, or asked"
+            ),
         },
         "lint": {"lint 3.3.0 --feed feed": N_("before anybody signs")},
         "agent-release": {

@@ -43,6 +43,7 @@ __all__ = [
     "plan_document",
     "plan_words",
     "rehearsal_words",
+    "rehearsed_hops",
     "result_answer",
     "way_answer",
 ]
@@ -133,11 +134,41 @@ def notice_words(product: str, version: str, reason: str, advice: str) -> Iterat
         yield Text(N_("  what to do: {advice}"), values)
 
 
-def plan_document(path: UpgradePath | NoPath, made: Plan, language: str) -> dict[str, object]:
-    """Return a plan as JSON has it."""
+def rehearsed_hops(made: Plan, report: Document | None) -> dict[tuple[str, str], Document]:
+    """Return what a rehearsal showed of each hop of a plan, by its two releases. Pure.
+
+    Args:
+        made: The plan.
+        report: The report of a rehearsal that passed; one of another plan says nothing.
+    """
+    if report is None or report.get("plan") != made.digest:
+        return {}
+    return {(hop["from"], hop["to"]): hop for hop in report["hops"]}
+
+
+def plan_document(
+    path: UpgradePath | NoPath, made: Plan, language: str, report: Document | None = None
+) -> dict[str, object]:
+    """Return a plan as JSON has it.
+
+    Args:
+        path: The way.
+        made: The plan of it.
+        language: Of sentences.
+        report: The report of the last rehearsal of it that passed.
+    """
     origin = str(made.hops[0].origin) if made.hops else None
     findings = [finding_document(finding, language) for finding in made.findings]
-    return {**path_document(path, language, origin), "plan": made.as_json(), "findings": findings}
+    rehearsed = [
+        {"from": hop["from"], "to": hop["to"], "stop_s": hop["stop_s"], "values": hop.get("values")}
+        for hop in rehearsed_hops(made, report).values()
+    ]
+    return {
+        **path_document(path, language, origin),
+        "plan": made.as_json(),
+        "findings": findings,
+        "rehearsed": rehearsed,
+    }
 
 
 def layer_lines(layer: LayerReport | None, language: str) -> Iterator[Line]:
@@ -151,8 +182,15 @@ def layer_lines(layer: LayerReport | None, language: str) -> Iterator[Line]:
         yield f"    {clean(words.render(language))}"
 
 
-def plan_words(made: Plan, language: str) -> Iterator[Line]:
-    """Say a plan to people."""
+def plan_words(made: Plan, language: str, report: Document | None = None) -> Iterator[Line]:
+    """Say a plan to people.
+
+    Args:
+        made: The plan.
+        language: Of sentences within lines.
+        report: The report of the last rehearsal of it that passed.
+    """
+    rehearsed = rehearsed_hops(made, report)
     for hop in made.hops:
         yield ""
         yield Text(
@@ -174,6 +212,9 @@ def plan_words(made: Plan, language: str) -> Iterator[Line]:
             migration = {"database": step.database, "id": step.id}
             yield Text(N_("  migration {id} of {database}"), migration)
         yield f"  {hop.way_words.render(language)}"
+        shown = rehearsed.get((str(hop.origin), hop.offer.version))
+        if shown is not None:
+            yield from _rehearsed_words(shown, language)
         for files in hop.files:
             yield files.sentence
         yield from layer_lines(hop.layer, language)
@@ -187,6 +228,16 @@ def plan_words(made: Plan, language: str) -> Iterator[Line]:
     yield from finding_lines(made.findings, language)
     if made.blocked:
         yield Text(N_("The upgrade cannot begin while something blocks."))
+
+
+def _rehearsed_words(hop: Document, language: str) -> Iterator[Line]:
+    """Say what a rehearsal foretells of one hop."""
+    stop = {name: format_duration(hop["stop_s"][name]) for name in ("low", "high")}
+    yield Text(N_("  as rehearsed, officers are out for {low} to {high}"), stop)
+    if hop.get("values") is not None:
+        from ncen_updater.agent.rehearsal.values_words import values_words
+
+        yield from values_words(hop["values"], language)
 
 
 # ---- changes -------------------------------------------------------------------------------------

@@ -61,7 +61,6 @@ from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     NO_SERVICE,
-    NOT_NEXT,
     NOT_PREPARED,
     NOTHING_TO_APPROVE,
     ORDER_TORN,
@@ -76,6 +75,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from ncen_updater.agent.approvals.approving import ApprovalSubject
+    from ncen_updater.agent.approvals.choosing import ChosenRelease
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
@@ -278,22 +278,61 @@ class LocalSite:
         service_state = or_none(status.service_state)
         return self._begins(status, service_state)[0] if service_state else None
 
+    def _chosen(self, journal: Journal) -> ChosenRelease:
+        """Return what people chose by approving it, which comes before the newest."""
+        from ncen_updater.agent.approvals.choosing import chosen_release
+        from ncen_updater.feed.errors import TrustError
+
+        try:
+            view = self._site.source.last_view()
+        except TrustError:  # said by whoever reads the list for more than this
+            view = None
+        return chosen_release(self._site, journal, view.offers if view else ())
+
+    def _named(self, target: Version | None) -> Version | None:
+        """Return what a person named, or what people chose by approving it."""
+        if target is not None:
+            return target
+        with self._journal() as journal:
+            return self._chosen(journal).version
+
+    def _before_newest(self, version: str | None = None) -> Iterator[Line]:
+        """Say that people chose a release that is not the newest.
+
+        Args:
+            version: Where the path leads that is shown; nothing is said where it is another one.
+        """
+        with self._journal() as journal:
+            chosen = self._chosen(journal).version
+            newest = self._newest(journal) if chosen is not None else None
+        if chosen is None or newest == str(chosen) or version not in (None, str(chosen)):
+            return
+        text = N_("{version} was approved here: it goes before {newest}, the newest release.")
+        yield Text(text, {"version": chosen, "newest": newest or "-"})
+
     def _waiting(self) -> SiteStatus:
         """Read what says when the next upgrade begins."""
         parts = {"journal", "rehearsals", "service_state"}
         return read_status(load_places(self._run.config), datetime.now(UTC), parts)
 
-    def _begins(self, status: SiteStatus, service_state: ServiceState) -> tuple[Document, Document]:
+    def _begins(
+        self, status: SiteStatus, service_state: ServiceState, approved: Sequence[str] = ()
+    ) -> tuple[Document, Document]:
         """When it begins by itself: as it stands, and once one more person has approved."""
         from ncen_updater.agent.config.loader import load_config
-        from ncen_updater.agent.policy.beginning import beginning, with_one_more_yes
+        from ncen_updater.agent.policy.beginning import (
+            beginning,
+            behind_another,
+            with_one_more_yes,
+        )
         from ncen_updater.agent.service.decision_inputs import inputs_for
 
         serves = lock_holder(status.places.state / SERVICE_LOCK) is not None
         settings = load_config(self._run.config).service
         facts = inputs_for(status, service_state, settings, status.now)
-        found = beginning(facts, serves=serves), with_one_more_yes(facts, serves=serves)
-        return self._plain(found[0].to_json()), self._plain(found[1].to_json())
+        begins = behind_another(beginning(facts, serves=serves), facts.target, approved)
+        after_yes = with_one_more_yes(facts, serves=serves)
+        return self._plain(begins.to_json()), self._plain(after_yes.to_json())
 
     def require_no_hold(self) -> None:
         with self._journal() as journal:
@@ -315,14 +354,17 @@ class LocalSite:
 
     def outlook(self, target: Version | None) -> Document:
         from ncen_updater.agent.approvals import approving
-        from ncen_updater.agent.approvals.outlook import outlook_document
+        from ncen_updater.agent.approvals.outlook import approved_beside, outlook_document
         from ncen_updater.agent.engine.pending_rollback import left_behind
         from ncen_updater.agent.rehearsal.store import Rehearsals
         from ncen_updater.agent.service.state import Assessment, ServiceState
 
         site = self._site
         with self._journal() as journal, self._run.progress() as progress:
-            self._subject = found = approving.subject(site, journal, progress, target)
+            chosen = self._chosen(journal)
+            wanted = target or chosen.version
+            self._subject = found = approving.subject(site, journal, progress, wanted)
+            newest = self._newest(journal)
             current = str(site.slots.current())
             rehearsal = Rehearsals(journal).last(current, found.target)
             left = left_behind(journal) & {hop.document.manifest.version for hop in found.plan.hops}
@@ -337,7 +379,9 @@ class LocalSite:
         )
         status = self._waiting()
         known = or_none(status.service_state) or ServiceState()
-        begins, after_yes = self._begins(status, replace(known, assessment=assessment))
+        begins, after_yes = self._begins(
+            status, replace(known, assessment=assessment), chosen.approved
+        )
         document = outlook_document(
             current=current,
             target=found.target,
@@ -351,8 +395,20 @@ class LocalSite:
             rehearsal=rehearsal,
             begins=begins,
             begins_after_yes=after_yes,
+            newest=newest if newest != found.target else None,
+            approved=approved_beside(found.target, chosen.approved),
+            gone=chosen.gone,
         )
         return self._plain(document)
+
+    def _newest(self, journal: Journal) -> str | None:
+        """Return the newest release for this site by the last verified list."""
+        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.common.progress import Silent
+        from ncen_updater.feed.upgrade_path import UpgradePath
+
+        path = Operations(self._site, Silent()).known_path(journal)
+        return path.target.version if isinstance(path, UpgradePath) else None
 
     def approve(self, seen: Document, *, withdraw: bool) -> None:
         from ncen_updater.agent.approvals import approving
@@ -409,7 +465,7 @@ class LocalSite:
                 )
             )
             words.append(Text(text, {"at": format_time(record.imported_at), "until": until}))
-        words += path_words(product, current, path)
+        words += [*path_words(product, current, path), *self._before_newest()]
         offers = view.offers if view else ()
         gone = next((o.withdrawn for o in offers if o.version == current), None)
         if gone is not None:
@@ -448,7 +504,7 @@ class LocalSite:
         from ncen_updater.feed.upgrade_path import UpgradePath
 
         site, language = self._site, self._run.language
-        current = site.slots.current()
+        current, target = site.slots.current(), self._named(target)
         with self._run.progress() as progress:
             if prepared:
                 path = self._prepared(target, retry=retry)
@@ -458,17 +514,19 @@ class LocalSite:
             words = list(path_words(site.config.site.product, str(current), path))
             if not isinstance(path, UpgradePath) or current is None:
                 return Answer(path_document(path, language, str(current)), words)
+            words += self._before_newest(path.target.version)
             made = make_plan(site, current, path, progress)
             with self._journal() as journal:
                 shown = Rehearsals(journal).last(str(current), path.target.version)
         passed = shown is not None and shown.state is RehearsalState.PASSED
-        made = made.learnt(shown.report if shown is not None and passed else None)
+        report = shown.report if shown is not None and passed else None
+        made = made.learnt(report)
         if sql:
             return Answer({"digest": made.digest, "sql": made.sql()}, [made.sql()])
         beside = {"sql": made.sql()} if prepared else {}
         return Answer(
-            {**plan_document(path, made, language), **beside},
-            [*words, *plan_words(made, language)],
+            {**plan_document(path, made, language, report), **beside},
+            [*words, *plan_words(made, language, report)],
             ExitCode.BLOCKED if made.blocked else ExitCode.OK,
         )
 
@@ -497,7 +555,7 @@ class LocalSite:
         from ncen_updater.agent.dossier.document import dossier_document
         from ncen_updater.agent.dossier.gather import gather
 
-        site, language = self._site, self._run.language
+        site, language, target = self._site, self._run.language, self._named(target)
         if prepared:
             self._prepared(target)
         with self._run.progress() as progress, self._journal() as journal:
@@ -615,6 +673,7 @@ class LocalSite:
         from ncen_updater.feed.upgrade_path import UpgradePath
 
         site, interruption = self._site, Interruption()
+        target = self._named(target)
         with self._run.progress() as progress, interruption.handled():
             operations = Operations(site, progress)
             looking = operations.reading() if dry_run else operations.between_changes("rehearse")
@@ -654,7 +713,7 @@ class LocalSite:
         """
         from ncen_updater.agent.approvals.status import consent_required, require_consent
 
-        site = self._site
+        site, target = self._site, self._named(target)
         with self._operations() as (operations, progress), self._gives_way():
             needed = consent_required(site, scheduled=scheduled)
             agree = None if needed is None else require_consent(site, progress, approvals=needed)
@@ -809,12 +868,12 @@ class ServiceSite:
             NotNext: If another release comes next than the one that was named.
         """
         seen = self._seen()
+        if target is not None and target != type(target)(seen["target"] or "0"):
+            return self._service.get(f"/v1/outlook?version={quote(str(target), safe='')}")
         if seen["target"] is None:
             raise UpdaterError(
                 NOTHING_TO_APPROVE, current=str(seen["current"]), state=NOTHING_CHANGED
             )
-        if target is not None and target != type(target)(seen["target"]):
-            raise Refused(NOT_NEXT, version=target, target=seen["target"])
         return seen
 
     def _seen(self) -> Document:

@@ -20,7 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from ncen_updater.agent.approvals.model import Approval, ApprovalCount, count_approvals
+from ncen_updater.agent.approvals.model import (
+    Approval,
+    ApprovalCount,
+    ReleaseApproval,
+    count_approvals,
+)
 from ncen_updater.agent.approvals.store import ApprovalStore, ScheduleRecord
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.noted_check import config_error
@@ -111,6 +116,7 @@ class JournalFacts:
         order: The oldest order that waits.
         back: One that waits to go back from the release that is watched.
         approvals: Approvals in force, of whatever.
+        of_releases: Those of upgrades, with where they lead.
         schedules: Chosen times in force.
     """
 
@@ -126,6 +132,7 @@ class JournalFacts:
     order: Order | None = None
     back: Order | None = None
     approvals: tuple[Approval, ...] = ()
+    of_releases: tuple[ReleaseApproval, ...] = ()
     schedules: tuple[ScheduleRecord, ...] = ()
 
     @property
@@ -167,6 +174,7 @@ def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
         order=Orders(journal).waiting(),
         back=order_to_go_back(journal),
         approvals=consent.in_force(),
+        of_releases=consent.of_releases(),
         schedules=consent.schedules(),
     )
 
@@ -210,6 +218,7 @@ class SiteStatus:
         availability: Whether officers can work, as door, processes and health address said.
         at_work: Who holds the lock of changes.
         journal: What the journal says.
+        needed: How many people have to approve.
         rehearsals: Rehearsals, newest first.
         last_stop: The stop of the newest change that ended well, and its prediction.
         view: The last verified list.
@@ -230,6 +239,7 @@ class SiteStatus:
     availability: Known[Availability] = NOT_READ
     at_work: Known[str | None] = NOT_READ
     journal: Known[JournalFacts] = NOT_READ
+    needed: Known[int] = NOT_READ
     rehearsals: Known[tuple[RehearsalRecord, ...]] = NOT_READ
     last_stop: Known[LastStop | None] = NOT_READ
     view: Known[LastView | None] = NOT_READ
@@ -334,6 +344,7 @@ def read_status(
         availability=part("availability", ask or partial(_availability, places)),
         at_work=at_work,
         journal=journal,
+        needed=part("needed", lambda: _needed(places.config)),
         rehearsals=rehearsals,
         last_stop=stop,
         view=part("view", lambda: _view(places, cache)),
@@ -408,6 +419,12 @@ def _door_closed(config: Path) -> bool | None:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+def _needed(config: Path) -> int:
+    service = read_config(config).data.get("service", {})
+    needed = service.get("approvals") if isinstance(service, dict) else None
+    return needed if type(needed) is int and needed > 0 else 1
 
 
 def _availability(places: Places) -> Availability:

@@ -2243,7 +2243,10 @@ NOT_ASSESSED = Message(
 NOT_NEXT = Message(
     "NU-9317",
     N_("Release {version} does not come next here; {target} does."),
-    N_("Leave the version out, or wait for its turn."),
+    N_(
+        "Rehearse it first: 'ncen-updater rehearse {version}'; then it can be approved. Or leave "
+        "the version out."
+    ),
     ExitCode.BLOCKED,
 )
 ALREADY_ORDERED = Message(

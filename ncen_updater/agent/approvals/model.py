@@ -23,7 +23,9 @@ __all__ = [
     "ApprovalBasis",
     "ApprovalCount",
     "Invalidation",
+    "ReleaseApproval",
     "VoidReason",
+    "approved_releases",
     "count_approvals",
     "voids",
 ]
@@ -180,3 +182,40 @@ def count_approvals(approvals: Iterable[Approval], binding: str, needed: int) ->
         if approval.binding == binding and approval.uid not in nobody:
             people.setdefault(approval.uid, approval)
     return ApprovalCount(tuple(people.values()), needed)
+
+
+@dataclass(frozen=True)
+class ReleaseApproval:
+    """One person's yes to an upgrade, and where that leads.
+
+    Attributes:
+        version: The release that the path leads to.
+        approval: The yes.
+    """
+
+    version: str
+    approval: Approval
+
+
+def approved_releases(given: Iterable[ReleaseApproval], needed: int) -> tuple[str, ...]:
+    """Return the releases that enough people approved, the one that comes first at the head.
+
+    That is the one whose last missing yes was given last: people chose it knowing of the others.
+    Who adds a yes that nobody needed any more chooses nothing. Whether what they saw is still what
+    would be done is not judged here.
+
+    Args:
+        given: Approvals of upgrades in force, in the order in which they came.
+        needed: How many people have to approve.
+    """
+    found: dict[str, None] = {}
+    before: list[Approval] = []
+    enough: set[str] = set()
+    for one in given:
+        before.append(one.approval)
+        binding = one.approval.binding
+        if binding not in enough and count_approvals(before, binding, needed):
+            enough.add(binding)
+            found.pop(one.version, None)
+            found[one.version] = None
+    return tuple(reversed(found))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.approvals.store import ScheduleRecord
     from ncen_updater.agent.policy.automation import Rehearsed
 
-__all__ = ["outlook_document"]
+__all__ = ["approved_beside", "outlook_document"]
 
 
 def outlook_document(
@@ -31,6 +31,9 @@ def outlook_document(
     rehearsal: RehearsalRecord | None,
     begins: Mapping[str, object],
     begins_after_yes: Mapping[str, object],
+    newest: str | None,
+    approved: Sequence[str],
+    gone: Sequence[str],
 ) -> dict[str, object]:
     """Return what comes next, and what it waits for; pure.
 
@@ -47,6 +50,9 @@ def outlook_document(
         rehearsal: The last rehearsal of it.
         begins: When it begins, if nobody does anything any more.
         begins_after_yes: When it would, once one more person has approved.
+        newest: The newest release for this site, where that is another one.
+        approved: Other releases that enough people approved; what comes first is first.
+        gone: Releases that enough people approved, and that can no longer be taken.
     """
     return {
         "current": current,
@@ -63,4 +69,12 @@ def outlook_document(
         "rehearsal": rehearsal and rehearsal_document(rehearsal),
         "begins": begins,
         "begins_after_yes": begins_after_yes,
+        "newest": newest,
+        "also_approved": list(approved),
+        "approved_but_gone": list(gone),
     }
+
+
+def approved_beside(target: str | None, approved: Sequence[str]) -> tuple[str, ...]:
+    """Return the approved releases other than the one that is looked at. Pure."""
+    return tuple(version for version in approved if version != target)

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ncen_updater.agent.approvals.model import ROOT, Approval, ApprovalCount, count_approvals
+from ncen_updater.agent.approvals.model import (
+    ROOT,
+    Approval,
+    ApprovalCount,
+    ReleaseApproval,
+    approved_releases,
+    count_approvals,
+)
 from ncen_updater.agent.engine.permitted import require_no_change
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import reading
@@ -199,10 +206,25 @@ class ApprovalStore:
             rows = self._journal.rows(
                 "SELECT * FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
             )
-            return tuple(
-                Approval(row["binding"], row["who"], row["uid"], datetime.fromisoformat(row["at"]))
-                for row in rows
+            return tuple(_approval(row) for row in rows)
+
+    def of_releases(self) -> tuple[ReleaseApproval, ...]:
+        """Approvals of upgrades in force, in the order in which they came."""
+        if not self._journal.has_table("approvals"):
+            return ()
+        with reading(self._journal.path):
+            rows = self._journal.rows(
+                "SELECT * FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
             )
+            return tuple(
+                ReleaseApproval(row["to_version"], _approval(row))
+                for row in rows
+                if "rollback" not in json.loads(row["basis"])
+            )
+
+    def approved_releases(self, needed: int) -> tuple[str, ...]:
+        """Return the releases that enough people approved, the one that comes first at the head."""
+        return approved_releases(self.of_releases(), needed)
 
     def approvals(self, binding: str) -> tuple[Approval, ...]:
         """Approvals of a binding in force."""
@@ -276,6 +298,10 @@ class ApprovalStore:
     def scheduled(self, binding: str) -> ScheduleRecord | None:
         """The time that was chosen for a binding."""
         return next((found for found in self.schedules() if found.binding == binding), None)
+
+
+def _approval(row: sqlite3.Row) -> Approval:
+    return Approval(row["binding"], row["who"], row["uid"], datetime.fromisoformat(row["at"]))
 
 
 def _cancel(connection: sqlite3.Connection, at: str, person: Person) -> int:

@@ -71,6 +71,7 @@ def approve(
             session.show(line)
     if not (withdraw or dry_run):
         _require_binding(seen)
+        _show_others(session, seen)
         show_beginning(session, seen.get("begins_after_yes"), N_("After your yes: {begins}"))
         question = Text(N_("Approve the upgrade to {version}?"), {"version": seen["target"]})
         session.agree(question, yes=yes)
@@ -140,6 +141,20 @@ def _require_binding(seen: Document) -> None:
     raise UpdaterError(NOT_REHEARSED, version=seen["target"], state=NOTHING_CHANGED)
 
 
+def _show_others(session: AgentSession, seen: Document) -> None:
+    """Say where this is not the newest release, and where others are approved, too."""
+    newest, target = seen.get("newest"), seen["target"]  # an older service does not say
+    if newest is not None:
+        values = {"version": target, "newest": newest}
+        session.show(Text(N_("{version} is not the newest release here: {newest} is."), values))
+    for other in seen.get("also_approved", ()):
+        text = N_("{other} was approved as well; what was approved last goes first.")
+        session.show(Text(text, {"other": other}))
+    for other in seen.get("approved_but_gone", ()):
+        text = N_("{other} was approved, and can no longer be taken here.")
+        session.show(Text(text, {"other": other}))
+
+
 def _when(session: AgentSession, text: str) -> str:
     return format_time(datetime.fromisoformat(text), site_zone(session.config))
 
@@ -154,6 +169,9 @@ def _show(session: AgentSession, seen: Document) -> ExitCode:
         "scheduled": scheduled.get("not_before"),
         "scheduled_by": scheduled.get("who"),
         "begins": seen.get("begins"),  # an older service does not say
+        "newest": seen.get("newest"),
+        "also_approved": seen.get("also_approved", []),
+        "approved_but_gone": seen.get("approved_but_gone", []),
     }
     for void in standing["voids"]:
         session.show(Text(N_("No longer what was approved: {reason}"), {"reason": void}))
@@ -168,6 +186,7 @@ def _show(session: AgentSession, seen: Document) -> ExitCode:
         session.show(Text(N_("{version} needs {count} more approvals."), missing))
     else:
         session.show(Text(N_("{version} is approved."), missing))
+    _show_others(session, seen)
     if standing["bad_until"] is not None:
         again = {"version": standing["version"], "at": _when(session, standing["bad_until"])}
         session.show(Text(N_("{version} failed here; it begins at the earliest {at}."), again))

@@ -153,6 +153,8 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     for hold in part["holds"]:
         values = {"by": hold["by"], "since": _when(hold["since"]), "reason": clean(hold["reason"])}
         session.show(Text(N_("Upgrades are on hold since {since}, set by {by}: {reason}"), values))
+    for row in part.get("approvals", ()):  # a service of an older agent says nothing of them
+        session.show(_approved(row, next((r for r in part["approvals"] if r["next"]), None)))
     for row in part["bad_releases"]:
         row_values = {
             "version": row["version"], "times": row["times"], "code": row["code"],
@@ -161,6 +163,32 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         session.show(
             Text(N_("{version} failed here, times: {times}, last {at} ({code})"), row_values)
         )
+
+
+def _approved(row: Document, first: Document | None) -> Text:
+    """Say who approved a release, and what becomes of that."""
+    values: dict[str, object] = {
+        "version": row["version"], "who": ", ".join(row["who"]), "count": row["missing"],
+        "first": first and first["version"],
+    }  # fmt: skip
+    if row["missing"]:
+        words = N_("{version} was approved by {who}; people who have yet to approve: {count}.")
+        return Text(words, values)
+    if row["gone"]:
+        words = N_(
+            "{version} was approved by {who}, and can no longer be taken here: it was withdrawn, "
+            "or failed, or is not for this site."
+        )
+    elif row["holds"] is False:
+        words = N_(
+            "{version} was approved by {who}, but it is no longer what they saw: 'ncen-updater "
+            "approve {version} --dry-run' says why."
+        )
+    elif first is not None and not row["next"]:
+        words = N_("{version} was approved as well, by {who}; {first} came later and goes first.")
+    else:
+        words = N_("{version} was approved by {who}; it comes next.")
+    return Text(words, values)
 
 
 def _at_work(holder: str) -> Text:

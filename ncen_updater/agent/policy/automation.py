@@ -277,6 +277,7 @@ class Stays(StrEnum):
     NO_TIME = "no-time"
     NO_WINDOW = "no-window"
     NO_SERVICE = "no-service"
+    ANOTHER_FIRST = "another-first"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ at which what stands in the way passes; nothing is reckoned twice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
@@ -14,7 +15,14 @@ from ncen_updater.agent.policy.automation import Inputs, Stays, obstacle
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.records import Record
 
-__all__ = ["Beginning", "BeginsWhen", "beginning", "beginning_words", "with_one_more_yes"]
+__all__ = [
+    "Beginning",
+    "BeginsWhen",
+    "beginning",
+    "beginning_words",
+    "behind_another",
+    "with_one_more_yes",
+]
 
 #: So many things are looked at that pass by themselves, one after the other; there are five kinds.
 MOST = 12
@@ -77,6 +85,19 @@ def _beginning(facts: Inputs) -> Beginning:
     return Beginning(BeginsWhen.NOT_BY_ITSELF, None, Stays.NO_WINDOW)
 
 
+def behind_another(found: Beginning, target: str | None, approved: Sequence[str]) -> Beginning:
+    """Return when a release begins, where another one may have been approved that goes first. Pure.
+
+    Args:
+        found: When it would begin if it were the only one.
+        target: The release.
+        approved: Releases that enough people approved; the one that goes first is first.
+    """
+    if found.when is BeginsWhen.NOT_BY_ITSELF or not approved or approved[0] == target:
+        return found
+    return Beginning(BeginsWhen.NOT_BY_ITSELF, None, Stays.ANOTHER_FIRST)
+
+
 def with_one_more_yes(facts: Inputs, *, serves: bool = True) -> Beginning:
     """Return when it would begin, once one more person has approved. Pure."""
     missing = max(0, facts.missing_approvals - 1)
@@ -92,6 +113,7 @@ _WAITS = {
     Stays.REHEARSAL_FAILED: N_("It does not begin: its rehearsal failed."),
     Stays.NO_WINDOW: N_("It does not begin: no window ever opens here."),
     Stays.ONLY_TOLD: N_("It does not begin before you type 'ncen-updater upgrade'."),
+    Stays.ANOTHER_FIRST: N_("It does not begin: another release was approved, and goes first."),
     Stays.NO_SERVICE: N_(
         "The service does not run: it does not begin before you type 'ncen-updater upgrade', or "
         "start the service."

@@ -7,20 +7,23 @@ and changes nothing but the dossiers that are kept of it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
+from ncen_updater.agent.approvals.choosing import chosen_release, path_to
 from ncen_updater.agent.approvals.status import ApprovalStatus, standing_for
 from ncen_updater.agent.engine.pending_rollback import left_behind
 from ncen_updater.agent.engine.retention import due_at
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.journal.site_history import BadReleaseRecord, SiteHistory
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.bad_releases import FailedRelease, next_attempt
+from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.agent.service.state import Assessment
 from ncen_updater.feed.errors import TrustError
 
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["assess", "assess_site", "built"]
 
 logger = logging.getLogger(__name__)
+
+#: So many further releases are looked at.
+MOST_OTHERS = 3
 
 
 def assess(site: Site, agent: str | None = None) -> Assessment:
@@ -64,20 +70,41 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
         here = Assessment(event, str(current), agent=agent, collect_at=collect_at)
         if view is None:
             return here
-        path = _path(site, current, view.offers, frozenset(map(Version, bad)))
-        if path is None:
-            return here
-        target = path.target.version
-        worst = [bad[hop.version] for hop in path.hops if hop.version in bad]
-        again = [
-            next_attempt(FailedRelease(Version(row.version), row.code, row.times, row.last_at))
-            for row in worst
-        ]
-        plan, standing = _standing(site, journal, path)
-        left = left_behind(journal) & {hop.version for hop in path.hops}
+        newest = _path(site, current, view.offers, frozenset(map(Version, bad)))
+        chosen = chosen_release(site, journal, view.offers)
+        path = chosen.path or newest
+        found = here if path is None else _assessed(site, journal, here, path, bad)
+        others = tuple(
+            _assessed(site, journal, Assessment(event, str(current)), other, bad)
+            for other in _rehearsed(site, journal, current, view.offers, found.target)
+        )
+    return replace(
+        found,
+        newest=newest.target.version if newest else None,
+        others=others,
+        approved=chosen.approved,
+        gone=chosen.gone,
+    )
+
+
+def _assessed(
+    site: Site,
+    journal: Journal,
+    here: Assessment,
+    path: UpgradePath,
+    bad: Mapping[str, BadReleaseRecord],
+) -> Assessment:
+    """What stands between the site and the end of a path."""
+    worst = [bad[hop.version] for hop in path.hops if hop.version in bad]
+    again = [
+        next_attempt(FailedRelease(Version(row.version), row.code, row.times, row.last_at))
+        for row in worst
+    ]
+    plan, standing = _standing(site, journal, path)
+    left = left_behind(journal) & {hop.version for hop in path.hops}
     return replace(
         here,
-        target=target,
+        target=path.target.version,
         prepared=standing is not None,
         rehearsed=standing.rehearsed if standing else Rehearsed.MISSING,
         plan=plan,
@@ -87,6 +114,23 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
         voids=tuple(str(void.text) for void in standing.voids) if standing else (),
         left=bool(left),
     )
+
+
+def _rehearsed(
+    site: Site, journal: Journal, current: Version, offers: tuple[Offer, ...], target: str | None
+) -> Iterator[UpgradePath]:
+    """Paths to other releases that were rehearsed here, those that were last first."""
+    known = {target}
+    for record in Rehearsals(journal).all():
+        passed = record.state is RehearsalState.PASSED and record.from_version == str(current)
+        if not passed or record.to_version in known or Version(record.to_version) <= current:
+            continue
+        if len(known) > MOST_OTHERS:
+            return
+        known.add(record.to_version)
+        path = path_to(site, journal, offers, Version(record.to_version))
+        if path is not None:
+            yield path
 
 
 def _path(

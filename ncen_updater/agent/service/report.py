@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
+from ncen_updater.agent.approvals.model import approved_releases, count_approvals
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
@@ -54,8 +55,11 @@ Document = dict[str, object]
 _TORN = frozenset(DOWNTIME) | frozenset(BEFORE_COMMIT)
 _AT_WORK = frozenset({f"step-{StepState.INTENDED}", f"step-{StepState.UNDOING}"})
 REPORTED = frozenset(
-    {"current", "configuration", "door", "availability", "at_work", "journal", "view", "brakes"}
-)
+    {
+        "current", "configuration", "door", "availability", "at_work", "journal", "needed", "view",
+        "brakes", "service_state",
+    }
+)  # fmt: skip
 
 
 def site_report(status: SiteStatus, language: str) -> tuple[Document, list[UpdaterError]]:
@@ -122,7 +126,44 @@ def _journal(status: SiteStatus) -> Document:
         "last_change": change_document(last, journal.facts) if last else None,
         "holds": list(journal.holds),
         "bad_releases": [bad for bad in journal.bad_releases if not _over(status, journal, bad)],
+        "approvals": _approvals(journal, or_none(status.needed), status.next),
     }
+
+
+def _approvals(
+    journal: JournalFacts, needed: int | None, found: Assessment | None
+) -> list[dict[str, object]]:
+    """Return who approved which release, what comes first at the head; pure.
+
+    Whether that still holds is known of what the service looked at after the last event alone.
+    Nothing is told where it is not known how many have to approve: why not is told elsewhere.
+    """
+    if needed is None:
+        return []
+    seen = found if found is not None and found.event == journal.event else None
+    gone = seen.gone if seen else ()
+    enough = approved_releases(journal.of_releases, needed)
+    first = next((version for version in enough if version not in gone), None)
+    rest = dict.fromkeys(one.version for one in reversed(journal.of_releases))
+    rows: list[dict[str, object]] = []
+    for version in dict.fromkeys((*enough, *rest)):
+        mine = [one.approval for one in journal.of_releases if one.version == version]
+        bindings = dict.fromkeys(approval.binding for approval in reversed(mine))
+        counts = [count_approvals(mine, binding, needed) for binding in bindings]
+        best = min(counts, key=lambda count: count.missing)
+        if best.given:  # root counts as none where two have to
+            of_it = seen.of(version) if seen else None
+            rows.append(
+                {
+                    "version": version,
+                    "who": [approval.who for approval in best.given],
+                    "missing": best.missing,
+                    "next": version == first,
+                    "gone": version in gone,
+                    "holds": None if of_it is None else of_it.binding == best.given[0].binding,
+                }
+            )
+    return rows
 
 
 def _over(status: SiteStatus, journal: JournalFacts, bad: BadReleaseRecord) -> bool:

@@ -292,6 +292,7 @@ def _loop(
             _reload(service, snapshots, config_path)
             notifier.ready()
         notifier.alive()
+        looked = waker.mark()
         act = _step(service, orders)
         notifier.status(act.why.render())
         waits = act.action is Action.WAIT and act.until is not None
@@ -302,7 +303,7 @@ def _loop(
         if verdict.again_s is not None:
             left = min(left, verdict.again_s)
         went_round = True
-        waker.sleep(max(left, PAUSE_S))
+        waker.sleep(max(left, PAUSE_S), looked if waits else None)
     if went_round:
         probation.told_to_end()
 

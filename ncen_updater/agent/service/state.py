@@ -43,6 +43,10 @@ class Assessment(Record):
         voids: Why an earlier approval no longer holds, in words.
         collect_at: When the days of something that is kept are over.
         left: Whether people went back from a release on the way to the target.
+        newest: The newest release for this site; people may have chosen another as the target.
+        others: The same of further releases that were rehearsed here, and can be approved.
+        approved: Releases that enough people approved; the target is the first of them.
+        gone: Those that enough people approved, and that can no longer be taken.
     """
 
     event: int
@@ -58,6 +62,21 @@ class Assessment(Record):
     voids: tuple[str, ...] = ()
     collect_at: datetime | None = None
     left: bool = False
+    newest: str | None = None
+    others: tuple[Assessment, ...] = ()
+    approved: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+    def of(self, version: str) -> Assessment | None:
+        """What stands between the site and a release that can be approved; None where it cannot."""
+        everything = (self, *self.others)
+        return next((one for one in everything if _same(one.target, version)), None)
+
+
+def _same(one: str | None, other: str) -> bool:
+    from packaging.version import Version
+
+    return one is not None and Version(one) == Version(other)
 
 
 @dataclass(frozen=True)

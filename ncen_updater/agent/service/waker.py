@@ -79,15 +79,26 @@ class Waker:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def sleep(self, seconds: float) -> None:
+    def mark(self) -> int:
+        """Return what :meth:`sleep` compares the journal with; taken before the site is looked at.
+
+        Else what another process writes between the look and the sleep would be slept through.
+        """
+        return self._changed_at()
+
+    def sleep(self, seconds: float, since: int | None = None) -> None:
         """Sleep until the time has passed, somebody wakes us, or the journal changes.
 
         So does a wall clock that was set, or that went on while the machine slept: what is waited
         for may have come. It is noticed within a slice.
+
+        Args:
+            seconds: How long at most.
+            since: The mark of what was looked at; the journal as it is now by default.
         """
         began = time.monotonic()
         until, apart = began + seconds, self._wall() - began
-        seen = self._changed_at()
+        seen = self._changed_at() if since is None else since
         while not (self._stop or self._reload):
             self._alive()
             now = time.monotonic()

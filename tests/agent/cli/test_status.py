@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.cli.status import _approved
 from ncen_updater.agent.config import noted_check
 from ncen_updater.agent.config.errors import Mistake
 from ncen_updater.agent.engine.lock import change_lock
@@ -271,3 +272,22 @@ def test_an_interrupted_step_is_told_in_plain_words(site: TrialSite) -> None:
     said = site.run("status").stdout
     assert "upgrade to 3.3.0 (change abcdefgh), interrupted, begun" in said
     assert "last step: copy (begun, not finished)" in said
+
+
+APPROVED = {"version": "3.3.0", "who": ["amina", "bo"], "missing": 0, "next": True, "gone": False}
+
+
+@pytest.mark.parametrize(
+    ("row", "first", "words"),
+    [
+        ({"who": ["amina"], "missing": 1, "next": False}, None, "have yet to approve: 1."),
+        ({}, "3.3.0", "3.3.0 was approved by amina, bo; it comes next."),
+        ({"holds": False}, "3.3.0", "no longer what they saw: 'ncen-updater approve 3.3.0"),
+        ({"next": False}, "3.4.0", "approved as well, by amina, bo; 3.4.0 came later"),
+        ({"next": False, "gone": True}, "3.4.0", "can no longer be taken here"),
+        ({"next": False, "gone": True, "holds": False}, None, "can no longer be taken here"),
+    ],
+)
+def test_what_is_said_of_approvals(row: dict[str, object], first: str | None, words: str) -> None:
+    document = {**APPROVED, "holds": True, **row}
+    assert words in _approved(document, {"version": first} if first else None).render("en")

@@ -14,6 +14,7 @@ import pytest
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.journal.orders import OrderKind
 from ncen_updater.agent.policy.automation import Action, Rehearsed
+from ncen_updater.agent.service.state import Assessment
 from ncen_updater.common.errors import ExitCode
 from tests.support.serving import AMINA, BO, ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve
@@ -90,6 +91,55 @@ def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None
     kinds = served.kinds()
     for kind in ("rehearsal-passed", "approved", "predicted", "stop-compared", "collect-ended"):
         assert kind in kinds, kind
+    assert served.stop() == 0
+
+
+def test_people_choose_a_release_that_is_not_the_newest(
+    served: ServedSite, feed: TrialFeed
+) -> None:
+    """A director goes to 3.3.0 while a newer release is out: rehearsed, approved, and installed."""
+    feed.publish(["3.3.4"])
+    served.configure(service={**SERVICE, "windows": [closed_hours()]})
+    served.start()
+    served.until("the newest is rehearsed", lambda: rehearsed(served))
+    newest = served.service_state().assessment
+    assert newest is not None
+    assert newest.target == "3.3.4"
+    served.order(OrderKind.REHEARSE, version="3.3.0")
+    served.tell(signal.SIGHUP)  # as the interface wakes it; else it looks after a while
+
+    def other() -> Assessment | None:
+        found = served.service_state().assessment
+        return found.of("3.3.0") if found is not None else None
+
+    served.until("it can be approved, too", lambda: other() is not None)
+    chosen = other()
+    assert chosen is not None
+    assert chosen.binding
+    assert chosen.binding != newest.binding
+    seen = newest.event
+    served.approve(AMINA, "3.3.0")
+    served.tell(signal.SIGHUP)
+
+    def looked() -> bool:
+        found = served.service_state().assessment
+        with served.journal() as journal:
+            return found is not None and found.event == journal.last_event() > seen
+
+    served.until("looked", looked)
+    found = served.service_state().assessment
+    assert found is not None
+    assert (found.target, found.approved) == ("3.3.4", ()), "one of two holds nothing up"
+    assert served.approve(BO, "3.3.0") == 0
+    served.tell(signal.SIGHUP)
+    served.until("it is what comes next", lambda: served.said("release 3.3.0 waits for the window"))
+    found = served.service_state().assessment
+    assert found is not None
+    assert (found.target, found.newest, found.approved) == ("3.3.0", "3.3.4", ("3.3.0",))
+    served.configure(service={**SERVICE, "windows": [open_hours()]})
+    served.tell(signal.SIGHUP)
+    served.until("installed", lambda: served.current() == "3.3.0")
+    served.until("the newest is next again", lambda: served.said("release 3.3.4 was not rehearsed"))
     assert served.stop() == 0
 
 

@@ -49,3 +49,12 @@ def test_a_signal_and_a_word_end_it() -> None:
         assert waker.take_reload()
         assert not waker.stopping
     waker.close()
+
+
+def test_what_was_written_between_the_look_and_the_sleep_ends_it() -> None:
+    written = [1]
+    waker = Waker(lambda: None, lambda: written[0], slice_s=0.01)
+    looked = waker.mark()
+    written[0] = 2
+    waker.sleep(86_400.0, looked)  # would outlast the limit of every test
+    waker.close()

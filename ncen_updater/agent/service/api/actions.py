@@ -30,7 +30,7 @@ from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import ApprovalForm, HoldForm, OrderForm, ScheduleForm
 from ncen_updater.agent.service.api.people import ApiRole, Caller
-from ncen_updater.agent.service.api.queries import Document, Request, order_document
+from ncen_updater.agent.service.api.queries import Document, Request, named_release, order_document
 from ncen_updater.agent.service.errors import BadRequest, Refused, TooManyOrders
 from ncen_updater.agent.service.state import Assessment
 from ncen_updater.agent.service.watched_time import is_watched
@@ -39,7 +39,6 @@ from ncen_updater.common.messages import (
     ALREADY_ORDERED,
     BINDING_CHANGED,
     NOT_ASSESSED,
-    NOT_NEXT,
     NOT_REHEARSED,
     NOTHING_TO_APPROVE,
 )
@@ -89,10 +88,12 @@ def _seen(
     found = context.assessment()
     if found is None:
         raise Refused(NOT_ASSESSED)
+    if version is not None:
+        found = named_release(found, version)
+    else:
+        found = next((one for one in found.others if one.binding == binding), found)
     if found.target is None:
         raise UpdaterError(NOTHING_TO_APPROVE, current=str(found.current))
-    if version is not None and Version(version) != Version(found.target):
-        raise Refused(NOT_NEXT, version=version, target=found.target)
     if not found.binding or found.basis is None:
         if found.event != event:
             raise Refused(NOT_ASSESSED)  # something happened since, such as a rehearsal that passed

@@ -196,6 +196,15 @@ SCHEMAS: Mapping[str, Schema] = {
             _object(version=TEXT, required=FLAG, urgency=TEXT, bytes=NUMBER, download_bytes=NUMBER)
         ),
         rejected=REJECTED, plan=_named("Plan"), findings=FINDINGS, sql=TEXT,
+        rehearsed=_list(
+            {
+                "type": "object",
+                "required": ["from", "to", "stop_s", "values"],
+                "properties": {
+                    "from": TEXT, "to": TEXT, "stop_s": VALUES, "values": _or_null(VALUES),
+                },
+            }
+        ),
     ),
     "NoPlan": _found(available=FLAG, hops={"type": "array", "maxItems": 0}, rejected=REJECTED),
     "DossierFound": _found(
@@ -249,6 +258,12 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
             at_work=_or_null(TEXT), head=_or_null(TEXT), open_change=_or_null(VALUES),
             owed_rollback=_or_null(VALUES), last_change=_or_null(_named("Change")),
             holds=_list(_named("Hold")), bad_releases=_list(VALUES),
+            approvals=_list(
+                _object(
+                    version=TEXT, who=_list(TEXT), missing=NUMBER, next=FLAG, gone=FLAG,
+                    holds=_or_null(FLAG),
+                )
+            ),
         ),
         feed=_or_null(
             _some(
@@ -268,6 +283,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
         scheduled=_or_null(_object(not_before=TIME, who=TEXT)),
         rehearsal=_or_null(_named("Rehearsal")),
         begins=_named("Beginning"), begins_after_yes=_named("Beginning"),
+        newest=_or_null(TEXT), also_approved=_list(TEXT), approved_but_gone=_list(TEXT),
     ),
     ("GET", "/v1/holds"): _object(holds=_list(_named("Hold"))),
     ("POST", "/v1/holds"): _object(held=FLAG, reason=TEXT, by=TEXT, until=_or_null(TIME)),

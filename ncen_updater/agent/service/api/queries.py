@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ncen_updater.agent.approvals.model import ROOT
-from ncen_updater.agent.approvals.outlook import outlook_document
+from ncen_updater.agent.approvals.outlook import approved_beside, outlook_document
 from ncen_updater.agent.approvals.store import require_somebody
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.orders import Order, Orders
-from ncen_updater.agent.policy.beginning import beginning, with_one_more_yes
+from ncen_updater.agent.policy.beginning import beginning, behind_another, with_one_more_yes
 from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import Form, whole_number
 from ncen_updater.agent.service.api.people import ApiRole, Caller
 from ncen_updater.agent.service.decision_inputs import inputs_for
-from ncen_updater.agent.service.errors import NoSuchThing
+from ncen_updater.agent.service.errors import BadRequest, NoSuchThing, Refused
 from ncen_updater.agent.service.report import (
     REPORTED,
     change_report,
@@ -30,6 +30,7 @@ from ncen_updater.agent.service.report import (
 from ncen_updater.agent.service.snapshot import ServiceSnapshot
 from ncen_updater.agent.service.state import Assessment
 from ncen_updater.agent.status import need, read_status
+from ncen_updater.common.messages import NOT_NEXT
 from ncen_updater.common.progress import ProgressUpdate
 
 __all__ = [
@@ -161,14 +162,21 @@ def right(context: ApiContext, request: Request) -> tuple[int, Document]:
 
 
 def outlook(context: ApiContext, request: Request) -> tuple[int, Document]:
-    """What comes next here, and what it waits for."""
-    del request
+    """What comes next here, or a release that was rehearsed, and what it waits for.
+
+    Raises:
+        NotNext: If the release that is named cannot be approved.
+    """
     status = read_status(context.places, context.now(), OUTLOOK)
-    facts = inputs_for(
-        status, need(status.service_state), context.snapshots.settings, context.now()
-    )
     service_state, journal, known = need(status.service_state), need(status.journal), status.next
     found = known or Assessment(event=0)
+    named = request.query.get("version")
+    if named is not None:
+        found = named_release(found, named)
+        service_state = replace(service_state, assessment=found)
+        status = replace(status, service_state=service_state)
+    facts = inputs_for(status, service_state, context.snapshots.settings, context.now())
+    approved = known.approved if known else ()
     return 200, {
         "up_to_date": known is not None and found.event == journal.event,
         "checked_at": service_state.checked_at,
@@ -186,10 +194,29 @@ def outlook(context: ApiContext, request: Request) -> tuple[int, Document]:
             people=journal.people(found.binding, context.snapshots.settings.approvals),
             scheduled=journal.scheduled(found.binding) if found.binding else None,
             rehearsal=status.rehearsal,
-            begins=beginning(facts).to_json(),
+            begins=behind_another(beginning(facts), found.target, approved).to_json(),
             begins_after_yes=with_one_more_yes(facts).to_json(),
+            newest=known.newest if known and known.newest != found.target else None,
+            approved=approved_beside(found.target, approved),
+            gone=known.gone if known else (),
         ),
     }
+
+
+def named_release(known: Assessment, version: str) -> Assessment:
+    """Return what is known of a release that can be approved.
+
+    Raises:
+        BadRequest: If it is no version.
+        NotNext: If it cannot.
+    """
+    try:
+        found = known.of(version[:50])
+    except ValueError as error:
+        raise BadRequest(reason="version: not a version") from error
+    if found is None:
+        raise Refused(NOT_NEXT, version=version[:50], target=known.target or "-")
+    return found
 
 
 def confirmation(context: ApiContext, request: Request) -> tuple[int, Document]:

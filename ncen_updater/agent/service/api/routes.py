@@ -71,7 +71,7 @@ _RELEASE = frozenset({"version"})
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/status", ApiRole.READ, queries.status),
     Route("GET", "/v1/rights/{role}", ApiRole.READ, queries.right),
-    Route("GET", "/v1/outlook", ApiRole.READ, queries.outlook),
+    Route("GET", "/v1/outlook", ApiRole.READ, queries.outlook, query=_RELEASE),
     Route("GET", "/v1/holds", ApiRole.READ, queries.holds),
     Route("POST", "/v1/holds", ApiRole.OPERATE, actions.hold, HoldForm, statuses=(201,)),
     Route("DELETE", "/v1/holds", ApiRole.OPERATE, actions.unhold),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -47,6 +48,25 @@ def test_everybody_who_may_look_sees_the_site(counter: Counter) -> None:
         assert seen["you"]["who"] == user
         assert seen["service"]["mode"] == "approve"
         assert counter.ask("GET", "/v1/outlook", user=user).document["binding"] == BINDING
+
+
+def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was_seen(
+    counter: Counter,
+) -> None:
+    counter.know(replace(NEXT, target="3.4.0", others=(replace(NEXT, binding=OTHER),)))
+    seen = counter.ask("GET", "/v1/outlook?version=3.3", user=READER).document
+    assert (seen["target"], seen["binding"], seen["missing"]) == ("3.3.0", OTHER, 2)
+    assert counter.ask("GET", "/v1/outlook").document["target"] == "3.4.0"
+    assert counter.ask("GET", "/v1/outlook?version=9.9").code == "NU-9317"
+    assert counter.ask("GET", "/v1/outlook?version=x").code == "NU-9312"
+    wrong = {"binding": BINDING, "version": "3.3.0"}
+    assert counter.ask("POST", "/v1/approvals", wrong, APPROVER).code == "NU-9315"
+    given = counter.ask("POST", "/v1/approvals", {"binding": OTHER}, APPROVER)
+    assert (given.status, given.document["version"]) == (201, "3.3.0")
+    timed = counter.ask("PUT", "/v1/schedule", {**TIME, "binding": OTHER}, OPERATOR)
+    assert (timed.status, timed.document["version"]) == (200, "3.3.0")
+    seen = counter.ask("GET", "/v1/outlook?version=3.3.0", user=READER).document
+    assert (seen["missing"], seen["scheduled"]["who"]) == (1, OPERATOR)
 
 
 def test_who_has_a_right_is_told_beforehand(counter: Counter) -> None:

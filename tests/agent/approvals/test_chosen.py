@@ -1,0 +1,94 @@
+"""Which release people chose: the one that enough of them approved, as they did last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.approvals.outlook import approved_beside
+from ncen_updater.agent.approvals.store import ApprovalStore, Person
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.policy.automation import Stays
+from ncen_updater.agent.policy.beginning import Beginning, BeginsWhen, behind_another
+
+AMINA, BO, CHEN, ROOT = (
+    Person("amina", 1001), Person("bo", 1002), Person("chen", 1003), Person("root", 0)
+)  # fmt: skip
+OLD, AGAIN, NEW, BACK = "aa" * 32, "ab" * 32, "bb" * 32, "cc" * 32
+VERSIONS = {OLD: "3.3.0", AGAIN: "3.3.0", NEW: "3.4.0", BACK: "back to 3.2.4"}
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    given: tuple[tuple[str, Person], ...]
+    chosen: tuple[str, ...]
+    needed: int = 2
+    taken_back: tuple[tuple[str, Person], ...] = ()
+
+
+BOTH = ((OLD, AMINA), (OLD, BO))
+ROWS = (
+    Row("nobody approved", (), ()),
+    Row("one of two", ((OLD, AMINA),), ()),
+    Row("one, where one is enough", ((OLD, AMINA),), ("3.3.0",), needed=1),
+    Row("root, where one is enough", ((OLD, ROOT),), ("3.3.0",), needed=1),
+    Row("both", BOTH, ("3.3.0",)),
+    Row("each another one", ((OLD, AMINA), (NEW, BO)), ()),
+    Row("each another rehearsal of the same", ((OLD, AMINA), (AGAIN, BO)), ()),
+    Row("both, and one of them the newer, too", (*BOTH, (NEW, BO)), ("3.3.0",)),
+    Row("both, then the newer", (*BOTH, (NEW, BO), (NEW, AMINA)), ("3.4.0", "3.3.0")),
+    Row(
+        "a third yes chooses nothing",
+        (*BOTH, (NEW, BO), (NEW, AMINA), (OLD, CHEN)), ("3.4.0", "3.3.0"),
+    ),
+    Row(
+        "the same again after another rehearsal",
+        (*BOTH, (NEW, BO), (NEW, AMINA), (AGAIN, AMINA), (AGAIN, BO)), ("3.3.0", "3.4.0"),
+    ),
+    Row("one took it back", BOTH, (), taken_back=((OLD, BO),)),
+    Row(
+        "one took the newer back", (*BOTH, (NEW, BO), (NEW, AMINA)), ("3.3.0",),
+        taken_back=((NEW, AMINA),),
+    ),
+    Row("going back is another matter", ((BACK, AMINA), (BACK, BO)), ()),
+    Row("what is chosen is below it", (*BOTH, (BACK, AMINA)), ("3.3.0",)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
+def test_what_people_chose(tmp_path: Path, row: Row) -> None:
+    with Journal.create(tmp_path / "journal.sqlite") as journal:
+        store = ApprovalStore(journal)
+        assert store.approved_releases(row.needed) == ()
+        for binding, person in row.given:
+            basis: dict[str, object] = {"rollback": "x"} if binding == BACK else {}
+            store.approve(binding, VERSIONS[binding], basis, person, row.needed)
+        for binding, person in row.taken_back:
+            store.withdraw(binding, person)
+        assert store.approved_releases(row.needed) == row.chosen
+
+
+@pytest.mark.parametrize(
+    ("approved", "found", "stays"),
+    [
+        ((), BeginsWhen.AT, None),
+        (("3.3.0",), BeginsWhen.AT, None),
+        (("3.3.0", "3.4.0"), BeginsWhen.NOW, None),
+        (("3.4.0",), BeginsWhen.AT, Stays.ANOTHER_FIRST),
+        (("3.4.0", "3.3.0"), BeginsWhen.NOW, Stays.ANOTHER_FIRST),
+        (("3.4.0",), BeginsWhen.NOT_BY_ITSELF, Stays.APPROVAL),
+    ],
+)
+def test_what_goes_first_holds_up_the_other(
+    approved: tuple[str, ...], found: BeginsWhen, stays: Stays | None
+) -> None:
+    waits = Stays.APPROVAL if found is BeginsWhen.NOT_BY_ITSELF else None
+    assert behind_another(Beginning(found, None, waits), "3.3.0", approved).stays is stays
+
+
+def test_the_other_approved_ones_are_told_beside() -> None:
+    assert approved_beside("3.3.0", ("3.4.0", "3.3.0")) == ("3.4.0",)
+    assert approved_beside(None, ("3.4.0",)) == ("3.4.0",)

@@ -27,6 +27,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from tests.agent.cli.terminal_run import run_on_terminal
 from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.rotation import in_turns
 from tests.support.served import PROGRAM, Served, served
 from tests.support.sites import TrialFeed, connect, serve
 
@@ -239,13 +240,15 @@ def person_at(
         demo.close()
 
 
+@in_turns("first")
+@pytest.mark.parametrize("first", [0, 1])
 def test_what_changes_nothing_says_the_same_through_the_service_and_alone(
-    tmp_path: Path, feed: tuple[TrialFeed, str]
+    tmp_path: Path, feed: tuple[TrialFeed, str], first: int
 ) -> None:
     with person_at(tmp_path, feed) as both:
         both.run("service", "check")
         both.run("alone", "plan")
-        for command in READS:
+        for command in READS[first::2]:
             both.same(command)
         # A time that a person gives is the same one letter for letter, too.
         given = "hold --reason fair --until 2099-01-01T10:00+02:00 --dry-run"

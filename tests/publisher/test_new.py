@@ -23,7 +23,7 @@ from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.lint.lint import lint_release
 from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind, look
 from ncen_updater.publisher.new.programs import migrate_program
-from ncen_updater.publisher.new.writing import Answers, manifest_text
+from ncen_updater.publisher.new.writing import ManifestAnswers, manifest_text
 
 MANAGE = 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
 TITLE = 'A "new"\nshop'
@@ -181,8 +181,8 @@ def test_an_answer_is_no_toml() -> None:
     found = FoundMigrations(MigratorKind.NONE)
     evil = 'x"\n[migrator]\nargv = ["/bin/sh"]\n# \x7f\x00'
     with pytest.raises(BadManifest):
-        manifest_text(Answers("shop", "1.0", evil, ("a",), found, "/", "en", "t"))
-    text = manifest_text(Answers("shop", "1.0", "", ("a",), found, "/", "en", evil))
+        manifest_text(ManifestAnswers("shop", "1.0", evil, ("a",), found, "/", "en", "t"))
+    text = manifest_text(ManifestAnswers("shop", "1.0", "", ("a",), found, "/", "en", evil))
     assert "\n[migrator]" not in text
 
 

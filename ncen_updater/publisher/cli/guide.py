@@ -10,7 +10,9 @@ __all__ = ["GUIDE"]
 
 GUIDE = Guide(
     groups={
-        N_("Every release"): ("lint", "build", "draft", "merge", "publish", "upload", "export"),
+        N_("Every release"): (
+            "lint", "try", "build", "draft", "merge", "publish", "upload", "export",
+        ),
         N_("Each officer"): ("show", "sign", "keys", "inspect"),
         N_("Who gets it, and when"): (
             "wave", "audience", "channel", "halt", "resume-wave", "withdraw", "brake",
@@ -36,6 +38,11 @@ GUIDE = Guide(
             ),
         },
         "lint": {"lint 3.3.0 --feed feed": N_("before anybody signs")},
+        "try": {
+            "try 3.3.0 --before 3.2.4 --site desk/agent.toml": N_(
+                "over to it and back, with keys that are thrown away"
+            ),
+        },
         "agent-release": {
             "agent-release agent-0.2.0 --wheels wheels --lock locks/agent.txt": N_(
                 "script/release does it for you"

@@ -27,6 +27,7 @@ COMMANDS = commands(
         "rekey": ("ceremony", N_("Draft other keys, thresholds, periods or products.")),
         "renew": ("ceremony", N_("Draft the same roles with a new expiry date.")),
         "new": N_("Write a manifest for an application, by looking and by asking."),
+        "try": ("try_", N_("Try a release at a site on your desk, before anybody signs it.")),
         "lint": ("releases", N_("Say what is wrong with a release before anybody signs it.")),
         "agent-release": N_("Make the release directory of the agent itself."),
         "build": ("releases", N_("Build a release into TUF targets.")),

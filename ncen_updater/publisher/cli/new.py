@@ -76,7 +76,7 @@ def new(
     from ncen_updater.publisher.new.programs import migrate_program
     from ncen_updater.publisher.new.writing import (
         PROGRAM,
-        Answers,
+        ManifestAnswers,
         manifest_text,
         proposed_databases,
     )
@@ -107,7 +107,9 @@ def new(
     if not databases:
         found = FoundMigrations(MigratorKind.NONE)
     language = session.language if session.language in ("en", "fr") else "en"
-    answers = Answers(product, release, upgrade_from, databases, found, health, language, title)
+    answers = ManifestAnswers(
+        product, release, upgrade_from, databases, found, health, language, title
+    )
     text = manifest_text(answers)
     written = [manifest]
     try:

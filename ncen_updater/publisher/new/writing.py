@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ncen_updater.formats.manifest import parse_manifest
 from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind, SqlPair
 
-__all__ = ["PROGRAM", "Answers", "manifest_text", "proposed_databases"]
+__all__ = ["PROGRAM", "ManifestAnswers", "manifest_text", "proposed_databases"]
 
 #: Where the program that runs the application's own migrator is put.
 PROGRAM = "bin/ncen-migrate"
@@ -18,7 +18,7 @@ NO_WAY_DOWN = "no way back was written yet: write one, or say here why there is 
 
 
 @dataclass(frozen=True)
-class Answers:
+class ManifestAnswers:
     """What the manifest is made of.
 
     Attributes:
@@ -48,7 +48,7 @@ def proposed_databases(product: str, found: FoundMigrations) -> tuple[str, ...]:
     return tuple(named) or (product.replace("-", "_"),)
 
 
-def manifest_text(answers: Answers) -> str:
+def manifest_text(answers: ManifestAnswers) -> str:
     """Write it; what it says is checked as every manifest is.
 
     Raises:
@@ -64,7 +64,7 @@ def _quoted(value: object) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _lines(answers: Answers) -> Iterator[str]:
+def _lines(answers: ManifestAnswers) -> Iterator[str]:
     yield "# What one release is: docs/release-format.md explains every line."
     yield "schema = 1"
     yield f"product = {_quoted(answers.product)}"
@@ -96,7 +96,7 @@ def _lines(answers: Answers) -> Iterator[str]:
     yield 'text = ""'
 
 
-def _of(answers: Answers, name: str) -> Sequence[SqlPair]:
+def _of(answers: ManifestAnswers, name: str) -> Sequence[SqlPair]:
     """The plain SQL of one database; what belongs to none of them is the first one's."""
     rest = name == answers.databases[0]
     return [
@@ -117,7 +117,7 @@ def _migration(pair: SqlPair) -> Iterator[str]:
         yield f"verify = {_quoted(pair.verify)}"
 
 
-def _migrator(answers: Answers) -> Iterator[str]:
+def _migrator(answers: ManifestAnswers) -> Iterator[str]:
     found = answers.found
     words = [PROGRAM, found.kind.value]
     one = len(answers.databases) == 1 and found.kind is MigratorKind.DJANGO

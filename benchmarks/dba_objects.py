@@ -229,7 +229,7 @@ class Trial:
             if not isinstance(path, UpgradePath):
                 raise Spoilt
             record = Rehearser(site, journal, Silent(), new_change_id).run(path)
-        return "done, told" if (record.report or {}).get("not_carried") else "done"
+        return "done, told" if record.report and record.report.not_carried else "done"
 
     def _act(self, thing: Thing, digests: dict[str, str] | None, act: Callable[[], object]) -> str:
         """Do something; return what became of it, in bold where a promise was not kept.

@@ -68,16 +68,15 @@ def _trial(site: Site, name: str, number: int, target: str) -> Trial:
             raise SystemExit(f"no way to {target}")
         steps, before = history(journal), past(journal)
         record = Rehearser(site, journal, Silent(), new_change_id).run(path)
-    hops = (record.report or {})["hops"]
-    assert isinstance(hops, list)
-    (hop,) = hops
+    assert record.report is not None
+    (hop,) = record.report.hops
     outcome = operations.upgrade(Version(target)).outcomes[0]
-    stop = hop["stop_s"]
+    stop = hop.stop_s
     return Trial(
-        name, number, target, stop["low"], stop["likely"], stop["high"],
-        round(outcome.stop_s or 0.0, 2), stop["learnt"],
+        name, number, target, stop.low, stop.likely, stop.high,
+        round(outcome.stop_s or 0.0, 2), stop.learnt,
         {
-            "measured": asdict(Measured(hop["copy_s"], hop["migrate_s"])),
+            "measured": asdict(Measured(hop.copy_s, hop.migrate_s)),
             "history": [dict(row) for row in steps],
             "past": [asdict(row) for row in before],
             "steps": dict(outcome.step_s),

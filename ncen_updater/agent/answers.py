@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ncen_updater.agent.engine.outcome import change_document
-from ncen_updater.agent.engine.rollback_words import Back, way_words
+from ncen_updater.agent.engine.rollback_words import way_words
 from ncen_updater.common.cli.render import (
     clean,
     finding_document,
@@ -23,12 +23,14 @@ from ncen_updater.common.i18n import N_, Text
 
 if TYPE_CHECKING:
     from ncen_updater.agent.approvals.rollback_approvals import BackSubject
+    from ncen_updater.agent.databases.tried import TriedValues
     from ncen_updater.agent.diagnostics.support_bundle.bundle import Bundle
     from ncen_updater.agent.engine.operations import Result
     from ncen_updater.agent.engine.outcome import Outcome
     from ncen_updater.agent.engine.plan import Plan
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
     from ncen_updater.agent.overlay.layer import LayerReport
+    from ncen_updater.agent.rehearsal.report import MappedCodes, RehearsalReport, RehearsedHop
     from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 
 __all__ = [
@@ -134,20 +136,22 @@ def notice_words(product: str, version: str, reason: str, advice: str) -> Iterat
         yield Text(N_("  what to do: {advice}"), values)
 
 
-def rehearsed_hops(made: Plan, report: Document | None) -> dict[tuple[str, str], Document]:
+def rehearsed_hops(
+    made: Plan, report: RehearsalReport | None
+) -> dict[tuple[str, str], RehearsedHop]:
     """Return what a rehearsal showed of each hop of a plan, by its two releases. Pure.
 
     Args:
         made: The plan.
         report: The report of a rehearsal that passed; one of another plan says nothing.
     """
-    if report is None or report.get("plan") != made.digest:
+    if report is None or report.plan != made.digest:
         return {}
-    return {(hop["from"], hop["to"]): hop for hop in report["hops"]}
+    return {hop.way: hop for hop in report.hops}
 
 
 def plan_document(
-    path: UpgradePath | NoPath, made: Plan, language: str, report: Document | None = None
+    path: UpgradePath | NoPath, made: Plan, language: str, report: RehearsalReport | None = None
 ) -> dict[str, object]:
     """Return a plan as JSON has it.
 
@@ -160,9 +164,12 @@ def plan_document(
     origin = str(made.hops[0].origin) if made.hops else None
     findings = [finding_document(finding, language) for finding in made.findings]
     rehearsed = [
-        {"from": hop["from"], "to": hop["to"], "stop_s": hop["stop_s"], "values": hop.get("values")}
+        {
+            "from": hop.from_, "to": hop.to, "stop_s": hop.stop_s.to_json(),
+            "values": hop.values and hop.values.to_json(),
+        }
         for hop in rehearsed_hops(made, report).values()
-    ]
+    ]  # fmt: skip
     return {
         **path_document(path, language, origin),
         "plan": made.as_json(),
@@ -182,7 +189,7 @@ def layer_lines(layer: LayerReport | None, language: str) -> Iterator[Line]:
         yield f"    {clean(words.render(language))}"
 
 
-def plan_words(made: Plan, language: str, report: Document | None = None) -> Iterator[Line]:
+def plan_words(made: Plan, language: str, report: RehearsalReport | None = None) -> Iterator[Line]:
     """Say a plan to people.
 
     Args:
@@ -230,14 +237,14 @@ def plan_words(made: Plan, language: str, report: Document | None = None) -> Ite
         yield Text(N_("The upgrade cannot begin while something blocks."))
 
 
-def _rehearsed_words(hop: Document, language: str) -> Iterator[Line]:
+def _rehearsed_words(hop: RehearsedHop, language: str) -> Iterator[Line]:
     """Say what a rehearsal foretells of one hop."""
-    stop = {name: format_duration(hop["stop_s"][name]) for name in ("low", "high")}
+    stop = {"low": format_duration(hop.stop_s.low), "high": format_duration(hop.stop_s.high)}
     yield Text(N_("  as rehearsed, officers are out for {low} to {high}"), stop)
-    if hop.get("values") is not None:
+    if hop.values is not None:
         from ncen_updater.agent.rehearsal.values_words import values_words
 
-        yield from values_words(hop["values"], language)
+        yield from values_words(hop.values, language)
 
 
 # ---- changes -------------------------------------------------------------------------------------
@@ -304,7 +311,7 @@ _TOGETHER = N_(
 
 
 def way_answer(
-    way: RollbackPlan, found: BackSubject, language: str, values: object = None
+    way: RollbackPlan, found: BackSubject, language: str, tried: TriedValues | None = None
 ) -> Answer:
     """Return how a rollback would go, what it would lose, and who has to approve it yet.
 
@@ -312,13 +319,13 @@ def way_answer(
         way: The way back.
         found: Who may go it.
         language: Of sentences within lines.
-        values: What the rehearsal of the upgrade saw of values when it went back, as its report has
+        tried: What the rehearsal of the upgrade saw of values when it went back, as its report has
             it; None where nothing is known.
     """
     document = {
         "from": way.origin, "to": way.target, "mode": way.mode.value, "lost": way.lost,
         "lost_total": way.lost_total, "reason": way.reason, "undoes": way.undoes,
-        "values": values,
+        "values": tried and tried.to_json(),
         **found.document(),
     }  # fmt: skip
     words = [way.words]
@@ -333,11 +340,11 @@ def way_answer(
         if way.keeps_but:
             copy = N_("A copy stays in the databases of {version}, which are kept for {days} days.")
             words.append(Text(copy, {"version": way.origin, "days": way.days}))
-    if values is not None:
+    if tried is not None:
         from ncen_updater.agent.rehearsal.values_words import values_words
 
         words += [Text(N_("The rehearsal of {version} tried it:"), {"version": way.origin})]
-        words += values_words(values, language)
+        words += values_words(tried, language)
     if not found.watched and found.people.missing:
         approved = ", ".join(given.who for given in found.people.given) or "-"
         values = {"missing": found.people.missing, "who": approved}
@@ -356,17 +363,19 @@ def rehearsal_words(found: Document, language: str) -> Iterator[Line]:
         found: The rehearsal as :func:`.store.rehearsal_document` returns it.
         language: Of sentences within lines.
     """
-    report: Document = found["report"] or {}
+    from ncen_updater.agent.rehearsal.report import RehearsalReport
+
+    report = RehearsalReport.from_json(found["report"])
     values: dict[str, object] = {"origin": found["from"], "version": found["to"]}
     yield Text(N_("Rehearsed {origin} -> {version} on copies of your data."), values)
     backup = {
-        "size": format_bytes(sum(report["sizes"].values())),
-        "seconds": format_duration(report["backup_s"]),
+        "size": format_bytes(sum(report.sizes.values())),
+        "seconds": format_duration(report.backup_s),
     }
     yield Text(N_("  a backup of {size} was made and restored in {seconds}"), backup)
-    for database, objects in (report.get("not_carried") or {}).items():
+    for database, objects in (report.not_carried or {}).items():
         yield _lacking(database, objects)
-    for hop in report["hops"]:
+    for hop in report.hops:
         yield from _hop_words(hop, language)
 
 
@@ -382,50 +391,50 @@ def _lacking(database: str, objects: Sequence[str]) -> Text:
     )
 
 
-def _hop_words(hop: Document, language: str) -> Iterator[Line]:
-    stop = hop["stop_s"]
+def _hop_words(hop: RehearsedHop, language: str) -> Iterator[Line]:
     values: dict[str, object] = {
-        "origin": hop["from"], "version": hop["to"],
-        "low": format_duration(stop["low"]), "high": format_duration(stop["high"]),
+        "origin": hop.from_, "version": hop.to,
+        "low": format_duration(hop.stop_s.low), "high": format_duration(hop.stop_s.high),
     }  # fmt: skip
     yield ""
     yield Text(N_("{origin} -> {version}: officers are out for {low} to {high}"), values)
-    for item in hop["maps"]:
+    for item in hop.maps:
         yield from _map_words(item)
-    for database, tables in hop["tables"].items():
+    for database, tables in hop.tables.items():
         for table, (before, after) in tables.items():
             rows = {"table": f"{database}.{table}", "before": before, "after": after}
             yield Text(_words_of(before, after), rows)
-    yield Text(N_("  {count} checks of the data hold"), {"count": len(hop["checks"])})
+    yield Text(N_("  {count} checks of the data hold"), {"count": len(hop.checks)})
     yield from _back_words(hop, language)
 
 
-def _back_words(hop: Document, language: str) -> Iterator[Line]:
-    back = Back(hop.get("way_back") or (Back.KEEPS if hop["keeps_records"] else Back.RESTORES))
-    words = way_words(back, hop["to"], hop["from"], hop.get("loses") or ())
+def _back_words(hop: RehearsedHop, language: str) -> Iterator[Line]:
+    words = way_words(hop.back, hop.to, hop.from_, hop.loses)
     yield f"  {words.render(language)}"
-    if hop["back_s"] is not None:
-        seconds = {"seconds": format_duration(hop["back_s"])}
+    if hop.back_s is not None:
+        seconds = {"seconds": format_duration(hop.back_s)}
         yield Text(N_("  the way back was tried too, in {seconds}"), seconds)
-    elif hop.get("restore_s") is not None:
-        seconds = {"seconds": format_duration(hop["restore_s"])}
+    elif hop.restore_s is not None:
+        seconds = {"seconds": format_duration(hop.restore_s)}
         yield Text(N_("  the databases of before were restored on trial, in {seconds}"), seconds)
-    if hop["back_differs"]:
-        tables = {"tables": ", ".join(hop["back_differs"])}
+    if hop.back_differs:
+        tables = {"tables": ", ".join(hop.back_differs)}
         yield Text(N_("  after it these tables are not as before: {tables}"), tables)
-    if hop.get("values") is not None:
+    if hop.values is not None:
         from ncen_updater.agent.rehearsal.values_words import values_words
 
-        yield from values_words(hop["values"], language)
+        yield from values_words(hop.values, language)
 
 
-def _map_words(item: Document) -> Iterator[Line]:
-    without = sum(count for _, count in item["unmapped"])
-    values = {"name": item["name"], "count": item["affected"], "without": without}
-    if item["affected"] is not None:
+def _map_words(item: MappedCodes) -> Iterator[Line]:
+    without = item.without_target
+    values: dict[str, object] = {
+        "name": item.name, "count": item.affected, "without": without,
+    }  # fmt: skip
+    if item.affected is not None:
         yield Text(N_("  {name}: {count} rows get a new code"), values)
     if without:
-        codes = ", ".join(f"{code} ({count})" for code, count in item["unmapped"][:20])
+        codes = ", ".join(f"{code} ({count})" for code, count in item.unmapped[:20])
         values["codes"] = codes
         yield Text(N_("  {name}: {without} rows have no target: {codes}"), values)
 

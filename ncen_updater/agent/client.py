@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from time import sleep
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from ncen_updater.agent.answers import (
@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.approvals.approving import ApprovalSubject
     from ncen_updater.agent.approvals.choosing import ChosenRelease
     from ncen_updater.agent.cli.session import AgentSession
+    from ncen_updater.agent.databases.tried import TriedValues
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
     from ncen_updater.agent.journal.head import ChainHead
@@ -519,8 +520,8 @@ class LocalSite:
             with self._journal() as journal:
                 shown = Rehearsals(journal).last(str(current), path.target.version)
         passed = shown is not None and shown.state is RehearsalState.PASSED
-        report = shown.report if shown is not None and passed else None
-        made = made.learnt(report)
+        made = made.learnt(shown.stored if shown is not None and passed else None)
+        report = shown.report if shown is not None else None
         if sql:
             return Answer({"digest": made.digest, "sql": made.sql()}, [made.sql()])
         beside = {"sql": made.sql()} if prepared else {}
@@ -1029,16 +1030,15 @@ class ServiceSite:
                     progress.tell(told.text, told.done, told.total)
 
 
-def _values_tried(journal: Journal, way: RollbackPlan) -> object:
+def _values_tried(journal: Journal, way: RollbackPlan) -> TriedValues | None:
     """What the newest rehearsal of an upgrade saw of values when it went back; None without."""
-    from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+    from ncen_updater.agent.rehearsal.store import Rehearsals
 
     wanted = (str(way.target), str(way.origin))
     for record in Rehearsals(journal).all():
-        hops: Any = (record.report or {}).get("hops", ())
-        for hop in hops if record.state is RehearsalState.PASSED else ():
-            if (hop["from"], hop["to"]) == wanted:
-                return hop.get("values")
+        for hop in record.report.hops if record.report is not None else ():
+            if hop.way == wanted:
+                return hop.values
     return None
 
 

@@ -1,7 +1,8 @@
 """Records as JSON has them, for files of our own and between our processes. Imports little.
 
 A field that is missing takes its default; one that this agent does not know is passed over, so that
-a file may be read by an older agent. Everything else that does not fit is refused.
+a file may be read by an older agent. Everything else that does not fit is refused. What is stored
+under a word of Python's, as ``from`` is one, is a field with a line behind it: ``from_``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Record:
 
     def to_json(self) -> dict[str, object]:
         """Return it as JSON has it."""
-        return {name: _encoded(getattr(self, name)) for name in _kinds(type(self))}
+        return {_stored(name): _encoded(getattr(self, name)) for name in _kinds(type(self))}
 
     @classmethod
     def from_json(cls, data: object) -> Self:
@@ -34,11 +35,19 @@ class Record:
         if not isinstance(data, dict):
             raise ValueError(f"no {cls.__name__}: {data!r:.100}")
         kinds = _kinds(cls)
-        values = {name: _decoded(kinds[name], data[name], name) for name in kinds if name in data}
+        values = {
+            name: _decoded(kinds[name], data[stored], stored)
+            for name in kinds
+            if (stored := _stored(name)) in data
+        }
         try:
             return cls(**values)
         except TypeError as error:  # one that has no default is missing
             raise ValueError(f"no {cls.__name__}: {error}") from error
+
+
+def _stored(name: str) -> str:
+    return name.rstrip("_")
 
 
 def _kinds(of: type) -> Mapping[str, Any]:

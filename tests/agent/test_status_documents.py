@@ -38,6 +38,7 @@ from ncen_updater.agent.notifications.metrics import collect, render
 from ncen_updater.agent.notifications.notifier import Notifier
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
+from ncen_updater.agent.rehearsal.report import RehearsalCopies
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.agent.self_update.agent_selection import AgentSelection, Bad
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
@@ -104,8 +105,8 @@ class Stage:
 
     def rehearsed(self, *people: Person, **more: Any) -> None:
         with self.journal() as journal:
-            Rehearsals(journal).begin("rrrrrrrr", "3.2.4", "3.3.0", {})
-            Rehearsals(journal).end("rrrrrrrr", RehearsalState.PASSED, basis=BASIS, report=REPORT)
+            Rehearsals(journal).begin("rrrrrrrr", "3.2.4", "3.3.0", RehearsalCopies())
+            Rehearsals(journal).end("rrrrrrrr", RehearsalState.PASSED, basis=BASIS, left=REPORT)
             for person in people:
                 ApprovalStore(journal).approve(BINDING, "3.3.0", BASIS, person)
         self.next(**more)
@@ -204,7 +205,9 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
         rehearsed=Rehearsed.MISSING, binding="", basis=None, prepared=False
     ),
     "nothing is next": lambda s: s.next(target=None, binding="", basis=None),
-    "a rehearsal was torn": _write(lambda j: Rehearsals(j).begin("rrrrrrrr", "a", "b", {})),
+    "a rehearsal was torn": _write(
+        lambda j: Rehearsals(j).begin("rrrrrrrr", "a", "b", RehearsalCopies())
+    ),
     "rehearsed": lambda s: s.rehearsed(),
     "one of two approved": lambda s: s.rehearsed(AMINA),
     "approved": lambda s: s.rehearsed(AMINA, BO),

@@ -49,6 +49,19 @@ def test_what_was_written_is_read(record: Outer) -> None:
     assert Outer.from_json(json.loads(json.dumps(record.to_json()))) == record
 
 
+@dataclass(frozen=True)
+class Way(Record):
+    from_: str
+    to: str = ""
+
+
+def test_a_word_of_python_is_stored_without_its_line() -> None:
+    assert Way("a", "b").to_json() == {"from": "a", "to": "b"}
+    assert Way.from_json({"from": "a"}) == Way("a")
+    with pytest.raises(ValueError, match="from is 7"):
+        Way.from_json({"from": 7})
+
+
 def test_what_is_missing_is_its_default_and_what_is_new_is_passed_over() -> None:
     assert Outer.from_json({"name": "a", "newer": 1}) == Outer("a")
 

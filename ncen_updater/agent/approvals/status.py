@@ -83,7 +83,9 @@ def standing_for(site: Site, journal: Journal, plan: str, target: str) -> Approv
 
 def _nobodys_fault(record: RehearsalRecord) -> bool:
     """Whether a rehearsal failed for a reason that may be gone at the next try."""
-    return record.state is RehearsalState.FAILED and not (record.report or {}).get("blamed")
+    if record.state is not RehearsalState.FAILED:
+        return False
+    return record.failure is None or not record.failure.blamed
 
 
 def _since_approval(

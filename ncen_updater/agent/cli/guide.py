@@ -1,11 +1,48 @@
-"""What the help of ``ncen-updater`` says beside options. Imports nothing heavy."""
+"""The commands of ``ncen-updater``, and what its help says of them beside options. Light."""
 
 from __future__ import annotations
 
 from ncen_updater.common.cli.guide import EXITS, Guide
+from ncen_updater.common.cli.lazy import commands
 from ncen_updater.common.i18n import N_
 
-__all__ = ["GUIDE"]
+__all__ = ["COMMANDS", "GUIDE"]
+
+COMMANDS = commands(
+    "ncen_updater.agent.cli",
+    {
+        "status": N_("What runs here, and what the agent is doing."),
+        "check": N_("Ask the feed whether an upgrade is available."),
+        "plan": N_("Say what an upgrade would do here, and change nothing."),
+        "rehearse": N_("Try a release on copies of your own data."),
+        "approve": N_("Say yes to what was rehearsed."),
+        "schedule": ("approve", N_("Choose when an approved upgrade may begin.")),
+        "dossier": N_("Make a page on the upgrade for people to sign."),
+        "upgrade": N_("Upgrade the application."),
+        "watch": N_("Follow what the service does."),
+        "confirm": N_("End the watched time: the new release is good."),
+        "rollback": N_("Go back to the release before."),
+        "resume": N_("Bring an interrupted change to its end."),
+        "history": N_("What was done here."),
+        "collect": N_("Drop what is kept longer than its days."),
+        "accept-restore": N_(
+            "Take databases that were restored from a backup as those of a release."
+        ),
+        "translations": N_("What the country has in texts of its own, and what is to be done."),
+        "verify": N_("Compare what is there with what was recorded."),
+        "doctor": N_("Look for everything that would stand in the way."),
+        "support-bundle": N_("Gather what the Secretariat needs to help."),
+        "import": ("media", N_("Take releases from a bundle that came on a medium.")),
+        "mirror": ("media", N_("Make or renew a copy of the feed for this country.")),
+        "hold": N_("Forbid upgrades, with a reason."),
+        "unhold": ("hold", N_("Allow upgrades again.")),
+        "serve": N_("Be the service of this site."),
+        "self-update": N_("Renew the agent itself."),
+        "install": N_("Install the agent on this server."),
+        "uninstall": ("install", N_("Take the agent away; the application stays.")),
+        "adopt": N_("Take over a site that was installed by hand."),
+    },
+)
 
 GUIDE = Guide(
     groups={

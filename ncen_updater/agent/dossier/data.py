@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from ncen_updater.agent.rehearsal.report import MappedCodes, RehearsedHop
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["map_words", "table_rows"]
@@ -15,28 +13,28 @@ PARKED = "ncen_kept"
 SHOWN_CODES = 20
 
 
-def map_words(item: Mapping[str, Any]) -> list[Text]:
+def map_words(item: MappedCodes) -> list[Text]:
     """Say what a mapping of codes does, and what it has no target for."""
     found = []
-    if item["affected"] is not None:
-        values = {"name": item["name"], "count": item["affected"]}
+    if item.affected is not None:
+        values: dict[str, object] = {"name": item.name, "count": item.affected}
         found.append(Text(N_("{name}: {count} records get a new code."), values))
-    without = sum(count for _, count in item["unmapped"])
+    without = item.without_target
     if without:
-        shown = item["unmapped"][:SHOWN_CODES]
+        shown = item.unmapped[:SHOWN_CODES]
         codes = ", ".join(f"{code} ({count})" for code, count in shown)
-        if len(item["unmapped"]) > len(shown):
+        if len(item.unmapped) > len(shown):
             codes += ", ..."
-        values = {"name": item["name"], "count": without, "codes": codes}
+        values = {"name": item.name, "count": without, "codes": codes}
         found.append(Text(N_("{name}: {count} records have no target: {codes}."), values))
     return found
 
 
-def table_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+def table_rows(hop: RehearsedHop) -> list[tuple[str, str, str, str]]:
     """Name each table of the application that changes: rows before, rows after, what happens."""
     return [
         (f"{database}.{table}", _rows(before), _rows(after), _verb(before, after))
-        for database, tables in report["tables"].items()
+        for database, tables in hop.tables.items()
         for table, (before, after) in tables.items()
         if not table.startswith(PARKED)
     ]

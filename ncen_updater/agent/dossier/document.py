@@ -82,7 +82,7 @@ def _hop(hop: DossierHop, language: str) -> dict[str, object]:
         ],
         "codes": [
             words.render(language)
-            for item in (report["maps"] if report else ())
+            for item in (report.maps if report else ())
             for words in map_words(item)
         ],
         "unmapped": hop.unmapped,

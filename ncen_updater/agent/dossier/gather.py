@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ncen_updater.agent.approvals.approving import ApprovalSubject, require_basis
 from ncen_updater.agent.approvals.model import Approval, ApprovalBasis
@@ -14,6 +14,7 @@ from ncen_updater.agent.engine.rollback_words import Back, way_words
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.policy.windows import next_opening
 from ncen_updater.agent.rehearsal.predictions import ComparedStop, compared
+from ncen_updater.agent.rehearsal.report import RehearsedHop
 from ncen_updater.agent.rehearsal.values_words import values_words
 from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Finding
@@ -38,7 +39,7 @@ class DossierHop:
         way_back: The way back, with what the rehearsal showed of it.
         why_no_way_back: What cannot be undone keeping records: database, migration, reason.
         loses: Tables and columns of which the way back does not keep what is entered.
-        report: What the rehearsal found of it, as the journal has it; None without a rehearsal.
+        report: What the rehearsal found of it; None without a rehearsal.
         files: What becomes of the site's own files, one sentence each.
         sql: Every statement that will run, in order; empty where the release has its own migrator.
     """
@@ -52,7 +53,7 @@ class DossierHop:
     why_no_way_back: Sequence[tuple[str, str, str]]
     migrations: int
     unpacked_bytes: int
-    report: Mapping[str, Any] | None
+    report: RehearsedHop | None
     files: Sequence[Text] = ()
     country: Sequence[Text] = ()
     loses: Sequence[str] = ()
@@ -63,8 +64,8 @@ class DossierHop:
         """The predicted stop: at least, likely, at most."""
         if self.report is None:
             return None
-        stop = self.report["stop_s"]
-        return stop["low"], stop["likely"], stop["high"]
+        stop = self.report.stop_s
+        return stop.low, stop.likely, stop.high
 
     @property
     def keeps_records(self) -> bool:
@@ -78,7 +79,7 @@ class DossierHop:
 
     def values_tried(self, language: str) -> tuple[str, ...]:
         """What the rehearsal saw of values when it went back, in sentences."""
-        found = self.report.get("values") if self.report else None
+        found = self.report.values if self.report else None
         if found is None:
             return ()
         return tuple(line.render(language).strip() for line in values_words(found, language))
@@ -86,8 +87,8 @@ class DossierHop:
     @property
     def unmapped(self) -> int:
         """Records whose code has no target in this release."""
-        maps = self.report["maps"] if self.report else ()
-        return sum(count for item in maps for _, count in item["unmapped"])
+        maps = self.report.maps if self.report else ()
+        return sum(item.without_target for item in maps)
 
 
 @dataclass(frozen=True)
@@ -181,12 +182,12 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
     basis = require_basis(found)
     settings, config = site.config.service, site.config
     record = found.standing.rehearsal
-    report: Mapping[str, Any] = record.report if record and record.report else {}
+    report = record.report if record is not None else None
     now = site.clock.now()
     not_before = found.scheduled.not_before if found.scheduled else None
     windows = tuple(item.window() for item in settings.windows)
     opening = next_opening(windows, max(now, not_before or now), settings.zone())
-    rehearsed = {(hop["from"], hop["to"]): hop for hop in report.get("hops", ())}
+    rehearsed = {hop.way: hop for hop in report.hops} if report is not None else {}
     hops = tuple(
         DossierHop(
             origin=str(hop.origin),
@@ -204,7 +205,7 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
             loses=hop.way.loses,
             sql=_bounded(hop.sql(found.plan.engine)) if hop.migrations.steps else "",
         )
-        for hop in found.plan.learnt(report).hops
+        for hop in found.plan.learnt(record.stored if report is not None and record else None).hops
     )
     left = left_behind(journal) & {hop.version for hop in hops}
     return Dossier(
@@ -223,8 +224,8 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
         rehearsed_at=basis.at if record else None,
         rehearsal=record.id if record else None,
         holds_until=_holds_until(basis, settings.rehearsal_days) if record else None,
-        backup_s=report.get("backup_s"),
-        not_carried=report.get("not_carried") or {},
+        backup_s=report.backup_s if report is not None else None,
+        not_carried=(report.not_carried if report is not None else None) or {},
         earlier=compared(journal),
         not_before=not_before,
         opens=opening.start if opening else None,

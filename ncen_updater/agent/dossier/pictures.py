@@ -58,9 +58,9 @@ def stop_parts(hops: Sequence[DossierHop]) -> tuple[Bar, ...]:
     if not hops or any(hop.report is None for hop in hops):
         return ()
     reports = [hop.report for hop in hops if hop.report is not None]
-    copying = sum(float(report["copy_s"]) for report in reports)
-    migrating = sum(float(report["migrate_s"]) for report in reports)
-    likely = sum(float(report["stop_s"]["likely"]) for report in reports)
+    copying = sum(report.copy_s for report in reports)
+    migrating = sum(report.migrate_s for report in reports)
+    likely = sum(report.stop_s.likely for report in reports)
     parts = [
         (N_("copying the databases"), copying),
         (N_("migrating the databases"), migrating),

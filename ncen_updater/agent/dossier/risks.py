@@ -44,11 +44,11 @@ def risks(dossier: Dossier) -> tuple[Text, ...]:
             " what becomes of them, or ask the Secretariat."
         )
         found.append(Text(words, {"count": unmapped}))
-    differs = [name for hop in dossier.hops if hop.report for name in hop.report["back_differs"]]
+    differs = [name for hop in dossier.hops if hop.report for name in hop.report.back_differs]
     if differs:
         words = N_("After the way back these tables were not as before: {tables}.")
         found.append(Text(words, {"tables": ", ".join(differs)}))
-    if any(hop.report and not hop.report["stop_s"]["learnt"] for hop in dossier.hops):
+    if any(hop.report and not hop.report.stop_s.learnt for hop in dossier.hops):
         words = N_(
             "Few upgrades were made here so far: how long the application takes to stop and start"
             " is partly a guess, and the range is wide."

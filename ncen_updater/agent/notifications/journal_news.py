@@ -76,17 +76,16 @@ class _News:
         record = self._rehearsal()
         if record is None or record.report is None:
             return None
-        hops: Any = record.report.get("hops") or ()
-        maps = [item for hop in hops for item in hop["maps"]]
+        maps = [item for hop in record.report.hops for item in hop.maps]
         low, high = stop_range(record) or (None, None)
         return NewsKind.REHEARSED, {
             "from_": record.from_version,
             "version": record.to_version,
             "low_s": low,
             "high_s": high,
-            "mapped": sum(item["affected"] or 0 for item in maps),
-            "unmapped": sum(count for item in maps for _, count in item["unmapped"]),
-            "checks": sum(len(hop["checks"]) for hop in hops),
+            "mapped": sum(item.affected or 0 for item in maps),
+            "unmapped": sum(item.without_target for item in maps),
+            "checks": sum(len(hop.checks) for hop in record.report.hops),
         }
 
     def _rehearsal_failed(self) -> tuple[NewsKind, dict[str, Any]] | None:

@@ -9,7 +9,7 @@ from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.policy.prediction import Past
-from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.rehearsal.store import Rehearsals
 
 __all__ = [
     "ComparedStop",
@@ -52,16 +52,11 @@ def expected(journal: Journal, origin: str, version: str) -> ExpectedStop | None
     Raises:
         JournalUnreadable: If a report in the journal is none.
     """
-    with reading(journal.path):
-        for record in Rehearsals(journal).all(REMEMBERED):
-            if record.state is not RehearsalState.PASSED or record.report is None:
-                continue
-            hops = record.report.get("hops")
-            for hop in hops if isinstance(hops, list) else ():
-                if (hop["from"], hop["to"]) == (origin, version):
-                    stop = hop["stop_s"]
-                    low, likely, high = (float(stop[n]) for n in ("low", "likely", "high"))
-                    return ExpectedStop(record.id, low, likely, high)
+    for record in Rehearsals(journal).all(REMEMBERED):
+        for hop in record.report.hops if record.report is not None else ():
+            if hop.way == (origin, version):
+                stop = hop.stop_s
+                return ExpectedStop(record.id, stop.low, stop.likely, stop.high)
     return None
 
 

@@ -42,6 +42,14 @@ from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.policy.prediction import Measured, predict
 from ncen_updater.agent.policy.proof import Proof
 from ncen_updater.agent.rehearsal.predictions import history, past
+from ncen_updater.agent.rehearsal.report import (
+    MappedCodes,
+    PredictedRange,
+    RehearsalCopies,
+    RehearsalFailure,
+    RehearsalReport,
+    RehearsedHop,
+)
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
 from ncen_updater.agent.rehearsal.values_on_trial import try_values
 from ncen_updater.agent.site import Site
@@ -77,12 +85,12 @@ def clean_interrupted(site: Site, journal: Journal) -> int:
     rehearsals = Rehearsals(journal)
     torn = rehearsals.interrupted()
     for record in torn:
-        plans = record.report or {}
-        for name in ("again", "copy"):
-            plan = plans.get(name)
-            number = str(plans.get("again_id")) if name == "again" else record.id
-            if isinstance(plan, dict):
-                site.engine.discard(_reference(number, record.to_version), CopyPlan(plan))
+        copies = record.copies or RehearsalCopies()
+        if copies.again is not None and copies.again_id is not None:
+            second = _reference(copies.again_id, record.to_version)
+            site.engine.discard(second, CopyPlan(copies.again))
+        if copies.copy is not None:
+            site.engine.discard(_reference(record.id, record.to_version), CopyPlan(copies.copy))
         rehearsals.end(record.id, RehearsalState.FAILED, error_code="NU-6010")
     return len(torn)
 
@@ -96,8 +104,8 @@ class _Hop:
     migrate_s: float = 0.0
     back_s: float | None = None
     restore_s: float | None = None
-    maps: list[dict[str, object]] = field(default_factory=list)
-    tables: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    maps: tuple[MappedCodes, ...] = ()
+    tables: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
     back_differs: list[str] = field(default_factory=list)
     migrated: Migrated | None = None
     stood: dict[str, int] = field(default_factory=dict)
@@ -109,13 +117,13 @@ class _Hop:
         return self.migrated is not None and self.migrated.unchanged and not self.tables
 
     @property
-    def checks(self) -> dict[str, list[Value]]:
+    def checks(self) -> dict[str, tuple[Value, Value]]:
         """The value of each check before and after."""
         found = self.migrated
         if found is None:
             return {}
         names = (*found.before, *found.after)
-        return {name: [found.before.get(name), found.after.get(name)] for name in names}
+        return {name: (found.before.get(name), found.after.get(name)) for name in names}
 
     @property
     def way(self) -> WayBack:
@@ -146,7 +154,7 @@ class Rehearser:
         self._new_id = new_id
         self._interruption = interruption or Interruption()
         self._clock = site.clock.monotonic
-        self._lacking: dict[str, list[str]] = {}
+        self._lacking: dict[str, tuple[str, ...]] = {}
         self._proof: Proof | None = None
 
     def run(self, path: UpgradePath) -> RehearsalRecord:
@@ -174,7 +182,7 @@ class Rehearser:
         rehearsals = Rehearsals(journal)
         rehearsals.begin(
             number, str(current), target,
-            {"copy": dict(copy.data), "again": dict(second.data), "again_id": again},
+            RehearsalCopies(copy.data, second.data, again),
         )  # fmt: skip
         started = site.clock.now()
         try:
@@ -188,7 +196,10 @@ class Rehearser:
             rehearsals.end(
                 number, RehearsalState.FAILED, error_code=code,
                 # What is not in the copies may be what it failed for.
-                report={"blamed": blames_release(error) and not self._lacking, **self._backup()},
+                left=RehearsalFailure(
+                    blamed=blames_release(error) and not self._lacking,
+                    not_carried=self._lacking or None, proof=self._proved,
+                ),
             )  # fmt: skip
             if isinstance(error, UpdaterError):
                 values: dict[str, Any] = {
@@ -202,7 +213,7 @@ class Rehearser:
                 raise UpdaterError(REHEARSAL_FAILED, **values) from error
             raise
         self._clear(reference, copy, again, second)
-        rehearsals.end(number, RehearsalState.PASSED, basis=basis.to_json(), report=report)
+        rehearsals.end(number, RehearsalState.PASSED, basis=basis.to_json(), left=report)
         found = rehearsals.last(str(current), target)
         assert found is not None  # noqa: S101 - written just now
         return found
@@ -233,7 +244,7 @@ class Rehearser:
 
     def _perform(
         self, plan: Plan, reference: ChangeRef, copy: CopyPlan, again: ChangeRef
-    ) -> dict[str, object]:
+    ) -> RehearsalReport:
         engine = self._site.engine
         self._tell(N_("backing up and restoring the databases beside the live ones"))
         backup_s = self._timed(lambda: self._copy(reference, copy))
@@ -278,13 +289,14 @@ class Rehearser:
             hop.values = self._values(hop, reference, number)
             if hop.values.stopped is not None:
                 break
-        return {
-            "plan": plan.digest,
-            "backup_s": backup_s,
-            **self._backup(),
-            "sizes": {facts.name: facts.size_bytes for facts in engine.describe()},
-            "hops": [self._report(hop) for hop in hops],
-        }
+        return RehearsalReport(
+            plan=plan.digest,
+            backup_s=backup_s,
+            not_carried=self._lacking or None,
+            proof=self._proved,
+            sizes={facts.name: facts.size_bytes for facts in engine.describe()},
+            hops=tuple(self._report(hop) for hop in hops),
+        )
 
     def _as_kept(self, reference: ChangeRef, again: ChangeRef, release: str) -> float:
         """Rehearse the way back to kept databases, on a copy of those from before; in seconds.
@@ -308,7 +320,7 @@ class Rehearser:
         basis = engine.proof_basis()
         live = fingerprints_of(engine, Live) if basis is not None else {}
         lacking = engine.copy_online(reference, copy, self._progress)
-        self._lacking = {name: list(objects) for name, objects in lacking.items()}
+        self._lacking = {name: tuple(objects) for name, objects in lacking.items()}
         if basis is None or basis != engine.proof_basis() or lacking:
             return
         if live == fingerprints_of(engine, Live):
@@ -319,12 +331,9 @@ class Rehearser:
             )
             self._proof = replace(self._proof, schemas=self._fingerprints(reference))
 
-    def _backup(self) -> dict[str, object]:
-        """What is known of the backup, also where the rest failed."""
-        found: dict[str, object] = {"not_carried": self._lacking} if self._lacking else {}
-        if self._proof is not None:
-            found["proof"] = self._proof.as_json()
-        return found
+    @property
+    def _proved(self) -> dict[str, object] | None:
+        return self._proof.as_json() if self._proof is not None else None
 
     def _fingerprints(self, reference: ChangeRef) -> dict[str, tuple[str, ...]]:
         """The schemas that the proof holds for, with those of the candidates now."""
@@ -399,55 +408,48 @@ class Rehearser:
             raise UntoldLoss(version=version, origin=hop.plan.origin, objects=", ".join(lost))
         return found
 
-    def _maps(self, manifest: Manifest, step: ChangeRef) -> list[dict[str, object]]:
+    def _maps(self, manifest: Manifest, step: ChangeRef) -> tuple[MappedCodes, ...]:
         engine = self._site.engine
         without = {
             item.name: item.rows
             for item in unmapped(engine, step.candidate, manifest.reference_maps)
         }
-        found: list[dict[str, object]] = []
+        found = []
         for item in manifest.reference_maps:
             affected = None
             if item.affected is not None:
                 rows = question(engine, step.candidate(item.database), item.affected)
                 affected = int(str(rows[0][0])) if rows and rows[0] else 0
             found.append(
-                {
-                    "name": item.name,
-                    "database": item.database,
-                    "affected": affected,
-                    "unmapped": [list(row) for row in without.get(item.name, ())],
-                }
+                MappedCodes(item.name, item.database, affected, without.get(item.name, ()))
             )
-        return found
+        return tuple(found)
 
-    def _report(self, hop: _Hop) -> dict[str, object]:
+    def _report(self, hop: _Hop) -> RehearsedHop:
         prediction = predict(
             Measured(hop.copy_s, hop.migrate_s), history(self._journal), past(self._journal)
         )
-        return {
-            "from": str(hop.plan.origin),
-            "to": hop.plan.document.manifest.version,
-            "copy_s": hop.copy_s,
-            "migrate_s": hop.migrate_s,
-            "back_s": hop.back_s,
-            "back_differs": hop.back_differs,
-            "restore_s": hop.restore_s,
-            "way_back": hop.way.back.value,
-            "loses": list(hop.way.loses),
-            "values": hop.values.to_json() if hop.values is not None else None,
-            "unchanged": hop.unchanged,
-            "keeps_records": hop.way.back is Back.KEEPS,
-            "checks": hop.checks,
-            "maps": hop.maps,
-            "tables": hop.tables,
-            "stop_s": {
-                "low": round(prediction.low_s, 2),
-                "likely": round(prediction.likely_s, 2),
-                "high": round(prediction.high_s, 2),
-                "learnt": prediction.learnt,
-            },
-        }
+        return RehearsedHop(
+            from_=str(hop.plan.origin),
+            to=hop.plan.document.manifest.version,
+            copy_s=hop.copy_s,
+            migrate_s=hop.migrate_s,
+            back_s=hop.back_s,
+            back_differs=tuple(hop.back_differs),
+            restore_s=hop.restore_s,
+            way_back=hop.way.back,
+            loses=tuple(hop.way.loses),
+            values=hop.values,
+            unchanged=hop.unchanged,
+            keeps_records=hop.way.back is Back.KEEPS,
+            checks=hop.checks,
+            maps=hop.maps,
+            tables=hop.tables,
+            stop_s=PredictedRange(
+                round(prediction.low_s, 2), round(prediction.likely_s, 2),
+                round(prediction.high_s, 2), prediction.learnt,
+            ),
+        )  # fmt: skip
 
 
 def lacking_words(lacking: Mapping[str, Sequence[str]]) -> str:
@@ -455,16 +457,19 @@ def lacking_words(lacking: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{name}: {', '.join(objects)}" for name, objects in lacking.items())
 
 
-def _tables(before: Digests, after: Digests) -> dict[str, dict[str, list[int]]]:
+def _tables(before: Digests, after: Digests) -> dict[str, dict[str, tuple[int, int]]]:
     """Tables whose rows changed: rows before and after; -1 where the table is not there."""
-    found: dict[str, dict[str, list[int]]] = {}
+    found: dict[str, dict[str, tuple[int, int]]] = {}
     for database in after:
         old, new = before.get(database, {}), after[database]
         for table in sorted(old.keys() | new.keys()):
             if old.get(table) != new.get(table):
-                rows = [side[table].rows if table in side else -1 for side in (old, new)]
-                found.setdefault(database, {})[table] = rows
+                found.setdefault(database, {})[table] = (_rows(old, table), _rows(new, table))
     return found
+
+
+def _rows(side: Mapping[str, TableDigest], table: str) -> int:
+    return side[table].rows if table in side else -1
 
 
 def _differences(before: Digests, after: Digests) -> list[str]:

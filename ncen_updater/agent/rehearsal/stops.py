@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ncen_updater.agent.engine.outcome import stop_seconds
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.rehearsal.store import RehearsalRecord, RehearsalState
+from ncen_updater.agent.rehearsal.store import RehearsalRecord
 
 __all__ = ["LastStop", "last_stop", "predicted_stop", "stop_range"]
 
@@ -26,15 +26,10 @@ class LastStop:
 
 def stop_range(record: RehearsalRecord | None) -> tuple[float, float] | None:
     """Return the stop that a rehearsal predicted, lowest and highest over its hops, seconds."""
-    if record is None or record.state is not RehearsalState.PASSED or record.report is None:
+    report = record.report if record is not None else None
+    if report is None or not report.hops:
         return None
-    hops = record.report.get("hops")
-    if not isinstance(hops, list) or not hops:
-        return None
-    return (
-        sum(float(hop["stop_s"]["low"]) for hop in hops),
-        sum(float(hop["stop_s"]["high"]) for hop in hops),
-    )
+    return sum(hop.stop_s.low for hop in report.hops), sum(hop.stop_s.high for hop in report.hops)
 
 
 def last_stop(journal: Journal) -> LastStop | None:

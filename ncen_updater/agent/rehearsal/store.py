@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from ncen_updater.agent.journal.change import ChangeKind
 from ncen_updater.agent.journal.journal import Journal
@@ -15,7 +18,18 @@ from ncen_updater.agent.journal.rows import optional_time, reading
 from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.policy.proof import Proof
 
+if TYPE_CHECKING:
+    from ncen_updater.agent.rehearsal.report import (
+        RehearsalCopies,
+        RehearsalFailure,
+        RehearsalReport,
+    )
+    from ncen_updater.common.records import Record
+
 __all__ = ["RehearsalRecord", "RehearsalState", "Rehearsals", "rehearsal_document"]
+
+
+_Stored = TypeVar("_Stored", bound="Record")
 
 
 class RehearsalState(StrEnum):
@@ -32,8 +46,8 @@ class RehearsalRecord:
 
     Attributes:
         basis: What it was made on, as :class:`.ApprovalBasis` is written.
-        report: What it found, JSON; of one that runs where its copies are, of one that failed
-            whether the release is to blame.
+        stored: What it left, as the journal has it: this is sent, and approvals bind to it.
+        journal: Which one.
     """
 
     id: str
@@ -44,12 +58,52 @@ class RehearsalRecord:
     ended_at: datetime | None = None
     error_code: str | None = None
     basis: Mapping[str, object] | None = None
-    report: Mapping[str, object] | None = None
+    stored: Mapping[str, object] | None = None
+    journal: Path = Path()
+
+    @cached_property
+    def report(self) -> RehearsalReport | None:
+        """What it found; None of one that did not pass.
+
+        Raises:
+            JournalUnreadable: If what is stored is something else.
+        """
+        from ncen_updater.agent.rehearsal.report import RehearsalReport
+
+        return self._left(RehearsalState.PASSED, RehearsalReport)
+
+    @cached_property
+    def failure(self) -> RehearsalFailure | None:
+        """What is known of one that failed; None of any other, or one that was torn.
+
+        Raises:
+            JournalUnreadable: If what is stored is something else.
+        """
+        from ncen_updater.agent.rehearsal.report import RehearsalFailure
+
+        return self._left(RehearsalState.FAILED, RehearsalFailure)
+
+    @cached_property
+    def copies(self) -> RehearsalCopies | None:
+        """Where the copies of one are that runs, or was torn; None of any other.
+
+        Raises:
+            JournalUnreadable: If what is stored is something else.
+        """
+        from ncen_updater.agent.rehearsal.report import RehearsalCopies
+
+        return self._left(RehearsalState.RUNNING, RehearsalCopies)
+
+    def _left(self, state: RehearsalState, kind: type[_Stored]) -> _Stored | None:
+        if self.state is not state or self.stored is None:
+            return None
+        with reading(self.journal):
+            return kind.from_json(self.stored)
 
     @property
     def mark(self) -> str:
         """What names this rehearsal with its report, for a binding."""
-        content = json.dumps(self.report, sort_keys=True, separators=(",", ":")).encode()
+        content = json.dumps(self.stored, sort_keys=True, separators=(",", ":")).encode()
         return f"{self.id}:{hashlib.sha256(content).hexdigest()}"
 
 
@@ -63,7 +117,7 @@ def rehearsal_document(record: RehearsalRecord) -> dict[str, object]:
         "started_at": record.started_at,
         "ended_at": record.ended_at,
         "error_code": record.error_code,
-        "report": record.report,
+        "report": record.stored,
     }
 
 
@@ -74,7 +128,7 @@ class Rehearsals:
         self._journal = journal
 
     def begin(
-        self, number: str, from_version: str, to_version: str, plans: Mapping[str, object]
+        self, number: str, from_version: str, to_version: str, copies: RehearsalCopies
     ) -> None:
         """Write that a rehearsal begins, before its first copy.
 
@@ -82,14 +136,14 @@ class Rehearsals:
             number: Its id.
             from_version: The release in use.
             to_version: The release that is tried.
-            plans: Where the copies will be, to remove them after a crash.
+            copies: Where the copies will be, to remove them after a crash.
         """
         with self._journal.transaction() as connection:
             connection.execute(
                 "INSERT INTO rehearsals (id, from_version, to_version, state, started_at, report)"
                 " VALUES (?,?,?,?,?,?)",
                 (number, from_version, to_version, RehearsalState.RUNNING,
-                 self._journal.now().isoformat(), json.dumps(plans, sort_keys=True)),
+                 self._journal.now().isoformat(), json.dumps(copies.to_json(), sort_keys=True)),
             )  # fmt: skip
             self._journal.event(
                 "rehearsal-begun", None, rehearsal=number, from_version=from_version,
@@ -102,7 +156,7 @@ class Rehearsals:
         state: RehearsalState,
         *,
         basis: Mapping[str, object] | None = None,
-        report: Mapping[str, object] | None = None,
+        left: RehearsalReport | RehearsalFailure | None = None,
         error_code: str | None = None,
     ) -> None:
         """Write what a rehearsal came to, after its last copy is gone."""
@@ -113,7 +167,8 @@ class Rehearsals:
                 (
                     state, self._journal.now().isoformat(), error_code,
                     json.dumps(basis, sort_keys=True) if basis is not None else None,
-                    json.dumps(report, sort_keys=True) if report is not None else None, number,
+                    json.dumps(left.to_json(), sort_keys=True) if left is not None else None,
+                    number,
                 ),
             )  # fmt: skip
             self._journal.event(f"rehearsal-{state}", None, rehearsal=number, error_code=error_code)
@@ -133,6 +188,7 @@ class Rehearsals:
                     optional_time(row["ended_at"]), row["error_code"],
                     json.loads(row["basis"]) if row["basis"] else None,
                     json.loads(row["report"]) if row["report"] else None,
+                    self._journal.path,
                 )
                 for row in rows
             )  # fmt: skip
@@ -148,9 +204,9 @@ class Rehearsals:
         With what upgrades made of it since, and what the server worded anew.
         """
         for record in self.all():
-            with reading(self._journal.path):
-                ended = record.ended_at or record.started_at
-                proof = Proof.from_json(ended, (record.report or {}).get("proof"))
+            left = record.report or record.failure
+            ended = record.ended_at or record.started_at
+            proof = Proof.from_json(ended, left.proof) if left is not None else None
             if proof is not None:
                 return self._as_of_now(proof)
         return None

@@ -22,17 +22,13 @@ _UNTRIED = {
 }
 
 
-def values_words(report: object, language: str) -> Iterator[Text]:
+def values_words(values: TriedValues, language: str) -> Iterator[Text]:
     """Say what became of values that a rehearsal wrote on trial before it went back.
 
     Args:
-        report: The values of one hop in the report of a rehearsal.
+        values: Those of one hop in the report of a rehearsal.
         language: Of sentences within lines.
-
-    Raises:
-        ValueError: If it is something else.
     """
-    values = TriedValues.from_json(report)
     found = {what: values.total(what) for what in ("kept", "came_back", "lost")}
     if any(found.values()):
         yield Text(

@@ -1,12 +1,46 @@
-"""What the help of ``ncen-publisher`` says beside options. Imports nothing heavy."""
+"""The commands of ``ncen-publisher``, and what its help says of them beside options. Light."""
 
 from __future__ import annotations
 
 from ncen_updater.common.cli.guide import Guide
+from ncen_updater.common.cli.lazy import commands
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_
 
-__all__ = ["GUIDE"]
+__all__ = ["COMMANDS", "GUIDE"]
+
+COMMANDS = commands(
+    "ncen_updater.publisher.cli",
+    {
+        "keys": N_("Keys of officers and machines."),
+        "init": ("ceremony", N_("Draft a new feed.")),
+        "rekey": ("ceremony", N_("Draft other keys, thresholds, periods or products.")),
+        "renew": ("ceremony", N_("Draft the same roles with a new expiry date.")),
+        "new": N_("Write a manifest for an application, by looking and by asking."),
+        "try": ("try_", N_("Try a release at a site on your desk, before anybody signs it.")),
+        "lint": ("releases", N_("Say what is wrong with a release before anybody signs it.")),
+        "agent-release": N_("Make the release directory of the agent itself."),
+        "build": ("releases", N_("Build a release into TUF targets.")),
+        "draft": ("releases", N_("Draft the publication of releases.")),
+        "withdraw": ("releases", N_("Draft the withdrawal of a release.")),
+        "wave": ("rollout", N_("Draft when a release opens to which sites.")),
+        "brake": N_("Halt a release alone, for 72 hours at most."),
+        "halt": ("rollout", N_("Draft that no further site begins with a release.")),
+        "resume-wave": ("rollout", N_("Draft the end of a halt.")),
+        "channel": ("rollout", N_("Draft another channel for a release.")),
+        "audience": ("rollout", N_("Draft the countries that a release is for.")),
+        "show": ("signing", N_("Say in words what an event changes, and who has signed.")),
+        "sign": ("signing", N_("Sign an event, offline.")),
+        "merge": ("signing", N_("Take signatures of officers into an event.")),
+        "publish": ("feed", N_("Publish a signed event.")),
+        "inspect": N_("Check SBOM and provenance of a published release."),
+        "upload": N_("Copy a feed to where sites reach it."),
+        "refresh": ("feed", N_("Sign the online roles anew, so that the feed does not lapse.")),
+        "export": N_("Write a bundle for sites without a network."),
+        "status": ("feed", N_("What a feed holds, and when its roles lapse.")),
+        "monitor": N_("Look at the public feed as a site does."),
+    },
+)
 
 GUIDE = Guide(
     groups={

@@ -17,12 +17,14 @@ from ncen_updater.agent.engine.errors import JournalUnreadable
 from ncen_updater.agent.journal.additions import ADDITIONS
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.rehearsal.report import RehearsalCopies, RehearsalReport
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)
 BASIS = ApprovalBasis("p", {"seizures": "s"}, "c", "r", {"seizures": 5}, NOW)
 BINDING = BASIS.binding()
+REPORT = RehearsalReport(plan="a" * 64, backup_s=2.0, sizes={"cases": 8192})
 
 
 @pytest.fixture
@@ -122,19 +124,17 @@ def test_orders_are_taken_in_turn_and_never_twice(journal: Journal) -> None:
 def test_the_newest_rehearsal_of_a_way_counts(journal: Journal) -> None:
     rehearsals = Rehearsals(journal)
     assert rehearsals.last("3.2.4", "3.3.0") is None
-    rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", {"copy": {}})
+    rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopies({}))
     assert [record.id for record in rehearsals.interrupted()] == ["aaaaaaaa"]
     rehearsals.end("aaaaaaaa", RehearsalState.FAILED, error_code="NU-4012")
-    rehearsals.begin("bbbbbbbb", "3.2.4", "3.3.0", {})
-    rehearsals.end(
-        "bbbbbbbb", RehearsalState.PASSED, basis=BASIS.to_json(), report={"stop_s": [1, 2]}
-    )
+    rehearsals.begin("bbbbbbbb", "3.2.4", "3.3.0", RehearsalCopies())
+    rehearsals.end("bbbbbbbb", RehearsalState.PASSED, basis=BASIS.to_json(), left=REPORT)
     last = rehearsals.last("3.2.4", "3.3.0")
     assert last is not None
     assert (last.id, last.state) == ("bbbbbbbb", RehearsalState.PASSED)
-    assert last.report == {"stop_s": [1, 2]}
+    assert last.report == REPORT
     assert last.mark.startswith("bbbbbbbb:")
-    assert replace(last, report={"stop_s": [1, 3]}).mark != last.mark
+    assert replace(last, stored={**REPORT.to_json(), "plan": "b" * 64}).mark != last.mark
     assert rehearsals.last("3.2.4", "3.4.0") is None
     assert rehearsals.interrupted() == ()
 
@@ -174,7 +174,7 @@ def test_odd_rows_make_the_journal_unreadable(
     ApprovalStore(journal).approve(BINDING, "3.3.0", BASIS.to_json(), AMINA)
     ApprovalStore(journal).schedule(BINDING, "3.3.0", NOW, AMINA)
     Orders(journal).give(OrderKind.CHECK, {}, AMINA)
-    Rehearsals(journal).begin("aaaaaaaa", "3.2.4", "3.3.0", {"copy": {}})
+    Rehearsals(journal).begin("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopies({}))
     with journal.transaction() as connection:
         connection.execute(f"UPDATE {table} SET {column} = {value}")
 

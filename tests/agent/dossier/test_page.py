@@ -20,20 +20,21 @@ from ncen_updater.agent.dossier.gather import Dossier, DossierHop
 from ncen_updater.agent.dossier.pictures import room, stop_parts, stop_ranges
 from ncen_updater.agent.dossier.risks import risks
 from ncen_updater.agent.rehearsal.predictions import ComparedStop
+from ncen_updater.agent.rehearsal.report import MappedCodes, PredictedRange, RehearsedHop
 from ncen_updater.common.cli.render import grouped
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import Text
 from ncen_updater.formats.manifest import ReleaseNotes
 
 AT = datetime(2026, 11, 24, 9, tzinfo=UTC)
-REPORT: dict[str, Any] = {
-    "copy_s": 2.0, "migrate_s": 4.0, "back_s": 3.0, "back_differs": [],
-    "checks": {"cases": [200, 200], "persons": [90, 90]},
-    "maps": [{"name": "CITES class", "affected": 212, "unmapped": [["C10", 3]]}],
-    "tables": {"seizures": {"items": [200, 212], "objects": [-1, 0], "old": [7, -1],
-                            "ncen_kept__objects": [-1, 4]}},
-    "stop_s": {"low": 5.0, "likely": 9.0, "high": 75.0, "learnt": True},
-}  # fmt: skip
+REPORT = RehearsedHop(
+    from_="3.2.4", to="3.3.0", copy_s=2.0, migrate_s=4.0, back_s=3.0, keeps_records=True,
+    checks={"cases": (200, 200), "persons": (90, 90)},
+    maps=(MappedCodes("CITES class", "seizures", 212, (("C10", 3),)),),
+    tables={"seizures": {"items": (200, 212), "objects": (-1, 0), "old": (7, -1),
+                         "ncen_kept__objects": (-1, 4)}},
+    stop_s=PredictedRange(5.0, 9.0, 75.0, learnt=True),
+)  # fmt: skip
 HOP = DossierHop(
     origin="3.2.4", version="3.3.0", required=False, urgency="normal",
     notes={
@@ -99,8 +100,7 @@ def hostile(value: Any) -> Any:
         return Text("{what}", {"what": HOSTILE})
     if isinstance(value, dict):
         return {
-            (key if key in REPORT or key in ("low", "likely", "high", "learnt", "name",
-             "affected", "unmapped", "en", "fr") else f"{key}{HOSTILE}"): hostile(item)
+            (key if key in ("en", "fr") else f"{key}{HOSTILE}"): hostile(item)
             for key, item in value.items()
         }  # fmt: skip
     if isinstance(value, list | tuple) and not is_dataclass(value):
@@ -195,7 +195,7 @@ def test_what_the_rehearsal_saw_of_values_is_said(language: str, words: str) -> 
             TriedColumn("seizures.items.note", lost=2),
         )
     )
-    hop = replace(HOP, report={**REPORT, "values": tried.to_json()})
+    hop = replace(HOP, report=replace(REPORT, values=tried))
     said = Reader(page(replace(DOSSIER, hops=(hop,)), language)).text
     assert words in said
     assert "seizures.items.note" in said
@@ -241,8 +241,8 @@ def test_room_is_drawn_before_during_and_after() -> None:
 
 
 def test_a_stop_without_a_lower_end() -> None:
-    stop = {**REPORT["stop_s"], "low": 0.4}
-    facts = replace(DOSSIER, hops=(replace(HOP, report={**REPORT, "stop_s": stop}),))
+    stop = replace(REPORT.stop_s, low=0.4)
+    facts = replace(DOSSIER, hops=(replace(HOP, report=replace(REPORT, stop_s=stop)),))
     assert "up to 1 min 15 s, most likely 9.0 s" in Reader(page(facts)).text
 
 
@@ -267,10 +267,10 @@ def test_french_has_no_english_sentence_left() -> None:
                                   hops=(replace(HOP, report=None),)), "not rehearsed"),
         ("no target", DOSSIER, "3 records have a code without a target"),
         ("differs", replace(DOSSIER, hops=(
-            replace(HOP, report={**REPORT, "back_differs": ["seizures.items"]}),)),
+            replace(HOP, report=replace(REPORT, back_differs=("seizures.items",))),)),
             "seizures.items"),
-        ("guessed", replace(DOSSIER, hops=(replace(HOP, report={
-            **REPORT, "stop_s": {**REPORT["stop_s"], "learnt": False}}),)), "a guess"),
+        ("guessed", replace(DOSSIER, hops=(replace(HOP, report=replace(
+            REPORT, stop_s=replace(REPORT.stop_s, learnt=False))),)), "a guess"),
         ("missed", replace(DOSSIER, earlier=(ComparedStop("3.2.4", 3.0, 4.0, 9.0),)),
             "1 prediction for this site 1 did not hold"),
         ("two hops", replace(DOSSIER, hops=(HOP, HOP)), "over 2 releases"),
@@ -282,5 +282,5 @@ def test_each_risk_is_named(name: str, facts: Dossier, words: str) -> None:
 
 
 def test_a_calm_upgrade_has_no_risks() -> None:
-    calm = {**REPORT, "maps": []}
+    calm = replace(REPORT, maps=())
     assert risks(replace(DOSSIER, hops=(replace(HOP, report=calm),))) == ()

@@ -133,9 +133,7 @@ def rehearse(demo: DemoSite, version: str) -> dict[str, object]:
         assert isinstance(path, UpgradePath)
         record = Rehearser(site, journal, Silent(), new_change_id).run(path)
     assert record.report is not None
-    hops = record.report["hops"]
-    assert isinstance(hops, list)
-    return dict(hops[-1])
+    return record.report.hops[-1].to_json()
 
 
 def said(demo: DemoSite, *words: str) -> str:

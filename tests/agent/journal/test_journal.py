@@ -26,6 +26,7 @@ from ncen_updater.agent.journal.change import (
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.rehearsal.report import RehearsalCopies
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_TORN, OPEN_CHANGE
 from tests.support.errors import refused
@@ -85,9 +86,9 @@ def test_the_newest_rehearsal_is_the_last_one_whatever_the_clock_said(path: Path
     times = [AT + timedelta(days=1), AT + timedelta(days=1)] * 2 + [AT] * 4
     with Journal.create(path, now=lambda: times.pop(0)) as journal:
         rehearsals = Rehearsals(journal)
-        rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", {})
+        rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopies())
         rehearsals.end("aaaaaaaa", RehearsalState.FAILED)
-        rehearsals.begin("bbbbbbbb", "3.2.4", "3.3.0", {})
+        rehearsals.begin("bbbbbbbb", "3.2.4", "3.3.0", RehearsalCopies())
         rehearsals.end("bbbbbbbb", RehearsalState.PASSED)
         found = rehearsals.last("3.2.4", "3.3.0")
     assert found is not None

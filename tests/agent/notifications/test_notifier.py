@@ -19,6 +19,13 @@ from ncen_updater.agent.journal.names import AGENT_CONFIRMED
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.notifications.notifier import OUTBOX, Notifier
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
+from ncen_updater.agent.rehearsal.report import (
+    MappedCodes,
+    PredictedRange,
+    RehearsalCopies,
+    RehearsalReport,
+    RehearsedHop,
+)
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.agent.service.state import Assessment, ServiceState, ServiceStateFile
 from tests.agent.cli.site import CHANGE, TrialSite
@@ -35,15 +42,17 @@ security = "none"
 sender = "a@example.org"
 to = ["b@example.org"]
 """
-REPORT = {
-    "hops": [
-        {
-            "from": "3.2.4", "to": "3.3.0", "stop_s": {"low": 10.0, "likely": 15.0, "high": 20.0},
-            "maps": [{"name": "cites", "affected": 212, "unmapped": [["Amina", 3]]}],
-            "checks": [{"name": "Amina"}], "tables": {},
-        }
-    ]
-}  # fmt: skip
+REPORT = RehearsalReport(
+    plan="a" * 64, backup_s=2.0, sizes={"cases": 8192},
+    hops=(
+        RehearsedHop(
+            from_="3.2.4", to="3.3.0", copy_s=1.0, migrate_s=2.0, keeps_records=True,
+            stop_s=PredictedRange(10.0, 15.0, 20.0),
+            maps=(MappedCodes("cites", "cases", 212, (("Amina", 3),)),),
+            checks={"Amina": (1, 1)},
+        ),
+    ),
+)  # fmt: skip
 
 
 class Killed(BaseException):
@@ -143,8 +152,8 @@ def test_a_whole_upgrade_as_it_is_told(trial: Trial) -> None:
     teller = trial.teller()
     with trial.journal() as journal:
         rehearsals = Rehearsals(journal)
-        rehearsals.begin("abcdefgh", "3.2.4", "3.3.0", {})
-        rehearsals.end("abcdefgh", RehearsalState.PASSED, basis={}, report=REPORT)
+        rehearsals.begin("abcdefgh", "3.2.4", "3.3.0", RehearsalCopies())
+        rehearsals.end("abcdefgh", RehearsalState.PASSED, basis={}, left=REPORT)
     teller.round()
     some_news(trial)
     teller.round()
@@ -183,7 +192,7 @@ def test_a_failure_is_told_by_its_code_alone(trial: Trial) -> None:
 
 def test_a_rehearsal_that_failed_and_a_time_that_was_chosen(trial: Trial) -> None:
     with trial.journal() as journal:
-        Rehearsals(journal).begin("abcdefgh", "3.2.4", "3.3.0", {})
+        Rehearsals(journal).begin("abcdefgh", "3.2.4", "3.3.0", RehearsalCopies())
         Rehearsals(journal).end("abcdefgh", RehearsalState.FAILED, error_code="NU-4150")
         ApprovalStore(journal).schedule("0" * 64, "3.3.0", START, Person("amina", 1001))
     trial.teller().round()

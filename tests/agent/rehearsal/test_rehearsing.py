@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 import psycopg
 import pytest
@@ -30,6 +29,7 @@ from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.rehearsal.predictions import past
 from ncen_updater.agent.rehearsal.rehearse import Rehearser, clean_interrupted
+from ncen_updater.agent.rehearsal.report import RehearsedHop
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
 from ncen_updater.agent.service.assess import assess
 from ncen_updater.agent.site import Site
@@ -60,11 +60,9 @@ def rehearse(site: Site, version: str) -> RehearsalRecord:
         return Rehearser(site, journal, Silent(), new_change_id).run(path)
 
 
-def hops(record: RehearsalRecord) -> Sequence[dict[str, Any]]:
+def hops(record: RehearsalRecord) -> Sequence[RehearsedHop]:
     assert record.report is not None
-    found = record.report["hops"]
-    assert isinstance(found, list)
-    return found
+    return record.report.hops
 
 
 def test_it_says_what_will_change_and_leaves_nothing(demo: DemoSite, site: Site) -> None:
@@ -72,15 +70,15 @@ def test_it_says_what_will_change_and_leaves_nothing(demo: DemoSite, site: Site)
     record = rehearse(site, "3.3.0")
     assert record.state is RehearsalState.PASSED
     (hop,) = hops(record)
-    (mapped,) = hop["maps"]
-    assert mapped["affected"] > 0
-    assert [code for code, _ in mapped["unmapped"]] == ["C10"]
-    assert hop["back_s"] is not None
-    assert hop["back_differs"] == []
-    assert hop["keeps_records"] is True
-    assert hop["tables"]["seizures"]["cultural_objects"][0] == -1
-    stop = hop["stop_s"]
-    assert 0 <= stop["low"] <= stop["likely"] <= stop["high"]
+    (mapped,) = hop.maps
+    assert mapped.affected
+    assert [code for code, _ in mapped.unmapped] == ["C10"]
+    assert hop.back_s is not None
+    assert hop.back_differs == ()
+    assert hop.keeps_records
+    assert hop.tables["seizures"]["cultural_objects"][0] == -1
+    stop = hop.stop_s
+    assert 0 <= stop.low <= stop.likely <= stop.high
     assert database_digests(demo.databases) == before
     assert site.engine.leftovers() == ()
 
@@ -105,8 +103,8 @@ def test_a_bad_release_is_found_before_anybody_is_out(
 
 def test_without_a_way_down_none_is_tried(site: Site) -> None:
     record = rehearse(site, "3.3.9")
-    assert hops(record)[-1]["back_s"] is None
-    assert hops(record)[-1]["keeps_records"] is False
+    assert hops(record)[-1].back_s is None
+    assert not hops(record)[-1].keeps_records
 
 
 def test_people_approve_what_was_rehearsed_and_nothing_else(demo: DemoSite, site: Site) -> None:

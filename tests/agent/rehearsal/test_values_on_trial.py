@@ -191,4 +191,4 @@ def test_a_loss_that_nothing_tells_is_the_releases_fault(demo: DemoSite) -> None
     with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
         record = Rehearsals(journal).last(FIRST, SILENT)
     assert record is not None and record.state is RehearsalState.FAILED
-    assert record.report is not None and record.report["blamed"] is True
+    assert record.failure is not None and record.failure.blamed

@@ -6,11 +6,10 @@ import gzip
 import io
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.model import AgentConfig
@@ -130,16 +129,14 @@ def _names_rehearsed(config: AgentConfig) -> Iterator[str]:
         with Journal.open(
             config.paths.resolve(config.paths.state) / JOURNAL, read_only=True
         ) as journal:
-            reports: list[Mapping[str, Any]] = [
-                record.report or {} for record in Rehearsals(journal).all(REHEARSALS)
-            ]
+            reports = [record.report for record in Rehearsals(journal).all(REHEARSALS)]
     except UpdaterError:  # that part is missing, then
         return
     for report in reports:
-        for hop in report.get("hops") or ():
-            for item in hop["maps"]:
-                yield from words_of(item["name"])
-            for database, tables in hop["tables"].items():
+        for hop in report.hops if report is not None else ():
+            for item in hop.maps:
+                yield from words_of(item.name)
+            for database, tables in hop.tables.items():
                 for name in (database, *tables):
                     yield from words_of(name)
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -26,6 +25,7 @@ from ncen_updater.agent.diagnostics.support_bundle.parts import BundlePart, gath
 from ncen_updater.agent.engine.outcome import outcome_of
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.rehearsal.report import RehearsalReport
 from ncen_updater.agent.rehearsal.stops import stop_range
 from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.status import FROM_THE_DISK, or_none, read_status
@@ -308,24 +308,24 @@ def _plain(value: object) -> bool:
     return value is not None and isinstance(value, str | int | float | bool)
 
 
-def _hops(report: Mapping[str, Any] | None) -> Iterator[dict[str, object]]:
+def _hops(report: RehearsalReport | None) -> Iterator[dict[str, object]]:
     """Counts and durations of a rehearsal; no code that records hold."""
-    for hop in (report or {}).get("hops") or ():
+    for hop in report.hops if report is not None else ():
         yield {
-            "from": hop["from"],
-            "to": hop["to"],
-            "stop_s": hop["stop_s"],
-            "back_s": hop.get("back_s"),
+            "from": hop.from_,
+            "to": hop.to,
+            "stop_s": hop.stop_s.to_json(),
+            "back_s": hop.back_s,
             "maps": [
                 {
-                    "name": item["name"],
-                    "affected": item["affected"],
-                    "unmapped": sum(count for _, count in item["unmapped"]),
+                    "name": item.name,
+                    "affected": item.affected,
+                    "unmapped": item.without_target,
                 }
-                for item in hop["maps"]
+                for item in hop.maps
             ],
-            "tables": hop["tables"],
-            "checks": len(hop["checks"]),
+            "tables": hop.tables,
+            "checks": len(hop.checks),
         }
 
 

@@ -22,6 +22,13 @@ from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS
 from ncen_updater.agent.diagnostics.support_bundle.masking import mask_settings, mask_text
 from ncen_updater.agent.journal.change import ChangeState, StepName
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.rehearsal.report import (
+    MappedCodes,
+    PredictedRange,
+    RehearsalCopies,
+    RehearsalReport,
+    RehearsedHop,
+)
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART
 from ncen_updater.common.progress import Silent
@@ -99,18 +106,14 @@ def plant(site: TrialSite, value: str) -> None:
         journal.note("ordered", what="hold", data={"reason": value})
         journal.note("import-refused", by=value, files=[value], code="NU-1")
         rehearsals = Rehearsals(journal)
-        rehearsals.begin("abcdefgh", "3.2.4", "3.3.0", {"x": value})
-        report = {
-            "hops": [
-                {
-                    "from": "3.2.4", "to": "3.3.0",
-                    "stop_s": {"low": 1.0, "likely": 1.5, "high": 2.0}, "back_s": 1.0,
-                    "maps": [{"name": "cites", "affected": 1, "unmapped": [[value, 3]]}],
-                    "checks": [{"name": "x", "rows": [value]}], "tables": {},
-                }
-            ]
-        }  # fmt: skip
-        rehearsals.end("abcdefgh", RehearsalState.PASSED, basis={"who": value}, report=report)
+        rehearsals.begin("abcdefgh", "3.2.4", "3.3.0", RehearsalCopies({value: {"x": value}}))
+        hop = RehearsedHop(
+            from_="3.2.4", to="3.3.0", copy_s=1.0, migrate_s=1.0, back_s=1.0, keeps_records=True,
+            stop_s=PredictedRange(1.0, 1.5, 2.0),
+            maps=(MappedCodes("cites", "cases", 1, ((value, 3),)),), checks={"x": (value, value)},
+        )  # fmt: skip
+        report = RehearsalReport(plan=value, backup_s=1.0, hops=(hop,))
+        rehearsals.end("abcdefgh", RehearsalState.PASSED, basis={"who": value}, left=report)
     journal.close()
 
 

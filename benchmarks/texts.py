@@ -1,8 +1,8 @@
 """Time and memory of a merge of texts, in each format: read, merge, write, as ``switch`` does.
 
 Of the source's texts one in a hundred is worded anew, one in a hundred is gone and as many are new;
-the country has a translation of nine in ten, and one in two hundred lacks a placeholder. Each format
-runs in a process of its own, whose highest memory is told beside that before the merge. Seconds are
+the country has a translation of nine in ten, and one in two hundred lacks a placeholder. Each
+format runs in a process of its own, whose highest memory is told beside that before the merge. Seconds are
 those of the processor: they say the same on a machine with other work.
 """
 
@@ -16,9 +16,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from benchmarks.report import finish, say
+from ncen_updater.agent.overlay.merge import Shipped, merge_settings, merge_texts
+from ncen_updater.formats.manifest import CarriedManifest
+from ncen_updater.formats.texts.catalogue import Catalogue, TextEntry
+from ncen_updater.formats.texts.readers import FORMATS as READERS
+from ncen_updater.formats.texts.readers import read_texts
 
 COUNT = 10_000
 FORMATS = ("po", "properties", "json", "ini")
@@ -46,8 +50,9 @@ def _own(count: int) -> Iterator[tuple[str, str]]:
             yield name, words.replace("{ref}", "") if number % BROKEN == 1 else words
 
 
-def _catalogue(form: str, texts: dict[str, str], sources: dict[str, str] | None = None) -> Any:
-    from ncen_updater.formats.texts.catalogue import Catalogue, TextEntry
+def _catalogue(
+    form: str, texts: dict[str, str], sources: dict[str, str] | None = None
+) -> Catalogue:
 
     entries: dict[tuple[str, ...], TextEntry] = {}
     for name, text in texts.items():
@@ -60,9 +65,7 @@ def _catalogue(form: str, texts: dict[str, str], sources: dict[str, str] | None 
     return Catalogue(entries, header)
 
 
-def _declared(form: str) -> Any:
-    from ncen_updater.formats.manifest import CarriedManifest
-
+def _declared(form: str) -> CarriedManifest:
     settings = form == "ini"
     place = "app/settings.ini" if settings else f"app/i18n/{{lang}}.{form}"
     kind = "settings" if settings else "translations"
@@ -80,8 +83,6 @@ def _peak() -> int:
 
 def prepare(form: str, count: int, directory: Path) -> None:
     """Write the three files of a merge: of either release, and the country's own."""
-    from ncen_updater.formats.texts.readers import FORMATS as READERS
-
     kind = READERS[_declared(form).format]
     old, new, own = (dict(t) for t in (_source(count, 0), _source(count, 1), _own(count)))
     made = {
@@ -95,11 +96,6 @@ def prepare(form: str, count: int, directory: Path) -> None:
 
 def measure(form: str, directory: Path) -> dict[str, float]:
     """Merge one file in this process; seconds of the processor, bytes."""
-    from ncen_updater.agent.overlay.merge import Shipped, merge_settings, merge_texts
-    from ncen_updater.formats.texts.catalogue import Catalogue
-    from ncen_updater.formats.texts.readers import FORMATS as READERS
-    from ncen_updater.formats.texts.readers import read_texts
-
     declared = _declared(form)
     before = _peak()
     begin = time.process_time()

@@ -62,7 +62,7 @@ def served(directory: Path, desk: DeskSite) -> Iterator[None]:
     Raises:
         UpdaterError: If the port is taken.
     """
-    handler = functools.partial(_Quiet, directory=str(directory))
+    handler = functools.partial(_Unlogged, directory=str(directory))
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", desk.port), handler)
     except OSError as error:
@@ -78,7 +78,7 @@ def served(directory: Path, desk: DeskSite) -> Iterator[None]:
             thread.join()
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
+class _Unlogged(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Nobody reads it."""
 

@@ -139,9 +139,11 @@ def _upgrade(ground: Ground) -> Recorded:
 def _replayed(
     ground: Ground, recorded: Recorded, each: Mapping[str, int], options: argparse.Namespace
 ) -> Mapping[str, Any]:
+    wanted = options.steps or [*each]
     trials = replay(
-        recorded, {step: number * options.times for step, number in each.items()}, options.seed,
-        shared=ground.secretariat.directory, work=ground.place("replay"),
+        recorded,
+        {step: number * options.times for step, number in each.items() if step in wanted},
+        options.seed, shared=ground.secretariat.directory, work=ground.place("replay"),
     )  # fmt: skip
     return {
         "cuts": len(trials) + sum(trial.second_s is not None for trial in trials),
@@ -165,6 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mirror", default="http://deb.debian.org/debian")
     parser.add_argument("--parts", nargs="*", default=[*PARTS], choices=[*PARTS])
     parser.add_argument("--late", nargs="*", type=float, default=[0, 15, 90, 600])
+    parser.add_argument(
+        "--steps", nargs="*", choices=[*UPGRADE], help="cuts of these alone (upgrade, rollback)"
+    )
     parser.add_argument("--times", type=int, default=1, help="so many times the cuts of a run")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)

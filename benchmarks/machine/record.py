@@ -78,11 +78,16 @@ def _must(found: object, what: str) -> None:
         raise RuntimeError(what)
 
 
-def approve(container: Container) -> None:
-    """Let the service find and rehearse the newer release, and approve it."""
+def rehearsed(container: Container) -> None:
+    """Let the service find and rehearse the newer release."""
     _must(wait_for(lambda: serves(container), LET_IN_S), "the service does not run")
     container.run("ncen-updater", "check")
     _must(wait_for(lambda: _waits(container), LET_IN_S), "the release is not rehearsed")
+
+
+def approve(container: Container) -> None:
+    """Let the service find and rehearse the newer release, and approve it."""
+    rehearsed(container)
     words = ["runuser", "-u", "amina", "--", "ncen-updater", "approve", TARGET, "--yes"]
     container.must(*words)
 

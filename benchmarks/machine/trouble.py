@@ -18,7 +18,7 @@ from benchmarks.machine.disk import Image, Loss
 from benchmarks.machine.judge import Facts, acknowledged, officers_in, status, wrongs
 from benchmarks.machine.line import Outside
 from benchmarks.machine.prepare import Ground, changed
-from benchmarks.machine.record import Recorded, approve, serves
+from benchmarks.machine.record import Recorded, approve, rehearsed, serves
 from benchmarks.machine.site import START, TARGET
 from benchmarks.report import say
 
@@ -104,6 +104,24 @@ def _cuts(
         finally:
             other.close()
     return events
+
+
+def _waiting(ground: Ground) -> Image:
+    """The disk of a site that has rehearsed the newer release, and waits for approval."""
+    file = ground.work / "waiting.img"
+    if not file.exists():
+        say("letting a site rehearse")
+        outside = Outside(ground.secretariat.feed_with(TARGET))
+        box = ground.box(Image(ground.site), "waiting")
+        try:
+            box.boot()
+            outside.connect(box)
+            rehearsed(box.container)
+            box.power_off().save(file)
+        finally:
+            box.close()
+            outside.close()
+    return Image(file)
 
 
 def _known(ground: Ground) -> Mapping[str, Facts]:
@@ -207,8 +225,9 @@ def full_disk(ground: Ground, seed: int) -> list[Event]:
 
 def _full(ground: Ground, step: str, left: int, user: str) -> Event:
     recorded = Recorded.load(ground.work / "upgrade")
+    image = _waiting(ground)
     outside = Outside(ground.secretariat.feed_with(TARGET))
-    box = ground.box(Image(ground.site), "full")
+    box = ground.box(image, "full")
     what = f"full from {step} on, {left >> 20} MB left to {user}"
     try:
         if _come_up(box) is None:
@@ -219,13 +238,16 @@ def _full(ground: Ground, step: str, left: int, user: str) -> Event:
         if wait_for(lambda: _in_step(container, step), PATIENCE_S) is None:
             return Event(what, wrong=(f"the step {step} is not reached",))
         container.run("runuser", "-u", user, "--", "sh", "-c", FILL.format(left=left))
-        wait_for(lambda: _rest(container), PATIENCE_S)
+        wait_for(lambda: _rest(container) or _server_failed(container), PATIENCE_S)
+        time.sleep(5)  # what it makes of that is in its log
         said = container.run("ncen-updater", "status").stdout
         container.run("rm", "-f", FILLER)
         in_page = re.search(r"^Officers.*$", said, re.MULTILINE)
-        wait_for(lambda: _rest(container), PATIENCE_S)
+        # Debian starts the server once; what failed for want of room a person starts.
         container.run("systemctl", "start", "postgresql@17-main")
         now = time.time()
+        if wait_for(lambda: _rest(container), PATIENCE_S) is None:
+            return Event(what, wrong=(f"it does not come to rest: {status(container)}",))
         again = wait_for(lambda: _entered_since(box, now), PATIENCE_S)
         found, wrong = wrongs(box, recorded.known, acknowledged(box.log, now))
         if again is None:
@@ -245,6 +267,11 @@ def _in_step(container: Container, step: str) -> bool | None:
     return True if container.run("python3", "-c", asked).stdout.strip() not in ("", "0") else None
 
 
+def _server_failed(container: Container) -> bool | None:
+    state = container.run("systemctl", "is-active", "postgresql@17-main").stdout.strip()
+    return True if state == "failed" else None
+
+
 def _rest(container: Container) -> bool | None:
     said = status(container)
     journal, service = said.get("journal"), said.get("service")
@@ -261,7 +288,7 @@ def _entered_since(box: Box, since: float) -> bool | None:
 def _full_and_torn(ground: Ground, seed: int) -> Event:
     recorded = Recorded.load(ground.work / "upgrade")
     file = ground.place("full.img")
-    script = "fallocate -l $(( $(stat -f -c '%f' .) * $(stat -f -c '%S' .) )) var/tmp/filler"
+    script = f"cat /dev/zero > .{FILLER} 2> /dev/null || true"
     image = changed(torn(recorded, Random(seed)), file, script)
     box = ground.box(image, "full")
     what = "full at power on, torn in migrate"
@@ -358,8 +385,9 @@ def removal(ground: Ground, cuts: int, seed: int) -> list[Event]:
 
 def _refused(ground: Ground) -> Event:
     recorded = Recorded.load(ground.work / "upgrade")
+    image = _waiting(ground)
     outside = Outside(ground.secretariat.feed_with(TARGET))
-    box = ground.box(Image(ground.site), "removal")
+    box = ground.box(image, "removal")
     try:
         if _come_up(box) is None:
             return Event("apt remove in a change", wrong=("officers are not in",))

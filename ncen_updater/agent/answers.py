@@ -5,7 +5,7 @@ The same whoever carries it out: a command alone, or one that the service starte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
 if TYPE_CHECKING:
+    from packaging.version import Version
+
     from ncen_updater.agent.approvals.rollback_approvals import BackSubject
     from ncen_updater.agent.databases.tried import TriedValues
     from ncen_updater.agent.diagnostics.support_bundle.bundle import Bundle
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.overlay.layer import LayerReport
     from ncen_updater.agent.rehearsal.report import MappedCodes, RehearsalReport, RehearsedHop
     from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
+    from ncen_updater.formats.document import Offer
 
 __all__ = [
     "Answer",
@@ -40,6 +43,7 @@ __all__ = [
     "bundle_answer",
     "layer_lines",
     "notice_words",
+    "other_releases",
     "path_document",
     "path_words",
     "plan_document",
@@ -102,6 +106,22 @@ def path_document(
             if rejection.reason.value != "not-newer"
         ],
     }
+
+
+def other_releases(
+    path: UpgradePath | NoPath, offers: Iterable[Offer], current: Version | None
+) -> tuple[str, ...]:
+    """Return newer releases that a person may name, too: neither on the path nor ruled out. Pure.
+
+    Args:
+        path: The way to the newest.
+        offers: What is on the signed list.
+        current: The release in use.
+    """
+    known = {offer.version for offer in getattr(path, "hops", ())}
+    known |= {rejection.offer.version for rejection in path.rejected}
+    rest = [offer.release_version for offer in offers if offer.version not in known]
+    return tuple(str(one) for one in sorted(rest) if current is not None and one > current)
 
 
 def path_words(product: str, current: str, path: UpgradePath | NoPath) -> Iterator[Line]:
@@ -483,7 +503,7 @@ def bundle_answer(bundle: Bundle, show: Sequence[str], archive: str | None) -> A
         if part.name in show:
             words += [f"    {clean(line)}" for line in (part.text or "").splitlines()]
     for name, reason in bundle.unread.items():
-        values = {"database": name, "reason": reason}
+        values = {"database": name, "reason": Text(MISSING.get(reason, reason))}
         words.append(Text(N_("Not compared with database {database}: {reason}"), values))
     for leak in bundle.leaks:
         values = {"part": leak.part, "column": leak.column}

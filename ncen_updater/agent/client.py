@@ -26,6 +26,7 @@ from ncen_updater.agent.answers import (
     Line,
     bundle_answer,
     notice_words,
+    other_releases,
     path_document,
     path_words,
     plan_document,
@@ -466,8 +467,14 @@ class LocalSite:
                 )
             )
             words.append(Text(text, {"at": format_time(record.imported_at), "until": until}))
-        words += [*path_words(product, current, path), *self._before_newest()]
         offers = view.offers if view else ()
+        others = other_releases(path, offers, site.slots.current())
+        words += path_words(product, current, path)
+        if others:
+            values = {"versions": ", ".join(others), "example": others[-1]}
+            text = N_("Older, to be had by name ('ncen-updater plan {example}'): {versions}")
+            words.append(Text(text, values))
+        words += self._before_newest()
         gone = next((o.withdrawn for o in offers if o.version == current), None)
         if gone is not None:
             words += notice_words(product, current, gone.reason, gone.advice)
@@ -479,6 +486,7 @@ class LocalSite:
             "current": current,
             "agent": {"version": agent, "error": agents_error.code if agents_error else None},
             **path_document(path, self._run.language, current),
+            "others": list(others),
             "running_withdrawn": gone.model_dump() if gone else None,
             "imported": by_medium,
             "checked_at": read_at,

@@ -1237,10 +1237,14 @@ ORPHAN_DIRECTORY = Message(
 )
 PROGRAMS_DIFFER = Message(
     "NU-4108",
-    N_("The program {program} is of PostgreSQL {found}, the server is {major}."),
     N_(
-        "Install the client programs of PostgreSQL {major} on this machine, or set bin_directory "
-        "to where they are."
+        "The program {program} has to be of PostgreSQL {major}, as the server is; found: {found} "
+        "(-: it is not there, or does not run)."
+    ),
+    N_(
+        "Install the client programs of PostgreSQL {major} on this machine, or correct "
+        "bin_directory below [databases.postgresql] in agent.toml; without it they are looked for "
+        "where packages put them."
     ),
 )
 DUMPS_UNREADABLE = Message(
@@ -1551,7 +1555,10 @@ GUARD_BLOCKS = Message(
 RELEASE_NOT_ON_OFFER = Message(
     "NU-6019",
     N_("Release {version} is not on offer, or was not fetched whole."),
-    N_("Run 'ncen-updater check', then try again."),
+    N_(
+        "Run 'ncen-updater check', then try again. If it is not on the list then, ask the "
+        "Secretariat to publish it, or for a bundle with it."
+    ),
 )
 HELD = Message(
     "NU-6020",
@@ -1573,7 +1580,7 @@ WINDOW_CLOSED = Message(
 APPROVAL_MISSING = Message(
     "NU-6023",
     N_("Release {version} has to be approved by {missing} more (of {needed})."),
-    N_("Let them read the plan and approve it, then try again."),
+    N_("Let each of them look at it and type 'ncen-updater approve {version}', then try again."),
     ExitCode.APPROVAL_MISSING,
 )
 NOT_REHEARSED = Message(

@@ -71,6 +71,7 @@ def approve(
             session.show(line)
     if not (withdraw or dry_run):
         _require_binding(seen)
+        _show_digest(session, seen)
         _show_others(session, seen)
         show_beginning(session, seen.get("begins_after_yes"), N_("After your yes: {begins}"))
         question = Text(N_("Approve the upgrade to {version}?"), {"version": seen["target"]})
@@ -141,6 +142,13 @@ def _require_binding(seen: Document) -> None:
     raise UpdaterError(NOT_REHEARSED, version=seen["target"], state=NOTHING_CHANGED)
 
 
+def _show_digest(session: AgentSession, seen: Document) -> None:
+    """Say what people compare with the paper before they say yes, and find in the journal later."""
+    if seen["binding"]:
+        digest = {"digest": seen["binding"]}
+        session.show(Text(N_("Digest of what is approved: {digest}"), digest))
+
+
 def _show_others(session: AgentSession, seen: Document) -> None:
     """Say where this is not the newest release, and where others are approved, too."""
     newest, target = seen.get("newest"), seen["target"]  # an older service does not say
@@ -178,9 +186,7 @@ def _show(session: AgentSession, seen: Document) -> ExitCode:
     for approval in standing["approvals"]:
         values: dict[str, object] = {"who": approval["who"], "at": _when(session, approval["at"])}
         session.show(Text(N_("Approved by {who}, {at}"), values))
-    if standing["binding"]:
-        digest = {"digest": standing["binding"]}
-        session.show(Text(N_("Digest of what is approved: {digest}"), digest))
+    _show_digest(session, standing)
     missing = {"version": standing["version"], "count": standing["missing"]}
     if standing["missing"]:
         session.show(Text(N_("{version} needs {count} more approvals."), missing))

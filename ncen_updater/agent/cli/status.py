@@ -132,6 +132,10 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
     if seen is not None:
         for line in officers_words(Availability.from_json(seen), part["version"]):
             session.show(line)
+    full = part.get("full_disk")
+    if full is not None:
+        session.show(Text(N_("The disk of {path} is full: {free} bytes are free."), full))
+        session.show(Text(N_("Make room there: at least {needed} bytes."), full))
 
 
 def _show_journal(session: AgentSession, document: Document, part: Document) -> None:

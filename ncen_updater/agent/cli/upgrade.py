@@ -61,10 +61,13 @@ def upgrade(
             return session.answer(plan)
         for line in plan.words:
             session.show(line)
-        product = load_places(session.config).product
-        session.agree(Text(N_("Upgrade {product} now?"), {"product": product}), yes=False)
         # What was agreed to, whatever comes meanwhile.
         target = Version(plan.document["hops"][-1]["version"])
+        product = load_places(session.config).product
+        question = Text(
+            N_("Upgrade {product} to {version} now?"), {"product": product, "version": target}
+        )
+        session.agree(question, yes=False)
     if by_service:
         local = session.local()
         return session.answer(

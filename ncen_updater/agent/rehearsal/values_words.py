@@ -39,7 +39,10 @@ def values_words(values: TriedValues, language: str) -> Iterator[Text]:
             found,
         )
     if values.named("lost"):
-        yield Text(N_("  lost: {columns}"), {"columns": ", ".join(values.named("lost"))})
+        yield Text(
+            N_("  lost, as the release's files say: {columns}"),
+            {"columns": ", ".join(values.named("lost"))},
+        )
     if values.named("refused"):
         columns = {"columns": ", ".join(values.named("refused"))}
         yield Text(N_("  the way back does not go with large values in: {columns}"), columns)

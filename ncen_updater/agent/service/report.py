@@ -32,6 +32,7 @@ from ncen_updater.agent.journal.site_history import BadReleaseRecord
 from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
 from ncen_updater.agent.rehearsal.stops import predicted_stop
 from ncen_updater.agent.status import JournalFacts, SiteStatus, need, or_none, require_zones
+from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
 
@@ -57,7 +58,7 @@ _AT_WORK = frozenset({f"step-{StepState.INTENDED}", f"step-{StepState.UNDOING}"}
 REPORTED = frozenset(
     {
         "current", "configuration", "door", "availability", "at_work", "journal", "needed", "view",
-        "brakes", "service_state",
+        "brakes", "service_state", "free_bytes",
     }
 )  # fmt: skip
 
@@ -104,7 +105,17 @@ def _in_use(status: SiteStatus) -> Document:
         "version": version,
         "open_to_officers": None if closed is None else not closed,
         "officers": need(status.availability).to_json(),
+        **_full_disk(status),
     }
+
+
+def _full_disk(status: SiteStatus) -> Document:
+    """What fails for want of room is told by others in their words, as a server that is away."""
+    free = or_none(status.free_bytes)
+    if free is None or free >= MARGIN_BYTES:
+        return {}
+    place = str(status.places.state)
+    return {"full_disk": {"path": place, "free": free, "needed": MARGIN_BYTES}}
 
 
 def _configuration(status: SiteStatus) -> Document:

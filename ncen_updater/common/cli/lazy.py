@@ -77,7 +77,7 @@ def global_options(*, config: bool = True) -> list[click.Parameter]:
     if config:
         options.append(
             option(
-                "--config", type=click.Path(path_type=Path), metavar="PATH",
+                "--config", type=click.Path(path_type=Path, readable=False), metavar="PATH",
                 help=N_("The configuration file."),
             )
         )  # fmt: skip

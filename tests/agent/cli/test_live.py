@@ -310,7 +310,7 @@ def test_a_question_that_is_not_agreed_to_begins_nothing(
     site: LiveSite, answer: str, language: str
 ) -> None:
     before, history = site.facts(), site.run("history", "--json").stdout
-    question = {"en": "Upgrade ncen now?", "fr": "Mettre ncen"}[language]
+    question = {"en": "Upgrade ncen to", "fr": "Mettre ncen"}[language]
     exit_code, shown = run_on_terminal(
         [*PROGRAM, "upgrade", "3.3.0", "--lang", language], site.environment(), {question: answer}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.cli.status import _approved
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.cli.status import _approved, _show
 from ncen_updater.agent.config import noted_check
 from ncen_updater.agent.config.errors import Mistake
+from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.service.report import REPORTED, site_report
+from ncen_updater.agent.status import read_status
 from ncen_updater.common.i18n import Text
 from ncen_updater.feed.brakes import BrakeSeen
 from ncen_updater.feed.proved import Proved, ProvedMemory
@@ -83,6 +88,22 @@ def _write_view(site: TrialSite, expires: datetime) -> None:
         "version": 3, "versions": ["3.2.4", "3.3.0"], "withdrawn": [], "offers": [],
     }  # fmt: skip
     path.write_text(json.dumps(view))
+
+
+def test_a_full_disk_is_named_where_everything_else_says_what_it_led_to(
+    site: TrialSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: the recovery on a full disk said that a database cannot be reached, and no more."""
+    assert "full_disk" not in json.loads(site.run("status", "--json").stdout)["running"]
+    looked = read_status(load_places(site.config), datetime.now(UTC), REPORTED)
+    document, _ = site_report(dataclasses.replace(looked, free_bytes=4096), "en")
+    shown: list[Text] = []
+    session = AgentSession("ncen-updater", site.config)
+    monkeypatch.setattr(session, "show", shown.append)
+    _show(session, document)
+    said = [text.render("en") for text in shown]
+    assert f"The disk of {site.state} is full: 4096 bytes are free." in said
+    assert "Make room there: at least 16777216 bytes." in said
 
 
 def test_a_stale_list_breaks_nothing(site: TrialSite) -> None:

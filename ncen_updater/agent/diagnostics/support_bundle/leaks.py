@@ -114,6 +114,8 @@ def sample(
                                     values.setdefault(key, f"{name}: {table}.{column}")
         except UpdaterError as error:
             unread[name] = error.code
+        except OSError as error:  # a file of it is not there: what is sent tells of that
+            unread[name] = type(error).__name__
     return ValueSample(values, unread)
 
 

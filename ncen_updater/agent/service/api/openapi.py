@@ -252,6 +252,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
         site=TEXT, country=TEXT, product=TEXT, at=TIME,
         running=_some(
             version=_or_null(TEXT), open_to_officers=_or_null(FLAG), officers=VALUES,
+            full_disk=VALUES,
         ),
         configuration=_some(checked=FLAG),
         journal=_some(

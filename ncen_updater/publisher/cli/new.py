@@ -39,7 +39,7 @@ FOUND = {
 @click.option("--release", metavar="VERSION", help=N_("The version of the release."))
 @click.option(
     "--upgrade-from",
-    metavar="VERSIONS",
+    metavar="VERSION",
     help=N_("Versions that sites may have, such as '>=3.2,<3.3'; '' for a first release."),
 )
 @click.option(

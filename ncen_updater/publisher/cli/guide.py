@@ -16,6 +16,8 @@ COMMANDS = commands(
         "init": ("ceremony", N_("Draft a new feed.")),
         "rekey": ("ceremony", N_("Draft other keys, thresholds, periods or products.")),
         "renew": ("ceremony", N_("Draft the same roles with a new expiry date.")),
+        "new": N_("Write a manifest for an application, by looking and by asking."),
+        "try": ("try_", N_("Try a release at a site on your desk, before anybody signs it.")),
         "lint": ("releases", N_("Say what is wrong with a release before anybody signs it.")),
         "agent-release": N_("Make the release directory of the agent itself."),
         "build": ("releases", N_("Build a release into TUF targets.")),
@@ -42,13 +44,15 @@ COMMANDS = commands(
 
 GUIDE = Guide(
     groups={
-        N_("Every release"): ("lint", "build", "draft", "merge", "publish", "upload", "export"),
+        N_("Every release"): (
+            "lint", "try", "build", "draft", "merge", "publish", "upload", "export",
+        ),
         N_("Each officer"): ("show", "sign", "keys", "inspect"),
         N_("Who gets it, and when"): (
             "wave", "audience", "channel", "halt", "resume-wave", "withdraw", "brake",
         ),
         N_("To keep the feed alive"): ("refresh", "renew", "status", "monitor"),
-        N_("Rarely"): ("init", "rekey", "agent-release"),
+        N_("Rarely"): ("init", "rekey", "new", "agent-release"),
     },
     examples={
         "keys": {
@@ -62,7 +66,17 @@ GUIDE = Guide(
         "renew": {
             "renew --due --feed feed --event renewal": N_("only what has to be signed anew now"),
         },
+        "new": {
+            "new 3.3.0 --product kinto --upgrade-from '>=3.2,<3.3'": N_(
+                "the rest is found in its tree, or asked"
+            ),
+        },
         "lint": {"lint 3.3.0 --feed feed": N_("before anybody signs")},
+        "try": {
+            "try 3.3.0 --before 3.2.4 --site desk/agent.toml": N_(
+                "over to it and back, with keys that are thrown away"
+            ),
+        },
         "agent-release": {
             "agent-release agent-0.2.0 --wheels wheels --lock locks/agent.txt": N_(
                 "script/release does it for you"

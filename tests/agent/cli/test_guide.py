@@ -49,7 +49,7 @@ def test_every_example_can_be_typed(
         if not word.startswith(("-", "/")) and ":" not in word:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.touch() if place.suffix else place.mkdir(exist_ok=True)
-    for directory in ("3.3.0", "release-3.3.0", "agent-0.2.0"):
+    for directory in ("3.3.0", "3.2.4", "release-3.3.0", "agent-0.2.0"):
         if (tmp_path / directory).is_file():
             (tmp_path / directory).unlink()
             (tmp_path / directory).mkdir()

@@ -32,7 +32,9 @@ from ncen_updater.common.messages import OPEN_CHANGE
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.proved import PROVED
 from tests.support.forks import run_agent
-from tests.support.rotation import in_turns
+from tests.support.rotation import either_engine, in_turns
+
+pytestmark = either_engine("demo")
 
 DAYS = 7.0
 KILLED = """
@@ -45,8 +47,6 @@ from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.progress import Silent
 from ncen_updater.agent.engine.retention import collect, collectable
 from ncen_updater.agent.engine.operations import Operations
-
-pytestmark = either_engine("demo")
 
 path = Path(sys.argv[1])
 site = build_site(load_config(path), path)

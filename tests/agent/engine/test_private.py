@@ -29,8 +29,10 @@ from tests.agent.engine.made import (
     site_on,
 )
 from tests.support.migrators import not_as_root
-from tests.support.rotation import in_turns
+from tests.support.rotation import either_engine, in_turns
 from tests.support.sites import TrialFeed
+
+pytestmark = either_engine("demo")
 
 OLD, ROW, VALUE, PROGRAM = "3.2.4", "3.2.5", "3.2.6", "3.2.7"
 PLANTED = "Amina Planted-7"
@@ -46,8 +48,6 @@ UP = {
 UP[ROW]["sqlite"] = UP[VALUE]["sqlite"]
 MIGRATOR = """#!{python}
 import os, sqlite3, sys
-
-pytestmark = either_engine("demo")
 address = os.environ["NCEN_DB_COMPANIES_URL"]
 if address.startswith("sqlite:///"):
     connection = sqlite3.connect(address.removeprefix("sqlite:///"))

@@ -1,0 +1,151 @@
+"""Time and memory of a merge of texts, in each format: read, merge, write, as ``switch`` does.
+
+Of the source's texts one in a hundred is worded anew, one in a hundred is gone and as many are new;
+the country has a translation of nine in ten, and one in two hundred lacks a placeholder. Each
+format runs in a process of its own, whose highest memory is told beside that before the merge.
+Seconds are those of the processor: they say the same on a machine with other work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.report import finish, say
+from ncen_updater.agent.overlay.merge import Shipped, merge_settings, merge_texts
+from ncen_updater.formats.manifest import CarriedManifest
+from ncen_updater.formats.texts.catalogue import Catalogue, TextEntry
+from ncen_updater.formats.texts.readers import FORMATS as READERS
+from ncen_updater.formats.texts.readers import read_texts
+
+COUNT = 10_000
+FORMATS = ("po", "properties", "json", "ini")
+#: One in so many texts of the source.
+CHANGED, GONE, BROKEN, MISSING = 100, 100, 200, 10
+KB = 1024
+
+
+def _source(count: int, release: int) -> Iterator[tuple[str, str]]:
+    """Names and texts of a release, 0 or 1."""
+    for number in range(count + release * (count // GONE)):
+        if release and number % GONE == 1 and number < count:
+            continue
+        words = "Seizure {ref} of %s: the officer at the border post enters it"
+        if release and number % CHANGED == 0:
+            words += " again"
+        yield f"page{number % 50}.text{number:06}", f"{words}, line {number}"
+
+
+def _own(count: int) -> Iterator[tuple[str, str]]:
+    """The country's translations of the first release."""
+    for number, (name, text) in enumerate(_source(count, 0)):
+        if number % MISSING:
+            words = text.replace("Seizure", "Saisie é").replace("enters it", "la saisit")
+            yield name, words.replace("{ref}", "") if number % BROKEN == 1 else words
+
+
+def _catalogue(
+    form: str, texts: dict[str, str], sources: dict[str, str] | None = None
+) -> Catalogue:
+
+    entries: dict[tuple[str, ...], TextEntry] = {}
+    for name, text in texts.items():
+        if form == "po":  # the text of the source is the key
+            source = (sources or texts)[name]
+            entries["", source] = TextEntry(text if sources else "", source=source)
+        else:
+            entries[tuple(name.split(".")) if form != "properties" else (name,)] = TextEntry(text)
+    header = {"Content-Type": "text/plain; charset=UTF-8", "Language": "sw"} if form == "po" else {}
+    return Catalogue(entries, header)
+
+
+def _declared(form: str) -> CarriedManifest:
+    settings = form == "ini"
+    place = "app/settings.ini" if settings else f"app/i18n/{{lang}}.{form}"
+    kind = "settings" if settings else "translations"
+    data = {"kind": kind, "format": form, "slot": place, "overlay": place[4:]}
+    return CarriedManifest.model_validate(data)
+
+
+def _peak() -> int:
+    """The highest memory of this program so far, bytes; what its parent held does not count."""
+    for line in Path("/proc/self/status").read_text("ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * KB
+    raise LookupError("the kernel does not tell it")
+
+
+def prepare(form: str, count: int, directory: Path) -> None:
+    """Write the three files of a merge: of either release, and the country's own."""
+    kind = READERS[_declared(form).format]
+    old, new, own = (dict(t) for t in (_source(count, 0), _source(count, 1), _own(count)))
+    made = {
+        "old": _catalogue(form, old),
+        "new": _catalogue(form, new),
+        "own": _catalogue(form, own, old),
+    }
+    for name, catalogue in made.items():
+        (directory / name).write_bytes(kind.write(catalogue).encode())
+
+
+def measure(form: str, directory: Path) -> dict[str, float]:
+    """Merge one file in this process; seconds of the processor, bytes."""
+    declared = _declared(form)
+    before = _peak()
+    begin = time.process_time()
+    read = {n: read_texts((directory / n).read_bytes(), declared) for n in ("old", "new", "own")}
+    middle = time.process_time()
+    if form == "ini":
+        merged = merge_settings(declared, Shipped(read["old"]), Shipped(read["new"]), read["own"])
+    else:
+        left, gone_to = (Shipped(Catalogue(), read[name]) for name in ("old", "new"))
+        merged = merge_texts(declared, left, gone_to, read["own"], {})
+    then = time.process_time()
+    content = READERS[declared.format].write(merged.catalogue).encode()
+    end = time.process_time()
+    return {
+        "entries": len(merged.catalogue),
+        "told": len(merged.told),
+        "bytes": len(content),
+        "read_s": middle - begin,
+        "merge_s": then - middle,
+        "write_s": end - then,
+        "peak_before": before,
+        "peak": _peak(),
+    }
+
+
+def main() -> None:
+    """Measure each format in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=COUNT)
+    parser.add_argument("--format", choices=FORMATS, help="only this one, in this process")
+    parser.add_argument("--files", type=Path, help="where its files were prepared")
+    given = parser.parse_args()
+    if given.format:
+        json.dump(measure(given.format, given.files), sys.stdout)
+        return
+    found: dict[str, dict[str, float]] = {}
+    say("format      read   merge   write   s in all   peak MB (before)   told")
+    for form in FORMATS:
+        with tempfile.TemporaryDirectory(prefix="nu-texts-") as folder:
+            prepare(form, given.count, Path(folder))
+            words = [sys.executable, "-m", "benchmarks.texts", "--format", form, "--files", folder]
+            ended = subprocess.run(words, capture_output=True, text=True, check=True)
+        one = found[form] = json.loads(ended.stdout)
+        steps = [one[name] for name in ("read_s", "merge_s", "write_s")]
+        say(
+            f"{form:10} {steps[0]:6.2f}  {steps[1]:6.2f}  {steps[2]:6.2f}   {sum(steps):8.2f}"
+            f"   {one['peak'] / 1e6:7.1f} ({one['peak_before'] / 1e6:.1f})   {one['told']:.0f}"
+        )
+    finish("texts", {"count": given.count, "formats": found})
+
+
+if __name__ == "__main__":
+    main()

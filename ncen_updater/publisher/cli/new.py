@@ -1,0 +1,160 @@
+"""``new``: the first manifest of an application, by asking and by looking at its tree."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.cli.render import finding_document, finding_lines
+from ncen_updater.common.cli.session import Session
+from ncen_updater.common.cli.usage import Misuse
+from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.findings import Severity
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.publisher.cli.common import show_line
+
+__all__ = ["new"]
+
+KINDS = ("django", "alembic", "flyway", "liquibase", "sql", "none")
+FOUND = {
+    "django": N_("found Django: {files}"),
+    "alembic": N_("found Alembic: {files}"),
+    "flyway": N_("found Flyway: {files}"),
+    "liquibase": N_("found Liquibase: {files}"),
+    "sql": N_("found plain SQL: {files}"),
+    "none": N_("found no migrator: no manage.py, alembic.ini, Flyway, Liquibase or *.up.sql"),
+}
+
+
+@click.command(
+    "new",
+    cls=PublisherCommand,
+    help=N_("Write a manifest for the application in DIRECTORY, by looking and by asking."),
+)
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--product", metavar="NAME", help=N_("What the feed calls the application."))
+@click.option("--release", metavar="VERSION", help=N_("The version of the release."))
+@click.option(
+    "--upgrade-from",
+    metavar="VERSION",
+    help=N_("Versions that sites may have, such as '>=3.2,<3.3'; '' for a first release."),
+)
+@click.option(
+    "--database",
+    "databases",
+    multiple=True,
+    metavar="NAME",
+    help=N_("A database of the application, once for each."),
+)
+@click.option(
+    "--migrator", type=click.Choice(KINDS), help=N_("How it migrates, where looking is not enough.")
+)
+@click.option("--health", metavar="PATH", help=N_("A path that answers 200 when all is well."))
+@click.option("--title", metavar="TEXT", help=N_("The title of its notes."))
+@click.option("--yes", is_flag=True, help=N_("Take what was found, and ask nothing."))
+@click.pass_context
+def new(
+    context: click.Context,
+    directory: Path,
+    product: str | None,
+    release: str | None,
+    upgrade_from: str | None,
+    databases: tuple[str, ...],
+    migrator: str | None,
+    health: str | None,
+    title: str | None,
+    yes: bool,
+) -> ExitCode:
+    from ncen_updater.common import atomic_files as durable
+    from ncen_updater.common.messages import RELEASE_NOT_EMPTY
+    from ncen_updater.publisher.errors import write_failed
+    from ncen_updater.publisher.lint.lint import lint_release
+    from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind, look
+    from ncen_updater.publisher.new.programs import migrate_program
+    from ncen_updater.publisher.new.writing import (
+        PROGRAM,
+        ManifestAnswers,
+        manifest_text,
+        proposed_databases,
+    )
+
+    session = session_of(context)
+    manifest = directory / "manifest.toml"
+    if manifest.exists() or manifest.is_symlink():
+        raise UpdaterError(RELEASE_NOT_EMPTY, path=manifest)
+    ask = _Asker(session, asks=not yes)
+    name = directory.absolute().name
+    found = look(directory, MigratorKind(migrator) if migrator else None)
+    files = found.files or tuple(pair.up for pair in found.pairs)
+    session.say(Text(FOUND[found.kind.value], {"files": ", ".join(files[:5]) or "-"}))
+    product = ask(product, "--product", N_("What does the feed call the application?"), None)
+    release = ask(release, "--release", N_("Which version is this?"), name)
+    upgrade_from = ask(
+        upgrade_from,
+        "--upgrade-from",
+        N_("Which versions may sites have, such as >=3.2,<3.3 (nothing for a first release)?"),
+        "",
+    )
+    if not databases:
+        proposed = proposed_databases(product, found)
+        words = ask(None, "--database", N_("Which databases has it?"), ", ".join(proposed))
+        databases = tuple(word.strip() for word in words.split(",") if word.strip())
+    health = ask(health, "--health", N_("Which path answers 200 when all is well?"), "/")
+    title = ask(title, "--title", N_("A title for the notes?"), f"{product} {release}")
+    if not databases:
+        found = FoundMigrations(MigratorKind.NONE)
+    language = session.language if session.language in ("en", "fr") else "en"
+    answers = ManifestAnswers(
+        product, release, upgrade_from, databases, found, health, language, title
+    )
+    text = manifest_text(answers)
+    written = [manifest]
+    try:
+        if found.kind not in (MigratorKind.SQL, MigratorKind.NONE):
+            program = directory / PROGRAM
+            if not program.exists():  # its own one stays
+                durable.make_directory(program.parent)
+                durable.write(program, migrate_program(), 0o755)
+                written.insert(0, program)
+        durable.write(manifest, text.encode(), 0o644)
+    except OSError as error:
+        raise write_failed(error) from error
+    findings = lint_release(directory)
+    show_line(session, Text(N_("Written: {files}"), {"files": ", ".join(map(str, written))}))
+    for line in finding_lines(findings, session.language):
+        session.show(line)
+    show_line(session, Text(N_("Next: read it, then 'ncen-publisher lint {directory}'."),
+                            {"directory": directory}))  # fmt: skip
+    session.finish(
+        {
+            "product": product,
+            "version": release,
+            "migrator": found.kind.value,
+            "databases": list(databases),
+            "written": [str(path) for path in written],
+            "findings": [finding_document(item, session.language) for item in findings],
+        }
+    )
+    strict = any(item.severity is Severity.STRICT for item in findings)
+    return ExitCode.BLOCKED if strict else ExitCode.OK
+
+
+class _Asker:
+    """Asks at a terminal for what was not given; else takes what is proposed."""
+
+    def __init__(self, session: Session, *, asks: bool) -> None:
+        self._session = session
+        self._asks = asks and sys.stdin.isatty() and sys.stderr.isatty()
+
+    def __call__(self, given: str | None, option: str, question: str, proposed: str | None) -> str:
+        if given is not None:
+            return given
+        if self._asks:
+            words = self._session.lines(self._session.text(question), sys.stderr)
+            return str(click.prompt(words, default=proposed, err=True)).strip()
+        if proposed is None:
+            raise Misuse(N_("nobody can be asked here: give it"), hint=option)
+        return proposed

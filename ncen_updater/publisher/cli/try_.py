@@ -1,0 +1,145 @@
+"""``try``: a whole round of a release at a site on the desk, before anybody signs it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.publisher.cli.common import DIRECTORY, FILE, now, show_line
+
+if TYPE_CHECKING:
+    from ncen_updater.publisher.new.rounds import RoundStage
+
+__all__ = ["try_"]
+
+AGENT = (sys.executable, "-m", "ncen_updater.agent.cli.main")
+STAGES = {
+    "adopt": N_("take the site over"),
+    "check": N_("find the release in the feed"),
+    "plan": N_("look over the site"),
+    "rehearse": N_("rehearse on a restored backup"),
+    "upgrade": N_("upgrade"),
+    "verify": N_("verify"),
+    "rollback": N_("go back"),
+    "verify again": N_("verify again"),
+}
+PASSED = N_("{stage}: done, {seconds} s")
+FAILED = N_("{stage}: FAILED ({code}), {seconds} s")
+
+
+@click.command(
+    "try",
+    cls=PublisherCommand,
+    help=N_("Try the release in DIRECTORY at a site on your desk: over to it, and back."),
+)
+@click.argument("directory", type=DIRECTORY)
+@click.option("--before", type=DIRECTORY, required=True, help=N_("The release that the site has."))
+@click.option(
+    "--site", type=FILE, required=True, help=N_("Its agent.toml; all of that site may be lost.")
+)
+@click.option("--agent", metavar="FILE", help=N_("Another ncen-updater than the one beside this."))
+@click.option("--yes", is_flag=True, help=N_("Do not ask whether the site may be lost."))
+@click.pass_context
+def try_(
+    context: click.Context, directory: Path, before: Path, site: Path, agent: str | None, yes: bool
+) -> ExitCode:
+    import shutil
+
+    from ncen_updater.common import atomic_files as durable
+    from ncen_updater.common.cli.render import format_decimal
+    from ncen_updater.common.messages import NO_DESK_SITE
+    from ncen_updater.formats.manifest import load_manifest
+    from ncen_updater.publisher.lint.lint import lint_release, refuse_blocked
+    from ncen_updater.publisher.new.desk import load_desk
+    from ncen_updater.publisher.new.rounds import DeskRound, served
+    from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
+
+    session = session_of(context)
+    desk = load_desk(site)
+    old, new = (load_manifest(place / "manifest.toml") for place in (before, directory))
+    for place in (before, directory):
+        refuse_blocked(str(place), lint_release(place))
+    for manifest in (old, new):
+        if manifest.product != desk.product:
+            reason = f"it runs {desk.product}, and a release is of {manifest.product}"
+            raise UpdaterError(NO_DESK_SITE, path=site, reason=reason)
+    session.agree(
+        Text(N_("Everything at the site of {path}, its databases too, may be lost. Go on?"),
+             {"path": site}),
+        yes=yes,
+    )  # fmt: skip
+
+    def tell(stage: RoundStage) -> None:
+        words = PASSED if stage.passed else FAILED
+        values = {
+            "stage": Text(STAGES[stage.name]),
+            "seconds": format_decimal(stage.seconds),
+            "code": stage.code or str(stage.status),
+        }
+        session.say(Text(words, values))
+        if not stage.passed:
+            session.say(stage.said)
+
+    with tempfile.TemporaryDirectory(prefix="nu-try-") as folder:
+        work = Path(folder)
+        keys = make_keys(work / "keys", "nobody trusts them")
+        feed = work / "feed"
+        with session.progress() as progress:
+            progress.tell(Text(N_("building both releases, signed with keys that are thrown away")))
+            make_feed(feed, keys, now, products=(desk.product,))
+            publish_release(feed, [before, directory], keys, now)
+        with served(feed, desk):
+            durable.make_directory(desk.trusted_root.parent)
+            shutil.copyfile(feed / "metadata" / "1.root.json", desk.trusted_root)
+            round_ = DeskRound(desk, [agent] if agent else AGENT, session.language, tell)
+            stages = round_.run(old.version, new.version)
+            if desk.running():
+                desk.stop()
+    whole = all(stage.passed for stage in stages)
+    stop = _stop_seconds(stages)
+    values = {"product": new.product, "version": new.version, "before": old.version}
+    if whole:
+        words = N_("{product} {version}: over from {before} and back, all of it.")
+    else:
+        words = N_("{product} {version}: not ready; the stage that failed says why.")
+    show_line(session, Text(words, values))
+    if stop is not None:
+        show_line(
+            session,
+            Text(N_("The stop was {seconds} s here."), {"seconds": format_decimal(stop)}),
+        )
+    session.finish(
+        {
+            **values,
+            "passed": whole,
+            "stop_s": stop,
+            "stages": [
+                {
+                    "name": stage.name,
+                    "passed": stage.passed,
+                    "exit_code": stage.status,
+                    "code": stage.code or None,
+                    "seconds": round(stage.seconds, 1),
+                    "said": stage.document,
+                }
+                for stage in stages
+            ],
+        }
+    )
+    return ExitCode.OK if whole else ExitCode.BLOCKED
+
+
+def _stop_seconds(stages: list[RoundStage]) -> float | None:
+    """How long users were out in the upgrade, as the agent measured it."""
+    for stage in stages:
+        if stage.name == "upgrade" and stage.passed:
+            changes = stage.document.get("changes") or []
+            return sum(float(change.get("stop_s") or 0) for change in changes) if changes else None
+    return None

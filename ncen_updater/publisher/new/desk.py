@@ -1,0 +1,160 @@
+"""A site on an integrator's desk: made to be given up, with an ``agent.toml`` as every site has.
+
+What is read here is only what a trial has to know; whether the file is right says the agent.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+import tomllib
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.common.bounded_io import parse_toml, read_file
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import NO_DESK_SITE
+
+__all__ = ["DeskSite", "load_desk"]
+
+MAX_CONFIG_BYTES = 1_000_000
+LOOPBACK = frozenset({"127.0.0.1", "localhost"})
+COMMAND_LIMIT_S = 300.0
+LOOK_S = 0.2
+#: As the agent gives its own commands.
+KEPT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ")
+
+
+@dataclass(frozen=True)
+class DeskSite:
+    """A site that may be lost.
+
+    Attributes:
+        config: Its ``agent.toml``.
+        trusted_root: Where it looks for the keys that it trusts; nothing is there yet.
+        port: Of this machine, where it looks for its feed.
+        product: What it runs.
+        application: The table of that name.
+        current: The link to the release in use.
+    """
+
+    config: Path
+    trusted_root: Path
+    port: int
+    product: str
+    application: dict[str, Any]
+    current: Path
+
+    def running(self) -> bool:
+        """Whether any process of the application runs."""
+        return self._ordered(self.application["status"], "status") == 0
+
+    def start(self) -> None:
+        """Start the application and all that belongs to it, and wait until it answers.
+
+        Raises:
+            UpdaterError: If a command fails, or nothing answers within the time of the site.
+        """
+        for words in self._commands("start"):
+            self._must(words, "start")
+        url = str(self.application.get("health_url", "")).rstrip("/")
+        url += str(self.application.get("health_path", "/healthz"))
+        limit = time.monotonic() + float(self.application.get("health_timeout_s", 120))
+        while not _answers(url):
+            if time.monotonic() > limit:
+                raise self._refused(f"nothing answers at {url} after the start")
+            time.sleep(LOOK_S)
+
+    def stop(self) -> None:
+        """Stop it, the last part first.
+
+        Raises:
+            UpdaterError: If a command fails.
+        """
+        for words in reversed(self._commands("stop")):
+            self._must(words, "stop")
+
+    def _commands(self, act: str) -> list[list[str]]:
+        parts = self.application.get("parts", [])
+        return [self.application[act], *(part[act] for part in parts if act in part)]
+
+    def _must(self, words: list[str], act: str) -> None:
+        status = self._ordered(words, act)
+        if status != 0:
+            raise self._refused(f"its command '{act}' ended with {status}")
+
+    def _ordered(self, words: list[str], act: str) -> int:
+        environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+        environment |= {k: str(v) for k, v in self.application.get("environment", {}).items()}
+        environment["NCEN_CURRENT"] = str(self.current)
+        environment["NCEN_DOOR_FILE"] = str(self.application.get("door_file", ""))
+        try:
+            return subprocess.run(
+                words, env=environment, cwd="/", stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                timeout=COMMAND_LIMIT_S, check=False, start_new_session=True,
+            ).returncode  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise self._refused(f"its command '{act}' cannot be run: {error}") from error
+
+    def _refused(self, reason: str) -> UpdaterError:
+        return UpdaterError(NO_DESK_SITE, path=self.config, reason=reason)
+
+
+def _answers(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (OSError, ValueError, urllib.error.HTTPError):
+        return False
+
+
+def load_desk(path: Path) -> DeskSite:
+    """Read the site's file, and refuse what might be a site that somebody works with.
+
+    Raises:
+        UpdaterError: If it is none to be given up.
+    """
+
+    def refused(reason: str) -> UpdaterError:
+        return UpdaterError(NO_DESK_SITE, path=path, reason=reason)
+
+    try:
+        data = parse_toml(read_file(path, MAX_CONFIG_BYTES).decode("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
+        raise refused(str(error)) from error
+
+    def table(name: str) -> dict[str, Any]:
+        found = data.get(name, {})
+        return found if isinstance(found, dict) else {}
+
+    paths, application = table("paths"), table("application")
+    root = Path(str(paths.get("root", "/")))
+    if not root.is_absolute() or root == Path("/"):
+        raise refused("'root' of [paths] has to be a directory of its own, such as /home/me/desk")
+    state = root / str(paths.get("state", "var/lib/ncen-updater"))
+    trusted = root / str(paths.get("trusted_root", "etc/ncen-updater/trust/root.json"))
+    for place in (state, trusted):
+        if place.is_file() or (place.is_dir() and any(place.iterdir())):
+            raise refused(f"an agent works, or has worked, there ({place}): make a fresh copy")
+    urls = table("feed").get("urls", [])
+    address = urllib.parse.urlsplit(str(urls[0]) if isinstance(urls, list) and urls else "")
+    try:
+        port = address.port
+    except ValueError:
+        port = None
+    plain = address.scheme == "http" and address.path in ("", "/")
+    if len(urls) != 1 or not plain or address.hostname not in LOOPBACK or not port:
+        raise refused("'urls' of [feed] has to be one port here, [\"http://127.0.0.1:8930/\"]")
+    commands = [application.get(act) for act in ("start", "stop", "status")]
+    if application.get("adapter") != "command" or not all(isinstance(c, list) for c in commands):
+        raise refused("[application] needs adapter = \"command\" with 'start', 'stop', 'status'")
+    product = str(table("site").get("product", "ncen"))
+    current = root / str(paths.get("current", "opt/ncen/current"))
+    return DeskSite(path.absolute(), trusted, port, product, application, current)

@@ -1,0 +1,201 @@
+"""What an application's tree tells of how its databases are migrated. Only reads."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+
+from ncen_updater.formats.sql import ENGINES
+
+__all__ = ["FoundMigrations", "MigratorKind", "SqlPair", "look"]
+
+#: So many names are looked at; what is deeper or further is not found.
+MOST_NAMES = 200_000
+MOST_BYTES = 200_000
+PASSED_OVER = frozenset({".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__"})
+UP, DOWN, VERIFY = ".up.sql", ".down.sql", ".verify.sql"
+SETTINGS_MODULE = re.compile(r"DJANGO_SETTINGS_MODULE[\"']\s*,\s*[\"']([\w.]{1,200})[\"']")
+FLYWAY_FILE = re.compile(r"V[0-9][0-9._]*__[^/]+\.sql")
+CHANGELOG = re.compile(r"databaseChangeLog|--\s*liquibase formatted sql")
+CHANGELOG_NAME = re.compile(r".*changelog.*\.(xml|ya?ml|json|sql)", re.IGNORECASE)
+IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,40}")
+
+
+class MigratorKind(StrEnum):
+    """How an application migrates its databases."""
+
+    DJANGO = "django"
+    ALEMBIC = "alembic"
+    FLYWAY = "flyway"
+    LIQUIBASE = "liquibase"
+    SQL = "sql"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class SqlPair:
+    """One migration in plain SQL, as its files lie there.
+
+    Attributes:
+        database: Whose it is, by the name of its directory; empty where that says nothing.
+        id: Of the name of its files.
+        up: Path, with ``{engine}`` where there is a directory for each.
+        down: The way back; None where there is none.
+        verify: The question; None where there is none.
+    """
+
+    database: str
+    id: str
+    up: str
+    down: str | None = None
+    verify: str | None = None
+
+
+@dataclass(frozen=True)
+class FoundMigrations:
+    """What was found.
+
+    Attributes:
+        kind: How the application migrates.
+        files: Of the tool: ``manage.py``, ``alembic.ini``, directories of Flyway, a changelog.
+        settings: Django's settings module; empty where ``manage.py`` does not say it.
+        packages: Directories that hold the tool's library, and those of its files.
+        pairs: Plain SQL.
+    """
+
+    kind: MigratorKind
+    files: tuple[str, ...] = ()
+    settings: str = ""
+    packages: tuple[str, ...] = ()
+    pairs: tuple[SqlPair, ...] = ()
+
+
+@dataclass
+class _Seen:
+    names: list[str] = field(default_factory=list)
+
+    def called(self, name: str) -> list[str]:
+        """Paths of that name, those that lie highest first."""
+        found = [path for path in self.names if PurePosixPath(path).name == name]
+        return sorted(found, key=lambda path: (path.count("/"), path))
+
+
+def look(directory: Path, wanted: MigratorKind | None = None) -> FoundMigrations:
+    """Look for an application's migrator.
+
+    Args:
+        directory: Its tree, as it will be released.
+        wanted: The only kind to look for; the first that is found by default.
+    """
+    seen = _Seen(sorted(_names(directory)))
+    looks = {
+        MigratorKind.DJANGO: _django,
+        MigratorKind.ALEMBIC: _alembic,
+        MigratorKind.FLYWAY: _flyway,
+        MigratorKind.LIQUIBASE: _liquibase,
+        MigratorKind.SQL: _sql,
+    }
+    for kind, ask in looks.items():
+        if wanted in (None, kind):
+            found = ask(directory, seen)
+            if found is not None:
+                return found
+    return FoundMigrations(wanted or MigratorKind.NONE)
+
+
+def _names(directory: Path) -> Iterator[str]:
+    left = MOST_NAMES
+    for place, folders, files in os.walk(directory):
+        folders[:] = sorted(name for name in folders if name not in PASSED_OVER)
+        below = Path(place).relative_to(directory)
+        for name in sorted(files):
+            left -= 1
+            if left < 0:
+                return
+            yield (below / name).as_posix()
+
+
+def _text(path: Path) -> str:
+    """The beginning of a file; nothing where it cannot be read."""
+    try:
+        if path.is_symlink() or not path.is_file():
+            return ""
+        with path.open("rb") as stream:
+            return stream.read(MOST_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _packages(seen: _Seen, library: str, files: tuple[str, ...]) -> tuple[str, ...]:
+    """Where the library lies in the tree, and where the application's own modules do."""
+    inits = [p for p in seen.names if p.endswith(f"{library}/__init__.py")]
+    places = [
+        str(PurePosixPath(p).parents[1]) for p in inits if PurePosixPath(p).parts[-2] == library
+    ]
+    own = [str(PurePosixPath(path).parent) for path in files]
+    shortest = sorted(places, key=lambda place: (place.count("/"), place))[:1]
+    return tuple(dict.fromkeys([*own, *shortest]))
+
+
+def _django(directory: Path, seen: _Seen) -> FoundMigrations | None:
+    for path in seen.called("manage.py"):
+        said = SETTINGS_MODULE.search(_text(directory / path))
+        if said is not None:
+            packages = _packages(seen, "django", (path,))
+            return FoundMigrations(MigratorKind.DJANGO, (path,), said[1], packages)
+    return None
+
+
+def _alembic(directory: Path, seen: _Seen) -> FoundMigrations | None:
+    found = [p for p in seen.called("alembic.ini") if "script_location" in _text(directory / p)]
+    if not found:
+        return None
+    depth = found[0].count("/")
+    files = tuple(path for path in found if path.count("/") == depth)
+    return FoundMigrations(MigratorKind.ALEMBIC, files, packages=_packages(seen, "alembic", files))
+
+
+def _flyway(directory: Path, seen: _Seen) -> FoundMigrations | None:
+    del directory
+    places = {
+        str(PurePosixPath(path).parent)
+        for path in seen.names
+        if FLYWAY_FILE.fullmatch(PurePosixPath(path).name)
+    }
+    return FoundMigrations(MigratorKind.FLYWAY, tuple(sorted(places))) if places else None
+
+
+def _liquibase(directory: Path, seen: _Seen) -> FoundMigrations | None:
+    for path in sorted(seen.names, key=lambda name: (name.count("/"), name)):
+        if CHANGELOG_NAME.fullmatch(PurePosixPath(path).name) and CHANGELOG.search(
+            _text(directory / path)
+        ):
+            return FoundMigrations(MigratorKind.LIQUIBASE, (path,))
+    return None
+
+
+def _sql(directory: Path, seen: _Seen) -> FoundMigrations | None:
+    del directory
+    names, pairs = set(seen.names), {}
+    for path in seen.names:
+        if not path.endswith(UP):
+            continue
+        stem = path.removesuffix(UP)
+        folders = [part if part not in ENGINES else "{engine}" for part in stem.split("/")]
+        general = "/".join(folders)
+        owners = [part for part in folders[:-1] if part != "{engine}"]
+        owner = owners[-1] if len(owners) > 1 and IDENTIFIER.fullmatch(owners[-1]) else ""
+        identifier = re.sub(r"[^0-9a-z_]+", "_", folders[-1].lower())[:60].strip("_")
+        there = {
+            end: f"{general}{end}" if f"{stem}{end}" in names else None for end in (DOWN, VERIFY)
+        }
+        pairs[owner, identifier] = SqlPair(
+            owner, identifier, f"{general}{UP}", there[DOWN], there[VERIFY]
+        )
+    if not pairs:
+        return None
+    return FoundMigrations(MigratorKind.SQL, pairs=tuple(pairs[key] for key in sorted(pairs)))

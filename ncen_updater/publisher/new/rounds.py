@@ -1,0 +1,182 @@
+"""A whole round of a release at a site on the desk: over to it, and back, by the agent itself.
+
+The agent is started as a process, as a person would: nothing of it is imported here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.messages import NO_DESK_SITE
+from ncen_updater.publisher.new.desk import DeskSite
+
+__all__ = ["DeskRound", "RoundStage", "served"]
+
+LIMIT_S = 24 * 3600.0
+#: An application that writes by itself raises the number that was asked for; so often it is asked.
+ASKED = 3
+
+
+@dataclass(frozen=True)
+class RoundStage:
+    """One command of the agent.
+
+    Attributes:
+        name: What was tried, for people and programs: ``adopt``, ``rehearse``, ...
+        status: How the agent ended.
+        seconds: How long it took.
+        code: Of its error; empty where there is none.
+        said: What it said, whole.
+        document: What it said for programs.
+    """
+
+    name: str
+    status: int
+    seconds: float
+    code: str
+    said: str
+    document: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Whether it came to a good end."""
+        return self.status == ExitCode.OK
+
+
+@contextlib.contextmanager
+def served(directory: Path, desk: DeskSite) -> Iterator[None]:
+    """Serve a feed where the site looks for it, for as long as the block lasts.
+
+    Raises:
+        UpdaterError: If the port is taken.
+    """
+    handler = functools.partial(_Unlogged, directory=str(directory))
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", desk.port), handler)
+    except OSError as error:
+        reason = f"port {desk.port} of its feed: {error}"
+        raise UpdaterError(NO_DESK_SITE, path=desk.config, reason=reason) from error
+    with server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Unlogged(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+class DeskRound:
+    """Runs the agent for one site.
+
+    Args:
+        desk: The site.
+        agent: The agent's program and its first words.
+        language: In which it speaks.
+        tell: Is told each stage that ended.
+    """
+
+    def __init__(
+        self,
+        desk: DeskSite,
+        agent: Sequence[str],
+        language: str,
+        tell: Callable[[RoundStage], None],
+    ) -> None:
+        self._desk = desk
+        self._agent = tuple(agent)
+        self._language = language
+        self._tell = tell
+
+    def run(self, before: str, release: str) -> list[RoundStage]:
+        """Take the site over, try the release in every way, and go back.
+
+        Args:
+            before: The version that the site has.
+            release: The one that is tried.
+
+        Returns:
+            The stages, up to the first that failed.
+
+        Raises:
+            UpdaterError: If the application of the desk cannot be started or stopped.
+        """
+        done: list[RoundStage] = []
+        for stage in self._stages(before, release):
+            done.append(stage)
+            self._tell(stage)
+            if not stage.passed:
+                break
+        return done
+
+    def _stages(self, before: str, release: str) -> Iterator[RoundStage]:
+        was_up = self._desk.running()
+        yield self._stage("adopt", "adopt", before, *([] if was_up else ["--application-is-down"]))
+        if not was_up:
+            self._desk.start()
+        yield self._stage("check", "check")
+        yield self._stage("plan", "plan", release)
+        yield self._stage("rehearse", "rehearse", release)
+        yield self._stage("upgrade", "upgrade", release, "--yes")
+        yield self._stage("verify", "verify")
+        yield self._back()
+        yield self._stage("verify again", "verify")
+
+    def _back(self) -> RoundStage:
+        """Go back; what would be lost is nobody's, and is agreed to as it is counted."""
+        stage = self._stage("rollback", "rollback", "--dry-run")
+        for _ in range(ASKED):
+            lost = stage.document.get("lost_total") or 0
+            agreed = ["--accept-loss", str(lost)] if lost else []
+            stage = self._stage("rollback", "rollback", "--yes", *agreed)
+            if stage.status != ExitCode.APPROVAL_MISSING:
+                break
+            way = self._stage("rollback", "rollback", "--dry-run")
+            stage = RoundStage(
+                stage.name, stage.status, stage.seconds, stage.code, stage.said, way.document
+            )
+        return stage
+
+    def _stage(self, name: str, *words: str) -> RoundStage:
+        begin = time.monotonic()
+        environment = {**os.environ, "NCEN_CONFIG_FILE": str(self._desk.config)}
+        try:
+            ended = subprocess.run(
+                [*self._agent, *words, "--json", "--lang", self._language],
+                env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                timeout=LIMIT_S, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            reason = f"the agent cannot be run: {error}"
+            raise UpdaterError(NO_DESK_SITE, path=self._desk.config, reason=reason) from error
+        document = _document(ended.stdout)
+        failure = document.get("error")
+        code = str(failure.get("code", "")) if isinstance(failure, dict) else ""
+        said = ended.stderr.decode("utf-8", "replace").strip()
+        seconds = time.monotonic() - begin
+        return RoundStage(name, ended.returncode, seconds, code, said, document)
+
+
+def _document(output: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(output)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Runs the application's own migrator on the databases that the agent names, and on no others.
+
+Written by ``ncen-publisher new`` into a release, which it belongs to from then on: change it as
+the application needs. It uses Python's standard library alone; 0 is said only where all went well.
+Each database comes as NCEN_DB_<NAME>_URL, and leads to a copy that may be thrown away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+sys.dont_write_bytecode = True  # a release is not written to
+
+
+def database_urls(named: Sequence[str]) -> dict[str, str]:
+    """Addresses by name in the application, in the order of the command line."""
+    found = {}
+    for item in named:
+        name, _, alias = item.partition("=")
+        variable = f"NCEN_DB_{name.upper()}_URL"
+        if not os.environ.get(variable):
+            sys.exit(f"{variable} is not set: the agent sets it when it runs this program")
+        found[alias or name] = os.environ[variable]
+    return found
+
+
+def django_database(url: str) -> dict[str, object]:
+    """One entry of DATABASES."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    if parts.scheme == "sqlite":
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": unquote(parts.path)[1:]}
+    options = {"options": query["options"]} if "options" in query else {}
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path)[1:],
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": "",
+        "HOST": query.get("host", parts.hostname or ""),
+        "PORT": query.get("port", str(parts.port or "")),
+        "OPTIONS": options,
+    }
+
+
+def run_django(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
+    """manage.py migrate, for each database."""
+    if given.settings:
+        os.environ["DJANGO_SETTINGS_MODULE"] = given.settings
+    settings = importlib.import_module("django.conf").settings
+    known = settings.DATABASES
+    others = sorted(set(known) - set(urls) - {a for a in known if not known[a]})
+    if others:
+        sys.exit(f"the settings name databases that the manifest does not: {', '.join(others)}")
+    for alias, url in urls.items():
+        known[alias] = {**known.get(alias, {}), **django_database(url)}
+    importlib.import_module("django").setup()
+    call_command = importlib.import_module("django.core.management").call_command
+    for alias in urls:
+        call_command("migrate", interactive=False, database=alias)
+
+
+def with_driver(url: str) -> str:
+    """Name the driver that the release brings, where SQLAlchemy would look for another."""
+    for module, scheme in (("psycopg2", "postgresql"), ("psycopg", "postgresql+psycopg")):
+        if url.startswith("postgresql:") and importlib.util.find_spec(module):
+            return scheme + url.removeprefix("postgresql")
+    return url
+
+
+def run_alembic(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
+    """Go to the head of each database's tree; one alembic.ini each, or one for all."""
+    config = importlib.import_module("alembic.config").Config
+    command = importlib.import_module("alembic.command")
+    start = Path.cwd()
+    files = [start / name for name in given.config] * (1 if len(given.config) > 1 else len(urls))
+    if len(files) != len(urls):
+        sys.exit("give one --config, or one for each --database")
+    for file, url in zip(files, map(with_driver, urls.values()), strict=True):
+        os.environ["DATABASE_URL"] = url  # for an env.py that reads its address there
+        os.chdir(file.parent)
+        settings = config(str(file))
+        settings.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+        command.upgrade(settings, "head")
+
+
+def jdbc(url: str) -> tuple[str, str]:
+    """An address as Java has it, and its user."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    if parts.scheme == "sqlite":
+        return f"jdbc:sqlite:{unquote(parts.path)[1:]}", ""
+    host = query.get("host", parts.hostname or "localhost")
+    if host.startswith("/"):
+        sys.exit("Java opens no socket of PostgreSQL: set 'host' of [databases.postgresql] by name")
+    port = query.get("port", parts.port or 5432)
+    options = f"?options={query['options']}" if "options" in query else ""
+    return f"jdbc:postgresql://{host}:{port}{parts.path}{options}", unquote(parts.username or "")
+
+
+def run_java(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
+    """Flyway or Liquibase, as they are called from a command line."""
+    for address, user in map(jdbc, urls.values()):
+        if given.tool == "flyway":
+            words = [f"-url={address}", *([f"-user={user}"] if user else [])]
+            words += [f"-locations=filesystem:{','.join(given.config)}", "migrate"]
+        else:
+            words = [f"--url={address}", *([f"--username={user}"] if user else [])]
+            words += [f"--changelog-file={given.config[0]}", "update"]
+        ended = subprocess.run([given.program or given.tool, *words], check=False)
+        if ended.returncode != 0:
+            sys.exit(ended.returncode)
+
+
+def main() -> None:
+    """Read the command line and run one of them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tool", choices=["django", "alembic", "flyway", "liquibase"])
+    parser.add_argument("--database", action="append", required=True, metavar="NAME[=ALIAS]")
+    parser.add_argument("--path", action="append", default=[], help="where its packages lie")
+    parser.add_argument("--settings", help="Django's settings module")
+    parser.add_argument("--config", action="append", default=[], help="alembic.ini, migrations")
+    parser.add_argument("--program", help="flyway or liquibase, if they are not on the path")
+    given = parser.parse_args()
+    sys.path[:0] = [str(Path(path).resolve()) for path in given.path]
+    urls = database_urls(given.database)
+    tools = {"django": run_django, "alembic": run_alembic}
+    tools.get(given.tool, run_java)(given, urls)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The first manifest of a release, from answers. Pure."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ncen_updater.formats.manifest import parse_manifest
+from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind, SqlPair
+
+__all__ = ["PROGRAM", "ManifestAnswers", "manifest_text", "proposed_databases"]
+
+#: Where the program that runs the application's own migrator is put.
+PROGRAM = "bin/ncen-migrate"
+NO_WAY_DOWN = "no way back was written yet: write one, or say here why there is none"
+
+
+@dataclass(frozen=True)
+class ManifestAnswers:
+    """What the manifest is made of.
+
+    Attributes:
+        product: What the feed calls the application.
+        version: Of the release.
+        upgrade_from: Over which versions it may be installed; empty for a first one.
+        databases: Their names in releases.
+        found: How they are migrated.
+        health: A path that answers with status 200 when all is well; empty for none.
+        language: Of the notes.
+        title: Of the notes.
+    """
+
+    product: str
+    version: str
+    upgrade_from: str
+    databases: tuple[str, ...]
+    found: FoundMigrations
+    health: str
+    language: str
+    title: str
+
+
+def proposed_databases(product: str, found: FoundMigrations) -> tuple[str, ...]:
+    """Names of databases that the tree speaks of; one like the product where it names none."""
+    named = dict.fromkeys(pair.database for pair in found.pairs if pair.database)
+    return tuple(named) or (product.replace("-", "_"),)
+
+
+def manifest_text(answers: ManifestAnswers) -> str:
+    """Write it; what it says is checked as every manifest is.
+
+    Raises:
+        BadManifest: If an answer cannot stand in a manifest; every mistake is named.
+    """
+    text = "\n".join(_lines(answers)) + "\n"
+    parse_manifest(tomllib.loads(text), "manifest.toml")
+    return text
+
+
+def _quoted(value: object) -> str:
+    # JSON's strings and lists of them are TOML's too, but for one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _lines(answers: ManifestAnswers) -> Iterator[str]:
+    yield "# What one release is: docs/release-format.md explains every line."
+    yield "schema = 1"
+    yield f"product = {_quoted(answers.product)}"
+    yield f"version = {_quoted(answers.version)}"
+    if answers.upgrade_from:
+        yield f"upgrade_from = {_quoted(answers.upgrade_from)}"
+    else:
+        yield '# upgrade_from = ">=1.0,<2.0"     # a first release: no site can upgrade to it'
+    for name in answers.databases:
+        yield from ("", "[[databases]]", f"name = {_quoted(name)}")
+        for pair in _of(answers, name):
+            yield from _migration(pair)
+    if answers.found.kind not in (MigratorKind.SQL, MigratorKind.NONE):
+        yield from _migrator(answers)
+    if answers.databases:
+        yield from (
+            "",
+            "# What the data mean, asked on the copies before and after; write some of these.",
+            "# [[checks]]",
+            '# name = "records before = records after"',
+            f"# database = {_quoted(answers.databases[0])}",
+            '# sql = "SELECT count(*) FROM ..."',
+            '# compare = "equal"',
+        )
+    if answers.health:
+        yield from ("", "[[health]]", 'name = "it answers"', f"path = {_quoted(answers.health)}")
+        yield '# expect = { database = "ok" }   # fields of its answer, where that is JSON'
+    yield from ("", f"[notes.{answers.language}]", f"title = {_quoted(answers.title)}")
+    yield 'text = ""'
+
+
+def _of(answers: ManifestAnswers, name: str) -> Sequence[SqlPair]:
+    """The plain SQL of one database; what belongs to none of them is the first one's."""
+    rest = name == answers.databases[0]
+    return [
+        pair
+        for pair in answers.found.pairs
+        if pair.database == name or (rest and pair.database not in answers.databases)
+    ]
+
+
+def _migration(pair: SqlPair) -> Iterator[str]:
+    yield from ("", "[[databases.migrations]]", f"id = {_quoted(pair.id)}")
+    yield f"up = {_quoted(pair.up)}"
+    if pair.down is not None:
+        yield f"down = {_quoted(pair.down)}"
+    else:
+        yield f"irreversible = {_quoted(NO_WAY_DOWN)}"
+    if pair.verify is not None:
+        yield f"verify = {_quoted(pair.verify)}"
+
+
+def _migrator(answers: ManifestAnswers) -> Iterator[str]:
+    found = answers.found
+    words = [PROGRAM, found.kind.value]
+    one = len(answers.databases) == 1 and found.kind is MigratorKind.DJANGO
+    for name in answers.databases:
+        words += ["--database", f"{name}=default" if one else name]
+    for place in found.packages:
+        words += ["--path", place]
+    if found.settings:
+        words += ["--settings", found.settings]
+    for path in found.files if found.kind is not MigratorKind.DJANGO else ():
+        words += ["--config", path]
+    yield from ("", "[migrator]", "argv = [")
+    yield from (f"    {_quoted(word)}," for word in words)
+    yield "]"
+    yield "timeout_s = 3600"
+    reason = f"the application's own migrator ({found.kind.value}) only goes forward"
+    yield f"no_way_back = {_quoted(reason)}"

@@ -1,0 +1,293 @@
+"""``new`` writes a manifest that lint takes, and a program that runs the application's migrator.
+
+Django, Alembic and Java are not installed here: where their part of the program is run, small
+stand-ins under their names record what they were told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.common.messages import RELEASE_NOT_EMPTY
+from ncen_updater.formats.errors import BadManifest
+from ncen_updater.formats.manifest import Manifest, load_manifest
+from ncen_updater.publisher.cli.main import run
+from ncen_updater.publisher.lint.lint import lint_release
+from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind, look
+from ncen_updater.publisher.new.programs import migrate_program
+from ncen_updater.publisher.new.writing import ManifestAnswers, manifest_text
+
+MANAGE = 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
+TITLE = 'A "new"\nshop'
+INI = "[alembic]\nscript_location = migrations\n"
+TREES: dict[str, tuple[Mapping[str, str], MigratorKind, list[str]]] = {
+    "Django": (
+        {"app/manage.py": MANAGE, "app/site/django/__init__.py": ""},
+        MigratorKind.DJANGO,
+        ["django", "--database", "shop=default", "--path", "app", "--path", "app/site",
+         "--settings", "shop.settings"],
+    ),
+    "a manage.py of something else": ({"manage.py": "print('no')\n"}, MigratorKind.NONE, []),
+    "Alembic": (
+        {"alembic.ini": INI, "lib/alembic/__init__.py": ""},
+        MigratorKind.ALEMBIC,
+        ["alembic", "--database", "shop", "--path", ".", "--path", "lib",
+         "--config", "alembic.ini"],
+    ),
+    "Alembic in a package of somebody else's": (
+        {"alembic.ini": INI, "site/other/tests/alembic.ini": INI},
+        MigratorKind.ALEMBIC,
+        ["alembic", "--database", "shop", "--path", ".", "--config", "alembic.ini"],
+    ),
+    "Flyway": (
+        {"db/migration/V1__first.sql": "", "db/migration/V2.1__more.sql": ""},
+        MigratorKind.FLYWAY,
+        ["flyway", "--database", "shop", "--config", "db/migration"],
+    ),
+    "Liquibase": (
+        {"db/changelog-master.xml": "<databaseChangeLog/>"},
+        MigratorKind.LIQUIBASE,
+        ["liquibase", "--database", "shop", "--config", "db/changelog-master.xml"],
+    ),
+    "another change log": ({"CHANGELOG.md": "# Changes", "x/changelog.xml": "<log/>"},
+                           MigratorKind.NONE, []),
+    "what is not of the tree": ({"node_modules/x/manage.py": MANAGE}, MigratorKind.NONE, []),
+}  # fmt: skip
+
+
+def lay(directory: Path, files: Mapping[str, str]) -> Path:
+    for name, content in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(content)
+    directory.mkdir(exist_ok=True)
+    return directory
+
+
+def made(directory: Path, *words: str) -> Manifest:
+    assert run(["new", str(directory), "--product", "shop", "--release", "2.0", "--yes",
+                "--upgrade-from", ">=1.0,<2.0", *words]) == 0  # fmt: skip
+    assert {f.code: f.severity.value for f in lint_release(directory)} == {"NU-7109": "advisory"}
+    return load_manifest(directory / "manifest.toml")
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_a_tree_tells(tmp_path: Path, name: str) -> None:
+    files, kind, argv = TREES[name]
+    directory = lay(tmp_path / "r", files)
+    assert look(directory).kind is kind
+    manifest = made(directory)
+    assert manifest.accepts(manifest.release_version) is False
+    program = directory / "bin/ncen-migrate"
+    if manifest.migrator is None:
+        assert (argv, program.exists()) == ([], False)
+    else:
+        assert [*manifest.migrator.argv] == ["bin/ncen-migrate", *argv]
+        assert program.read_bytes() == migrate_program()
+        assert os.access(program, os.X_OK)
+
+
+def test_plain_sql_of_two_engines_and_databases(tmp_path: Path) -> None:
+    files = {}
+    for engine in ("postgresql", "sqlite"):
+        for database in ("cases", "people"):
+            place = f"migrations/{engine}/{database}"
+            files[f"{place}/0001_First.up.sql"] = "CREATE TABLE a (id int);"
+            files[f"{place}/0001_First.verify.sql"] = "SELECT 1 WHERE 1 = 0;"
+    for engine in ("postgresql", "sqlite"):
+        files[f"migrations/{engine}/cases/0001_First.down.sql"] = (
+            "CREATE TABLE ncen_kept__a AS SELECT * FROM a; DROP TABLE a;"
+        )
+    directory = lay(tmp_path / "r", files)
+    assert run(["new", str(directory), "--product", "shop", "--release", "2.0", "--yes"]) == 0
+    cases, people = load_manifest(directory / "manifest.toml").databases
+    assert (cases.name, people.name) == ("cases", "people")
+    (one,), (other,) = cases.migrations, people.migrations
+    assert (one.id, one.up) == ("0001_first", "migrations/{engine}/cases/0001_First.up.sql")
+    assert one.down == "migrations/{engine}/cases/0001_First.down.sql"
+    assert other.down is None and other.irreversible
+    assert not [f for f in lint_release(directory) if f.severity == "strict"]
+
+
+def test_what_is_given_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = lay(tmp_path / "r", {"manage.py": MANAGE, "alembic.ini": INI})
+    assert run(["new", str(directory), "--product", "shop", "--release", "2.0", "--json",
+                "--database", "cases", "--database", "people", "--migrator", "alembic",
+                "--health", "/up", "--title", TITLE, "--upgrade-from", ""]) == 0  # fmt: skip
+    said = json.loads(capsys.readouterr().out)
+    assert (said["migrator"], said["databases"]) == ("alembic", ["cases", "people"])
+    manifest = load_manifest(directory / "manifest.toml")
+    assert manifest.notes["en"].title == TITLE
+    assert manifest.health[0].path == "/up"
+    assert [f["code"] for f in said["findings"]] == ["NU-7109", "NU-7122"]
+
+
+def test_it_asks_at_a_terminal(tmp_path: Path) -> None:
+    directory = lay(tmp_path / "3.1", {"manage.py": MANAGE})
+    ours, theirs = pty.openpty()
+    os.write(ours, b"shop\n\n>=3.0,<3.1\ncases, people\n/up\nOf spring\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "ncen_updater.publisher.cli.main", "new", str(directory)],
+        stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, timeout=120, check=False,
+    )  # fmt: skip
+    os.close(theirs)
+    os.close(ours)
+    assert ended.returncode == 0, ended.stdout
+    manifest = load_manifest(directory / "manifest.toml")
+    assert (manifest.product, manifest.version) == ("shop", "3.1")
+    assert [database.name for database in manifest.databases] == ["cases", "people"]
+    assert (manifest.health[0].path, manifest.notes["en"].title) == ("/up", "Of spring")
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_manifest_that_is_there_stays(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = lay(tmp_path / "r", {"manage.py": MANAGE})
+    manifest = directory / "manifest.toml"
+    manifest.write_text("mine") if kind == "file" else manifest.symlink_to("nowhere")
+    assert run(["new", str(directory), "--product", "shop", "--release", "1", "--yes"]) == 1
+    assert RELEASE_NOT_EMPTY.code in capsys.readouterr().err
+    assert sorted(path.name for path in directory.iterdir()) == ["manage.py", "manifest.toml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--product", "Shop!", "--release", "1"], "NU-3001"),
+        (["--product", "shop", "--release", "one"], "NU-3001"),
+        (["--product", "shop", "--release", "1", "--database", "a b"], "NU-3001"),
+        (["--product", "shop", "--release", "1", "--upgrade-from", "3"], "NU-3001"),
+        (["--release", "1"], "NU-1101"),
+    ],
+)
+def test_what_no_manifest_may_say_writes_nothing(
+    tmp_path: Path, words: list[str], code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = lay(tmp_path / "r", {"manage.py": MANAGE})
+    assert run(["new", str(directory), "--yes", *words]) != 0
+    assert code in capsys.readouterr().err
+    assert [path.name for path in directory.iterdir()] == ["manage.py"]
+
+
+def test_an_answer_is_no_toml() -> None:
+    found = FoundMigrations(MigratorKind.NONE)
+    evil = 'x"\n[migrator]\nargv = ["/bin/sh"]\n# \x7f\x00'
+    with pytest.raises(BadManifest):
+        manifest_text(ManifestAnswers("shop", "1.0", evil, ("a",), found, "/", "en", "t"))
+    text = manifest_text(ManifestAnswers("shop", "1.0", "", ("a",), found, "/", "en", evil))
+    assert "\n[migrator]" not in text
+
+
+# ---- the program -----------------------------------------------------------------------------
+
+STAND_INS = {
+    "lib/django/__init__.py": "def setup(): pass\n",
+    "lib/django/conf.py": (
+        "class settings: DATABASES = {'default': {'NAME': 'live', 'ATOMIC_REQUESTS': True}}\n"
+    ),
+    "lib/django/core/__init__.py": "",
+    "lib/django/core/management.py": (
+        "import json, os\nfrom django.conf import settings\n"
+        "def call_command(*words, **more):\n"
+        "    print(json.dumps([words, more, settings.DATABASES[more['database']],"
+        " os.environ['DJANGO_SETTINGS_MODULE']]))\n"
+    ),
+    "lib/alembic/__init__.py": "",
+    "lib/alembic/config.py": (
+        "class Config:\n"
+        "    def __init__(self, file): self.said = {'file': file}\n"
+        "    def set_main_option(self, name, value): self.said[name] = value\n"
+    ),
+    "lib/alembic/command.py": (
+        "import json, os\n"
+        "def upgrade(config, to): print(json.dumps([config.said, to, os.getcwd()]))\n"
+    ),
+    "lib/psycopg2.py": "",
+    "lib/tool": '#!/bin/sh\nprintf "%s\\n" "$@"\nexit ${TOOL_STATUS:-0}\n',
+}
+POSTGRES = "postgresql://upd@/shop__next_x?host=%2Frun%2Fpg&port=5433&options=-c%20role%3Dshop"
+TCP = "postgresql://upd@/shop__next_x?host=db.example&port=5433"
+
+
+def migrate(tmp_path: Path, *words: str, **urls: str) -> subprocess.CompletedProcess[str]:
+    directory = lay(tmp_path / "slot", STAND_INS)
+    (directory / "lib/tool").chmod(0o755)
+    (directory / "migrate").write_bytes(migrate_program())
+    for place, folders, files in os.walk(directory):  # as a slot is: nobody writes to it
+        assert not [f for f in files if f.endswith(".pyc")], (place, folders)
+    environment = {"PATH": os.environ["PATH"], **{k.replace("__", "_"): v for k, v in urls.items()}}
+    return subprocess.run(
+        [sys.executable, "migrate", *words, "--path", "lib"],
+        cwd=directory, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_django_is_given_the_copies_alone(tmp_path: Path) -> None:
+    words = ["django", "--settings", "shop.settings", "--database"]
+    ended = migrate(tmp_path, *words, "shop=default", NCEN_DB_SHOP_URL=POSTGRES)
+    command, more, database, settings = json.loads(ended.stdout)
+    assert (ended.returncode, command, settings) == (0, ["migrate"], "shop.settings")
+    assert more == {"interactive": False, "database": "default"}
+    assert database == {
+        "ATOMIC_REQUESTS": True,
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "shop__next_x",
+        "USER": "upd",
+        "PASSWORD": "",
+        "HOST": "/run/pg",
+        "PORT": "5433",
+        "OPTIONS": {"options": "-c role=shop"},
+    }
+    ended = migrate(tmp_path, *words, "shop=default", NCEN_DB_SHOP_URL="sqlite:////srv/a b.sqlite")
+    assert json.loads(ended.stdout)[2]["NAME"] == "/srv/a b.sqlite"
+    ended = migrate(tmp_path, *words, "shop=other", NCEN_DB_SHOP_URL=POSTGRES)
+    assert (ended.returncode, ended.stdout) == (1, ""), "the live database was left in"
+    assert "default" in ended.stderr
+
+
+def test_alembic_is_given_the_copies_alone(tmp_path: Path) -> None:
+    words = ["alembic", "--config", "app/alembic.ini", "--database", "a", "--database", "b"]
+    lay(tmp_path / "slot/app", {"alembic.ini": INI})
+    ended = migrate(tmp_path, *words, NCEN_DB_A_URL=POSTGRES, NCEN_DB_B_URL="sqlite:////b")
+    one, other = (json.loads(line) for line in ended.stdout.splitlines())
+    app = str(tmp_path / "slot/app")
+    assert one == [
+        {"file": f"{app}/alembic.ini", "sqlalchemy.url": POSTGRES.replace("%", "%%")}, "head", app
+    ]  # fmt: skip
+    assert other[0]["sqlalchemy.url"] == "sqlite:////b"
+
+
+@pytest.mark.parametrize(
+    ("tool", "config", "expected"),
+    [
+        ("flyway", "sql", ["-url=jdbc:postgresql://db.example:5433/shop__next_x", "-user=upd",
+                           "-locations=filesystem:sql", "migrate"]),
+        ("liquibase", "c.xml", ["--url=jdbc:postgresql://db.example:5433/shop__next_x",
+                                "--username=upd", "--changelog-file=c.xml", "update"]),
+    ],
+)  # fmt: skip
+def test_java_is_given_the_copies_alone(
+    tmp_path: Path, tool: str, config: str, expected: list[str]
+) -> None:
+    words = [tool, "--database", "shop", "--config", config, "--program", "lib/tool"]
+    ended = migrate(tmp_path, *words, NCEN_DB_SHOP_URL=TCP)
+    assert (ended.returncode, ended.stdout.splitlines()) == (0, expected)
+    ended = migrate(tmp_path, *words, NCEN_DB_SHOP_URL=TCP, TOOL__STATUS="3")
+    assert ended.returncode == 3
+    ended = migrate(tmp_path, *words, NCEN_DB_SHOP_URL=POSTGRES)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "Java opens no socket" in ended.stderr
+
+
+def test_a_database_that_the_agent_did_not_name(tmp_path: Path) -> None:
+    ended = migrate(tmp_path, "alembic", "--config", "a.ini", "--database", "shop")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "NCEN_DB_SHOP_URL is not set" in ended.stderr

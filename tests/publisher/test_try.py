@@ -1,0 +1,126 @@
+"""``try`` takes a release over to a site on the desk and back, and refuses any other site."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.releases import assemble
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.messages import NO_DESK_SITE
+from ncen_updater.publisher.cli.main import run
+
+Said = dict[str, Any]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[DemoSite]:
+    """A copy of a site: files, an agent.toml, and nothing of an agent's yet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = SiteOptions(
+        cases=20, icomm=False, soak_s=0.0, feed_urls=[f"http://127.0.0.1:{port}/"]
+    )
+    with DemoSite(tmp_path / "desk", options=options) as site:
+        yield site
+
+
+def tried(
+    desk: DemoSite, tmp_path: Path, version: str, capsys: pytest.CaptureFixture[str], *more: str
+) -> tuple[int, Said, str]:
+    for name in ("3.2.4", version):
+        if not (tmp_path / name).exists():
+            assemble(name, tmp_path / name)
+    words = ["try", str(tmp_path / version), "--before", str(tmp_path / "3.2.4"), "--site",
+             str(desk.config_path), "--json", *more]  # fmt: skip
+    code = run(words)
+    said = capsys.readouterr()
+    return code, json.loads(said.out), said.err
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_over_and_back(
+    desk: DemoSite, tmp_path: Path, up: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if up:
+        desk.start_app()
+    code, said, told = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+    assert (code, said["passed"]) == (0, True), told
+    assert [stage["name"] for stage in said["stages"]] == [
+        "adopt", "check", "plan", "rehearse", "upgrade", "verify", "rollback", "verify again",
+    ]  # fmt: skip
+    assert said["stop_s"] > 0
+    assert desk.current.resolve().name == "3.2.4"
+    assert not desk.app_running(), "what was started for the trial is stopped after it"
+    again, refusal, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+    assert (again, refusal["error"]["code"]) == (1, NO_DESK_SITE.code), "no fresh copy any more"
+
+
+def test_a_release_that_fails_says_why(
+    desk: DemoSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said, told = tried(desk, tmp_path, "3.3.5", capsys, "--yes")
+    last = said["stages"][-1]
+    assert (code, said["passed"], last["passed"]) == (ExitCode.BLOCKED, False, False)
+    assert last["code"].startswith("NU-") and last["code"] in told
+    assert desk.current.resolve().name == "3.2.4"
+    assert not desk.app_running()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("[paths]\nroot = ", "[paths]\nstate = ", "'root' of [paths]"),
+        ("http://127.0.0.1:", "http://192.0.2.1:", "'urls' of [feed]"),
+        ("http://127.0.0.1:", "https://127.0.0.1:", "'urls' of [feed]"),
+        ('adapter = "command"', 'adapter = "systemd"', "[application] needs"),
+        ("[site]", "[site]\nproduct = 'shop'", "a release is of ncen"),
+        ("[site]", "[site", "line"),
+    ],
+)
+def test_what_may_be_a_site_in_use_is_refused(
+    desk: DemoSite,
+    tmp_path: Path,
+    old: str,
+    new: str,
+    why: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = desk.config_path.read_text()
+    assert old in text
+    desk.config_path.write_text(text.replace(old, new, 1))
+    code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+    assert (code, said["error"]["code"]) == (1, NO_DESK_SITE.code)
+    assert why in said["error"]["what"]
+    assert not desk.trusted_root.exists()
+
+
+@pytest.mark.parametrize("what", ["state", "root", "nobody agrees", "port"])
+def test_nothing_is_done_to_what_is_there(
+    desk: DemoSite, tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, expected, more = 1, NO_DESK_SITE.code, ["--yes"]
+    taken = socket.socket()
+    if what == "state":
+        (desk.state / "journal.sqlite").write_bytes(b"mine")
+    elif what == "root":
+        desk.trusted_root.write_bytes(b"mine")
+    elif what == "port":
+        port = desk.options.feed_urls[0].rpartition(":")[2].strip("/")
+        taken.bind(("127.0.0.1", int(port)))
+        taken.listen()
+    else:
+        code, expected, more = 2, "NU-1102", []
+    with taken:
+        got, said, _ = tried(desk, tmp_path, "3.3.0", capsys, *more)
+    assert (got, said["error"]["code"]) == (code, expected)
+    assert desk.trusted_root.exists() == (what == "root")
+    there = {p.relative_to(desk.state).as_posix() for p in desk.state.rglob("*")}
+    assert there == ({"journal.sqlite"} if what == "state" else set())

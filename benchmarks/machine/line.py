@@ -28,16 +28,19 @@ class Outside:
             ["unshare", "--net", *serve],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        self._link = ""
+        self._link = self._here = ""
 
     def connect(self, box: Box) -> None:
         """Lay a line to a machine that was started; it ends with the machine."""
+        if self._here:  # to a machine that was cut and not ended yet: two would have one address
+            enter = ["nsenter", f"--target={self._server.pid}", "--net", "ip"]
+            subprocess.run([*enter, "link", "delete", self._here], check=False, capture_output=True)
         name = secrets.token_hex(4)
         here, there = f"nu{name}a", f"nu{name}b"
         first = box.container.first
         _do(["ip", "link", "add", here, "netns", str(self._server.pid), "type", "veth",
              "peer", "name", there, "netns", str(first)])  # fmt: skip
-        self._link = there
+        self._link, self._here = there, here
         for process, link, addresses in (
             (self._server.pid, here, (f"{OUTSIDE}/24", "169.254.169.254/16")),
             (first, there, (f"{INSIDE}/24", "169.254.1.2/16")),

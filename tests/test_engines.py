@@ -28,6 +28,7 @@ ALLOWED = {
     "formats/manifest.py": "[needs] is of the form of manifests, which is signed",
     "publisher/lint/ways_down.py": "words for people, who write for both",
     "publisher/lint/syntax.py": "programs that judge the syntax of one engine",
+    "publisher/new/templates/migrate.py": "a program of the application, which is given addresses",
     "common/database_words.py": "what errors of drivers and programs may say of a row",
     "common/messages.py": "every sentence of the program is in that table",
     "agent/diagnostics/support_bundle/masking.py": "the scheme of addresses that any text may hold",

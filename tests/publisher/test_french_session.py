@@ -84,6 +84,8 @@ def test_every_command_in_order(officer: Officer) -> None:
     run("monitor", "http://127.0.0.1:9/", "--root", feed / "metadata/1.root.json")
     run("agent-release", work / "a", "--wheels", work / "s", "--lock", work / "secret")
     run("show", work / "nowhere")
+    run("new", work / "r", "--yes")
+    run("try", work / "r", "--before", work / "r", "--site", work / "nowhere.toml", "--yes")
     assert {line.split()[0] for line in said} == set(COMMANDS)
     found = {line: left for line, text in said.items() if (left := foreign(text, NAMES))}
     assert found == {}, found

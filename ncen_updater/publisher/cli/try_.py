@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["try_"]
 
-AGENT = (sys.executable, "-m", "ncen_updater.agent.cli.main")
+AGENT = (sys.executable, "-I", "-m", "ncen_updater.agent.cli.main")
 STAGES = {
     "adopt": N_("take the site over"),
     "check": N_("find the release in the feed"),

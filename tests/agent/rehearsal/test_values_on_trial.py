@@ -132,7 +132,7 @@ def test_a_dropped_column_is_lost_and_nothing_else(demo: DemoSite) -> None:
     # What the application itself writes for each release is no value of anybody's.
     assert columns["seizures.ncen_release.release"].kept == 1
     words = said(demo, "rehearse", DROPS)
-    assert "lost: companies.companies.origin" in words
+    assert "lost, as the release's files say: companies.companies.origin" in words
 
 
 @in_turns("demo")
@@ -141,7 +141,7 @@ def test_going_back_says_what_the_rehearsal_saw(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(DROPS))
     words = said(demo, "rollback", "--dry-run")
     assert f"The rehearsal of {DROPS} tried it:" in words
-    assert "lost: companies.companies.origin" in words
+    assert "lost, as the release's files say: companies.companies.origin" in words
     # What is told of the progress stands behind the document.
     answer, _ = json.JSONDecoder().raw_decode(said(demo, "rollback", "--dry-run", "--json"))
     assert TriedValues.from_json(answer["values"]).named("lost") == ("companies.companies.origin",)

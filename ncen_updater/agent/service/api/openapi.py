@@ -128,7 +128,7 @@ SCHEMAS: Mapping[str, Schema] = {
             _object(at=TIME, step=_or_null(TEXT), code=_or_null(TEXT), error=_or_null(TEXT))
         ),
         cut_off=_or_null(_object(step=TEXT, at=TIME, during=FLAG, resumed_at=TIME)),
-        taken_back_by=_or_null(TEXT),
+        taken_back_by=_or_null(TEXT), words=_list(TEXT),
         steps=_list(
             _object(
                 name=TEXT, state=TEXT, started_at=TIME, ended_at=_or_null(TIME),

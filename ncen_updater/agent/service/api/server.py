@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import struct
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cheroot import wsgi
+from cheroot.server import HTTPConnection, HTTPRequest
 
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
@@ -28,11 +30,12 @@ from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.agent.service.state import ServiceStateFile
 from ncen_updater.common.documents import error_document, jsonable
-from ncen_updater.common.http_server import LOOK_S, LimitedConnection, LimitedServer
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE
 from ncen_updater.common.unix_socket import connect
 
 __all__ = ["start_api"]
+
+logger = logging.getLogger(__name__)
 
 THREADS = 16
 #: Connections of one user; root and the service's own user are not counted.
@@ -42,6 +45,15 @@ TOGETHER = THREADS - 2
 WAITING = 32
 TIMEOUT_S = 10
 SHUTDOWN_S = 5
+#: So long may the head of a request take to arrive, the whole of it, and its answer besides; a
+#: stream has no end.
+HEAD_S = 3.0
+REQUEST_S = 20.0
+ANSWER_S = 60.0
+MAX_HEADERS = 16_384
+MAX_BODY = 1_000_000
+#: Between two looks for connections whose time is over; also how long an end may take.
+LOOK_S = 2.0
 
 
 def _too_many() -> bytes:
@@ -77,8 +89,75 @@ def peer_uid(connection: socket.socket) -> int:
     return int(struct.unpack("i2I", found)[1])
 
 
-class _Server(LimitedServer):
+class _Request(HTTPRequest):
+    """A request that tells its connection when its head is here."""
+
+    def parse_request(self) -> None:
+        super().parse_request()
+        self.conn.head_is_here()
+
+
+class _Connection(HTTPConnection):
+    """A connection that is given a thread when it says something, and not before."""
+
+    RequestHandlerClass = _Request
+    waited_for = False
+    #: Called once when it is closed.
+    left: Callable[[], None] | None = None
+
+    def communicate(self) -> bool:
+        """Answer one request, which has to be here whole in a limited time.
+
+        Who sends a byte now and then keeps each single time limit, and would keep the thread.
+        """
+        head, whole = self._after(HEAD_S, socket.SHUT_RD), self._after(REQUEST_S, socket.SHUT_RD)
+        answer = self._after(REQUEST_S + ANSWER_S, socket.SHUT_RDWR)
+        self.head_is_here, self.without_end = head.cancel, answer.cancel
+        try:
+            return bool(super().communicate())  # type: ignore[no-untyped-call]
+        finally:
+            for timer in (head, whole, answer):
+                timer.cancel()
+
+    def close(self) -> None:
+        """Close it, and let go of what could not be sent.
+
+        Else that is tried once more when the stream is thrown away, which Python 3.13 complains of.
+        """
+        left, self.left = self.left, None
+        try:
+            super().close()
+        finally:
+            with contextlib.suppress(OSError):
+                self.wfile.close()
+            if left is not None:
+                left()
+
+    def _after(self, seconds: float, how: int) -> threading.Timer:
+        timer = threading.Timer(seconds, self._end, (how,))
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _end(self, how: int) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(how)
+
+    def refuse(self, answer: bytes) -> None:
+        """Say why it is not served, as far as that is read at once, and close it."""
+        with contextlib.suppress(OSError):
+            self.socket.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        self.close()
+
+
+class _Server(wsgi.Server):
     """A server on a socket that is there already."""
+
+    ConnectionClass = _Connection
+
+    expiration_interval = LOOK_S
+    max_request_header_size = MAX_HEADERS
+    max_request_body_size = MAX_BODY
 
     def __init__(self, path: Path, listener: socket.socket, application: ApiApplication) -> None:
         super().__init__(
@@ -102,13 +181,25 @@ class _Server(LimitedServer):
         del bind_addr
         self.socket = self._listener
 
-    def admit(self, conn: LimitedConnection) -> bytes | None:
-        """Refuse who holds too many already."""
+    def process_conn(self, conn: _Connection) -> None:
+        """Give it to a thread; one that is new waits among the idle ones for its first word.
+
+        So those that connect and say nothing take no thread from anybody, and their time ends, too.
+        """
+        if conn.waited_for:
+            super().process_conn(conn)
+            return
+        conn.waited_for = True
         uid = peer_uid(conn.socket)
         if not self._limits.enter(uid):
-            return TOO_MANY
+            conn.refuse(TOO_MANY)
+            return
         conn.left = partial(self._limits.leave, uid)
-        return None
+        self.put_conn(conn)
+
+    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
+        """Say it in the service's log."""
+        logger.log(level, "%s", msg, exc_info=traceback)
 
 
 TOO_MANY = _too_many()

@@ -10,11 +10,12 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from cheroot import wsgi
 from cheroot.server import HTTPConnection, HTTPRequest
 
-__all__ = ["ANSWER_S", "HEAD_S", "LOOK_S", "REQUEST_S", "LimitedConnection", "LimitedServer"]
+__all__ = ["LOOK_S", "NO_END", "LimitedConnection", "LimitedGateway", "LimitedServer"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ MAX_BODY = 1_000_000
 LOOK_S = 2.0
 
 
-class _Request(HTTPRequest):
+class HeadedRequest(HTTPRequest):
     """A request that tells its connection when its head is here."""
 
     def parse_request(self) -> None:
@@ -40,7 +41,7 @@ class _Request(HTTPRequest):
 class LimitedConnection(HTTPConnection):
     """A connection that is given a thread when it says something, and not before."""
 
-    RequestHandlerClass = _Request
+    RequestHandlerClass = HeadedRequest
     waited_for = False
     #: Called once when it is closed.
     left: Callable[[], None] | None = None
@@ -88,6 +89,20 @@ class LimitedConnection(HTTPConnection):
         with contextlib.suppress(OSError):
             self.socket.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         self.close()
+
+
+#: Name in the environment of a request: called by an answer that has no end.
+NO_END = "ncen_updater.no_end"
+
+
+class LimitedGateway(wsgi.Gateway_10):
+    """Lets an answer say that it has no end."""
+
+    def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
+        """Return what the application is given."""
+        environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
+        environ[NO_END] = self.req.conn.without_end
+        return environ
 
 
 class LimitedServer(wsgi.Server):

@@ -502,6 +502,7 @@ def trial(
         options = SiteOptions(
             feed_urls=(url,), cases=cases, icomm=False, soak_s=0.2, soak_interval_s=0.1,
             strategy=strategy, way_back=way_back, health_timeout_s=60.0,
+            schema_number=1 if by_code else None,
         )  # fmt: skip
         with DemoSite(directory / "site", place, options) as demo, Nursery() as nursery:
             connect(demo, feed)

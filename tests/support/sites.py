@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from demo.releases import assemble
+from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
@@ -68,6 +68,8 @@ class TrialFeed:
         ]
         if by_code:
             as_code_only(sources[-1], versions[-1])
+            for source in sources:
+                declare(source, 1)
         if faults is not None:
             (sources[-1] / "app" / "fault.toml").write_text(faults, "utf-8")
         publish_release(self.directory, sources, self.keys, _now, packs=packs)

@@ -229,7 +229,7 @@ class HopPlan:
             ],
             "rollback_keeps_records": self.keeps_records,
             # What older agents approved has no such word.
-            **({"databases_as_they_are": True} if self.as_is else {}),
+            **({"by_code": True} if self.as_is else {}),
             # Only where there are any: approvals of before bind to a digest without them.
             **({"files": [item.facts() for item in self.files]} if self.files else {}),
             # A wording may be mended until the last moment; a setting is what was agreed to.
@@ -301,6 +301,7 @@ class Plan:
             "hops": [
                 {
                     **hop.facts(),
+                    "by_code": hop.as_is,
                     "way_back": hop.way.back.value,
                     "loses": list(hop.way.loses),
                     "country": _country(hop.layer),

@@ -116,9 +116,16 @@ def parse_marker(comment: str | None) -> Marker | None:
     return Marker(match["release"], int(match["generation"]), match["change"])
 
 
+def _own(comment: str) -> str:
+    """Return what is before all markers."""
+    while match := _MARKER.search(comment):
+        comment = comment[: match.start()]
+    return comment
+
+
 def live_comment(comment: str | None, change: ChangeRef) -> str:
     """Return the operator's own comment with the change's marker after it."""
-    own = _MARKER.sub("", _COPY.sub("", comment or ""))
+    own = _own(_COPY.sub("", comment or ""))
     marker = (
         f"[ncen-updater release={change.release} generation={change.generation} change={change.id}]"
     )
@@ -144,7 +151,7 @@ def settled_comment(comment: str | None) -> str | None:
     match = _MARKER.search(comment or "")
     if comment is None or match is None:
         return comment
-    own = _MARKER.sub("", comment[: match.start()])
+    own = _own(comment[: match.start()])
     return f"{own}\n{match[0].lstrip()}" if own else match[0].lstrip()
 
 

@@ -97,7 +97,10 @@ def nothing_copied(demo: DemoSite) -> bool:
     return found.copy == {} and found.as_is is True
 
 
-@pytest.mark.parametrize("version", [CODE, PROGRAM], ids=["files", "a program"])
+@pytest.mark.parametrize(
+    "version",
+    [pytest.param(CODE, id="files"), pytest.param(PROGRAM, id="a program", marks=not_as_root)],
+)
 def test_there_and_back_nothing_is_copied_and_no_record_lost(demo: DemoSite, version: str) -> None:
     before, files = digests(demo), same_files(demo)
     operations(demo).upgrade(Version(version))

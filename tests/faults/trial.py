@@ -491,11 +491,11 @@ def trial(
             feed_urls=(url,), cases=cases, icomm=False, soak_s=0.2, soak_interval_s=0.1,
             strategy=strategy, way_back=way_back, health_timeout_s=60.0,
         )  # fmt: skip
-        with DemoSite(directory / "site", place, options) as demo, Nursery() as nursery:
+        with DemoSite(directory / "site", place, options) as demo:
             connect(demo, feed)
             demo.configure(demo.own_words())
             _own_words(demo)
             demo.start_app()
             if way_back == "dump":
                 _prove(demo)
-            yield Trial(demo, server, nursery)
+            yield Trial(demo, server, Nursery())

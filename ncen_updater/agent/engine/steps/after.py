@@ -59,7 +59,7 @@ class Soak(Step):
             missing = site.application.missing(opened=True)
             if missing:
                 raise self._failed_now(context, f"{', '.join(missing)}: {facts.rest_failed}")
-        expectation = Expectation(manifest.version, manifest.health)
+        expectation = Expectation(manifest.reported, manifest.health)
         with refreshing(site, context.progress, self.title) as statistics:
             result = soak(
                 lambda: site.application.health(expectation, opened=True),

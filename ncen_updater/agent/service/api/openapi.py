@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
-from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.service.api.forms import (
     HEAD,
     MAX_NUMBER,
@@ -17,14 +15,17 @@ from ncen_updater.agent.service.api.forms import (
     HoldForm,
     InspectionForm,
     OrderForm,
+    ScheduleForm,
 )
-from ncen_updater.agent.service.api.forms import ScheduleForm as Schedule
 from ncen_updater.agent.service.api.inspections import MAX_WAIT_S
 from ncen_updater.agent.service.api.queries import MAX_ROWS
+from ncen_updater.agent.service.api.record_schemas import TEXT, Schema
 from ncen_updater.agent.service.api.routes import PARTS, ROUTES, STREAM, Route
+from ncen_updater.agent.service.api.schemas import ANSWERS, SCHEMAS, named
 
 __all__ = ["description"]
 
+<<<<<<< HEAD
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "integer", "minimum": 0}
@@ -330,6 +331,9 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     },
 }  # fmt: skip
 FORMS = (HoldForm, ApprovalForm, Schedule, OrderForm, InspectionForm)
+=======
+FORMS = (HoldForm, ApprovalForm, ScheduleForm, OrderForm, InspectionForm)
+>>>>>>> main
 QUERY: Mapping[str, Schema] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MAX_ROWS},
     "after": {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER},
@@ -371,7 +375,7 @@ def _operation(route: Route) -> dict[str, Any]:
             **{str(status): _success(route, status) for status in route.statuses},
             "default": {
                 "description": "Refused, and nothing was changed.",
-                "content": {"application/json": {"schema": _named("Error")}},
+                "content": {"application/json": {"schema": named("Error")}},
             },
         },
     }
@@ -388,7 +392,7 @@ def _operation(route: Route) -> dict[str, Any]:
     if parameters:
         operation["parameters"] = parameters
     if route.form is not None:
-        schema = _named(route.form.__name__)
+        schema = named(route.form.__name__)
         operation["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": schema}},

@@ -13,11 +13,8 @@ from ncen_updater.agent.approvals.model import ROOT, ApprovalCount
 from ncen_updater.agent.approvals.outlook import approved_beside, outlook_document
 from ncen_updater.agent.approvals.rollback_approvals import BackSubject, back_subject
 from ncen_updater.agent.approvals.store import require_somebody
-<<<<<<< HEAD
 from ncen_updater.agent.cli.change_words import change_lines
-=======
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
->>>>>>> main
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.orders import Order, Orders

@@ -1730,7 +1730,7 @@ EMERGENCY_WITHOUT_REASON = Message(
 ADOPTED_IS_OTHER = Message(
     "NU-6060",
     N_("The application says at {url} that it is {said}, not {version}."),
-    N_("Run 'ncen-updater adopt {said}'."),
+    N_("Run 'ncen-updater adopt {said}', or with the release that reports {said}."),
     ExitCode.BLOCKED,
 )
 DATABASES_ARE_OTHER = Message(

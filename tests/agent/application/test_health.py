@@ -92,9 +92,15 @@ def test_a_healthy_application(server: Server) -> None:
     assert "no-store" in server.seen[0]["Cache-Control"]
 
 
+def test_another_spelling_of_its_version(server: Server) -> None:
+    server.replies["/healthz"] = reply({"version": "v3.3", "schema": "3.3.0.0"})
+    assert ask(server.url, schema_field="schema")
+
+
 UNHEALTHY: dict[str, tuple[Reply, str]] = {
     "old version": (reply({"version": "3.2.4"}), '\'version\' is "3.2.4", expected "3.3.0"'),
     "no version": (reply({}), "'version' is missing"),
+    "another build": (reply({"version": "3.3.0+1"}), "'version' is \"3.3.0+1\""),
     "number": (reply({"version": 3.3}), "'version' is 3.3"),
     "not an object": (reply(["3.3.0"]), "not a JSON object"),
     "not JSON": ((200, b"<html>"), "not JSON"),

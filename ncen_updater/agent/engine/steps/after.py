@@ -65,7 +65,7 @@ class Soak(Step):
         if facts.rest_failed is not None and facts.confirmed_by is None:
             # Also where the soak has no time; but whoever started it by hand meanwhile is heard.
             self._start_rest(context, outage, facts.rest_failed)
-        expectation = Expectation(manifest.version, manifest.health)
+        expectation = Expectation(manifest.reported, manifest.health)
 
         def look() -> Health:
             health = site.application.health(expectation, opened=True)

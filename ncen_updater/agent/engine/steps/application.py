@@ -129,7 +129,7 @@ class Stop(Step):
             application = context.site.application
             stop_if_it_can(context.site)
             application.start()
-            require_well(context.site, context.origin())
+            require_well(context.site, context.origin(), told_apart=context.told_apart)
             context.journal.keep(
                 context.change.id, ChangeFacts(rest_failed=start_rest(context.site))
             )
@@ -182,7 +182,7 @@ class HealthCheck(Step):
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Wait, and refuse what is not healthy in time."""
-        seconds = require_well(context.site, context.target())
+        seconds = require_well(context.site, context.target(), told_apart=context.told_apart)
         return ChangeFacts(healthy_after_s=round(seconds, 3))
 
 
@@ -210,7 +210,7 @@ class Open(Step):
                 stop_if_it_can(site)
             if not application.running():
                 application.start()
-                require_well(site, context.target())
+                require_well(site, context.target(), told_apart=context.told_apart)
         if not context.facts().door_was_closed:
             application.open_door()
         stop_s = _stop_s(context)
@@ -222,8 +222,11 @@ class Open(Step):
         return any(event.kind == RECOVERY for event in events)
 
     def _well(self, context: StepContext) -> bool:
+        if not context.told_apart:
+            return False  # what answers well may be the release before
         manifest = context.target().manifest
-        return bool(context.site.application.health(Expectation(manifest.version, manifest.health)))
+        expectation = Expectation(manifest.reported, manifest.health)
+        return bool(context.site.application.health(expectation))
 
     def check(self, context: StepContext) -> bool:
         """The door is not closed by us."""

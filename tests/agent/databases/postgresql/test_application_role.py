@@ -21,7 +21,15 @@ from ncen_updater.agent.databases.postgresql.roles import RolesSeen, judge_roles
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import DATABASE_UNREACHABLE, OWNER_REFUSED
 from ncen_updater.common.progress import Silent
-from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, OWNER, Site
+from tests.agent.databases.postgresql.site import (
+    AGENT,
+    CHANGE,
+    IN_PLACE,
+    LIMITS,
+    NEWEST,
+    OWNER,
+    Site,
+)
 from tests.agent.databases.postgresql.test_crash import own_server, recover
 from tests.agent.databases.postgresql.test_migrate import fenced_copies, release
 from tests.support.errors import refused, says
@@ -236,12 +244,12 @@ def test_a_server_that_is_gone_refused_no_login(closed: Site) -> None:
     """Seen: it was said to run, by a process that had logged in before."""
     rules = (closed.server.data / "pg_hba.conf").read_text()
     _rules(closed, rules.split("\n", 1)[1], lets_in=True)
-    engine = closed.engine()
-    engine.query(Live("seizure"), "SELECT 1")
+    server = Server(closed.engine()._settings, LIMITS)
+    server.open("t_seizure", as_owner=True).close()
     closed.server.stop()
     try:
         with pytest.raises(DatabaseUnreachable) as caught:
-            engine.query(Live("seizure"), "SELECT 1")
+            server.open("t_seizure", as_owner=True)
         assert says(caught.value, DATABASE_UNREACHABLE)
     finally:
         closed.server.start()

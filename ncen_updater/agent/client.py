@@ -511,7 +511,7 @@ class LocalSite:
         """
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.engine.plan import make_plan
-        from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+        from ncen_updater.agent.rehearsal.store import Rehearsals
         from ncen_updater.feed.upgrade_path import UpgradePath
 
         site, language = self._site, self._run.language
@@ -529,9 +529,8 @@ class LocalSite:
             made = make_plan(site, current, path, progress)
             with self._journal() as journal:
                 shown = Rehearsals(journal).last(str(current), path.target.version)
-        passed = shown is not None and shown.state is RehearsalState.PASSED
-        made = made.learnt(shown.stored if shown is not None and passed else None)
         report = shown.report if shown is not None else None
+        made = made.learnt(report)
         if sql:
             return Answer({"digest": made.digest, "sql": made.sql()}, [made.sql()])
         beside = {"sql": made.sql()} if prepared else {}

@@ -1237,10 +1237,7 @@ ORPHAN_DIRECTORY = Message(
 )
 PROGRAMS_DIFFER = Message(
     "NU-4108",
-    N_(
-        "The program {program} has to be of PostgreSQL {major}, as the server is; found: {found} "
-        "(-: it is not there, or does not run)."
-    ),
+    N_("The program {program} has to be of PostgreSQL {major}, as the server is; {which}."),
     N_(
         "Install the client programs of PostgreSQL {major} on this machine, or correct "
         "bin_directory below [databases.postgresql] in agent.toml; without it they are looked for "

@@ -11,6 +11,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+#: Below the heads of a table.
+RULE = re.compile(r"\|[-:| ]+\|")
 
 
 def unlinked(root: Path) -> list[str]:
@@ -54,6 +56,19 @@ def unexplained(root: Path) -> list[str]:
     return sorted(name for name in asked if name.lower() not in told)
 
 
+def broken_tables(root: Path) -> list[str]:
+    """Rows that a blank line parts from their table: they are shown as text with bars in it."""
+    found = []
+    for document in sorted([*root.glob("*.md"), *root.glob("docs/**/*.md")]):
+        lines = document.read_text("utf-8").splitlines()
+        for number, (before, line, after) in enumerate(
+            zip(["", *lines], lines, [*lines[1:], ""], strict=False), 1
+        ):
+            if line.startswith("|") and not before.strip() and not RULE.fullmatch(after):
+                found.append(f"{document.name}:{number}")
+    return found
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A repository with one mistake of each kind."""
@@ -65,7 +80,9 @@ def repository(tmp_path: Path) -> Path:
     (tmp_path / "docs/architecture.md").write_text(
         "```\n  right/  good\n```\n`right/__init__.py`, `right/gone.py`\n"
     )
-    (tmp_path / "docs/dependencies.md").write_text("another is not in a row\n\n| one | why |\n")
+    (tmp_path / "docs/dependencies.md").write_text(
+        "another is not in a row\n\n| a | b |\n|---|:-:|\n| x | y |\n\n| one | why |\n"
+    )
     (tmp_path / "docs/alone.md").touch()
     (tmp_path / "pyproject.toml").write_text(
         '[project]\nname = "p"\ndependencies = ["One>=1"]\n'
@@ -129,3 +146,8 @@ def test_no_document_holds_both_sides_of_a_merge() -> None:
     marks = re.compile(r"^(?:<{7}|={7}|>{7})(?: |$)", re.MULTILINE)
     documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "keys").glob("*.md")]
     assert [path.name for path in documents if marks.search(path.read_text("utf-8"))] == []
+
+
+def test_no_blank_line_is_in_a_table(repository: Path) -> None:
+    assert broken_tables(repository) == ["dependencies.md:7"]
+    assert broken_tables(ROOT) == []

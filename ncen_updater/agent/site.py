@@ -26,6 +26,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.document import Offer, ReleaseDocument
+from ncen_updater.formats.reported import says
 
 if TYPE_CHECKING:
     from ncen_updater.agent.application.base import Application
@@ -163,6 +164,12 @@ class StepContext:
     def newer(self) -> ReleaseDocument:
         """The newer of the two: the one whose checks and ways down count."""
         return self.target() if self.leads_up else self.origin()
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the application's own words tell the two releases of this change apart."""
+        reported = self.site.slots.reported
+        return not says(reported(self.origin_version), reported(self.target_version))
 
     @property
     def leads_up(self) -> bool:

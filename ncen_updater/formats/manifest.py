@@ -22,6 +22,7 @@ from pydantic import (
 
 from ncen_updater.common.bounded_io import parse_toml, read_file
 from ncen_updater.formats.errors import BadManifest
+from ncen_updater.formats.reported import reported_by
 
 __all__ = [
     "ENGINE_PLACE",
@@ -95,6 +96,7 @@ def _no_zero(value: str) -> str:
 
 VersionText = Annotated[str, StringConstraints(max_length=64), AfterValidator(_version)]
 SpecifierText = Annotated[str, StringConstraints(max_length=200), AfterValidator(_specifier)]
+ReportedText = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,100}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 ProductName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
@@ -446,6 +448,7 @@ class Manifest(Model):
     schema_: Annotated[Literal[1], Field(alias="schema")]
     product: ProductName
     version: VersionText
+    reports: ReportedText | None = None
     upgrade_from: SpecifierText = ""
     required: bool = False
     channel: Channel = Channel.STABLE
@@ -489,6 +492,11 @@ class Manifest(Model):
     def release_version(self) -> Version:
         """The version, parsed."""
         return Version(self.version)
+
+    @property
+    def reported(self) -> str:
+        """What the application says that it is: ``reports``, or the version."""
+        return reported_by(self.version, self.reports)
 
     def accepts(self, version: Version) -> bool:
         """Whether this release may be installed over ``version``."""

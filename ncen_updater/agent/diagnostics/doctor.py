@@ -271,7 +271,10 @@ def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         return
     yield from parts_missing(site.application)
     current = site.slots.current()
-    if current is not None and not site.application.health(Expectation(str(current))).answered:
+    if current is None:
+        return
+    expectation = Expectation(site.slots.reported(current))
+    if not site.application.health(expectation).answered:
         settings = site.config.application
         yield Finding(
             "NU-6128",

@@ -149,7 +149,8 @@ class Probation:
             self._trying = False
             logger.info("agent %s has confirmed itself", self._version)
             self._write(OwnAction.TIDY)
-            return ProbationVerdict()
+            # What waited for it begins now. The journal says so only where it was noted just now.
+            return ProbationVerdict(again_s=0.0)
         # Also one that filled the disk of its own choice, and runs on.
         if age >= LONG * self._confirm_s:
             raise UpdaterError(

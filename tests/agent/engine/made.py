@@ -54,10 +54,11 @@ DOES = {
 }
 
 
-def release(directory: Path, version: str, does: str | None) -> Path:
+def release(directory: Path, version: str, does: str | None, reports: str | None = None) -> Path:
     """The first release under another number, with a program in place of its files or without."""
     made = assemble(FIRST, directory / version)
-    (made / "app" / "release.json").write_text(json.dumps({"version": version}), "utf-8")
+    own = json.dumps({"version": reports or version})
+    (made / "app" / "release.json").write_text(own, "utf-8")
     # Like most applications it does not ask the databases of which release they are.
     server = made / "app" / "lib" / "nucen" / "server.py"
     asks = 'schema = releases.get("seizures", "?") if len(set(releases.values())) == 1 else "mixed"'
@@ -68,9 +69,10 @@ def release(directory: Path, version: str, does: str | None) -> Path:
     cases.write_text(cases.read_text("utf-8").replace(f'"{FIRST}"', "release"), "utf-8")
     manifest = made / "manifest.toml"
     text = manifest.read_text("utf-8").replace(f'version = "{FIRST}"', f'version = "{version}"')
-    text = text.replace(
-        "[[databases]]", f'upgrade_from = ">={FIRST},<{version}"\n\n[[databases]]', 1
-    )
+    top = f'upgrade_from = ">={FIRST},<{version}"'
+    if reports is not None:  # no '<' with a local version
+        top = f'upgrade_from = ">={FIRST}"\nreports = "{reports}"'
+    text = text.replace("[[databases]]", f"{top}\n\n[[databases]]", 1)
     if does is not None:
         text = re.sub(r"\[\[databases\.migrations\]\]\n(?:[a-z]+ = .*\n)+", "", text)
         text += '\n[migrator]\nargv = ["bin/migrate.py"]\nno_way_back = "it only goes forward"\n'

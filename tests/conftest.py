@@ -62,6 +62,8 @@ LONG = tuple(
         "agent/notifications/test_service",
         "agent/engine/test_contract",
         "faults/test_matrix_in_place",
+        "faults/test_matrix_by_code",
+        "agent/engine/test_as_is",
         "agent/service/test_late_server",
         "formats/bundle/test_mirror",
         "agent/databases/sqlite/test_kills",

@@ -522,6 +522,7 @@ class Operations:
             accepted_loss=way.accepted,
             undoes=way.undoes,
             by_code=way.by_code or None,
+            as_is=way.as_is or None,
             soak_of=soak_of,
             binding=agreed.binding,
         )

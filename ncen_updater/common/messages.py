@@ -1191,7 +1191,7 @@ DATABASE_UNKNOWN = Message(
     "NU-4065",
     N_("The database server runs, but has no database {database}."),
     N_(
-        "Correct the names below [databases.postgresql] in agent.toml. If they are right, let the"
+        "Correct the names below [databases.names] in agent.toml. If they are right, let the"
         " database administrator find out what became of it; do not start the application before."
     ),
     ExitCode.NEEDS_PERSON,

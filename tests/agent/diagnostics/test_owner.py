@@ -48,7 +48,7 @@ def test_a_database_that_the_server_does_not_know(config: Path) -> None:
     found = blocking(config, "suspects =", 'suspects = "suspcts"')
     assert [one.code for one in found] == ["NU-4065"]
     assert "has no database suspcts" in str(found[0].what)
-    assert "Correct the names below [databases.postgresql]" in str(found[0].remedy)
+    assert "Correct the names below [databases.names]" in str(found[0].remedy)
     assert not any(words in str(found[0].remedy) for words in FRIGHTENING)
 
 

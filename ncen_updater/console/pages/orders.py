@@ -17,7 +17,7 @@ def page(asking: Asking) -> ShownPage:
     return ShownPage(
         "order",
         {
-            "given": order,
+            "order": order,
             "ended": ended,
             "words": [str(line) for line in document.get("words") or ()],
             "error": document.get("error"),

@@ -3,18 +3,7 @@
 "use strict";
 (() => {
   const live = document.getElementById("live");
-
-  // A page that waits for something looks again, but never while somebody fills a form in on it.
-  function loadAgain() {
-    const seconds = Number(document.getElementById("main").dataset.again);
-    const filled = () => document.querySelector("details[open], :is(input, select):focus");
-    if (seconds) setInterval(() => filled() || location.reload(), seconds * 1000);
-  }
-
-  if (!live || !window.EventSource) {
-    loadAgain();
-    return;
-  }
+  if (!live || !window.EventSource) return;
   const SILENT_MS = 15000;
   const one = (name) => live.querySelector(`[data-live-${name}]`);
   const lost = one("lost");

@@ -44,6 +44,8 @@ UNCHANGED = Text(N_("Nothing was changed."))
 UNSURE = Text(
     N_("Whether the service took it is not known; once it answers, this page shows what it did.")
 )
+#: A page without a service looks for one again so often.
+AWAY_S = 5
 #: A second form of the same waits so long for what the first one comes to.
 OUTCOME_S = 50.0
 STATUS: Mapping[Message, int] = {
@@ -179,7 +181,8 @@ class ConsoleApplication:
             return self._failed(away, UNCHANGED, asking.session, address)
         except UpdaterError as error:
             return self._failed(error, UNCHANGED, asking.session, address)
-        return _Reply(shown.status, self._shown(shown, asking, address))
+        content = self._of(shown, asking.session, address, asking.said())
+        return _Reply(shown.status, content, headers=_again(shown))
 
     def _act(
         self, route: PageRoute, asking: Asking, environ: Mapping[str, Any], request: WebRequest
@@ -236,11 +239,11 @@ class ConsoleApplication:
     ) -> _Reply:
         document = told(error, state, session.language)
         if isinstance(error, Away):
-            shown = ShownPage("broken", {"error": document}, "broken", 503, again_s=5)
+            shown = ShownPage("broken", {"error": document}, "broken", 503, again_s=AWAY_S)
         else:
             status = STATUS.get(error.message, 400)
             shown = ShownPage("refused", {"error": document}, "refused", status)
-        return _Reply(shown.status, self._of(shown, session, address))
+        return _Reply(shown.status, self._of(shown, session, address), headers=_again(shown))
 
     def _stopped(self, error: UpdaterError, language: str) -> _Reply:
         """Answer somebody who is not in."""
@@ -250,9 +253,6 @@ class ConsoleApplication:
         return _Reply(status, self._render(shown, language))
 
     # ---- bytes -----------------------------------------------------------------------------------
-
-    def _shown(self, shown: ShownPage, asking: Asking, address: str) -> bytes:
-        return self._of(shown, asking.session, address, asking.said())
 
     def _of(
         self, shown: ShownPage, session: BrowserSession, address: str, said: Text | None = None
@@ -268,6 +268,13 @@ class ConsoleApplication:
         return rendered(
             shown, language, now=self._service.now(), zone=self._zone, styles=_mark(), **more
         )
+
+
+def _again(shown: ShownPage) -> tuple[tuple[str, str], ...]:
+    """Have a page loaded once more that is not there yet; one with a script does so by itself."""
+    if not shown.again_s or shown.name == "live":
+        return ()
+    return (("Refresh", str(shown.again_s)),)
 
 
 @cache

@@ -61,6 +61,7 @@ from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
+    FEED_NEVER_READ,
     NO_SERVICE,
     NOT_PREPARED,
     NOTHING_TO_APPROVE,
@@ -159,6 +160,7 @@ class SiteClient(Protocol):
 
         Raises:
             NothingToApprove: If nothing does.
+            FeedNeverRead: If that is not known yet.
         """
 
     def approve(self, seen: Document, *, withdraw: bool) -> None:
@@ -880,6 +882,8 @@ class ServiceSite:
         if target is not None and target != type(target)(seen["target"] or "0"):
             return self._service.get(f"/v1/outlook?version={quote(str(target), safe='')}")
         if seen["target"] is None:
+            if self.status()["feed"] is None:
+                raise UpdaterError(FEED_NEVER_READ, state=NOTHING_CHANGED)
             raise UpdaterError(
                 NOTHING_TO_APPROVE, current=str(seen["current"]), state=NOTHING_CHANGED
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,7 +128,7 @@ class StepContext:
     @property
     def ref(self) -> ChangeRef:
         """The change as the databases know it."""
-        return reference(self.change)
+        return replace(reference(self.change), as_is=bool(self.facts().as_is))
 
     def facts(self) -> ChangeFacts:
         """Facts of this change, fresh from the journal."""

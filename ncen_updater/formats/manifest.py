@@ -35,6 +35,7 @@ __all__ = [
     "Channel",
     "Check",
     "Compare",
+    "Compatibility",
     "DatabaseManifest",
     "FileEffect",
     "FilesManifest",
@@ -312,6 +313,26 @@ class MigratorCommand(Model):
         return all(part not in ("", ".", "..") for part in parts)
 
 
+class Compatibility(Model):
+    """How far releases and databases of others go together: what lets only the code change.
+
+    Attributes:
+        schema_number: Of the schema that this release runs on, as the application counts: raised
+            whenever tables or what stands in them get another form.
+        back_to: A release with this number or a later one runs on the databases of this release,
+            and on whatever this release wrote into them from its first start on.
+    """
+
+    schema_number: Annotated[int, Field(ge=0, lt=2**31)]
+    back_to: Annotated[int, Field(ge=0, lt=2**31)]
+
+    @model_validator(mode="after")
+    def _not_ahead_of_itself(self) -> Compatibility:
+        if self.back_to > self.schema_number:
+            raise ValueError("'back_to' is no later than 'schema_number'")
+        return self
+
+
 class FileEffect(StrEnum):
     """What a release does to files of the site, from its first start on."""
 
@@ -458,6 +479,7 @@ class Manifest(Model):
     needs: Needs = Needs()
     databases: tuple[DatabaseManifest, ...] = ()
     migrator: MigratorCommand | None = None
+    compatibility: Compatibility | None = None
     checks: tuple[Check, ...] = ()
     health: tuple[HealthProbe, ...] = ()
     reference_maps: tuple[ReferenceMap, ...] = ()

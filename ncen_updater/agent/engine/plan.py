@@ -23,9 +23,11 @@ from ncen_updater.agent.databases.base import (
     Strategy,
 )
 from ncen_updater.agent.databases.migrations.planner import (
+    AS_IS,
     Back,
     WayBack,
     after_steps,
+    goes_as_is,
     plan_set,
     plan_way_back,
 )
@@ -170,6 +172,7 @@ class HopPlan:
         way: The way back after the commit, as a rollback will take it.
         files: What the site's own files are called, and what the release says it does to them.
         layer: What becomes of the country's texts and settings; None where there are none.
+        as_is: Whether only the code changes: no database is migrated, none copied.
     """
 
     origin: Version
@@ -183,6 +186,7 @@ class HopPlan:
     way: WayBack
     files: Sequence[PlannedFiles] = ()
     layer: LayerReport | None = None
+    as_is: bool = False
 
     @property
     def keeps_records(self) -> bool:
@@ -224,6 +228,8 @@ class HopPlan:
                 for database, id_, reason in self.way.reasons
             ],
             "rollback_keeps_records": self.keeps_records,
+            # What older agents approved has no such word.
+            **({"by_code": True} if self.as_is else {}),
             # Only where there are any: approvals of before bind to a digest without them.
             **({"files": [item.facts() for item in self.files]} if self.files else {}),
             # A wording may be mended until the last moment; a setting is what was agreed to.
@@ -295,6 +301,7 @@ class Plan:
             "hops": [
                 {
                     **hop.facts(),
+                    "by_code": hop.as_is,
                     "way_back": hop.way.back.value,
                     "loses": list(hop.way.loses),
                     "country": _country(hop.layer),
@@ -364,8 +371,16 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
         findings: Sequence[Finding] = ()
         copy: CopyPlan | None = None
         migrations = plan_set(engine.names, ledgers, target, before)
+        as_is = goes_as_is(migrations, target, before)
+        reference = replace(reference, as_is=as_is)
         ledgers = after_steps(ledgers, migrations, reference)
-        way = plan_way_back(engine.names, ledgers, target, before, reference.id, engine=engine.kind)
+        way = (
+            AS_IS
+            if as_is
+            else plan_way_back(
+                engine.names, ledgers, target, before, reference.id, engine=engine.kind
+            )
+        )
         if number == 0:
             findings = preflight_findings(site, reference, origin, progress)
             copy = engine.plan_copy(reference)
@@ -383,6 +398,7 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
                 way,
                 files,
                 site.overlay.report(origin, offer.release_version) if site.overlay else None,
+                as_is,
             )
         )
         origin = offer.release_version

@@ -167,6 +167,15 @@ class Change:
         """Whether its commit is written; so it remains once it has come to its end."""
         return self.step_state(StepName.COMMIT) is StepState.DONE
 
+    @property
+    def watched(self) -> bool:
+        """Whether officers work with its release, and nothing is done but to watch it."""
+        return (
+            self.state is ChangeState.COMMITTED
+            and self.step_state(StepName.OPEN) is StepState.DONE
+            and self.step_state(StepName.SOAK) is not StepState.DONE
+        )
+
     def step_state(self, name: StepName) -> StepState | None:
         """State of a step, None if it was never intended."""
         record = self.steps.get(name)

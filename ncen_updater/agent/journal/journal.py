@@ -137,11 +137,13 @@ class Journal(JournalFile):
             connection.execute(
                 "UPDATE changes SET state = ? WHERE id = ?", (ChangeState.COMMITTED, change)
             )
-            connection.execute(
-                "INSERT INTO previous_sets (change, since) VALUES (?, ?)"
-                " ON CONFLICT (change) DO NOTHING",
-                (change, at),
-            )
+            facts = self.facts(change)
+            if facts.files or not facts.as_is:  # where nothing was copied, nothing is kept
+                connection.execute(
+                    "INSERT INTO previous_sets (change, since) VALUES (?, ?)"
+                    " ON CONFLICT (change) DO NOTHING",
+                    (change, at),
+                )
             self.event("committed", change)
 
     def recovery_failed(self, change: str, code: str) -> int:

@@ -34,7 +34,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
+def newcomer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
     feed = TrialFeed(tmp_path)
     feed.publish(["3.3.0"])
     with serve(feed.directory) as url:
@@ -43,9 +43,25 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
         with DemoSite(tmp_path / "site", None, options) as site:
             connect(site, feed)
             site.start_app()
-            person = Desk(site.config_path, capsys)
-            person.json("check")
-            yield person
+            yield Desk(site.config_path, capsys)
+
+
+@pytest.fixture
+def desk(newcomer: Desk) -> Desk:
+    newcomer.json("check")
+    return newcomer
+
+
+def test_before_the_feed_was_read_nobody_says_that_there_is_nothing_newer(
+    newcomer: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be(monkeypatch, "amina", 1001)
+    for words in (("rehearse",), ("rehearse", "--dry-run"), ("approve", "--yes"), ("dossier",)):
+        said = newcomer.json(*words, code=3)["error"]
+        assert said["code"] == "NU-6068", words
+        assert "ncen-updater check" in said["remedy"]
+    newcomer.json("check")
+    assert newcomer.json("rehearse", "--dry-run")["target"] == "3.3.0"
 
 
 def be(monkeypatch: pytest.MonkeyPatch, name: str, uid: int) -> None:

@@ -408,7 +408,8 @@ def _contents(seen: ServerSurvey, change: ChangeRef) -> list[Finding]:
     for database, prepared in _grouped(seen.prepared).items():
         gids = ", ".join(gid for _database, gid in prepared)
         found.append(PREPARED.found(database=database, count=len(prepared), transactions=gids))
-    for kind, pairs in ((SLOTS, seen.slots), (SUBSCRIPTIONS, seen.subscriptions)):
+    left_behind = ((SLOTS, seen.slots), (SUBSCRIPTIONS, seen.subscriptions))
+    for kind, pairs in () if change.as_is else left_behind:
         # In place the database itself, and its slots, go on: said, not refused.
         going_on = in_place(change) and kind is SLOTS
         severity = Severity.ADVISORY if going_on else Severity.STRICT
@@ -429,6 +430,8 @@ def _contents(seen: ServerSurvey, change: ChangeRef) -> list[Finding]:
 
 
 def _room(seen: ServerSurvey, change: ChangeRef, way_back: str, role: str) -> list[Finding]:
+    if change.as_is:
+        return []
     total = sum(seen.sizes.values())
     dump = in_place(change) and way_back == "dump"
     found: list[Finding] = []

@@ -11,7 +11,7 @@ import logging
 from enum import StrEnum
 
 from ncen_updater.agent.application.base import Expectation, Health
-from ncen_updater.agent.application.errors import ApplicationError, StopFailed
+from ncen_updater.agent.application.errors import ApplicationError, CommandFailed, StopFailed
 from ncen_updater.agent.application.waiting import wait_until_healthy
 from ncen_updater.agent.engine.errors import Unhealthy
 from ncen_updater.agent.site import Site
@@ -19,7 +19,15 @@ from ncen_updater.common.messages import ANOTHER_ANSWERS, NEVER_ANSWERED
 from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.reported import says
 
-__all__ = ["Sign", "blamed", "require_nobody_answers", "require_well", "sign_of", "stop_if_it_can"]
+__all__ = [
+    "Sign",
+    "blamed",
+    "require_nobody_answers",
+    "require_well",
+    "sign_of",
+    "start_rest",
+    "stop_if_it_can",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +144,21 @@ def require_nobody_answers(site: Site, document: ReleaseDocument) -> bool:
     if version is not None and not site.application.running():
         raise ApplicationError(ANOTHER_ANSWERS, version=version, url=settings.health_url)
     return health.answered
+
+
+def start_rest(site: Site) -> str | None:
+    """Start the parts that wait until officers are in; return why one does not start."""
+    application = site.application
+    try:
+        try:
+            application.start_rest()
+        except CommandFailed as error:
+            logger.warning("the start failed and is tried once more: %s", error)
+            application.start_rest()
+    except ApplicationError as error:
+        logger.warning("a part of the application does not start: %s", error)
+        return str(error)
+    return None
 
 
 def stop_if_it_can(site: Site) -> None:

@@ -18,6 +18,7 @@ from demo.show.acts import (
     killed_agent,
     killed_between,
     killed_server,
+    own_words,
     publish,
     required_stop,
     rollback,
@@ -43,22 +44,29 @@ WHOLE: tuple[Act, ...] = (
     keys.play,
     publish.play,
     take_over.play,
+    own_words.begin,
     upgrade.play,
+    own_words.after_the_upgrade,
     bad_releases.play,
     rollback.play,
+    own_words.after_the_way_back,
     killed_agent.play,
     killed_between.play,
     killed_server.play,
     required_stop.play,
+    own_words.after_the_next,
 )
 QUICK: tuple[Act, ...] = (
     keys.play,
     publish.play,
     take_over.play,
+    own_words.begin,
     killed_agent.play,
     upgrade.play,
+    own_words.after_the_upgrade,
     bad_releases.play,
     rollback.play,
+    own_words.after_the_way_back,
 )
 
 

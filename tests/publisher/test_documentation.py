@@ -30,6 +30,12 @@ COMMANDS = dict(walk(cli))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_no_two_options_have_one_value(name: str) -> None:
+    values = [option.name for option in COMMANDS[name].params]
+    assert sorted(set(values)) == sorted(values)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_and_argument_is_described(name: str) -> None:
     part, command = section(name), COMMANDS[name]
     ours = {p.opts[0] for p in command.params if isinstance(p, click.Option)} - OURS

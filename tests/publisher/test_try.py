@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from demo.site import DemoSite, SiteOptions
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.messages import NO_DESK_SITE
 from ncen_updater.publisher.cli.main import run
+from ncen_updater.publisher.new.desk import DeskSite
+from ncen_updater.publisher.new.rounds import DeskRound, RoundStage
 from tests.support.rotation import in_turns
 
 Said = dict[str, Any]
@@ -74,6 +77,39 @@ def test_a_release_that_fails_says_why(
     assert last["code"].startswith("NU-") and last["code"] in told
     assert desk.current.resolve().name == "3.2.4"
     assert not desk.app_running()
+
+
+#: Answers as the agent does where an application's own migrator leads no way back: it counts what
+#: was entered since, and wants that number said, also where it is 0. One more comes in meanwhile.
+STUBBORN = """
+import json, pathlib, sys
+asked, place = sys.argv[1:], pathlib.Path(sys.argv[0]).with_suffix(".count")
+if asked[0] != "rollback":
+    print("{}")
+    sys.exit(0)
+count = int(place.read_text()) if place.exists() else START
+said = int(asked[asked.index("--accept-loss") + 1]) if "--accept-loss" in asked else None
+if said is not None and said >= count:
+    print("{}")
+    sys.exit(0)
+if "--dry-run" not in asked and said is not None:
+    place.write_text(str(count + 1))
+print(json.dumps({"error": {"code": "NU-6015", "values": {"count": count}}}))
+sys.exit(4)
+"""
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_what_a_person_has_to_say_is_said(tmp_path: Path, start: int) -> None:
+    """Seen: no application with a migrator of its own ever went back on the desk."""
+    program = tmp_path / "agent.py"
+    program.write_text(STUBBORN.replace("START", str(start)), "utf-8")
+    site = DeskSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop",
+                    {"status": ["true"]}, tmp_path / "current")  # fmt: skip
+    told: list[RoundStage] = []
+    stages = DeskRound(site, [sys.executable, str(program)], "en", told.append).run("1.0", "2.0")
+    assert [stage.name for stage in stages][-2:] == ["rollback", "verify again"]
+    assert all(stage.passed for stage in stages)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,9 @@ NOTE = "translations-applied"
     metavar="VERSION",
     help=N_("The release to translate for; it must be here. The one that runs by default."),
 )
-@click.option("--language", metavar="NAME", help=N_("Import: which language the file is in."))
+@click.option(
+    "--language", "spoken", metavar="NAME", help=N_("Import: which language the file is in.")
+)
 @click.option("--to", "target", metavar="FILE", help=N_("Export: the file to write."))
 @click.option("--file", "of", metavar="FILE", help=N_("Which file, where there are several."))
 @click.option("--all", "everything", is_flag=True, help=N_("Export: also what needs nothing."))
@@ -66,7 +68,7 @@ def translations(
     action: str,
     name: str | None,
     version: str | None,
-    language: str | None,
+    spoken: str | None,
     target: str | None,
     of: str | None,
     everything: bool,
@@ -97,7 +99,7 @@ def translations(
                 session, layer, origin, chosen, name or "", place, of, everything=everything
             )
         case "import":
-            return _import(session, site, layer, chosen, Path(name or ""), language, of, yes=yes)
+            return _import(session, site, layer, chosen, Path(name or ""), spoken, of, yes=yes)
         case _:
             return _apply(session, site, layer, current)
 

@@ -143,8 +143,8 @@ class DeskRound:
         """Go back; what would be lost is nobody's, and is agreed to as it is counted."""
         stage = self._stage("rollback", "rollback", "--dry-run")
         for _ in range(ASKED):
-            lost = stage.document.get("lost_total") or 0
-            agreed = ["--accept-loss", str(lost)] if lost else []
+            asked = _asked_for(stage)
+            agreed = [] if asked is None else ["--accept-loss", str(asked)]
             stage = self._stage("rollback", "rollback", "--yes", *agreed)
             if stage.status != ExitCode.APPROVAL_MISSING:
                 break
@@ -172,6 +172,16 @@ class DeskRound:
         said = ended.stderr.decode("utf-8", "replace").strip()
         seconds = time.monotonic() - begin
         return RoundStage(name, ended.returncode, seconds, code, said, document)
+
+
+def _asked_for(stage: RoundStage) -> int | None:
+    """How many records a person has to give up by their word, also 0; None where nobody has to."""
+    failure = stage.document.get("error")
+    values = failure.get("values") if isinstance(failure, dict) else None
+    if stage.status == ExitCode.APPROVAL_MISSING and isinstance(values, dict):
+        count = values.get("count")
+        return count if isinstance(count, int) else None
+    return stage.document.get("lost_total") or None
 
 
 def _document(output: bytes) -> dict[str, Any]:

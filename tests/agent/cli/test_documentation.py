@@ -42,6 +42,15 @@ def test_every_option_is_described(name: str) -> None:
     assert written <= _options(command) | {"--json"}, "an option that is not there"
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_two_options_have_one_value(name: str) -> None:
+    """Seen: '--language sw' of 'translations' was overwritten by '--lang en'."""
+    command = cli.get_command(CONTEXT, name)
+    assert command is not None
+    values = [option.name for option in command.params]
+    assert sorted(set(values)) == sorted(values)
+
+
 def test_options_of_every_command_are_described() -> None:
     text = (DOCS / "cli.md").read_text("utf-8")
     for option in global_options():

@@ -1,0 +1,201 @@
+"""What the country words and sets for itself: kept, merged, refused, and brought back."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from demo.show.report import Row
+from demo.show.stage import Stage
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["after_the_next", "after_the_upgrade", "after_the_way_back", "begin"]
+
+#: A language that nobody ships, and one wording of a language that the releases ship.
+SWAHILI: Mapping[str, Any] = {
+    "menu": {"search": "Tafuta", "fax": "Tuma kwa faksi"},
+    "seizure": {"new": "Ukamataji mpya", "saved": "Imehifadhiwa: {ref}"},
+}
+FRENCH: Mapping[str, Any] = {"seizure": {"new": "Saisir un objet"}}
+#: What a translator fills in once 3.3.0 is there: the text of the release, and Swahili for it.
+FILLED = ("Cultural artefact", "Kitu cha utamaduni")
+SETTINGS = "[lists]\nrows = {rows}\n"
+ROWS, TOO_MANY = "25", "5000"
+
+Expected = Mapping[str, Mapping[str, str]]
+
+
+def begin(stage: Stage) -> None:
+    """The country words and sets for itself; a setting that 3.3.0 does not take is refused."""
+    say, run = stage.narrator.say, stage.commands.run
+    stage.narrator.act(N_("What the country words and sets for itself"))
+    say(
+        N_(
+            "The stand-in ships in English and French. The country adds Swahili, words one French "
+            "text its own way and shorter lists, in a directory of its own. It writes only what "
+            "differs; the releases are never edited."
+        )
+    )
+    (stage.site.country / "i18n").mkdir(parents=True)
+    stage.site.configure(stage.site.own_words())
+    _write(stage, "i18n/sw.json", json.dumps(SWAHILI, indent=2))
+    _write(stage, "i18n/fr.json", json.dumps(FRENCH, indent=2))
+    _write(stage, "settings.ini", SETTINGS.format(rows=ROWS))
+    run("ncen-updater", "translations", "apply", "--quiet")
+    run("ncen-updater", "translations", "report", "--quiet")
+    seen = {
+        "texts/sw": {"menu.search": "Tafuta", "menu.fax": "Tuma kwa faksi", "menu.print": "Print"},
+        "texts/fr": {"seizure.new": "Saisir un objet", "menu.search": "Rechercher"},
+        "settings": {"lists.rows": ROWS},
+    }
+    _judge(stage, Text(N_("own words and settings, with 3.2.4")), N_("officers see them"), seen)
+    say(
+        N_(
+            "Now somebody sets lists to {rows} rows. 3.3.0 says in its manifest that it takes 1000 "
+            "at most: the upgrade is refused while officers work on."
+        ),
+        rows=TOO_MANY,
+    )
+    _write(stage, "settings.ini", SETTINGS.format(rows=TOO_MANY))
+    with stage.trial(
+        Text(N_("upgrade with a setting that 3.3.0 does not take")),
+        Text(N_("refused before anything")),
+        runs="3.2.4",
+        undone=True,
+    ) as trial:
+        ran = run("ncen-updater", "upgrade", "3.3.0", "--yes", "--quiet", limit=14)
+        trial.ended(ran.status, ExitCode.BLOCKED)
+        trial.require("NU-6350" in ran.output, Text(N_("Nobody was told which setting it is.")))
+    _write(stage, "settings.ini", SETTINGS.format(rows=ROWS))
+    say(N_("The setting is corrected. What will become of the rest is known before the upgrade:"))
+    run("ncen-updater", "translations", "report", "--for", "3.3.0", "--quiet")
+
+
+def after_the_upgrade(stage: Stage) -> None:
+    """See what became of it, and translate what is new."""
+    say, run = stage.narrator.say, stage.commands.run
+    stage.narrator.act(N_("What became of the country's own"))
+    say(
+        N_(
+            "3.3.0 words its texts anew. What the country wrote is kept, also where the text of "
+            "the release has changed; what it never wrote comes from the release. 'Saved as ...' "
+            "now names the officer: the Swahili text would leave the name out and is not used "
+            "until somebody corrects it."
+        )
+    )
+    seen = {
+        "texts/sw": {
+            "menu.search": "Tafuta",
+            "seizure.new": "Ukamataji mpya",
+            "seizure.saved": "Saved as {ref} by {officer}",
+            "seizure.artefact": "Cultural artefact",
+        },
+        "texts/fr": {
+            "seizure.new": "Saisir un objet",
+            "menu.search": "Rechercher personnes et affaires",
+        },
+        "settings": {"lists.rows": ROWS},
+    }
+    _judge(
+        stage,
+        Text(N_("own words and settings, with 3.3.0")),
+        N_("kept, merged; what does not fit is not used"),
+        seen,
+    )
+    say(N_("A translator is given what is to be done, and sends it back:"))
+    run("ncen-updater", "translations", "export", "sw", "--to", "sw.po", "--quiet")
+    done = _fill(stage)
+    run("ncen-updater", "translations", "import", "sw.po", "--language", "sw", "--yes", "--quiet")
+    _judge(
+        stage,
+        Text(N_("a translation comes back")),
+        N_("officers see it at once"),
+        {"texts/sw": {"seizure.artefact": FILLED[1], "seizure.new": "Ukamataji mpya"}},
+        () if done else (Text(N_("The file for the translator does not hold the new text.")),),
+    )
+
+
+def after_the_way_back(stage: Stage) -> None:
+    """With 3.2.4 again, what only it has is there again."""
+    stage.narrator.say(
+        N_(
+            "The country's own came back along: the text for the fax, which only 3.2.4 has, and "
+            "'Saved as ...', which fits again. What was translated since waits for the next "
+            "release."
+        )
+    )
+    seen = {
+        "texts/sw": {
+            "menu.fax": "Tuma kwa faksi",
+            "menu.search": "Tafuta",
+            "seizure.saved": "Imehifadhiwa: {ref}",
+        },
+        "texts/fr": {"seizure.new": "Saisir un objet", "menu.search": "Rechercher"},
+        "settings": {"lists.rows": ROWS},
+    }
+    _judge(stage, Text(N_("own words, back at 3.2.4")), N_("brought back"), seen)
+
+
+def after_the_next(stage: Stage) -> None:
+    """Another release that words its texts anew, two steps further."""
+    stage.narrator.say(
+        N_(
+            "3.4.0 words some texts anew once more, and has another default for lists. The "
+            "country's own is kept again; what was translated for 3.3.0 is in use."
+        )
+    )
+    seen = {
+        "texts/sw": {
+            "menu.search": "Tafuta",
+            "seizure.artefact": FILLED[1],
+            "seizure.photo": "Add a photograph",
+            "person.none": "No person of that name",
+        },
+        "texts/fr": {"seizure.new": "Saisir un objet", "seizure.photo": "Ajouter une photographie"},
+        "settings": {"lists.rows": ROWS},
+    }
+    _judge(stage, Text(N_("own words and settings, with 3.4.0")), N_("kept and merged"), seen)
+
+
+def _write(stage: Stage, path: str, content: str) -> None:
+    (stage.site.country / path).write_text(content, "utf-8")
+
+
+def _fill(stage: Stage) -> bool:
+    """Do what a translator does with the exported file; False where the text is not in it."""
+    place = stage.places.directory / "sw.po"
+    text, translation = FILLED
+    asked = f'msgid "{text}"\nmsgstr ""\n'
+    before = place.read_text("utf-8")
+    place.write_text(before.replace(asked, f'msgid "{text}"\nmsgstr "{translation}"\n'), "utf-8")
+    return asked in before
+
+
+def _judge(
+    stage: Stage, tried: Text, expected: str, seen: Expected, broken: tuple[Text, ...] = ()
+) -> None:
+    """Ask the application for its texts and settings, as officers see them."""
+    broken += tuple(_differences(stage, seen))
+    if not broken:
+        for place, texts in seen.items():
+            shown = ", ".join(f"{key}: {text}" for key, text in texts.items())
+            stage.narrator.good("{place}: {shown}", place=place, shown=shown)
+    came = Text(N_("not as it should be")) if broken else Text(expected)
+    stage.judge(Row(tried, Text(expected), came, broken=broken))
+
+
+def _differences(stage: Stage, seen: Expected) -> Iterator[Text]:
+    for place, texts in seen.items():
+        connection = http.client.HTTPConnection("127.0.0.1", stage.site.app_port, timeout=30)
+        connection.request("GET", f"/{place}")
+        found: dict[str, Any] = json.loads(connection.getresponse().read())
+        connection.close()
+        for key, wanted in texts.items():
+            section, _, name = key.partition(".")
+            got = found.get(section, {}).get(name)
+            if got != wanted:
+                values = {"place": place, "key": key, "got": got, "wanted": wanted}
+                yield Text(N_("{place}: {key} is '{got}', not '{wanted}'."), values)

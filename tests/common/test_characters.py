@@ -15,6 +15,7 @@ from ncen_updater.common.cli.characters import (
     cut,
     escaped,
     fitted,
+    folded,
     isolated,
     padded,
     shown,
@@ -168,6 +169,21 @@ def test_how_wide(text: str, columns: int) -> None:
     assert width(padded(text, 9)) == 9
 
 
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        ("as it is", ["as it is"]),
+        ("  x " + "word " * 9, ["  x" + " word" * 6, "    word word word"]),
+        ("[note] " + "word " * 8, ["[note]" + " word" * 6, "  word word"]),
+        ("two  columns " + "word " * 9, ["two  columns " + "word " * 9]),
+        ("a" * 50, ["a" * 50]),
+        ("", [""]),
+    ],
+)
+def test_data_are_broken_to_the_terminal(line: str, lines: list[str]) -> None:
+    assert folded(line, 38) == lines
+
+
 def test_what_is_cut_is_whole() -> None:
     assert cut("漢字x", 3) == "漢"
     assert cut("e\u0301x", 1) == "e\u0301"
@@ -227,6 +243,7 @@ def test_no_command_goes_past_the_session() -> None:
         "common/workers.py",  # that who asked has gone
         "agent/failsafe.py",  # of the standard library alone: words of its own
         "agent/self_update/packaged.py",
+        "console/program.py",  # a program of its own, without a session; cleaned line by line
         "publisher/build/advisories.py",  # for who builds, cleaned line by line
         "agent/self_update/entry_points/failsafe.py",
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
@@ -48,6 +48,7 @@ from ncen_updater.formats.manifest import FileEffect, Manifest
 
 if TYPE_CHECKING:
     from ncen_updater.agent.overlay.layer import LayerReport
+    from ncen_updater.agent.rehearsal.report import RehearsalReport
 
 __all__ = [
     "HopPlan",
@@ -258,19 +259,19 @@ class Plan:
         facts = {"strategy": self.strategy.value, "hops": [hop.facts() for hop in self.hops]}
         return sha256_hex(canonical_json(facts))
 
-    def learnt(self, report: Mapping[str, Any] | None) -> Plan:
+    def learnt(self, report: RehearsalReport | None) -> Plan:
         """Return the plan with what a rehearsal of it showed of the ways back; same digest.
 
         Args:
             report: The report of a rehearsal; one of another plan says nothing.
         """
-        if report is None or report.get("plan") != self.digest:
+        if report is None or report.plan != self.digest:
             return self
-        shown = {(hop["from"], hop["to"]): hop.get("unchanged") for hop in report["hops"]}
+        shown = {hop.way: hop.unchanged for hop in report.hops}
         hops = []
         for hop in self.hops:
             unchanged = shown.get((str(hop.origin), hop.document.manifest.version))
-            way = hop.way if unchanged is None else hop.way.learnt(unchanged=bool(unchanged))
+            way = hop.way if unchanged is None else hop.way.learnt(unchanged=unchanged)
             hops.append(replace(hop, way=way))
         return replace(self, hops=tuple(hops), planned=self.digest)
 

@@ -14,6 +14,7 @@ __all__ = [
     "BEFORE_COMMIT",
     "DOWNTIME",
     "FORWARD",
+    "STRATEGIES",
     "UNINTERRUPTED",
     "Change",
     "ChangeKind",
@@ -90,6 +91,9 @@ UNINTERRUPTED = frozenset(
         StepName.OPEN,
     }
 )
+#: How a change may treat the originals, see ``Strategy``: said here for readers that know no
+#: databases.
+STRATEGIES = frozenset({"copy", "in-place"})
 _ORDER = tuple(StepName)
 _COMMIT = _ORDER.index(StepName.COMMIT)
 BEFORE_COMMIT = _ORDER[:_COMMIT]

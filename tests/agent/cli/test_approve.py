@@ -21,6 +21,7 @@ class Desk:
 
     def __init__(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self._config, self._capsys = config, capsys
+        self.state = config.parents[2] / "var/lib/ncen-updater"
 
     def run(self, *words: str) -> tuple[int, str, str]:
         code = run(["--config", str(self._config), *words])
@@ -134,9 +135,40 @@ def begins(said: Any) -> tuple[str, str | None]:
     return said["begins"]["when"], said["begins"]["stays"]
 
 
+def test_who_may_not_upgrade_alone_is_not_asked_and_who_rehearses_again_approves_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: "Upgrade now?", and after the yes that two people have to approve it first.
+
+    And an approval of the rehearsal before led to "rehearse", and that to the same again.
+    """
+
+    def nobody(*_: object, **__: object) -> None:
+        raise AssertionError("a question was asked")
+
+    with monkeypatch.context() as asked:
+        asked.setattr("ncen_updater.agent.cli.session.AgentSession.agree", nobody)
+        for stream in ("stdin", "stderr"):
+            asked.setattr(f"sys.{stream}.isatty", lambda: True)
+        assert desk.json("upgrade", code=13)["error"]["code"] == "NU-6024"
+        desk.json("rehearse")
+        error = desk.json("upgrade", code=4)["error"]
+        assert error["code"] == "NU-6023"
+        assert "approve 3.3.0" in error["remedy"]
+    be(monkeypatch, "amina", 1001)
+    first = desk.json("approve", "--yes")
+    assert first["missing"] == 1
+    desk.json("rehearse")
+    again = desk.json("approve", "--yes")
+    assert (again["missing"], again["voids"]) == (1, [])
+    assert again["binding"] != first["binding"]
+
+
 def test_a_chosen_time(desk: Desk) -> None:
     later = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
     assert desk.json("schedule", later, code=13)["error"]["code"] == "NU-6024"
+    code, out, _ = desk.run("schedule", "--cancel")
+    assert (code, out.splitlines()[0]) == (0, "No time was chosen; nothing is taken back.")
     desk.json("rehearse")
     assert desk.json("schedule", code=2)["error"]["code"].startswith("NU-1")
     assert desk.json("schedule", later, "--cancel", code=2)["error"]
@@ -147,3 +179,12 @@ def test_a_chosen_time(desk: Desk) -> None:
     assert code == 0
     assert out.rstrip().endswith("It does not begin before 2 more have approved.")
     assert desk.json("schedule", "--cancel")["scheduled"] is None
+    desk.json("schedule", later)
+    (desk.state / "feed/ncen.json").unlink()  # as where the list no longer names the release
+    assert desk.json("schedule", later, code=1)["error"]["code"] == "NU-6027"
+    code, out, _ = desk.run("schedule", "--cancel", "--dry-run")
+    assert (code, out.splitlines()[0]) == (0, "A chosen time would be taken back.")
+    code, out, _ = desk.run("schedule", "--cancel")
+    assert (code, out.splitlines()[0]) == (0, "The chosen time is taken back."), out
+    said = desk.json("schedule", "--cancel")
+    assert (said["cancelled"], said["scheduled"]) == (0, None)

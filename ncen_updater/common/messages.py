@@ -1200,6 +1200,17 @@ OWNER_REFUSED = Message(
         " installation.md says in section 3; 'ncen-updater doctor' says it once more."
     ),
 )  # fmt: skip
+RULES_REFUSE = Message(
+    "NU-4067",
+    N_("The database server runs, but its rules do not let the agent in as the role {user}."),
+    N_(
+        "The agent works as root, and Debian's own rules let a system user in as the role of the"
+        " same name alone. Write into pg_ident.conf a line 'ncen root {user}', and into"
+        " pg_hba.conf, before the other local lines, 'local all {user} peer map=ncen' (where 'host'"
+        " in agent.toml is a network address, a 'host' line for {user}); then: systemctl reload"
+        " postgresql. See installation.md, section 3."
+    ),
+)
 PREPARED_TRANSACTIONS = Message(
     "NU-4101",
     N_("{count} prepared transactions are open in {database}."),

@@ -6,6 +6,8 @@ The attacker has SQL as the application's role, before the agent comes. The agen
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from ncen_updater.agent.databases.errors import DatabaseUnreachable, MigrationFa
 from ncen_updater.agent.databases.postgresql.connection import Server
 from ncen_updater.agent.databases.postgresql.roles import RolesSeen, judge_roles
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.messages import OWNER_REFUSED
+from ncen_updater.common.messages import OWNER_REFUSED, RULES_REFUSE
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, OWNER, Site
 from tests.agent.databases.postgresql.test_crash import own_server, recover
@@ -79,17 +81,17 @@ def closed(own_server: EmbeddedPostgres) -> Iterator[Site]:
     site.clear()
 
 
-def _rules(site: Site, text: str, *, lets_in: bool) -> None:
+def _rules(site: Site, text: str, *, lets_in: bool, role: str = OWNER) -> None:
     (site.server.data / "pg_hba.conf").write_text(text)
     site.sql("postgres", "SELECT pg_reload_conf()")
     until = time.monotonic() + 30
-    while _logs_in(site) is not lets_in:
+    while _logs_in(site, role) is not lets_in:
         assert time.monotonic() < until, "the server does not read its rules"
 
 
-def _logs_in(site: Site) -> bool:
+def _logs_in(site: Site, role: str) -> bool:
     try:
-        psycopg.connect(site.server.conninfo("t_seizure", OWNER)).close()
+        psycopg.connect(site.server.conninfo("t_seizure", role)).close()
     except psycopg.OperationalError:
         return False
     return True
@@ -209,6 +211,21 @@ def test_a_site_of_before_is_upgraded_and_not_rehearsed(closed: Site, tmp_path: 
     assert [row.id for row in engine.applied(Live("seizure"))] == ["0001_grade"]
     recover(engine, CHANGE, plan)
     assert closed.snapshot() == before
+
+
+def test_who_is_let_in_as_nobody_is_told_the_lines_to_write(closed: Site) -> None:
+    """As Debian ships its rules: each system user as the role of the same name alone."""
+    rules = (closed.server.data / "pg_hba.conf").read_text()
+    _rules(closed, f"local all {AGENT} peer\n{rules}", lets_in=False, role=AGENT)
+    with refused(RULES_REFUSE) as caught:
+        closed.engine().query(Live("seizure"), "SELECT 1")
+    told = str(caught.value.remedy_text)
+    assert f"'ncen root {AGENT}'" in told
+    assert f"'local all {AGENT} peer map=ncen'" in told
+    me = pwd.getpwuid(os.getuid()).pw_name
+    (closed.server.data / "pg_ident.conf").write_text(f"ncen {me} {AGENT}\nncen {me} {OWNER}\n")
+    _rules(closed, f"local all {AGENT},{OWNER} peer map=ncen\n{rules}", lets_in=True)
+    assert codes(closed) == {}
 
 
 def test_nobody_gets_a_site_back_to_that(closed: Site) -> None:

@@ -1002,8 +1002,10 @@ DATABASE_ERROR = Message(
 DATABASE_UNREACHABLE = Message(
     "NU-4002",
     N_("The database {database} cannot be reached."),
-    N_("Check that the database server runs and that the agent's settings are right."),
-)
+    N_("Check that the database server runs and that the agent's settings are right. Where it says"
+       " 'Peer authentication failed' or names pg_hba.conf, its rules do not let root in as the"
+       " agent's role: the lines to write are in section 3 of installation.md."),
+)  # fmt: skip
 FENCE_FAILED = Message(
     "NU-4003",
     N_("{count} sessions in {database} could not be ended."),
@@ -1200,17 +1202,6 @@ OWNER_REFUSED = Message(
         " installation.md says in section 3; 'ncen-updater doctor' says it once more."
     ),
 )  # fmt: skip
-RULES_REFUSE = Message(
-    "NU-4067",
-    N_("The database server runs, but its rules do not let the agent in as the role {user}."),
-    N_(
-        "The agent works as root, and Debian's own rules let a system user in as the role of the"
-        " same name alone. Write into pg_ident.conf a line 'ncen root {user}', and into"
-        " pg_hba.conf, before the other local lines, 'local all {user} peer map=ncen' (where 'host'"
-        " in agent.toml is a network address, a 'host' line for {user}); then: systemctl reload"
-        " postgresql. See installation.md, section 3."
-    ),
-)
 PREPARED_TRANSACTIONS = Message(
     "NU-4101",
     N_("{count} prepared transactions are open in {database}."),
@@ -1741,7 +1732,7 @@ EMERGENCY_WITHOUT_REASON = Message(
 ADOPTED_IS_OTHER = Message(
     "NU-6060",
     N_("The application says at {url} that it is {said}, not {version}."),
-    N_("Run 'ncen-updater adopt {said}'."),
+    N_("Run 'ncen-updater adopt {said}', or with the release that reports {said}."),
     ExitCode.BLOCKED,
 )
 DATABASES_ARE_OTHER = Message(
@@ -1791,6 +1782,26 @@ JOURNAL_NO_ROOM = Message(
     N_("The disk is full, and the journal {path} takes no record."),
     N_("Make room on that disk, then give the command again."),
     ExitCode.SPACE,
+)
+FEED_NEVER_READ = Message(
+    "NU-6068",
+    N_("The feed was never read here, so that it is not known which releases there are."),
+    N_(
+        "Run 'ncen-updater check'; on a site without a network, 'ncen-updater import' takes them"
+        " from a bundle. Then give the command again."
+    ),
+    ExitCode.BLOCKED,
+)
+WATCHED_WITHOUT_DATABASES = Message(
+    "NU-6067",
+    N_(
+        "The databases have been away for {minutes} minutes while {product} {version} is watched;"
+        " that is not held against it."
+    ),
+    N_(
+        "The release stays, and its watched time is not over. Bring the database server back:"
+        " then the service watches on by itself, and without it 'ncen-updater resume' does."
+    ),
 )
 
 # ---- 7xxx: the publisher ---------------------------------------------------------------------

@@ -16,7 +16,6 @@ from ncen_updater.common.messages import (
     PASSWORD_MISSING,
     PASSWORD_REFUSED,
     ROLE_UNKNOWN,
-    RULES_REFUSE,
     Message,
 )
 from tests.agent.cli.site import CONFIG, TrialSite
@@ -120,9 +119,6 @@ def test_places_that_are_not_there(
     [
         ("fe_sendauth: no password supplied", PASSWORD_MISSING),
         ('FATAL:  password authentication failed for user "x"', PASSWORD_REFUSED),
-        ('FATAL:  Peer authentication failed for user "x"', RULES_REFUSE),
-        ('FATAL:  no pg_hba.conf entry for host "[local]", user "x"', RULES_REFUSE),
-        ('FATAL:  pg_hba.conf rejects connection for host "[local]", user "x"', RULES_REFUSE),
         ("connection refused. Is the server running on that host", None),
         ('FATAL: Passwort-Authentifizierung für Benutzer "x" fehlgeschlagen', None),
     ],

@@ -23,7 +23,6 @@ from ncen_updater.common.messages import (
     PASSWORD_MISSING,
     PASSWORD_REFUSED,
     ROLE_UNKNOWN,
-    RULES_REFUSE,
     Message,
 )
 
@@ -114,7 +113,6 @@ def why_refused(text: str) -> Message | None:
     for words, message in (
         (r"no password supplied", PASSWORD_MISSING),
         (r"password authentication failed", PASSWORD_REFUSED),
-        (r"Peer authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects", RULES_REFUSE),
         (r'role ".*" does not exist', ROLE_UNKNOWN),
         (r'database ".*" does not exist', DATABASE_UNKNOWN),
     ):

@@ -37,8 +37,6 @@ NO_LOGIN = BlockerKind(
        " the databases can get back to. A later version will not upgrade like that."),
     N_("Write into pg_ident.conf a line 'ncen root {owner}', and into pg_hba.conf, before the other"
        " local lines, 'local all {owner} peer map=ncen'; then: systemctl reload postgresql. Where"
-       " the application comes through the socket as a system user of its own without a password,"
-       " it needs the line 'ncen SYSTEM-USER {owner}' in pg_ident.conf, or it is shut out. Where"
        " {owner} logs in with a password, write a line for it into the password file instead. See"
        " installation.md, section 3."),
 )  # fmt: skip

@@ -44,19 +44,19 @@ class SiteVersion:
         code: Of the slot that ``current`` leads to.
         schemas: Of each database, by logical name.
         reported: By the running application; None when it does not answer.
+        schema: Of which release's schema the code is.
     """
 
     code: str
     schemas: Mapping[str, str]
     reported: str | None
+    schema: str
 
     @property
     def whole(self) -> str | None:
         """The one version of all parts, None for a mixture."""
-        parts = {self.code, *self.schemas.values()}
-        if self.reported is not None:
-            parts.add(self.reported)
-        return self.code if len(parts) == 1 else None
+        runs = self.reported in (None, self.code)
+        return self.code if runs and {*self.schemas.values()} == {self.schema} else None
 
 
 def site_version(place: SiteDatabases, current: Path, port: int) -> SiteVersion:
@@ -66,7 +66,8 @@ def site_version(place: SiteDatabases, current: Path, port: int) -> SiteVersion:
         name: str(select(place, name, "SELECT release FROM ncen_release")[0][0])
         for name in DATABASES
     }
-    return SiteVersion(str(release["version"]), schemas, _reported(port))
+    version = str(release["version"])
+    return SiteVersion(version, schemas, _reported(port), str(release.get("schema", version)))
 
 
 def database_digests(place: SiteDatabases) -> dict[str, str]:

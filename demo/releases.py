@@ -22,7 +22,7 @@ from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.formats.manifest import Manifest, load_manifest, path_for
 from ncen_updater.formats.sql import ENGINES
 
-__all__ = ["Release", "Trait", "assemble", "manifests_directory", "releases"]
+__all__ = ["Release", "Trait", "assemble", "declare", "manifests_directory", "releases"]
 
 MAX_INCLUDES = 100
 INCLUDE = re.compile(r"^#include (base/[a-z0-9.-]+\.toml)$", re.MULTILINE)
@@ -118,6 +118,14 @@ def assemble(name: str, destination: Path, *, source: Path | None = None) -> Pat
         (destination / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(found, destination / path)
     return destination
+
+
+def declare(source: Path, number: int, back_to: int | None = None) -> None:
+    """Let the sources of a release say which schema they run on, and how far back it goes."""
+    manifest = source / "manifest.toml"
+    words = f"schema_number = {number}\nback_to = {number if back_to is None else back_to}"
+    with manifest.open("a", encoding="utf-8") as file:
+        file.write(f"\n[compatibility]\n{words}\n")
 
 
 def _expand(root: Path, path: Path, name: str) -> str:

@@ -28,7 +28,7 @@ from demo.databases import (
 from demo.errors import StandInFailed
 from demo.evidence import SiteVersion, database_digests, site_version
 from demo.generator import Generated, generate
-from demo.releases import assemble
+from demo.releases import assemble, declare
 from demo.starting import held
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.progress import Silent
@@ -56,6 +56,7 @@ class SiteOptions:
         health_timeout_s: How long the application may take to become healthy.
         strategy: ``copy`` or ``in-place``.
         way_back: In place on PostgreSQL: ``copy`` or ``dump``.
+        schema_number: What its first release says of its schema; None where it says nothing.
         settings: Further tables for ``agent.toml``: they replace those of the same name.
     """
 
@@ -71,6 +72,7 @@ class SiteOptions:
     health_timeout_s: float = 60.0
     strategy: str = "copy"
     way_back: str = "copy"
+    schema_number: int | None = None
     settings: Mapping[str, Mapping[str, Any]] | None = None
 
 
@@ -172,6 +174,8 @@ class DemoSite:
 
         with tempfile.TemporaryDirectory(prefix="nu-slot-") as directory:
             source = assemble(version, Path(directory) / "source")
+            if self.options.schema_number is not None:
+                declare(source, self.options.schema_number)
             built = build_release(source, Path(directory) / "staging")
             archive = built.staging / "targets" / built.document.archive.target
             store = SlotStore(self.slots, self.current)

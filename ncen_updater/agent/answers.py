@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ncen_updater.agent.engine.outcome import change_document
-from ncen_updater.agent.engine.rollback_words import way_words
+from ncen_updater.agent.engine.rollback_words import ONLY_CODE, way_words
 from ncen_updater.common.cli.render import (
     clean,
     finding_document,
@@ -235,6 +235,8 @@ def plan_words(made: Plan, language: str, report: RehearsalReport | None = None)
                     "bad sector harms both; they are no backup"
                 )
             )
+        if hop.as_is:
+            yield f"  {ONLY_CODE.render(language)}"
         for step in hop.migrations.steps:
             migration = {"database": step.database, "id": step.id}
             yield Text(N_("  migration {id} of {database}"), migration)
@@ -345,10 +347,11 @@ def way_answer(
     document = {
         "from": way.origin, "to": way.target, "mode": way.mode.value, "lost": way.lost,
         "lost_total": way.lost_total, "reason": way.reason, "undoes": way.undoes,
+        "by_code": way.as_is,
         "values": tried and tried.to_json(),
         **found.document(),
     }  # fmt: skip
-    words = [way.words]
+    words = [way.words, *([ONLY_CODE] if way.as_is else [])]
     if way.reason:
         words.append(Text(N_("Why: {reason}"), {"reason": way.reason}))
     if way.lost_total:

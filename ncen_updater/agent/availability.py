@@ -31,8 +31,10 @@ from ncen_updater.agent.policy.availability import (
 )
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.agent.slots.link import current_version
+from ncen_updater.agent.slots.reported import reported_by_slot
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.formats.reported import says
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
@@ -73,7 +75,8 @@ def look_at(places: Places, *, limit_s: float = LIMIT_S) -> Availability:
         data = read_config(places.config).data
         settings, root = _table(data, "application"), _text(_table(data, "paths"), "root", "/")
         version = current_version(places.slots, places.current)
-        asked = _Asked(settings, Path(root), places.current, str(version or ""), limit_s)
+        reported = reported_by_slot(places.slots, version) if version else ""
+        asked = _Asked(settings, Path(root), places.current, reported, limit_s)
     except (_Unasked, UpdaterError, OSError, ValueError) as error:
         return Availability(AvailabilityState.UNKNOWN, why=_said(error))
     return asked.result()
@@ -104,9 +107,9 @@ class _Asked:
     """Everything that is asked of one site, side by side."""
 
     def __init__(
-        self, settings: Mapping[str, Any], root: Path, current: Path, version: str, limit_s: float
+        self, settings: Mapping[str, Any], root: Path, current: Path, reported: str, limit_s: float
     ) -> None:
-        self._settings, self._version = settings, version
+        self._settings, self._reported = settings, reported
         self._door = root / _text(settings, "door_file")
         self._until = time.monotonic() + limit_s
         self._limit_s = limit_s
@@ -207,7 +210,7 @@ class _Asked:
         if isinstance(writes, str) and fields.get(writes) is not True:
             return HealthSeen(HealthAnswer.CANNOT_WRITE)
         said = str(fields[field])[:100]
-        well = said == self._version
+        well = says(fields[field], self._reported)
         return HealthSeen(HealthAnswer.WELL if well else HealthAnswer.OTHER_VERSION, said)
 
     # ---- processes -------------------------------------------------------------------------------

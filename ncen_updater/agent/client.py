@@ -61,6 +61,7 @@ from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
+    FEED_NEVER_READ,
     NO_SERVICE,
     NOT_PREPARED,
     NOTHING_TO_APPROVE,
@@ -159,13 +160,27 @@ class SiteClient(Protocol):
 
         Raises:
             NothingToApprove: If nothing does.
+            FeedNeverRead: If that is not known yet.
         """
 
     def approve(self, seen: Document, *, withdraw: bool) -> None:
         """Say yes to an outlook, or take one's own yes back."""
 
-    def schedule(self, seen: Document, not_before: datetime | None) -> None:
-        """Choose when what was seen may begin; None takes the chosen time back."""
+    def schedule(self, seen: Document, not_before: datetime) -> None:
+        """Choose when what was seen may begin."""
+
+    def schedules(self) -> int:
+        """How many times are chosen, of whatever."""
+
+    def cancel_schedule(self) -> int:
+        """Take the chosen time back, whatever is on offer; return how many there were."""
+
+    def require_consent(self, target: Version, *, retry: bool) -> None:
+        """Refuse an upgrade that needs approvals and has too few, before anybody is asked.
+
+        Raises:
+            NotRehearsed, RehearsalOutdated, ApprovalMissing: If it does.
+        """
 
     def check(self) -> Answer:
         """Read the signed list."""
@@ -423,17 +438,40 @@ class LocalSite:
             write(journal, self._subject, person())
             keep_dossiers(self._site, journal, self._subject.target)
 
-    def schedule(self, seen: Document, not_before: datetime | None) -> None:
+    def schedule(self, seen: Document, not_before: datetime) -> None:
         from ncen_updater.agent.approvals import approving
-        from ncen_updater.agent.approvals.store import ApprovalStore
         from ncen_updater.agent.cli.person import person
 
         assert self._subject is not None  # noqa: S101 - it was seen
         with self._journal(read_only=False) as journal:
-            if not_before is None:
-                ApprovalStore(journal).cancel_schedule(person())
-            else:
-                approving.schedule(journal, self._subject, not_before, person())
+            approving.schedule(journal, self._subject, not_before, person())
+
+    def schedules(self) -> int:
+        from ncen_updater.agent.approvals.store import ApprovalStore
+
+        with self._journal() as journal:
+            return len(ApprovalStore(journal).schedules())
+
+    def cancel_schedule(self) -> int:
+        from ncen_updater.agent.approvals.store import ApprovalStore
+        from ncen_updater.agent.cli.person import person
+
+        with self._journal(read_only=False) as journal:
+            return ApprovalStore(journal).cancel_schedule(person())
+
+    def require_consent(self, target: Version, *, retry: bool) -> None:
+        from ncen_updater.agent.approvals.status import consent_required, require_consent
+        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.common.progress import Silent
+        from ncen_updater.feed.upgrade_path import UpgradePath
+
+        needed = consent_required(self._site, scheduled=False)
+        if needed is None:
+            return
+        with self._run.progress() as progress, self._journal() as journal:
+            path = Operations(self._site, Silent()).known_path(journal, target, retry=retry)
+            if isinstance(path, UpgradePath):
+                require_consent(self._site, progress, approvals=needed)(journal, path)
 
     # ---- work ----------------------------------------------------------------------------------
 
@@ -509,7 +547,7 @@ class LocalSite:
         """
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.engine.plan import make_plan
-        from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+        from ncen_updater.agent.rehearsal.store import Rehearsals
         from ncen_updater.feed.upgrade_path import UpgradePath
 
         site, language = self._site, self._run.language
@@ -527,9 +565,8 @@ class LocalSite:
             made = make_plan(site, current, path, progress)
             with self._journal() as journal:
                 shown = Rehearsals(journal).last(str(current), path.target.version)
-        passed = shown is not None and shown.state is RehearsalState.PASSED
-        made = made.learnt(shown.stored if shown is not None and passed else None)
         report = shown.report if shown is not None else None
+        made = made.learnt(report)
         if sql:
             return Answer({"digest": made.digest, "sql": made.sql()}, [made.sql()])
         beside = {"sql": made.sql()} if prepared else {}
@@ -880,6 +917,8 @@ class ServiceSite:
         if target is not None and target != type(target)(seen["target"] or "0"):
             return self._service.get(f"/v1/outlook?version={quote(str(target), safe='')}")
         if seen["target"] is None:
+            if self.status()["feed"] is None:
+                raise UpdaterError(FEED_NEVER_READ, state=NOTHING_CHANGED)
             raise UpdaterError(
                 NOTHING_TO_APPROVE, current=str(seen["current"]), state=NOTHING_CHANGED
             )
@@ -904,12 +943,23 @@ class ServiceSite:
         elif binding is not None:
             self._service.call("DELETE", f"/v1/approvals/{binding}")
 
-    def schedule(self, seen: Document, not_before: datetime | None) -> None:
-        if not_before is None:
-            self._service.call("DELETE", "/v1/schedule")
-        else:
-            form = {"binding": seen["binding"], "not_before": not_before.isoformat()}
-            self._service.call("PUT", "/v1/schedule", form)
+    def schedule(self, seen: Document, not_before: datetime) -> None:
+        form = {"binding": seen["binding"], "not_before": not_before.isoformat()}
+        self._service.call("PUT", "/v1/schedule", form)
+
+    def schedules(self) -> int:
+        return 1 if self._seen()["scheduled"] else 0
+
+    def cancel_schedule(self) -> int:
+        return int(self._service.call("DELETE", "/v1/schedule")["cancelled"])
+
+    def require_consent(self, target: Version, *, retry: bool) -> None:
+        from ncen_updater.agent.approvals.outlook import require_approvals
+
+        seen = self.outlook(target)
+        # One who may approve alone does so by ordering it.
+        if seen["needed"] > 1 or "approve" not in self.status()["you"]["roles"]:
+            require_approvals(seen)
 
     def check(self) -> Answer:
         return self._order("check")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.document import Offer, ReleaseDocument
+from ncen_updater.formats.reported import says
 
 if TYPE_CHECKING:
     from ncen_updater.agent.application.base import Application
@@ -127,7 +128,7 @@ class StepContext:
     @property
     def ref(self) -> ChangeRef:
         """The change as the databases know it."""
-        return reference(self.change)
+        return replace(reference(self.change), as_is=bool(self.facts().as_is))
 
     def facts(self) -> ChangeFacts:
         """Facts of this change, fresh from the journal."""
@@ -163,6 +164,12 @@ class StepContext:
     def newer(self) -> ReleaseDocument:
         """The newer of the two: the one whose checks and ways down count."""
         return self.target() if self.leads_up else self.origin()
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the application's own words tell the two releases of this change apart."""
+        reported = self.site.slots.reported
+        return not says(reported(self.origin_version), reported(self.target_version))
 
     @property
     def leads_up(self) -> bool:

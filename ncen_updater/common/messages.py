@@ -130,6 +130,11 @@ CONFIG_TWICE = Message(
     N_("The configuration {path} gives the same name a second time at {place}."),
     N_("Keep one of the two and remove the other."),
 )
+CONFIG_NOT_TEXT = Message(
+    "NU-1010",
+    N_("The configuration {path} is not UTF-8 text at {place}."),
+    N_("Save it in the editor as UTF-8, in Windows' Notepad under 'Encoding', then try again."),
+)
 BAD_USAGE = Message(
     "NU-1101",
     N_("The command line cannot be understood."),
@@ -1188,7 +1193,7 @@ DATABASE_UNKNOWN = Message(
     "NU-4065",
     N_("The database server runs, but has no database {database}."),
     N_(
-        "Correct the names below [databases.postgresql] in agent.toml. If they are right, let the"
+        "Correct the names below [databases.names] in agent.toml. If they are right, let the"
         " database administrator find out what became of it; do not start the application before."
     ),
     ExitCode.NEEDS_PERSON,
@@ -1239,10 +1244,7 @@ ORPHAN_DIRECTORY = Message(
 )
 PROGRAMS_DIFFER = Message(
     "NU-4108",
-    N_(
-        "The program {program} has to be of PostgreSQL {major}, as the server is; found: {found} "
-        "(-: it is not there, or does not run)."
-    ),
+    N_("The program {program} has to be of PostgreSQL {major}, as the server is; {which}."),
     N_(
         "Install the client programs of PostgreSQL {major} on this machine, or correct "
         "bin_directory below [databases.postgresql] in agent.toml; without it they are looked for "
@@ -1497,9 +1499,9 @@ INTERRUPTED = Message(
     "NU-6010",
     N_("The change was interrupted ({signal})."),
     N_(
-        "Give the same command again when you are ready. Where a release is in its watched time,"
-        " officers go on working and only the watching has ended: 'ncen-updater resume' goes on"
-        " with it, 'ncen-updater confirm' ends it."
+        "Where a release is in its watched time, officers go on working and only the watching has"
+        " ended: 'ncen-updater resume' goes on with it, 'ncen-updater confirm' ends it. Else give"
+        " the same command again when you are ready."
     ),
 )
 CHANGE_FAILED = Message(
@@ -1810,6 +1812,24 @@ BAD_KEY_FILE = Message(
     "NU-7002",
     N_("The key file {path} cannot be used."),
     N_("Give a key file made by 'ncen-publisher keys new', unchanged."),
+)
+KEY_NAME = Message(
+    "NU-7038",
+    N_("'{name}' cannot be the name of a key."),
+    N_(
+        "Give the name of its owner alone, such as amina: '.pem' is added to it. --directory says"
+        " where the files go."
+    ),
+    ExitCode.USAGE,
+)
+PASSPHRASE_UNASKED = Message(
+    "NU-7039",
+    N_("A passphrase or PIN is needed for {name}, and there is no terminal to type it at."),
+    N_(
+        "Run it in a terminal, or name a place of it with --passphrase-file or --passphrase-fd; for"
+        " a new key, --generate makes one."
+    ),
+    ExitCode.USAGE,
 )
 WRONG_PASSPHRASE = Message(
     "NU-7003",
@@ -2542,5 +2562,60 @@ UNKNOWN_PART = Message(
     "NU-9654",
     N_("A bundle has no part {part}."),
     N_("The parts are: {parts}."),
+    ExitCode.USAGE,
+)
+
+# ---- 97xx: the web console ----------------------------------------------------------------------
+
+CONSOLE_KEY = Message(
+    "NU-9701",
+    N_("This link was used already, or it is older than a minute."),
+    N_("Press Enter in the terminal in which the console runs: it shows a new link."),
+)
+CONSOLE_NO_SESSION = Message(
+    "NU-9702",
+    N_("This browser has no session here, or its session has ended."),
+    N_(
+        "Press Enter in the terminal in which the console runs, and open the link that it shows. "
+        "The browser must keep cookies of this address."
+    ),
+)
+CONSOLE_FOREIGN = Message(
+    "NU-9703",
+    N_("The request did not come from a page of this console."),
+    N_("Open the page here, and use what stands on it."),
+)
+CONSOLE_FORM = Message(
+    "NU-9704",
+    N_("What was sent cannot be taken: {reason}"),
+    N_("Go back, load the page once more, and send it again."),
+    ExitCode.USAGE,
+)
+CONSOLE_NO_PAGE = Message(
+    "NU-9705",
+    N_("There is no page at {path}."),
+    N_("Choose one of the pages that are named above."),
+    ExitCode.USAGE,
+)
+CONSOLE_PORT = Message(
+    "NU-9706",
+    N_("Port {port} of this machine cannot be used: {reason}"),
+    N_("Leave --port out, so that a free one is taken, or name another."),
+)
+CONSOLE_BLIND = Message(
+    "NU-9707",
+    N_("This machine does not tell whose a connection is: {path} cannot be read."),
+    N_("Use the commands instead: 'ncen-updater status' says how the site is."),
+)
+CONSOLE_TOO_MUCH = Message(
+    "NU-9708",
+    N_("This session has done more than one session may."),
+    N_("Press Enter in the terminal in which the console runs, and go on with the new link."),
+    ExitCode.BUSY,
+)
+CONSOLE_COUNT = Message(
+    "NU-9709",
+    N_("What was typed is not the number of records that would be lost."),
+    N_("Read the number on the page, and type it as it stands there."),
     ExitCode.USAGE,
 )

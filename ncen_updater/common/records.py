@@ -15,7 +15,19 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Self, cast, get_args, get_origin, get_type_hints
 
-__all__ = ["Record"]
+__all__ = ["Record", "stored_time"]
+
+
+def stored_time(text: str) -> datetime:
+    """Read a time as we store it: with its zone, else it could not be compared with any of ours.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"a time without its zone: {text!r:.100}")
+    return moment
 
 
 class Record:
@@ -92,9 +104,7 @@ def _decoded(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 - what
     if origin is None and issubclass(kind, Enum):
         return kind(value)
     if kind is datetime and isinstance(value, str):
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is not None:
-            return moment
-    elif (kind is float and type(value) in (int, float)) or type(value) is kind:
+        return stored_time(value)
+    if (kind is float and type(value) in (int, float)) or type(value) is kind:
         return value
     raise ValueError(f"{name} is {value!r:.100}")

@@ -108,6 +108,7 @@ OTHERS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
          N_("no connection to {host}:{port}: {what}")),
         (r"(?:[^(]*)HTTPS?ConnectionPool\(host='(?P<host>[^']*)', port=(?P<port>\d+)\):"
          r" Read timed out\..*", N_("{host}:{port} did not answer in time")),
+        (r"wrong version number", N_("the other side does not encrypt")),
         (r"Failed to establish a new connection: (?P<what>.+)", "{what}"),
         (r"\('Connection aborted\.', (?:\w+)\((?:\d+, )?'(?P<what>[^']+)'\)\)", "{what}"),
         (r"Remote end closed connection without response",

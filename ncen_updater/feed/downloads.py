@@ -26,7 +26,6 @@ from ncen_updater.feed.release_source import FetchedPack, FetchedRelease
 from ncen_updater.feed.resumable_download import is_whole
 from ncen_updater.formats.delta.model import capabilities
 from ncen_updater.formats.document import (
-    MAX_DOCUMENT_BYTES,
     STEERING,
     DeltaRef,
     Offer,
@@ -38,6 +37,7 @@ from ncen_updater.formats.document import (
     release_target,
     tree_target,
 )
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 __all__ = ["TREE", "Downloads"]
 

@@ -50,11 +50,26 @@ NO_NEWER_ROOT = frozenset({403, 404})
 MAY_PASS = frozenset({"unreachable", "cut"})
 WORTH_BYTES = 1 << 16  # a connection that brought less counts as a failed try
 LENGTH_DIGITS = 18
+#: What OpenSSL puts around its words: the name of the failure and a line of C.
+TLS_NAMES = re.compile(r"^\[\w+: \w+\] | \(_ssl\.c:\d+\)$")
 
 
 def without_password(text: str) -> str:
     """Leave out of addresses in a text who asks, and the password: for people and for the disk."""
     return re.sub(r"(://)[^/\s]*@", r"\1", text)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what is at the bottom of an error of the HTTP libraries, without their own names."""
+    seen: set[int] = set()
+    here: BaseException | None = error
+    while here is not None and id(here) not in seen:
+        seen.add(id(here))
+        bottom = here
+        inner = (getattr(here, "reason", None), here.__cause__, *here.args)
+        here = next((one for one in inner if isinstance(one, BaseException)), None)
+    words = bottom.strerror if isinstance(bottom, OSError) and bottom.strerror else str(bottom)
+    return TLS_NAMES.sub("", words)
 
 
 class LineFailure(StrEnum):
@@ -278,14 +293,16 @@ class HttpFetcher(FeedFetcher):
     def _answer(self, address: str, headers: dict[str, str]) -> requests.Response:
         try:
             return self._session.ask("GET", address, headers=headers, timeout=self._timeout)
-        except requests.exceptions.ProxyError as error:
-            raise MirrorFailure(f"{address}: {error}", LineFailure.PROXY) from error
-        except requests.exceptions.SSLError as error:
-            raise MirrorFailure(f"{address}: {error}", LineFailure.TLS) from error
         except (
             requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
         ) as error:  # fmt: skip
-            raise MirrorFailure(f"{address}: {error}", LineFailure.UNREACHABLE) from error
+            kind = LineFailure.UNREACHABLE
+            if isinstance(error, requests.exceptions.ProxyError):
+                kind = LineFailure.PROXY
+            elif isinstance(error, requests.exceptions.SSLError):
+                kind = LineFailure.TLS
+            reason = f"no answer from {address}: {reason_of(error)}"
+            raise MirrorFailure(reason, kind) from error
 
     def _note_date(self, response: requests.Response) -> None:
         try:
@@ -341,7 +358,8 @@ class HttpFetcher(FeedFetcher):
             requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
         ) as error:  # fmt: skip
             self._broke(base, count)
-            raise MirrorFailure(f"{address}: {error}", LineFailure.CUT) from error
+            reason = f"the answer of {address} breaks off: {reason_of(error)}"
+            raise MirrorFailure(reason, LineFailure.CUT) from error
 
     def _broke(self, base: str, count: int) -> None:
         self._to_the_end(base)

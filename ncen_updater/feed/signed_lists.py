@@ -50,37 +50,42 @@ def most_bytes(role: str) -> int:
     return MOST_BYTES.get(role, MOST_BYTES["targets"])
 
 
-def _root_version(path: Path) -> int | None:
-    """Version of a root that verifies by its own keys; None if there is no such file."""
+def _root_at(path: Path) -> tuple[int, bytes] | None:
+    """Version and bytes of a root that verifies by its own keys; None if there is no such file."""
     try:
-        metadata = Metadata[Root].from_bytes(path.read_bytes())
+        content = path.read_bytes()
+        metadata = Metadata[Root].from_bytes(content)
         if not isinstance(metadata.signed, Root):
             return None
         metadata.signed.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
     except (OSError, RepositoryError) as error:
         logger.info("no usable root in %s: %s", path, error)
         return None
-    return int(metadata.signed.version)
+    return int(metadata.signed.version), content
 
 
 def restore_root(directory: Path, trusted_root: Path) -> None:
     """Make sure that the metadata directory holds a root to start from.
 
-    The stored root stays if it is whole and not older than the installed one.
+    The stored root stays if it is whole and not older than the installed one. Of the same version
+    and another content it is that of another feed, as where a wrong root was installed and put
+    right: no later list of this feed would ever follow from it.
 
     Raises:
         TrustedRootMissing: If the installed one cannot be used: nothing could be proved by it.
     """
     durable.make_directory(directory)
     stored = directory / "root.json"
-    have, installed = _root_version(stored), _root_version(trusted_root)
+    have, installed = _root_at(stored), _root_at(trusted_root)
     if installed is None:
         raise TrustedRootMissing(path=trusted_root)
-    if have is None or installed > have:
+    version, content = installed
+    if have is None or version > have[0] or (version == have[0] and content != have[1]):
         # The first use of a new site is not worth a warning; a root that vanished later is.
         level = logging.WARNING if any(directory.iterdir()) else logging.INFO
-        logger.log(level, "root from %s: version %s, was %s", trusted_root, installed, have)
-        durable.write(stored, trusted_root.read_bytes())
+        was = have[0] if have else None
+        logger.log(level, "root from %s: version %s, was %s", trusted_root, version, was)
+        durable.write(stored, content)
 
 
 def unverified(data: bytes) -> Signed | None:

@@ -54,7 +54,6 @@ from ncen_updater.feed.release_source import (
 )
 from ncen_updater.formats.bundle.errors import NotImported
 from ncen_updater.formats.document import (
-    MAX_DOCUMENT_BYTES,
     Chunks,
     DeltaRef,
     Offer,
@@ -64,6 +63,7 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.errors import BadRelease
 from ncen_updater.formats.transfer_errors import DownloadDamaged
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 if TYPE_CHECKING:  # what reading the last list does not need: requests, tuf, the configuration
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]

@@ -28,6 +28,7 @@ from ncen_updater.formats.manifest import (
     VersionText,
 )
 from ncen_updater.formats.rollout import MAX_WAVES, Halt, Wave
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 __all__ = [
     "STEERING",
@@ -48,7 +49,6 @@ __all__ = [
 ]
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-MAX_DOCUMENT_BYTES = 5_000_000
 SMALLEST_CHUNK, MOST_CHUNKS = 4 << 20, 32
 #: Fields of an offer that officers may sign anew while the release stays what it is.
 STEERING = ("channel", "countries", "waves", "halted", "withdrawn")

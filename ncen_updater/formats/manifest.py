@@ -22,6 +22,7 @@ from pydantic import (
 
 from ncen_updater.common.bounded_io import parse_toml, read_file
 from ncen_updater.formats.errors import BadManifest
+from ncen_updater.formats.reported import reported_by
 
 __all__ = [
     "ENGINE_PLACE",
@@ -34,6 +35,7 @@ __all__ = [
     "Channel",
     "Check",
     "Compare",
+    "Compatibility",
     "DatabaseManifest",
     "FileEffect",
     "FilesManifest",
@@ -95,6 +97,7 @@ def _no_zero(value: str) -> str:
 
 VersionText = Annotated[str, StringConstraints(max_length=64), AfterValidator(_version)]
 SpecifierText = Annotated[str, StringConstraints(max_length=200), AfterValidator(_specifier)]
+ReportedText = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,100}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 ProductName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
@@ -310,6 +313,26 @@ class MigratorCommand(Model):
         return all(part not in ("", ".", "..") for part in parts)
 
 
+class Compatibility(Model):
+    """How far releases and databases of others go together: what lets only the code change.
+
+    Attributes:
+        schema_number: Of the schema that this release runs on, as the application counts: raised
+            whenever tables or what stands in them get another form.
+        back_to: A release with this number or a later one runs on the databases of this release,
+            and on whatever this release wrote into them from its first start on.
+    """
+
+    schema_number: Annotated[int, Field(ge=0, lt=2**31)]
+    back_to: Annotated[int, Field(ge=0, lt=2**31)]
+
+    @model_validator(mode="after")
+    def _not_ahead_of_itself(self) -> Compatibility:
+        if self.back_to > self.schema_number:
+            raise ValueError("'back_to' is no later than 'schema_number'")
+        return self
+
+
 class FileEffect(StrEnum):
     """What a release does to files of the site, from its first start on."""
 
@@ -446,6 +469,7 @@ class Manifest(Model):
     schema_: Annotated[Literal[1], Field(alias="schema")]
     product: ProductName
     version: VersionText
+    reports: ReportedText | None = None
     upgrade_from: SpecifierText = ""
     required: bool = False
     channel: Channel = Channel.STABLE
@@ -455,6 +479,7 @@ class Manifest(Model):
     needs: Needs = Needs()
     databases: tuple[DatabaseManifest, ...] = ()
     migrator: MigratorCommand | None = None
+    compatibility: Compatibility | None = None
     checks: tuple[Check, ...] = ()
     health: tuple[HealthProbe, ...] = ()
     reference_maps: tuple[ReferenceMap, ...] = ()
@@ -489,6 +514,11 @@ class Manifest(Model):
     def release_version(self) -> Version:
         """The version, parsed."""
         return Version(self.version)
+
+    @property
+    def reported(self) -> str:
+        """What the application says that it is: ``reports``, or the version."""
+        return reported_by(self.version, self.reports)
 
     def accepts(self, version: Version) -> bool:
         """Whether this release may be installed over ``version``."""

@@ -1,4 +1,4 @@
-"""Names that the feed and its readers agree on; the publisher uses them too."""
+"""Names and sizes that the feed and its readers agree on; the publisher uses them too."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ __all__ = [
     "AGENT_PRODUCT",
     "DELTAS_PREFIX",
     "ISSUED_FIELD",
+    "MAX_DOCUMENT_BYTES",
     "METADATA_PREFIX",
     "OFFER_FIELD",
     "RELEASES_PREFIX",
@@ -30,6 +31,9 @@ OFFER_FIELD = "ncen"
 
 #: First part of the names of release documents.
 RELEASES_PREFIX = "releases/"
+
+#: The most bytes of a release document.
+MAX_DOCUMENT_BYTES = 5_000_000
 
 #: First part of the names of delta packs.
 DELTAS_PREFIX = "deltas/"

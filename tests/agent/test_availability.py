@@ -212,6 +212,31 @@ def test_what_the_address_answers(
     assert (seen.state, seen.answer, seen.detail) == (state, kind, detail)
 
 
+@pytest.mark.parametrize(
+    ("record", "kind"),
+    [
+        ('{"manifest": {"reports": "3.2"}}', HealthAnswer.WELL),
+        ('{"manifest": {"reports": "3.2.5"}}', HealthAnswer.OTHER_VERSION),
+        ('{"manifest": {}}', HealthAnswer.OTHER_VERSION),
+        ('{"manifest": []}', HealthAnswer.OTHER_VERSION),
+        ("not JSON", HealthAnswer.OTHER_VERSION),
+        (None, HealthAnswer.OTHER_VERSION),
+    ],
+)
+def test_a_build_that_the_application_does_not_report(
+    site: TrialSite, record: str | None, kind: HealthAnswer
+) -> None:
+    """The slot is of 3.2.4; what its application reports stands in the slot's record."""
+    slots = load_places(site.config).slots
+    if record is not None:
+        place = slots / ".records" / "3.2.4"
+        place.mkdir(parents=True)
+        (place / "release.json").write_text(record)
+    with answering(http(b'{"version": "3.2"}')) as url:
+        configure(site, "http://127.0.0.1:9", url)
+        assert look(site).answer is kind
+
+
 def test_one_that_takes_its_time_is_not_waited_for(site: TrialSite) -> None:
     with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{") as url:
         configure(site, "http://127.0.0.1:9", url)

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ncen_updater.agent.approvals.store import ApprovalStore, Person
+from ncen_updater.agent.databases.base import Strategy
+from ncen_updater.agent.engine.elapsed import kept_for, witness
 from ncen_updater.agent.engine.errors import JournalMissing, JournalUnreadable
-from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
+from ncen_updater.agent.journal.change import STRATEGIES, ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.rehearsal.report import RehearsalCopies
+from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.service.report import change_report
+from ncen_updater.agent.site import Clock
 from ncen_updater.agent.status import journal_facts
 from ncen_updater.common.messages import JOURNAL_EXISTS
 from tests.agent.cli.site import CHANGE, make_site
@@ -50,6 +59,7 @@ def read_all(path: Path, *, read_only: bool) -> None:
         memory.previous_sets()
 
 
+NESTED = "[" * 300 + "]" * 300  # Python reads it, and fails where it is shown
 ALTERED = {
     "a table without a column": "ALTER TABLE changes DROP COLUMN attempts",
     "no table of changes": "PRAGMA foreign_keys=OFF; DROP TABLE changes",
@@ -64,11 +74,16 @@ ALTERED = {
     "write-ahead": "PRAGMA journal_mode=WAL",
     "a kind that is none": "UPDATE changes SET kind = 'x'",
     "a state that is none": "UPDATE changes SET state = 'x'",
+    "a mode that is none": "UPDATE changes SET mode = 'x'",
+    "a strategy that is none": "UPDATE changes SET strategy = 'x'",
+    "a state of a step that is none": "UPDATE steps SET state = 'x'",
     "a time that is none": "UPDATE changes SET created_at = 'x'",
     "a step that is none": "UPDATE steps SET name = 'x'",
     "a step without a time": "UPDATE steps SET started_at = ''",
     "a fact that is no JSON": "UPDATE facts SET value = 'x'",
     "a fact nested deeply": f"UPDATE facts SET value = '{'[' * DEEP}'",
+    "a fact nested more deeply than ours": f"UPDATE facts SET value = '{NESTED}'",
+    "an event nested more deeply than ours": f"""UPDATE events SET data = '{{"a": {NESTED}}}'""",
     "a fact too long": f"UPDATE facts SET value = '{HUGE}'",
     "a fact of another kind": "UPDATE facts SET value = '7'",
     "text that is not UTF-8": "UPDATE changes SET product = CAST(x'ff' AS TEXT)",
@@ -97,6 +112,70 @@ def test_an_altered_journal(tmp_path: Path, name: str, read_only: bool, ended: b
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("alter", [
+    "changes SET kind = 'x'", "changes SET mode = 'x'", "changes SET strategy = 'x'",
+    "changes SET state = 'x'", "changes SET created_at = '2026-01-02T03:04:05'",
+    "steps SET state = 'x'",
+])  # fmt: skip
+def test_one_change_with_a_word_that_no_agent_wrote(tmp_path: Path, alter: str) -> None:
+    path = tmp_path / "journal.sqlite"
+    make(path, ended=True)
+    with Journal.open(path, read_only=True) as journal:
+        assert journal.change(CHANGE.id).ended_at
+        with closing(sqlite3.connect(path)) as other:
+            other.execute(f"UPDATE {alter}")
+            other.commit()
+        assert isinstance(typed(lambda: journal.change(CHANGE.id)), JournalUnreadable)
+        with pytest.raises(KeyError):
+            journal.change("nothing2")
+
+
+def test_the_strategies_of_the_journal_are_those_of_the_databases() -> None:
+    assert set(Strategy) == STRATEGIES
+
+
+AMINA = Person("amina", 1001)
+
+
+#: What is stored with a time, and who reads it.
+TIMES: dict[str, Callable[[Journal], object]] = {
+    "events SET at": lambda journal: journal.events(),
+    "holds SET since": lambda journal: SiteHistory(journal).holds(),
+    "holds SET until": lambda journal: SiteHistory(journal).holds(),
+    "bad_releases SET last_at": lambda journal: SiteHistory(journal).bad_releases(),
+    "orders SET at": lambda journal: Orders(journal).unended(),
+    "approvals SET at": lambda journal: ApprovalStore(journal).in_force(),
+    "schedules SET not_before": lambda journal: ApprovalStore(journal).schedules(),
+    "rehearsals SET started_at": lambda journal: Rehearsals(journal).all(),
+    "elapsed SET wall": lambda journal: kept_for(journal, Clock()),
+}
+
+
+def test_no_time_without_its_zone_is_read_from_any_table(tmp_path: Path) -> None:
+    path, amina = tmp_path / "journal.sqlite", Person("amina", 1001)
+    with Journal.create(path) as journal:
+        SiteHistory(journal).hold("a reason", "somebody", NOW)
+        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-1", None)
+        Orders(journal).give(OrderKind.CHECK, {}, amina)
+        ApprovalStore(journal).approve("b" * 64, "3.3.0", {}, amina, 1)
+        ApprovalStore(journal).schedule("b" * 64, "3.3.0", NOW, amina)
+        Rehearsals(journal).begin("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopies())
+        witness(journal, Clock())
+    whole = path.read_bytes()
+    for number, (place, read) in enumerate(TIMES.items()):
+        path = tmp_path / f"{number}.sqlite"
+        path.write_bytes(whole)
+        with Journal.open(path, read_only=True) as journal:
+            read(journal)
+        with closing(sqlite3.connect(path)) as other:
+            assert other.execute(f"UPDATE {place} = '2026-01-02T03:04:05'").rowcount
+            other.commit()
+        with Journal.open(path, read_only=True) as journal:
+            error = typed(partial(read, journal))
+        assert isinstance(error, JournalUnreadable), place
+        assert "zone" in str(error.values["reason"]), place
+
+
 @pytest.mark.parametrize("ended", [False, True], ids=["open", "ended"])
 @pytest.mark.parametrize("place", [
     "changes SET created_at", "steps SET started_at", "steps SET ended_at",
@@ -109,11 +188,17 @@ def test_a_time_without_its_zone(tmp_path: Path, place: str, ended: bool) -> Non
     connection.execute(f"UPDATE {place} = '2026-01-02T03:04:05'")
     connection.commit()
     connection.close()
-    with Journal.open(site.journal, read_only=True) as journal:
-        error = typed(lambda: change_report(journal, CHANGE.id))
-        assert isinstance(error, JournalUnreadable)
-        error = typed(lambda: journal_facts(journal, NOW))
-        assert isinstance(error, JournalUnreadable)
+    acts: tuple[Callable[[Journal], object], ...] = (
+        lambda journal: change_report(journal, CHANGE.id),
+        lambda journal: journal_facts(journal, NOW),
+    )
+
+    def look(act: Callable[[Journal], object]) -> None:
+        with Journal.open(site.journal, read_only=True) as journal:
+            act(journal)
+
+    for act in acts:
+        assert isinstance(typed(partial(look, act)), JournalUnreadable)
     for words in (["history", CHANGE.id], ["status"]):
         ran = site.run("--json", *words)
         assert "NU-6002" in ran.stdout, ran.stderr

@@ -15,6 +15,7 @@ from ncen_updater.common.cli.characters import (
     cut,
     escaped,
     fitted,
+    folded,
     isolated,
     padded,
     shown,
@@ -166,6 +167,21 @@ def test_lines_are_broken_by_how_wide_they_are(text: str, columns: int, lines: l
 def test_how_wide(text: str, columns: int) -> None:
     assert width(text) == columns
     assert width(padded(text, 9)) == 9
+
+
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        ("as it is", ["as it is"]),
+        ("  x " + "word " * 9, ["  x" + " word" * 6, "    word word word"]),
+        ("[note] " + "word " * 8, ["[note]" + " word" * 6, "  word word"]),
+        ("two  columns " + "word " * 9, ["two  columns " + "word " * 9]),
+        ("a" * 50, ["a" * 50]),
+        ("", [""]),
+    ],
+)
+def test_data_are_broken_to_the_terminal(line: str, lines: list[str]) -> None:
+    assert folded(line, 38) == lines
 
 
 def test_what_is_cut_is_whole() -> None:

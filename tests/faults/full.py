@@ -2,7 +2,7 @@
 
 ``python -m tests.faults.full [--engine sqlite|postgresql|both] [--matrix]
 [--strategy copy|in-place|both] [--way-back copy|dump] [--operation upgrade|rollback|both]
-[--soak] [--packs] [--part I/N] [--agent-kills N] [--server-kills N]
+[--soak] [--packs] [--code] [--part I/N] [--agent-kills N] [--server-kills N]
 [--seed S] [--report FILE]``. Exits 1 if any promise was broken. All of
 it takes some hours on two cores.
 """
@@ -34,16 +34,27 @@ RESULT = dict[str, object]
 
 @contextlib.contextmanager
 def prepared(
-    engine: str, strategy: str = "copy", *, packs: bool = False, way_back: str = "copy"
+    engine: str,
+    strategy: str = "copy",
+    *,
+    packs: bool = False,
+    way_back: str = "copy",
+    by_code: bool = False,
 ) -> Iterator[Trial]:
-    """A trial with copies or in place, if wished with a delta pack to the new release."""
+    """A trial with copies or in place, if wished with a delta pack to the new release.
+
+    Or with a new release that changes only the code.
+    """
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-faults-"))
         server = None
         if engine == "postgresql":
             data = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-faults-pg-"))
             server = stack.enter_context(running(available()[-1], Path(data)))
-        made = trial(Path(directory), server, packs=packs, strategy=strategy, way_back=way_back)
+        made = trial(
+            Path(directory), server, packs=packs, strategy=strategy, way_back=way_back,
+            by_code=by_code,
+        )  # fmt: skip
         yield stack.enter_context(made)
 
 
@@ -184,6 +195,7 @@ def main() -> int:
     parser.add_argument("--operation", choices=("upgrade", "rollback", "both"), default="both")
     parser.add_argument("--soak", action="store_true", help="kill the rollback after a bad soak")
     parser.add_argument("--packs", action="store_true", help="the release comes by a delta pack")
+    parser.add_argument("--code", action="store_true", help="the release changes only the code")
     parser.add_argument("--strategy", choices=("copy", "in-place", "both"), default="both")
     parser.add_argument("--way-back", choices=("copy", "dump"), default="copy", help="in place")
     parser.add_argument("--part", default="1/1", help="i/n: so that n processes share the work")
@@ -200,9 +212,11 @@ def main() -> int:
     operations = both if options.operation == "both" else (options.operation,)
     strategies = ("copy", "in-place") if options.strategy == "both" else (options.strategy,)
     for engine, strategy in itertools.product(engines, strategies):
-        named = f"{engine} {strategy}"
+        named = f"{engine} {strategy}{' code' if options.code else ''}"
         way_back = options.way_back if (engine, strategy) == ("postgresql", "in-place") else "copy"
-        with prepared(engine, strategy, packs=options.packs, way_back=way_back) as made:
+        with prepared(
+            engine, strategy, packs=options.packs, way_back=way_back, by_code=options.code
+        ) as made:
             if options.matrix:
                 matrix(made, named, report, operations, part)
             if options.soak:

@@ -6,6 +6,8 @@ interpreter each (:meth:`tests.faults.trial.Trial.start`).
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +15,9 @@ from typing import Self
 
 from tests.support.forks import DEADLINE_S, Fork, Forks
 
-__all__ = ["DEADLINE_S", "Nursery"]
+__all__ = ["DEADLINE_S", "Nursery", "shared"]
+
+PROGRAM = "tests.faults.worker"
 
 
 class Nursery:
@@ -21,10 +25,11 @@ class Nursery:
 
     Args:
         program: The module whose ``main`` a fork runs.
+        forks: What has imported it; one of its own by default.
     """
 
-    def __init__(self, program: str = "tests.faults.worker") -> None:
-        self._forks = Forks(program)
+    def __init__(self, program: str = PROGRAM, forks: Forks | None = None) -> None:
+        self._forks = forks or Forks(program)
         self._fork: Fork | None = None
         self.returncode = 0
 
@@ -56,3 +61,11 @@ class Nursery:
         """SIGKILL the process that is at work."""
         if self._fork is not None:
             self._fork.kill()
+
+
+@functools.cache
+def shared() -> Forks:
+    """One for all sites of this process: it takes a second to import what they need."""
+    forks = Forks(PROGRAM)
+    atexit.register(forks.close)
+    return forks

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from demo.databases import SqlitePlace
 from ncen_updater.agent.application.errors import StopFailed
 from ncen_updater.agent.engine.errors import ChangeFailed, SoakFailed
 from ncen_updater.agent.engine.operations import JOURNAL, Operations
@@ -375,4 +376,34 @@ def test_a_kill_before_the_rest_is_started_leaves_nothing_out(trial: Trial, part
     killed_upgrade(trial, StepName.OPEN, Phase.BEFORE_EFFECT)
     assert parts.running() == {"import"}
     assert trial.settle() == (NEW, 0)
+    assert parts.running() == {"import", "mail"}
+
+
+def test_a_part_that_did_not_start_without_its_databases_is_not_held_against_a_release(
+    trial: Trial, parts: Parts
+) -> None:
+    """They are away when officers come in, and for some looks."""
+    place = trial.demo.databases
+    assert isinstance(place, SqlitePlace)
+    live, away = place.directory / "live", place.directory.with_name("away")
+    broken, waits = parts.places["mail"] / "broken", iter(range(100))
+
+    def go() -> None:
+        live.rename(away)
+
+    def wait(seconds: float) -> None:
+        if away.is_symlink() and next(waits) == 6:
+            away.rename(live)
+            broken.unlink()
+        Clock().wait(seconds)
+
+    instants: dict[At, Callable[[], None]] = {
+        (StepName.OPEN, Phase.BEFORE_EFFECT): broken.touch,
+        (StepName.SOAK, Phase.BEFORE_EFFECT): go,
+    }
+    site = dataclasses.replace(site_in_process(trial.demo), clock=Clock(wait=wait))
+    Operations(site, Silent(), checkpoint=at(instants)).upgrade()
+    assert next(waits) > 6
+    assert trial.judge() == NEW
+    assert bad_releases(trial) == []
     assert parts.running() == {"import", "mail"}

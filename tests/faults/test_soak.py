@@ -1,17 +1,32 @@
-"""A bad soak's own rollback, killed at some instants; ``tests.faults.full --soak`` tries all."""
+"""A bad soak's own rollback, killed at some instants; ``tests.faults.full --soak`` tries all.
+
+And a soak in which the databases, and not the release, are what is bad.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.engine.steps import outage
+from ncen_updater.agent.journal.change import Change, Phase, StepName
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import DATABASES_AWAY, DATABASES_BACK
+from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.site import Clock
+from ncen_updater.common.messages import WATCHED_WITHOUT_DATABASES
+from ncen_updater.common.progress import Silent
 from tests.faults.cells import Fault, Strike
 from tests.faults.full import prepared
 from tests.faults.soak import after_bad_soak, soak_strikes
-from tests.faults.trial import OLD, Trial
+from tests.faults.trial import NEW, OLD, Trial
+from tests.support.errors import refused
 from tests.support.rotation import in_turns
+from tests.support.sites import site_in_process
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +52,100 @@ def test_a_rollback_after_a_bad_soak_is_killed(
     outcome = after_bad_soak(postgresql, strike)
     assert outcome.struck
     assert outcome.version == OLD
+
+
+#: More looks than a verdict needs.
+LOOKS = 6
+
+
+class Killed(BaseException):
+    """The end of the agent's process."""
+
+
+def watched_without_its_server(trial: Trial, then: Callable[[], None]) -> Operations:
+    """Kill the server when the watching begins; ``then`` comes after some looks."""
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == LOOKS:
+            then()
+        Clock().wait(seconds)
+
+    def checkpoint(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.SOAK, Phase.BEFORE_EFFECT):
+            assert trial.server is not None
+            trial.server.kill()
+            waits.clear()
+
+    site = dataclasses.replace(site_in_process(trial.demo), clock=Clock(wait=wait))
+    return Operations(site, Silent(), checkpoint=checkpoint)
+
+
+def remembered(trial: Trial) -> tuple[Change, ChangeFacts, list[str], list[str]]:
+    """The last change, its facts, what it says of its databases, and what releases are bad."""
+    with Journal.open(trial.demo.state / JOURNAL, read_only=True) as journal:
+        change = journal.changes(1)[0]
+        kinds = [event.kind for event in journal.events(change=change.id)]
+        bad = [release.version for release in SiteHistory(journal).bad_releases()]
+        told = [kind for kind in kinds if kind in (DATABASES_AWAY, DATABASES_BACK)]
+        return change, journal.facts(change.id), told, bad
+
+
+def back(trial: Trial) -> None:
+    assert trial.server is not None
+    trial.server.start()
+
+
+def test_a_server_that_is_lost_while_a_release_is_watched_is_nobodys(postgresql: Trial) -> None:
+    postgresql.reset()
+
+    # What fell with its server is started again.
+    def returns() -> None:
+        postgresql.demo.stop_app()
+        back(postgresql)
+
+    watched_without_its_server(postgresql, returns).upgrade()
+    assert postgresql.judge() == NEW
+    _, facts, told, bad = remembered(postgresql)
+    assert (facts.soak_failed, bad) == (None, [])
+    assert told == [DATABASES_AWAY, DATABASES_BACK]
+    assert facts.soak_looks and facts.soak_bad_looks is not None
+    assert facts.soak_bad_looks < LOOKS - 1
+
+
+def test_a_server_that_stays_away_ends_the_command_and_judges_nobody(
+    postgresql: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgresql.reset()
+    monkeypatch.setattr(outage, "AWAY_LIMIT_S", 0.0)
+    with refused(WATCHED_WITHOUT_DATABASES) as caught:
+        watched_without_its_server(postgresql, lambda: None).upgrade()
+    assert NEW in str(caught.value)
+    change, facts, told, bad = remembered(postgresql)
+    assert change.watched
+    assert (facts.soak_failed, bad, told) == (None, [], [DATABASES_AWAY])
+    back(postgresql)
+    assert postgresql.settle() == (NEW, 0)
+    assert remembered(postgresql)[2] == [DATABASES_AWAY, DATABASES_BACK]
+
+
+def test_an_agent_that_is_killed_while_the_server_is_away_forgives_what_fell_with_it(
+    postgresql: Trial,
+) -> None:
+    postgresql.reset()
+
+    def killed() -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        watched_without_its_server(postgresql, killed).upgrade()
+    change, facts, told, _ = remembered(postgresql)
+    assert told == [DATABASES_AWAY]
+    soak = change.steps[StepName.SOAK]
+    assert facts.soak_began is not None
+    assert facts.soak_began > soak.started_at  # its end is later by what was lost until then
+    postgresql.demo.stop_app()
+    back(postgresql)
+    assert postgresql.settle() == (NEW, 0)
+    assert remembered(postgresql)[2:] == ([DATABASES_AWAY, DATABASES_BACK], [])

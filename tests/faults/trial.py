@@ -2,7 +2,8 @@
 
 The old release's databases are the originals throughout: where a change was committed, the kept
 previous databases are put back by hand, so that every cell begins from the very same objects. In
-place the originals are migrated, so every cell begins from copies of spare ones.
+place the originals are migrated, and where only the code changes they are marked, so every cell
+begins from copies of spare ones.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.faults.cells import Cell, Strike
-from tests.faults.nursery import Nursery
+from tests.faults.nursery import Nursery, shared
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 from tests.support.trees import remove_tree
 
@@ -77,8 +78,16 @@ class Outcome:
 class Trial:
     """A site, its feed, and the expected rows of both releases."""
 
-    def __init__(self, demo: DemoSite, server: EmbeddedPostgres | None, nursery: Nursery) -> None:
+    def __init__(
+        self,
+        demo: DemoSite,
+        server: EmbeddedPostgres | None,
+        nursery: Nursery,
+        *,
+        by_code: bool = False,
+    ) -> None:
         self.demo = demo
+        self._by_code = by_code
         self.server = server
         self._nursery = nursery
         self._saved = demo.root.with_name("saved")
@@ -94,7 +103,7 @@ class Trial:
         if self._pictures[NEW] == self._pictures[OLD]:
             raise Broken("the new release touches no picture: the trial would show nothing")
         self.expected[NEW] = digests(demo)
-        if self.expected[NEW] == self.expected[OLD]:
+        if (self.expected[NEW] == self.expected[OLD]) is not by_code:
             raise Broken("the releases do not differ in their rows: the trial would show nothing")
 
     # ---- one cell ------------------------------------------------------------------------------
@@ -289,7 +298,7 @@ class Trial:
             remove_tree(place.directory)
             shutil.copytree(self._saved / "sqlite", place.directory, symlinks=True)
             return
-        if self.demo.options.strategy == "in-place":
+        if self._spares:
             self._restore_spares(place)
             self._empty_control(f"{place.prefix}control")
             return
@@ -320,7 +329,8 @@ class Trial:
 
     def _make_spares(self) -> None:
         place = self.demo.databases
-        if not isinstance(place, PostgresPlace) or self.demo.options.strategy != "in-place":
+        stays = self._by_code or self.demo.options.strategy == "in-place"
+        if not isinstance(place, PostgresPlace) or not stays:
             return
         self.demo.stop_app()
         with self._superuser() as connection:
@@ -462,6 +472,7 @@ def trial(
     packs: bool = False,
     strategy: str = "copy",
     way_back: str = "copy",
+    by_code: bool = False,
 ) -> Iterator[Trial]:
     """Lay out a site on a server, or on SQLite files where there is none.
 
@@ -473,6 +484,7 @@ def trial(
         packs: Whether the new release can be had by a delta pack.
         strategy: Copies, or in place.
         way_back: In place: what is kept, a copy or a dump.
+        by_code: Whether the new release changes only the code.
     """
     feed = TrialFeed(directory)
     moving = "arrange-photos = true\n"
@@ -480,7 +492,7 @@ def trial(
         feed.publish([OLD])
         feed.publish([NEW], packs=True, faults=moving)
     else:
-        feed.publish([OLD, NEW], faults=moving)
+        feed.publish([OLD, NEW], faults=moving, by_code=by_code)
     place = (
         PostgresPlace(str(server.host), prefix=prefix, programs=server.binaries.directory)
         if server
@@ -490,12 +502,13 @@ def trial(
         options = SiteOptions(
             feed_urls=(url,), cases=cases, icomm=False, soak_s=0.2, soak_interval_s=0.1,
             strategy=strategy, way_back=way_back, health_timeout_s=60.0,
+            schema_number=1 if by_code else None,
         )  # fmt: skip
-        with DemoSite(directory / "site", place, options) as demo, Nursery() as nursery:
+        with DemoSite(directory / "site", place, options) as demo:
             connect(demo, feed)
             demo.configure(demo.own_words())
             _own_words(demo)
             demo.start_app()
             if way_back == "dump":
                 _prove(demo)
-            yield Trial(demo, server, nursery)
+            yield Trial(demo, server, Nursery(forks=shared()), by_code=by_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -106,6 +107,23 @@ def test_plain_server_behind_https_is_told_as_tls(served: Path, make: Make) -> N
     with serving(served) as server, pytest.raises(MirrorFailure) as caught:
         make(server.url.replace("http:", "https:")).download_bytes(NAME, 100)
     assert caught.value.kind is LineFailure.TLS
+
+
+def test_why_is_told_without_the_names_of_the_libraries(served: Path, make: Make) -> None:
+    """Seen: "PlainPool(host='127.0.0.1', port=9): Max retries exceeded with url: ..."."""
+    with serving(served) as server:
+        encrypted = server.url.replace("http:", "https:")
+        for url, reason in (
+            ("http://127.0.0.1:9/", "Connection refused"),
+            ("http://feed.nowhere.invalid/", None),
+            (encrypted, "wrong version number"),
+        ):
+            with pytest.raises(MirrorFailure) as caught:
+                make(url).download_bytes(NAME, 100)
+            said = str(caught.value)
+            assert said.startswith(f"no answer from {url}metadata/x.json: ")
+            assert reason is None or said.endswith(f": {reason}"), said
+            assert not re.search(r"Pool|Errno|retries|_ssl|0x", said), said
 
 
 def test_silence_after_the_connection_ends(make: Make) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ncen_updater.common.canonical_json import canonical_json
@@ -53,6 +55,28 @@ def test_damaged_stored_files_heal_and_never_read_as_up_to_date(
     assert caught.value.code == "NU-2102"
     assert agent.source(server.url).refresh().offers
     assert path.read_bytes() == good
+
+
+def test_a_root_of_another_feed_that_was_put_right_leaves_nothing(
+    agent: Agent, server: WebServer, feed: Feed, tmp_path: Path
+) -> None:
+    """Seen: the first root stayed, and the right one was refused as it had been."""
+    good = agent.trusted_root.read_bytes()
+    other = Feed(tmp_path / "other")
+    other.publish()
+    agent.trusted_root.write_bytes(other.trusted_root(tmp_path / "other.json").read_bytes())
+    for _ in range(2):
+        with pytest.raises(UpdaterError) as caught:
+            agent.source(server.url).refresh()
+        assert caught.value.code == "NU-2003"
+    agent.trusted_root.write_bytes(good)
+    assert agent.source(server.url).refresh().offers
+    agent.trusted_root.write_bytes(other.trusted_root(tmp_path / "other.json").read_bytes())
+    with pytest.raises(UpdaterError) as caught:
+        agent.source(server.url).refresh()
+    assert (
+        caught.value.code == "NU-2003"
+    )  # and not that somebody may have tampered with the machine
 
 
 def test_without_any_root_nothing_is_trusted(agent: Agent, server: WebServer) -> None:

@@ -11,7 +11,8 @@ import pytest
 from packaging.version import Version
 from pydantic import ValidationError
 
-from ncen_updater.agent.slots.records import DOCUMENT, Records
+from ncen_updater.agent.slots.records import Records
+from ncen_updater.agent.slots.reported import DOCUMENT
 from ncen_updater.common.messages import OFFER_INVALID
 from ncen_updater.feed.offers import offers_of
 from ncen_updater.formats.document import Offer, ReleaseDocument, parse_release_document

@@ -20,6 +20,7 @@ from ncen_updater.common.messages import (
     BAD_CEREMONY,
     BAD_KEY_FILE,
     KEY_EXISTS,
+    KEY_NAME,
     KEY_READABLE,
     PASSPHRASE_SHORT,
     WRONG_PASSPHRASE,
@@ -65,7 +66,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with refused(BAD_KEY_FILE) as caught:
         open_signer(one.public, lambda _: PASSPHRASE)
     assert caught.value.detail == "this is the public half; give one.pem"
-    with refused(BAD_KEY_FILE):
+    with refused(KEY_NAME):
         new_key(tmp_path, "../three", PASSPHRASE)
     one.private.write_bytes(two.private.read_bytes())
     with refused(BAD_KEY_FILE):

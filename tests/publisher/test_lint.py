@@ -208,6 +208,24 @@ def test_notes_in_one_language_do(tmp_path: Path, kept: str, expected: set[str])
     assert found == expected
 
 
+@pytest.mark.parametrize(
+    ("reports", "expected"),
+    [
+        ("3.3.0", set()),
+        ("v3.3", set()),
+        ("3.3.0+7", set()),
+        ("spring", set()),
+        ("3.2.4", {"7160"}),
+        ("3.3.1", {"7160"}),
+    ],
+)
+def test_what_the_application_reports(tmp_path: Path, reports: str, expected: set[str]) -> None:
+    release = good(tmp_path / "r")
+    manifest = release / "manifest.toml"
+    manifest.write_text(f'reports = "{reports}"\n{manifest.read_text()}')
+    assert codes(release) == expected
+
+
 def test_names_that_differ_in_how_accents_are_written(tmp_path: Path) -> None:
     release = good(tmp_path / "r")
     (release / "pie\u0300ce").write_text("x")

@@ -71,6 +71,26 @@ def lay(directory: Path, files: Mapping[str, str]) -> Path:
     return directory
 
 
+@pytest.mark.parametrize(
+    ("version", "words", "reports"),
+    [
+        ("2.0", (), None),
+        ("2.0", ("--reports", "two"), "two"),
+        ("2.0+7", (), "2.0"),
+        ("2.0+7", ("--reports", "2.0+7"), None),
+        ("2.0.post7", (), None),
+        ("2.0.post7", ("--reports", "2.0"), "2.0"),
+    ],
+)
+def test_a_build_number(
+    tmp_path: Path, version: str, words: tuple[str, ...], reports: str | None
+) -> None:
+    words = ("--product", "shop", "--release", version, "--yes", "--migrator", "none", *words)
+    assert run(["new", str(lay(tmp_path, {"app": ""})), *words]) == 0
+    manifest = load_manifest(tmp_path / "manifest.toml")
+    assert (manifest.version, manifest.reports) == (version, reports)
+
+
 def made(directory: Path, *words: str) -> Manifest:
     assert run(["new", str(directory), "--product", "shop", "--release", "2.0", "--yes",
                 "--upgrade-from", ">=1.0,<2.0", *words]) == 0  # fmt: skip
@@ -181,8 +201,8 @@ def test_an_answer_is_no_toml() -> None:
     found = FoundMigrations(MigratorKind.NONE)
     evil = 'x"\n[migrator]\nargv = ["/bin/sh"]\n# \x7f\x00'
     with pytest.raises(BadManifest):
-        manifest_text(ManifestAnswers("shop", "1.0", evil, ("a",), found, "/", "en", "t"))
-    text = manifest_text(ManifestAnswers("shop", "1.0", "", ("a",), found, "/", "en", evil))
+        manifest_text(ManifestAnswers("shop", "1.0", "1.0", evil, ("a",), found, "/", "en", "t"))
+    text = manifest_text(ManifestAnswers("shop", "1.0", "1.0", "", ("a",), found, "/", "en", evil))
     assert "\n[migrator]" not in text
 
 

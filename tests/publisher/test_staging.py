@@ -11,7 +11,7 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata
 
 from ncen_updater.common.messages import BAD_DATES
-from ncen_updater.formats.document import MAX_DOCUMENT_BYTES
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher

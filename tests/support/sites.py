@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from demo.releases import assemble
+from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
@@ -21,6 +21,7 @@ from ncen_updater.agent.engine.operations import JOURNAL
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.reader.site_feed import feed_of
 from ncen_updater.agent.site import Site
+from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
 
 __all__ = ["TrialFeed", "connect", "running_site", "serve", "site_in_process"]
@@ -45,7 +46,12 @@ class TrialFeed:
         return self.directory / "metadata" / "1.root.json"
 
     def publish(
-        self, versions: Sequence[str], *, packs: bool = False, faults: str | None = None
+        self,
+        versions: Sequence[str],
+        *,
+        packs: bool = False,
+        faults: str | None = None,
+        by_code: bool = False,
     ) -> None:
         """Build, sign and publish releases of the stand-in, if wished with delta packs.
 
@@ -53,11 +59,31 @@ class TrialFeed:
             versions: Which.
             packs: Whether with delta packs from the ones before.
             faults: What the newest of them does besides, as ``fault.toml`` has it.
+            by_code: Whether the newest is 3.2.4 under its number: nothing but the code is new.
         """
-        sources = [assemble(version, self._sources / version) for version in versions]
+        named = [*versions[:-1], "3.2.4"] if by_code else versions
+        sources = [
+            assemble(name, self._sources / version)
+            for name, version in zip(named, versions, strict=True)
+        ]
+        if by_code:
+            as_code_only(sources[-1], versions[-1])
+            for source in sources:
+                declare(source, 1)
         if faults is not None:
             (sources[-1] / "app" / "fault.toml").write_text(faults, "utf-8")
         publish_release(self.directory, sources, self.keys, _now, packs=packs)
+
+
+def as_code_only(source: Path, version: str) -> None:
+    """Make of the sources of 3.2.4 a release of another number that changes only the code."""
+    manifest = source / "manifest.toml"
+    text = manifest.read_text("utf-8").replace(
+        'version = "3.2.4"', f'version = "{version}"\nupgrade_from = ">=3.2.4,<{version}"', 1
+    )
+    manifest.write_text(text, "utf-8")
+    said = {"version": version, "schema": "3.2.4"}
+    (source / "app" / "release.json").write_bytes(canonical_json(said))
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -17,7 +17,8 @@ class Expectation:
     """What a healthy application says of itself.
 
     Attributes:
-        version: The version it must report; the field's name is in the site's configuration.
+        version: What it must report; the field's name is in the site's configuration. Two releases
+            may report the same: ``reported`` of a manifest.
         probes: Further requests of the manifest.
     """
 

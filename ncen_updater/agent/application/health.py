@@ -22,6 +22,7 @@ from ncen_updater.agent.application.base import Expectation, Health, ProbeResult
 from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.config.model import ApplicationSettings
 from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
+from ncen_updater.formats.reported import says
 
 __all__ = ["HealthProber"]
 
@@ -114,12 +115,12 @@ class HealthProber:
         except _Unanswered as error:
             return "; ".join([*problems, str(error)])
         reported.update(fields)
-        wanted: dict[str, object] = {settings.version_field: version}
-        if settings.schema_field:
-            wanted[settings.schema_field] = version
+        for name in filter(None, (settings.version_field, settings.schema_field)):
+            if not says(fields.get(name), version):
+                problems += _differences(fields, {name: version})
         if settings.write_probe_field:
-            wanted[settings.write_probe_field] = True
-        return "; ".join([*problems, *_differences(fields, wanted)])
+            problems += _differences(fields, {settings.write_probe_field: True})
+        return "; ".join(problems)
 
     def _probe(self, path: str, status: int, expect: Mapping[str, object]) -> str:
         answer = self._get(path)

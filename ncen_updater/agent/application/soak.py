@@ -27,11 +27,13 @@ class SoakState:
         looks: All of them.
         bad: The bad ones.
         bad_in_a_row: The bad ones since the last good one.
+        unknown: Whether the last one says nothing, since something else than the release is away.
     """
 
     looks: int = 0
     bad: int = 0
     bad_in_a_row: int = 0
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,10 @@ class SoakResult:
         return self.verdict is SoakVerdict.GOOD
 
 
-def after_look(state: SoakState, *, healthy: bool) -> SoakState:
-    """Count one look."""
+def after_look(state: SoakState, *, healthy: bool, unknown: bool = False) -> SoakState:
+    """Count one look; one that says nothing is not counted, and ends a bad row."""
+    if unknown:
+        return SoakState(state.looks, state.bad, unknown=True)
     return SoakState(
         looks=state.looks + 1,
         bad=state.bad + (not healthy),
@@ -64,7 +68,7 @@ def judge(state: SoakState, *, elapsed_s: float, seconds: float, failures: int) 
     """Say what the looks so far mean.
 
     A soak does not end well in the middle of a bad row: it is watched until the row ends or is long
-    enough to count as bad.
+    enough to count as bad; nor on a look that says nothing.
 
     Args:
         state: The looks so far.
@@ -74,7 +78,7 @@ def judge(state: SoakState, *, elapsed_s: float, seconds: float, failures: int) 
     """
     if state.bad_in_a_row >= failures:
         return SoakVerdict.BAD
-    if elapsed_s >= seconds and state.bad_in_a_row == 0:
+    if elapsed_s >= seconds and state.bad_in_a_row == 0 and not state.unknown:
         return SoakVerdict.GOOD
     return SoakVerdict.WATCH_ON
 
@@ -88,6 +92,7 @@ def soak(
     clock: Callable[[], float],
     wait: Callable[[float], object],
     elapsed_s: float = 0.0,
+    unknown: Callable[[], bool] = lambda: False,
     confirmed: Callable[[], bool] = lambda: False,
 ) -> SoakResult:
     """Watch until the verdict is known.
@@ -100,6 +105,8 @@ def soak(
         clock: Monotonic seconds.
         wait: Waits so many seconds.
         elapsed_s: Seconds of this soak that passed before the agent was restarted.
+        unknown: Asked after a bad look: whether it says nothing about the release. Time that passes
+            so does not count.
         confirmed: Whether a person has confirmed the release meanwhile, which ends the soak well.
     """
     begin = clock() - elapsed_s
@@ -111,8 +118,12 @@ def soak(
             verdict = SoakVerdict.GOOD
         if verdict is not SoakVerdict.WATCH_ON:
             return SoakResult(verdict, state, last, elapsed)
+        begun = clock()
         last = look()
-        state = after_look(state, healthy=bool(last))
-        if state.bad_in_a_row < failures:
+        state = after_look(state, healthy=bool(last), unknown=not last and unknown())
+        if state.unknown:
+            wait(interval_s)
+            begin += clock() - begun
+        elif state.bad_in_a_row < failures:
             remaining = seconds - (clock() - begin)
             wait(min(interval_s, remaining) if remaining > 0 else interval_s)

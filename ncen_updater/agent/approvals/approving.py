@@ -57,6 +57,7 @@ def subject(
 
     Raises:
         NothingToApprove: If nothing is on offer.
+        FeedNeverRead: If what is on offer is not known yet.
         UpdaterError: If a database or a slot cannot be read.
     """
     path: UpgradePath | NoPath = Operations(site, progress).known_path(journal, target)

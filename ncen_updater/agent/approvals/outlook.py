@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ncen_updater.agent.rehearsal.stops import stop_range
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, rehearsal_document
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import APPROVAL_MISSING, NOT_REHEARSED, REHEARSAL_OUTDATED
 
 if TYPE_CHECKING:
     from ncen_updater.agent.approvals.model import ApprovalCount
     from ncen_updater.agent.approvals.store import ScheduleRecord
     from ncen_updater.agent.policy.automation import Rehearsed
 
-__all__ = ["approved_beside", "outlook_document"]
+__all__ = ["approved_beside", "outlook_document", "require_approvals", "require_binding"]
 
 
 def outlook_document(
@@ -54,6 +58,7 @@ def outlook_document(
         approved: Other releases that enough people approved; what comes first is first.
         gone: Releases that enough people approved, and that can no longer be taken.
     """
+    stop = stop_range(rehearsal)
     return {
         "current": current,
         "target": target,
@@ -67,6 +72,7 @@ def outlook_document(
         "missing": people.missing,
         "scheduled": scheduled and {"not_before": scheduled.not_before, "who": scheduled.who},
         "rehearsal": rehearsal and rehearsal_document(rehearsal),
+        "stop_s": stop and {"low": stop[0], "high": stop[1]},
         "begins": begins,
         "begins_after_yes": begins_after_yes,
         "newest": newest,
@@ -78,3 +84,34 @@ def outlook_document(
 def approved_beside(target: str | None, approved: Sequence[str]) -> tuple[str, ...]:
     """Return the approved releases other than the one that is looked at. Pure."""
     return tuple(version for version in approved if version != target)
+
+
+def require_binding(seen: Mapping[str, Any]) -> None:
+    """Refuse where nothing can be approved by what was seen. Pure.
+
+    Raises:
+        NotRehearsed, RehearsalOutdated: If there is nothing that holds.
+    """
+    if seen["binding"] is not None:
+        return
+    if seen["voids"]:
+        reasons = "; ".join(seen["voids"])
+        raise UpdaterError(
+            REHEARSAL_OUTDATED, version=seen["target"], reasons=reasons, state=NOTHING_CHANGED
+        )
+    raise UpdaterError(NOT_REHEARSED, version=seen["target"], state=NOTHING_CHANGED)
+
+
+def require_approvals(seen: Mapping[str, Any]) -> None:
+    """Refuse where what was seen is not approved by as many as have to. Pure.
+
+    Raises:
+        NotRehearsed, RehearsalOutdated: If there is nothing that could be.
+        ApprovalMissing: If it is not.
+    """
+    require_binding(seen)
+    if seen["missing"]:
+        raise UpdaterError(
+            APPROVAL_MISSING, version=seen["target"], missing=seen["missing"],
+            needed=seen["needed"], state=NOTHING_CHANGED,
+        )  # fmt: skip

@@ -18,9 +18,10 @@ from ncen_updater.agent.approvals.model import (
 )
 from ncen_updater.agent.engine.permitted import require_no_change
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.rows import reading
+from ncen_updater.agent.journal.rows import reading, stored_value
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ROOT_IS_NOBODY
+from ncen_updater.common.records import stored_time
 
 __all__ = ["ApprovalStore", "Person", "ScheduleRecord", "require_somebody"]
 
@@ -219,7 +220,7 @@ class ApprovalStore:
             return tuple(
                 ReleaseApproval(row["to_version"], _approval(row))
                 for row in rows
-                if "rollback" not in json.loads(row["basis"])
+                if "rollback" not in stored_value(row["basis"])
             )
 
     def approved_releases(self, needed: int) -> tuple[str, ...]:
@@ -245,7 +246,7 @@ class ApprovalStore:
             found = [row["basis"] for row in rows if row["to_version"] == to_version]
             if not found:
                 return None
-            data = json.loads(found[-1])
+            data = stored_value(found[-1])
             if not isinstance(data, dict):
                 raise TypeError("an approval without its basis")
             return data
@@ -289,7 +290,7 @@ class ApprovalStore:
             )
             return tuple(
                 ScheduleRecord(
-                    row["binding"], row["to_version"], datetime.fromisoformat(row["not_before"]),
+                    row["binding"], row["to_version"], stored_time(row["not_before"]),
                     row["who"],
                 )
                 for row in rows
@@ -301,7 +302,7 @@ class ApprovalStore:
 
 
 def _approval(row: sqlite3.Row) -> Approval:
-    return Approval(row["binding"], row["who"], row["uid"], datetime.fromisoformat(row["at"]))
+    return Approval(row["binding"], row["who"], row["uid"], stored_time(row["at"]))
 
 
 def _cancel(connection: sqlite3.Connection, at: str, person: Person) -> int:

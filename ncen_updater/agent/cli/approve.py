@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ncen_updater.agent.answers import rehearsal_words
+from ncen_updater.agent.approvals.outlook import require_binding
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.hold import parse_until, show_beginning
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import site_zone
 from ncen_updater.common.cli.arguments import parse_version
-from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import NOT_REHEARSED, REHEARSAL_OUTDATED
+from ncen_updater.common.messages import NOTHING_TO_APPROVE
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from ncen_updater.agent.client import SiteClient
 
 __all__ = ["approve", "schedule"]
 
@@ -70,7 +75,7 @@ def approve(
         for line in rehearsal_words(rehearsal, session.language):
             session.show(line)
     if not (withdraw or dry_run):
-        _require_binding(seen)
+        require_binding(seen)
         _show_digest(session, seen)
         _show_others(session, seen)
         show_beginning(session, seen.get("begins_after_yes"), N_("After your yes: {begins}"))
@@ -98,13 +103,41 @@ def schedule(
     site = session.client()
     if not dry_run:
         site.require_right("operate")
+    if moment is None:
+        return _cancel(session, site, target, dry_run=dry_run)
     seen = site.outlook(target)
     if not dry_run:
-        if moment is not None:
-            _require_binding(seen)
+        require_binding(seen)
         site.schedule(seen, moment)
         seen = site.outlook(target)
     return _show(session, seen)
+
+
+def _cancel(
+    session: AgentSession, site: SiteClient, target: Version | None, *, dry_run: bool
+) -> ExitCode:
+    """Take a chosen time back, whatever is on offer by now, and say where that leaves the site."""
+    if dry_run:
+        count = site.schedules()
+        said = N_("A chosen time would be taken back.") if count else N_("No time is chosen.")
+    else:
+        count = site.cancel_schedule()
+        said = (
+            N_("The chosen time is taken back.")
+            if count
+            else N_("No time was chosen; nothing is taken back.")
+        )
+    session.show(Text(said))
+    cancelled = 0 if dry_run else count
+    try:
+        seen = site.outlook(target)
+    except UpdaterError as error:
+        if error.code != NOTHING_TO_APPROVE.code:
+            raise
+        session.show(error.what_text)
+        session.finish({"version": None, "scheduled": None, "cancelled": cancelled})
+        return ExitCode.OK
+    return _show(session, seen, cancelled=cancelled)
 
 
 def _approve_back(
@@ -124,22 +157,6 @@ def _approve_back(
         session.agree(question, yes=yes)
     site.approve_back(way.document, withdraw=withdraw)
     return session.answer(site.way_back(accept_loss))
-
-
-def _require_binding(seen: Document) -> None:
-    """Refuse where nothing can be approved.
-
-    Raises:
-        NotRehearsed, RehearsalOutdated: If there is nothing that holds.
-    """
-    if seen["binding"] is not None:
-        return
-    if seen["voids"]:
-        reasons = "; ".join(seen["voids"])
-        raise UpdaterError(
-            REHEARSAL_OUTDATED, version=seen["target"], reasons=reasons, state=NOTHING_CHANGED
-        )
-    raise UpdaterError(NOT_REHEARSED, version=seen["target"], state=NOTHING_CHANGED)
 
 
 def _show_digest(session: AgentSession, seen: Document) -> None:
@@ -167,8 +184,14 @@ def _when(session: AgentSession, text: str) -> str:
     return format_time(datetime.fromisoformat(text), site_zone(session.config))
 
 
-def _show(session: AgentSession, seen: Document) -> ExitCode:
-    """Show where an approval stands."""
+def _show(session: AgentSession, seen: Document, **beside: object) -> ExitCode:
+    """Show where an approval stands.
+
+    Args:
+        session: This run.
+        seen: The outlook.
+        beside: What the document has, too.
+    """
     names = ("binding", "plan", "rehearsed", "approvals", "missing", "voids", "bad_until")
     scheduled = seen["scheduled"] or {}
     standing = {
@@ -180,6 +203,7 @@ def _show(session: AgentSession, seen: Document) -> ExitCode:
         "newest": seen.get("newest"),
         "also_approved": seen.get("also_approved", []),
         "approved_but_gone": seen.get("approved_but_gone", []),
+        **beside,
     }
     for void in standing["voids"]:
         session.show(Text(N_("No longer what was approved: {reason}"), {"reason": void}))

@@ -48,6 +48,7 @@ def dossier(
             raise UpdaterError(DOSSIER_UNWRITTEN, path=output, reason=error.strerror) from error
         session.show(Text(N_("The dossier is in {path}."), {"path": output}))
     else:
+        session.folds = False  # a page is no lines for people
         session.show(html.rstrip("\n"))
     session.finish(
         {

@@ -31,6 +31,7 @@ def plan(
     context: click.Context, version: str | None, sql: bool, retry: bool, prepared: bool
 ) -> ExitCode:
     session = agent_session(context)
+    session.folds = not sql  # which is copied from the screen
     target = parse_version(version)
     if prepared:
         local = session.local()

@@ -35,6 +35,7 @@ class AgentSession(Session):
         adopting: Whether the command changes what no journal knows of yet.
     """
 
+    folds: bool = True
     site: Site | None = None
     before: SiteStatus | None = None
     adopting: bool = False
@@ -98,10 +99,15 @@ class AgentSession(Session):
         return read_status(load_places(self.config), datetime.now(UTC), wanted, site=self.site)
 
     def explain(self, error: Exception) -> UpdaterError | None:
-        """See :meth:`Session.explain`; also where this user's rights are behind it."""
-        from ncen_updater.agent.cli.access import explained
+        """See :meth:`Session.explain`; also this user's rights, and names that nobody knows."""
+        from ncen_updater.agent.cli import access
+        from ncen_updater.agent.diagnostics import unknown_names
 
-        return super().explain(error) or explained(error, self.config)
+        return (
+            super().explain(error)
+            or access.explained(error, self.config)
+            or unknown_names.explained(error, self.config)
+        )
 
     def client(self) -> SiteClient:
         """Return who answers for the site: its service where one runs, else this process.

@@ -78,7 +78,7 @@ _OFFICERS: Mapping[tuple[AvailabilityState, bool | None], str] = {
         "{product} {version} is open to officers, but does not work: {trouble}."
     ),
     (AvailabilityState.UNKNOWN, None): N_(
-        "{product} {version} is in use; whether officers can work was not found out: {why}"
+        "{product} {version} is in use; whether officers can work was not found out ({why})."
     ),
 }
 

@@ -63,6 +63,7 @@ def upgrade(
             session.show(line)
         # What was agreed to, whatever comes meanwhile.
         target = Version(plan.document["hops"][-1]["version"])
+        site.require_consent(target, retry=retry)
         product = load_places(session.config).product
         question = Text(
             N_("Upgrade {product} to {version} now?"), {"product": product, "version": target}

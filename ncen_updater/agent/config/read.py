@@ -15,6 +15,7 @@ from ncen_updater.common.bounded_io import parse_toml
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     CONFIG_EXPOSED,
+    CONFIG_NOT_TEXT,
     CONFIG_NOT_TOML,
     CONFIG_QUOTES,
     CONFIG_TOO_LARGE,
@@ -76,9 +77,7 @@ def read_config(path: Path, *, euid: int | None = None) -> RawConfig:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - content.rfind(b"\n", 0, error.start)
         place = Text(PLACE, {"line": line, "column": column})
-        raise ConfigError(
-            CONFIG_NOT_TOML, path=path, place=place, detail="not UTF-8 text"
-        ) from error
+        raise ConfigError(CONFIG_NOT_TEXT, path=path, place=place) from error
     try:
         data = parse_toml(text)
     except tomllib.TOMLDecodeError as error:

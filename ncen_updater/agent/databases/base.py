@@ -6,7 +6,9 @@ change their roles together or not at all. A third engine implements this and no
 Roles: *live* is what the application opens; a *candidate* (``<name>__next_<change>``) is a copy on
 its way to become live; a *previous* (``<name>__prev_<change>``) is what was live before the
 cut-over of that change, frozen. In the in-place strategy the copy is a previous from the start and
-the live database itself plays the candidate.
+the live database itself plays the candidate. A change that leaves the databases *as they are*
+(``ChangeRef.as_is``) makes no copy and migrates nothing: its cut-over writes the marker into the
+live set, in one act, and its way back takes that marker away again.
 
 What engines and their callers tell each other stands first: plain data. Every act is idempotent:
 called again after a crash at any instant, with the same arguments, it ends in the same state. Acts
@@ -30,7 +32,7 @@ from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.records import Record
 from ncen_updater.formats.losses import Loss
-from ncen_updater.formats.manifest import Migration, MigratorCommand
+from ncen_updater.formats.manifest import Compatibility, Migration, MigratorCommand
 
 __all__ = [
     "AppliedMigration",
@@ -88,6 +90,8 @@ class ChangeRef:
         release: Version that the databases belong to after the cut-over.
         source: Id of an earlier change whose *previous* databases are copied instead of the live
             ones (going back to what was kept); None for the live ones.
+        as_is: Whether the live databases go to the other release as they are: nothing is copied,
+            nothing migrated, and there are neither candidates nor previous ones.
     """
 
     id: str
@@ -95,6 +99,7 @@ class ChangeRef:
     strategy: Strategy
     release: str
     source: str | None = None
+    as_is: bool = False
 
     @property
     def in_place(self) -> bool:
@@ -102,7 +107,7 @@ class ChangeRef:
 
         Going back to kept databases (``source``) always works on a copy of them.
         """
-        return self.strategy is Strategy.IN_PLACE and self.source is None
+        return self.strategy is Strategy.IN_PLACE and self.source is None and not self.as_is
 
     def candidate(self, name: str) -> Candidate:
         """The candidate of a name."""
@@ -244,12 +249,14 @@ class MigrationSet:
         databases: By logical name, in order, from the first release on.
         command: The application's own migrator, instead of files.
         slot: Directory of the release that holds the files.
+        compatibility: What the release says of databases of others.
     """
 
     release: str
     slot: Path
     databases: Mapping[str, Sequence[SqlMigration]]
     command: MigratorCommand | None = None
+    compatibility: Compatibility | None = None
 
 
 @dataclass(frozen=True)
@@ -500,7 +507,7 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def plan_copy(self, change: ChangeRef) -> CopyPlan:
-        """Decide method and object ids. Writes nothing."""
+        """Decide method and object ids; nothing for a change that copies none. Writes nothing."""
 
     @abc.abstractmethod
     def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
@@ -625,6 +632,8 @@ class DatabaseEngine(abc.ABC):
 
         Owner, grants, connection limit and settings are carried over. Live is open to sessions
         afterwards (the application's door is still closed); previous is frozen.
+
+        Of a change that leaves the databases as they are, only the marker is written.
         """
 
     def before_commit(self, change: ChangeRef) -> None:
@@ -695,7 +704,8 @@ class DatabaseEngine(abc.ABC):
         Where rows are in it that were written since the cut-over, or somebody else than the change
         had opened it, it is no candidate but :meth:`set_aside`.
 
-        In the in-place strategy, also the way back from a half-migrated original.
+        In the in-place strategy, also the way back from a half-migrated original. Of a change that
+        left the databases as they are, the marker of before; whatever was written meanwhile stays.
 
         Raises:
             OfficersWereIn: The databases say committed, or were brought by a later change.

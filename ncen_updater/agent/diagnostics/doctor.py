@@ -11,6 +11,7 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole, Strategy
+from ncen_updater.agent.diagnostics.unknown_names import REFUSED, unknown_database
 from ncen_updater.agent.diagnostics.verify import Look, not_ended, verify_looks
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.interrupted import interrupted_copies
@@ -30,6 +31,7 @@ from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import DATABASE_UNKNOWN
 from ncen_updater.common.progress import Progress
 
 __all__ = ["diagnose"]
@@ -42,6 +44,8 @@ PARTS = frozenset({"at_work", "availability", "free_bytes", "journal", "view"})
 OPEN = "NU-6103"
 #: Codes of the finding that there is no such owner, and of those that follow from it.
 NO_OWNER, OF_NO_OWNER = "NU-4136", frozenset({"NU-4001", "NU-4062", "NU-4153"})
+#: Code of the finding that there is no such database, and of those that follow from it.
+NO_DATABASE, OF_NO_DATABASE = "NU-4065", frozenset({"NU-4009", "NU-4102", "NU-6102"})
 #: What of the preflight a diagnosis says itself.
 SAID_HERE = frozenset(f"NU-{number}" for number in (6309, 6316, 6332, 6336))
 
@@ -85,15 +89,27 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
 
 
 def _without_consequences(found: Iterable[Finding]) -> list[Finding]:
-    """Leave out what says in other words that the owner of the databases is misspelt; pure.
+    """Leave out what says in other words that an owner or a database is misspelt; pure.
 
     Migrations cannot be read as a role that is not there, and the sessions of the right one look
-    like those of a stranger.
+    like those of a stranger. Where a database is missing, the set is not whole and fits no journal.
     """
-    findings = list(found)
-    if all(finding.code != NO_OWNER for finding in findings):
-        return findings
-    return [finding for finding in findings if finding.code not in OF_NO_OWNER]
+    findings = [_named(finding) for finding in found]
+    codes = {finding.code for finding in findings}
+    left_out: frozenset[str] = frozenset()
+    if NO_OWNER in codes:
+        left_out |= OF_NO_OWNER
+    if NO_DATABASE in codes:
+        left_out |= OF_NO_DATABASE
+    return [finding for finding in findings if finding.code not in left_out]
+
+
+def _named(finding: Finding) -> Finding:
+    """A refusal as what it says: that the server has no such database."""
+    detail = finding.figures.get("detail")
+    words = detail.render("en") if isinstance(detail, Text) else str(detail or "")
+    name = unknown_database(words) if finding.code == REFUSED else None
+    return _from_error(UpdaterError(DATABASE_UNKNOWN, database=name)) if name else finding
 
 
 def _nobody_at_work(status: SiteStatus) -> bool:
@@ -257,7 +273,10 @@ def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         return
     yield from parts_missing(site.application)
     current = site.slots.current()
-    if current is not None and not site.application.health(Expectation(str(current))).answered:
+    if current is None:
+        return
+    expectation = Expectation(site.slots.reported(current))
+    if not site.application.health(expectation).answered:
         settings = site.config.application
         yield Finding(
             "NU-6128",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from packaging.version import Version
 
@@ -40,6 +41,19 @@ Look = Callable[[], Iterable[Finding]]
 
 #: Paths that a person is told of.
 SHOWN = 10
+#: What to do about files of a release that somebody changed, and about a schema: whoever did it may
+#: have meant well, and then nobody else can help.
+WHOSE_FILES = N_(
+    "If somebody here changed them, put the released ones back and keep your changes in the"
+    " country's own files (docs/translations.md). If nobody knows of it, do not upgrade; send the"
+    " Secretariat what 'ncen-updater doctor' and 'history' say."
+)
+WHOSE_SCHEMA = N_(
+    "Ask the database administrator what was changed in {database}; what it was cannot be told from"
+    " here. If it is undone, this is gone. If it is yours and stays, two people say so with"
+    " 'ncen-updater accept-restore {version}'. If nobody knows of it, do not upgrade; send the"
+    " Secretariat what 'ncen-updater doctor' and 'history' say."
+)
 COMPARED = {
     "approvals": approvals_by_events,
     "changes": changes_by_events,
@@ -221,7 +235,7 @@ def _slots(site: Site, current: Version, progress: Progress) -> Iterator[Finding
                     N_("{count} paths of slot {version} are not as signed: {paths}"),
                     {"count": len(differences), "version": version, "paths": _some(differences)},
                 ),
-                CALL,
+                Text(WHOSE_FILES),
                 {"version": str(version), "paths": [d.path for d in differences[:100]]},
             )
 
@@ -243,7 +257,9 @@ def _databases(site: Site, journal: Journal, current: Version) -> Iterator[Findi
                 current=current,
                 marker=marker.release if marker else "-",
             )
-    yield from schema_findings(site.engine, said.fingerprints, Wordings.of(journal))
+    for finding in schema_findings(site.engine, said.fingerprints, Wordings.of(journal)):
+        values = {**finding.figures, "version": current}
+        yield replace(finding, remedy=Text(WHOSE_SCHEMA, values))
     yield from _migrations(site, current)
 
 

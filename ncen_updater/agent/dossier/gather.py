@@ -205,7 +205,7 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
             loses=hop.way.loses,
             sql=_bounded(hop.sql(found.plan.engine)) if hop.migrations.steps else "",
         )
-        for hop in found.plan.learnt(record.stored if report is not None and record else None).hops
+        for hop in found.plan.learnt(report).hops
     )
     left = left_behind(journal) & {hop.version for hop in hops}
     return Dossier(

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from ncen_updater.agent.engine.errors import JournalUnwritable
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.policy.elapsed import Seen, advance
 from ncen_updater.agent.site import Clock
+from ncen_updater.common.records import stored_time
 
 __all__ = ["kept_for", "witness"]
 
@@ -70,6 +71,6 @@ def _now(journal: Journal, clock: Clock) -> Seen:
     if journal.has_table("elapsed"):
         with reading(journal.path):
             for row in journal.rows("SELECT boot, monotonic_s, wall, total_s FROM elapsed"):
-                wall = datetime.fromisoformat(row["wall"])
+                wall = stored_time(row["wall"])
                 last = Seen(row["boot"], row["monotonic_s"], wall, row["total_s"])
     return advance(last, clock.boot(), clock.monotonic(), clock.now())

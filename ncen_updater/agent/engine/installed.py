@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from ncen_updater.agent.application.base import Expectation
 from ncen_updater.agent.databases.base import (
@@ -34,6 +34,7 @@ from ncen_updater.common.messages import (
     RELEASE_NOT_TOLD,
 )
 from ncen_updater.formats.manifest import Check, Manifest, When
+from ncen_updater.formats.reported import says
 from ncen_updater.formats.sql import counting, split, verify_refusal
 
 __all__ = ["Installed", "ReleaseQuestion", "SelfReport", "look_at_installed", "objection"]
@@ -89,17 +90,22 @@ class Installed:
         asked: Of the databases.
         ledger: Why a ledger of migrations is not that of the release; None where all are, or none
             is there.
+        reported: What the release that was named reports; empty where it is its version.
     """
 
     said: SelfReport
     asked: tuple[ReleaseQuestion, ...] = ()
     ledger: tuple[str, Text] | None = None
+    reported: str = ""
 
     def lines(self, version: Version) -> Iterator[Text]:
         """Say it, a line each."""
         if self.said.version:
             words = N_("The application says that it is {said}.")
             yield Text(words, {"said": self.said.version})
+            if self.reported and says(self.said.version, self.reported):
+                words = N_("So does {version}; which build it is, the application does not say.")
+                yield Text(words, {"version": version})
         else:
             words = N_("The application does not say which release it is ({problem}).")
             yield Text(words, {"problem": self.said.problem})
@@ -138,7 +144,7 @@ def objection(seen: Installed, version: Version, *, vouched: bool) -> UpdaterErr
         vouched: Whether a person says so in place of an application that does not.
     """
     said = seen.said
-    if said.version and not _same(said.version, version):
+    if said.version and not says(said.version, seen.reported or str(version)):
         return UpdaterError(ADOPTED_IS_OTHER, said=said.version, version=version, url=said.url)
     if seen.ledger is not None:
         database, reason = seen.ledger
@@ -154,13 +160,6 @@ def objection(seen: Installed, version: Version, *, vouched: bool) -> UpdaterErr
 
 def _other(database: str, version: Version, reason: Text) -> UpdaterError:
     return UpdaterError(DATABASES_ARE_OTHER, database=database, version=version, reason=reason)
-
-
-def _same(said: str, version: Version) -> bool:
-    try:
-        return Version(said) == version
-    except InvalidVersion:
-        return False
 
 
 def look_at_installed(
@@ -180,13 +179,14 @@ def look_at_installed(
     """
     with site.engine.held():
         asked = (*_verified(site.engine, migrations), *_checked(site.engine, manifest.checks))
-        return Installed(_said(site, version), asked, _ledger(site.engine, migrations, own))
+        ledger = _ledger(site.engine, migrations, own)
+        return Installed(_said(site, manifest.reported), asked, ledger, manifest.reports or "")
 
 
-def _said(site: Site, version: Version) -> SelfReport:
+def _said(site: Site, reported: str) -> SelfReport:
     settings = site.config.application
     url = f"{settings.health_url.rstrip('/')}{settings.health_path}"
-    health = site.application.health(Expectation(str(version)))
+    health = site.application.health(Expectation(reported))
     said = health.reported.get(settings.version_field)
     if isinstance(said, str) and said.strip():
         return SelfReport(said.strip()[:100], url)

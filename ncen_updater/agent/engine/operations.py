@@ -69,6 +69,7 @@ from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
+    FEED_NEVER_READ,
     LATER_HOP_FAILED,
     NOTHING_TO_ROLL_BACK,
     OPEN_CHANGE,
@@ -404,9 +405,15 @@ class Operations:
     def known_path(
         self, journal: Journal, target: Version | None = None, *, retry: bool = False
     ) -> UpgradePath | NoPath:
-        """Choose a path from the last verified list, without the network."""
+        """Choose a path from the last verified list, without the network.
+
+        Raises:
+            FeedNeverRead: If there is none yet; that says nothing of what is on offer.
+        """
         view = self._site.source.last_view()
-        return choose(self._site, view.offers if view else (), journal, target, retry=retry)
+        if view is None:
+            raise UpdaterError(FEED_NEVER_READ)
+        return choose(self._site, view.offers, journal, target, retry=retry)
 
     # ---- parts ---------------------------------------------------------------------------------
 
@@ -515,6 +522,7 @@ class Operations:
             accepted_loss=way.accepted,
             undoes=way.undoes,
             by_code=way.by_code or None,
+            as_is=way.as_is or None,
             soak_of=soak_of,
             binding=agreed.binding,
         )

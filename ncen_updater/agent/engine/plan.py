@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
@@ -23,9 +23,11 @@ from ncen_updater.agent.databases.base import (
     Strategy,
 )
 from ncen_updater.agent.databases.migrations.planner import (
+    AS_IS,
     Back,
     WayBack,
     after_steps,
+    goes_as_is,
     plan_set,
     plan_way_back,
 )
@@ -46,6 +48,7 @@ from ncen_updater.formats.manifest import FileEffect, Manifest
 
 if TYPE_CHECKING:
     from ncen_updater.agent.overlay.layer import LayerReport
+    from ncen_updater.agent.rehearsal.report import RehearsalReport
 
 __all__ = [
     "HopPlan",
@@ -170,6 +173,7 @@ class HopPlan:
         way: The way back after the commit, as a rollback will take it.
         files: What the site's own files are called, and what the release says it does to them.
         layer: What becomes of the country's texts and settings; None where there are none.
+        as_is: Whether only the code changes: no database is migrated, none copied.
     """
 
     origin: Version
@@ -183,6 +187,7 @@ class HopPlan:
     way: WayBack
     files: Sequence[PlannedFiles] = ()
     layer: LayerReport | None = None
+    as_is: bool = False
 
     @property
     def keeps_records(self) -> bool:
@@ -224,6 +229,8 @@ class HopPlan:
                 for database, id_, reason in self.way.reasons
             ],
             "rollback_keeps_records": self.keeps_records,
+            # What older agents approved has no such word.
+            **({"by_code": True} if self.as_is else {}),
             # Only where there are any: approvals of before bind to a digest without them.
             **({"files": [item.facts() for item in self.files]} if self.files else {}),
             # A wording may be mended until the last moment; a setting is what was agreed to.
@@ -252,19 +259,19 @@ class Plan:
         facts = {"strategy": self.strategy.value, "hops": [hop.facts() for hop in self.hops]}
         return sha256_hex(canonical_json(facts))
 
-    def learnt(self, report: Mapping[str, Any] | None) -> Plan:
+    def learnt(self, report: RehearsalReport | None) -> Plan:
         """Return the plan with what a rehearsal of it showed of the ways back; same digest.
 
         Args:
             report: The report of a rehearsal; one of another plan says nothing.
         """
-        if report is None or report.get("plan") != self.digest:
+        if report is None or report.plan != self.digest:
             return self
-        shown = {(hop["from"], hop["to"]): hop.get("unchanged") for hop in report["hops"]}
+        shown = {hop.way: hop.unchanged for hop in report.hops}
         hops = []
         for hop in self.hops:
             unchanged = shown.get((str(hop.origin), hop.document.manifest.version))
-            way = hop.way if unchanged is None else hop.way.learnt(unchanged=bool(unchanged))
+            way = hop.way if unchanged is None else hop.way.learnt(unchanged=unchanged)
             hops.append(replace(hop, way=way))
         return replace(self, hops=tuple(hops), planned=self.digest)
 
@@ -295,6 +302,7 @@ class Plan:
             "hops": [
                 {
                     **hop.facts(),
+                    "by_code": hop.as_is,
                     "way_back": hop.way.back.value,
                     "loses": list(hop.way.loses),
                     "country": _country(hop.layer),
@@ -364,8 +372,16 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
         findings: Sequence[Finding] = ()
         copy: CopyPlan | None = None
         migrations = plan_set(engine.names, ledgers, target, before)
+        as_is = goes_as_is(migrations, target, before)
+        reference = replace(reference, as_is=as_is)
         ledgers = after_steps(ledgers, migrations, reference)
-        way = plan_way_back(engine.names, ledgers, target, before, reference.id, engine=engine.kind)
+        way = (
+            AS_IS
+            if as_is
+            else plan_way_back(
+                engine.names, ledgers, target, before, reference.id, engine=engine.kind
+            )
+        )
         if number == 0:
             findings = preflight_findings(site, reference, origin, progress)
             copy = engine.plan_copy(reference)
@@ -383,6 +399,7 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
                 way,
                 files,
                 site.overlay.report(origin, offer.release_version) if site.overlay else None,
+                as_is,
             )
         )
         origin = offer.release_version

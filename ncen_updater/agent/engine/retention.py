@@ -72,8 +72,8 @@ def collectable(site: Site, journal: Journal) -> Retention:
     """What may go while no change is open. Reads only.
 
     What was built ahead for a release on offer stays, and so does the slot that the site came from.
-    Where it cannot be proved what is on offer, as on a full disk, every newer slot stays: the rest
-    may be what makes room again.
+    Where it is not known or cannot be proved what is on offer, as on a full disk, every newer slot
+    stays: the rest may be what makes room again.
 
     Raises:
         UpdaterError: If the databases cannot be looked at.
@@ -85,10 +85,13 @@ def collectable(site: Site, journal: Journal) -> Retention:
     came_from = Version(upgrade.from_version) if upgrade else None
     try:
         view = site.source.last_view()
-        ahead = {offer.release_version for offer in (view.offers if view else ())}
     except TrustError as error:
         logger.warning("what is on offer cannot be proved: %s", error)
+        view = None
+    if view is None:
         ahead = set(site.slots.versions())
+    else:
+        ahead = {offer.release_version for offer in view.offers}
     needed = {version for version in ahead if version > current}
     decided = may_go(
         site,

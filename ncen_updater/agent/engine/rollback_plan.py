@@ -9,7 +9,12 @@ from packaging.version import Version
 
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.errors import LedgerUnreadable
-from ncen_updater.agent.databases.migrations.planner import Back, WayBack, plan_way_back
+from ncen_updater.agent.databases.migrations.planner import (
+    AS_IS,
+    Back,
+    WayBack,
+    plan_way_back,
+)
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.rollback_words import way_words
 from ncen_updater.agent.journal.change import Change, Mode
@@ -66,6 +71,7 @@ class RollbackPlan:
         source: For a restore, the change whose previous databases are used.
         undoes: The upgrade that is undone.
         by_code: Whether only the code goes back, since the upgrade changed no database.
+        as_is: Whether no database is copied for it either.
         reason: Why records cannot be kept.
         lost: Rows by database and table that a restore loses; for a way down, rows by database and
             object with something in it that was entered since and that is not kept.
@@ -79,6 +85,7 @@ class RollbackPlan:
     source: str | None = None
     undoes: str = ""
     by_code: bool = False
+    as_is: bool = False
     reason: str | Text = ""
     lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     accepted: int = 0
@@ -148,6 +155,7 @@ def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | N
             Mode.MIGRATE,
             undoes=upgrade.id,
             by_code=planned.by_code,
+            as_is=planned.as_is,
             lost=site.engine.entered(reference, planned.losses) if planned.losses else {},
             keep_days=site.config.keep.previous_days,
         )
@@ -179,6 +187,8 @@ def _planned(
 ) -> tuple[WayBack, str | Text]:
     """Say which way it is, and why records are lost; what is not whole bars the ways down only."""
     engine, ledgers = site.engine, {}
+    if journal.facts(upgrade.id).as_is:
+        return AS_IS, ""  # nothing was copied, and nothing is to be undone
     try:
         newer = older = site.migrations(Version(upgrade.to_version))
         if newer.command is None:

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["Back", "way_words"]
+__all__ = ["ONLY_CODE", "Back", "way_words"]
+
+#: Of a change that leaves the databases as they are, forward and back.
+ONLY_CODE = Text(
+    N_("Only the code changes: no database is copied or migrated; officers are out for a restart.")
+)
 
 _WORDS = {
     Back.KEEPS: N_("A rollback from {origin} to {target} keeps every record."),

@@ -14,6 +14,7 @@ __all__ = [
     "BEFORE_COMMIT",
     "DOWNTIME",
     "FORWARD",
+    "STRATEGIES",
     "UNINTERRUPTED",
     "Change",
     "ChangeKind",
@@ -90,6 +91,9 @@ UNINTERRUPTED = frozenset(
         StepName.OPEN,
     }
 )
+#: How a change may treat the originals, see ``Strategy``: said here for readers that know no
+#: databases.
+STRATEGIES = frozenset({"copy", "in-place"})
 _ORDER = tuple(StepName)
 _COMMIT = _ORDER.index(StepName.COMMIT)
 BEFORE_COMMIT = _ORDER[:_COMMIT]
@@ -166,6 +170,15 @@ class Change:
     def commit_written(self) -> bool:
         """Whether its commit is written; so it remains once it has come to its end."""
         return self.step_state(StepName.COMMIT) is StepState.DONE
+
+    @property
+    def watched(self) -> bool:
+        """Whether officers work with its release, and nothing is done but to watch it."""
+        return (
+            self.state is ChangeState.COMMITTED
+            and self.step_state(StepName.OPEN) is StepState.DONE
+            and self.step_state(StepName.SOAK) is not StepState.DONE
+        )
 
     def step_state(self, name: StepName) -> StepState | None:
         """State of a step, None if it was never intended."""

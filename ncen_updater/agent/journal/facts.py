@@ -54,6 +54,7 @@ class ChangeFacts(Record):
         accepted_loss: So many records a person agreed to lose.
         undoes: The upgrade that a rollback undoes.
         by_code: Whether a rollback leaves the databases as they are.
+        as_is: Whether the live databases go to the other release as they are, uncopied.
         soak_of: The upgrade whose release turned bad, in a rollback that nobody ordered.
         waits_for_person: Whether nobody takes back by itself what turned bad.
         confirmed_by: Who said that the release is good.
@@ -101,6 +102,7 @@ class ChangeFacts(Record):
     accepted_loss: int | None = None
     undoes: str | None = None
     by_code: bool | None = None
+    as_is: bool | None = None
     soak_of: str | None = None
     waits_for_person: bool | None = None
     confirmed_by: str | None = None

@@ -25,7 +25,7 @@ from ncen_updater.agent.engine.errors import (
     JournalUnwritable,
 )
 from ncen_updater.agent.journal.additions import add_missing, has_table
-from ncen_updater.agent.journal.rows import reading
+from ncen_updater.agent.journal.rows import reading, stored_value
 from ncen_updater.agent.journal.schema import (
     APPLICATION_ID,
     FIRST_HASH,
@@ -193,7 +193,7 @@ class JournalFile:
         count = 0
         for row in self._connection.execute("SELECT * FROM events ORDER BY number"):
             count += 1
-            data = json.loads(row["data"])
+            data = stored_value(row["data"])
             expected = chain_hash(previous, count, row["at"], row["change"], row["kind"], data)
             if row["number"] != count or row["hash"] != expected:
                 raise JournalUnreadable(path=self.path, reason=f"event {count} was altered")
@@ -285,8 +285,13 @@ class JournalFile:
         return self._now()
 
     def rows(self, sql: str) -> list[sqlite3.Row]:
-        """Rows of one query without parameters, for this room's own readers."""
-        return self._connection.execute(sql).fetchall()
+        """Rows of one query without parameters, for this room's own readers.
+
+        Raises:
+            JournalUnreadable: If they cannot be had.
+        """
+        with reading(self.path):
+            return self._connection.execute(sql).fetchall()
 
     def has_table(self, name: str) -> bool:
         """Whether a table that came later is there; an older journal may lack it."""

@@ -26,7 +26,7 @@ from ncen_updater.agent.journal.change import (
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.file import JournalFile, Now
 from ncen_updater.agent.journal.head import ChainHead
-from ncen_updater.agent.journal.rows import JournalEvent, change_from_rows, reading
+from ncen_updater.agent.journal.rows import JournalEvent, change_from_rows, reading, stored_value
 from ncen_updater.agent.journal.schema import FIRST_HASH
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import OPEN_CHANGE
@@ -137,11 +137,13 @@ class Journal(JournalFile):
             connection.execute(
                 "UPDATE changes SET state = ? WHERE id = ?", (ChangeState.COMMITTED, change)
             )
-            connection.execute(
-                "INSERT INTO previous_sets (change, since) VALUES (?, ?)"
-                " ON CONFLICT (change) DO NOTHING",
-                (change, at),
-            )
+            facts = self.facts(change)
+            if facts.files or not facts.as_is:  # where nothing was copied, nothing is kept
+                connection.execute(
+                    "INSERT INTO previous_sets (change, since) VALUES (?, ?)"
+                    " ON CONFLICT (change) DO NOTHING",
+                    (change, at),
+                )
             self.event("committed", change)
 
     def recovery_failed(self, change: str, code: str) -> int:
@@ -181,7 +183,7 @@ class Journal(JournalFile):
             rows = self._connection.execute(
                 "SELECT name, value FROM facts WHERE change = ?", (change,)
             )
-            return ChangeFacts.from_json({row["name"]: json.loads(row["value"]) for row in rows})
+            return ChangeFacts.from_json({row["name"]: stored_value(row["value"]) for row in rows})
 
     def open_change(self) -> Change | None:
         """The change that has not come to its end, if there is one."""
@@ -196,14 +198,18 @@ class Journal(JournalFile):
 
         Raises:
             KeyError: If there is none of this id.
+            JournalUnreadable: If a word or a time of it is one that no agent wrote.
         """
-        row = self._connection.execute(
-            "SELECT * FROM changes WHERE id = ?", (change_id,)
-        ).fetchone()
-        if row is None:
-            raise KeyError(change_id)
-        steps = self._connection.execute("SELECT * FROM steps WHERE change = ?", (change_id,))
-        return change_from_rows(row, steps)
+        with reading(self.path):
+            row = self._connection.execute(
+                "SELECT * FROM changes WHERE id = ?", (change_id,)
+            ).fetchone()
+            if row is not None:
+                steps = self._connection.execute(
+                    "SELECT * FROM steps WHERE change = ?", (change_id,)
+                )
+                return change_from_rows(row, steps)
+        raise KeyError(change_id)
 
     def changes(self, limit: int = 1000) -> tuple[Change, ...]:
         """Changes, the one that was begun last first, whatever the clock said then."""

@@ -8,6 +8,8 @@ __all__ = [
     "AGENT_CHOSEN",
     "AGENT_CONFIRMED",
     "APPLICATION_STARTED",
+    "DATABASES_AWAY",
+    "DATABASES_BACK",
     "IMPORTED",
     "IMPORT_REFUSED",
     "JOURNAL",
@@ -30,3 +32,7 @@ AGENT_CONFIRMED: Final = "agent-confirmed"
 RECOVERY: Final = "recovery"
 #: The application was started, since it ought to run and nobody came to start it.
 APPLICATION_STARTED: Final = "application-started"
+#: While a release is watched: its databases are not there, and nothing counts against it,
+DATABASES_AWAY: Final = "databases-away"
+#: until they are.
+DATABASES_BACK: Final = "databases-back"

@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.rows import optional_time, reading
+from ncen_updater.agent.journal.rows import optional_time, reading, stored_value
+from ncen_updater.common.records import stored_time
 
 __all__ = ["Order", "OrderKind", "Orders"]
 
@@ -162,13 +163,13 @@ class Orders:
 
 
 def _order(row: sqlite3.Row) -> Order:
-    kind, data = OrderKind(row["kind"]), json.loads(row["data"])
+    kind, data = OrderKind(row["kind"]), stored_value(row["data"])
     carried = data.pop(CARRIES, None)
     if carried in CARRIED:  # one that only a newer agent knows stays what it stands for
         kind = OrderKind(carried)
     return Order(
         row["id"], kind, data,
-        Person(row["who"], row["uid"]), datetime.fromisoformat(row["at"]),
+        Person(row["who"], row["uid"]), stored_time(row["at"]),
         optional_time(row["taken_at"]), optional_time(row["ended_at"]),
-        json.loads(row["result"]) if row["result"] else None,
+        stored_value(row["result"]) if row["result"] else None,
     )  # fmt: skip

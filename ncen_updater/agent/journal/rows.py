@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ncen_updater.agent.engine.errors import JournalUnreadable
 from ncen_updater.agent.journal.change import (
+    STRATEGIES,
     Change,
     ChangeKind,
     ChangeState,
@@ -19,8 +20,13 @@ from ncen_updater.agent.journal.change import (
     StepRecord,
     StepState,
 )
+from ncen_updater.common.bounded_io import parse_json
+from ncen_updater.common.records import stored_time
 
-__all__ = ["JournalEvent", "change_from_rows", "optional_time", "reading"]
+__all__ = ["JournalEvent", "change_from_rows", "optional_time", "reading", "stored_value"]
+
+#: Levels of a value; what agents write has a fourth of it.
+DEEPEST = 40
 
 
 @contextlib.contextmanager
@@ -38,15 +44,41 @@ def reading(path: Path) -> Iterator[None]:
         raise JournalUnreadable(path=path, reason="a value is nested too deeply") from error
 
 
+def stored_value(text: str) -> Any:  # noqa: ANN401 - JSON of any form
+    """Read a value that is stored as JSON.
+
+    One that is nested more deeply than what agents write is none of ours: it can be read, and
+    whoever shows or compares it later comes to no end.
+
+    Raises:
+        ValueError: If it is none, or nested too deeply.
+    """
+    value = parse_json(text)
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return value
+    layer = [value]
+    for _ in range(DEEPEST):
+        layer = [inner for outer in layer for inner in _inside(outer)]
+        if not layer:
+            return value
+    raise ValueError("nested too deeply")
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
 class JournalEvent(Mapping[str, object]):
     """One event: ``number``, ``at``, ``change``, ``kind`` and its data."""
 
     def __init__(self, row: sqlite3.Row) -> None:
         self.number: int = row["number"]
-        self.at = datetime.fromisoformat(row["at"])
+        self.at = stored_time(row["at"])
         self.change: str | None = row["change"]
         self.kind: str = row["kind"]
-        self.data: dict[str, object] = json.loads(row["data"])
+        self.data: dict[str, object] = stored_value(row["data"])
         if not isinstance(self.data, dict):
             raise TypeError(f"event {self.number} is no table of values")
 
@@ -62,7 +94,7 @@ class JournalEvent(Mapping[str, object]):
 
 def optional_time(value: str | None) -> datetime | None:
     """Read a time that may be missing."""
-    return datetime.fromisoformat(value) if value else None
+    return stored_time(value) if value else None
 
 
 def change_from_rows(row: sqlite3.Row, steps: Iterable[sqlite3.Row]) -> Change:
@@ -71,6 +103,8 @@ def change_from_rows(row: sqlite3.Row, steps: Iterable[sqlite3.Row]) -> Change:
     Raises:
         ValueError: If a word or a time is not one that this agent knows.
     """
+    if row["strategy"] not in STRATEGIES:
+        raise ValueError(f"{row['strategy']!r:.100} is no strategy")
     return Change(
         id=row["id"],
         kind=ChangeKind(row["kind"]),
@@ -81,7 +115,7 @@ def change_from_rows(row: sqlite3.Row, steps: Iterable[sqlite3.Row]) -> Change:
         to_version=row["to_version"],
         strategy=row["strategy"],
         generation=row["generation"],
-        created_at=datetime.fromisoformat(row["created_at"]),
+        created_at=stored_time(row["created_at"]),
         ended_at=optional_time(row["ended_at"]),
         source=row["source"],
         error_code=row["error_code"],
@@ -90,7 +124,7 @@ def change_from_rows(row: sqlite3.Row, steps: Iterable[sqlite3.Row]) -> Change:
             StepName(step["name"]): StepRecord(
                 StepName(step["name"]),
                 StepState(step["state"]),
-                datetime.fromisoformat(step["started_at"]),
+                stored_time(step["started_at"]),
                 optional_time(step["ended_at"]),
             )
             for step in steps

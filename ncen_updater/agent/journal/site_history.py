@@ -8,6 +8,7 @@ from datetime import datetime
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import optional_time, reading
 from ncen_updater.agent.policy.holds import Hold
+from ncen_updater.common.records import stored_time
 
 __all__ = ["BadReleaseRecord", "HoldRecord", "PreviousSet", "SiteHistory"]
 
@@ -68,7 +69,7 @@ class SiteHistory:
             return tuple(
                 BadReleaseRecord(
                     row["product"], row["version"], row["code"], row["times"],
-                    datetime.fromisoformat(row["last_at"]),
+                    stored_time(row["last_at"]),
                 )
                 for row in rows
             )  # fmt: skip
@@ -99,7 +100,7 @@ class SiteHistory:
             rows = self._journal.rows("SELECT * FROM holds WHERE lifted_at IS NULL ORDER BY id")
             return tuple(
                 HoldRecord(
-                    row["id"], row["reason"], row["by"], datetime.fromisoformat(row["since"]),
+                    row["id"], row["reason"], row["by"], stored_time(row["since"]),
                     optional_time(row["until"]),
                 )
                 for row in rows
@@ -120,7 +121,7 @@ class SiteHistory:
             return tuple(
                 PreviousSet(
                     row["change"],
-                    datetime.fromisoformat(row["since"]),
+                    stored_time(row["since"]),
                     optional_time(row["dropped_at"]),
                 )
                 for row in rows

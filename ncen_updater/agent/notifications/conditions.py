@@ -62,7 +62,8 @@ class Lasting:
 def is_down(now: SiteStatus) -> bool | None:
     """Whether officers cannot work although nobody keeps them out; None where that is not known.
 
-    What was stopped by somebody, as far as the system tells that, is theirs to start.
+    What was stopped by somebody, as far as the system tells that, is theirs to start. Nor does an
+    open change keep officers out while its release is watched.
     """
     seen, journal = or_none(now.availability), or_none(now.journal)
     if seen is None:
@@ -71,8 +72,9 @@ def is_down(now: SiteStatus) -> bool | None:
         return False
     if seen.state not in (AvailabilityState.NOT_RUNNING, AvailabilityState.NOT_WORKING):
         return None
-    changes = journal is not None and journal.change is not None
-    return None if changes or seen.asked_to_stop else True
+    change = None if journal is None else journal.change
+    at_work = change is not None and not change.watched
+    return None if at_work or seen.asked_to_stop else True
 
 
 def lasting(

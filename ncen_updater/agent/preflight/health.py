@@ -31,7 +31,7 @@ def check_health(context: Context) -> tuple[Finding, ...]:
     running = context.store.current()
     if running is None:
         return missing
-    health = context.application.health(Expectation(str(running)))
+    health = context.application.health(Expectation(context.store.reported(running)))
     if health:
         return missing
     return (

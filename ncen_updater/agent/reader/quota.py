@@ -25,7 +25,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from ncen_updater.common.directory_handle import DirectoryHandle
-from ncen_updater.formats.document import MAX_DOCUMENT_BYTES, Offer
+from ncen_updater.formats.document import Offer
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 __all__ = [
     "DiskUse", "DiskVerdict", "DiskWatch", "FreeRoom", "MayBring", "announced_by", "judge",

@@ -259,7 +259,7 @@ class Rehearser:
         kept_s = self._as_kept(reference, again, str(plan.hops[0].origin))
         engine.discard(again, made[0])
         before = self._digests(reference)
-        hops = [_Hop(hop, copy_s=copy_s) for hop in plan.hops]
+        hops = [_Hop(hop, copy_s=0.0 if hop.as_is else copy_s) for hop in plan.hops]
         digests = [before]
         for hop in hops:
             self._up(hop, reference)
@@ -284,7 +284,8 @@ class Rehearser:
             if hop.back_s is None:
                 continue
             if hop.way.by_code:
-                self._migrate(hop, reference)  # the next one begins there
+                if not hop.plan.as_is:
+                    self._migrate(hop, reference)  # the next one begins there
                 continue
             hop.values = self._values(hop, reference, number)
             if hop.values.stopped is not None:
@@ -355,6 +356,11 @@ class Rehearser:
         self._tell(N_("rehearsing the migrations to {version}"), version=manifest.version)
         hop.maps = self._maps(manifest, step)
         hop.stood = {n: len(engine.applied(step.candidate(n))) for n in engine.names}
+        if hop.plan.as_is:
+            # Neither files nor the release's program run.
+            found = mark_only(engine, step)
+            hop.migrated = Migrated({}, {}, found, found, wrote=False)
+            return
         origin, begin = site.migrations(hop.plan.origin), self._clock()
         hop.migrated = migrate_and_check(
             engine, step, manifest.checks, hop.plan.target, origin, self._progress, up=True

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ncen_updater.agent.engine.outcome import stop_seconds
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.rehearsal.store import RehearsalRecord
 
 __all__ = ["LastStop", "last_stop", "predicted_stop", "stop_range"]
@@ -47,7 +48,9 @@ def predicted_stop(journal: Journal, change: str) -> tuple[float, float] | None:
     """Return what was predicted of a change, lowest and highest, seconds."""
     if not journal.has_table("predictions"):
         return None
-    for row in journal.rows("SELECT change, low_s, high_s FROM predictions ORDER BY rowid DESC"):
-        if row["change"] == change:
-            return float(row["low_s"]), float(row["high_s"])
+    with reading(journal.path):
+        rows = journal.rows("SELECT change, low_s, high_s FROM predictions ORDER BY rowid DESC")
+        for row in rows:
+            if row["change"] == change:
+                return float(row["low_s"]), float(row["high_s"])
     return None

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ncen_updater.agent.journal.change import ChangeKind
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.rows import optional_time, reading
+from ncen_updater.agent.journal.rows import optional_time, reading, stored_value
 from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.policy.proof import Proof
+from ncen_updater.common.records import stored_time
 
 if TYPE_CHECKING:
     from ncen_updater.agent.rehearsal.report import (
@@ -184,10 +185,10 @@ class Rehearsals:
             return tuple(
                 RehearsalRecord(
                     row["id"], row["from_version"], row["to_version"],
-                    RehearsalState(row["state"]), datetime.fromisoformat(row["started_at"]),
+                    RehearsalState(row["state"]), stored_time(row["started_at"]),
                     optional_time(row["ended_at"]), row["error_code"],
-                    json.loads(row["basis"]) if row["basis"] else None,
-                    json.loads(row["report"]) if row["report"] else None,
+                    stored_value(row["basis"]) if row["basis"] else None,
+                    stored_value(row["report"]) if row["report"] else None,
                     self._journal.path,
                 )
                 for row in rows

@@ -36,7 +36,6 @@ from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.agent.service.state import SERVICE_STATE, ServiceState, ServiceStateFile
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.agent.service.waker import Waker
-from ncen_updater.agent.service.watched_time import is_watched
 from ncen_updater.agent.site import Clock
 from ncen_updater.agent.status import changed_at, read_status
 from ncen_updater.common.errors import UpdaterError
@@ -212,7 +211,7 @@ def _in_the_way(snapshots: ServiceSnapshots, journal_path: Path) -> Callable[[],
             except UpdaterError:  # who inspects says what is wrong with it
                 return works
             opened = change is not None and change.state is not ChangeState.STUCK
-            watched = change is not None and is_watched(change)
+            watched = change is not None and change.watched
             changed = now
         return (works or opened) and not watched
 

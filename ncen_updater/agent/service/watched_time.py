@@ -18,13 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ncen_updater.agent.engine.pending_rollback import may_be_left
-from ncen_updater.agent.journal.change import Change, ChangeState, StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import Order, OrderKind, Orders
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED, WATCHING_ENDED_BY_ORDER
 
-__all__ = ["WATCHING_ENDED", "gives_way", "is_watched", "order_to_go_back"]
+__all__ = ["WATCHING_ENDED", "gives_way", "order_to_go_back"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,19 +33,10 @@ LOOK_S = 1.0
 WATCHING_ENDED = "watching-ended"
 
 
-def is_watched(change: Change) -> bool:
-    """Whether officers work with the release of a change, and nothing is done but to watch it."""
-    return (
-        change.state is ChangeState.COMMITTED
-        and change.step_state(StepName.OPEN) is StepState.DONE
-        and change.step_state(StepName.SOAK) is not StepState.DONE
-    )
-
-
 def order_to_go_back(journal: Journal) -> Order | None:
     """Return the order that ends the watching of a release; None where there is none."""
     change = journal.open_change()
-    if change is None or not is_watched(change) or not may_be_left(journal, change):
+    if change is None or not change.watched or not may_be_left(journal, change):
         return None
     waiting = (order for order in Orders(journal).unended() if order.taken_at is None)
     return next((order for order in waiting if order.kind is OrderKind.ROLLBACK), None)

@@ -17,20 +17,16 @@ from packaging.version import Version
 from pydantic import ValidationError
 
 from ncen_updater.agent.slots.errors import RecordUnusable
+from ncen_updater.agent.slots.reported import DIRECTORY, DOCUMENT
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.formats.document import (
-    MAX_DOCUMENT_BYTES,
-    ReleaseDocument,
-    parse_release_document,
-)
+from ncen_updater.formats.document import ReleaseDocument, parse_release_document
 from ncen_updater.formats.tree import ENTRY, MAX_TREE_BYTES, Tree, TreeEntry, parse_tree
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 __all__ = ["Records"]
 
-DIRECTORY = ".records"
-DOCUMENT = "release.json"
 TREE = "tree.json"
 PREFIX = '{"entries":['
 BLOCK = 1 << 16

@@ -23,6 +23,7 @@ from ncen_updater.agent.slots.compare import Difference, compare
 from ncen_updater.agent.slots.errors import SlotDiffers
 from ncen_updater.agent.slots.link import current_version, point_to, version_of_name
 from ncen_updater.agent.slots.records import Records
+from ncen_updater.agent.slots.reported import reported_by_slot
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
@@ -126,6 +127,10 @@ class SlotStore:
             RecordUnusable: If the record is missing or damaged.
         """
         return self._records.document(version)
+
+    def reported(self, version: Version) -> str:
+        """What the application of a slot says that it is; the version where no record tells."""
+        return reported_by_slot(self._slots, version)
 
     def tree(self, version: Version) -> Tree:
         """The tree of a slot, whole.

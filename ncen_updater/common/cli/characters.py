@@ -17,6 +17,7 @@ __all__ = [
     "cut",
     "escaped",
     "fitted",
+    "folded",
     "glued",
     "isolated",
     "padded",
@@ -44,6 +45,9 @@ _RIGHT_TO_LEFT: Final = frozenset({"R", "AL"})
 #: Control, format, and what separates lines and paragraphs.
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Zl", "Zp"})
 _COLUMNS: Final = re.compile(r"(  +|\t+)")
+#: How much further in a broken line goes on, and how little it is broken to.
+_FURTHER: Final = 2
+_SHORTEST: Final = 30
 _JAMO: Final = range(0x1160, 0x1200)
 #: The room within French quotes, and before double punctuation.
 _GLUED: Final = re.compile(r"(?<=\u00ab) | (?=\u00bb|[:;!?](?: |$))")
@@ -232,3 +236,21 @@ def wrapped(text: str, columns: int) -> list[str]:
         else:
             lines[-1] += word
     return lines
+
+
+def folded(line: str, columns: int) -> list[str]:
+    """Break a line of data that is wider than a terminal; what goes on stands further in.
+
+    A line with columns, which two spaces part, and one that fits stay as they are.
+
+    Args:
+        line: Words that were cleaned.
+        columns: Width of the terminal.
+    """
+    words = line.lstrip(" ")
+    if width(line) <= columns or "  " in words or "\t" in words:
+        return [line]
+    indent = len(line) - len(words)
+    room = max(columns - indent - _FURTHER, _SHORTEST)
+    first, *more = wrapped(words, room)
+    return [" " * indent + first, *(" " * (indent + _FURTHER) + part for part in more)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from ncen_updater.common.cli.characters import bears_isolates, escaped, fitted, shown
+from ncen_updater.common.cli.characters import bears_isolates, clean, escaped, fitted, folded, shown
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.render import jsonable
 from ncen_updater.common.disk_space import disk_full
@@ -56,6 +57,7 @@ class Session:
         verbose: Whether the log and traces are shown.
         words: Whether a JSON document holds the lines for people, too.
         alone: Whether the service is left out.
+        folds: Whether lines of data are broken to the width of a terminal.
         lost: Why stdout did not take the data, where it did not.
         masking: Takes secrets out of the log, where there is one for systemd's journal.
     """
@@ -68,6 +70,7 @@ class Session:
     verbose: bool = False
     words: bool = False
     alone: bool = False
+    folds: bool = False
     lost: OSError | None = None
     masking: Masking | None = None
     _lines: list[str] = field(default_factory=list)
@@ -92,7 +95,15 @@ class Session:
             whole = {**document, "words": lines} if self.words else document
             self.write_document(jsonable(whole, self.language), indent=2)
         elif lines:
-            self.write("\n".join(lines))
+            self.write("\n".join(self._fitting(lines)))
+
+    def _fitting(self, lines: list[str]) -> list[str]:
+        """Lines of data as wide as the terminal that they are shown on, as errors are."""
+        if not self.folds or not sys.stdout.isatty():
+            return lines
+        columns, turned = shutil.get_terminal_size().columns, right_to_left(self.language)
+        whole = [part for line in lines for part in clean(line, isolates=turned).split("\n")]
+        return [part for line in whole for part in folded(line, columns)]
 
     def write_document(self, document: object, indent: int | None = None) -> None:
         """Write JSON to stdout; characters that act and are not seen stand there by number."""

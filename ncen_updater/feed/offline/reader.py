@@ -19,7 +19,6 @@ from ncen_updater.feed.packs import pack_place
 from ncen_updater.feed.release_files import DOCUMENT, read_tree, write_record
 from ncen_updater.formats.bundle.form import BundleMember, target_member
 from ncen_updater.formats.document import (
-    MAX_DOCUMENT_BYTES,
     DeltaRef,
     Offer,
     ReleaseDocument,
@@ -28,6 +27,7 @@ from ncen_updater.formats.document import (
     release_target,
 )
 from ncen_updater.formats.errors import BadRelease
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 __all__ = ["BundleContents"]
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from ncen_updater.common.cli.render import clean
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE, PRODUCT_NEEDED
+from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE, PASSPHRASE_UNASKED, PRODUCT_NEEDED
 
 if TYPE_CHECKING:
     from ncen_updater.common.cli.session import Session
@@ -258,6 +259,7 @@ def pin(session: Session, descriptor: int | None, file: Path | None, label: str)
         BadPassphraseSource: If the place cannot be read, or can be read by others.
     """
     if descriptor is None and file is None:
+        _require_terminal(label)
         value: str = click.prompt(
             session.text(N_("PIN of the token {label}"), label=label), hide_input=True, err=True
         )
@@ -265,7 +267,29 @@ def pin(session: Session, descriptor: int | None, file: Path | None, label: str)
     return passphrases(session, descriptor, file)(Path(label))
 
 
+def can_be_asked() -> bool:
+    """Whether there is a terminal that a secret can be typed at; it need not be stdin."""
+    if sys.stdin.isatty():
+        return True
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _require_terminal(name: str) -> None:
+    """Refuse to ask where nobody sees it: what is read then would be anything.
+
+    Raises:
+        PassphraseUnasked: If there is no terminal.
+    """
+    if not can_be_asked():
+        raise UpdaterError(PASSPHRASE_UNASKED, name=name)
+
+
 def _prompt(session: Session, path: Path, *, confirm: bool) -> str:
+    _require_terminal(path.name)
     value: str = click.prompt(
         session.text(N_("Passphrase of {name}"), name=path.name),
         hide_input=True,

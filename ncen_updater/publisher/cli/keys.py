@@ -21,6 +21,7 @@ from ncen_updater.publisher.cli.common import (
     DIRECTORY,
     FILE,
     SIGNATURE_SLOT,
+    can_be_asked,
     officer_option,
     passphrase_options,
     passphrases,
@@ -92,16 +93,18 @@ def new(
         fingerprint,
         load_public_key,
         new_key,
+        require_new,
     )
 
     session = session_of(context)
     named = passphrase_fd is not None or passphrase_file is not None
     if generate and named:
         raise Misuse(N_("--generate makes the passphrase: name no place of it"), context)
+    require_new(directory, name)
     if generate:
         secret = generated(WORDS)
     else:
-        if not named:
+        if not named and can_be_asked():
             advice = N_("At least {count} characters; --generate makes a passphrase of six words.")
             session.say(Text(advice, {"count": MIN_PASSPHRASE}))
         ask = passphrases(session, passphrase_fd, passphrase_file, new=True)

@@ -38,6 +38,11 @@ FOUND = {
 @click.option("--product", metavar="NAME", help=N_("What the feed calls the application."))
 @click.option("--release", metavar="VERSION", help=N_("The version of the release."))
 @click.option(
+    "--reports",
+    metavar="VERSION",
+    help=N_("What the application says that it is, where that is not the version."),
+)
+@click.option(
     "--upgrade-from",
     metavar="VERSION",
     help=N_("Versions that sites may have, such as '>=3.2,<3.3'; '' for a first release."),
@@ -61,6 +66,7 @@ def new(
     directory: Path,
     product: str | None,
     release: str | None,
+    reports: str | None,
     upgrade_from: str | None,
     databases: tuple[str, ...],
     migrator: str | None,
@@ -79,6 +85,7 @@ def new(
         ManifestAnswers,
         manifest_text,
         proposed_databases,
+        proposed_report,
     )
 
     session = session_of(context)
@@ -92,6 +99,10 @@ def new(
     session.say(Text(FOUND[found.kind.value], {"files": ", ".join(files[:5]) or "-"}))
     product = ask(product, "--product", N_("What does the feed call the application?"), None)
     release = ask(release, "--release", N_("Which version is this?"), name)
+    if (proposal := proposed_report(release)) is not None:
+        reports = ask(
+            reports, "--reports", N_("What does the application say that it is?"), proposal
+        )
     upgrade_from = ask(
         upgrade_from,
         "--upgrade-from",
@@ -108,8 +119,9 @@ def new(
         found = FoundMigrations(MigratorKind.NONE)
     language = session.language if session.language in ("en", "fr") else "en"
     answers = ManifestAnswers(
-        product, release, upgrade_from, databases, found, health, language, title
-    )
+        product, release, reports or release, upgrade_from, databases, found, health, language,
+        title,
+    )  # fmt: skip
     text = manifest_text(answers)
     written = [manifest]
     try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
@@ -417,8 +417,27 @@ def _upgrade_from(release: LintedRelease) -> Iterator[Finding]:
         )
 
 
+def _reports(release: LintedRelease) -> Iterator[Finding]:
+    reports = release.manifest.reports
+    try:
+        said = Version(reports) if reports else None
+    except InvalidVersion:
+        return  # a name, which nothing can be said of
+    own = release.manifest.release_version
+    if said is not None and Version(said.base_version) != Version(own.base_version):
+        yield finding(
+            7160,
+            Severity.ADVISORY,
+            N_("The manifest says that {version} reports {reports}, which is another version."),
+            N_("Correct 'reports', or leave it out where the application reports the version."),
+            version=own,
+            reports=reports,
+        )
+
+
 RULES: Final[tuple[Rule, ...]] = (
     _version,
+    _reports,
     _missing_files,
     _history,
     _notes,

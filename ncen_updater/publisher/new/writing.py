@@ -7,10 +7,12 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from packaging.version import InvalidVersion, Version
+
 from ncen_updater.formats.manifest import parse_manifest
 from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind, SqlPair
 
-__all__ = ["PROGRAM", "ManifestAnswers", "manifest_text", "proposed_databases"]
+__all__ = ["PROGRAM", "ManifestAnswers", "manifest_text", "proposed_databases", "proposed_report"]
 
 #: Where the program that runs the application's own migrator is put.
 PROGRAM = "bin/ncen-migrate"
@@ -24,6 +26,7 @@ class ManifestAnswers:
     Attributes:
         product: What the feed calls the application.
         version: Of the release.
+        reports: What the application says that it is.
         upgrade_from: Over which versions it may be installed; empty for a first one.
         databases: Their names in releases.
         found: How they are migrated.
@@ -34,6 +37,7 @@ class ManifestAnswers:
 
     product: str
     version: str
+    reports: str
     upgrade_from: str
     databases: tuple[str, ...]
     found: FoundMigrations
@@ -46,6 +50,19 @@ def proposed_databases(product: str, found: FoundMigrations) -> tuple[str, ...]:
     """Names of databases that the tree speaks of; one like the product where it names none."""
     named = dict.fromkeys(pair.database for pair in found.pairs if pair.database)
     return tuple(named) or (product.replace("-", "_"),)
+
+
+def proposed_report(version: str) -> str | None:
+    """What an application of a version with a build number reports; None for every other version.
+
+    A local part (``2.0+7``) is by its definition not the application's own; what comes after a
+    ``post`` may be either's.
+    """
+    try:
+        parsed = Version(version)
+    except InvalidVersion:
+        return None  # the manifest's own check says it better
+    return parsed.public if parsed.local or parsed.is_postrelease else None
 
 
 def manifest_text(answers: ManifestAnswers) -> str:
@@ -69,6 +86,8 @@ def _lines(answers: ManifestAnswers) -> Iterator[str]:
     yield "schema = 1"
     yield f"product = {_quoted(answers.product)}"
     yield f"version = {_quoted(answers.version)}"
+    if answers.reports != answers.version:
+        yield f"reports = {_quoted(answers.reports)}     # the application knows of no build number"
     if answers.upgrade_from:
         yield f"upgrade_from = {_quoted(answers.upgrade_from)}"
     else:

@@ -18,7 +18,6 @@ from ncen_updater.common.progress import Silent
 from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.archive import unpack
 from ncen_updater.formats.document import (
-    MAX_DOCUMENT_BYTES,
     ReleaseDocument,
     TargetRef,
     parse_release_document,
@@ -26,6 +25,7 @@ from ncen_updater.formats.document import (
 from ncen_updater.formats.sql import MAX_FILE_BYTES
 from ncen_updater.formats.texts.carried_files import MAX_BYTES
 from ncen_updater.formats.tree import MAX_TREE_BYTES, EntryType, Tree, TreeEntry, hash_file
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import target_file_name
 from ncen_updater.publisher.signing.carried_papers import (

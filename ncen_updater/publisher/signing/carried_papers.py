@@ -17,14 +17,13 @@ from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.document import (
-    MAX_DOCUMENT_BYTES,
     ReleaseDocument,
     parse_release_document,
 )
 from ncen_updater.formats.sql import MAX_FILE_BYTES
 from ncen_updater.formats.texts.carried_files import MAX_BYTES, carried_files
 from ncen_updater.formats.tree import EntryType, Tree
-from ncen_updater.formats.tuf_names import RELEASES_PREFIX
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES, RELEASES_PREFIX
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.signing.event_files import read_plain

@@ -18,14 +18,13 @@ from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTHING_TO_DO, PAPERS_MISSING, PUBLISHER_TARGET_MISSING
 from ncen_updater.formats.document import (
-    MAX_DOCUMENT_BYTES,
     Offer,
     ReleaseDocument,
     TargetRef,
     parse_release_document,
 )
 from ncen_updater.formats.tree import hash_file
-from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.build.attachments import Checked, check_papers
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.signing.draft import refs_of

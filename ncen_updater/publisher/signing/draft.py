@@ -26,7 +26,6 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.formats.brakes import BRAKE_KEYS_FIELD
 from ncen_updater.formats.document import (
-    MAX_DOCUMENT_BYTES,
     Offer,
     ReleaseDocument,
     TargetRef,
@@ -36,7 +35,7 @@ from ncen_updater.formats.document import (
     release_target,
 )
 from ncen_updater.formats.rollout import Wave
-from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.build.attachments import check_papers
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import (

@@ -34,6 +34,7 @@ from ncen_updater.common.messages import (
     BAD_KEY_FILE,
     DUPLICATE_KEY,
     KEY_EXISTS,
+    KEY_NAME,
     KEY_READABLE,
     PASSPHRASE_SHORT,
     WRONG_PASSPHRASE,
@@ -56,6 +57,7 @@ __all__ = [
     "private_key_uri",
     "public_path",
     "refuse_duplicates",
+    "require_new",
     "write_public_key",
 ]
 
@@ -106,9 +108,24 @@ def _named_key(public_key: Any, owner: str) -> Key:  # noqa: ANN401 - a union of
     return name_key(SSlibKey.from_crypto(public_key), owner)
 
 
-def _refuse_name(path: Path, name: str) -> None:
-    if "/" in name or name.startswith(".") or not name or not name.isprintable():
-        raise UpdaterError(BAD_KEY_FILE, path=path, detail="a name without slashes is needed")
+def _refuse_name(name: str) -> None:
+    named = name.endswith((PRIVATE_SUFFIX, PUBLIC_SUFFIX))
+    if named or "/" in name or name.startswith(".") or not name or not name.isprintable():
+        raise UpdaterError(KEY_NAME, name=name)
+
+
+def require_new(directory: Path, name: str) -> None:
+    """Refuse what cannot become a key, before anybody is asked for its passphrase.
+
+    Raises:
+        KeyExists: If a file of that name exists.
+        KeyName: If the name cannot be one.
+    """
+    _refuse_name(name)
+    for suffix in (PRIVATE_SUFFIX, PUBLIC_SUFFIX):
+        path = directory / f"{name}{suffix}"
+        if path.exists():
+            raise UpdaterError(KEY_EXISTS, path=path)
 
 
 def write_public_key(directory: Path, name: str, key: Key) -> Path:
@@ -116,10 +133,10 @@ def write_public_key(directory: Path, name: str, key: Key) -> Path:
 
     Raises:
         KeyExists: If a file of that name exists.
-        BadKeyFile: If the name cannot be one.
+        KeyName: If the name cannot be one.
     """
     path = directory / f"{name}{PUBLIC_SUFFIX}"
-    _refuse_name(path, name)
+    _refuse_name(name)
     if path.exists():
         raise UpdaterError(KEY_EXISTS, path=path)
     durable.make_directory(directory, 0o700)
@@ -161,18 +178,15 @@ def new_key(
     Raises:
         KeyExists: If a file of that name exists.
         PassphraseShort: If it is.
-        BadKeyFile: If the name cannot be one.
+        KeyName: If the name cannot be one.
     """
     private = directory / f"{name}{PRIVATE_SUFFIX}"
     public = public_path(private)
-    _refuse_name(private, name)
+    require_new(directory, name)
     if len(passphrase) < MIN_PASSPHRASE:
         raise UpdaterError(
             PASSPHRASE_SHORT, path=private, count=len(passphrase), needed=MIN_PASSPHRASE
         )
-    for path in (private, public):
-        if path.exists():
-            raise UpdaterError(KEY_EXISTS, path=path)
     secret = (
         Ed25519PrivateKey.generate()
         if algorithm is Algorithm.ED25519

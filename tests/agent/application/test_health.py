@@ -92,9 +92,15 @@ def test_a_healthy_application(server: Server) -> None:
     assert "no-store" in server.seen[0]["Cache-Control"]
 
 
+def test_another_spelling_of_its_version(server: Server) -> None:
+    server.replies["/healthz"] = reply({"version": "v3.3", "schema": "3.3.0.0"})
+    assert ask(server.url, schema_field="schema")
+
+
 UNHEALTHY: dict[str, tuple[Reply, str]] = {
     "old version": (reply({"version": "3.2.4"}), '\'version\' is "3.2.4", expected "3.3.0"'),
     "no version": (reply({}), "'version' is missing"),
+    "another build": (reply({"version": "3.3.0+1"}), "'version' is \"3.3.0+1\""),
     "number": (reply({"version": 3.3}), "'version' is 3.3"),
     "not an object": (reply(["3.3.0"]), "not a JSON object"),
     "not JSON": ((200, b"<html>"), "not JSON"),
@@ -305,6 +311,7 @@ def test_the_first_looks_are_close_to_each_other() -> None:
         (SoakState(9, 3, 3), 60, SoakVerdict.BAD),
         (SoakState(9, 2, 2), 60, SoakVerdict.WATCH_ON),
         (SoakState(9, 5, 0), 60, SoakVerdict.GOOD),
+        (SoakState(9, 5, unknown=True), 60, SoakVerdict.WATCH_ON),
     ],
 )
 def test_the_verdict(state: SoakState, elapsed: float, verdict: SoakVerdict) -> None:
@@ -316,6 +323,27 @@ def test_looks_are_counted() -> None:
     for healthy in (True, False, False, True, False):
         state = after_look(state, healthy=healthy)
     assert state == SoakState(looks=5, bad=3, bad_in_a_row=1)
+    state = after_look(state, healthy=False, unknown=True)
+    assert state == SoakState(looks=5, bad=3, unknown=True)
+    assert after_look(state, healthy=False) == SoakState(looks=6, bad=4, bad_in_a_row=1)
+
+
+def test_looks_that_say_nothing_take_no_time_of_a_soak() -> None:
+    """Bad, twice without databases, bad, well: none of it is a row, and the time is seen whole."""
+    time, looks = Time(""), iter("-??-++++")
+    said: list[str] = []
+
+    def look() -> Health:
+        said.append(next(looks))
+        return GOOD if said[-1] == "+" else BAD
+
+    result = soak(
+        look, seconds=30, interval_s=10, failures=2, clock=time.clock, wait=time.wait,
+        unknown=lambda: said[-1] == "?",
+    )  # fmt: skip
+    assert (result.verdict, result.seconds) == (SoakVerdict.GOOD, 30)
+    assert (result.state.looks, result.state.bad) == (3, 2)
+    assert sum(time.waits) == 50
 
 
 @pytest.mark.parametrize(

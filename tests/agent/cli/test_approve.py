@@ -21,6 +21,7 @@ class Desk:
 
     def __init__(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self._config, self._capsys = config, capsys
+        self.state = config.parents[2] / "var/lib/ncen-updater"
 
     def run(self, *words: str) -> tuple[int, str, str]:
         code = run(["--config", str(self._config), *words])
@@ -34,7 +35,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
+def newcomer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
     feed = TrialFeed(tmp_path)
     feed.publish(["3.3.0"])
     with serve(feed.directory) as url:
@@ -43,9 +44,25 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
         with DemoSite(tmp_path / "site", None, options) as site:
             connect(site, feed)
             site.start_app()
-            person = Desk(site.config_path, capsys)
-            person.json("check")
-            yield person
+            yield Desk(site.config_path, capsys)
+
+
+@pytest.fixture
+def desk(newcomer: Desk) -> Desk:
+    newcomer.json("check")
+    return newcomer
+
+
+def test_before_the_feed_was_read_nobody_says_that_there_is_nothing_newer(
+    newcomer: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be(monkeypatch, "amina", 1001)
+    for words in (("rehearse",), ("rehearse", "--dry-run"), ("approve", "--yes"), ("dossier",)):
+        said = newcomer.json(*words, code=3)["error"]
+        assert said["code"] == "NU-6068", words
+        assert "ncen-updater check" in said["remedy"]
+    newcomer.json("check")
+    assert newcomer.json("rehearse", "--dry-run")["target"] == "3.3.0"
 
 
 def be(monkeypatch: pytest.MonkeyPatch, name: str, uid: int) -> None:
@@ -118,9 +135,40 @@ def begins(said: Any) -> tuple[str, str | None]:
     return said["begins"]["when"], said["begins"]["stays"]
 
 
+def test_who_may_not_upgrade_alone_is_not_asked_and_who_rehearses_again_approves_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: "Upgrade now?", and after the yes that two people have to approve it first.
+
+    And an approval of the rehearsal before led to "rehearse", and that to the same again.
+    """
+
+    def nobody(*_: object, **__: object) -> None:
+        raise AssertionError("a question was asked")
+
+    with monkeypatch.context() as asked:
+        asked.setattr("ncen_updater.agent.cli.session.AgentSession.agree", nobody)
+        for stream in ("stdin", "stderr"):
+            asked.setattr(f"sys.{stream}.isatty", lambda: True)
+        assert desk.json("upgrade", code=13)["error"]["code"] == "NU-6024"
+        desk.json("rehearse")
+        error = desk.json("upgrade", code=4)["error"]
+        assert error["code"] == "NU-6023"
+        assert "approve 3.3.0" in error["remedy"]
+    be(monkeypatch, "amina", 1001)
+    first = desk.json("approve", "--yes")
+    assert first["missing"] == 1
+    desk.json("rehearse")
+    again = desk.json("approve", "--yes")
+    assert (again["missing"], again["voids"]) == (1, [])
+    assert again["binding"] != first["binding"]
+
+
 def test_a_chosen_time(desk: Desk) -> None:
     later = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
     assert desk.json("schedule", later, code=13)["error"]["code"] == "NU-6024"
+    code, out, _ = desk.run("schedule", "--cancel")
+    assert (code, out.splitlines()[0]) == (0, "No time was chosen; nothing is taken back.")
     desk.json("rehearse")
     assert desk.json("schedule", code=2)["error"]["code"].startswith("NU-1")
     assert desk.json("schedule", later, "--cancel", code=2)["error"]
@@ -131,3 +179,12 @@ def test_a_chosen_time(desk: Desk) -> None:
     assert code == 0
     assert out.rstrip().endswith("It does not begin before 2 more have approved.")
     assert desk.json("schedule", "--cancel")["scheduled"] is None
+    desk.json("schedule", later)
+    (desk.state / "feed/ncen.json").unlink()  # as where the list no longer names the release
+    assert desk.json("schedule", later, code=1)["error"]["code"] == "NU-6027"
+    code, out, _ = desk.run("schedule", "--cancel", "--dry-run")
+    assert (code, out.splitlines()[0]) == (0, "A chosen time would be taken back.")
+    code, out, _ = desk.run("schedule", "--cancel")
+    assert (code, out.splitlines()[0]) == (0, "The chosen time is taken back."), out
+    said = desk.json("schedule", "--cancel")
+    assert (said["cancelled"], said["scheduled"]) == (0, None)

@@ -114,6 +114,46 @@ def test_places_that_are_not_there(
     assert "Do not upgrade" not in said(done)
 
 
+POSTGRESQL = """engine = "postgresql"
+names = { cases = "cases" }
+[databases.postgresql]
+host = "127.0.0.1"
+port = 9
+user = "agent"
+owner = "ncen"
+"""
+
+
+def at_a_server(site: TrialSite, *lines: str) -> None:
+    """Let the databases of a site be at a server that is not there."""
+    text = CONFIG.format(root=site.root)
+    begin, end = text.index("engine ="), text.index("[application]")
+    site.config.write_text(text[:begin] + POSTGRESQL + "".join(lines) + text[end:])
+
+
+def test_a_server_that_is_not_there(site: TrialSite) -> None:
+    at_a_server(site)
+    done = site.run("doctor")
+    assert done.returncode == 3, done.stderr
+    for words in ("NU-4002", "cannot be reached", "Connection refused", "settings are right"):
+        assert words in said(done)
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [(0o644, "can be read by others: {path}. Run: chmod 600 {path}"), (None, "names a file that")],
+)
+def test_password_files(site: TrialSite, mode: int | None, words: str) -> None:
+    path = site.root / "password"
+    if mode is not None:
+        path.write_text("*:*:*:agent:secret\n")
+        path.chmod(mode)
+    at_a_server(site, f'password_file = "{path}"\n')
+    done = site.run("doctor")
+    assert words.format(path=path) in said(done), done.stdout
+    assert "secret" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -17,6 +17,7 @@ from ncen_updater.agent.config.paths import DEFAULT_PRODUCT, DEFAULTS, PATTERNS,
 from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.common.messages import (
     CONFIG_EXPOSED,
+    CONFIG_NOT_TEXT,
     CONFIG_NOT_TOML,
     CONFIG_TOO_LARGE,
     CONFIG_TWICE,
@@ -197,6 +198,10 @@ def test_a_password_file_for_all_to_read_is_a_mistake(tmp_path: Path, mode: int)
         load_config(path)
 
 
+#: What is no TOML in a way that has words of its own.
+OWN_WORDS = {b"a = 1\na = 2\n": CONFIG_TWICE, b"a = 1\nb = '\xff'\n": CONFIG_NOT_TEXT}
+
+
 @pytest.mark.parametrize(
     ("content", "place"),
     [
@@ -215,8 +220,7 @@ def test_what_is_not_toml_is_refused_with_its_place(
     path = tmp_path / "agent.toml"
     path.write_bytes(content)
     for load in (load_config, load_places):
-        twice = content == b"a = 1\na = 2\n"
-        with refused(CONFIG_TWICE if twice else CONFIG_NOT_TOML) as caught:
+        with refused(OWN_WORDS.get(content, CONFIG_NOT_TOML)) as caught:
             load(path)
         assert str(caught.value.values["place"]) == place
 

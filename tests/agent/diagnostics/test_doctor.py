@@ -126,9 +126,29 @@ def test_every_altered_file_is_named(trial: Trial) -> None:
     finally:
         for path, mode in modes.items():
             path.chmod(mode)
-    (said,) = (finding.what.render("en") for finding in found if finding.code == "NU-6104")
+    (finding,) = (finding for finding in found if finding.code == "NU-6104")
+    said = finding.what.render("en")
+    assert "put the released ones back" in finding.remedy.render("en")
     assert len(files) == 5
     assert all(path.relative_to(slot).as_posix() in said for path in files)
+
+
+def test_whose_a_changed_schema_is_is_asked_first(trial: Trial) -> None:
+    """A database administrator who added an index was told to call the Secretariat, and no more."""
+    with Journal.open(trial.demo.state / JOURNAL) as journal:
+        change = journal.changes(1)[0].id
+        kept = journal.facts(change).fingerprints or {}
+        name = sorted(kept)[0]
+        journal.keep(change, ChangeFacts(fingerprints={**kept, name: "0" * 64}))
+        try:
+            found = diagnose(trial.demo.config_path, Silent())
+        finally:
+            journal.keep(change, ChangeFacts(fingerprints=kept))
+    (finding,) = (finding for finding in found if finding.code == "NU-6106")
+    remedy = finding.remedy.render("en")
+    assert f"what was changed in {name}" in remedy
+    assert "If it is undone, this is gone." in remedy
+    assert "'ncen-updater accept-restore 3." in remedy
 
 
 def test_a_full_disk_of_the_state_bars_an_upgrade(

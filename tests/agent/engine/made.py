@@ -18,7 +18,7 @@ from packaging.version import Version
 
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
-from demo.releases import assemble
+from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations, new_change_id
 from ncen_updater.agent.rehearsal.rehearse import Rehearser
@@ -54,23 +54,48 @@ DOES = {
 }
 
 
-def release(directory: Path, version: str, does: str | None) -> Path:
-    """The first release under another number, with a program in place of its files or without."""
+def release(
+    directory: Path,
+    version: str,
+    does: str | None,
+    reports: str | None = None,
+    *,
+    compatibility: tuple[int, int] | None = None,
+    at_start: str | None = None,
+) -> Path:
+    """The first release under another number, with a program in place of its files or without.
+
+    Args:
+        directory: Where.
+        version: The other number.
+        does: What its program does; None where it has files.
+        reports: The version that the application reports, where that is another.
+        compatibility: The number of its schema and how far back it goes, if it says so.
+        at_start: A statement that the application runs at its start, whatever it says.
+    """
     made = assemble(FIRST, directory / version)
-    (made / "app" / "release.json").write_text(json.dumps({"version": version}), "utf-8")
+    own = json.dumps({"version": reports or version})
+    (made / "app" / "release.json").write_text(own, "utf-8")
     # Like most applications it does not ask the databases of which release they are.
     server = made / "app" / "lib" / "nucen" / "server.py"
     asks = 'schema = releases.get("seizures", "?") if len(set(releases.values())) == 1 else "mixed"'
     code = server.read_text("utf-8")
     assert asks in code
     server.write_text(code.replace(asks, "schema = self.version"), "utf-8")
+    if at_start is not None:
+        begins = "        self.ended = threading.Event()\n"
+        code = server.read_text("utf-8")
+        assert begins in code
+        runs_it = f"        self.stores['suspects'].run(lambda execute: execute({at_start!r}))\n"
+        server.write_text(code.replace(begins, runs_it + begins), "utf-8")
     cases = server.with_name("cases.py")
     cases.write_text(cases.read_text("utf-8").replace(f'"{FIRST}"', "release"), "utf-8")
     manifest = made / "manifest.toml"
     text = manifest.read_text("utf-8").replace(f'version = "{FIRST}"', f'version = "{version}"')
-    text = text.replace(
-        "[[databases]]", f'upgrade_from = ">={FIRST},<{version}"\n\n[[databases]]', 1
-    )
+    top = f'upgrade_from = ">={FIRST},<{version}"'
+    if reports is not None:  # no '<' with a local version
+        top = f'upgrade_from = ">={FIRST}"\nreports = "{reports}"'
+    text = text.replace("[[databases]]", f"{top}\n\n[[databases]]", 1)
     if does is not None:
         text = re.sub(r"\[\[databases\.migrations\]\]\n(?:[a-z]+ = .*\n)+", "", text)
         text += '\n[migrator]\nargv = ["bin/migrate.py"]\nno_way_back = "it only goes forward"\n'
@@ -79,6 +104,8 @@ def release(directory: Path, version: str, does: str | None) -> Path:
         program.write_text(PROGRAM.format(python=sys.executable, statements=DOES[does]), "utf-8")
         program.chmod(0o755)
     manifest.write_text(text, "utf-8")
+    if compatibility is not None:
+        declare(made, *compatibility)
     return made
 
 
@@ -97,7 +124,10 @@ def served_feed(
 
 @contextmanager
 def site_on(
-    request: pytest.FixtureRequest, directory: Path, feed: tuple[TrialFeed, str]
+    request: pytest.FixtureRequest,
+    directory: Path,
+    feed: tuple[TrialFeed, str],
+    schema_number: int | None = None,
 ) -> Iterator[DemoSite]:
     """A small site that runs on the engine and by the strategy that the parameter names."""
     place: PostgresPlace | SqlitePlace | None = None
@@ -109,7 +139,7 @@ def site_on(
         )
     options = SiteOptions(
         feed_urls=(feed[1],), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1,
-        strategy=strategy or "copy",
+        strategy=strategy or "copy", schema_number=schema_number,
     )  # fmt: skip
     with DemoSite(directory / "site", place, options) as site:
         connect(site, feed[0])

@@ -21,6 +21,7 @@ from demo.site import DemoSite
 from ncen_updater.agent.databases.base import DatabaseRole
 from ncen_updater.agent.engine.elapsed import kept_for, witness
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.engine.retention import collect, collectable, due_at
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
 from ncen_updater.agent.journal.journal import Journal
@@ -30,7 +31,9 @@ from ncen_updater.agent.service.assess import assess
 from ncen_updater.agent.site import Clock, Site
 from ncen_updater.common.messages import OPEN_CHANGE
 from ncen_updater.common.progress import Silent
+from ncen_updater.feed.last_view import view_path
 from ncen_updater.feed.proved import PROVED
+from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.forks import run_agent
 from tests.support.rotation import either_engine, in_turns
 
@@ -166,6 +169,23 @@ def test_what_is_kept_goes_although_no_list_can_be_proved(demo: DemoSite, site: 
     assert assess(site).collect_at is not None
     assert type_collect(demo) == [change]
     assert previous(site) == set()
+
+
+def test_no_newer_slot_goes_while_it_is_not_known_what_is_on_offer(site: Site) -> None:
+    """The list is gone, as from a received directory that was emptied: that says nothing."""
+    operations = Operations(site, Silent())
+    with operations.reading() as journal:
+        path, current = operations.known_path(journal), site.slots.current()
+        assert isinstance(path, UpgradePath) and current is not None
+        make_plan(site, current, path, Silent())
+        none_kept = site.config.keep.model_copy(update={"slots": 0})
+        strict = dataclasses.replace(
+            site, config=site.config.model_copy(update={"keep": none_kept})
+        )
+        assert collectable(strict, journal).slots == ()
+        view_path(site.config.paths.received_directory, "ncen").unlink()
+        assert collectable(strict, journal).slots == ()
+    assert path.target.release_version in site.slots.versions()
 
 
 def killed(demo: DemoSite, instant: str, operation: str) -> None:

@@ -59,6 +59,19 @@ def test_who_is_believed(
     assert (error and error.message) == code
 
 
+@pytest.mark.parametrize(
+    ("said", "version", "code"),
+    [("1.1.0", "1.1.0+42", None), ("1.1.0", "1.1.0.post1", None), ("1.1.0+42", "1.1.0+42", OTHER)],
+)
+def test_a_build_that_is_not_reported(said: str, version: str, code: object) -> None:
+    seen = Installed(says(said), (HOLDS,), reported="1.1.0")
+    error = objection(seen, Version(version), vouched=False)
+    assert (error and error.message) == code
+    told = [str(line) for line in seen.lines(Version(version))]
+    silent = f"So does {version}; which build it is, the application does not say."
+    assert (silent in told) is (code is None)
+
+
 @pytest.mark.parametrize("said", [says("1.1.0"), SILENT])
 def test_a_ledger_of_another_release_is_believed(said: SelfReport) -> None:
     seen = Installed(said, (HOLDS,), ("main", Text("0003_x is applied")))

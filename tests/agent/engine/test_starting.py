@@ -40,6 +40,12 @@ def test_what_a_bad_look_shows(health: Health, runs: bool, sign: Sign) -> None:
     assert sign_of(health, "3.3.0", "version", runs=runs) is sign
 
 
+def test_who_answers_as_either_release_may_be_either() -> None:
+    """Of two builds that report the same, an answer does not say which is unwell."""
+    health = Health(BAD, {"version": "3.3.0"})
+    assert sign_of(health, "3.3.0", "version", runs=True, told_apart=False) is Sign.OTHER
+
+
 # First start, second start, whether a stranger answered between: the release is to blame.
 BLAMED = {
     (Sign.UNWELL, None, False),
@@ -101,7 +107,7 @@ def test_no_release_is_well_without_its_databases(gone: bool) -> None:
         engine=SimpleNamespace(version=version),
         clock=SimpleNamespace(monotonic=lambda: 0.0, wait=lambda _: None),
     )
-    manifest = SimpleNamespace(version="3.3.0", product="ncen", health=())
+    manifest = SimpleNamespace(version="3.3.0", reported="3.3.0", product="ncen", health=())
     document = SimpleNamespace(manifest=manifest)
     with pytest.raises(DatabaseUnreachable if gone else Unhealthy) as caught:
         require_well(cast("Site", site), cast("ReleaseDocument", document))

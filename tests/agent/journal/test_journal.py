@@ -23,7 +23,7 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
-from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.facts import ChangeFacts, KeptFiles
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.rehearsal.report import RehearsalCopies
@@ -102,6 +102,16 @@ def test_the_commit_is_one_record(journal: Journal) -> None:
     assert change.state is ChangeState.COMMITTED
     assert change.step_state(StepName.COMMIT) is StepState.DONE
     assert [kept.change for kept in SiteHistory(journal).previous_sets()] == [CHANGE.id]
+
+
+def test_where_nothing_was_copied_nothing_is_kept(journal: Journal) -> None:
+    journal.begin(CHANGE, ChangeFacts(as_is=True))
+    journal.commit(CHANGE.id)
+    assert not SiteHistory(journal).previous_sets()
+    photos = (KeptFiles("photos", "/srv/photos", "link"),)
+    journal.begin(OTHER, ChangeFacts(as_is=True, files=photos), closes=CHANGE.id)
+    journal.commit(OTHER.id)
+    assert [kept.change for kept in SiteHistory(journal).previous_sets()] == [OTHER.id]
 
 
 def test_a_rollback_takes_over_from_a_bad_soak_in_one_transaction(journal: Journal) -> None:

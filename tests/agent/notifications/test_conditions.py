@@ -39,6 +39,8 @@ NEXT = Assessment(
 LIST = LastView(NOW - DAY, NOW + 30 * DAY, 1, ("3.3.0",), ())
 COMMIT = {StepName.COMMIT: StepRecord(StepName.COMMIT, StepState.DONE, NOW, NOW)}
 
+OPENED = {**COMMIT, StepName.OPEN: StepRecord(StepName.OPEN, StepState.DONE, NOW, NOW)}
+
 
 def change(state: ChangeState, **more: object) -> Change:
     return replace(CHANGE, state=state, **more)  # type: ignore[arg-type]
@@ -94,6 +96,7 @@ DOWN, BROKEN = AvailabilityState.NOT_RUNNING, AvailabilityState.NOT_WORKING
         (met(DOWN, asked_to_stop=True), None),
         (met(DOWN, status=at(change=change(ChangeState.RUNNING))), None),
         (met(BROKEN, status=at(change=change(ChangeState.COMMITTED))), None),
+        (met(BROKEN, status=at(change=change(ChangeState.COMMITTED, steps=OPENED))), True),
         (met(DOWN, status=replace(CALM, journal=JournalUnreadable(path="j", reason="x"))), True),
     ],
 )

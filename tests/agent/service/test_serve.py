@@ -1,7 +1,8 @@
-"""One step of the service, where the disk does not take what became of an order."""
+"""Steps of the service: orders whose end the disk does not take, or that come while it looks."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -12,9 +13,17 @@ from ncen_updater.agent.engine.errors import JournalUnwritable
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.policy.automation import Action, ServiceDecision
+from ncen_updater.agent.self_update.trial import Probation, ProbationVerdict
 from ncen_updater.agent.service import serve
 from ncen_updater.agent.service.loop import Service
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.systemd_notify import SystemdNotifier
+from ncen_updater.agent.service.waker import Waker
+from ncen_updater.agent.status import changed_at
 from ncen_updater.common.i18n import Text
+
+#: So many slices of a sleep are no sign that it ends.
+MOST_SLICES = 200
 
 
 class Torn:
@@ -52,3 +61,57 @@ def test_an_order_whose_end_was_not_written_is_ended_once_there_is_room(
     serve._step(cast("Service", service), orders)
     with Journal.open(path) as journal:
         assert Orders(journal).unended() == (), "or none of its kind could be given any more"
+
+
+class Watched:
+    """Waits while no order is there, as at night; one comes while the site is looked at."""
+
+    def __init__(self, orders: serve._JournalOrders, path: Path, waker: Waker) -> None:
+        self._orders, self._path, self._waker = orders, path, waker
+        self.done: list[int] = []
+
+    def step(self) -> ServiceDecision:
+        with Journal.open(self._path) as journal:
+            seen = Orders(journal).unended()
+            if not self.done and not seen:
+                Orders(journal).give(OrderKind.CHECK, {}, Person("amina", 1))
+        for order in seen:
+            self._orders.take(order.id)
+            self._orders.end(order.id, {"exit_code": 0})
+            self.done.append(order.id)
+            self._waker.stop()
+        until = datetime.now(UTC) + timedelta(hours=6)
+        return ServiceDecision(Action.WAIT, Text("nothing"), until)
+
+
+class Steady:
+    """An agent that is on no trial, as once it has confirmed itself."""
+
+    def after_step(self) -> ProbationVerdict:
+        return ProbationVerdict()
+
+    def told_to_end(self) -> None:
+        pass
+
+
+def test_an_order_that_comes_between_the_look_and_the_sleep_is_not_slept_through(
+    tmp_path: Path,
+) -> None:
+    """Seen: a check that somebody ordered while the agent changed waited for over five minutes."""
+    path = tmp_path / "journal.sqlite"
+    Journal.create(path).close()
+    slices: list[None] = []
+
+    def alive() -> None:
+        slices.append(None)
+        assert len(slices) < MOST_SLICES, "it was slept through"
+
+    waker = Waker(alive, lambda: changed_at(path), slice_s=0.01)
+    orders = serve._JournalOrders(path)
+    service = Watched(orders, path, waker)
+    serve._loop(
+        cast("Service", service), waker, SystemdNotifier({}), cast("Probation", Steady()),
+        cast("ServiceSnapshots", None), orders, tmp_path / "agent.toml",
+    )  # fmt: skip
+    waker.close()
+    assert service.done == [1]

@@ -43,6 +43,7 @@ class Tables:
         forget: Takes every ledger row away that a change wrote.
         select_state: Release, generation, change; at most one row.
         upsert_state: Sets them.
+        delete_state: Takes them away.
         select_version: The newest migration; no row where there is none.
         delete_version: Takes a migration's row away.
         insert_version: Adds one.
@@ -55,6 +56,7 @@ class Tables:
     forget: str
     select_state: str
     upsert_state: str
+    delete_state: str
     select_version: str
     delete_version: str
     insert_version: str
@@ -94,6 +96,7 @@ def make_tables(schema: str | None, prefix: str, mark: str, sequence: str, exist
         upsert_state=f"INSERT INTO {state} (one, release, generation, change) "  # noqa: S608
         f"VALUES (1, {mark}, {mark}, {mark}) ON CONFLICT (one) DO UPDATE SET "
         "release = excluded.release, generation = excluded.generation, change = excluded.change",
+        delete_state=f"DELETE FROM {state}",  # noqa: S608 - ours
         select_version=f"SELECT version_num FROM {version}",  # noqa: S608 - names are ours
         delete_version=f"DELETE FROM {version} WHERE version_num = {mark}",  # noqa: S608 - ours
         insert_version=f"INSERT INTO {version} (version_num) VALUES ({mark})",  # noqa: S608 - ours

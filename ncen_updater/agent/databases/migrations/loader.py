@@ -42,6 +42,7 @@ def load_migrations(
             for database in manifest.databases
         },
         command=manifest.migrator,
+        compatibility=manifest.compatibility,
     )
 
 

@@ -30,6 +30,7 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.losses import How, Loss, declared, losses
 
 __all__ = [
+    "AS_IS",
     "Back",
     "Losses",
     "MigrationReason",
@@ -37,6 +38,7 @@ __all__ = [
     "after_steps",
     "by_id",
     "effective",
+    "goes_as_is",
     "plan_set",
     "plan_steps",
     "plan_way_back",
@@ -253,6 +255,7 @@ class WayBack:
         back: Which way.
         reasons: (database, migration or program, reason) why records are not, or may not be, kept.
         by_code: Whether the databases stay as they are, and only the code goes back.
+        as_is: Whether that is so by what both releases say, so that nothing is copied for it.
         losses: What the ways down do not keep of what may be entered after the upgrade, as far as
             their text tells or the release says.
     """
@@ -260,6 +263,7 @@ class WayBack:
     back: Back
     reasons: tuple[Barred, ...] = ()
     by_code: bool = False
+    as_is: bool = False
     losses: Losses = field(default_factory=dict)
 
     @property
@@ -285,6 +289,8 @@ class WayBack:
 
 
 BY_CODE = WayBack(Back.KEEPS, by_code=True)
+#: The same without a copy.
+AS_IS = WayBack(Back.KEEPS, by_code=True, as_is=True)
 
 
 def way_target(
@@ -313,6 +319,24 @@ def way_target(
                 raise refused(name, MigrationReason.UNKNOWN, row.id)
         databases[name] = tuple(known[name][row.id] for row in stood)
     return dataclasses.replace(older, databases=databases, command=None)
+
+
+def runs_as_is(newer: MigrationSet, older: MigrationSet) -> bool:
+    """Whether the older release runs on the databases of the newer one, as both of them say."""
+    new, old = newer.compatibility, older.compatibility
+    return new is not None and old is not None and old.schema_number >= new.back_to
+
+
+def goes_as_is(plan: MigrationPlan, newer: MigrationSet, older: MigrationSet) -> bool:
+    """Whether an upgrade leaves the databases as they are, so that none of them is copied.
+
+    No file has to run, or the release has a program of its own; both releases say that the schema
+    is the same; and the older one runs on what the newer one writes before it is undone.
+    """
+    new, old = newer.compatibility, older.compatibility
+    if new is None or old is None or new.schema_number != old.schema_number:
+        return False
+    return not plan.steps and runs_as_is(newer, older)
 
 
 def plan_way_back(
@@ -344,6 +368,8 @@ def plan_way_back(
             of any database; None where nobody has seen it run yet.
         read: Returns a file's text.
     """
+    if newer.command is not None and runs_as_is(newer, older):
+        return AS_IS
     if newer.command is not None:
         way = WayBack(Back.DEPENDS, _of_the_program(names, newer))
         return way if unchanged is None else way.learnt(unchanged=unchanged)
@@ -357,7 +383,9 @@ def plan_way_back(
     if barred:
         return WayBack(Back.RESTORES, barred)
     lost = _losses(plan, newer, engine, read)
-    return WayBack(Back.KEEPS, by_code=not plan.steps, losses=lost)
+    if not plan.steps:
+        return AS_IS if runs_as_is(newer, older) else BY_CODE
+    return WayBack(Back.KEEPS, losses=lost)
 
 
 def _losses(

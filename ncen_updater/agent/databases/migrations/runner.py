@@ -118,6 +118,13 @@ class MigrationRunner:
             with self._dialect.transaction(driver):
                 self._mark(driver, change)
 
+    def unmark(self) -> None:
+        """Take the state row away."""
+        with self._connected() as driver:
+            self._dialect.prepare(driver, LOCK_MS)
+            with self._dialect.transaction(driver):
+                driver.execute(self._dialect.tables.delete_state)
+
     def _mark(self, driver: Any, change: ChangeRef) -> None:  # noqa: ANN401
         values = (change.release, change.generation, change.id)
         driver.execute(self._dialect.tables.upsert_state, values)

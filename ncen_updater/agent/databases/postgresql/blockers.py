@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ncen_updater.agent.databases.base import ChangeRef
@@ -14,6 +14,7 @@ from ncen_updater.agent.databases.postgresql.naming import (
     next_name,
     prev_name,
 )
+from ncen_updater.agent.databases.postgresql.programs import version_words
 from ncen_updater.agent.databases.postgresql.survey import ServerSurvey, SessionsSeen
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
@@ -197,7 +198,7 @@ FROM_DUMP = BlockerKind(
 PROGRAM = BlockerKind(
     "NU-4140",
     Severity.STRICT,
-    N_("The program {program} is of PostgreSQL {found}, the server is {major}."),
+    N_("The program {program} has to be of PostgreSQL {major}, as the server is; {which}."),
     N_(
         "Install the client programs of PostgreSQL {major} on this machine, or set bin_directory "
         "to where they are."
@@ -260,6 +261,13 @@ def space_needed(sizes: Mapping[str, int], methods: Mapping[str, str]) -> tuple[
     return total + margin(total), logged
 
 
+def _program(program: str, version: int | None, major: int) -> Finding:
+    """A program of another version, or of one that is not known."""
+    words = version_words(version)
+    found = PROGRAM.found(program=program, which=words, major=major)
+    return replace(found, figures={"program": program, "found": version, "major": major})
+
+
 def find_blockers(
     seen: ServerSurvey,
     change: ChangeRef,
@@ -297,7 +305,7 @@ def find_blockers(
     found += _contents(seen, change)
     found += _room(seen, change, way_back, role)
     found += [
-        PROGRAM.found(program=program, found=version or "-", major=seen.major)
+        _program(program, version, seen.major)
         for program, version in seen.programs
         if (in_place(change) or dumped) and version != seen.major
     ]
@@ -408,7 +416,8 @@ def _contents(seen: ServerSurvey, change: ChangeRef) -> list[Finding]:
     for database, prepared in _grouped(seen.prepared).items():
         gids = ", ".join(gid for _database, gid in prepared)
         found.append(PREPARED.found(database=database, count=len(prepared), transactions=gids))
-    for kind, pairs in ((SLOTS, seen.slots), (SUBSCRIPTIONS, seen.subscriptions)):
+    left_behind = ((SLOTS, seen.slots), (SUBSCRIPTIONS, seen.subscriptions))
+    for kind, pairs in () if change.as_is else left_behind:
         # In place the database itself, and its slots, go on: said, not refused.
         going_on = in_place(change) and kind is SLOTS
         severity = Severity.ADVISORY if going_on else Severity.STRICT
@@ -429,6 +438,8 @@ def _contents(seen: ServerSurvey, change: ChangeRef) -> list[Finding]:
 
 
 def _room(seen: ServerSurvey, change: ChangeRef, way_back: str, role: str) -> list[Finding]:
+    if change.as_is:
+        return []
     total = sum(seen.sizes.values())
     dump = in_place(change) and way_back == "dump"
     found: list[Finding] = []

@@ -198,8 +198,9 @@ class Server:
             try:
                 connection = self._log_in(database, name, options + _UNHINDERED)
             except DatabaseUnreachable as error:
-                if not self._may_take_on(error):
-                    raise
+                refusal = self._refusal(error)
+                if refusal is not None:
+                    raise refusal from error
             else:
                 self._owner_logs_in = True
                 return connection
@@ -221,16 +222,26 @@ class Server:
                 ) from error
         return connection
 
-    def _may_take_on(self, error: DatabaseUnreachable) -> bool:
-        """Whether a refused login means that the site was never set up for it.
+    def _refusal(self, error: DatabaseUnreachable) -> DatabaseUnreachable | None:
+        """What a login that failed means; None where the site was never set up for it.
 
-        Where it was, nobody gets the agent back to how it worked before by spoiling the login.
+        Where it was, nobody gets the agent back to how it worked before by spoiling the login; the
+        control database remembers it for processes that never logged in themselves.
+
+        Raises:
+            DatabaseUnreachable: If the agent gets no session of its own either.
         """
         told = error.detail or ""
-        if self._owner_logs_in or _ADMITTED.search(told) or _BUSY.search(told):
-            return False
-        with self.facts() as connection:
-            return not login_is_known(connection, self.settings.owner)
+        if _ADMITTED.search(told) or _BUSY.search(told):
+            return error
+        owner = self.settings.owner
+        with self.facts() as connection:  # a server that is gone refused nobody
+            if not (self._owner_logs_in or login_is_known(connection, owner)):
+                return None
+        if error.message is not DatabaseUnreachable.message:
+            return error  # it says why
+        database = error.values.get("database")
+        return DatabaseUnreachable(OWNER_REFUSED, database=database, user=owner, detail=told)
 
     @property
     def owner_logs_in(self) -> bool | None:
@@ -276,8 +287,6 @@ class Server:
             )
         except psycopg.Error as error:
             message = why_refused(str(error).strip())
-            if message is None and user != self.settings.user and self._owner_logs_in:
-                message = OWNER_REFUSED
             raise DatabaseUnreachable(
                 message, database=database, user=user, detail=said(error)
             ) from error

@@ -425,6 +425,8 @@ class PostgresEngine(DatabaseEngine):
 
     def plan_copy(self, change: ChangeRef) -> CopyPlan:
         """See :meth:`DatabaseEngine.plan_copy`."""
+        if change.as_is:
+            return CopyPlan({})
         dumped = self._kept_as_dump(change)
         kept = None if dumped else change.source
         with self._server.facts() as connection:
@@ -455,6 +457,8 @@ class PostgresEngine(DatabaseEngine):
 
     def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
         """See :meth:`DatabaseEngine.copy`."""
+        if change.as_is:
+            return
         if self._is_dump(plan):
             self._dumps.dump(change, plan, progress)
         elif any(copy.method == "restore" for copy in copies(plan)):
@@ -480,6 +484,8 @@ class PostgresEngine(DatabaseEngine):
 
     def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """See :meth:`DatabaseEngine.copied`."""
+        if change.as_is:
+            return True
         if self._is_dump(plan):
             return self._dumps.complete(change, plan)
         return self._copying.copied(change, plan)
@@ -564,6 +570,9 @@ class PostgresEngine(DatabaseEngine):
     def record_commit(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.record_commit`."""
         self._swap.record_commit(change)
+        if change.as_is:
+            # Others were marked inside before they were live.
+            self._migrating.mark_live(change)
 
     def cut_back(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_back`."""

@@ -98,6 +98,10 @@ class Migrating:
     def take_as(self, change: ChangeRef, target: MigrationSet) -> None:
         """Mark the live databases as those of a release, with a ledger where they have none."""
         self.baseline(change, target)
+        self.mark_live(change)
+
+    def mark_live(self, change: ChangeRef) -> None:
+        """Write into the live databases what they are."""
         for name in self._names:
             self._live(name).mark(change)
 

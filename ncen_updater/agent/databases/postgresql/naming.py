@@ -24,6 +24,7 @@ __all__ = [
     "is_committed",
     "is_copy_of",
     "kept_name",
+    "lent_comment",
     "live_comment",
     "next_name",
     "original_comment",
@@ -31,6 +32,8 @@ __all__ = [
     "parse_marker",
     "parse_name",
     "prev_name",
+    "returned_comment",
+    "settled_comment",
 ]
 
 MAX_NAME_BYTES = 63  # NAMEDATALEN - 1; the server cuts a longer name with no more than a notice
@@ -113,13 +116,43 @@ def parse_marker(comment: str | None) -> Marker | None:
     return Marker(match["release"], int(match["generation"]), match["change"])
 
 
+def _own(comment: str) -> str:
+    """Return what is before all markers."""
+    while match := _MARKER.search(comment):
+        comment = comment[: match.start()]
+    return comment
+
+
 def live_comment(comment: str | None, change: ChangeRef) -> str:
     """Return the operator's own comment with the change's marker after it."""
-    own = _MARKER.sub("", _COPY.sub("", comment or ""))
+    own = _own(_COPY.sub("", comment or ""))
     marker = (
         f"[ncen-updater release={change.release} generation={change.generation} change={change.id}]"
     )
     return f"{own}\n{marker}" if own else marker
+
+
+def lent_comment(comment: str | None, change: ChangeRef) -> str:
+    """Return a live database's comment with the change's marker behind the one it has.
+
+    The last one counts. The one before it says what going back restores.
+    """
+    marker = live_comment(None, change)
+    return f"{comment}\n{marker}" if comment else marker
+
+
+def returned_comment(comment: str | None) -> str | None:
+    """Return the comment as it was before :func:`lent_comment`."""
+    return _MARKER.sub("", comment or "") or None
+
+
+def settled_comment(comment: str | None) -> str | None:
+    """Return a comment with its last marker alone."""
+    match = _MARKER.search(comment or "")
+    if comment is None or match is None:
+        return comment
+    own = _own(comment[: match.start()])
+    return f"{own}\n{match[0].lstrip()}" if own else match[0].lstrip()
 
 
 def committed_comment(comment: str | None) -> str | None:

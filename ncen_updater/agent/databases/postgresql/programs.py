@@ -19,9 +19,17 @@ from pathlib import Path
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql.catalogue import server_major
 from ncen_updater.agent.databases.postgresql.connection import Server
+from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import PROGRAMS_DIFFER
 
-__all__ = ["DUMP_AND_RESTORE", "find_program", "program_for", "program_version", "run_to_end"]
+__all__ = [
+    "DUMP_AND_RESTORE",
+    "find_program",
+    "program_for",
+    "program_version",
+    "run_to_end",
+    "version_words",
+]
 
 DUMP_AND_RESTORE = ("pg_dump", "pg_restore")
 # Where Debian's and the project's own packages have each version.
@@ -59,6 +67,13 @@ def program_version(program: Path) -> int | None:
         return None
     match = re.search(rb"\(PostgreSQL\) (\d+)", said)
     return int(match[1]) if match else None
+
+
+def version_words(version: int | None) -> Text:
+    """Say of which version a program is, as the end of a sentence."""
+    if version is None:
+        return Text(N_("it is not there, or does not run"))
+    return Text(N_("it is of PostgreSQL {version}"), {"version": version})
 
 
 def run_to_end(
@@ -117,5 +132,7 @@ def program_for(server: Server, name: str) -> str:
     program = find_program(name, major, server.settings.bin_directory)
     found = program_version(program)
     if found != major:
-        raise DatabaseError(PROGRAMS_DIFFER, program=program, found=found or "-", major=major)
+        raise DatabaseError(
+            PROGRAMS_DIFFER, program=program, found=found, major=major, which=version_words(found)
+        )
     return str(program)

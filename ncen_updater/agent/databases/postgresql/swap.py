@@ -42,11 +42,14 @@ from ncen_updater.agent.databases.postgresql.naming import (
     is_committed,
     is_copy_of,
     kept_name,
+    lent_comment,
     live_comment,
     next_name,
     original_comment,
     parse_marker,
     prev_name,
+    returned_comment,
+    settled_comment,
 )
 from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
 from ncen_updater.agent.databases.postgresql.setting_aside import Counts, write_set_aside
@@ -121,6 +124,11 @@ class Swap:
             self._fencing.fence(change)
             self._commit(change, SwapEvent.OVER, self._over_in_place)
             return
+        if change.as_is:
+            # Whoever got in since wrote into what stays live.
+            self._fencing.fence(change)
+            self._commit(change, SwapEvent.OVER, self._over_as_is)
+            return
         with self._server.facts() as connection:
             _require_earlier(read_databases(connection), self._names.values(), change)
         # Not closed again: whoever got in since the copy may have entered what the copy has not.
@@ -183,7 +191,7 @@ class Swap:
                 raise DatabaseError(CUT_OVER_FAILED, detail=f"{change.id} is not cut over")
             self._admit_all(connection, change, found, known=record is not None)
             for row in rows:
-                _comment(connection, row.name, committed_comment(row.comment))
+                _comment(connection, row.name, committed_comment(settled_comment(row.comment)))
             if not is_recorded(connection, change.id):
                 self._control.write(connection, change, SwapEvent.COMMITTED)
 
@@ -216,6 +224,9 @@ class Swap:
         if record.event is SwapEvent.TOUCHED and not in_place(change):
             return
         self._fencing.fence(change)
+        if change.as_is:
+            self._commit(change, SwapEvent.BACK, self._back_as_is)
+            return
         counts = self._younger(change) if record.event is SwapEvent.OVER else {}
         self._commit(change, SwapEvent.BACK, functools.partial(self._back, counts))
 
@@ -320,6 +331,36 @@ class Swap:
             _comment(connection, live, live_comment(row.comment, change))
         self._require_untouched(connection)
         expect(connection, change, self._previous(change))
+
+    def _over_as_is(self, connection: Connection, change: ChangeRef) -> None:
+        """Give the live databases to another release: the marker, behind the one of before."""
+        found = read_databases(connection)
+        _require_earlier(found, self._names.values(), change)
+        fences = read_fences(connection)
+        unbar(connection, self._names.values())
+        for _name, live in sorted(self._names.items()):
+            row = _require(found, live)
+            if row.allow or live not in fences:
+                raise DatabaseError(
+                    CUT_OVER_FAILED, detail=f"{live} was opened or replaced since it was closed"
+                )
+            run(connection, restore_statement(live, fences[live]))
+            admit_only(connection, change, live, self._server.settings.admitted)
+            _comment(connection, live, lent_comment(row.comment, change))
+        self._require_untouched(connection)
+
+    def _back_as_is(self, connection: Connection, change: ChangeRef) -> None:
+        """Take the marker away again; what the release wrote meanwhile stays where it is."""
+        found = read_databases(connection)
+        _require_uncommitted(connection, found, self._names.values(), change)
+        unbar(connection, self._names.values())
+        for _name, live in sorted(self._names.items()):
+            comment = _require(found, live).comment
+            mark = parse_marker(comment)
+            # One that somebody's own comment replaced is healed from what the control row says.
+            if mark is not None and mark.change == change.id:
+                _comment(connection, live, returned_comment(comment))
+        expect(connection, change, self._names.values())
 
     def _back(self, counts: Counts, connection: Connection, change: ChangeRef) -> None:
         found = read_databases(connection)

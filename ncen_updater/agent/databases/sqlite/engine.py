@@ -35,8 +35,13 @@ from ncen_updater.agent.databases.sqlite.errors import (
     SetMissing,
 )
 from ncen_updater.agent.databases.sqlite.layout import FENCED, WRITTEN
-from ncen_updater.agent.databases.sqlite.migrating import mark_files, migrate_files
+from ncen_updater.agent.databases.sqlite.migrating import (
+    mark_files,
+    migrate_files,
+    unmark_files,
+)
 from ncen_updater.agent.databases.sqlite.noting import (
+    LentBy,
     Note,
     differing,
     journaled,
@@ -152,6 +157,8 @@ class SqliteEngine(SqliteFacts):
 
     def plan_copy(self, change: ChangeRef) -> CopyPlan:
         """Sizes and places. Writes nothing."""
+        if change.as_is:
+            return CopyPlan({})
         layout = self._layout
         source = self._source(change)
         target = self._copy_set(change)
@@ -172,7 +179,7 @@ class SqliteEngine(SqliteFacts):
         """
         layout = self._layout
         target = self._copy_set(change)
-        if target.exists():
+        if change.as_is or target.exists():
             return
         source = self._source(change)
         online = layout.open() and source == layout.live_set()
@@ -224,6 +231,8 @@ class SqliteEngine(SqliteFacts):
     def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """Whether the new set has its name, which it gets last."""
         del plan
+        if change.as_is:
+            return True
         target = self._copy_set(change)
         # Once it has become live again, the copy of an in-place change leads back to nothing.
         used = change.in_place and target == self._layout.live_or_none()
@@ -365,12 +374,15 @@ class SqliteEngine(SqliteFacts):
                     CUT_OVER_FAILED, detail=f"{layout.marker(live)} was cut over meanwhile"
                 )
             in_place = change.in_place
-            target = live if in_place else layout.next_set(change.id)
+            target = live if in_place or change.as_is else layout.next_set(change.id)
             if layout.open():
                 raise DatabaseError(CUT_OVER_FAILED, detail="the databases are not fenced")
+            if change.as_is:
+                self._lend(change, live)
             self._check_complete(target, fresh)
             if in_place:
                 self._require_as_migrated(change, live)
+            if in_place or change.as_is:
                 layout.write_marker(live, fresh)
             else:
                 # All that can fail comes first: afterwards the old ones are only made read-only.
@@ -387,6 +399,36 @@ class SqliteEngine(SqliteFacts):
                 layout.freeze(kept)
             except OSError as error:
                 raise DatabaseError(CUT_OVER_FAILED, detail=f"{kept.name}: {error}") from error
+
+    def _lend(self, change: ChangeRef, live: Path) -> None:
+        """Mark the files of the live set for another release; what they were is noted first."""
+        note = self._noted(change)
+        if note.lent is None:
+            lent = LentBy(self._layout.marker(live))
+            self._notes.write(change.id, dataclasses.replace(note, lent=lent))
+        mark_files({name: self._layout.file(live, name) for name in self.names}, change)
+
+    def _give_back(self, change: ChangeRef, live: Path) -> None:
+        """Mark the files of the live set as what they were before :meth:`_lend`; fenced.
+
+        What was written to them meanwhile stays.
+        """
+        layout, note = self._layout, self._notes.read(change.id)
+        if note is None or note.lent is None:
+            return
+        if layout.committed(live) == change.id or self._is_later(change, live):
+            raise DatabaseError(OFFICERS_WERE_IN, change=change.id)
+        if layout.open():
+            durable.rename(layout.live, layout.fence_link(change.id))
+        self._check_unused(live)
+        was = note.lent.marker
+        paths = {name: layout.file(live, name) for name in self.names}
+        if was is None:
+            unmark_files(paths)
+        else:
+            mark_files(paths, ChangeRef(was.change, was.generation, change.strategy, was.release))
+        layout.write_marker(live, was)
+        self._notes.write(change.id, dataclasses.replace(note, lent=None))
 
     def _check_complete(self, target: Path, fresh: Marker) -> None:
         for name in self.names:
@@ -555,6 +597,9 @@ class SqliteEngine(SqliteFacts):
         """
         layout = self._layout
         live = layout.live_set()
+        if change.as_is:
+            self._give_back(change, live)
+            return
         kept = layout.previous_set(change.id)
         in_place = change.in_place
         touched = in_place and layout.touched(live) == change.id

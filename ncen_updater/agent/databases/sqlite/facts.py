@@ -37,7 +37,6 @@ def _finding(
 
 def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator[Finding]:
     """Yield what stands in a change's way; see ``DatabaseEngine.blockers``."""
-    del change
     try:
         live = layout.live_set()
     except NotASet:
@@ -97,7 +96,7 @@ def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator
     yield from find_set_aside(layout)
     free = free_bytes(layout.directory)
     needed = int(sizes * GROWTH)
-    if free < needed:
+    if free < needed and not change.as_is:
         yield _finding(
             "NU-4243",
             Severity.STRICT,

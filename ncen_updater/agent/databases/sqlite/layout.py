@@ -336,10 +336,10 @@ class Layout:
 
     # ---- writes --------------------------------------------------------------------------------
 
-    def write_marker(self, set_path: Path, marker: Marker) -> None:
-        """Say what a set is."""
+    def write_marker(self, set_path: Path, marker: Marker | None) -> None:
+        """Say what a set is; None where it is no longer what an agent cut over."""
         self._say(set_path, replace(self._record(set_path), marker=marker))
-        self._say_inside(set_path, "marker.json", vars(marker))
+        self._say_inside(set_path, "marker.json", vars(marker) if marker else None)
 
     def write_role(self, set_path: Path, role: DatabaseRole, change: str) -> None:
         """Say what a set is set aside for, with the modes that its files have now."""

@@ -16,7 +16,7 @@ from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import REFERENCES_BROKEN
 from ncen_updater.common.progress import Progress
 
-__all__ = ["migrate_files"]
+__all__ = ["mark_files", "migrate_files", "unmark_files"]
 
 
 def migrate_files(
@@ -77,6 +77,20 @@ def mark_files(paths: Mapping[str, Path], change: ChangeRef) -> None:
 
     for name, path in paths.items():
         MigrationRunner(SqliteDialect(path), name).mark(change)
+        _settle(name, path, analyze=False)
+
+
+def unmark_files(paths: Mapping[str, Path]) -> None:
+    """Take the mark of files away: no agent ever cut over to them.
+
+    Raises:
+        DatabaseError: A file is not whole afterwards.
+    """
+    from ncen_updater.agent.databases.migrations.runner import MigrationRunner
+    from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
+
+    for name, path in paths.items():
+        MigrationRunner(SqliteDialect(path), name).unmark()
         _settle(name, path, analyze=False)
 
 

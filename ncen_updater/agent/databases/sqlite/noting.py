@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ncen_updater.agent.databases.base import Marker
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.sqlite.layout import SUFFIX, Layout
 from ncen_updater.agent.databases.sqlite.plain import opened
@@ -26,6 +27,7 @@ from ncen_updater.common.records import Record
 
 __all__ = [
     "FileSeen",
+    "LentBy",
     "Note",
     "SetSeen",
     "differing",
@@ -68,6 +70,17 @@ class SetSeen(Record):
 
 
 @dataclass(frozen=True)
+class LentBy(Record):
+    """What a set was before a change gave it to another release as it is.
+
+    Attributes:
+        marker: None where no agent ever cut over to it.
+    """
+
+    marker: Marker | None = None
+
+
+@dataclass(frozen=True)
 class Note(Record):
     """What is known of a change's sets.
 
@@ -77,6 +90,7 @@ class Note(Record):
         after: What became live, as it was at the cut-over.
         newest: By database and table, the newest row that ``after`` had.
         counts: Likewise, how many it had.
+        lent: What the set was, where the change leaves it as it is; None before it is marked.
     """
 
     before: SetSeen
@@ -84,6 +98,7 @@ class Note(Record):
     after: SetSeen | None = None
     newest: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    lent: LentBy | None = None
 
 
 def look(layout: Layout, set_path: Path) -> SetSeen:

@@ -148,8 +148,9 @@ class SqliteFacts(DatabaseEngine):
         )
 
     def _swapped(self, change: ChangeRef, live: Path) -> bool:
-        if not change.in_place:
-            return live == self._layout.next_set(change.id)
+        if live == self._layout.next_set(change.id):
+            return True
+        # In place, and where the databases were left as they are, the set is the same one.
         marker = self._layout.marker(live)
         return marker is not None and marker.change == change.id
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.application.base import Expectation
+from ncen_updater.agent.application.base import Expectation, Health
 from ncen_updater.agent.application.soak import soak
 from ncen_updater.agent.databases.base import CopyPlan, DatabaseRole
 from ncen_updater.agent.engine.elapsed import witness
@@ -11,6 +11,8 @@ from ncen_updater.agent.engine.full_words import forget_old
 from ncen_updater.agent.engine.retention import drop_sets, interrupted_sets, may_go
 from ncen_updater.agent.engine.statistics import refreshing
 from ncen_updater.agent.engine.steps.base import Step
+from ncen_updater.agent.engine.steps.outage import Outage
+from ncen_updater.agent.engine.steps.starting import start_rest
 from ncen_updater.agent.journal.change import StepName
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.policy.collection import NamedByJournal
@@ -47,28 +49,40 @@ class Soak(Step):
     def do(self, context: StepContext) -> ChangeFacts:
         """Watch for what is left of the time, unless a person confirmed the release.
 
-        What the planner knows is brought up to date meanwhile.
+        What the planner knows is brought up to date meanwhile. The release is not judged while the
+        databases are away.
+
+        Raises:
+            SoakFailed: If the release turned bad.
+            WatchedWithoutDatabases: If the databases stay away.
         """
         site, settings = context.site, context.site.config.soak
         manifest = context.target().manifest
         facts = context.facts()
         if facts.soak_failed is not None and facts.confirmed_by is None:
             raise self._failed(context, facts.soak_failed)
+        outage = Outage(context, self.title)
         if facts.rest_failed is not None and facts.confirmed_by is None:
             # Also where the soak has no time; but whoever started it by hand meanwhile is heard.
-            missing = site.application.missing(opened=True)
-            if missing:
-                raise self._failed_now(context, f"{', '.join(missing)}: {facts.rest_failed}")
-        expectation = Expectation(manifest.version, manifest.health)
+            self._start_rest(context, outage, facts.rest_failed)
+        expectation = Expectation(manifest.reported, manifest.health)
+
+        def look() -> Health:
+            health = site.application.health(expectation, opened=True)
+            if health:
+                outage.over()
+            return health
+
         with refreshing(site, context.progress, self.title) as statistics:
             result = soak(
-                lambda: site.application.health(expectation, opened=True),
+                look,
                 seconds=settings.seconds,
                 interval_s=settings.interval_s,
                 failures=settings.failures,
                 clock=site.clock.monotonic,
                 wait=site.clock.wait,
                 elapsed_s=self._elapsed(context),
+                unknown=outage.explains,
                 confirmed=lambda: context.facts().confirmed_by is not None,
             )
             if not result:
@@ -79,6 +93,17 @@ class Soak(Step):
             soak_bad_looks=result.state.bad,
             statistics=statistics.found,
         )
+
+    def _start_rest(self, context: StepContext, outage: Outage, reason: str) -> None:
+        """Start once more, with the databases there, what did not start when officers came in."""
+        application = context.site.application
+        if not application.missing(opened=True):
+            return
+        outage.wait(context.site.config.soak.interval_s)
+        reason = start_rest(context.site) or reason
+        missing = application.missing(opened=True)
+        if missing:
+            raise self._failed_now(context, f"{', '.join(missing)}: {reason}")
 
     def _failed_now(self, context: StepContext, problems: str) -> SoakFailed:
         # Kept before anything else happens: a crash from here on must not forgive it.

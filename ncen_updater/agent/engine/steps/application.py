@@ -11,6 +11,7 @@ from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.engine.steps.starting import (
     require_nobody_answers,
     require_well,
+    start_rest,
     stop_if_it_can,
 )
 from ncen_updater.agent.journal.change import ChangeKind, StepName
@@ -37,21 +38,6 @@ def _stop_s(context: StepContext) -> float | None:
     if closed_at is None or closed_at.boot != clock.boot():
         return None
     return round(clock.monotonic() - closed_at.s, 3)
-
-
-def _rest(context: StepContext) -> str | None:
-    """Start the parts that wait until officers are in; return why one does not start."""
-    application = context.site.application
-    try:
-        try:
-            application.start_rest()
-        except CommandFailed as error:
-            logger.warning("the start failed and is tried once more: %s", error)
-            application.start_rest()
-    except ApplicationError as error:
-        logger.warning("a part of the application does not start: %s", error)
-        return str(error)
-    return None
 
 
 class Close(Step):
@@ -143,8 +129,10 @@ class Stop(Step):
             application = context.site.application
             stop_if_it_can(context.site)
             application.start()
-            require_well(context.site, context.origin())
-            context.journal.keep(context.change.id, ChangeFacts(rest_failed=_rest(context)))
+            require_well(context.site, context.origin(), told_apart=context.told_apart)
+            context.journal.keep(
+                context.change.id, ChangeFacts(rest_failed=start_rest(context.site))
+            )
 
 
 class Start(Step):
@@ -194,7 +182,7 @@ class HealthCheck(Step):
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Wait, and refuse what is not healthy in time."""
-        seconds = require_well(context.site, context.target())
+        seconds = require_well(context.site, context.target(), told_apart=context.told_apart)
         return ChangeFacts(healthy_after_s=round(seconds, 3))
 
 
@@ -222,19 +210,23 @@ class Open(Step):
                 stop_if_it_can(site)
             if not application.running():
                 application.start()
-                require_well(site, context.target())
+                require_well(site, context.target(), told_apart=context.told_apart)
         if not context.facts().door_was_closed:
             application.open_door()
         stop_s = _stop_s(context)
-        return ChangeFacts(stop_s=stop_s, rest_failed=None if context.at_boot else _rest(context))
+        rest_failed = None if context.at_boot else start_rest(context.site)
+        return ChangeFacts(stop_s=stop_s, rest_failed=rest_failed)
 
     def _recovers(self, context: StepContext) -> bool:
         events = context.journal.events(change=context.change.id)
         return any(event.kind == RECOVERY for event in events)
 
     def _well(self, context: StepContext) -> bool:
+        if not context.told_apart:
+            return False  # what answers well may be the release before
         manifest = context.target().manifest
-        return bool(context.site.application.health(Expectation(manifest.version, manifest.health)))
+        expectation = Expectation(manifest.reported, manifest.health)
+        return bool(context.site.application.health(expectation))
 
     def check(self, context: StepContext) -> bool:
         """The door is not closed by us."""

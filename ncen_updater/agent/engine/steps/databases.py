@@ -182,6 +182,15 @@ class Migrate(Step):
         with context.site.engine.held():
             if context.change.mode is Mode.RESTORE:
                 return self._as_kept(context)
+            if context.ref.as_is:
+                # Taken while officers were still in: nobody enters a closed original for it.
+                facts = context.facts()
+                return ChangeFacts(
+                    fingerprints=facts.fingerprints_before,
+                    fingerprints_by=facts.fingerprints_by,
+                    databases_unchanged=True,
+                    one_way=False,
+                )
             if context.facts().by_code:
                 found = mark_only(context.site.engine, context.ref)
                 by = taken_by(context.site.engine)
@@ -272,7 +281,8 @@ class Migrate(Step):
     def check(self, context: StepContext) -> bool:
         """Nothing is left to migrate; where nothing had to run, that is so by itself."""
         site = context.site
-        if context.change.mode is Mode.RESTORE or context.facts().by_code:
+        facts = context.facts()
+        if context.change.mode is Mode.RESTORE or facts.by_code or facts.as_is:
             return True
         target = self._target(context)
         if target.command is not None:

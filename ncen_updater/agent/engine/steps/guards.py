@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ncen_updater.agent.approvals.store import ApprovalStore
+from ncen_updater.agent.databases.base import Live
+from ncen_updater.agent.databases.migrations.planner import goes_as_is
 from ncen_updater.agent.engine import site_files
+from ncen_updater.agent.engine.fingerprints import fingerprints_of, taken_by
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.permitted import require_no_hold
 from ncen_updater.agent.engine.steps.base import Step
@@ -63,6 +67,22 @@ def _refuse_unwanted(context: StepContext) -> None:
         )
 
 
+def leaves_as_is(context: StepContext) -> bool:
+    """Whether only the code changes: nothing is to be migrated, and both releases say so.
+
+    Asked once the slot is built and before officers are out. The answer is a fact of the change;
+    of a rollback it is known from its beginning.
+    """
+    site = context.site
+    if context.change.kind is not ChangeKind.UPGRADE:
+        return bool(context.facts().as_is)
+    target, origin = (
+        site.migrations(context.target_version),
+        site.migrations(context.origin_version),
+    )
+    return goes_as_is(site.engine.plan_migrations(Live, target, origin), target, origin)
+
+
 class Preflight(Step):
     """Space, versions, configuration, health, unmapped data: everything that may stop us later."""
 
@@ -70,8 +90,9 @@ class Preflight(Step):
     title = Text(N_("looking over the site"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Say which of the site's own files will be kept, and how."""
-        return site_files.planned(context)
+        """Say which of the site's own files are kept, and how; and whether databases stay."""
+        as_is = leaves_as_is(context)
+        return replace(site_files.planned(context), as_is=as_is or None)
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Run every check; strict ones block. Then keep the site's files as far as they go now."""
@@ -82,7 +103,15 @@ class Preflight(Step):
         site_files.prepare(context)
         _refuse_late(context)
         _refuse_unwanted(context)
-        return ChangeFacts(advisories=tuple(f"{f.code} {f.what}" for f in findings))
+        facts = ChangeFacts(advisories=tuple(f"{f.code} {f.what}" for f in findings))
+        if not context.ref.as_is:
+            return facts
+        engine = context.site.engine
+        return replace(
+            facts,
+            fingerprints_before=fingerprints_of(engine, Live),
+            fingerprints_by=taken_by(engine),
+        )
 
     def undo(self, context: StepContext) -> None:
         """Remove what was kept of files; they were put back before."""

@@ -11,14 +11,23 @@ import logging
 from enum import StrEnum
 
 from ncen_updater.agent.application.base import Expectation, Health
-from ncen_updater.agent.application.errors import ApplicationError, StopFailed
+from ncen_updater.agent.application.errors import ApplicationError, CommandFailed, StopFailed
 from ncen_updater.agent.application.waiting import wait_until_healthy
 from ncen_updater.agent.engine.errors import Unhealthy
 from ncen_updater.agent.site import Site
 from ncen_updater.common.messages import ANOTHER_ANSWERS, NEVER_ANSWERED
 from ncen_updater.formats.document import ReleaseDocument
+from ncen_updater.formats.reported import says
 
-__all__ = ["Sign", "blamed", "require_nobody_answers", "require_well", "sign_of", "stop_if_it_can"]
+__all__ = [
+    "Sign",
+    "blamed",
+    "require_nobody_answers",
+    "require_well",
+    "sign_of",
+    "start_rest",
+    "stop_if_it_can",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +45,22 @@ class Sign(StrEnum):
     DEAD = "dead"  # it does not run, or a part of it does not
 
 
-def sign_of(health: Health, version: str, version_field: str, *, runs: bool) -> Sign:
-    """Return what a bad look shows; pure."""
+def sign_of(
+    health: Health, version: str, version_field: str, *, runs: bool, told_apart: bool = True
+) -> Sign:
+    """Return what a bad look shows; pure.
+
+    Args:
+        health: The look.
+        version: What the release reports.
+        version_field: Where.
+        runs: Whether anything of ours runs.
+        told_apart: Whether no other release of this change reports the same; else who answers with
+            it may be either.
+    """
     if health.missing or not (runs or health.answered):
         return Sign.DEAD
-    if health.reported.get(version_field) == version:
+    if told_apart and says(health.reported.get(version_field), version):
         return Sign.UNWELL
     return Sign.OTHER if health.answered else Sign.SILENT
 
@@ -63,8 +83,13 @@ def blamed(first: Sign, second: Sign | None, *, stranger: bool) -> bool:
     return first is second is Sign.OTHER and not stranger
 
 
-def require_well(site: Site, document: ReleaseDocument) -> float:
+def require_well(site: Site, document: ReleaseDocument, *, told_apart: bool = True) -> float:
     """Wait until what was started is healthy as this release; start it once more where that helps.
+
+    Args:
+        site: The site.
+        document: The release.
+        told_apart: Whether no other release of this change reports the same.
 
     Returns:
         Seconds that the last start took.
@@ -76,7 +101,7 @@ def require_well(site: Site, document: ReleaseDocument) -> float:
         ApplicationError: If it cannot be stopped or started.
         DatabaseError: If the databases cannot be reached, so that no release could be well.
     """
-    seconds, health, first = _wait(site, document)
+    seconds, health, first = _wait(site, document, told_apart=told_apart)
     if first is None:
         return seconds
     site.engine.version()  # a server that is gone makes any release unwell, and is told as such
@@ -87,7 +112,7 @@ def require_well(site: Site, document: ReleaseDocument) -> float:
     site.application.stop()
     stranger = require_nobody_answers(site, document)
     site.application.start()
-    seconds, health, second = _wait(site, document)
+    seconds, health, second = _wait(site, document, told_apart=told_apart)
     if second is None:
         return seconds
     site.engine.version()
@@ -113,12 +138,27 @@ def require_nobody_answers(site: Site, document: ReleaseDocument) -> bool:
     """
     settings = site.config.application
     # Without further requests: where nobody listens, each might take its whole time.
-    health = site.application.health(Expectation(document.manifest.version))
+    health = site.application.health(Expectation(document.manifest.reported))
     version = health.reported.get(settings.version_field)
     # Somebody may have started ours again meanwhile: then it is stopped by whoever comes next.
     if version is not None and not site.application.running():
         raise ApplicationError(ANOTHER_ANSWERS, version=version, url=settings.health_url)
     return health.answered
+
+
+def start_rest(site: Site) -> str | None:
+    """Start the parts that wait until officers are in; return why one does not start."""
+    application = site.application
+    try:
+        try:
+            application.start_rest()
+        except CommandFailed as error:
+            logger.warning("the start failed and is tried once more: %s", error)
+            application.start_rest()
+    except ApplicationError as error:
+        logger.warning("a part of the application does not start: %s", error)
+        return str(error)
+    return None
 
 
 def stop_if_it_can(site: Site) -> None:
@@ -134,10 +174,12 @@ def stop_if_it_can(site: Site) -> None:
 
 
 def _expectation(document: ReleaseDocument) -> Expectation:
-    return Expectation(document.manifest.version, document.manifest.health)
+    return Expectation(document.manifest.reported, document.manifest.health)
 
 
-def _wait(site: Site, document: ReleaseDocument) -> tuple[float, Health, Sign | None]:
+def _wait(
+    site: Site, document: ReleaseDocument, *, told_apart: bool
+) -> tuple[float, Health, Sign | None]:
     """Wait for health; returns the seconds, the last look, and what was wrong if anything was."""
     expectation = _expectation(document)
     looks = 0
@@ -161,9 +203,10 @@ def _wait(site: Site, document: ReleaseDocument) -> tuple[float, Health, Sign | 
         return waited.seconds, waited.health, None
     sign = sign_of(
         waited.health,
-        document.manifest.version,
+        document.manifest.reported,
         site.config.application.version_field,
         runs=waited.health.answered or site.application.running(),
+        told_apart=told_apart,
     )
     return waited.seconds, waited.health, sign
 

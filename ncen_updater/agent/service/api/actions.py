@@ -33,11 +33,12 @@ from ncen_updater.agent.service.api.people import ApiRole, Caller
 from ncen_updater.agent.service.api.queries import Document, Request, named_release, order_document
 from ncen_updater.agent.service.errors import BadRequest, Refused, TooManyOrders
 from ncen_updater.agent.service.state import Assessment
-from ncen_updater.agent.service.watched_time import is_watched
+from ncen_updater.agent.status import need, read_status
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     ALREADY_ORDERED,
     BINDING_CHANGED,
+    FEED_NEVER_READ,
     NOT_ASSESSED,
     NOT_REHEARSED,
     NOTHING_TO_APPROVE,
@@ -82,6 +83,7 @@ def _seen(
 
     Raises:
         NotAssessed: If the service does not know what comes next.
+        FeedNeverRead: If what is on offer is not known.
         NothingToApprove, NotRehearsed, NotNext: If there is nothing of that kind.
         BindingChanged: If it is something else than what was seen.
     """
@@ -93,6 +95,8 @@ def _seen(
     else:
         found = next((one for one in found.others if one.binding == binding), found)
     if found.target is None:
+        if need(read_status(context.places, context.now(), {"view"}).view) is None:
+            raise UpdaterError(FEED_NEVER_READ)
         raise UpdaterError(NOTHING_TO_APPROVE, current=str(found.current))
     if not found.binding or found.basis is None:
         if found.event != event:
@@ -231,7 +235,7 @@ def _may_begin(context: ApiContext, journal: Journal, kind: OrderKind, *, goes: 
         Held: If upgrades are on hold.
     """
     change, back = journal.open_change(), kind is OrderKind.ROLLBACK
-    if change is not None and goes and is_watched(change) and may_be_left(journal, change):
+    if change is not None and goes and change.watched and may_be_left(journal, change):
         return
     if kind in _ALONE and not (back and change and change.state is ChangeState.STUCK):
         require_no_change(journal)

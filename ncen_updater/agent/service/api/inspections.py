@@ -32,7 +32,6 @@ from ncen_updater.agent.service.inspecting import (
     InspectionKind,
     InspectionOrder,
 )
-from ncen_updater.agent.service.watched_time import is_watched
 from ncen_updater.agent.slots.errors import RecordUnusable
 from ncen_updater.agent.slots.records import Records
 from ncen_updater.common.documents import error_document
@@ -201,9 +200,7 @@ def _begun(context: ApiContext, request: Request, form: InspectionForm) -> Inspe
     if kind not in ALWAYS:
         with context.reading() as journal:
             change = journal.open_change()
-            looked_at = change is not None and (
-                change.state is ChangeState.STUCK or is_watched(change)
-            )
+            looked_at = change is not None and (change.state is ChangeState.STUCK or change.watched)
             if not looked_at:
                 require_no_change(journal)
     order = InspectionOrder(

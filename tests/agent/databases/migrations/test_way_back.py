@@ -22,16 +22,18 @@ from ncen_updater.agent.databases.base import (
 )
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.databases.migrations.planner import (
+    AS_IS,
     Back,
     WayBack,
     after_steps,
     effective,
+    goes_as_is,
     plan_set,
     plan_way_back,
     way_target,
 )
 from ncen_updater.formats.losses import How, Loss
-from ncen_updater.formats.manifest import MigratorCommand
+from ncen_updater.formats.manifest import Compatibility, MigratorCommand
 from tests.agent.databases.migrations.making import make
 
 NAMES = ("a", "b")
@@ -253,3 +255,61 @@ def test_what_is_declared_hides_nothing_that_goes_with_it(
         NAMES, ledgers, newer, OLD, SECOND.id, engine="postgresql", read=read
     )  # fmt: skip
     assert list(way.losses["a"]) == found
+
+
+def says(made: MigrationSet, number: int, back_to: int) -> MigrationSet:
+    return dataclasses.replace(
+        made, compatibility=Compatibility(schema_number=number, back_to=back_to)
+    )
+
+
+@dataclass(frozen=True)
+class Said:
+    """Two releases and what each says: (number, how far back), or nothing."""
+
+    name: str
+    older: tuple[int, int] | None
+    newer: tuple[int, int] | None
+    forward: bool
+    back: bool
+
+
+SAID = [
+    Said("nobody says anything", None, None, forward=False, back=False),
+    Said("the older says nothing", None, (1, 1), forward=False, back=False),
+    Said("the newer says nothing", (1, 1), None, forward=False, back=False),
+    Said("the same", (1, 1), (1, 1), forward=True, back=True),
+    Said("the same, with an older one in sight", (5, 3), (5, 1), forward=True, back=True),
+    Said("newer, and the older runs on it", (4, 4), (5, 4), forward=False, back=True),
+    Said("newer, and the older does not", (3, 3), (5, 4), forward=False, back=False),
+    Said("older", (5, 5), (4, 4), forward=False, back=True),
+]
+
+
+@pytest.mark.parametrize("said", SAID, ids=lambda said: said.name)
+@pytest.mark.parametrize("by", ["files", "a program"])
+def test_what_releases_say_of_databases(said: Said, by: str) -> None:
+    program = PROGRAM if by == "a program" else None
+    older, newer = (
+        made if words is None else says(made, *words)
+        for made, words in (
+            (release("1.0", *(() if program else (A,)), program=program), said.older),
+            (release("2.0", *(() if program else (A,)), program=program), said.newer),
+        )
+    )
+    ledgers = upgraded(older, newer)
+    plan = plan_set(NAMES, ledgers, newer, older, read=str)
+    assert goes_as_is(plan, newer, older) is said.forward
+    way = plan_way_back(NAMES, ledgers, newer, older, SECOND.id, engine="postgresql", read=str)
+    assert way.as_is is said.back
+    if said.back:
+        assert way == AS_IS and way.back is Back.KEEPS and way.by_code
+
+
+def test_what_has_to_run_is_copied_whatever_releases_say() -> None:
+    older, newer = says(OLD, 1, 1), says(NEW, 1, 1)
+    ledgers = installed({}, older)
+    assert not goes_as_is(plan_set(NAMES, ledgers, newer, older, read=str), newer, older)
+    after = upgraded(older, newer)
+    way = plan_way_back(NAMES, after, newer, older, SECOND.id, engine="postgresql", read=str)
+    assert (way.back, way.by_code, way.as_is) == (Back.KEEPS, False, False)

@@ -21,10 +21,18 @@ from ncen_updater.agent.databases.postgresql.roles import RolesSeen, judge_roles
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import DATABASE_UNREACHABLE, OWNER_REFUSED
 from ncen_updater.common.progress import Silent
-from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, OWNER, Site
+from tests.agent.databases.postgresql.site import (
+    AGENT,
+    CHANGE,
+    IN_PLACE,
+    LIMITS,
+    NEWEST,
+    OWNER,
+    Site,
+)
 from tests.agent.databases.postgresql.test_crash import own_server, recover
 from tests.agent.databases.postgresql.test_migrate import fenced_copies, release
-from tests.support.errors import refused
+from tests.support.errors import refused, says
 
 __all__ = ["own_server"]
 
@@ -234,10 +242,31 @@ def test_nobody_gets_a_site_back_to_that(closed: Site) -> None:
     engine.fence(CHANGE)
     engine.unfence(CHANGE)
     _rules(closed, rules, lets_in=False)
-    with pytest.raises(DatabaseUnreachable):
-        closed.engine().exposures()
-    with pytest.raises(DatabaseUnreachable):
-        closed.engine().query(Live("seizure"), "SELECT 1")
+    # By the process that logged in, and by those that never did.
+    for ask in (
+        lambda: engine.query(Live("seizure"), "SELECT 1"),
+        lambda: closed.engine().query(Live("seizure"), "SELECT 1"),
+        lambda: closed.engine().exposures(),
+    ):
+        with pytest.raises(DatabaseUnreachable) as caught:
+            ask()
+        assert says(caught.value, OWNER_REFUSED)
+        assert OWNER in str(caught.value)
+
+
+def test_a_server_that_is_gone_refused_no_login(closed: Site) -> None:
+    """Seen: it was said to run, by a process that had logged in before."""
+    rules = (closed.server.data / "pg_hba.conf").read_text()
+    _rules(closed, rules.split("\n", 1)[1], lets_in=True)
+    server = Server(closed.engine()._settings, LIMITS)
+    server.open("t_seizure", as_owner=True).close()
+    closed.server.stop()
+    try:
+        with pytest.raises(DatabaseUnreachable) as caught:
+            server.open("t_seizure", as_owner=True)
+        assert says(caught.value, DATABASE_UNREACHABLE)
+    finally:
+        closed.server.start()
 
 
 def test_a_full_role_is_no_reason_to_take_it_on(closed: Site) -> None:

@@ -300,6 +300,14 @@ def test_what_a_dump_does_not_carry_is_strict_and_named() -> None:
     assert "event trigger x, table t" in str(finding.what)
 
 
+def test_a_program_is_told_by_its_version_or_as_one_without() -> None:
+    seen = replace(QUIET, programs=[("x", None), ("y", 9)])
+    none, other = find_blockers(seen, IN_PLACE, NAMES, final=False, way_back="dump")
+    assert str(none.what).endswith("as the server is; it is not there, or does not run.")
+    assert str(other.what).endswith("as the server is; it is of PostgreSQL 9.")
+    assert (none.figures["found"], other.figures["found"]) == (None, 9)
+
+
 def test_going_back_to_a_dump_needs_no_database_from_before() -> None:
     back = replace(CHANGE, source="zzzzzzzz")
     seen = replace(QUIET, sizes={"a": 5_500_000_000}, programs=[("pg_restore", 14)])

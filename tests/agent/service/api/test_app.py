@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
+from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.journal.change import ChangeState, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
@@ -19,6 +21,7 @@ from ncen_updater.agent.service.api.forms import MAX_BODY
 from ncen_updater.agent.service.loop import ServiceEvent
 from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.feed.last_view import LastView, view_path
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
     APPROVER,
@@ -268,7 +271,7 @@ def test_two_people_approve_and_one_takes_it_back(counter: Counter) -> None:
     ("known", "status", "code"),
     [
         (None, 409, "NU-9316"),
-        (Assessment(event=0, current="3.2.4"), 409, "NU-6027"),
+        (Assessment(event=0, current="3.2.4"), 409, "NU-6068"),
         (Assessment(event=0, current="3.2.4", target="3.3.0"), 409, "NU-6024"),
         (Assessment(event=-1, current="3.2.4", target="3.3.0"), 409, "NU-9316"),
     ],
@@ -282,6 +285,14 @@ def test_nothing_to_approve(
         answer = counter.ask(method, path, body)
         assert (answer.status, answer.code) == (status, code)
     assert counter.rows() == before
+
+
+def test_nothing_is_on_offer_only_by_a_list_that_was_read(counter: Counter) -> None:
+    counter.know(Assessment(event=0, current="3.2.4"))
+    path = view_path(load_places(counter.site.config).received, "ncen")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"schema": 1, **LastView(NOW, NOW, 1, (), ()).to_json()}))
+    assert counter.ask("POST", "/v1/approvals", YES).code == "NU-6027"
 
 
 def test_while_a_change_is_open(counter: Counter) -> None:
@@ -398,6 +409,7 @@ def test_history(counter: Counter) -> None:
         CHANGE.id
     ]
     one = counter.ask("GET", f"/v1/history/{CHANGE.id}").document
+    assert one["words"][0].startswith(f"upgrade {CHANGE.from_version} -> {CHANGE.to_version}")
     assert one["steps"][0]["name"] == "fetch"
 
 

@@ -34,7 +34,9 @@ class Site:
 
     def __init__(self, config):
         self.config = config
-        self.version = json.loads((APP / "release.json").read_text("utf-8"))["version"]
+        release = json.loads((APP / "release.json").read_text("utf-8"))
+        self.version = release["version"]
+        self.schema = release.get("schema", self.version)  # one that changes only the code says so
         self.faults = Faults(APP)
         self.door_file = Path(config["door_file"])
         engine = config["engine"]
@@ -93,8 +95,8 @@ class Site:
                 writes[name] = False
                 problems.append(f"{name}: {str(error).strip()}")
         schema = releases.get("seizures", "?") if len(set(releases.values())) == 1 else "mixed"
-        if not problems and schema != self.version:
-            problems.append(f"the databases say {releases}, the code is {self.version}")
+        if not problems and schema != self.schema:
+            problems.append(f"the databases say {releases}, the code is of {self.schema}")
         if self.faults.never_healthy:
             problems.append("still starting")
         if self.turned_bad():
@@ -102,7 +104,7 @@ class Site:
         facts = {
             "product": "ncen (stand-in)",
             "version": self.faults.report_version or self.version,
-            "schema": schema,
+            "schema": self.version if schema == self.schema else schema,
             "schemas": releases,
             "writes": writes,
             "writes_ok": len(writes) == len(DATABASES) and all(writes.values()),
@@ -162,14 +164,14 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(503, {"error": str(error).strip()})
 
     def read(self, path, query):
-        stores, version = self.site.stores, self.site.version
+        stores, schema = self.site.stores, self.site.schema
         if path == "/cases":
             return self.answer(200, {"cases": cases.listing(stores)})
         if path.startswith("/cases/"):
             case = cases.detail(stores, path.removeprefix("/cases/"))
             return self.answer(200, case) if case else self.answer(404, {"error": "no such case"})
         if path == "/search":
-            found = cases.search(stores, query.get("q", [""])[0], version)
+            found = cases.search(stores, query.get("q", [""])[0], schema)
             return self.answer(200, {"persons": found})
         if path.startswith("/texts/"):
             return self.answer(200, self.site.texts(path.removeprefix("/texts/")))
@@ -216,7 +218,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(400, {"error": "not a JSON object"})
         site = self.site
         try:
-            ref = cases.create(site.stores, site.config["country"], fields, site.version)
+            ref = cases.create(site.stores, site.config["country"], fields, site.schema)
         except site.errors as error:
             return self.answer(503, {"error": str(error).strip()})
         return self.answer(201, {"case_ref": ref})

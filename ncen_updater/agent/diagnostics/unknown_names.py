@@ -1,0 +1,52 @@
+"""A name in the configuration that the database server does not know, in words of ours.
+
+A server tells it while something else is asked of it, and that is no refusal of what was asked.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import DATABASE_UNKNOWN, ROLE_UNKNOWN
+
+__all__ = ["REFUSED", "explained", "unknown_database"]
+
+#: Code of what a server refuses.
+REFUSED = "NU-4001"
+_UNKNOWN = re.compile(
+    r'database "(?P<database>[^"]+)" does not exist \(3D000\)'
+    r'|role "(?P<role>[^"]+)" does not exist \(42704\)'
+)
+
+
+def unknown_database(said: str) -> str | None:
+    """Return the database that a server says it does not have; None where it says something else.
+
+    Args:
+        said: What it refused something with.
+    """
+    found = _UNKNOWN.search(said)
+    return found["database"] if found is not None else None
+
+
+def explained(error: BaseException, config: Path) -> UpdaterError | None:
+    """Return what is to be told in place of an error, where the server knows no such name."""
+    if not isinstance(error, UpdaterError) or error.code != REFUSED:
+        return None
+    found = _UNKNOWN.search(error.detail or "")
+    if found is None:
+        return None
+    if found["database"] is not None:
+        return UpdaterError(DATABASE_UNKNOWN, database=found["database"], detail=error.detail)
+    return UpdaterError(ROLE_UNKNOWN, user=_user(config), detail=error.detail)
+
+
+def _user(config: Path) -> str:
+    """The role that the agent is by the configuration, as it stands there."""
+    from ncen_updater.agent.config.read import read_config
+
+    databases = read_config(config).data.get("databases")
+    server = databases.get("postgresql") if isinstance(databases, dict) else None
+    return str(server.get("user", "-")) if isinstance(server, dict) else "-"

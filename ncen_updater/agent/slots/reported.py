@@ -1,0 +1,37 @@
+"""What the application of a slot reports, by the record of the slot.
+
+Stands on the standard library and ``packaging`` alone, so that ``ncen-updater status`` can ask it
+without loading the models of the release format.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from packaging.version import Version
+
+from ncen_updater.common.bounded_io import read_file
+from ncen_updater.formats.reported import reported_by
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
+
+__all__ = ["DIRECTORY", "DOCUMENT", "reported_by_slot"]
+
+#: Below the directory of the slots: what was written down of each.
+DIRECTORY = ".records"
+DOCUMENT = "release.json"
+
+
+def reported_by_slot(slots: Path, version: Version) -> str:
+    """Return it; the version itself where no record says anything else, or it cannot be read.
+
+    Args:
+        slots: The directory of the slots.
+        version: Of the slot.
+    """
+    try:
+        record = read_file(slots / DIRECTORY / str(version) / DOCUMENT, MAX_DOCUMENT_BYTES)
+        reports = json.loads(record)["manifest"].get("reports")
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        reports = None
+    return reported_by(str(version), reports)

@@ -1,0 +1,277 @@
+"""The 65 mistakes of the outside trial: what each answers now, by its words, or where it is tried.
+
+A row that is about a site that runs is typed here, at one site for all rows; nothing is changed by
+any of them. The others have a test of their own, which compares the words, too.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.engine.lock import change_lock
+from tests.agent.cli.live import LiveSite, live_site
+from tests.agent.cli.test_mistakes import said
+from tests.support.sites import TrialFeed
+
+OLD, NEW = "3.2.4", "3.3.0"
+ROOT = Path(__file__).parents[3]
+CLI, FEED, PUBLISHER = "tests/agent/cli", "tests/feed", "tests/publisher"
+DATABASES, DIAGNOSTICS = "tests/agent/databases/postgresql", "tests/agent/diagnostics"
+ENGINE, FAULTS = "tests/agent/engine", "tests/faults"
+
+Edit = Callable[[str], str]
+
+
+def put(before: str, after: str) -> Edit:
+    """Replace in the configuration what a pattern finds."""
+
+    def edit(text: str) -> str:
+        changed = re.sub(before, after, text, count=1, flags=re.DOTALL)
+        assert changed != text, before
+        return changed
+
+    return edit
+
+
+def same(text: str) -> str:
+    return text
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A row: what is typed where, and what it has to answer.
+
+    Attributes:
+        number: Its number in the table of the trial.
+        typed: The words after the program's name; ``{tmp}`` is a directory with odd files.
+        exit_code: Of the command.
+        code: Of the error or finding; empty where there is none.
+        words: What has to be said.
+        edit: What is wrong in the configuration.
+        never: What must not be said.
+    """
+
+    number: int
+    typed: str
+    exit_code: int
+    code: str
+    words: tuple[str, ...]
+    edit: Edit = same
+    never: tuple[str, ...] = ()
+
+
+NAMED = ("Correct each place that is named",)
+URLS = r'urls = \["(http://[^"]*)"\]'
+FRIGHTENING = ("Do not upgrade", "tampered", "Do not start the application")
+
+ROWS = [
+    Mistake(1, "doctor", 3, "NU-1004", ("at line 5", "missing quote"), put('"MU"', '"MU')),
+    Mistake(2, "status", 1, "NU-1008", ("Write straight ones",), put('"MU"', "\u201cMU\u201d")),
+    Mistake(3, "status", 1, "NU-1005", ("line 11: feed.url is not", "Did you mean urls?"),
+            put("urls =", "url =")),
+    Mistake(4, "doctor", 3, "NU-1005", ("two capital letters of ISO 3166, such as KE",),
+            put('"MU"', '"Mauritius"')),
+    Mistake(5, "status", 1, "NU-1005", ("Use one of these: 'postgresql', 'sqlite'.",),
+            put('"sqlite"', '"postgres"')),
+    Mistake(6, "doctor", 3, "NU-1005", ('Write a list: ["...", "..."]',),
+            put(URLS, r'urls = "\1"')),
+    Mistake(7, "status", 1, "NU-1005",
+            ("Did you mean application?", "Whether officers can work was not found out",
+             "not found out ('door_file' is missing or not text). Nothing"),
+            put(r"\[application\]", "[aplication]")),
+    Mistake(8, "doctor", 3, "NU-1005", ("mistakes: 4", "line 5: site.country", "line 14:"),
+            lambda text: put("urls =", "url =")(put('"sqlite"', '"x"')(put('"MU"', '"x"')(text)))),
+    Mistake(9, "doctor", 3, "NU-1005", ("Begin with http:// or https://",),
+            put('health_url = "http://', 'health_url = "')),
+    Mistake(13, "doctor", 3, "NU-1005", ("paths.country is not a setting. It belongs in [site].",),
+            lambda text: put(r"\[paths\]", '[paths]\ncountry = "MU"')(
+                put('country = "MU"\n', "")(text))),
+    Mistake(15, "doctor", 3, "NU-1005", ("lies in a directory that is not there", "/nowhere"),
+            put(r'door_file = "(.*?)/run/ncen/', r'door_file = "\1/run/nowhere/')),
+    Mistake(16, "doctor", 3, "NU-6101", ("Check 'current' below [paths]",),
+            put(r"\[paths\]", '[paths]\ncurrent = "/opt/curent"'), FRIGHTENING),
+    Mistake(17, "doctor", 3, "NU-3201", ("Check 'current' and 'slots' below [paths]",),
+            put(r"\[paths\]", '[paths]\nslots = "/opt/slot"'), FRIGHTENING),
+    Mistake(23, "doctor", 3, "NU-6128", ("Correct application.health_url",),
+            put(r'health_url = "http://127.0.0.1:\d+', 'health_url = "http://127.0.0.1:9')),
+    Mistake(24, "doctor", 3, "NU-6308", ("/nowhere/ncenctl of the setting 'status' is not there",),
+            put(r"status = \[.*?\]", 'status = ["/nowhere/ncenctl"]')),
+    Mistake(31, "check", 7, "NU-2102",
+            ("No server of the feed answered", "Connection refused", "The site goes on working"),
+            put(URLS, 'urls = ["http://127.0.0.1:9/"]'), ("Max retries", "Errno", "Pool(")),
+    Mistake(33, "check", 7, "NU-2106", ("with status 404", "the feed address"),
+            put(URLS, r'urls = ["\1nothing/"]')),
+    Mistake(33, "check", 7, "NU-2103", ("encrypted connection to the feed failed", "wrong version"),
+            put(r'urls = \["http:', 'urls = ["https:'), ("Max retries", "_ssl.c", "Pool(")),
+    Mistake(35, "import {tmp}/half.ncen", 6, "NU-2303", ("copied only in part", "Copy the bundle")),
+    Mistake(35, "import {tmp}/letter.pdf", 6, "NU-2302", ("is not a bundle", "(*.ncen)")),
+    Mistake(35, "import {tmp}/empty.ncen", 6, "NU-2302", ("is not a bundle",)),
+    Mistake(35, "import {tmp}", 2, "NU-1101", ("is a directory",)),
+    Mistake(35, "import {tmp}/nothing", 1, "NU-2313", ("is there and mounted",)),
+    Mistake(49, "plan 9.9.9", 3, "NU-2202", ("to see what is offered",)),
+    Mistake(49, f"plan {OLD}", 3, "NU-2208", ("To go back, use 'ncen-updater rollback'",)),
+    Mistake(50, "adopt 1.0", 1, "NU-6019", ("not on offer",)),
+    Mistake(51, f"adopt {NEW}", 3, "NU-606", (f"The application says that it is {OLD}.",)),
+    Mistake(47, f"approve {NEW} --yes", 13, "NU-6024", ("Run 'ncen-updater rehearse'",)),
+    Mistake(56, "hold", 2, "NU-1101", ("--reason",)),
+    Mistake(56, "hold --reason x --until tomorrow", 2, "NU-1105", ("Write it as 2027-01-31",)),
+    Mistake(56, "hold --reason x --until 25/12/2026", 2, "NU-1105", ("Write it as 2027-01-31",)),
+    Mistake(56, "hold --reason x --until 2020-01-01", 2, "NU-1105", ("not a time in the future",)),
+    Mistake(58, "rollback --yes", 1, "NU-6014", ("no earlier release to go back to",)),
+    Mistake(59, "upgrade", 2, "NU-1102", ("Run it in a terminal, or give --yes",)),
+    Mistake(60, "schedule --cancel", 0, "",
+            ("No time was chosen; nothing is taken back.", "It does not begin before")),
+]  # fmt: skip
+
+#: The rows that are tried elsewhere: file and test.
+ELSEWHERE = {
+    10: f"{CLI}/test_mistakes.py::test_misconfigured",
+    11: f"{CLI}/test_mistakes.py::test_misconfigured",
+    12: f"{CLI}/test_table_of_mistakes.py::test_texts_of_other_editors",
+    14: f"{CLI}/test_mistakes.py::test_misconfigured",
+    18: f"{DIAGNOSTICS}/test_owner.py::test_a_database_that_the_server_does_not_know",
+    19: f"{CLI}/test_mistakes.py::test_a_server_that_is_not_there",
+    20: f"{CLI}/test_mistakes.py::test_names_that_a_server_does_not_know",
+    21: f"{DATABASES}/test_blockers.py::test_missing_rights",
+    22: f"{DIAGNOSTICS}/test_owner.py::test_an_owner_that_the_server_does_not_know",
+    25: f"{DATABASES}/test_programs.py::test_another_version_is_refused_before_anything_is_made",
+    26: f"{CLI}/test_mistakes.py::test_why_a_server_refuses",
+    27: f"{CLI}/test_mistakes.py::test_why_a_server_refuses",
+    28: f"{CLI}/test_mistakes.py::test_password_files",
+    29: f"{CLI}/test_table_of_mistakes.py::test_a_trusted_root_that_is_none",
+    30: f"{CLI}/test_table_of_mistakes.py::test_the_root_of_another_feed",
+    32: f"{FEED}/test_attack_files.py::test_files_are_refused_with_their_code",
+    34: f"{FEED}/test_stale.py::test_a_lapsed_list_is_told_and_stops_nothing_else",
+    36: f"{CLI}/test_full_disk.py::test_the_agents_own_disk_is_full",
+    37: f"{DATABASES}/test_pure.py::test_rules",
+    38: f"{FAULTS}/test_application.py::test_an_application_that_refuses_to_stop_is_left_as_it_is",
+    39: f"{ENGINE}/test_blame.py::test_by_the_code_of_the_server",
+    40: f"{ENGINE}/test_blame.py::test_a_signal_that_a_library_turns_into_its_own_error",
+    41: f"{CLI}/test_live.py::test_a_signal_in_the_middle_ends_whole",
+    42: f"{CLI}/test_live.py::test_up_and_back_with_a_confirmation",
+    43: f"{DIAGNOSTICS}/test_doctor.py::"
+    "test_an_open_change_comes_first_and_silences_what_follows_from_it",
+    44: f"{CLI}/test_table_of_mistakes.py::test_two_at_once",
+    45: f"{CLI}/test_access.py::test_who_is_in_no_group",
+    46: f"{CLI}/test_approve.py::test_two_people_approve_what_was_rehearsed",
+    48: f"{CLI}/test_approve.py::"
+    "test_who_may_not_upgrade_alone_is_not_asked_and_who_rehearses_again_approves_again",
+    52: f"{CLI}/test_adopt.py::test_what_the_application_says_and_a_lost_journal",
+    53: f"{FAULTS}/test_old_journals.py::test_from_before_a_later_change_nothing_is_cut_back",
+    54: f"{DIAGNOSTICS}/test_doctor.py::test_every_altered_file_is_named",
+    55: f"{DIAGNOSTICS}/test_doctor.py::test_whose_a_changed_schema_is_is_asked_first",
+    57: f"{CLI}/test_mistakes.py::test_typed",
+    61: f"{PUBLISHER}/test_mistakes.py::test_a_key_that_cannot_be_made",
+    62: f"{PUBLISHER}/test_mistakes.py::test_which_product",
+    63: f"{PUBLISHER}/test_keys.py::test_a_bad_ceremony",
+    64: f"{PUBLISHER}/test_tokens.py::test_a_token_that_cannot_be_used",
+    65: f"{PUBLISHER}/test_publish.py::test_an_event_that_the_feed_has_left_behind",
+}
+
+
+def test_every_row_of_the_table_is_tried() -> None:
+    assert {row.number for row in ROWS} | set(ELSEWHERE) == set(range(1, 66))
+    for place in ELSEWHERE.values():
+        file, _, name = place.partition("::")
+        tree = ast.parse((ROOT / file).read_text("utf-8"))
+        names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert name in names, place
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
+    """A site that was taken over and runs 3.2.4; every row leaves it so."""
+    with live_site(tmp_path_factory.mktemp("mistakes"), (OLD, NEW), soak_s=0.1) as live:
+        assert live.run("adopt", OLD).returncode == 0
+        yield live
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files that are no bundles."""
+    directory = tmp_path_factory.mktemp("odd")
+    (directory / "half.ncen").write_bytes(b"PK\x03\x04" + bytes(100))
+    (directory / "letter.pdf").write_bytes(b"%PDF-1.4\n1234")
+    (directory / "empty.ncen").touch()
+    return directory
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.number}-{row.typed.split(' ')[0]}")
+def test_row(site: LiveSite, odd: Path, row: Mistake) -> None:
+    text, before = site.config(), site.facts()
+    site.demo.config_path.write_text(row.edit(text), "utf-8")
+    try:
+        done = site.run(*row.typed.format(tmp=odd).split(" "))
+    finally:
+        site.demo.config_path.write_text(text, "utf-8")
+    told = said(done)
+    assert (done.returncode, row.code in told) == (row.exit_code, True), told
+    for words in row.words:
+        assert words in told
+    for never in ("Traceback", *row.never):
+        assert never not in told
+    assert site.facts() == before
+
+
+@pytest.mark.parametrize(
+    ("coded", "code"),
+    [("utf-16", "NU-1010"), ("utf-8-sig", None), ("crlf", None)],
+)
+def test_texts_of_other_editors(site: LiveSite, coded: str, code: str | None) -> None:
+    text = site.config()
+    content = text.replace("\n", "\r\n").encode() if coded == "crlf" else text.encode(coded)
+    site.demo.config_path.write_bytes(content)
+    try:
+        done = site.run("doctor")
+    finally:
+        site.demo.config_path.write_text(text, "utf-8")
+    assert done.returncode == (3 if code else 0), done.stdout
+    if code is not None:
+        assert code in said(done) and "Save it in the editor as UTF-8" in said(done)
+
+
+@pytest.mark.parametrize(
+    "content", [None, b'{"signatures": [', b"<html><body>Sign in</body></html>"]
+)
+def test_a_trusted_root_that_is_none(site: LiveSite, content: bytes | None) -> None:
+    root = site.demo.trusted_root
+    good = root.read_bytes()
+    root.unlink()
+    if content is not None:
+        root.write_bytes(content)
+    try:
+        done = site.run("check")
+    finally:
+        root.write_bytes(good)
+    assert (done.returncode, "NU-2002" in said(done)) == (6, True), done.stderr
+    assert "compare its digest" in said(done)
+
+
+def test_the_root_of_another_feed(site: LiveSite, tmp_path: Path) -> None:
+    """It is told as that, and once it is put right nothing is left of it."""
+    root = site.demo.trusted_root
+    good = root.read_bytes()
+    shutil.copyfile(TrialFeed(tmp_path).root, root)
+    try:
+        done = site.run("check")
+    finally:
+        root.write_bytes(good)
+    assert (done.returncode, "NU-2003" in said(done)) == (6, True), done.stderr
+    assert "may be that of another feed" in said(done)
+    assert site.run("check").returncode == 0
+
+
+def test_two_at_once(site: LiveSite) -> None:
+    with change_lock(site.demo.state / "change.lock", "upgrade"):
+        done = site.run("upgrade", "--yes", "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"]) == (9, "NU-6004")
+    assert "upgrade, process" in error["what"] and "Wait until it has finished" in error["remedy"]

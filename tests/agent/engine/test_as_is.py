@@ -1,0 +1,151 @@
+"""Releases that say that databases stay as they are: only the code changes, there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from demo.databases import PostgresPlace
+from demo.site import DemoSite, digests
+from ncen_updater.agent.databases.base import Live
+from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.common.progress import Silent
+from tests.agent.engine.made import (
+    FIRST,
+    execute,
+    operations,
+    release,
+    runs,
+    served_feed,
+    site_on,
+)
+from tests.support.migrators import not_as_root
+from tests.support.sites import TrialFeed, site_in_process
+
+MADE = "CREATE TABLE IF NOT EXISTS made_at_start (id integer)"
+CODE, PROGRAM, FORWARD, LIES = "3.2.5", "3.2.6", "3.2.7", "3.2.8"
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
+    sources = tmp_path_factory.mktemp("sources")
+    built = [
+        release(sources, CODE, None, compatibility=(1, 1)),
+        release(sources, PROGRAM, "schema", compatibility=(1, 1)),
+        release(sources, FORWARD, "schema", compatibility=(2, 1)),
+        release(sources, LIES, None, compatibility=(1, 1), at_start=MADE),
+    ]
+    with served_feed(tmp_path_factory.mktemp("feed"), built) as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "sqlite in-place", "postgresql in-place"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> Iterator[DemoSite]:
+    with site_on(request, tmp_path, feed, schema_number=1) as site:
+        yield site
+
+
+def enter(demo: DemoSite) -> None:
+    execute(
+        demo.databases.address("suspects"),
+        "INSERT INTO persons (person_ref, family_name, workflow_state)"
+        " VALUES ('LATER-1', 'entered later', 'new')",
+    )
+
+
+def is_there(demo: DemoSite) -> bool:
+    sql = "SELECT count(*) FROM persons WHERE person_ref = 'LATER-1'"
+    return site_in_process(demo).engine.query(Live("suspects"), sql) == [(1,)]
+
+
+def has(demo: DemoSite, table: str) -> bool:
+    return f"suspects.{table}" in digests(demo)
+
+
+def same_files(demo: DemoSite) -> object:
+    """What tells one database from another of the same name."""
+    site = site_in_process(demo)
+    if isinstance(demo.databases, PostgresPlace):
+        sql = "SELECT oid FROM pg_database WHERE datname = current_database()"
+        return [site.engine.query(Live(name), sql) for name in site.engine.names]
+    return [Path(facts.physical).stat().st_ino for facts in site.engine.describe()]
+
+
+def facts(demo: DemoSite) -> ChangeFacts:
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        return journal.facts(journal.changes(1)[0].id)
+
+
+def strict(demo: DemoSite) -> set[str]:
+    site = site_in_process(demo)
+    with Journal.open(demo.state / JOURNAL) as journal:
+        return {f.code for f in verify_site(site, journal, Silent())} & {"NU-6106"}
+
+
+def nothing_copied(demo: DemoSite) -> bool:
+    found = facts(demo)
+    return found.copy == {} and found.as_is is True
+
+
+@pytest.mark.parametrize(
+    "version",
+    [pytest.param(CODE, id="files"), pytest.param(PROGRAM, id="a program", marks=not_as_root)],
+)
+def test_there_and_back_nothing_is_copied_and_no_record_lost(demo: DemoSite, version: str) -> None:
+    before, files = digests(demo), same_files(demo)
+    operations(demo).upgrade(Version(version))
+    assert runs(demo) == version and nothing_copied(demo)
+    assert digests(demo) == before  # the program of the release did not run
+    assert not site_in_process(demo).engine.leftovers()
+    assert strict(demo) == set()
+    enter(demo)
+
+    way = operations(demo).way_back()
+    assert (way.keeps_all, way.by_code, way.as_is) == (True, True, True)
+    operations(demo).rollback()
+    assert runs(demo) == FIRST and is_there(demo) and nothing_copied(demo)
+    assert same_files(demo) == files
+    assert strict(demo) == set()
+
+
+@not_as_root
+def test_back_from_a_schema_on_which_the_older_release_runs(demo: DemoSite) -> None:
+    operations(demo).upgrade(Version(FORWARD))
+    found = facts(demo)
+    assert found.copy and not found.as_is and has(demo, "came_with_new")
+    enter(demo)
+    files = same_files(demo)
+
+    operations(demo).rollback()
+    assert runs(demo) == FIRST and is_there(demo)
+    assert facts(demo).as_is is True and same_files(demo) == files
+    assert has(demo, "came_with_new")  # it stays: the older release runs with it
+    assert strict(demo) == set()
+
+
+def test_a_release_that_says_it_and_does_otherwise_is_noticed(demo: DemoSite) -> None:
+    operations(demo).upgrade(Version(LIES))
+    assert runs(demo) == LIES and has(demo, "made_at_start")
+    assert strict(demo) == {"NU-6106"}
+
+
+def test_what_it_did_before_it_was_undone_stays_and_is_noticed(demo: DemoSite) -> None:
+    def fails(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.HEALTH, Phase.AFTER_EFFECT):
+            raise RuntimeError("after its start")
+
+    operations(demo).upgrade(Version(CODE))
+    with pytest.raises(ChangeFailed):
+        operations(demo, fails).upgrade(Version(LIES))
+    assert runs(demo) == CODE and has(demo, "made_at_start")
+    assert strict(demo) == {"NU-6106"}

@@ -1,0 +1,107 @@
+"""Releases with a build number that the application does not report: two of them answer alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from demo.site import DemoSite
+from ncen_updater.agent.diagnostics.doctor import diagnose
+from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.change import ChangeState, Phase, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.slots.link import point_to
+from ncen_updater.common.progress import Silent
+from tests.agent.engine.made import operations, release, said, served_feed, site_on
+from tests.support.sites import TrialFeed, site_in_process
+
+REPORTED = "3.2.5"
+ONE, TWO, UNWELL = "3.2.5+1", "3.2.5+2", "3.2.5.post3"
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing of the runner's own handling takes part."""
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
+    sources = tmp_path_factory.mktemp("sources")
+    built = [release(sources, version, None, REPORTED) for version in (ONE, TWO, UNWELL)]
+    (built[-1] / "app" / "fault.toml").write_text("never-healthy = true\n", "utf-8")
+    with served_feed(tmp_path_factory.mktemp("feed"), built) as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> Iterator[DemoSite]:
+    """A site of the first build."""
+    with site_on(request, tmp_path, feed) as site:
+        operations(site).upgrade(Version(ONE))
+        yield site
+
+
+def pid(demo: DemoSite) -> str:
+    return (demo.run / "ncen.pid").read_text("ascii").split()[0]
+
+
+def code_of(process: str, demo: DemoSite) -> str:
+    """The slot whose program a process is."""
+    words = Path("/proc", process, "cmdline").read_bytes().decode().split("\0")
+    (program,) = [word for word in words if word.startswith(str(demo.slots))]
+    return Path(program).relative_to(demo.slots).parts[0]
+
+
+def test_there_and_back(demo: DemoSite) -> None:
+    """Health, preflight, status, doctor, verify and soak take the answer for the build's own."""
+    done = operations(demo).upgrade(Version(TWO))
+    assert done.outcomes[-1].change.state is ChangeState.FINISHED
+    assert site_in_process(demo).slots.current() == Version(TWO)
+    assert code_of(pid(demo), demo) == TWO
+    words = said(demo, "status")
+    assert "Officers can work" in words and "it says that it is" not in words
+    site = site_in_process(demo)
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        assert verify_site(site, journal, Silent()) == ()
+    diagnosed = diagnose(demo.config_path, Silent())
+    assert not {"NU-6310", "NU-6128"} & {finding.code for finding in diagnosed}
+    operations(demo).rollback()
+    assert site_in_process(demo).slots.current() == Version(ONE)
+    assert code_of(pid(demo), demo) == ONE
+
+
+def test_a_build_that_is_unwell_is_to_blame(demo: DemoSite) -> None:
+    """It answers as the build before would; nobody else was there, so it is its own answer."""
+    with pytest.raises(ChangeFailed):
+        operations(demo).upgrade(Version(UNWELL))
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        assert [bad.version for bad in SiteHistory(journal).bad_releases()] == [UNWELL]
+    assert site_in_process(demo).slots.current() == Version(ONE)
+    assert code_of(pid(demo), demo) == ONE
+
+
+def test_the_build_before_is_not_let_in_for_the_new_one(demo: DemoSite) -> None:
+    """After the commit the agent is killed, and somebody starts the build before."""
+
+    def strike(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.OPEN, Phase.BEFORE_EFFECT):
+            raise Killed
+
+    with pytest.raises(Killed):
+        operations(demo, strike).upgrade(Version(TWO))
+    demo.stop_app()
+    point_to(demo.slots, demo.current, Version(ONE))
+    demo.start_app()
+    point_to(demo.slots, demo.current, Version(TWO))
+    assert code_of(pid(demo), demo) == ONE
+    Operations(site_in_process(demo), Silent()).resume(by_person=True)
+    assert not demo.door_file.exists()
+    assert code_of(pid(demo), demo) == TWO

@@ -1,0 +1,54 @@
+"""What an application says, against what its release reports: tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from ncen_updater.formats.errors import BadManifest
+from ncen_updater.formats.manifest import parse_manifest
+from ncen_updater.formats.reported import reported_by, says
+
+
+@pytest.mark.parametrize(
+    ("said", "reported", "same"),
+    [
+        ("3.3.1", "3.3.1", True),
+        ("v3.3.1", "3.3.1", True),
+        ("3.3.1.0", "3.3.1", True),
+        (" 3.3.1\n", "3.3.1", True),
+        ("3.3.1", "3.3.1+42", False),
+        ("3.3.1+42", "3.3.1", False),
+        ("3.3.1+43", "3.3.1+42", False),
+        ("3.3.1.post1", "3.3.1", False),
+        ("3.3.2", "3.3.1", False),
+        ("spring", "spring", True),
+        ("Spring", "spring", False),
+        ("", "3.3.1", False),
+        (3, "3", False),
+        (True, "1", False),
+        (None, "3.3.1", False),
+        (["3.3.1"], "3.3.1", False),
+    ],
+)
+def test_who_says_so(said: object, reported: str, same: bool) -> None:
+    assert says(said, reported) is same
+
+
+@pytest.mark.parametrize("nothing", [None, "", 7, ["3.3.1"]])
+def test_a_release_that_says_nothing_reports_its_version(nothing: object) -> None:
+    assert reported_by("3.3.1", nothing) == "3.3.1"
+
+
+def manifest(**more: object) -> dict[str, object]:
+    return {"schema": 1, "product": "ncen", "version": "3.3.1+42", **more}
+
+
+def test_a_manifest_has_it() -> None:
+    assert parse_manifest(manifest(), "x").reported == "3.3.1+42"
+    assert parse_manifest(manifest(reports="3.3.1"), "x").reported == "3.3.1"
+
+
+@pytest.mark.parametrize("wrong", ["", "3.3.1 ", "3 3", "x" * 101, "\u00e9", "a\nb"])
+def test_what_nobody_can_report(wrong: str) -> None:
+    with pytest.raises(BadManifest, match="reports"):
+        parse_manifest(manifest(reports=wrong), "x")

@@ -1,0 +1,74 @@
+"""What officers type wrongly, and what they are told: by its words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.publisher.releases import PASSPHRASE
+from tests.publisher.test_cli import Officer, officer
+
+__all__ = ["officer"]
+
+
+@pytest.mark.parametrize(
+    ("name", "secret", "code", "words"),
+    [
+        ("dana", "short", "NU-7030", "5 characters, and 14 are needed"),
+        ("amina", PASSPHRASE, "NU-7031", "keys are never written over"),
+        ("dana.pem", PASSPHRASE, "NU-7038", "'.pem' is added to it"),
+        ("keys/dana", PASSPHRASE, "NU-7038", "--directory says where the files go"),
+        ("dana.pub.json", PASSPHRASE, "NU-7038", "such as amina"),
+        ("", PASSPHRASE, "NU-7038", "the name of its owner alone"),
+    ],
+)
+def test_a_key_that_cannot_be_made(
+    officer: Officer, name: str, secret: str, code: str, words: str
+) -> None:
+    place = officer.work / "passphrase"
+    place.write_text(f"{secret}\n")
+    place.chmod(0o600)
+    keys = officer.work / "keys"
+    before = sorted(keys.iterdir())
+    told = ("--directory", keys, "--passphrase-file", place)
+    exit_code, _, err = officer.run("keys", "new", name, *told)
+    assert (exit_code, code in err, words in " ".join(err.split())) == (2, True, True), err
+    assert sorted(keys.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", [("keys", "new", "dana"), ("sign",)])
+def test_a_passphrase_is_not_asked_for_where_nobody_can_answer(
+    officer: Officer, command: tuple[str, ...]
+) -> None:
+    """Seen: a warning of Python's, and then "the command was stopped"."""
+    words: tuple[object, ...] = command
+    if command == ("sign",):
+        officer.json("init", officer.work / "ceremony.toml", "--event", officer.work / "e")
+        digest = officer.json("show", officer.work / "e")["digest"]
+        key = officer.work / "keys/amina.pem"
+        words = ("sign", officer.work / "e", "--key", key, "--digest", digest, "--yes")
+    done = subprocess.run(
+        [sys.executable, "-m", "ncen_updater.publisher.cli.main", *map(str, words)],
+        cwd=officer.work, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        start_new_session=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "NU-7039" in done.stderr) == (2, True), done.stderr
+    assert "--passphrase-file" in done.stderr
+    assert "Warning" not in done.stderr and "characters" not in done.stderr
+    assert not (officer.work / "dana.pem").exists()
+
+
+def test_which_product(officer: Officer, tmp_path: Path) -> None:
+    """With one product besides the agent nobody has to name it; one that is not there is named."""
+    officer.json("init", tmp_path / "ceremony.toml", "--event", tmp_path / "e")
+    officer.sign_and_publish(tmp_path / "e")
+    told = ("--reason", "x", "--feed", tmp_path / "feed", "--event", tmp_path / "halt")
+    for product in ((), ("--product", "ncen")):
+        exit_code, _, err = officer.run("halt", "9.9.9", *product, *told)
+        assert exit_code == 2 and "9.9.9" in err, err
+        assert "ceremony" not in err and not (tmp_path / "halt").exists()
+    exit_code, _, err = officer.run("halt", "9.9.9", "--product", "ncne", *told)
+    assert exit_code != 0 and "ncne" in err, err

@@ -243,6 +243,7 @@ def test_no_command_goes_past_the_session() -> None:
         "common/workers.py",  # that who asked has gone
         "agent/failsafe.py",  # of the standard library alone: words of its own
         "agent/self_update/packaged.py",
+        "console/program.py",  # a program of its own, without a session; cleaned line by line
         "publisher/build/advisories.py",  # for who builds, cleaned line by line
         "agent/self_update/entry_points/failsafe.py",
     }

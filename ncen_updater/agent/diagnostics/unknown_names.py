@@ -48,5 +48,7 @@ def _user(config: Path) -> str:
     from ncen_updater.agent.config.read import read_config
 
     databases = read_config(config).data.get("databases")
-    server = databases.get("postgresql") if isinstance(databases, dict) else None
+    if not isinstance(databases, dict):
+        return "-"
+    server = databases.get(str(databases.get("engine")))
     return str(server.get("user", "-")) if isinstance(server, dict) else "-"

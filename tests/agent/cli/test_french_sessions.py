@@ -46,6 +46,7 @@ SESSION: tuple[tuple[str, ...], ...] = (
     ("mirror", "/nowhere/m", "--dry-run"), ("accept-restore", "3.2.4", "--dry-run"),
     ("self-update", "--dry-run"), ("uninstall", "--dry-run", "--root", "/nowhere"),
     ("install", "--dry-run", "--root", "/nowhere"), ("dossier", "3.3.0"), ("serve", "--nonsense"),
+    ("console", "--nonsense"),
 )  # fmt: skip
 
 

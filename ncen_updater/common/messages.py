@@ -1007,8 +1007,10 @@ DATABASE_ERROR = Message(
 DATABASE_UNREACHABLE = Message(
     "NU-4002",
     N_("The database {database} cannot be reached."),
-    N_("Check that the database server runs and that the agent's settings are right."),
-)
+    N_("Check that the database server runs and that the agent's settings are right. Where it says"
+       " 'Peer authentication failed' or names pg_hba.conf, its rules do not let root in as the"
+       " agent's role: the lines to write are in section 3 of installation.md."),
+)  # fmt: skip
 FENCE_FAILED = Message(
     "NU-4003",
     N_("{count} sessions in {database} could not be ended."),

@@ -20,10 +20,11 @@ from tests.support.rotation import (
     EITHER_ENGINE,
     IN_TURNS,
     SEED,
-    alike,
+    Kinds,
     is_skipped,
     one_of_each,
     seed,
+    weight,
 )
 from tests.support.trees import remove_tree
 
@@ -188,9 +189,11 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long modules first where workers share a run, so that none is left over at its end."""
     if config.getoption("--in-turns"):
-        runs = {alike(item) for item in items if not is_skipped(item)}
-        able = [item for item in items if not is_skipped(item) or alike(item) not in runs]
-        chosen = one_of_each(able, alike)
+        kind = Kinds()
+        kinds = {item: kind(item) for item in items}
+        runs = {kinds[item] for item in items if not is_skipped(item)}
+        able = [item for item in items if not is_skipped(item) or kinds[item] not in runs]
+        chosen = one_of_each(able, kinds.__getitem__, weight)
         left = {id(item) for item in chosen}
         config.hook.pytest_deselected(items=[item for item in items if id(item) not in left])
         items[:] = chosen

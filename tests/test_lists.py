@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import LONG
 
 ROOT = Path(__file__).parents[1]
+TURNS = re.compile(r"\b(in_turns|either_engine|part)\(")
 ASKS = re.compile(r"\bgete?uid\(|\bchown\(|\bsetuid\(|tests\.support\.as_user|[\"']unshare[\"']")
 
 
@@ -31,6 +32,19 @@ def test_every_path_is_there(name: str) -> None:
 
 def test_every_long_module_is_there() -> None:
     assert [name for name in LONG if not (ROOT / name).exists()] == []
+
+
+def test_what_is_tried_in_turns_is_told() -> None:
+    said = (ROOT / "tests/README.md").read_text("utf-8")
+    table = said.partition("* **In turns**")[2].partition("* **Parts**")[0]
+    marked = {
+        path.stem
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if TURNS.search(path.read_text("utf-8"))
+    } - {"test_lists", "test_support"}
+    assert marked
+    assert {name for name in marked if not re.search(rf"\b{name}\b", table)} == set()
+    assert set(re.findall(r"\btest_\w+", table)) == marked
 
 
 def test_what_asks_who_runs_it_is_run_as_an_ordinary_user_too() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -18,12 +18,14 @@ from tests.support.rotation import (
     EITHER_ENGINE,
     IN_TURNS,
     SEED,
-    alike,
+    SQLITE_TIMES,
+    Kinds,
     either_engine,
     in_turns,
     one_of_each,
     part,
-)  # fmt: skip
+    weight,
+)
 from tests.support.trees import remove_tree
 
 ITEMS = list(range(61))
@@ -66,7 +68,6 @@ class Collected:
     """As much of a collected test as is asked."""
 
     values: dict[str, object]
-    indices: dict[str, int]
     turning: tuple[str, ...] = ()
     either: tuple[str, ...] = ()
     nodeid: str = "tests/test_x.py::test[whatever]"
@@ -86,6 +87,11 @@ class Collected:
             yield from (either_engine(parameter).mark for parameter in self.either)
 
 
+def kinds(items: Iterable[Collected]) -> list[str]:
+    kind = Kinds()
+    return [kind(cast("pytest.Item", item)) for item in items]
+
+
 @pytest.mark.parametrize(
     ("turning", "groups"),
     [
@@ -98,32 +104,71 @@ class Collected:
 def test_what_is_in_turns_is_alike_on_one_engine(turning: tuple[str, ...], groups: int) -> None:
     sites = ("sqlite", "sqlite in-place", "postgresql", "postgresql in-place")
     items = [
-        Collected({"demo": site, "version": version}, {"demo": one, "version": other}, turning)
-        for one, site in enumerate(sites)
-        for other, version in enumerate(("1", "2", "3"))
+        Collected({"demo": site, "version": version}, turning)
+        for site in sites
+        for version in ("1", "2", "3")
     ]
-    names = {alike(cast("pytest.Item", item)) for item in items}
-    assert len(names) == groups
+    assert len(set(kinds(items))) == groups
 
 
 def test_one_engine_is_enough_where_the_claim_is_above_them() -> None:
     items = [
-        Collected({"demo": site, "b": 0}, {"demo": one, "b": other}, either=("demo", "absent"))
-        for one, site in enumerate(("sqlite", "postgresql"))
+        Collected({"demo": site, "b": other}, either=("demo", "absent"))
+        for site in ("sqlite", "postgresql")
         for other in range(3)
     ]
-    assert len({alike(cast("pytest.Item", item)) for item in items}) == 3
+    assert len(set(kinds(items))) == 3
+
+
+def test_where_either_engine_will_do_it_is_mostly_the_cheap_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    items = [Collected({"demo": site}, either=("demo",)) for site in ("sqlite", "postgresql")]
+    chosen = []
+    for number in range(300):
+        monkeypatch.setenv(SEED, str(number))
+        chosen += one_of_each(items, lambda _: "a test", cast("Callable[[Collected], int]", weight))
+    assert [weight(cast("pytest.Item", item)) for item in items] == [SQLITE_TIMES, 1]
+    assert 170 < [item.values["demo"] for item in chosen].count("sqlite") < 230
+
+
+ROWS_ON_SERVERS = """
+import pytest
+
+@pytest.fixture(params=[15, 17, 18])
+def postgres(request):
+    return request.param
+
+@pytest.mark.parametrize(("row", "of"), [("a", 1), ("b", 1)])
+def test_it(postgres, row, of):
+    pass
+"""
+
+
+def test_rows_on_servers_are_each_of_one_kind(tmp_path: Path) -> None:
+    """Seen: three servers, and each of two rows was tried on all of them."""
+    (tmp_path / "test_it.py").write_text(ROWS_ON_SERVERS, "utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
+    found: list[pytest.Item] = []
+
+    class Look:
+        def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+            found.extend(items)
+
+    alone = ["-c", str(tmp_path / "pytest.ini"), "-p", "no:cacheprovider", "-p", "no:schemathesis"]
+    assert pytest.main([*alone, "--collect-only", "-q", str(tmp_path)], [Look()]) == 0
+    assert len(found) == 6
+    assert len(set(map(Kinds(), found))) == 2
 
 
 def test_servers_are_always_in_turns() -> None:
-    items = [Collected({"postgres": object(), "a": 1}, {"postgres": n, "a": 0}) for n in range(3)]
-    assert len({alike(cast("pytest.Item", item)) for item in items}) == 1
+    items = [Collected({"postgres": object(), "a": 1}) for _ in range(3)]
+    assert len(set(kinds(items))) == 1
 
 
 def test_what_is_in_turns_has_to_be_a_parameter() -> None:
-    item = Collected({"a": 1}, {"a": 0}, ("a", "b"))
     with pytest.raises(pytest.UsageError, match="b"):
-        alike(cast("pytest.Item", item))
+        kinds([Collected({"a": 1}, ("a", "b"))])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,14 +29,20 @@ def address_of(path: Path) -> Iterator[str]:
 def connect(path: Path, timeout_s: float) -> socket.socket:
     """Return a connection to whoever listens at a place.
 
+    Where many wait to be taken in, it waits among them: a socket with a time limit of Python's is
+    refused then instead, for the kernel tells it to try again.
+
     Raises:
-        OSError: If nobody does, or they may not be spoken with.
+        OSError: If nobody does, or they may not be spoken with, or the time is over.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        connection.settimeout(timeout_s)
+        seconds = int(timeout_s)
+        limit = struct.pack("@ll", seconds, int((timeout_s - seconds) * 1_000_000))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         with address_of(path) as address:
             connection.connect(address)
+        connection.settimeout(timeout_s)
     except BaseException:
         connection.close()
         raise

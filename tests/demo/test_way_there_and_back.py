@@ -27,6 +27,9 @@ from demo.releases import assemble
 from ncen_updater.agent.databases.errors import MigrationFailed
 from ncen_updater.formats.manifest import Check, Manifest, load_manifest
 from tests.support.postgres import available, running
+from tests.support.rotation import either_engine
+
+pytestmark = either_engine("place")
 
 CASES = 400
 

@@ -6,10 +6,11 @@ interpreter each (:meth:`tests.faults.trial.Trial.start`).
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
 
 from tests.support.forks import DEADLINE_S, Fork, Forks
 
@@ -24,15 +25,9 @@ class Nursery:
     """
 
     def __init__(self, program: str = "tests.faults.worker") -> None:
-        self._forks = Forks(program)
+        self._forks = _forks(program)
         self._fork: Fork | None = None
         self.returncode = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._forks.close()
 
     def run(self, argv: Sequence[str]) -> Iterator[str]:
         """The lines that the program prints; then :attr:`returncode` is known."""
@@ -56,3 +51,11 @@ class Nursery:
         """SIGKILL the process that is at work."""
         if self._fork is not None:
             self._fork.kill()
+
+
+@functools.cache
+def _forks(program: str) -> Forks:
+    """One for all sites of this process: it takes a second to import what they need."""
+    forks = Forks(program)
+    atexit.register(forks.close)
+    return forks

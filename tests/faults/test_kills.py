@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.full import Report, agent_kills, prepared, server_kills
 from tests.faults.trial import Trial
-from tests.support.rotation import seed
+from tests.support.rotation import either_engine, seed
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -17,6 +17,7 @@ def made(request: pytest.FixtureRequest) -> Iterator[Trial]:
         yield trial
 
 
+@either_engine("made")
 def test_random_kills_of_the_agent(made: Trial) -> None:
     report = Report()
     agent_kills(made, "", report, 2, seed())

@@ -23,8 +23,10 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial
-from tests.support.rotation import in_turns
+from tests.support.rotation import either_engine, in_turns
 from tests.support.sites import site_in_process
+
+pytestmark = either_engine("module_trial")
 
 At = tuple[StepName, Phase]
 PERSON = (

@@ -231,6 +231,7 @@ def test_a_new_slot_that_is_deleted_meanwhile_does_not_bar_the_way_back(trial: T
     assert trial.settle()[0] == OLD
 
 
+@in_turns("ends")
 @pytest.mark.parametrize("ends", ["well", "badly"])
 def test_an_operator_opens_their_own_door_in_the_middle(trial: Trial, ends: str) -> None:
     trial.demo.door_file.write_text("an operator")
@@ -295,6 +296,7 @@ def test_a_damaged_release_can_be_left(trial: Trial) -> None:
     assert back_at_old(trial)
 
 
+@in_turns("ends")
 @pytest.mark.parametrize("ends", ["well", "badly"])
 def test_a_clock_that_is_set_back_makes_no_negative_stop(trial: Trial, ends: str) -> None:
     """The stop is measured all the same; what only the records tell is not known."""

@@ -504,11 +504,11 @@ def trial(
             strategy=strategy, way_back=way_back, health_timeout_s=60.0,
             schema_number=1 if by_code else None,
         )  # fmt: skip
-        with DemoSite(directory / "site", place, options) as demo, Nursery() as nursery:
+        with DemoSite(directory / "site", place, options) as demo:
             connect(demo, feed)
             demo.configure(demo.own_words())
             _own_words(demo)
             demo.start_app()
             if way_back == "dump":
                 _prove(demo)
-            yield Trial(demo, server, nursery, by_code=by_code)
+            yield Trial(demo, server, Nursery(), by_code=by_code)

@@ -15,6 +15,7 @@ from demo.site import DemoSite, SiteOptions
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.messages import NO_DESK_SITE
 from ncen_updater.publisher.cli.main import run
+from tests.support.rotation import in_turns
 
 Said = dict[str, Any]
 
@@ -45,6 +46,7 @@ def tried(
     return code, json.loads(said.out), said.err
 
 
+@in_turns("up")
 @pytest.mark.parametrize("up", [True, False])
 def test_over_and_back(
     desk: DemoSite, tmp_path: Path, up: bool, capsys: pytest.CaptureFixture[str]

@@ -25,14 +25,15 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-__all__ = ["AGENT", "DEADLINE_S", "Fork", "Forks", "run_agent"]
+__all__ = ["AGENT", "DEADLINE_S", "PUBLISHER", "Fork", "Forks", "run_agent", "run_publisher"]
 
 # After this a process stands still. Nothing is judged by it: a loaded machine may take its time.
 DEADLINE_S = 900
 MOST_BYTES = 1 << 17
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = "ncen_updater.agent.cli.main"
-# What the agent imports while it works.
+PUBLISHER = "ncen_updater.publisher.cli.main"
+# What the agent imports while it works. (The publisher names in its commands what it needs.)
 HEAVY = (
     "ncen_updater.agent.databases.migrations.runner",
     "ncen_updater.agent.databases.postgresql.engine",
@@ -153,7 +154,7 @@ def run_agent(
     if environment.get("LANG") == "C.UTF-8" and not any(
         name.startswith(("COVERAGE_", "LC_", "NCEN_LOCALE_DIR")) for name in environment
     ):
-        return _agent().run(words, environment, limit_s)
+        return _forks(AGENT).run(words, environment, limit_s)
     return subprocess.run(
         [sys.executable, "-m", AGENT, *words],
         env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -161,10 +162,19 @@ def run_agent(
     )  # fmt: skip
 
 
+def run_publisher(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the publisher in English with no terminal, to its end."""
+    return _forks(PUBLISHER).run(words, _environment())
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    return {**kept, "LANG": "C.UTF-8"}
+
+
 @functools.cache
-def _agent() -> Forks:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    forks = Forks(AGENT, "run", {**kept, "LANG": "C.UTF-8"})
+def _forks(program: str) -> Forks:
+    forks = Forks(program, "run", _environment())
     atexit.register(forks.close)
     return forks
 
@@ -225,7 +235,7 @@ def _work(
 
 def main() -> None:
     """Fork for each order that comes through standard input, until that is closed."""
-    for name in HEAVY:
+    for name in HEAVY if sys.argv[1] != PUBLISHER else ():
         import_module(name)
     module = import_module(sys.argv[1])
     for name, _ in getattr(module, "COMMANDS", {}).values():

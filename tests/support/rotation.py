@@ -19,7 +19,7 @@ __all__ = [
     "EITHER_ENGINE",
     "IN_TURNS",
     "SEED",
-    "alike",
+    "Kinds",
     "chance",
     "either_engine",
     "in_turns",
@@ -27,13 +27,18 @@ __all__ = [
     "one_of_each",
     "part",
     "seed",
+    "weight",
 ]
 
 SEED = "NCEN_TEST_SEED"
 IN_TURNS = "in_turns"
 EITHER_ENGINE = "either_engine"
-#: The fixture that takes every version of the database server.
-SERVERS = "postgres"
+#: Fixtures of which any value will do: the versions of the database server, and whether the agent
+#: is a superuser of it.
+ALWAYS = frozenset({"postgres", "any_site"})
+#: How often SQLite is chosen where either engine will do, for once that another one is: a site on
+#: it costs a third, and what engines do is held elsewhere.
+SQLITE_TIMES = 2
 
 T = TypeVar("T")
 
@@ -62,7 +67,9 @@ def part(items: Sequence[T], stride: int, name: str) -> list[T]:
     return list(items)[chance(name).randrange(stride) :: stride]
 
 
-def one_of_each(items: Sequence[T], name: Callable[[T], str]) -> list[T]:
+def one_of_each(
+    items: Sequence[T], name: Callable[[T], str], weight: Callable[[T], int] = lambda _: 1
+) -> list[T]:
     """One of all items that have the same name, in their order; which one, the seed chooses.
 
     Each name has a choice of its own: a run meets all kinds, and all runs together each item.
@@ -70,11 +77,15 @@ def one_of_each(items: Sequence[T], name: Callable[[T], str]) -> list[T]:
     Args:
         items: All of them.
         name: What those have in common of which one is enough for a run.
+        weight: How often one is chosen for each time that one of weight 1 is.
     """
     alike: dict[str, list[int]] = {}
     for number, item in enumerate(items):
         alike.setdefault(name(item), []).append(number)
-    chosen = {chance(of).choice(numbers) for of, numbers in alike.items()}
+    chosen = {
+        chance(of).choices(numbers, [weight(items[number]) for number in numbers])[0]
+        for of, numbers in alike.items()
+    }
     return [item for number, item in enumerate(items) if number in chosen]
 
 
@@ -94,8 +105,9 @@ def in_turns(*parameters: str) -> pytest.MarkDecorator:
 def either_engine(parameter: str) -> pytest.MarkDecorator:
     """Mark tests, or a module of them, whose claims are about what is above the engines.
 
-    A whole run tries each of them on one engine, whichever the seed chooses. What an engine does is
-    held by its contract and by the fault matrix, which are tried on all of them in every run.
+    A whole run tries each of them on one engine, whichever the seed chooses, and that is SQLite in
+    two of three runs. What an engine does is held by its contract and by the fault matrix, which
+    are tried on all of them in every run.
 
     Args:
         parameter: That names the engine. A test that has none is left as it is.
@@ -104,32 +116,63 @@ def either_engine(parameter: str) -> pytest.MarkDecorator:
     return mark
 
 
-def alike(item: pytest.Item) -> str:
-    """What a test has in common with those of which one is enough for a run.
+class Kinds:
+    """Tells what a test has in common with those of which one is enough for a run.
 
-    Raises:
-        pytest.UsageError: If what is in turns is no parameter of it.
+    Asked for each test of a run in their order: values are numbered as they are met. (The numbers
+    that pytest gives them will not do. Beside a parameter of a fixture those of a test of its own
+    run on from one value of the fixture to the next.)
     """
+
+    def __init__(self) -> None:
+        self._met: dict[tuple[str, str], list[object]] = {}
+
+    def __call__(self, item: pytest.Item) -> str:
+        """The name of its kind.
+
+        Raises:
+            pytest.UsageError: If what is in turns is no parameter of it.
+        """
+        call = getattr(item, "callspec", None)
+        named = [name for mark in item.iter_markers(IN_TURNS) for name in mark.args]
+        if call is None or not set(named) <= call.params.keys():
+            if named:
+                raise pytest.UsageError(f"{item.nodeid} has not all of these in turns: {named}")
+            return item.nodeid
+        test = item.nodeid.partition("[")[0]
+        turning, either = ALWAYS.union(named), _either(item)
+        kept = [
+            f"{name} {_engine(value) if name in turning else self._number(test, name, value)}"
+            for name, value in sorted(call.params.items())
+            if name not in either
+        ]
+        return "; ".join([test, *kept])
+
+    def _number(self, test: str, name: str, value: object) -> int:
+        met = self._met.setdefault((test, name), [])
+        for number, known in enumerate(met):
+            if known is value:
+                return number
+        met.append(value)
+        return len(met) - 1
+
+
+def weight(item: pytest.Item) -> int:
+    """How often a test is chosen of its kind, for each time that one of weight 1 is."""
     call = getattr(item, "callspec", None)
-    named = [name for mark in item.iter_markers(IN_TURNS) for name in mark.args]
-    if call is None or not set(named) <= call.indices.keys():
-        if named:
-            raise pytest.UsageError(f"{item.nodeid} has not all of these in turns: {named}")
-        return item.nodeid
-    test = item.nodeid.partition("[")[0]
-    turning = {SERVERS, *named}
-    either = {name for mark in item.iter_markers(EITHER_ENGINE) for name in mark.args}
-    kept = [
-        f"{name} {_engine(call.params[name]) if name in turning else index}"
-        for name, index in sorted(call.indices.items())
-        if name not in either
-    ]
-    return "; ".join([test, *kept])
+    engines = (
+        [_engine(call.params[name]) for name in _either(item) & call.params.keys()] if call else []
+    )
+    return SQLITE_TIMES if "sqlite" in engines else 1
 
 
 def is_skipped(item: pytest.Item) -> bool:
     """Whether a mark says already that a test will not run here: then another one is taken."""
     return any(True in mark.args for mark in item.iter_markers("skipif"))
+
+
+def _either(item: pytest.Item) -> set[str]:
+    return {name for mark in item.iter_markers(EITHER_ENGINE) for name in mark.args}
 
 
 def _engine(value: object) -> str:

@@ -87,6 +87,12 @@ class ServedSite:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
+    @property
+    def socket(self) -> Path:
+        """Where the service listens."""
+        config = load_config(self.demo.config_path)
+        return config.paths.resolve(config.service.socket)
+
     def tell(self, number: signal.Signals) -> None:
         """Send the service a signal."""
         assert self._process is not None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from ncen_updater.agent.rehearsal.stops import stop_range
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, rehearsal_document
 from ncen_updater.common.i18n import Text
 
@@ -54,6 +55,7 @@ def outlook_document(
         approved: Other releases that enough people approved; what comes first is first.
         gone: Releases that enough people approved, and that can no longer be taken.
     """
+    stop = stop_range(rehearsal)
     return {
         "current": current,
         "target": target,
@@ -67,6 +69,7 @@ def outlook_document(
         "missing": people.missing,
         "scheduled": scheduled and {"not_before": scheduled.not_before, "who": scheduled.who},
         "rehearsal": rehearsal and rehearsal_document(rehearsal),
+        "stop_s": stop and {"low": stop[0], "high": stop[1]},
         "begins": begins,
         "begins_after_yes": begins_after_yes,
         "newest": newest,

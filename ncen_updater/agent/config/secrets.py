@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-__all__ = ["secrets_of"]
+__all__ = ["FREE_TABLES", "secrets_of", "without_password"]
 
 #: Tables whose values may be anything, passwords too.
 FREE_TABLES = frozenset({"environment", "migrator_environment"})
@@ -47,3 +47,14 @@ def _in_address(text: str) -> Iterator[str]:
     if password:
         yield password
         yield unquote(password)
+
+
+def without_password(value: object) -> object:
+    """Return a value of the configuration without the user and the password of an address."""
+    if not isinstance(value, str) or "://" not in value or "@" not in value:
+        return value
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return value.partition("://")[0] + "://"
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

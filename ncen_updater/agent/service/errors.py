@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ncen_updater.agent.config.errors import ConfigError, ConfigInvalid
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
@@ -146,6 +147,8 @@ _EXACTLY: Mapping[type[UpdaterError], int] = {
     MethodNotAllowed: 405,
     RequestTooLarge: 413,
     NotAllowed: 403,
+    ConfigError: 409,
+    ConfigInvalid: 409,
     TooManyActs: 429,
     TooManyOrders: 429,
     TooManyInspections: 429,

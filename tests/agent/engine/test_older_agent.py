@@ -25,7 +25,10 @@ from ncen_updater.common.messages import MARKERS_DISAGREE
 from ncen_updater.common.progress import Silent
 from tests.agent.engine.made import operations, runs, site_on
 from tests.support.errors import refused
+from tests.support.rotation import in_turns
 from tests.support.sites import TrialFeed, serve, site_in_process
+
+pytestmark = in_turns("demo")
 
 FIRST, SECOND, THIRD, LAST = "3.2.4", "3.3.0", "3.3.10", "3.4.0"
 
@@ -125,6 +128,7 @@ def test_it_went_back(demo: DemoSite) -> None:
     assert runs(demo) == THIRD
 
 
+@in_turns("step")
 @pytest.mark.parametrize(
     "step", [StepName.MIGRATE, StepName.CUT_OVER, StepName.COMMIT], ids=lambda step: step.value
 )

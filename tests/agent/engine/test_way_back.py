@@ -32,11 +32,12 @@ from tests.agent.engine.made import (
 )
 from tests.support.errors import refused, says
 from tests.support.migrators import not_as_root
+from tests.support.rotation import either_engine, in_turns
 from tests.support.sites import TrialFeed, site_in_process
 
 OLD = "3.2.5"
 
-pytestmark = not_as_root
+pytestmark = [not_as_root, either_engine("demo")]
 
 RELEASES = {OLD: "once", "3.2.6": None, "3.2.7": "nothing", "3.2.8": "schema", "3.2.9": "rows"}
 
@@ -172,6 +173,7 @@ def test_kept_databases_that_were_changed_are_not_cut_over(demo: DemoSite) -> No
     assert digests(demo) == before
 
 
+@in_turns("known")
 @pytest.mark.parametrize("known", ["earlier", "nothing"])
 def test_a_journal_of_before_does_not_bar_the_way(demo: DemoSite, known: str) -> None:
     """What an older agent kept is weak evidence: a schema may have changed while it ran."""

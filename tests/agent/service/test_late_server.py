@@ -23,7 +23,7 @@ from ncen_updater.agent.policy.automation import Action
 from ncen_updater.agent.service.state import SERVICE_STATE, ServiceStateFile
 from tests.faults.cells import Cell, Fault, Strike
 from tests.support.forks import DEADLINE_S
-from tests.support.postgres import FAST_SETTINGS, available
+from tests.support.postgres import available, running
 from tests.support.serving import ServedSite
 from tests.support.sites import TrialFeed, connect, serve
 
@@ -34,7 +34,7 @@ PROGRAM = (sys.executable, "-m", "ncen_updater.agent.cli.main", "--config")
 def server() -> Iterator[EmbeddedPostgres]:
     with (
         tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
-        EmbeddedPostgres(available()[-1], Path(directory), FAST_SETTINGS) as server,
+        running(available()[-1], Path(directory)) as server,
     ):
         yield server
 

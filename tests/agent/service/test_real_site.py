@@ -16,6 +16,7 @@ from ncen_updater.agent.journal.orders import OrderKind
 from ncen_updater.agent.policy.automation import Action, Rehearsed
 from ncen_updater.agent.service.state import Assessment
 from ncen_updater.common.errors import ExitCode
+from tests.support.described import ordered, undescribed, undescribed_events
 from tests.support.serving import AMINA, BO, ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve
 
@@ -69,6 +70,9 @@ def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None
     served.start()
     served.until("rehearsed", lambda: rehearsed(served))
     assert len(list((served.demo.state / "dossiers").iterdir())) == 2
+    for kind in ("check", "prepare", "self-update"):
+        assert ordered(served.socket, kind=kind)["result"]["exit_code"] is not None
+    assert undescribed(served.socket, refused=["/v1/confirmation", "/v1/way-back"]) == []
     assert served.approve(AMINA) == 1
     served.until("one more has to approve", lambda: served.said("waits for approval: 1 more"))
     served.until("on paper, too", lambda: all("amina" in page for page in dossiers(served)))
@@ -88,6 +92,8 @@ def test_from_a_release_on_offer_to_one_that_is_kept(served: ServedSite) -> None
     assert served.judge(before, "3.2.4") == []
     assert all("bo" in page for page in dossiers(served)), "what was approved stays on paper"
     assert served.outside(open_hours(), began) == []
+    assert undescribed(served.socket, "fr", ["/v1/confirmation", "/v1/dossier"]) == []
+    assert undescribed_events(served.socket, "collect-ended") == []
     kinds = served.kinds()
     for kind in ("rehearsal-passed", "approved", "predicted", "stop-compared", "collect-ended"):
         assert kind in kinds, kind

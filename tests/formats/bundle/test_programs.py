@@ -6,8 +6,6 @@ import json
 import os
 import pwd
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,16 +22,8 @@ from ncen_updater.common.messages import MIRROR_FORBIDDEN
 from ncen_updater.common.progress import Silent
 from tests.agent.cli.live import LiveSite
 from tests.formats.bundle.forging import add, odd
-from tests.support.forks import DEADLINE_S
+from tests.support.forks import run_publisher
 from tests.support.sites import TrialFeed
-
-PUBLISHER = (sys.executable, "-m", "ncen_updater.publisher.cli.main")
-
-
-def publisher(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PUBLISHER, *arguments], capture_output=True, text=True, timeout=DEADLINE_S, check=False
-    )
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +44,7 @@ def live(tmp_path: Path, feed: TrialFeed) -> Iterator[LiveSite]:
 
 def export(feed: TrialFeed, output: Path, *more: str) -> dict[str, object]:
     arguments = ("--for-site", "MU/mu-national", "--from", "3.2.4", "--output", str(output))
-    done = publisher("export", str(feed.directory), *arguments, *more, "--json")
+    done = run_publisher("export", str(feed.directory), *arguments, *more, "--json")
     assert done.returncode == 0, done.stderr
     report: dict[str, object] = json.loads(done.stdout)
     return report
@@ -225,7 +215,7 @@ def test_what_export_refuses(
     usual = {"--for-site": "MU/mu-national", "--from": "3.2.4", "--output": str(tmp_path / "x")}
     usual.update(dict(zip(more[::2], more[1::2], strict=True)))
     words = [word for pair in usual.items() for word in pair]
-    done = publisher("export", str(feed.directory), *words, "--json")
+    done = run_publisher("export", str(feed.directory), *words, "--json")
     assert json.loads(done.stdout)["error"]["code"] == number
     assert done.returncode == code
     assert not list(tmp_path.iterdir())

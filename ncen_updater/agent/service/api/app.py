@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from ncen_updater.agent.service.api.act_limits import ActLimits
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import MAX_BODY, Form, query_of, read_form
-from ncen_updater.agent.service.api.openapi import description
 from ncen_updater.agent.service.api.people import caller
 from ncen_updater.agent.service.api.queries import Page, Request
 from ncen_updater.agent.service.api.routes import STREAM, match
@@ -34,7 +33,7 @@ from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, language_of
 
-__all__ = ["NO_END", "PEER_UID", "ApiApplication", "StartResponse"]
+__all__ = ["NO_END", "PEER_UID", "WHOLE", "ApiApplication", "StartResponse"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +42,8 @@ Environ = Mapping[str, Any]
 PEER_UID = "ncen_updater.peer_uid"
 #: What lets an answer take as long as it likes.
 NO_END = "ncen_updater.no_end"
+#: What is told that the request is here whole, and refuses one whose connection had to leave.
+WHOLE = "ncen_updater.whole"
 #: A page of ours asks for nothing and runs nothing, whatever stands in it.
 FORMS_OF_HTML = [
     ("Content-Type", "text/html; charset=utf-8"),
@@ -95,6 +96,7 @@ class ApiApplication:
     ) -> Iterable[bytes]:
         # First of all: who is refused before has not said everything yet, and hears nothing.
         content = _content(environ)
+        environ.get(WHOLE, lambda: None)()
         asks = caller(self._uid_of(environ), self._context.snapshots.settings)
         if not asks.roles:
             raise NotAllowed(who=asks.person.who, role="read")
@@ -114,6 +116,8 @@ class ApiApplication:
                 return _answer(status, FORMS_OF_HTML, document.content, start_response)
             return _json(status, document, start_response, language)
         if route.address != STREAM:
+            from ncen_updater.agent.service.api.openapi import description  # few ask for it
+
             return _json(200, description(), start_response, language)
         stream = self._streams.open(request)
         environ.get(NO_END, lambda: None)()

@@ -19,7 +19,9 @@ __all__ = ["listening"]
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 32
+#: Those that were not taken in yet: more than one program has open files. Past it whoever does not
+#: wait is refused by the kernel, whoever they are.
+BACKLOG = 1024
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.service.errors import NotAllowed
 
-__all__ = ["ApiRole", "Caller", "caller", "group_id", "roles_for"]
+__all__ = ["ApiRole", "Caller", "caller", "group_id", "members_of", "roles_for"]
 
 
 #: So many names are told.
@@ -83,14 +83,19 @@ def group_id(name: str) -> int | None:
         return None
 
 
+def members_of(group: str) -> tuple[str, ...]:
+    """Return who is in a group, by their names; nobody where there is no such group."""
+    try:
+        return tuple(sorted(grp.getgrnam(group).gr_mem))
+    except KeyError:
+        return ()
+
+
 def _members(group: str) -> str:
     """Return who is in a group, for whoever looks for somebody; "-" where nobody is."""
-    try:
-        names = grp.getgrnam(group).gr_mem
-    except KeyError:
-        names = []
+    names = members_of(group)
     more = ["..."] if len(names) > MOST_NAMES else []
-    return ", ".join([*sorted(names)[:MOST_NAMES], *more]) or "-"
+    return ", ".join([*names[:MOST_NAMES], *more]) or "-"
 
 
 def caller(uid: int, settings: ServiceSettings) -> Caller:

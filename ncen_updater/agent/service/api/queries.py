@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
-from ncen_updater.agent.approvals.model import ROOT
+from packaging.version import Version
+
+from ncen_updater.agent.approvals.model import ROOT, ApprovalCount
 from ncen_updater.agent.approvals.outlook import approved_beside, outlook_document
+from ncen_updater.agent.approvals.rollback_approvals import BackSubject, back_subject
 from ncen_updater.agent.approvals.store import require_somebody
+from ncen_updater.agent.cli.change_words import change_lines
+from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.orders import Order, Orders
@@ -17,7 +22,7 @@ from ncen_updater.agent.policy.beginning import beginning, behind_another, with_
 from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import Form, whole_number
-from ncen_updater.agent.service.api.people import ApiRole, Caller
+from ncen_updater.agent.service.api.people import ApiRole, Caller, members_of
 from ncen_updater.agent.service.decision_inputs import inputs_for
 from ncen_updater.agent.service.errors import BadRequest, NoSuchThing, Refused
 from ncen_updater.agent.service.report import (
@@ -30,6 +35,7 @@ from ncen_updater.agent.service.report import (
 from ncen_updater.agent.service.snapshot import ServiceSnapshot
 from ncen_updater.agent.service.state import Assessment
 from ncen_updater.agent.status import need, read_status
+from ncen_updater.common.documents import jsonable
 from ncen_updater.common.messages import NOT_NEXT
 from ncen_updater.common.progress import ProgressUpdate
 
@@ -38,6 +44,7 @@ __all__ = [
     "Handler",
     "Page",
     "Request",
+    "approvals",
     "change",
     "confirmation",
     "history",
@@ -106,6 +113,11 @@ def status(context: ApiContext, request: Request) -> tuple[int, Document]:
         "who": caller.person.who,
         "uid": caller.person.uid,
         "roles": sorted(role.value for role in caller.roles),
+        "missing": {
+            role.value: {"group": group, "members": members_of(group)}
+            for role, group in caller.groups.items()
+            if role not in caller.roles
+        },
     }
     service = {
         "mode": settings.mode,
@@ -203,6 +215,57 @@ def outlook(context: ApiContext, request: Request) -> tuple[int, Document]:
     }
 
 
+def approvals(context: ApiContext, request: Request) -> tuple[int, Document]:
+    """Who has said yes to what can be approved now, how many are missing, and who may."""
+    status = read_status(context.places, context.now(), {"journal", "service_state"})
+    journal, known = need(status.journal), need(status.service_state).assessment
+    settings, asks = context.snapshots.settings, request.caller
+    needed, group = settings.approvals, settings.approve_group
+    nobody = ROOT | {os.geteuid()} if needed > 1 else frozenset()
+    upgrade = rollback = None
+    if known is not None and known.target is not None and known.binding:
+        people = journal.people(known.binding, needed)
+        upgrade = {
+            "version": known.target, "binding": known.binding, **_given(people, asks),
+            "missing": people.missing,
+        }  # fmt: skip
+    back = _rollback(context, known)
+    if back is not None:
+        rollback = {
+            "from": back.origin, "to": back.target, "undoes": back.undoes,
+            "binding": back.binding, **_given(back.people, asks), "watched": back.watched,
+            "missing": 0 if back.watched else back.people.missing,
+        }  # fmt: skip
+    return 200, {
+        "needed": needed,
+        "group": group,
+        "members": members_of(group),
+        "you": {
+            "who": asks.person.who,
+            "may": ApiRole.APPROVE in asks.roles and asks.person.uid not in nobody,
+        },
+        "upgrade": upgrade,
+        "rollback": rollback,
+    }
+
+
+def _given(people: ApprovalCount, asks: Caller) -> dict[str, object]:
+    return {
+        "approvals": [{"who": one.who, "uid": one.uid, "at": one.at} for one in people.given],
+        "yours": any(one.uid == asks.person.uid for one in people.given),
+    }
+
+
+def _rollback(context: ApiContext, known: Assessment | None) -> BackSubject | None:
+    """The rollback that can be approved; None where there is nothing to go back from."""
+    if known is None or known.current is None:
+        return None
+    with context.reading() as journal:
+        if last_upgrade(journal.changes(), Version(known.current)) is None:
+            return None
+        return back_subject(journal, known.current, context.snapshots.settings.approvals)
+
+
 def named_release(known: Assessment, version: str) -> Assessment:
     """Return what is known of a release that can be approved.
 
@@ -243,9 +306,13 @@ def change(context: ApiContext, request: Request) -> tuple[int, Document]:
     """One change whole."""
     with context.reading() as journal:
         try:
-            return 200, change_report(journal, request.names["id"])
+            report = change_report(journal, request.names["id"])
         except KeyError as error:
             raise NoSuchThing(path=request.path) from error
+    # As JSON has it, which is what the lines are made of.
+    told = cast("Document", jsonable(report, request.language))
+    lines = [line.render(request.language).strip() for line in change_lines(told, request.language)]
+    return 200, {**report, "words": lines}
 
 
 def rehearsals(context: ApiContext, request: Request) -> tuple[int, Document]:

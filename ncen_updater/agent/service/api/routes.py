@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ncen_updater.agent.service.api import actions, inspections, queries
+from ncen_updater.agent.service.api import actions, inspections, queries, site_settings
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     Form,
@@ -70,6 +70,7 @@ _ROWS = frozenset({"limit"})
 _RELEASE = frozenset({"version"})
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/status", ApiRole.READ, queries.status),
+    Route("GET", "/v1/settings", ApiRole.READ, site_settings.settings),
     Route("GET", "/v1/rights/{role}", ApiRole.READ, queries.right),
     Route("GET", "/v1/outlook", ApiRole.READ, queries.outlook, query=_RELEASE),
     Route("GET", "/v1/holds", ApiRole.READ, queries.holds),
@@ -78,6 +79,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/history", ApiRole.READ, queries.history, query=_ROWS),
     Route("GET", "/v1/history/{id}", ApiRole.READ, queries.change),
     Route("GET", "/v1/rehearsals", ApiRole.READ, queries.rehearsals, query=_ROWS),
+    Route("GET", "/v1/approvals", ApiRole.READ, queries.approvals),
     Route(
         "POST", "/v1/approvals", ApiRole.APPROVE, actions.approve, ApprovalForm, statuses=(200, 201)
     ),

@@ -10,7 +10,6 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,10 @@ from cheroot.server import HTTPConnection, HTTPRequest
 
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.service.api.app import NO_END, PEER_UID, ApiApplication
-from ncen_updater.agent.service.api.connection_limits import ConnectionLimits
+from ncen_updater.agent.service.api.app import NO_END, PEER_UID, WHOLE, ApiApplication
 from ncen_updater.agent.service.api.context import ApiContext
+from ncen_updater.agent.service.api.deadlines import Deadlines
+from ncen_updater.agent.service.api.fair_connections import FairConnections
 from ncen_updater.agent.service.api.listening import BACKLOG, listening
 from ncen_updater.agent.service.api.people import group_id
 from ncen_updater.agent.service.availability_asker import availability_asker
@@ -37,9 +37,12 @@ __all__ = ["start_api"]
 
 logger = logging.getLogger(__name__)
 
-THREADS = 16
+#: Three people with two pages each, and a terminal: each page listens, and asks for something.
+THREADS = 26
+#: So many are there from the start, and so many more come at a time when all have work.
+FIRST_THREADS, MORE_THREADS = 4, 4
 #: Connections of one user; root and the service's own user are not counted.
-EACH = 4
+EACH = 8
 #: Of all that are counted: two threads are always left for root.
 TOGETHER = THREADS - 2
 WAITING = 32
@@ -79,6 +82,7 @@ class _Gateway(wsgi.Gateway_10):
         environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
         environ[PEER_UID] = peer_uid(self.req.conn.socket)
         environ[NO_END] = self.req.conn.without_end
+        environ[WHOLE] = self.req.conn.is_whole
         return environ
 
 
@@ -101,9 +105,9 @@ class _Connection(HTTPConnection):
     """A connection that is given a thread when it says something, and not before."""
 
     RequestHandlerClass = _Request
+    server: _Server
     waited_for = False
-    #: Called once when it is closed.
-    left: Callable[[], None] | None = None
+    uid = -1
 
     def communicate(self) -> bool:
         """Answer one request, which has to be here whole in a limited time.
@@ -112,42 +116,50 @@ class _Connection(HTTPConnection):
         """
         head, whole = self._after(HEAD_S, socket.SHUT_RD), self._after(REQUEST_S, socket.SHUT_RD)
         answer = self._after(REQUEST_S + ANSWER_S, socket.SHUT_RDWR)
-        self.head_is_here, self.without_end = head.cancel, answer.cancel
+        self.head_is_here, self.without_end = head, answer
         try:
             return bool(super().communicate())  # type: ignore[no-untyped-call]
         finally:
-            for timer in (head, whole, answer):
-                timer.cancel()
+            for cancel in (head, whole, answer):
+                cancel()
+            self.server.served(self)
+
+    def is_whole(self) -> None:
+        """Its request is here.
+
+        Raises:
+            TooManyConnections: If it had to leave meanwhile, so that nothing may be done of it.
+        """
+        if not self.server.limits.answering(self.uid, self):
+            raise TooManyConnections(count=EACH)
 
     def close(self) -> None:
         """Close it, and let go of what could not be sent.
 
         Else that is tried once more when the stream is thrown away, which Python 3.13 complains of.
         """
-        left, self.left = self.left, None
         try:
             super().close()
         finally:
             with contextlib.suppress(OSError):
                 self.wfile.close()
-            if left is not None:
-                left()
+            self.server.limits.leave(self)
 
-    def _after(self, seconds: float, how: int) -> threading.Timer:
-        timer = threading.Timer(seconds, self._end, (how,))
-        timer.daemon = True
-        timer.start()
-        return timer
+    def _after(self, seconds: float, how: int) -> Callable[[], None]:
+        return self.server.deadlines.after(seconds, lambda: self._end(how))
 
     def _end(self, how: int) -> None:
         with contextlib.suppress(OSError):
             self.socket.shutdown(how)
 
     def refuse(self, answer: bytes) -> None:
-        """Say why it is not served, as far as that is read at once, and close it."""
+        """Say why it is not served, as far as that is read at once, and end it.
+
+        Whoever has it now, a thread or the list of those that wait, sees its end and closes it.
+        """
         with contextlib.suppress(OSError):
             self.socket.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        self.close()
+        self._end(socket.SHUT_RDWR)
 
 
 class _Server(wsgi.Server):
@@ -163,7 +175,7 @@ class _Server(wsgi.Server):
         super().__init__(
             str(path),
             application,
-            numthreads=THREADS,
+            numthreads=FIRST_THREADS,
             max=THREADS,
             server_name="ncen-updater",
             request_queue_size=BACKLOG,
@@ -174,7 +186,11 @@ class _Server(wsgi.Server):
         )
         self.gateway = _Gateway
         self._listener = listener
-        self._limits = ConnectionLimits(EACH, TOGETHER, {0, os.geteuid()})
+        self.limits: FairConnections[_Connection] = FairConnections(
+            EACH, TOGETHER, {0, os.geteuid()}
+        )
+        self.deadlines = Deadlines()
+        self._busy, self._threads, self._counting = 0, FIRST_THREADS, threading.Lock()
 
     def bind_unix_socket(self, bind_addr: object) -> None:
         """Take the socket that was made for us, with its rights and its lock."""
@@ -187,15 +203,28 @@ class _Server(wsgi.Server):
         So those that connect and say nothing take no thread from anybody, and their time ends, too.
         """
         if conn.waited_for:
+            with self._counting:
+                self._busy += 1
+                if self._busy > self._threads < THREADS:
+                    self.requests.grow(MORE_THREADS)
+                    self._threads += MORE_THREADS
             super().process_conn(conn)
             return
-        conn.waited_for = True
-        uid = peer_uid(conn.socket)
-        if not self._limits.enter(uid):
+        conn.waited_for, conn.uid = True, peer_uid(conn.socket)
+        admission = self.limits.enter(conn.uid, conn)
+        if not admission:
             conn.refuse(TOO_MANY)
+            conn.close()
             return
-        conn.left = partial(self._limits.leave, uid)
+        if admission.leaves is not None:
+            admission.leaves.refuse(TOO_MANY)
         self.put_conn(conn)
+
+    def served(self, conn: _Connection) -> None:
+        """A thread has done with a connection, for now."""
+        self.limits.waiting(conn)
+        with self._counting:
+            self._busy -= 1
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Say it in the service's log."""
@@ -245,5 +274,6 @@ def start_api(
                 connect(path, LOOK_S).close()
             ending.join()
             thread.join()
+            server.deadlines.close()
 
     return stop

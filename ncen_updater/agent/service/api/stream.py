@@ -2,7 +2,7 @@
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html. A listener that does not read is
 dropped by the server's time-out; one place is kept for each, there are few, and nobody has more
-than two of them. Root has places of its own.
+than three of them. Root has places of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ncen_updater.common.errors import UpdaterError
 __all__ = ["EACH_STREAMS", "MOST_STREAMS", "EventStreams"]
 
 #: Of all that are counted, and of one person.
-MOST_STREAMS, EACH_STREAMS = 6, 2
+MOST_STREAMS, EACH_STREAMS = 9, 3
 HEARTBEAT_S = 15.0
 #: Between two looks at the journal's file, which children write without telling us.
 LOOK_S = 1.0
@@ -55,7 +55,7 @@ class EventStreams:
         """Return a stream; it begins with what came after an event of the journal.
 
         Raises:
-            TooManyStreams: If there is no room, or this person has two.
+            TooManyStreams: If there is no room, or this person has as many as one may.
             BadRequest: If the number is none.
             UpdaterError: If the journal cannot be read.
         """

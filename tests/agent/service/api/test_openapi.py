@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from ncen_updater.agent.cli.event_words import NAMES
 from ncen_updater.agent.journal.change import StepName
-from ncen_updater.agent.service.api.openapi import ANSWERS, description
+from ncen_updater.agent.service.api.event_schema import EVENT_DATA, VALUE
+from ncen_updater.agent.service.api.openapi import description
+from ncen_updater.agent.service.api.record_schemas import record
 from ncen_updater.agent.service.api.routes import ROUTES, STREAM
+from ncen_updater.agent.service.api.schemas import ANSWERS
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import APPROVER, BINDING, LATER, NEXT, SETTINGS, Counter
 from tests.agent.service.api.conftest import NOW as MORNING
@@ -107,8 +112,9 @@ def test_every_operation_is_tried(kept: Mapping[str, Callable[..., None]]) -> No
 
 @pytest.mark.parametrize(
     "address",
-    ["/v1/status", "/v1/outlook", "/v1/holds", "/v1/history", f"/v1/history/{CHANGE.id}",
-     "/v1/rehearsals", "/v1/orders", "/v1/orders/1", "/v1/openapi.json"],
+    ["/v1/status", "/v1/settings", "/v1/approvals", "/v1/outlook", "/v1/holds", "/v1/history",
+     f"/v1/history/{CHANGE.id}", "/v1/rehearsals", "/v1/orders", "/v1/orders/1",
+     "/v1/openapi.json"],
 )  # fmt: skip
 def test_answers_with_something_in_them(session: requests.Session, address: str) -> None:
     route = next(r for r in ROUTES if r.method == "GET" and r.names(address) is not None)
@@ -116,6 +122,84 @@ def test_answers_with_something_in_them(session: requests.Session, address: str)
     assert answer.status_code == 200
     operation = SCHEMA[route.address]["GET"]
     operation.validate_response(answer)
+
+
+#: Where agents of other versions may have written more, or sentences have their values.
+OPEN = {"Error", "Ended", "Finding", "Facts", "EventData", "Import", "RehearsalReport"}
+
+
+def untyped(schema: object, place: str) -> Iterator[str]:
+    """Yield every place of a schema that says nothing of what it holds."""
+    if not isinstance(schema, dict):
+        yield place
+        return
+    alternatives = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+    for number, one in enumerate(alternatives):
+        yield from untyped(one, f"{place}|{number}")
+    if alternatives or "$ref" in schema or "enum" in schema:
+        return
+    kinds = schema.get("type")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if kinds == [None]:
+        yield place
+    if "object" in kinds:
+        rest = schema.get("additionalProperties", True)
+        for name, inner in schema.get("properties", {}).items():
+            yield from untyped(inner, f"{place}.{name}")
+        if rest is not False:
+            yield from untyped(rest, f"{place}.*")
+    if "array" in kinds:
+        yield from untyped(schema.get("items"), f"{place}[]")
+
+
+def answers_of(document: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    for address, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for status, answer in operation["responses"].items():
+                for kind, content in answer["content"].items():
+                    yield f"{method} {address} {status} {kind}", content["schema"]
+
+
+def test_nothing_is_anything() -> None:
+    places = [*DOCUMENT["components"]["schemas"].items(), *answers_of(DOCUMENT)]
+    assert [found for name, schema in places for found in untyped(schema, name)] == []
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{}, True, {"type": "object"}, {"type": "array"}, {"type": ["string", "object"]},
+     {"type": "object", "additionalProperties": True}, {"type": "object", "properties": {"a": {}}},
+     {"anyOf": [{"type": "string"}, {}]}, {"type": "array", "items": {"description": "it"}}],
+    ids=str,
+)  # fmt: skip
+def test_the_judge_of_that_sees_it(schema: object) -> None:
+    assert list(untyped(schema, "here"))
+
+
+def test_few_descriptions_are_open_to_more() -> None:
+    found = {
+        name
+        for name, schema in {
+            **DOCUMENT["components"]["schemas"],
+            **dict(answers_of(DOCUMENT)),
+        }.items()
+        if str(VALUE) in str(schema)
+    }
+    assert {name for name in found if " " not in name} <= OPEN
+    assert {name for name in found if " " in name} == {"get /v1/status 200 application/json"}
+
+
+def test_what_events_hold_is_described_by_the_names_that_have_words() -> None:
+    assert NAMES - set(EVENT_DATA["properties"]) == set()
+
+
+def test_a_type_that_says_nothing_is_refused() -> None:
+    @dataclass
+    class Anything:
+        what: object
+
+    with pytest.raises(TypeError):
+        record(Anything)
 
 
 def test_every_answer_is_described() -> None:

@@ -15,12 +15,13 @@ import pytest
 
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.service.api import server
-from ncen_updater.agent.service.api.connection_limits import ConnectionLimits
+from ncen_updater.agent.service.api.fair_connections import FairConnections
+from ncen_updater.agent.service.api.stream import MOST_STREAMS
 from ncen_updater.agent.service.client import Client
 from ncen_updater.agent.service.errors import ServiceSilent
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.unix_socket import connect
-from tests.agent.service.api.conftest import NEXT, READER, Counter, uid_of
+from tests.agent.service.api.conftest import NEXT, OPERATOR, READER, Counter, uid_of
 from tests.agent.service.api.serving import answering
 from tests.support.forks import DEADLINE_S
 
@@ -105,8 +106,30 @@ while True:
 """
 
 
+#: As another user: 20 requests, each of which may be tried again as often as is said.
+ASKS = """
+import os, socket, sys
+os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
+left, answered = int(sys.argv[2]), 0
+while answered < 20:
+    with socket.socket(socket.AF_UNIX) as one:
+        try:
+            one.connect("api.sock")
+            one.sendall(b"GET /v1/holds HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+            said = one.recv(4096)
+        except OSError:
+            said = b""
+    if b" 200 " in said[:20]: answered += 1; continue
+    if not left: break
+    left -= 1
+print(answered)
+"""
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
-def test_nobody_who_drips_keeps_root_out(counter: Counter) -> None:
+@pytest.mark.parametrize("user", ["root", OPERATOR, READER])
+def test_nobody_who_drips_keeps_anybody_out(counter: Counter, user: str) -> None:
+    """Neither root, nor another member, nor other programs of the one who drips."""
     with answering(counter) as path:
         path.chmod(0o666)
         path.parent.chmod(0o755)
@@ -115,11 +138,38 @@ def test_nobody_who_drips_keeps_root_out(counter: Counter) -> None:
             try:
                 assert attacker.stdout is not None
                 assert int(attacker.stdout.readline()) > 0, "nobody was refused"
-                for _ in range(20):
-                    assert Client(path, "en").get("/v1/status")["site"] == "ke-1"
+                asks = [sys.executable, "-c", ASKS, str(uid_of(user) if user != "root" else 0)]
+                asks.append("200" if user == READER else "0")
+                asked = subprocess.run(
+                    asks, cwd=path.parent, capture_output=True, check=False, timeout=DEADLINE_S
+                )
+                assert asked.stdout == b"20\n", asked
                 assert attacker.poll() is None, "it was there all the time"
             finally:
                 attacker.kill()
+
+
+def test_who_had_to_leave_is_not_carried_out(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that waits for the rest of its request makes place for a newer one, and hears so."""
+    monkeypatch.setattr(
+        server, "FairConnections", lambda each, together, _: FairConnections(1, together, ())
+    )
+    before = counter.rows()
+    body = b'{"reason": "fair"}'
+    with answering(counter) as path, connect(path, 30) as slow:
+        slow.sendall(
+            b"POST /v1/holds HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(body)
+        )
+        assert Client(path, "en").get("/v1/status")["site"] == "ke-1"
+        with contextlib.suppress(OSError):
+            slow.sendall(body)
+        said = slow.recv(65536)
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"NU-9322" in said
+    assert counter.rows() == before
 
 
 def test_the_head_has_a_time_of_its_own(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,33 +208,10 @@ def test_an_answer_that_nobody_reads_has_an_end(
             over.set()
 
 
-@pytest.mark.parametrize(
-    ("comings", "held"),
-    [
-        ([1] * 6, {1: 4}),
-        ([0] * 9, {0: 9}),
-        ([1, 1, 1, 1, 2, 2, 2, 2, 3], {1: 4, 2: 2}),
-        ([1, 2, 3, 4, 5, 6, 7, 0], {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 0: 1}),
-    ],
-)
-def test_how_many_come_in(comings: list[int], held: dict[int, int]) -> None:
-    limits = ConnectionLimits(4, 6, {0})
-    entered: dict[int, int] = {}
-    for uid in comings:
-        if limits.enter(uid):
-            entered[uid] = entered.get(uid, 0) + 1
-    assert entered == held
-    for uid, count in held.items():
-        for _ in range(count):
-            limits.leave(uid)
-    assert all(limits.enter(9) for _ in range(4))
-    assert not limits.enter(9)
-
-
 def test_streams_leave_room_for_requests(counter: Counter) -> None:
     with answering(counter) as path:
         client = Client(path, "en")
-        streams = [client.stream(0) for _ in range(6)]
+        streams = [client.stream(0) for _ in range(MOST_STREAMS)]
         for stream in streams:
             assert next(stream).kind == "service"
         assert client.get("/v1/status")["site"] == "ke-1"

@@ -1,0 +1,91 @@
+"""Who may hold a connection: tables of who comes and goes, and who leaves for whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from ncen_updater.agent.service.api.connection_limits import ConnectionLimits
+from ncen_updater.agent.service.api.fair_connections import FairConnections
+
+EACH, TOGETHER = 3, 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """Connections are named by their user and a letter; capitals are answered once they are in."""
+
+    comings: str
+    inside: str
+    refused: str = ""
+    left: str = ""
+
+
+ROWS = [
+    Row("1a 1b 1c", inside="1a 1b 1c"),
+    Row("1a 1b 1c 1d", inside="1b 1c 1d", left="1a"),
+    Row("1A 1b 1c 1d", inside="1A 1c 1d", left="1b"),
+    Row("1A 1B 1C 1d", inside="1A 1B 1C", refused="1d"),
+    Row("1a 1b 1c 2a 2b 3a", inside="1b 1c 2a 2b 3a", left="1a"),
+    Row("1A 1B 1C 2a 2b 3a", inside="1A 1B 1C 2a 2b", refused="3a"),
+    Row("1a 1b 2a 3a 4a 5a", inside="1b 2a 3a 4a 5a", left="1a"),
+    Row("1a 2a 3a 4a 5a 6a", inside="2a 3a 4a 5a 6a", left="1a"),
+    Row("1a 1b 2a 2b 3a 1c", inside="1a 1b 2a 2b 3a", refused="1c"),
+    Row("0a 0b 0c 0d 0e 0f 1a", inside="1a"),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.comings)
+def test_who_is_inside(row: Row) -> None:
+    fair: FairConnections[str] = FairConnections(EACH, TOGETHER, {0})
+    inside: list[str] = []
+    refused: list[str] = []
+    left: list[str] = []
+    for name in row.comings.split():
+        uid = int(name[0])
+        admission = fair.enter(uid, name)
+        (inside if admission else refused).append(name)
+        if admission.leaves is not None:
+            left.append(admission.leaves)
+            inside.remove(admission.leaves)
+            assert not fair.answering(int(admission.leaves[0]), admission.leaves)
+        if admission and name[1].isupper():
+            assert fair.answering(uid, name)
+    assert [name for name in inside if name[0] != "0"] == row.inside.split()
+    assert (refused, left) == (row.refused.split(), row.left.split())
+    for name in [*inside, *left]:
+        fair.leave(name)
+    assert all(fair.enter(9, f"9{number}").leaves is None for number in range(EACH))
+
+
+def test_one_that_was_answered_may_leave_again() -> None:
+    fair: FairConnections[str] = FairConnections(1, 5, ())
+    assert fair.enter(1, "a")
+    assert fair.answering(1, "a")
+    assert not fair.enter(1, "b")
+    fair.waiting("a")
+    assert fair.enter(1, "b").leaves == "a"
+
+
+@pytest.mark.parametrize(
+    ("comings", "held"),
+    [
+        ([1] * 6, {1: 4}),
+        ([0] * 9, {0: 9}),
+        ([1, 1, 1, 1, 2, 2, 2, 2, 3], {1: 4, 2: 2}),
+        ([1, 2, 3, 4, 5, 6, 7, 0], {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 0: 1}),
+    ],
+)
+def test_how_many_listeners_come_in(comings: list[int], held: dict[int, int]) -> None:
+    limits = ConnectionLimits(4, 6, {0})
+    entered: dict[int, int] = {}
+    for uid in comings:
+        if limits.enter(uid):
+            entered[uid] = entered.get(uid, 0) + 1
+    assert entered == held
+    for uid, count in held.items():
+        for _ in range(count):
+            limits.leave(uid)
+    assert all(limits.enter(9) for _ in range(4))
+    assert not limits.enter(9)

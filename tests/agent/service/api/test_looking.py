@@ -1,0 +1,103 @@
+"""What pages show beside the state: settings without secrets, who has said yes and who may."""
+
+from __future__ import annotations
+
+import grp
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.service.api.site_settings import rows_of
+from ncen_updater.agent.service.state import Assessment
+from tests.agent.service.api.conftest import APPROVER, BINDING, NEXT, NOBODY, READER, Counter
+
+SECRETS = """
+[application.environment]
+TOKEN = "hunter22"
+"""
+
+
+def settings_of(counter: Counter) -> dict[str, dict[str, Any]]:
+    answer = counter.ask("GET", "/v1/settings", user=READER)
+    assert answer.status == 200, answer.content
+    return {f"{row['table']}.{row['name']}": row for row in answer.document["settings"]}
+
+
+def test_the_settings_in_force(counter: Counter) -> None:
+    found = settings_of(counter)
+    assert found["site.id"]["value"] == "ke-1"
+    assert (found["site.id"]["chosen"], found["keep.slots"]["chosen"]) == (True, False)
+    assert found["keep.slots"]["value"] == 2
+    assert not any(isinstance(row["value"], dict) for row in found.values())
+
+
+def test_no_secret_is_told(counter: Counter) -> None:
+    text = counter.site.config.read_text("utf-8")
+    lines = [
+        line if not line.startswith("urls") else 'urls = ["https://ann:hunter22@feed.example/x"]'
+        for line in text.splitlines()
+    ]
+    counter.site.config.write_text("\n".join(lines) + SECRETS)
+    answer = counter.ask("GET", "/v1/settings", user=READER)
+    assert b"hunter22" not in answer.content
+    assert b"ann:" not in answer.content
+    found = settings_of(counter)
+    assert found["feed.urls"] == {
+        "table": "feed", "name": "urls", "value": ["https://feed.example/x"], "chosen": True,
+        "hidden": True,
+    }  # fmt: skip
+    hidden = found["application.environment.TOKEN"]
+    assert (hidden["value"], hidden["hidden"]) == (None, True)
+
+
+def test_arguments_of_commands_are_not_told() -> None:
+    given = {"application": {"parts": [{"start": ["run", "--token", "hunter22"]}]}}
+    row = next(iter(rows_of(given, given)))
+    assert (row.table, row.value, row.hidden) == ("application.parts.1", ["run"], True)
+
+
+def test_settings_that_cannot_be_used_are_refused(counter: Counter) -> None:
+    counter.site.config.write_text("schema = 1\n[sit]\n")
+    answer = counter.ask("GET", "/v1/settings", user=READER)
+    assert (answer.status, answer.code) == (409, "NU-1005")
+
+
+def test_who_has_said_yes_and_who_may(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = grp.getgrnam
+
+    def named(name: str) -> Any:
+        found = real(name)
+        return SimpleNamespace(gr_gid=found.gr_gid, gr_mem=["zoe", "amina"])
+
+    monkeypatch.setattr(grp, "getgrnam", named)
+    counter.know(NEXT)
+    before = counter.ask("GET", "/v1/approvals", user=READER).document
+    assert before == {
+        "needed": 2, "group": APPROVER, "members": ["amina", "zoe"],
+        "you": {"who": READER, "may": False},
+        "upgrade": {
+            "version": "3.3.0", "binding": BINDING, "approvals": [], "missing": 2, "yours": False,
+        },
+        "rollback": None,
+    }  # fmt: skip
+    assert counter.ask("POST", "/v1/approvals", {"binding": BINDING}, APPROVER).status == 201
+    after = counter.ask("GET", "/v1/approvals", user=APPROVER).document
+    assert (after["upgrade"]["missing"], after["upgrade"]["yours"]) == (1, True)
+    assert [one["who"] for one in after["upgrade"]["approvals"]] == [APPROVER]
+    assert after["you"] == {"who": APPROVER, "may": True}
+    assert not counter.ask("GET", "/v1/approvals", user=READER).document["upgrade"]["yours"]
+    assert not counter.ask("GET", "/v1/approvals").document["you"]["may"], "root counts as nobody"
+
+
+def test_nothing_to_say_yes_to(counter: Counter) -> None:
+    for known in (None, Assessment(event=0, current="3.2.4")):
+        counter.know(known)
+        document = counter.ask("GET", "/v1/approvals", user=READER).document
+        assert (document["upgrade"], document["rollback"]) == (None, None)
+
+
+@pytest.mark.parametrize("path", ["/v1/settings", "/v1/approvals"])
+def test_nobody_else_sees_it(counter: Counter, path: str) -> None:
+    counter.know(NEXT)
+    assert counter.ask("GET", path, user=NOBODY).status == 403

@@ -1,0 +1,108 @@
+"""Holds the answers of a real service to the description of its interface."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+
+from ncen_updater.agent.service.api.openapi import description
+from ncen_updater.agent.service.api.routes import ROUTES, STREAM
+from ncen_updater.agent.service.api.schemas import named
+from ncen_updater.agent.service.client import Client
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    INSPECTION_GAVE_WAY,
+    INSPECTION_GOES_ON,
+    TOO_MANY_INSPECTIONS,
+)
+
+__all__ = ["ordered", "undescribed", "undescribed_events"]
+
+PATIENCE_S = 900.0
+
+
+@cache
+def _components() -> Mapping[str, Any]:
+    found: Mapping[str, Any] = description()["components"]
+    return found
+
+
+def _mistakes(schema: Mapping[str, Any], document: object, place: str) -> Iterator[str]:
+    judge = jsonschema_rs.Draft202012Validator({**schema, "components": _components()})
+    for error in judge.iter_errors(document):
+        yield f"{place} {error.instance_path}: {error.message[:2000]}"
+
+
+def undescribed(socket: Path, language: str = "en", refused: Collection[str] = ()) -> list[str]:
+    """Ask for everything that can be looked at; return what is answered otherwise than described.
+
+    Args:
+        socket: Of the service.
+        language: Of its sentences.
+        refused: Addresses that are refused as the site is; whatever else is refused is told, too.
+    """
+    client, found = Client(socket, language), list[str]()
+    addresses = [
+        route.address
+        for route in ROUTES
+        if route.method == "GET" and "{" not in route.address and route.address != STREAM
+    ]
+    history, orders = client.get("/v1/history"), client.get("/v1/orders")
+    addresses += [f"/v1/history/{change['id']}" for change in history["changes"]]
+    addresses += [f"/v1/orders/{order['id']}" for order in orders["orders"]]
+    paths = description()["paths"]
+    for address in addresses:
+        route = next(r for r in ROUTES if r.method == "GET" and r.names(address) is not None)
+        answers = paths[route.address]["get"]["responses"]["200"]["content"]
+        try:
+            document = _got(client, address)
+        except UpdaterError as error:
+            if address not in refused:
+                found.append(f"{address}: {error.code} {error}")
+        else:
+            found += _mistakes(answers["application/json"]["schema"], document, address)
+            if address in refused:
+                found.append(f"{address} was answered")
+    return found
+
+
+def _got(client: Client, address: str) -> Mapping[str, Any]:
+    """Ask for something, again while it is being looked at or gives way to work."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return client.get(address)
+        except UpdaterError as error:
+            known = (INSPECTION_GOES_ON.code, INSPECTION_GAVE_WAY.code, TOO_MANY_INSPECTIONS.code)
+            if error.code not in known or time.monotonic() > deadline:
+                raise
+        time.sleep(0.3)
+
+
+def undescribed_events(socket: Path, kind: str) -> list[str]:
+    """Read the stream from its beginning to the first event of a kind."""
+    found = list[str]()
+    for event in Client(socket, "en").stream(0):
+        name = "Moment" if event.kind == "service" else "Event"
+        found += _mistakes(named(name), event.data, f"event {event.kind}")
+        if event.kind == kind:
+            return found
+    raise AssertionError(f"the stream ended before {kind}")
+
+
+def ordered(socket: Path, **form: object) -> Mapping[str, Any]:
+    """Give an order and wait for its end; returns the order."""
+    client = Client(socket, "en")
+    number = client.call("POST", "/v1/orders", form)["id"]
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        order = client.get(f"/v1/orders/{number}")
+        if order["ended_at"] is not None:
+            return order
+        time.sleep(0.3)
+    raise AssertionError(f"order {number} did not end")

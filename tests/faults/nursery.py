@@ -11,10 +11,13 @@ import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from tests.support.forks import DEADLINE_S, Fork, Forks
 
-__all__ = ["DEADLINE_S", "Nursery"]
+__all__ = ["DEADLINE_S", "Nursery", "shared"]
+
+PROGRAM = "tests.faults.worker"
 
 
 class Nursery:
@@ -22,12 +25,19 @@ class Nursery:
 
     Args:
         program: The module whose ``main`` a fork runs.
+        forks: What has imported it; one of its own by default.
     """
 
-    def __init__(self, program: str = "tests.faults.worker") -> None:
-        self._forks = _forks(program)
+    def __init__(self, program: str = PROGRAM, forks: Forks | None = None) -> None:
+        self._forks = forks or Forks(program)
         self._fork: Fork | None = None
         self.returncode = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forks.close()
 
     def run(self, argv: Sequence[str]) -> Iterator[str]:
         """The lines that the program prints; then :attr:`returncode` is known."""
@@ -54,8 +64,8 @@ class Nursery:
 
 
 @functools.cache
-def _forks(program: str) -> Forks:
+def shared() -> Forks:
     """One for all sites of this process: it takes a second to import what they need."""
-    forks = Forks(program)
+    forks = Forks(PROGRAM)
     atexit.register(forks.close)
     return forks

@@ -41,7 +41,7 @@ from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.faults.cells import Cell, Strike
-from tests.faults.nursery import Nursery
+from tests.faults.nursery import Nursery, shared
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 from tests.support.trees import remove_tree
 
@@ -511,4 +511,4 @@ def trial(
             demo.start_app()
             if way_back == "dump":
                 _prove(demo)
-            yield Trial(demo, server, Nursery(), by_code=by_code)
+            yield Trial(demo, server, Nursery(forks=shared()), by_code=by_code)

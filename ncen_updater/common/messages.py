@@ -2565,3 +2565,58 @@ UNKNOWN_PART = Message(
     N_("The parts are: {parts}."),
     ExitCode.USAGE,
 )
+
+# ---- 97xx: the web console ----------------------------------------------------------------------
+
+CONSOLE_KEY = Message(
+    "NU-9701",
+    N_("This link was used already, or it is older than a minute."),
+    N_("Press Enter in the terminal in which the console runs: it shows a new link."),
+)
+CONSOLE_NO_SESSION = Message(
+    "NU-9702",
+    N_("This browser has no session here, or its session has ended."),
+    N_(
+        "Press Enter in the terminal in which the console runs, and open the link that it shows. "
+        "The browser must keep cookies of this address."
+    ),
+)
+CONSOLE_FOREIGN = Message(
+    "NU-9703",
+    N_("The request did not come from a page of this console."),
+    N_("Open the page here, and use what stands on it."),
+)
+CONSOLE_FORM = Message(
+    "NU-9704",
+    N_("What was sent cannot be taken: {reason}"),
+    N_("Go back, load the page once more, and send it again."),
+    ExitCode.USAGE,
+)
+CONSOLE_NO_PAGE = Message(
+    "NU-9705",
+    N_("There is no page at {path}."),
+    N_("Choose one of the pages that are named above."),
+    ExitCode.USAGE,
+)
+CONSOLE_PORT = Message(
+    "NU-9706",
+    N_("Port {port} of this machine cannot be used: {reason}"),
+    N_("Leave --port out, so that a free one is taken, or name another."),
+)
+CONSOLE_BLIND = Message(
+    "NU-9707",
+    N_("This machine does not tell whose a connection is: {path} cannot be read."),
+    N_("Use the commands instead: 'ncen-updater status' says how the site is."),
+)
+CONSOLE_TOO_MUCH = Message(
+    "NU-9708",
+    N_("This session has done more than one session may."),
+    N_("Press Enter in the terminal in which the console runs, and go on with the new link."),
+    ExitCode.BUSY,
+)
+CONSOLE_COUNT = Message(
+    "NU-9709",
+    N_("What was typed is not the number of records that would be lost."),
+    N_("Read the number on the page, and type it as it stands there."),
+    ExitCode.USAGE,
+)

@@ -20,6 +20,7 @@ COMMANDS = commands(
         "dossier": N_("Make a page on the upgrade for people to sign."),
         "upgrade": N_("Upgrade the application."),
         "watch": N_("Follow what the service does."),
+        "console": N_("Show the site in a browser."),
         "confirm": N_("End the watched time: the new release is good."),
         "rollback": N_("Go back to the release before."),
         "resume": N_("Bring an interrupted change to its end."),
@@ -47,7 +48,7 @@ COMMANDS = commands(
 GUIDE = Guide(
     groups={
         N_("To look"): (
-            "status", "check", "plan", "doctor", "verify", "history", "watch",
+            "status", "check", "plan", "doctor", "verify", "history", "watch", "console",
         ),
         N_("Before an upgrade"): (
             "rehearse", "dossier", "approve", "schedule", "hold", "unhold", "translations",
@@ -85,6 +86,7 @@ GUIDE = Guide(
             "upgrade 3.3.0": N_("show it, ask, upgrade"),
         },
         "watch": {"watch": N_("until the work of now has ended")},
+        "console": {"console": N_("a link for a browser, until Ctrl-C")},
         "confirm": {"confirm": N_("the new release is good: end the watching")},
         "rollback": {
             "rollback --dry-run": N_("how it would go, and what it would lose"),
@@ -157,6 +159,7 @@ GUIDE = Guide(
         "install": (6,),
         "uninstall": (9,),
         "watch": (),
+        "console": (),
         "confirm": (),
         "adopt": (3, 4, 6, 7, 8, 9, 12, 14),
     },

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.agent.service.errors import ServiceSilent, refusal
+from ncen_updater.common.unix_http import asked, messages
 from ncen_updater.common.unix_socket import connect
 
 __all__ = ["Client", "StreamEvent"]
@@ -22,7 +23,6 @@ SILENT_S = 45.0
 #: So long may the service be away, to start again.
 AWAY_S = 120.0
 MAX_BYTES = 64_000_000
-MAX_LINE = 1_000_000
 
 Document = dict[str, Any]
 
@@ -32,18 +32,6 @@ class _Object(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
         raise ServiceSilent(reason=f"its answer has no '{name}'")
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost")
-        self._path, self._timeout_s = path, timeout_s
-
-    def connect(self) -> None:
-        """Connect to the socket."""
-        self.sock = connect(self._path, self._timeout_s)
 
 
 @dataclass(frozen=True)
@@ -124,22 +112,15 @@ class Client:
     def _asked(
         self, method: str, address: str, body: Mapping[str, object] | None, timeout_s: float
     ) -> Iterator[http.client.HTTPResponse]:
-        headers = {"Accept-Language": self._language, "Connection": "close"}
-        content = None
-        if body is not None:
-            content = json.dumps(body).encode()
-            headers["Content-Type"] = "application/json"
-        connection = _UnixConnection(self.path, timeout_s)
         try:
-            connection.request(method, address, content, headers)
-            response = connection.getresponse()
-            if response.status >= 400:
-                raise _refused(response)
-            yield response
+            with asked(
+                self.path, method, address, body, language=self._language, timeout_s=timeout_s
+            ) as response:
+                if response.status >= 400:
+                    raise _refused(response)
+                yield response
         except (OSError, http.client.HTTPException) as error:
             raise ServiceSilent(reason=str(error) or type(error).__name__) from error
-        finally:
-            connection.close()
 
 
 def _document(response: http.client.HTTPResponse) -> Document:
@@ -164,18 +145,8 @@ def _refused(response: http.client.HTTPResponse) -> Exception:
 
 
 def _events(response: http.client.HTTPResponse) -> Iterator[tuple[int | None, StreamEvent]]:
-    """Read server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
-    fields: dict[str, str] = {}
-    while line := response.readline(MAX_LINE):
-        text = line.decode("utf-8", "replace").rstrip("\r\n")
-        name, _, value = text.partition(":")
-        if name:
-            fields[name] = value.removeprefix(" ")
-        elif not text and "data" in fields:
-            number = fields.get("id", "")
-            with contextlib.suppress(ValueError, RecursionError):
-                data = json.loads(fields["data"], object_hook=_Object)
-                if isinstance(data, dict):
-                    event = StreamEvent(fields.get("event", "message"), data)
-                    yield int(number) if number.isdigit() else None, event
-            fields = {}
+    for number, kind, content in messages(response):
+        with contextlib.suppress(ValueError, RecursionError):
+            data = json.loads(content, object_hook=_Object)
+            if isinstance(data, dict):
+                yield number, StreamEvent(kind, data)

@@ -25,6 +25,7 @@ STORED: dict[str, object] = {
     "accepted_loss": 3,
     "undoes": "abcdefgh",
     "by_code": True,
+    "as_is": True,
     "soak_of": "abcdefgh",
     "waits_for_person": True,
     "confirmed_by": "amina",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from packaging.version import Version
 
@@ -13,6 +13,7 @@ from ncen_updater.agent.approvals.model import ROOT, ApprovalCount
 from ncen_updater.agent.approvals.outlook import approved_beside, outlook_document
 from ncen_updater.agent.approvals.rollback_approvals import BackSubject, back_subject
 from ncen_updater.agent.approvals.store import require_somebody
+from ncen_updater.agent.cli.change_words import change_lines
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
@@ -34,6 +35,7 @@ from ncen_updater.agent.service.report import (
 from ncen_updater.agent.service.snapshot import ServiceSnapshot
 from ncen_updater.agent.service.state import Assessment
 from ncen_updater.agent.status import need, read_status
+from ncen_updater.common.documents import jsonable
 from ncen_updater.common.messages import NOT_NEXT
 from ncen_updater.common.progress import ProgressUpdate
 
@@ -304,9 +306,13 @@ def change(context: ApiContext, request: Request) -> tuple[int, Document]:
     """One change whole."""
     with context.reading() as journal:
         try:
-            return 200, change_report(journal, request.names["id"])
+            report = change_report(journal, request.names["id"])
         except KeyError as error:
             raise NoSuchThing(path=request.path) from error
+    # As JSON has it, which is what the lines are made of.
+    told = cast("Document", jsonable(report, request.language))
+    lines = [line.render(request.language).strip() for line in change_lines(told, request.language)]
+    return 200, {**report, "words": lines}
 
 
 def rehearsals(context: ApiContext, request: Request) -> tuple[int, Document]:

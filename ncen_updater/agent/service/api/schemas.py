@@ -168,6 +168,7 @@ CHANGE_REPORT = _object(
     ),
     cut_off=_or_null(_object(step=TEXT, at=TIME, during=FLAG, resumed_at=TIME)),
     taken_back_by=_or_null(TEXT),
+    words=_list(TEXT),
     steps=_list(
         _object(
             name=schema_of(StepName), state=schema_of(StepState), started_at=TIME,

@@ -1,0 +1,39 @@
+"""``console``: show the site in a browser, to the person who typed it, until the terminal ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.config.paths import load_places, service_socket, site_zone
+from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.i18n import N_
+
+__all__ = ["console"]
+
+
+@click.command("console", cls=Command, help=N_("Show the site in a browser."))
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="N",
+    help=N_("Listen on this port of the loopback; on any that is free if left out."),
+)
+@click.pass_context
+def console(context: click.Context, port: int) -> ExitCode:
+    session = agent_session(context)
+    load_places(session.config)  # a file that cannot be used is told of here
+    zone, socket = site_zone(session.config), service_socket(session.config)
+    words = ["--socket", str(socket), "--language", session.language, "--port", str(port)]
+    words += ["--zone", str(zone)] if zone is not None else []
+    words += ["--json"] if session.as_json else []
+    sys.stdout.flush()
+    # -I: nothing is imported from where the person happens to be.
+    os.execv(  # noqa: S606 - a program of ours, without a shell
+        sys.executable, [sys.executable, "-I", "-m", "ncen_updater.console", *words]
+    )

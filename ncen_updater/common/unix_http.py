@@ -1,0 +1,83 @@
+"""HTTP over a Unix socket, and server-sent events: how programs ask the service of a site."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ncen_updater.common.unix_socket import connect
+
+__all__ = ["asked", "messages"]
+
+MAX_LINE = 1_000_000
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost")
+        self._path, self._timeout_s = path, timeout_s
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = connect(self._path, self._timeout_s)
+
+
+@contextlib.contextmanager
+def asked(
+    path: Path,
+    method: str,
+    address: str,
+    body: Mapping[str, object] | None,
+    *,
+    language: str,
+    timeout_s: float,
+) -> Iterator[http.client.HTTPResponse]:
+    """Ask for something, and yield the answer, whatever its status; the line is closed after it.
+
+    Args:
+        path: The socket.
+        method: Of HTTP.
+        address: What is asked for.
+        body: Sent as JSON.
+        language: Of sentences in the answer.
+        timeout_s: So long may the line be silent.
+
+    Raises:
+        OSError, http.client.HTTPException: If no answer came that can be understood.
+    """
+    headers = {"Accept-Language": language, "Connection": "close"}
+    content = None
+    if body is not None:
+        content = json.dumps(body).encode()
+        headers["Content-Type"] = "application/json"
+    connection = _UnixConnection(path, timeout_s)
+    try:
+        connection.request(method, address, content, headers)
+        yield connection.getresponse()
+    finally:
+        connection.close()
+
+
+def messages(response: http.client.HTTPResponse) -> Iterator[tuple[int | None, str, str]]:
+    """Read server-sent events; yields the number, the kind and the data of each.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
+    fields: dict[str, str] = {}
+    while line := response.readline(MAX_LINE):
+        text = line.decode("utf-8", "replace").rstrip("\r\n")
+        name, _, value = text.partition(":")
+        if name:
+            fields[name] = value.removeprefix(" ")
+        elif not text and "data" in fields:
+            number = fields.get("id", "")
+            known = int(number) if number.isascii() and number.isdigit() else None
+            yield known, fields.get("event", "message"), fields["data"]
+            fields = {}
+        elif not text:
+            fields = {}

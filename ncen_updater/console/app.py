@@ -1,0 +1,282 @@
+"""From a request to an answer: who may come in, what is refused, which page it is. WSGI."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import tzinfo
+from functools import cache
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Any
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.http_server import NO_END
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, language_of
+from ncen_updater.common.messages import (
+    CONSOLE_FOREIGN,
+    CONSOLE_FORM,
+    CONSOLE_KEY,
+    CONSOLE_NO_PAGE,
+    CONSOLE_NO_SESSION,
+    CONSOLE_TOO_MUCH,
+    Message,
+)
+from ncen_updater.console.asking import Asking, ShownPage
+from ncen_updater.console.following import Following
+from ncen_updater.console.headers import PAGE_POLICY, PREFIX, cookie, every_answer
+from ncen_updater.console.looking import Looking
+from ncen_updater.console.pages.live import live_messages
+from ncen_updater.console.rendering import rendered
+from ncen_updater.console.requests import WebRequest, read_form, request_of, require_own_page
+from ncen_updater.console.routes import File, PageRoute, find
+from ncen_updater.console.service import Away, ServiceRefusal, SiteService, told
+from ncen_updater.console.sessions import BrowserSession, BrowserSessions, FormOutcome, Keys
+
+__all__ = ["ConsoleApplication"]
+
+logger = logging.getLogger(__name__)
+
+UNCHANGED = Text(N_("Nothing was changed."))
+UNSURE = Text(
+    N_("Whether the service took it is not known; once it answers, this page shows what it did.")
+)
+#: A second form of the same waits so long for what the first one comes to.
+OUTCOME_S = 50.0
+STATUS: Mapping[Message, int] = {
+    CONSOLE_NO_SESSION: 401,
+    CONSOLE_KEY: 403,
+    CONSOLE_FOREIGN: 403,
+    CONSOLE_NO_PAGE: 404,
+    CONSOLE_TOO_MUCH: 429,
+}
+STATIC = {"/console.css": "text/css; charset=utf-8", "/live.js": "text/javascript; charset=utf-8"}
+
+
+@dataclass(frozen=True)
+class _Reply:
+    status: int
+    content: bytes | Iterable[bytes]
+    kind: str = "text/html; charset=utf-8"
+    headers: tuple[tuple[str, str], ...] = ()
+    policy: str = PAGE_POLICY
+    framed: bool = False
+
+
+class ConsoleApplication:
+    """Answers the browsers of one person.
+
+    Args:
+        service: The service of the site.
+        keys: Of the links.
+        zone: Of the times; None for that of the machine.
+        language: Of pages for who has no session.
+    """
+
+    def __init__(
+        self,
+        service: SiteService,
+        keys: Keys,
+        zone: tzinfo | None = None,
+        language: str = DEFAULT_LANGUAGE,
+    ) -> None:
+        self._service, self._keys, self._zone, self._language = service, keys, zone, language
+        self._sessions = BrowserSessions()
+        self._looking, self._following = Looking(service), Following(service)
+        self._cookie = PREFIX + secrets.token_hex(4)
+
+    def end(self) -> None:
+        """Let go of every page that waits for something."""
+        self._following.end()
+
+    def __call__(
+        self, environ: Mapping[str, Any], start_response: Callable[..., object]
+    ) -> Iterable[bytes]:
+        """Answer one request."""
+        language, head = self._language, environ.get("REQUEST_METHOD") == "HEAD"
+        try:
+            request = request_of(environ, self._cookie)
+            language = language_of(*request.languages) or language
+            reply = self._reply(environ, request, language)
+        except UpdaterError as error:
+            reply = self._stopped(error, language)
+        except Exception as error:
+            logger.exception("a page failed")
+            reply = self._stopped(UpdaterError(detail=type(error).__name__), language)
+        headers = [("Content-Type", reply.kind), *reply.headers]
+        headers += every_answer(reply.policy, framed=reply.framed)
+        content = reply.content
+        if isinstance(content, bytes):
+            headers.append(("Content-Length", str(len(content))))
+            content = [b"" if head else content]
+        start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", headers)
+        return content
+
+    # ---- who comes in ----------------------------------------------------------------------------
+
+    def _reply(self, environ: Mapping[str, Any], request: WebRequest, language: str) -> _Reply:
+        method = "GET" if request.method == "HEAD" else request.method
+        request = replace(request, method=method)
+        if method not in ("GET", "POST"):
+            raise UpdaterError(CONSOLE_NO_PAGE, path=request.path[:100])
+        require_own_page(request)
+        if method == "GET" and request.path in STATIC:
+            return _Reply(200, _file(request.path[1:]), STATIC[request.path])
+        if request.path == "/favicon.ico":  # browsers ask for one, which needs no page of refusal
+            return _Reply(204, b"", "image/x-icon")
+        if request.path == "/enter":
+            return self._enter(request, language)
+        session = self._sessions.find(request.secret) if request.secret else None
+        if session is None:
+            raise UpdaterError(CONSOLE_NO_SESSION)
+        if request.path == "/live/events":
+            stream = live_messages(self._asking(session, request))
+            environ[NO_END]()
+            return _Reply(200, stream, "text/event-stream; charset=utf-8")
+        found = find(method, request.path)
+        if found is None:
+            problem = UpdaterError(CONSOLE_NO_PAGE, path=request.path[:100])
+            return self._failed(problem, UNCHANGED, session)
+        route, names = found
+        asking = replace(self._asking(session, request), names=names)
+        if method == "GET":
+            return self._page(route, asking, request.path)
+        return self._act(route, asking, environ, request)
+
+    def _asking(self, session: BrowserSession, request: WebRequest) -> Asking:
+        return Asking(
+            session, self._service, self._looking, self._following, self._zone, query=request.query
+        )
+
+    def _enter(self, request: WebRequest, language: str) -> _Reply:
+        """Let a browser in whose link is good.
+
+        What follows comes from a page of ours, and so has the cookie in every browser, wherever the
+        link was clicked.
+        """
+        if request.method != "GET" or not self._keys.take(request.query.get("key", "")):
+            raise UpdaterError(CONSOLE_KEY)
+        secret = self._sessions.begin(language)
+        content = self._render(ShownPage("entered", again_s=0), language)
+        return _Reply(200, content, headers=(cookie(self._cookie, secret),))
+
+    # ---- pages -----------------------------------------------------------------------------------
+
+    def _page(self, route: PageRoute, asking: Asking, address: str) -> _Reply:
+        try:
+            shown = route.page(asking) if route.page is not None else None
+            if isinstance(shown, File):
+                return _Reply(200, shown.content, shown.kind, shown.headers, shown.policy,
+                              framed=shown.framed)  # fmt: skip
+            if shown is None:
+                raise UpdaterError(CONSOLE_NO_PAGE, path=address[:100])
+        except ServiceRefusal as refused:
+            return self._refused(refused.status, refused.error, asking.session, address)
+        except Away as away:
+            return self._failed(away, UNCHANGED, asking.session, address)
+        except UpdaterError as error:
+            return self._failed(error, UNCHANGED, asking.session, address)
+        return _Reply(shown.status, self._shown(shown, asking, address))
+
+    def _act(
+        self, route: PageRoute, asking: Asking, environ: Mapping[str, Any], request: WebRequest
+    ) -> _Reply:
+        """Carry out a form once, and send the browser to where it is seen."""
+        session, form = asking.session, read_form(environ)
+        token = form.get("token", "")
+        if not session.acts.known(request.path, token):
+            error = UpdaterError(CONSOLE_FORM, reason="it is not of this session")
+            return self._failed(error, UNCHANGED, session)
+        try:
+            outcome, mine = session.acts.begin(token)
+        except OverflowError:
+            return self._failed(UpdaterError(CONSOLE_TOO_MUCH), UNCHANGED, session)
+        if mine:
+            try:
+                self._carry_out(route, replace(asking, form=form), outcome)
+            finally:
+                outcome.ended.set()
+        elif not outcome.ended.wait(OUTCOME_S):
+            return self._failed(Away(reason="it takes long"), UNSURE, session)
+        if outcome.refused is not None:
+            return self._refused(*outcome.refused, session, form.get("back", "/"))
+        place, _, part = outcome.address.partition("#")
+        mark = "&" if "?" in place else "?"
+        address = f"{place}{mark}done={token}" + (f"#{part}" if part else "")
+        return _Reply(303, b"", headers=(("Location", address),))
+
+    def _carry_out(self, route: PageRoute, asking: Asking, outcome: FormOutcome) -> None:
+        language = asking.language
+        try:
+            assert route.act is not None  # noqa: S101 - the table of routes says so
+            outcome.address, outcome.said = route.act(asking)
+        except ServiceRefusal as refused:
+            outcome.refused = refused.status, refused.error
+        except Away as away:
+            outcome.refused = 503, told(away, UNSURE, language)
+        except UpdaterError as error:
+            outcome.refused = 409, told(error, UNCHANGED, language)
+        except BaseException:
+            outcome.refused = 500, told(UpdaterError(), UNSURE, language)
+            raise
+
+    # ---- what went wrong -------------------------------------------------------------------------
+
+    def _refused(
+        self, status: int, error: Mapping[str, str], session: BrowserSession, address: str = "/"
+    ) -> _Reply:
+        shown = ShownPage("refused", {"error": error}, "refused", status)
+        return _Reply(status, self._of(shown, session, address))
+
+    def _failed(
+        self, error: UpdaterError, state: Text, session: BrowserSession, address: str = "/"
+    ) -> _Reply:
+        document = told(error, state, session.language)
+        if isinstance(error, Away):
+            shown = ShownPage("broken", {"error": document}, "broken", 503, again_s=5)
+        else:
+            status = STATUS.get(error.message, 400)
+            shown = ShownPage("refused", {"error": document}, "refused", status)
+        return _Reply(shown.status, self._of(shown, session, address))
+
+    def _stopped(self, error: UpdaterError, language: str) -> _Reply:
+        """Answer somebody who is not in."""
+        document = told(error, UNCHANGED, language)
+        status = STATUS.get(error.message, 400 if error.code != "NU-1000" else 500)
+        shown = ShownPage("outside", {"error": document}, "refused", status)
+        return _Reply(status, self._render(shown, language))
+
+    # ---- bytes -----------------------------------------------------------------------------------
+
+    def _shown(self, shown: ShownPage, asking: Asking, address: str) -> bytes:
+        return self._of(shown, asking.session, address, asking.said())
+
+    def _of(
+        self, shown: ShownPage, session: BrowserSession, address: str, said: Text | None = None
+    ) -> bytes:
+        known = self._service.known()
+        values = {"known_at": known.at.isoformat() if known else None, **shown.values}
+        return self._render(
+            replace(shown, values=values), session.language, token=session.acts.token,
+            site=known.status if known else None, address=address, said=said,
+        )  # fmt: skip
+
+    def _render(self, shown: ShownPage, language: str, **more: Any) -> bytes:  # noqa: ANN401
+        return rendered(
+            shown, language, now=self._service.now(), zone=self._zone, styles=_mark(), **more
+        )
+
+
+@cache
+def _file(name: str) -> bytes:
+    return files("ncen_updater.console").joinpath("templates", name).read_bytes()
+
+
+@cache
+def _mark() -> str:
+    """What tells the files of this version from those of another, which a browser may have."""
+    content = b"".join(_file(name[1:]) for name in sorted(STATIC))
+    return hashlib.sha256(content).hexdigest()[:12]

@@ -1,0 +1,125 @@
+"""What the service was asked to look at: begun once, waited for elsewhere, kept for a while.
+
+An inspection takes seconds to minutes. A page never waits for it: it says that the site is being
+looked at, and shows what was found as soon as that is there.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.progress import ProgressUpdate
+from ncen_updater.console.service import Away, Document, ServiceRefusal, SiteService, told
+
+__all__ = ["Looked", "Looking"]
+
+#: So many things are kept, the newest.
+MOST = 24
+WAIT_S = 30
+
+
+@dataclass
+class Looked:
+    """One thing that is looked at.
+
+    Attributes:
+        mark: What the site was like when it was begun; of another mark it is stale.
+        begun_at: When.
+        found: The document, once it is there.
+        error: Why nothing was found, as an error has it.
+        progress: What the work said last.
+        at: When it ended.
+        stale: Whether the site has changed since.
+    """
+
+    mark: str
+    begun_at: datetime
+    found: Document | None = None
+    error: dict[str, str] | None = None
+    progress: Text | None = None
+    at: datetime | None = None
+    stale: bool = False
+
+    @property
+    def loading(self) -> bool:
+        """Whether it is not there yet."""
+        return self.at is None
+
+
+class Looking:
+    """Keeps what was looked at.
+
+    Args:
+        service: That looks.
+    """
+
+    def __init__(self, service: SiteService) -> None:
+        self._service = service
+        self._kept: dict[str, Looked] = {}
+        self._lock = threading.Lock()
+
+    def look(
+        self, kind: str, mark: str, form: Mapping[str, object], *, anew: bool = False
+    ) -> Looked:
+        """Return what was found, or is being found; begun where there is nothing of it.
+
+        What was found before the site changed is returned as stale, until somebody asks anew.
+
+        Args:
+            kind: Of the inspection.
+            mark: What the site is like now.
+            form: What the inspection takes.
+            anew: Whether what is there is not wanted.
+        """
+        name = json.dumps([kind, form], sort_keys=True)
+        with self._lock:
+            kept = self._kept.get(name)
+            if kept is not None and not anew:
+                kept.stale = not kept.loading and kept.mark != mark
+                if not (kept.stale and kept.error):
+                    return kept
+            begun = Looked(mark, self._service.now())
+            self._kept.pop(name, None)
+            while len(self._kept) >= MOST:
+                del self._kept[next(iter(self._kept))]
+            self._kept[name] = begun
+        work = threading.Thread(
+            target=self._work, args=(begun, {"kind": kind, **form}), name="looking", daemon=True
+        )
+        work.start()
+        return begun
+
+    def forget(self, kind: str) -> None:
+        """Let go of everything of a kind that has ended: it is looked at once more."""
+        with self._lock:
+            for name in [n for n, one in self._kept.items() if json.loads(n)[0] == kind and one.at]:
+                del self._kept[name]
+
+    def _work(self, begun: Looked, form: Mapping[str, object]) -> None:
+        language = str(form["language"])
+        try:
+            seen = self._service.call("POST", "/v1/inspections", language, form)
+            while seen["result"] is None:
+                update = ProgressUpdate.from_json(seen["progress"])
+                begun.progress = update.text if update is not None else None
+                address = f"/v1/inspections/{seen['id']}?wait={WAIT_S}"
+                seen = self._service.get(address, language)
+            document = seen["result"]["document"]
+            error = document.get("error") if isinstance(document, dict) else {}
+            if error is None:
+                begun.found = document
+            else:
+                begun.error = ServiceRefusal(409, error).error
+        except ServiceRefusal as refused:
+            begun.error = refused.error
+        except Away as away:
+            begun.error = told(away, Text("-"), language)
+        except UpdaterError as error:  # nothing else is raised; a page would wait for ever
+            begun.error = told(error, Text("-"), language)
+        begun.at = self._service.now()

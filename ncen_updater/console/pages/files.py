@@ -1,0 +1,28 @@
+"""What is answered as it is, and is no page of the console."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ncen_updater.console.headers import PAGE_POLICY
+
+__all__ = ["File"]
+
+
+@dataclass(frozen=True)
+class File:
+    """Bytes of a kind.
+
+    Attributes:
+        content: The bytes.
+        kind: As ``Content-Type`` says it.
+        headers: More headers.
+        policy: Its ``Content-Security-Policy``.
+        framed: Whether a page of ours shows it within itself.
+    """
+
+    content: bytes
+    kind: str
+    headers: tuple[tuple[str, str], ...] = ()
+    policy: str = PAGE_POLICY
+    framed: bool = False

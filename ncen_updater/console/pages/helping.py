@@ -1,0 +1,67 @@
+"""*Help*: what would stand in the way, what a code says, and the bundle for the Secretariat."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import CONSOLE_NO_PAGE, message_of
+from ncen_updater.console.asking import Asking, ShownPage
+from ncen_updater.console.pages.files import File
+
+__all__ = ["bundle", "page"]
+
+_CODE = re.compile(r"(?:NU-?)?([0-9]{4})", re.IGNORECASE)
+#: Of each part of a bundle so much is shown.
+PREVIEW = 4_000
+
+
+def page(asking: Asking) -> ShownPage:
+    """Where to look, and whom to ask."""
+    status = asking.status()
+    mark = f"{status['journal'].get('head')}"
+    doctor = asking.look("findings", mark)
+    operates = "operate" in status["you"]["roles"]
+    wanted = operates and asking.query.get("look") == "support-bundle"
+    gathered = asking.look("support-bundle", "") if wanted else None
+    both = [one for one in (doctor, gathered) if one is not None]
+    typed = asking.query.get("code", "")
+    loading = any(one.loading for one in both)
+    return ShownPage(
+        "helping",
+        {
+            "status": status,
+            "doctor": doctor,
+            "bundle": gathered,
+            "may": None if operates else asking.may("operate"),
+            "typed": typed[:20],
+            "meaning": _meaning(typed),
+            "preview": PREVIEW,
+        },
+        "loading" if loading else "stale" if doctor.stale else "ready",
+        again_s=2 if loading else 0,
+    )
+
+
+def _meaning(typed: str) -> tuple[str, Text, Text] | None:
+    """Return what a code says: the code, what happened, what to do; None for one not known."""
+    found = _CODE.fullmatch(typed.strip())
+    message = message_of(f"NU-{found[1]}") if found else None
+    return (message.code, Text(message.what), Text(message.remedy)) if message else None
+
+
+def bundle(asking: Asking) -> File:
+    """The bundle that was gathered, as a file."""
+    gathered = asking.look("support-bundle", "")
+    archive = gathered.found["archive"] if gathered.found is not None else None
+    try:
+        content = base64.b64decode(archive or "", validate=True)
+    except (binascii.Error, ValueError):
+        content = b""
+    if not content:
+        raise UpdaterError(CONSOLE_NO_PAGE, path="/help/bundle")
+    name = 'attachment; filename="ncen-support-bundle.tar.gz"'
+    return File(content, "application/gzip", (("Content-Disposition", name),))

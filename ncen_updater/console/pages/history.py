@@ -1,0 +1,129 @@
+"""*History*: what was done, predicted and real; one change in a dozen lines; and going back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from ncen_updater.console.asking import Asking, ShownPage
+from ncen_updater.console.pages.live import STATES, STEPS
+from ncen_updater.console.service import Document
+
+__all__ = ["DrawnStop", "change", "page", "stops", "way_back"]
+
+#: So many changes are listed, and of so many stops are drawn, the newest.
+LISTED, DRAWN = 50, 8
+
+
+@dataclass(frozen=True)
+class DrawnStop:
+    """A stop as it was predicted and as it was; places are 0 to 100.
+
+    Attributes:
+        name: Of the change.
+        left: The least that was predicted; None where nothing was.
+        right: The most.
+        mark: The real one.
+        low_s: The least, in seconds.
+        high_s: The most.
+        real_s: The real one.
+    """
+
+    name: str
+    left: float | None
+    right: float | None
+    mark: float
+    low_s: float | None
+    high_s: float | None
+    real_s: float
+
+
+def page(asking: Asking) -> ShownPage:
+    """What was done."""
+    status = asking.status()
+    found = asking.get(f"/v1/history?limit={LISTED}")
+    stopped = [row for row in found["changes"] if row["stop_s"] is not None][:DRAWN]
+    reports = [asking.get(f"/v1/history/{quote(row['id'], safe='')}") for row in stopped]
+    changes = found["changes"]
+    return ShownPage(
+        "history",
+        {
+            "status": status,
+            "changes": changes,
+            "imports": found["imports"],
+            "stops": stops(reports),
+        },
+        "ready" if changes or found["imports"] else "empty",
+    )
+
+
+def stops(reports: Sequence[Document]) -> tuple[DrawnStop, ...]:
+    """Return what can be drawn of stops, the oldest first; pure."""
+    rows = []
+    for report in reversed(reports):
+        foretold = report.get("predicted_stop_s") or {}
+        rows.append((report, foretold.get("low"), foretold.get("high"), report["stop_s"]))
+    longest = max((s for _, low, high, real in rows for s in (low, high, real) if s), default=0.0)
+    if longest <= 0:
+        return ()
+
+    def share(seconds: float | None) -> float | None:
+        return None if seconds is None else round(100 * max(0.0, seconds) / longest, 2)
+
+    return tuple(
+        DrawnStop(
+            f"{report['from']} → {report['to']}", share(low), share(high), share(real) or 0.0,
+            low, high, real,
+        )
+        for report, low, high, real in rows
+    )  # fmt: skip
+
+
+def change(asking: Asking) -> ShownPage:
+    """One change in a dozen lines."""
+    asking.status()
+    report = asking.get(f"/v1/history/{asking.names['id']}")
+    return ShownPage(
+        "change",
+        {
+            "report": report,
+            "steps": [
+                (
+                    STATES.get(step["state"], ("", step["state"])),
+                    STEPS.get(step["name"], step["name"]),
+                    step,
+                )
+                for step in report["steps"]
+            ],
+        },
+        again_s=0 if report["ended_at"] else 5,
+    )
+
+
+def way_back(asking: Asking) -> ShownPage:
+    """How going back would go, and the order to do it."""
+    status = asking.status()
+    newest = asking.get("/v1/history?limit=1")["changes"]
+    values: dict[str, object] = {"status": status}
+    if not newest:
+        return ShownPage("way-back", {**values, "looked": None}, "empty")
+    mark = f"{status['journal'].get('head')}"
+    looked = asking.look("way-back", mark)
+    found = looked.found
+    uid = status["you"]["who"]
+    return ShownPage(
+        "way-back",
+        {
+            **values,
+            "looked": looked,
+            "way": found if found is not None and "undoes" in found else None,
+            "words": [str(line) for line in found.get("words") or ()] if found else [],
+            "lost": found.get("lost_total") if found else None,
+            "mine": any(row["who"] == uid for row in (found or {}).get("approvals") or ()),
+            "may": asking.may("operate"),
+            "may_approve": asking.may("approve"),
+        },
+        "loading" if looked.loading else "stale" if looked.stale else "ready",
+        again_s=2 if looked.loading else 0,
+    )

@@ -1,0 +1,147 @@
+"""What a browser sends: read strictly, so that a mistake is refused and never guessed at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qsl
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import CONSOLE_FOREIGN, CONSOLE_FORM
+
+__all__ = ["MAX_FORM", "WebRequest", "read_form", "request_of", "require_own_page"]
+
+MAX_FORM = 65_536
+MAX_FIELDS = 40
+#: A browser reaches the loopback by one of these, with the port of its own end of the line.
+HOSTS = frozenset({"localhost", "127.0.0.1"})
+FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True)
+class WebRequest:
+    """One request.
+
+    Attributes:
+        method: Of HTTP.
+        path: The address.
+        query: What stands behind the question mark.
+        host: As the browser names this place.
+        languages: That the browser asks for, the one liked best first.
+        secret: Of its session; empty if it brings none.
+        origin: Where the page is from that sends it.
+        site: What the browser says of that (``Sec-Fetch-Site``).
+        mode: How the answer is used (``Sec-Fetch-Mode``).
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    host: str = ""
+    languages: tuple[str, ...] = ()
+    secret: str = ""
+    origin: str | None = None
+    site: str | None = None
+    mode: str | None = None
+
+
+def request_of(environ: Mapping[str, Any], cookie: str) -> WebRequest:
+    """Read the head of a request.
+
+    Args:
+        environ: As WSGI has it.
+        cookie: Name of the cookie with the secret of a session.
+
+    Raises:
+        UpdaterError: If it cannot be understood, or is for another place.
+    """
+    host = str(environ.get("HTTP_HOST", ""))
+    name, _, port = host.partition(":")
+    if name not in HOSTS or not (port.isascii() and port.isdigit()):
+        raise UpdaterError(CONSOLE_FOREIGN)
+    return WebRequest(
+        method=str(environ["REQUEST_METHOD"]),
+        path=str(environ.get("PATH_INFO", "")),
+        query=_pairs(str(environ.get("QUERY_STRING", ""))),
+        host=host,
+        languages=tuple(_languages(str(environ.get("HTTP_ACCEPT_LANGUAGE", "")))),
+        secret=_secret(str(environ.get("HTTP_COOKIE", "")), cookie),
+        origin=environ.get("HTTP_ORIGIN"),
+        site=environ.get("HTTP_SEC_FETCH_SITE"),
+        mode=environ.get("HTTP_SEC_FETCH_MODE"),
+    )
+
+
+def require_own_page(request: WebRequest) -> None:
+    """Refuse what another place has a browser send.
+
+    A page that names no referrer sends ``Origin: null``; then what the browser says of the place
+    decides. To look, a person may come from anywhere, with a whole page; but without the cookie,
+    which goes with what our own pages ask for alone.
+
+    Raises:
+        UpdaterError: If it is foreign, or nothing says that it is not.
+    """
+    own = request.origin == f"http://{request.host}"
+    same = request.site == "same-origin"
+    if request.method == "POST":
+        named = request.origin not in (None, "null")
+        if (named and not own) or (request.site is not None and not same) or not (own or same):
+            raise UpdaterError(CONSOLE_FOREIGN)
+    elif request.site in ("cross-site", "same-site") and request.mode != "navigate":
+        raise UpdaterError(CONSOLE_FOREIGN)
+
+
+def read_form(environ: Mapping[str, Any]) -> Mapping[str, str]:
+    """Read the body of a form.
+
+    Raises:
+        UpdaterError: If it is none.
+    """
+    kind = str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
+    if kind != FORM:
+        raise UpdaterError(CONSOLE_FORM, reason="it is no form")
+    size = str(environ.get("CONTENT_LENGTH", ""))
+    if not (size.isascii() and size.isdigit() and int(size) <= MAX_FORM):
+        raise UpdaterError(CONSOLE_FORM, reason="it is too large, or does not say how large it is")
+    content = environ["wsgi.input"].read(int(size))
+    try:
+        return _pairs(content.decode("ascii"))
+    except UnicodeDecodeError as error:
+        raise UpdaterError(CONSOLE_FORM, reason="it cannot be read") from error
+
+
+def _pairs(text: str) -> Mapping[str, str]:
+    try:
+        pairs = parse_qsl(
+            text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=MAX_FIELDS,
+            errors="strict",
+        )  # fmt: skip
+    except ValueError as error:  # and what is no UTF-8
+        raise UpdaterError(CONSOLE_FORM, reason="it cannot be read") from error
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise UpdaterError(CONSOLE_FORM, reason="a name stands twice")
+    return found
+
+
+def _secret(header: str, cookie: str) -> str:
+    try:
+        found = SimpleCookie(header).get(cookie)
+    except CookieError:
+        return ""
+    return found.value if found is not None else ""
+
+
+def _languages(header: str) -> list[str]:
+    """Languages of ``Accept-Language``, the one that is liked best first."""
+    found = []
+    for part in header[:1000].split(","):
+        name, _, weight = part.partition(";q=")
+        try:
+            found.append((-float(weight or 1), name.strip()))
+        except ValueError:
+            continue
+    return [name for _, name in sorted(found, key=lambda item: item[0])]

@@ -1,0 +1,158 @@
+"""Keys of one use, sessions, and the forms of a session, of which each is taken once.
+
+Nothing of it is kept anywhere but in memory: with the console every session ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text
+
+__all__ = ["KEY_S", "Acts", "BrowserSession", "BrowserSessions", "FormOutcome", "Keys"]
+
+#: So long is a link good.
+KEY_S = 60.0
+#: Of keys that wait, of sessions, and of what one session may do.
+MOST_KEYS, MOST_SESSIONS, MOST_ACTS = 20, 8, 2_000
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
+
+
+class Keys:
+    """Keys of links: each is good once, and not long.
+
+    Args:
+        clock: A clock that is never set.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._open: dict[bytes, float] = {}
+        self._lock = threading.Lock()
+
+    def issue(self) -> str:
+        """Return a new key; of too many that nobody used the oldest is void."""
+        key = secrets.token_urlsafe(32)
+        with self._lock:
+            while len(self._open) >= MOST_KEYS:
+                del self._open[next(iter(self._open))]
+            self._open[_digest(key)] = self._clock() + KEY_S
+        return key
+
+    def take(self, key: str) -> bool:
+        """Whether a key is good; it is not any more after this."""
+        with self._lock:
+            ends = self._open.pop(_digest(key), None)
+        return ends is not None and self._clock() < ends
+
+
+@dataclass
+class FormOutcome:
+    """What became of a form.
+
+    Attributes:
+        address: Where the browser goes.
+        said: What the page says there of it.
+        refused: Why nothing was done, as an error has it, and the status of HTTP.
+        ended: Set once it is known.
+    """
+
+    address: str = "/"
+    said: Text | None = None
+    refused: tuple[int, dict[str, str]] | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+class Acts:
+    """What a session has sent: each form is carried out once, however often it comes."""
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_bytes(32)
+        self._begun: dict[str, FormOutcome] = {}
+        self._lock = threading.Lock()
+
+    def token(self, address: str) -> str:
+        """Return what a form to an address has to bring along; never the same twice."""
+        number = secrets.token_urlsafe(12)
+        return f"{number}.{self._sign(address, number)}"
+
+    def known(self, address: str, token: str) -> bool:
+        """Whether a form to this address was given out with this token."""
+        number, _, signature = token.partition(".")
+        return hmac.compare_digest(
+            signature.encode("utf-8", "replace"), self._sign(address, number).encode()
+        )
+
+    def begin(self, token: str) -> tuple[FormOutcome, bool]:
+        """Return what became of a form, and whether it is to be carried out now.
+
+        Raises:
+            OverflowError: If this session has done more than anybody does.
+        """
+        with self._lock:
+            found = self._begun.get(token)
+            if found is not None:
+                return found, False
+            if len(self._begun) >= MOST_ACTS:
+                raise OverflowError
+            self._begun[token] = made = FormOutcome()
+            return made, True
+
+    def said(self, token: str) -> Text | None:
+        """Return what there is to say of a form that was carried out."""
+        with self._lock:
+            found = self._begun.get(token)
+        return found.said if found is not None and found.ended.is_set() else None
+
+    def _sign(self, address: str, number: str) -> str:
+        content = f"{address}\n{number}".encode("utf-8", "replace")
+        return hmac.new(self._secret, content, hashlib.sha256).hexdigest()
+
+
+class BrowserSession:
+    """One browser that came in with a key.
+
+    Attributes:
+        language: In which it is shown everything.
+        acts: What it has sent.
+    """
+
+    def __init__(self, language: str = DEFAULT_LANGUAGE) -> None:
+        self.language = language
+        self.acts = Acts()
+
+
+class BrowserSessions:
+    """BrowserSessions by the secret in their cookie, of which a digest is kept."""
+
+    def __init__(self) -> None:
+        self._open: dict[bytes, BrowserSession] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, language: str) -> str:
+        """Begin a session and return its secret; of too many the oldest ends."""
+        secret = secrets.token_urlsafe(32)
+        with self._lock:
+            while len(self._open) >= MOST_SESSIONS:
+                del self._open[next(iter(self._open))]
+            self._open[_digest(secret)] = BrowserSession(language)
+        return secret
+
+    def find(self, secret: str) -> BrowserSession | None:
+        """Return a session; None for a secret of none."""
+        with self._lock:
+            return self._open.get(_digest(secret))
+
+    def end(self, secret: str) -> None:
+        """End a session."""
+        with self._lock:
+            self._open.pop(_digest(secret), None)

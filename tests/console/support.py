@@ -94,7 +94,7 @@ class Guest:
 
     def get(self, path: str, **headers: str | None) -> Answer:
         """Load a page."""
-        return self.ask("GET", path, **headers)
+        return self.ask("GET", path, None, **headers)
 
     def post(self, path: str, fields: Mapping[str, str], **headers: str | None) -> Answer:
         """Send a form."""

@@ -89,7 +89,8 @@ def _answer(other: socket.socket) -> None:
     for file in files:
         os.close(file)
     ends = os.pidfd_open(pid)
-    if other in select.select([other, ends], [], [])[0]:
+    watched: list[socket.socket | int] = [other, ends]
+    if other in select.select(watched, [], [])[0]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)

@@ -153,7 +153,8 @@ PLANNED_HOP = _perhaps(
 DOSSIER_HOP = _object(
     **{
         "from": TEXT, "to": TEXT, "required": FLAG, "urgency": TEXT, "notes": NOTES,
-        "by_code": FLAG, "way_back": TEXT, "way_words": TEXT, "why_no_way_back": WITHOUT, "loses": _list(TEXT),
+        "by_code": FLAG, "way_back": TEXT, "way_words": TEXT, "why_no_way_back": WITHOUT,
+        "loses": _list(TEXT),
         "migrations": NUMBER, "unpacked_bytes": NUMBER, "stop_s": _or_null(STOP),
         "files": _list(TEXT), "country": _list(TEXT),
         "tables": _list(_object(table=TEXT, before=TEXT, after=TEXT, what=TEXT)),
@@ -204,7 +205,8 @@ FOUND: Mapping[str, Schema] = {
     ),
     "WayBackFound": _found(
         **{
-            "from": TEXT, "to": TEXT, "mode": schema_of(Mode), "by_code": FLAG, "lost": _or_null(ROWS),
+            "from": TEXT, "to": TEXT, "mode": schema_of(Mode), "by_code": FLAG,
+            "lost": _or_null(ROWS),
             "lost_total": _or_null(NUMBER), "reason": _or_null(TEXT), "undoes": _or_null(TEXT),
             "binding": SHA256, "watched": FLAG, "approvals": _list(_object(who=TEXT, at=TIME)),
             "missing": NUMBER, "values": schema_of(TriedValues | None),

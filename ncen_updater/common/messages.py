@@ -1785,15 +1785,6 @@ JOURNAL_NO_ROOM = Message(
     N_("Make room on that disk, then give the command again."),
     ExitCode.SPACE,
 )
-FEED_NEVER_READ = Message(
-    "NU-6068",
-    N_("The feed was never read here, so that it is not known which releases there are."),
-    N_(
-        "Run 'ncen-updater check'; on a site without a network, 'ncen-updater import' takes them"
-        " from a bundle. Then give the command again."
-    ),
-    ExitCode.BLOCKED,
-)
 WATCHED_WITHOUT_DATABASES = Message(
     "NU-6067",
     N_(
@@ -1804,6 +1795,15 @@ WATCHED_WITHOUT_DATABASES = Message(
         "The release stays, and its watched time is not over. Bring the database server back:"
         " then the service watches on by itself, and without it 'ncen-updater resume' does."
     ),
+)
+FEED_NEVER_READ = Message(
+    "NU-6068",
+    N_("The feed was never read here, so that it is not known which releases there are."),
+    N_(
+        "Run 'ncen-updater check'; on a site without a network, 'ncen-updater import' takes them"
+        " from a bundle. Then give the command again."
+    ),
+    ExitCode.BLOCKED,
 )
 
 # ---- 7xxx: the publisher ---------------------------------------------------------------------

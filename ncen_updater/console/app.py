@@ -25,6 +25,7 @@ from ncen_updater.common.messages import (
     CONSOLE_TOO_MUCH,
     Message,
 )
+from ncen_updater.common.unix_http import ServiceSilent
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.following import Following
 from ncen_updater.console.headers import PAGE_POLICY, PREFIX, cookie, every_answer
@@ -33,7 +34,7 @@ from ncen_updater.console.pages.live import live_messages
 from ncen_updater.console.rendering import rendered
 from ncen_updater.console.requests import WebRequest, read_form, request_of, require_own_page
 from ncen_updater.console.routes import File, PageRoute, find
-from ncen_updater.console.service import Away, ServiceRefusal, SiteService, told
+from ncen_updater.console.service import ServiceRefusal, SiteService, told
 from ncen_updater.console.sessions import BrowserSession, BrowserSessions, FormOutcome, Keys
 
 __all__ = ["ConsoleApplication"]
@@ -177,7 +178,7 @@ class ConsoleApplication:
                 raise UpdaterError(CONSOLE_NO_PAGE, path=address[:100])
         except ServiceRefusal as refused:
             return self._refused(refused.status, refused.error, asking.session, address)
-        except Away as away:
+        except ServiceSilent as away:
             return self._failed(away, UNCHANGED, asking.session, address)
         except UpdaterError as error:
             return self._failed(error, UNCHANGED, asking.session, address)
@@ -203,7 +204,7 @@ class ConsoleApplication:
             finally:
                 outcome.ended.set()
         elif not outcome.ended.wait(OUTCOME_S):
-            return self._failed(Away(reason="it takes long"), UNSURE, session)
+            return self._failed(ServiceSilent(reason="it takes long"), UNSURE, session)
         if outcome.refused is not None:
             return self._refused(*outcome.refused, session, form.get("back", "/"))
         place, _, part = outcome.address.partition("#")
@@ -218,7 +219,7 @@ class ConsoleApplication:
             outcome.address, outcome.said = route.act(asking)
         except ServiceRefusal as refused:
             outcome.refused = refused.status, refused.error
-        except Away as away:
+        except ServiceSilent as away:
             outcome.refused = 503, told(away, UNSURE, language)
         except UpdaterError as error:
             outcome.refused = 409, told(error, UNCHANGED, language)
@@ -238,7 +239,7 @@ class ConsoleApplication:
         self, error: UpdaterError, state: Text, session: BrowserSession, address: str = "/"
     ) -> _Reply:
         document = told(error, state, session.language)
-        if isinstance(error, Away):
+        if isinstance(error, ServiceSilent):
             shown = ShownPage("broken", {"error": document}, "broken", 503, again_s=AWAY_S)
         else:
             status = STATUS.get(error.message, 400)

@@ -16,7 +16,8 @@ from datetime import datetime
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ProgressUpdate
-from ncen_updater.console.service import Away, Document, ServiceRefusal, SiteService, told
+from ncen_updater.common.unix_http import ServiceSilent
+from ncen_updater.console.service import Document, ServiceRefusal, SiteService, told
 
 __all__ = ["Looked", "Looking"]
 
@@ -118,7 +119,7 @@ class Looking:
                 begun.error = ServiceRefusal(409, error).error
         except ServiceRefusal as refused:
             begun.error = refused.error
-        except Away as away:
+        except ServiceSilent as away:
             begun.error = told(away, Text("-"), language)
         except UpdaterError as error:  # nothing else is raised; a page would wait for ever
             begun.error = told(error, Text("-"), language)

@@ -1813,24 +1813,6 @@ BAD_KEY_FILE = Message(
     N_("The key file {path} cannot be used."),
     N_("Give a key file made by 'ncen-publisher keys new', unchanged."),
 )
-KEY_NAME = Message(
-    "NU-7038",
-    N_("'{name}' cannot be the name of a key."),
-    N_(
-        "Give the name of its owner alone, such as amina: '.pem' is added to it. --directory says"
-        " where the files go."
-    ),
-    ExitCode.USAGE,
-)
-PASSPHRASE_UNASKED = Message(
-    "NU-7039",
-    N_("A passphrase or PIN is needed for {name}, and there is no terminal to type it at."),
-    N_(
-        "Run it in a terminal, or name a place of it with --passphrase-file or --passphrase-fd; for"
-        " a new key, --generate makes one."
-    ),
-    ExitCode.USAGE,
-)
 WRONG_PASSPHRASE = Message(
     "NU-7003",
     N_("The private key {path} does not open with this passphrase."),
@@ -2045,6 +2027,24 @@ NO_DESK_SITE = Message(
         "Make a copy of a site that may be lost; docs/using-your-own-application.md shows how, and"
         " what its agent.toml has to say."
     ),
+)
+KEY_NAME = Message(
+    "NU-7038",
+    N_("'{name}' cannot be the name of a key."),
+    N_(
+        "Give the name of its owner alone, such as amina: '.pem' is added to it. --directory says"
+        " where the files go."
+    ),
+    ExitCode.USAGE,
+)
+PASSPHRASE_UNASKED = Message(
+    "NU-7039",
+    N_("A passphrase or PIN is needed for {name}, and there is no terminal to type it at."),
+    N_(
+        "Run it in a terminal, or name a place of it with --passphrase-file or --passphrase-fd; for"
+        " a new key, --generate makes one."
+    ),
+    ExitCode.USAGE,
 )
 UNSOUND_DRAFT = Message(
     "NU-7040",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +16,9 @@ from typing import cast
 
 import pytest
 
-from tests.support.forks import AGENT, run_agent
+from ncen_updater.common.workers import Worker
+from tests.support import processes
+from tests.support.forks import AGENT, DEADLINE_S, run_agent, workers_place
 from tests.support.ground import other_than
 from tests.support.rotation import (
     EITHER_ENGINE,
@@ -27,6 +33,7 @@ from tests.support.rotation import (
     weight,
 )
 from tests.support.trees import remove_tree
+from tests.support.workers import behind, forked
 
 ITEMS = list(range(61))
 
@@ -193,6 +200,30 @@ def test_a_fork_says_what_an_interpreter_says(words: tuple[str, ...], tmp_path: 
     forked = run_agent(*words, environment=environment)
     assert (forked.stdout, forked.stderr) == (alone.stdout, alone.stderr)
     assert forked.returncode == alone.returncode
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # between two looks, not in place of an answer
+
+
+@pytest.mark.parametrize("stands", [True, False], ids=["what stands for it", "both"])
+def test_a_worker_that_is_forked_has_its_limit_and_ends_when_it_is_killed(stands: bool) -> None:
+    ours, theirs = socket.socketpair()
+    words = forked(workers_place())(Worker("ncen_updater.agent.service.applying", ("/none",)))
+    with ours, theirs, subprocess.Popen(words, stdin=theirs, stdout=theirs) as process:
+        theirs.close()
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (12345, 12345))
+        ours.sendall(b'{"words":')  # the order has begun: it waits for the rest
+        until(lambda: behind(process.pid) is not None)
+        fork = behind(process.pid)
+        assert fork is not None
+        until(lambda: resource.prlimit(fork, resource.RLIMIT_FSIZE) == (12345, 12345))
+        processes.kill([process.pid] if stands else [process.pid, fork])
+        assert not Path(f"/proc/{fork}").exists()
+        assert process.wait() == -signal.SIGKILL
 
 
 def test_a_frozen_tree_is_removed_and_a_file_it_shares_keeps_its_mode(tmp_path: Path) -> None:

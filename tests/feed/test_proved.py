@@ -109,7 +109,7 @@ class Place:
 @pytest.fixture(autouse=True)
 def forked_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers that are forked: what they are judged by is what they leave on the disk."""
-    monkeypatch.setattr(Worker, "command", workers.forked(workers.place()))
+    monkeypatch.setattr(Worker, "command", workers.forked(workers.workers_place()))
 
 
 @pytest.fixture

@@ -2,17 +2,20 @@
 
 A short command of the agent is a twentieth of a second of work and half a second of importing. A
 fork has an environment, a directory and standard streams of its own, and is killed like any other
-process. What an interpreter decides as it starts (the encoding, how streams are buffered) it has
-from the one that forks: for terminals, closed streams and other locales take an interpreter.
+process; so have the workers that a fork of the agent asks (:mod:`tests.support.workers`). What an
+interpreter decides as it starts (the encoding, how streams are buffered) it has from the one that
+forks: for terminals, closed streams and other locales take an interpreter.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -31,9 +34,11 @@ __all__ = [
     "PUBLISHER",
     "Fork",
     "Forks",
+    "begin_agent",
     "run_agent",
     "run_publisher",
     "work",
+    "workers_place",
 ]
 
 # After this a process stands still. Nothing is judged by it: a loaded machine may take its time.
@@ -48,7 +53,11 @@ HEAVY = (
     "ncen_updater.agent.databases.postgresql.engine",
     "ncen_updater.agent.databases.sqlite.engine",
     "ncen_updater.agent.preflight.registry",
+    "ncen_updater.agent.service.assess",
+    "ncen_updater.agent.service.serve",
     "ncen_updater.feed.client",
+    "ncen_updater.feed.http",
+    "ncen_updater.feed.tuf_source",
 )
 
 
@@ -61,17 +70,31 @@ class Fork:
 
     def __init__(self, told: socket.socket) -> None:
         self._told = told
+        self._status: int | None = None
         self.pid = self._number()
 
     def wait(self, limit_s: float = DEADLINE_S) -> int:
         """Its exit status; once it has ended."""
-        self._told.settimeout(limit_s)
-        with self._told:
-            return self._number()
+        if self._status is None:
+            self._told.settimeout(limit_s)
+            self._status = self._number()
+            self._told.close()
+        return self._status
+
+    def poll(self) -> int | None:
+        """Its exit status; None as long as it is at work."""
+        ready = self._status is not None or select.select([self._told], [], [], 0)[0]
+        return self.wait() if ready else None
 
     def kill(self) -> None:
         """SIGKILL it."""
-        os.kill(self.pid, signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def _number(self) -> int:
         answer = self._told.recv(64)
@@ -87,6 +110,7 @@ class Forks:
         program: The module.
         function: What of it takes the words and returns the exit status.
         environment: Of the interpreter; ours by default.
+        workers: Where those come who want a worker forked, too; it listens.
     """
 
     def __init__(
@@ -94,12 +118,15 @@ class Forks:
         program: str,
         function: str = "main",
         environment: Mapping[str, str] | None = None,
+        workers: socket.socket | None = None,
     ) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        passed = [] if workers is None else [workers.fileno()]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, program, function],
+                [sys.executable, "-m", __name__, program, function, *map(str, passed)],
                 stdin=theirs.fileno(), stdout=subprocess.DEVNULL, cwd=ROOT, env=environment,
+                pass_fds=passed,
             )  # fmt: skip
         self._orders = ours
         self._orders.settimeout(DEADLINE_S)
@@ -159,11 +186,8 @@ def run_agent(
     *words: str, environment: Mapping[str, str], limit_s: float = DEADLINE_S
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of the agent with no terminal, to its end."""
-    # The languages that there are belong to the options, which are made once, in the import.
-    if environment.get("LANG") == "C.UTF-8" and not any(
-        name.startswith(("COVERAGE_", "LC_", "NCEN_LOCALE_DIR")) for name in environment
-    ):
-        return _forks(AGENT).run(words, environment, limit_s)
+    if _may_be_forked(environment):
+        return _agent()[0].run(words, environment, limit_s)
     return subprocess.run(
         [sys.executable, "-m", AGENT, *words],
         env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -171,9 +195,42 @@ def run_agent(
     )  # fmt: skip
 
 
+def begin_agent(
+    *words: str, environment: Mapping[str, str], log: int, session: bool = False
+) -> Fork | subprocess.Popen[bytes]:
+    """Begin a command of the agent with no terminal.
+
+    Args:
+        words: Its words.
+        environment: All its variables.
+        log: Where both its streams go.
+        session: Whether it has a session of its own.
+    """
+    with Path(os.devnull).open() as nothing:
+        if _may_be_forked(environment):
+            streams = (nothing.fileno(), log, log)
+            return _agent()[0].start(words, streams, environment, session=session)
+        return subprocess.Popen(
+            [sys.executable, "-m", AGENT, *words],
+            stdin=nothing, stdout=log, stderr=log, env=environment, start_new_session=session,
+        )  # fmt: skip
+
+
+def _may_be_forked(environment: Mapping[str, str]) -> bool:
+    # The languages that there are belong to the options, which are made once, in the import.
+    return environment.get("LANG") == "C.UTF-8" and not any(
+        name.startswith(("COVERAGE_", "LC_", "NCEN_LOCALE_DIR")) for name in environment
+    )
+
+
 def run_publisher(*words: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the publisher in English with no terminal, to its end."""
-    return _forks(PUBLISHER).run(words, _environment())
+    return _publisher().run(words, _environment())
+
+
+def workers_place() -> str:
+    """Where a worker is forked for whoever comes (:mod:`tests.support.workers`)."""
+    return _agent()[1]
 
 
 def _environment() -> dict[str, str]:
@@ -182,8 +239,19 @@ def _environment() -> dict[str, str]:
 
 
 @functools.cache
-def _forks(program: str) -> Forks:
-    forks = Forks(program, "run", _environment())
+def _agent() -> tuple[Forks, str]:
+    name = str(Path(tempfile.mkdtemp(prefix="nu-w-")) / "s")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as workers:
+        workers.bind(name)
+        workers.listen(64)
+        forks = Forks(AGENT, "run", _environment(), workers)
+    atexit.register(forks.close)
+    return forks, name
+
+
+@functools.cache
+def _publisher() -> Forks:
+    forks = Forks(PUBLISHER, "run", _environment())
     atexit.register(forks.close)
     return forks
 
@@ -254,14 +322,18 @@ def work(
 
 def main() -> None:
     """Fork for each order that comes through standard input, until that is closed."""
-    for name in HEAVY if sys.argv[1] != PUBLISHER else ():
-        import_module(name)
+    if sys.argv[1] != PUBLISHER:
+        import_module("ncen_updater.feed.left_out_imports").leave_out()
+        for name in HEAVY:
+            import_module(name)
     module = import_module(sys.argv[1])
     for name, _ in getattr(module, "COMMANDS", {}).values():
         import_module(name)
     program = getattr(module, sys.argv[2])
     gc.freeze()  # what is never collected is never copied by a fork
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who waits for orders waits for nobody
+    for number in map(int, sys.argv[3:]):
+        import_module("tests.support.workers").begin(number)
     with socket.socket(fileno=os.dup(0)) as orders:
         while True:
             order, files, _, _ = socket.recv_fds(orders, MOST_BYTES, 4)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from demo.site import DemoSite
 from ncen_updater.agent.service.client import Client, StreamEvent
+from tests.support import processes
 from tests.support.as_user import run_as
-from tests.support.forks import DEADLINE_S, run_agent
-from tests.support.serving import is_application
+from tests.support.forks import DEADLINE_S, Fork, begin_agent, run_agent
 
 __all__ = ["PROGRAM", "Served", "served"]
 
@@ -33,24 +33,21 @@ class Served:
     def __init__(self, config: Path, root: Path) -> None:
         self.config, self.root = config, root
         self.client = Client(root / SOCKET, "en")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Fork | subprocess.Popen[bytes] | None = None
         self.log = root / "service.log"
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
+        words = ("--config", str(self.config), "serve")
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*PROGRAM, "--config", str(self.config), "serve"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(),
-            )  # fmt: skip
+            self._process = begin_agent(*words, environment=self._environment(), log=log.fileno())
         self._until(self.client.reachable)
 
     def _until(self, holds: Callable[[], bool]) -> None:
         assert self._process is not None
         while not holds():
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.05)
-                raise AssertionError(self.log.read_text("utf-8"))
+            assert self._process.poll() is None, self.log.read_text("utf-8")
+            time.sleep(0.02)  # between two looks, not in place of an answer
 
     @property
     def number(self) -> int:
@@ -75,37 +72,15 @@ class Served:
             self._process = None
 
     def kill_all(self) -> None:
-        """SIGKILL to it and to what it started, as systemd does to a unit."""
-        children = Path(f"/proc/{self.number}/task/{self.number}/children").read_text().split()
-        self.send(signal.SIGSTOP)  # nothing new is begun meanwhile
-        for child in children:
-            with suppress(ProcessLookupError):
-                os.killpg(int(child), signal.SIGKILL)
-        self.stop(signal.SIGKILL)
+        """SIGKILL to it and to all that it started, as systemd does to a unit.
 
-    def end_all(self) -> None:
-        """SIGKILL to it and to all that it started; returns when none of them writes any more."""
+        Returns when none of them writes any more.
+        """
         if self._process is None:
             return
-        ended = [os.pidfd_open(number) for number in self._stopped()]
-        for one in ended:
-            signal.pidfd_send_signal(one, signal.SIGKILL)
+        below = processes.stop(self.number)
         self.stop(signal.SIGKILL)
-        for one in ended:
-            select.select([one], [], [])
-            os.close(one)
-
-    def _stopped(self) -> list[int]:
-        """Stop it and what it started, so that nothing new is begun; the application goes on."""
-        found, todo = [], [self.number]
-        while todo:
-            parent = todo.pop()
-            with suppress(OSError):  # it may just have ended
-                os.kill(parent, signal.SIGSTOP)
-                children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-                todo += [int(child) for child in children if not is_application(int(child))]
-                found.append(parent)
-        return found[1:]
+        processes.kill(below)
 
     def until_logged(self, words: str) -> None:
         """Wait until its log has these words."""
@@ -161,4 +136,4 @@ def served(config: Path, root: Path) -> Iterator[Served]:
         service.start()
         yield service
     finally:
-        service.end_all()
+        service.kill_all()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,8 +31,10 @@ from ncen_updater.agent.policy.windows import opening_at
 from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.service.state import SERVICE_STATE, ServiceState, ServiceStateFile
 from ncen_updater.common.progress import Silent
+from tests.support import processes
+from tests.support.forks import Fork, begin_agent
 
-__all__ = ["AMINA", "BO", "Records", "ServedSite", "closed_hours", "is_application", "open_hours"]
+__all__ = ["AMINA", "BO", "Records", "ServedSite", "closed_hours", "open_hours"]
 
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)
 PATIENCE_S = 900.0
@@ -74,18 +74,18 @@ class ServedSite:
     def __init__(self, demo: DemoSite) -> None:
         self.demo = demo
         self.log = demo.root / "service.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Fork | subprocess.Popen[bytes] | None = None
 
     # ---- the process -----------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the service."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
+        words = ("--config", str(self.demo.config_path), "serve")
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config",
-                 str(self.demo.config_path), "serve"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+            self._process = begin_agent(
+                *words, environment={**kept, "LANG": "C.UTF-8"}, log=log.fileno(), session=True
+            )
 
     @property
     def socket(self) -> Path:
@@ -117,25 +117,11 @@ class ServedSite:
             self._process.kill()
             self._process.wait()
             self._process = None
-        for child in found:
-            with contextlib.suppress(ProcessLookupError):  # it may just have ended
-                os.kill(child, signal.SIGKILL)
+        processes.kill(found)
 
     def children(self) -> list[int]:
         """What the service has started and what that has started, but not the application."""
-        if self._process is None:
-            return []
-        found, todo = [], [self._process.pid]
-        while todo:
-            parent = todo.pop()
-            try:
-                listed = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-            except OSError:
-                continue
-            mine = [int(pid) for pid in listed if not is_application(int(pid))]
-            found += mine
-            todo += mine
-        return found
+        return [] if self._process is None else processes.ours_below(self._process.pid)
 
     def said(self, words: str) -> bool:
         """Whether the service has logged these words."""
@@ -246,11 +232,3 @@ class ServedSite:
         """Allow them again."""
         with Journal.open(self.demo.state / JOURNAL) as journal:
             SiteHistory(journal).lift_holds(AMINA.who)
-
-
-def is_application(pid: int) -> bool:
-    """Whether a process is none of ours; one that is gone counts as none, too."""
-    try:
-        return b"ncen_updater" not in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return True

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,11 +25,61 @@ from ncen_updater.agent.site import Site
 from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
 
-__all__ = ["TrialFeed", "connect", "running_site", "serve", "site_in_process"]
+__all__ = ["Publication", "TrialFeed", "connect", "running_site", "serve", "site_in_process"]
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is published at once.
+
+    Attributes:
+        versions: Releases of the stand-in.
+        packs: Whether with delta packs from the ones before.
+        faults: What the newest of them does besides, as ``fault.toml`` has it.
+        by_code: Whether the newest is 3.2.4 under its number: nothing but the code is new.
+    """
+
+    versions: tuple[str, ...]
+    packs: bool = False
+    faults: str | None = None
+    by_code: bool = False
+
+    def publish(self, feed: Path, sources: Path) -> None:
+        """Build, sign and publish."""
+        versions = self.versions
+        named = [*versions[:-1], "3.2.4"] if self.by_code else versions
+        made = [
+            assemble(name, sources / version) for name, version in zip(named, versions, strict=True)
+        ]
+        if self.by_code:
+            as_code_only(made[-1], versions[-1])
+            for source in made:
+                declare(source, 1)
+        if self.faults is not None:
+            (made[-1] / "app" / "fault.toml").write_text(self.faults, "utf-8")
+        publish_release(feed, made, keys(), _now, packs=self.packs)
+
+
+@functools.cache
+def keys() -> KeyRing:
+    """Of all feeds of this process: to open them takes longer than to publish."""
+    return make_keys(Path(tempfile.mkdtemp(prefix="nu-keys-")), "a long pass phrase")
+
+
+@functools.cache
+def _made(publication: Publication | None) -> Path:
+    """A feed with this alone, made once a process; each that begins so is a copy."""
+    directory = Path(tempfile.mkdtemp(prefix="nu-feed-"))
+    if publication is None:
+        make_feed(directory / "feed", keys(), _now)
+    else:
+        shutil.copytree(_made(None), directory / "feed", symlinks=True)
+        publication.publish(directory / "feed", directory / "sources")
+    return directory / "feed"
 
 
 class TrialFeed:
@@ -36,9 +87,10 @@ class TrialFeed:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "feed"
-        self.keys: KeyRing = make_keys(directory / "keys", "a long pass phrase")
+        self.keys = keys()
         self._sources = directory / "sources"
-        make_feed(self.directory, self.keys, _now)
+        self._empty = True
+        shutil.copytree(_made(None), self.directory, symlinks=True)
 
     @property
     def root(self) -> Path:
@@ -53,26 +105,14 @@ class TrialFeed:
         faults: str | None = None,
         by_code: bool = False,
     ) -> None:
-        """Build, sign and publish releases of the stand-in, if wished with delta packs.
-
-        Args:
-            versions: Which.
-            packs: Whether with delta packs from the ones before.
-            faults: What the newest of them does besides, as ``fault.toml`` has it.
-            by_code: Whether the newest is 3.2.4 under its number: nothing but the code is new.
-        """
-        named = [*versions[:-1], "3.2.4"] if by_code else versions
-        sources = [
-            assemble(name, self._sources / version)
-            for name, version in zip(named, versions, strict=True)
-        ]
-        if by_code:
-            as_code_only(sources[-1], versions[-1])
-            for source in sources:
-                declare(source, 1)
-        if faults is not None:
-            (sources[-1] / "app" / "fault.toml").write_text(faults, "utf-8")
-        publish_release(self.directory, sources, self.keys, _now, packs=packs)
+        """Publish releases of the stand-in; see :class:`Publication`."""
+        publication = Publication(tuple(versions), packs, faults, by_code)
+        if self._empty:
+            self._empty = False
+            made = _made(publication)
+            shutil.copytree(made, self.directory, symlinks=True, dirs_exist_ok=True)
+        else:
+            publication.publish(self.directory, self._sources)
 
 
 def as_code_only(source: Path, version: str) -> None:

@@ -1,57 +1,45 @@
 """Workers that are forked by an interpreter which has imported them, and not started.
 
 To start one takes half a second of importing, and what it does a twentieth. It is a process of its
-own as ever: with the descriptors, variables and directory that it was given, and it ends with who
-asked. What is judged about starting, rights and limits has an interpreter of its own, and so have
+own as ever: with the descriptors, variables, directory and limit that it was given, and it ends
+with who asked. What is judged about starting and rights has an interpreter of its own, and so have
 workers that become another user.
+
+In the place of the interpreter stands :mod:`tests.support.forked_worker`, and behind it the fork.
+Who kills the one sees with :func:`gone` that the other has ended, too.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import fcntl
-import functools
-import gc
 import os
+import resource
 import select
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from ncen_updater.common.workers import Worker
-from tests.support.forks import work
+from tests.support.forks import DEADLINE_S, work, workers_place
 
-__all__ = ["READER", "forked", "place"]
+__all__ = ["begin", "behind", "forked", "gone", "workers_place"]
 
-READER = "ncen_updater.agent.reader.worker"
-# What it imports while it works.
-HEAVY = ("ncen_updater.feed.tuf_source", "ncen_updater.feed.http", "ncen_updater.feed.client")
-ROOT = Path(__file__).resolve().parents[2]
+#: What is forked, and what that imports while it works.
+FORKED = (
+    "ncen_updater.agent.notifications.sender",
+    "ncen_updater.agent.reader.worker",
+    "ncen_updater.agent.service.applying",
+)
 HANDS_OVER = Path(__file__).with_name("forked_worker.py")
 MOST_BYTES, MOST_FILES = 1 << 17, 64
 # Above all descriptors that a worker is given.
 ABOVE = 200
-
-
-@functools.cache
-def place() -> str:
-    """Where the one of this process waits that forks; begun when it is first asked for."""
-    name = str(Path(tempfile.mkdtemp(prefix="nu-w-")) / "s")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as waits:
-        waits.bind(name)
-        waits.listen(64)
-        process = subprocess.Popen(
-            [sys.executable, "-m", __name__], stdin=waits.fileno(), stdout=subprocess.DEVNULL,
-            cwd=ROOT,
-        )  # fmt: skip
-    atexit.register(process.kill)
-    return name
 
 
 def forked(where: str) -> Callable[[Worker], list[str]]:
@@ -59,25 +47,83 @@ def forked(where: str) -> Callable[[Worker], list[str]]:
     started = Worker.command
 
     def command(worker: Worker) -> list[str]:
-        if worker.module != READER or worker.owner is not None:
+        if worker.module not in FORKED or worker.owner is not None:
             return started(worker)
-        return [sys.executable, "-I", "-S", str(HANDS_OVER), where, READER, *worker.arguments]
+        return [
+            sys.executable,
+            "-I",
+            "-S",
+            str(HANDS_OVER),
+            where,
+            worker.module,
+            *worker.arguments,
+        ]
 
     return command
+
+
+def behind(pid: int) -> int | None:
+    """The fork for which a process stands; None where it is no such process, or has none."""
+    try:
+        return int(_note(pid).read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def gone(pid: int) -> None:
+    """Return when the fork has ended for which a killed process stood."""
+    deadline = time.monotonic() + DEADLINE_S
+    with contextlib.suppress(FileNotFoundError), _note(pid).open("rb") as note:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(0.005)  # between two looks, not in place of an answer
+        raise TimeoutError("it goes on")
+
+
+def _note(pid: int) -> Path:
+    return Path(workers_place()).with_name(str(pid))
 
 
 # ---- in the process that forks -------------------------------------------------------------------
 
 
-def _answer(other: socket.socket) -> None:
-    """Begin a worker, and tell how it ended; it ends where nobody waits. Does not return."""
-    told, files, _, _ = socket.recv_fds(other, MOST_BYTES, MOST_FILES)
-    directory, given, count, *rest = told.decode().split("\0")
+def begin(number: int) -> None:
+    """Let a fork of this process wait at a socket; workers of this process are forked there."""
+    for name in FORKED:
+        import_module(name)
+    with socket.socket(fileno=number) as waits:
+        Worker.command = forked(waits.getsockname())  # type: ignore[method-assign]
+        parent = os.pidfd_open(os.getpid())
+        if os.fork() == 0:
+            _wait(waits, parent)
+        os.close(parent)
+
+
+def _wait(waits: socket.socket, parent: int) -> NoReturn:
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), 0)  # in the place of what the parent listens to
+    while waits in select.select([waits, parent], [], [])[0]:
+        other, _ = waits.accept()
+        with other:
+            if os.fork() == 0:
+                waits.close()
+                os.close(parent)
+                _answer(other)
+    os._exit(0)
+
+
+def _answer(other: socket.socket) -> NoReturn:
+    """Begin a worker, and tell how it ended; it ends where nobody waits."""
+    told, (note, *files), _, _ = socket.recv_fds(other, MOST_BYTES, MOST_FILES)
+    stands_in, directory, given, count, *rest = told.decode().split("\0")
     words, variables = rest[: int(count)], rest[int(count) :]
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
         other.close()
+        os.close(note)
         above = [fcntl.fcntl(file, fcntl.F_DUPFD, ABOVE) for file in files]
         for file in files:
             os.close(file)
@@ -85,40 +131,25 @@ def _answer(other: socket.socket) -> None:
         sys.argv = words
         environment = dict(variable.split("=", 1) for variable in variables)
         program = import_module(words[0]).main
-        work(program, streams, environment, directory, session=True)
+
+        def limited() -> int:
+            """As it was limited before it had its order."""
+            select.select([0], [], [])
+            limits = resource.prlimit(int(stands_in), resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            return int(program())
+
+        work(limited, streams, environment, directory, session=True)
     for file in files:
         os.close(file)
+    os.write(note, str(pid).encode())
     ends = os.pidfd_open(pid)
     watched: list[socket.socket | int] = [other, ends]
     if other in select.select(watched, [], [])[0]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
+    Path(other.getsockname()).with_name(stands_in).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         other.send(str(os.waitstatus_to_exitcode(status)).encode())
     os._exit(0)
-
-
-@functools.cache
-def _import() -> None:
-    import_module(READER).leave_out()
-    for name in HEAVY:
-        import_module(name)
-    gc.freeze()  # what is never collected is never copied by a fork
-
-
-def main() -> None:
-    """Fork for everyone who comes; what they need is imported for the first one."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(fileno=os.dup(0)) as waits:
-        while True:
-            other, _ = waits.accept()
-            _import()
-            with other:
-                if os.fork() == 0:
-                    waits.close()
-                    _answer(other)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,66 @@
+"""What a service has started, found and ended from outside as an operator or systemd would."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.support import workers
+
+__all__ = ["is_application", "kill", "ours_below", "stop"]
+
+
+def is_application(pid: int) -> bool:
+    """Whether a process is none of ours; one that is gone counts as none, too."""
+    try:
+        return b"ncen_updater" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
+
+
+def ours_below(pid: int) -> list[int]:
+    """What a process has started and what that has started, but not the application."""
+    found, todo = [], [pid]
+    while todo:
+        mine = [child for child in _children(todo.pop()) if not is_application(child)]
+        found += mine
+        todo += mine
+    return found
+
+
+def stop(pid: int) -> list[int]:
+    """SIGSTOP to a process and to all below it, from above: nothing new is begun; returns those."""
+    found, todo = [], [pid]
+    while todo:
+        parent = todo.pop()
+        with contextlib.suppress(ProcessLookupError):  # it may just have ended
+            os.kill(parent, signal.SIGSTOP)
+            todo += [child for child in _children(parent) if not is_application(child)]
+            found.append(parent)
+    return found[1:]
+
+
+def kill(pids: Iterable[int]) -> None:
+    """SIGKILL; returns when none of them does anything any more."""
+    ends = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # it may just have ended
+            ends.append((pid, os.pidfd_open(pid)))
+            signal.pidfd_send_signal(ends[-1][1], signal.SIGKILL)
+    for pid, end in ends:
+        select.select([end], [], [])
+        os.close(end)
+        workers.gone(pid)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    except OSError:
+        return []
+    fork = workers.behind(pid)
+    return [*map(int, listed), *([] if fork is None else [fork])]

@@ -164,7 +164,7 @@ def test_an_agent_that_is_killed_while_the_server_is_away_forgives_what_fell_wit
     assert change.watched
     monkeypatch.setattr(outage, "AWAY_LIMIT_S", 0.0)
     with refused(WATCHED_WITHOUT_DATABASES):
-        Operations(site_in_process(postgresql.demo), Silent()).resume()
+        Operations(site_in_process(postgresql.demo), Silent()).resume(by_person=True)
     _, later, told, _ = remembered(postgresql)
     assert told == [DATABASES_AWAY, DATABASES_AWAY]
     assert later.soak_began is not None and later.soak_began > began

@@ -304,7 +304,7 @@ def history(context: ApiContext, request: Request) -> tuple[int, Document]:
         try:
             return 200, history_report(journal, request.limit(), before)
         except KeyError as error:
-            raise BadRequest(reason="before: no change of this journal") from error
+            raise BadRequest(reason="no such change in this journal") from error
 
 
 def change(context: ApiContext, request: Request) -> tuple[int, Document]:

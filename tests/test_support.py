@@ -213,7 +213,11 @@ def until(holds: Callable[[], bool]) -> None:
 def test_a_worker_that_is_forked_has_its_limit_and_ends_when_it_is_killed(stands: bool) -> None:
     ours, theirs = socket.socketpair()
     words = forked(workers_place())(Worker("ncen_updater.agent.service.applying", ("/none",)))
-    with ours, theirs, subprocess.Popen(words, stdin=theirs, stdout=theirs) as process:
+    with (
+        ours,
+        theirs,
+        subprocess.Popen(words, stdin=theirs.fileno(), stdout=theirs.fileno()) as process,
+    ):
         theirs.close()
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (12345, 12345))
         ours.sendall(b'{"words":')  # the order has begun: it waits for the rest

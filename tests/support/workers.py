@@ -94,7 +94,7 @@ def begin(number: int) -> None:
     for name in FORKED:
         import_module(name)
     with socket.socket(fileno=number) as waits:
-        Worker.command = forked(waits.getsockname())  # type: ignore[method-assign]
+        Worker.command = forked(waits.getsockname())  # type: ignore[assignment, method-assign]
         parent = os.pidfd_open(os.getpid())
         if os.fork() == 0:
             _wait(waits, parent)
@@ -104,7 +104,8 @@ def begin(number: int) -> None:
 def _wait(waits: socket.socket, parent: int) -> NoReturn:
     with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)  # in the place of what the parent listens to
-    while waits in select.select([waits, parent], [], [])[0]:
+    watched: list[socket.socket | int] = [waits, parent]
+    while waits in select.select(watched, [], [])[0]:
         other, _ = waits.accept()
         with other:
             if os.fork() == 0:

@@ -1603,8 +1603,8 @@ REHEARSAL_FAILED = Message(
     "NU-6026",
     N_("The rehearsal of {version} failed: {cause} ({cause_code})"),
     N_(
-        "Nothing of the site was touched. Read the cause; if it is the release, tell the"
-        " Secretariat, else mend it and rehearse again. {full}"
+        "Nothing of the site was touched; once the cause is mended, run 'ncen-updater rehearse'"
+        " again. {cause_remedy}"
     ),
     ExitCode.BLOCKED,
 )
@@ -1644,8 +1644,8 @@ REHEARSAL_LIMITED = Message(
     ),
     N_(
         "Nothing of the site was touched, and the release is not called bad: an upgrade works on"
-        " whole copies. Read the cause. Where it is for want of these objects, set"
-        " rehearse = false. {full}"
+        " whole copies. Where it failed for want of these objects, set rehearse = false."
+        " {cause_remedy}"
     ),
     ExitCode.BLOCKED,
 )

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from ncen_updater.agent.journal.change import DOWNTIME, StepName
-from ncen_updater.agent.notifications.reasons import reason
+from ncen_updater.common.reasons import reason
 from ncen_updater.common.cli.render import clean, format_duration, format_time
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, translate
 

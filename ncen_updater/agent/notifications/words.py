@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 
 from ncen_updater.agent.notifications.news import News, NewsKind
-from ncen_updater.agent.notifications.reasons import Reason
+from ncen_updater.common.reasons import Reason
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["sentences", "span", "title"]

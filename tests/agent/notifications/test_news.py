@@ -9,7 +9,7 @@ import pytest
 
 from ncen_updater.agent.notifications.letter import LetterReader, write_letter
 from ncen_updater.agent.notifications.news import ALLOWED, News, NewsKind, allowed
-from ncen_updater.agent.notifications.reasons import reason
+from ncen_updater.common.reasons import reason
 from ncen_updater.agent.notifications.words import TITLES, sentences, span
 from ncen_updater.common.i18n import PLACE
 

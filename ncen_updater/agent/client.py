@@ -456,7 +456,7 @@ class LocalSite:
         with self._journal(read_only=False) as journal:
             consent, who = ApprovalStore(journal), person()
             mine = [one.version for one in consent.of_releases() if one.approval.uid == who.uid]
-            count = consent.take_back(who, str(version) if version else None, back=back)
+            count = consent.take_back(who, version, back=back)
             for release in dict.fromkeys(mine):
                 keep_dossiers(self._site, journal, release)
         return count

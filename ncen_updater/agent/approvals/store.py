@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from packaging.version import Version
+
 from ncen_updater.agent.approvals.model import (
     ROOT,
     Approval,
@@ -130,7 +132,9 @@ class ApprovalStore:
                 )
         return count
 
-    def take_back(self, person: Person, version: str | None = None, *, back: bool = False) -> int:
+    def take_back(
+        self, person: Person, version: Version | None = None, *, back: bool = False
+    ) -> int:
         """Take back what a person has approved, whatever is on offer by now.
 
         Args:
@@ -146,7 +150,7 @@ class ApprovalStore:
             upgrades = {one.approval.binding for one in releases}
             found = [one for one in self.in_force() if one.binding not in upgrades]
         else:
-            found = [one.approval for one in releases if version in (None, one.version)]
+            found = [one.approval for one in releases if version in (None, Version(one.version))]
         mine = dict.fromkeys(one.binding for one in found if one.uid == person.uid)
         return sum(self.withdraw(binding, person) for binding in mine)
 

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from ncen_updater.agent.journal.change import DOWNTIME, StepName
-from ncen_updater.common.reasons import reason
 from ncen_updater.common.cli.render import clean, format_duration, format_time
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, translate
+from ncen_updater.common.reasons import reason
 
 __all__ = ["change_lines"]
 

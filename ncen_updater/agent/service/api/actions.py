@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from ncen_updater.agent.approvals.model import ROOT
 from ncen_updater.agent.approvals.rollback_approvals import (
@@ -166,9 +166,13 @@ def take_back(context: ApiContext, request: Request) -> tuple[int, Document]:
     of = request.query.get("of", "upgrade")
     if of not in ("upgrade", "rollback"):
         raise BadRequest(reason="of: upgrade or rollback")
-    version, person = request.query.get("version"), request.caller.person
-    if version is not None and of == "rollback":
+    named, person = request.query.get("version"), request.caller.person
+    if named is not None and of == "rollback":
         raise BadRequest(reason="a rollback takes no version")
+    try:
+        version = None if named is None else Version(named if len(named) <= 50 else "")
+    except InvalidVersion as error:
+        raise BadRequest(reason="version: not a version") from error
     with context.writing() as journal:
         count = ApprovalStore(journal).take_back(person, version, back=of == "rollback")
     context.wake()

@@ -281,13 +281,13 @@ def test_who_takes_back_what_they_said_needs_no_release_on_offer(counter: Counte
         return counter.ask("DELETE", f"/v1/approvals{query}", user=APPROVER).document
 
     assert counter.ask("DELETE", "/v1/approvals", user=READER).status == 403
-    assert take("?version=3.3.1") == {"withdrawn": 1}
+    assert take("?version=3.3.1.0") == {"withdrawn": 1}
     assert take("?version=3.3.1") == {"withdrawn": 0}
     assert take("") == {"withdrawn": 1}
     assert take("?of=rollback") == {"withdrawn": 1}
     with Journal.open(counter.site.journal) as journal:
         assert [one.who for one in ApprovalStore(journal).in_force()] == ["bo"]
-    for query in ("?of=others", "?of=rollback&version=3.3.0"):
+    for query in ("?of=others", "?of=rollback&version=3.3.0", "?version=latest"):
         assert counter.ask("DELETE", f"/v1/approvals{query}", user=APPROVER).code == "NU-9312"
 
 

@@ -71,7 +71,6 @@ from ncen_updater.common.messages import (
     WAY_BACK_CHANGED,
 )
 from ncen_updater.common.progress import Progress, ProgressUpdate
-from ncen_updater.common.unix_http import ServiceSilent
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -1121,14 +1120,11 @@ def _came_to(number: int, result: object) -> Answer:
     """Return what an order came to.
 
     Raises:
-        OrderTorn: If the service was killed meanwhile.
-        ServiceSilent: If it left no document.
+        OrderTorn: If the service, or what worked for it, was killed meanwhile.
     """
-    if not isinstance(result, dict) or result.get("exit_code") is None:
+    document = result.get("document") if isinstance(result, dict) else None
+    if not isinstance(result, dict) or result.get("exit_code") is None or not document:
         raise UpdaterError(ORDER_TORN, order=number)
-    document = result.get("document")
-    if not isinstance(document, dict) or not document:
-        raise ServiceSilent(reason=f"order {number} ended with {result['exit_code']}")
     known = frozenset(ExitCode)
     code = ExitCode(result["exit_code"]) if result["exit_code"] in known else ExitCode.ERROR
     error = document.get("error")

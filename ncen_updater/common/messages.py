@@ -954,7 +954,11 @@ SLOT_IN_USE = Message(
 SLOT_DIFFERS = Message(
     "NU-3205",
     N_("The files in {path} are not those of release {version}: {count} differences."),
-    N_("Find out who changed them; remove the directory if nobody needs it."),
+    N_(
+        "Put back what was changed or removed, and take out what is extra: settings, compiled files"
+        " and manifest.toml do not belong there. Where nothing runs from the directory, move it"
+        " away instead, and the release is put there anew."
+    ),
     ExitCode.BLOCKED,
 )
 SLOT_NOT_WRITTEN = Message(
@@ -2250,8 +2254,11 @@ SERVICE_SILENT = Message(
 )
 ORDER_TORN = Message(
     "NU-9305",
-    N_("The service was stopped by force while it carried out order {order}."),
-    N_("What it left was brought to its end; 'ncen-updater history' shows how it ended."),
+    N_("Order {order} was cut off: the service, or what worked for it, was ended by force."),
+    N_(
+        "Wait a minute: the service brings what was left to its end. 'ncen-updater status' shows"
+        " whether it has, and 'ncen-updater history' how it ended."
+    ),
 )
 NO_SUCH_THING = Message(
     "NU-9310",

@@ -136,13 +136,13 @@ def _failure(report: Document, word: Callable[[str], str], language: str) -> Ite
     if cut:
         text = (
             N_(
-                "  it was cut off in the step '{step}', which began at {at}: the process was "
-                "ended, or the machine"
+                "  it was cut off in the step '{step}', which began at {at}: the process or "
+                "the machine came to an end"
             )
             if cut["during"]
             else N_(
-                "  it was cut off after the step '{step}', which ended at {at}: the process was "
-                "ended, or the machine"
+                "  it was cut off after the step '{step}', which ended at {at}: the process or "
+                "the machine came to an end"
             )
         )
         yield Text(text, {"step": word(cut["step"]), "at": format_time(_moment(cut["at"]))})

@@ -81,14 +81,15 @@ def test_an_open_change_that_nobody_works_on(site: TrialSite) -> None:
 
 
 def test_where_a_service_runs_it_is_no_persons_task(
-    site: TrialSite, capsys: pytest.CaptureFixture[str]
+    site: TrialSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen: "run 'ncen-updater resume'", and below it that the service did so just then."""
     site.open_change(StepName.FETCH)
     found = json.loads(site.run("status", "--json").stdout)
-    session = AgentSession("ncen-updater", site.config)
+    session, shown = AgentSession("ncen-updater", site.config), list[Text]()
+    monkeypatch.setattr(session, "show", shown.append)
     _show(session, {**found, "service": {"running": None}})
-    told = capsys.readouterr().out
+    told = " ".join(str(text) for text in shown)
     assert "nobody works on it just now; the service takes it up by itself." in told
     assert "run 'ncen-updater resume'" not in told
 

@@ -40,9 +40,9 @@ def codes(trial: Trial) -> set[str]:
 
 def rehearse(site: Site) -> None:
     operations = Operations(site, Silent())
+    path = operations.path()
+    assert isinstance(path, UpgradePath)
     with operations.between_changes("rehearse") as journal:
-        path = operations.known_path(journal)
-        assert isinstance(path, UpgradePath)
         Rehearser(site, journal, Silent(), new_change_id).run(path)
 
 
@@ -199,15 +199,15 @@ def test_copies_of_a_rehearsal_are_no_strangers(
         seen.append(codes(trial))
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as cut:
-        cut.setattr(Rehearser, "_up", torn)
-        cut.setattr(Rehearser, "_clear", lambda *_: None)
-        cut.setattr(Rehearsals, "end", lambda *_, **__: None)
-        with pytest.raises(KeyboardInterrupt):
-            rehearse(site)
     try:
+        with monkeypatch.context() as cut:
+            cut.setattr(Rehearser, "_up", torn)
+            cut.setattr(Rehearser, "_clear", lambda *_: None)
+            cut.setattr(Rehearsals, "end", lambda *_, **__: None)
+            with pytest.raises(KeyboardInterrupt):
+                rehearse(site)
         left = [f for f in diagnose(trial.demo.config_path, Silent()) if f.code == "NU-6123"]
-        Operations(site, Silent()).resume()
+        Operations(site, Silent()).resume(by_person=True)
         after = codes(trial)
     finally:
         Operations(site_in_process(trial.demo), Silent()).upgrade()

@@ -71,7 +71,6 @@ from ncen_updater.common.messages import (
     WAY_BACK_CHANGED,
 )
 from ncen_updater.common.progress import Progress, ProgressUpdate
-from ncen_updater.common.unix_http import ServiceSilent
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -163,8 +162,19 @@ class SiteClient(Protocol):
             FeedNeverRead: If that is not known yet.
         """
 
-    def approve(self, seen: Document, *, withdraw: bool) -> None:
-        """Say yes to an outlook, or take one's own yes back."""
+    def approve(self, seen: Document) -> None:
+        """Say yes to an outlook."""
+
+    def withdraw(self, version: Version | None, *, back: bool) -> int:
+        """Take one's own yes back, whatever is on offer.
+
+        Args:
+            version: To this release; to all of them where it is left out.
+            back: The yes to going back is meant, not to upgrades.
+
+        Returns:
+            How many there were.
+        """
 
     def schedule(self, seen: Document, not_before: datetime) -> None:
         """Choose when what was seen may begin."""
@@ -214,8 +224,8 @@ class SiteClient(Protocol):
     def way_back(self, accept_loss: int | None) -> Answer:
         """Say how a rollback would go, with the loss counted, and who has to approve it yet."""
 
-    def approve_back(self, seen: Document, *, withdraw: bool) -> None:
-        """Say yes to a rollback as :meth:`way_back` showed it, or take one's own yes back."""
+    def approve_back(self, seen: Document) -> None:
+        """Say yes to a rollback as :meth:`way_back` showed it."""
 
     def rollback(
         self, accept_loss: int | None, undoes: str | None, emergency: str | None = None
@@ -427,16 +437,28 @@ class LocalSite:
         path = Operations(self._site, Silent()).known_path(journal)
         return path.target.version if isinstance(path, UpgradePath) else None
 
-    def approve(self, seen: Document, *, withdraw: bool) -> None:
+    def approve(self, seen: Document) -> None:
         from ncen_updater.agent.approvals import approving
         from ncen_updater.agent.cli.person import person
         from ncen_updater.agent.dossier.store import keep_dossiers
 
         assert self._subject is not None  # noqa: S101 - it was seen
-        write = approving.withdraw if withdraw else approving.approve
         with self._journal(read_only=False) as journal:
-            write(journal, self._subject, person())
+            approving.approve(journal, self._subject, person())
             keep_dossiers(self._site, journal, self._subject.target)
+
+    def withdraw(self, version: Version | None, *, back: bool) -> int:
+        from ncen_updater.agent.approvals.store import ApprovalStore
+        from ncen_updater.agent.cli.person import person
+        from ncen_updater.agent.dossier.store import keep_dossiers
+
+        with self._journal(read_only=False) as journal:
+            consent, who = ApprovalStore(journal), person()
+            mine = [one.version for one in consent.of_releases() if one.approval.uid == who.uid]
+            count = consent.take_back(who, version, back=back)
+            for release in dict.fromkeys(mine):
+                keep_dossiers(self._site, journal, release)
+        return count
 
     def schedule(self, seen: Document, not_before: datetime) -> None:
         from ncen_updater.agent.approvals import approving
@@ -783,9 +805,8 @@ class LocalSite:
                 subject = back_subject(journal, str(way.origin), needed)
                 return way_answer(way, subject, self._run.language, _values_tried(journal, way))
 
-    def approve_back(self, seen: Document, *, withdraw: bool) -> None:
+    def approve_back(self, seen: Document) -> None:
         from ncen_updater.agent.approvals.rollback_approvals import approve_back, back_subject
-        from ncen_updater.agent.approvals.store import ApprovalStore
         from ncen_updater.agent.cli.person import person
 
         needed = self._site.config.service.approvals
@@ -793,10 +814,7 @@ class LocalSite:
             found = back_subject(journal, str(self._site.slots.current()), needed)
             if found.binding != seen["binding"]:
                 raise UpdaterError(WAY_BACK_CHANGED, version=found.target, current=found.origin)
-            if withdraw:
-                ApprovalStore(journal).withdraw(found.binding, person())
-            else:
-                approve_back(journal, found, person())
+            approve_back(journal, found, person())
 
     def rollback(
         self,
@@ -936,12 +954,14 @@ class ServiceSite:
                 seen = self._service.get("/v1/outlook")
         return seen
 
-    def approve(self, seen: Document, *, withdraw: bool) -> None:
-        binding = seen["binding"]
-        if not withdraw:
-            self._service.call("POST", "/v1/approvals", {"binding": binding})
-        elif binding is not None:
-            self._service.call("DELETE", f"/v1/approvals/{binding}")
+    def approve(self, seen: Document) -> None:
+        self._service.call("POST", "/v1/approvals", {"binding": seen["binding"]})
+
+    def withdraw(self, version: Version | None, *, back: bool) -> int:
+        query = "?of=rollback" if back else ""
+        if version is not None:
+            query = f"?version={quote(str(version), safe='')}"
+        return int(self._service.call("DELETE", f"/v1/approvals{query}")["withdrawn"])
 
     def schedule(self, seen: Document, not_before: datetime) -> None:
         form = {"binding": seen["binding"], "not_before": not_before.isoformat()}
@@ -1021,13 +1041,9 @@ class ServiceSite:
         found = self._inspect("way-back", accept_loss=accept_loss)
         return found or self._order("prepare", of="rollback", accept_loss=accept_loss)
 
-    def approve_back(self, seen: Document, *, withdraw: bool) -> None:
-        binding = seen["binding"]
-        if withdraw:
-            self._service.call("DELETE", f"/v1/approvals/{binding}")
-        else:
-            form = {"binding": binding, "of": "rollback"}
-            self._service.call("POST", "/v1/approvals", form)
+    def approve_back(self, seen: Document) -> None:
+        form = {"binding": seen["binding"], "of": "rollback"}
+        self._service.call("POST", "/v1/approvals", form)
 
     def rollback(
         self, accept_loss: int | None, undoes: str | None, emergency: str | None = None
@@ -1104,14 +1120,11 @@ def _came_to(number: int, result: object) -> Answer:
     """Return what an order came to.
 
     Raises:
-        OrderTorn: If the service was killed meanwhile.
-        ServiceSilent: If it left no document.
+        OrderTorn: If the service, or what worked for it, was killed meanwhile.
     """
-    if not isinstance(result, dict) or result.get("exit_code") is None:
+    document = result.get("document") if isinstance(result, dict) else None
+    if not isinstance(result, dict) or result.get("exit_code") is None or not document:
         raise UpdaterError(ORDER_TORN, order=number)
-    document = result.get("document")
-    if not isinstance(document, dict) or not document:
-        raise ServiceSilent(reason=f"order {number} ended with {result['exit_code']}")
     known = frozenset(ExitCode)
     code = ExitCode(result["exit_code"]) if result["exit_code"] in known else ExitCode.ERROR
     error = document.get("error")

@@ -954,7 +954,11 @@ SLOT_IN_USE = Message(
 SLOT_DIFFERS = Message(
     "NU-3205",
     N_("The files in {path} are not those of release {version}: {count} differences."),
-    N_("Find out who changed them; remove the directory if nobody needs it."),
+    N_(
+        "Put back what was changed or removed, and take out what is extra: settings, compiled files"
+        " and manifest.toml do not belong there. Where nothing runs from the directory, move it"
+        " away instead, and the release is put there anew."
+    ),
     ExitCode.BLOCKED,
 )
 SLOT_NOT_WRITTEN = Message(
@@ -1603,8 +1607,8 @@ REHEARSAL_FAILED = Message(
     "NU-6026",
     N_("The rehearsal of {version} failed: {cause} ({cause_code})"),
     N_(
-        "Nothing of the site was touched. Read the cause; if it is the release, tell the"
-        " Secretariat, else mend it and rehearse again. {full}"
+        "Nothing of the site was touched; once the cause is mended, run 'ncen-updater rehearse'"
+        " again. {cause_remedy}"
     ),
     ExitCode.BLOCKED,
 )
@@ -1644,8 +1648,8 @@ REHEARSAL_LIMITED = Message(
     ),
     N_(
         "Nothing of the site was touched, and the release is not called bad: an upgrade works on"
-        " whole copies. Read the cause. Where it is for want of these objects, set"
-        " rehearse = false. {full}"
+        " whole copies. Where it failed for want of these objects, set rehearse = false."
+        " {cause_remedy}"
     ),
     ExitCode.BLOCKED,
 )
@@ -2261,8 +2265,11 @@ SERVICE_SILENT = Message(
 )
 ORDER_TORN = Message(
     "NU-9305",
-    N_("The service was stopped by force while it carried out order {order}."),
-    N_("What it left was brought to its end; 'ncen-updater history' shows how it ended."),
+    N_("Order {order} was cut off: the service, or what worked for it, was ended by force."),
+    N_(
+        "Wait a minute: the service brings what was left to its end. 'ncen-updater status' shows"
+        " whether it has, and 'ncen-updater history' how it ended."
+    ),
 )
 NO_SUCH_THING = Message(
     "NU-9310",

@@ -283,6 +283,19 @@ def test_a_code_is_explained(guest: Guest) -> None:
     assert "NU-9314" in found.text
 
 
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_no_explanation_has_a_gap_that_only_programs_understand(
+    guest: Guest, language: str
+) -> None:
+    """Seen: "The {kind} to {version} failed in the step '{step}'", and "{cause_remedy}"."""
+    guest.submit(guest.get("/"), "/language", language=language)
+    for code in ("6011", "6012", "6018", "6026"):
+        found = guest.get(f"/help?code={code}")
+        told = found.text[found.text.index(f"NU-{code}") :]
+        assert "{" not in told and "…" in told
+    assert "history" in guest.get("/help?code=6011").text
+
+
 # ---- deciding ------------------------------------------------------------------------------------
 
 

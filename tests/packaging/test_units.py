@@ -118,6 +118,16 @@ def test_who_has_the_network_cannot_reach_the_databases() -> None:
         assert f"-{place}" in hidden.split()
 
 
+@pytest.mark.parametrize("unit", ["apply@", "resume"])
+def test_who_works_on_the_databases_sees_how_much_room_they_have(unit: str) -> None:
+    """Seen: every site of the package was told that the room cannot be seen (NU-4125)."""
+    where = PACKAGING / f"systemd/ncen-updater-{unit}.service"
+    assert not [line for line in settings(where, "InaccessiblePaths") if "postgresql" in line]
+    assert settings(where, "ProtectSystem") == ["strict"]
+    writes = " ".join(settings(where, "ReadWritePaths"))
+    assert "postgresql" not in writes
+
+
 def test_who_reads_the_feed_has_an_end_and_reaches_nothing_on_this_machine() -> None:
     where = PACKAGING / "systemd"
     fetch, send = where / "ncen-updater-fetch@.service", where / "ncen-updater-send@.service"

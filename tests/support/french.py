@@ -19,6 +19,8 @@ NAMES = re.compile(
     r"|\b[\w-]+(?:\.[\w-]+)+\b"  # settings, files, versions
     r"|--?[a-z][\w-]*|\[[^\]\n]*\]|\b\w*_\w+\b|\b[A-Z]{2,}[\w-]*\b|\b\w*\d\w*\b"
     r"|\bncen-\w+\b|\bpg_\w+\b|\b[kMGT]?o\b|\b(?=\w*\d)[a-z0-9]{8}\b"
+    # A digest is shown in groups of eight; one of three hundred has a group without a figure.
+    r"|\b[0-9a-f]{8}\b"
 )
 WORD = re.compile(r"[^\W\d_]{2,}")
 

@@ -23,7 +23,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 
-__all__ = ["ApprovalSubject", "approve", "require_basis", "schedule", "subject", "withdraw"]
+__all__ = ["ApprovalSubject", "approve", "require_basis", "schedule", "subject"]
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,6 @@ def approve(journal: Journal, found: ApprovalSubject, person: Person) -> bool:
     return ApprovalStore(journal).approve(
         found.binding, found.target, basis.to_json(), person, needed
     )
-
-
-def withdraw(journal: Journal, found: ApprovalSubject, person: Person) -> int:
-    """Take a person's approval back; return how many there were."""
-    return ApprovalStore(journal).withdraw(found.binding, person) if found.binding else 0
 
 
 def schedule(

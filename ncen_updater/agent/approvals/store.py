@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from packaging.version import Version
+
 from ncen_updater.agent.approvals.model import (
     ROOT,
     Approval,
@@ -129,6 +131,28 @@ class ApprovalStore:
                     "approval-withdrawn", None, binding=binding, by=person.who, uid=person.uid
                 )
         return count
+
+    def take_back(
+        self, person: Person, version: Version | None = None, *, back: bool = False
+    ) -> int:
+        """Take back what a person has approved, whatever is on offer by now.
+
+        Args:
+            person: Who.
+            version: The release that is meant; all of them where it is left out.
+            back: Rollbacks are meant, not upgrades.
+
+        Returns:
+            How many approvals there were.
+        """
+        releases = self.of_releases()
+        if back:
+            upgrades = {one.approval.binding for one in releases}
+            found = [one for one in self.in_force() if one.binding not in upgrades]
+        else:
+            found = [one.approval for one in releases if version in (None, Version(one.version))]
+        mine = dict.fromkeys(one.binding for one in found if one.uid == person.uid)
+        return sum(self.withdraw(binding, person) for binding in mine)
 
     def spend(self, change: str) -> int:
         """Use up every approval and chosen time: one yes is for one stop of the officers.

@@ -20,7 +20,7 @@ from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import FEED_NEVER_READ, NOTHING_TO_APPROVE
+from ncen_updater.common.messages import FEED_NEVER_READ, NOT_NEXT, NOTHING_TO_APPROVE
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["approve", "schedule"]
 
 Document = Mapping[str, Any]
+
+#: Why there is nothing to show of an approval, after it was taken back.
+_NOTHING_LEFT = frozenset({NOTHING_TO_APPROVE.code, FEED_NEVER_READ.code, NOT_NEXT.code})
 
 
 @click.command("approve", cls=Command, help=N_("Say yes to what was rehearsed."))
@@ -63,27 +66,33 @@ def approve(
     if rollback:
         if version is not None:
             raise Misuse(N_("a rollback takes no VERSION"), context)
-        return _approve_back(session, accept_loss, withdraw=withdraw, yes=yes, dry_run=dry_run)
+        if withdraw and not dry_run:
+            return _withdraw(session, None, back=True)
+        return _approve_back(session, accept_loss, yes=yes, dry_run=dry_run)
     if accept_loss is not None:
         raise Misuse(N_("--accept-loss belongs to --rollback"), context)
+    if withdraw and not dry_run:
+        return _withdraw(session, target, back=False)
     site = session.client()
+    if withdraw:
+        return _show_left(session, site, target)
     if not dry_run:
         site.require_right("approve")
     seen = site.outlook(target)
     rehearsal = seen["rehearsal"]
-    if rehearsal is not None and rehearsal["state"] == "passed" and not withdraw:
+    if rehearsal is not None and rehearsal["state"] == "passed":
         for line in rehearsal_words(rehearsal, session.language):
             session.show(line)
-    if not (withdraw or dry_run):
+    if not dry_run:
         require_binding(seen)
         _show_digest(session, seen)
         _show_others(session, seen)
         show_beginning(session, seen.get("begins_after_yes"), N_("After your yes: {begins}"))
         question = Text(N_("Approve the upgrade to {version}?"), {"version": seen["target"]})
         session.agree(question, yes=yes)
-    if not dry_run:
-        site.approve(seen, withdraw=withdraw)
-    return _show(session, seen if dry_run else site.outlook(target))
+        site.approve(seen)
+        seen = site.outlook(target)
+    return _show(session, seen)
 
 
 @click.command("schedule", cls=Command, help=N_("Choose when an approved upgrade may begin."))
@@ -128,34 +137,63 @@ def _cancel(
             else N_("No time was chosen; nothing is taken back.")
         )
     session.show(Text(said))
-    cancelled = 0 if dry_run else count
+    return _show_left(session, site, target, cancelled=0 if dry_run else count)
+
+
+def _withdraw(session: AgentSession, target: Version | None, *, back: bool) -> ExitCode:
+    """Take one's own yes back, whatever is on offer by now, and say where that leaves the site."""
+    site = session.client()
+    site.require_right("approve")
+    count = site.withdraw(target, back=back)
+    said = (
+        N_("Your approval is taken back.")
+        if count
+        else N_("You had approved nothing of the kind; nothing is taken back.")
+    )
+    session.show(Text(said))
+    if back:
+        session.finish({"withdrawn": count})
+        return ExitCode.OK
+    return _show_left(session, site, target, withdrawn=count)
+
+
+def _show_left(
+    session: AgentSession, site: SiteClient, target: Version | None, **done: int
+) -> ExitCode:
+    """Show where an approval stands after what was done, or why there is none to show.
+
+    Args:
+        session: This run.
+        site: The site.
+        target: The release that was named.
+        done: What was done, for the document.
+    """
     try:
         seen = site.outlook(target)
     except UpdaterError as error:
-        if error.code not in (NOTHING_TO_APPROVE.code, FEED_NEVER_READ.code):
+        if error.code not in _NOTHING_LEFT:
             raise
         session.show(error.what_text)
-        session.finish({"version": None, "scheduled": None, "cancelled": cancelled})
+        session.finish({"version": None, "scheduled": None, **done})
         return ExitCode.OK
-    return _show(session, seen, cancelled=cancelled)
+    return _show(session, seen, **done)
 
 
 def _approve_back(
-    session: AgentSession, accept_loss: int | None, *, withdraw: bool, yes: bool, dry_run: bool
+    session: AgentSession, accept_loss: int | None, *, yes: bool, dry_run: bool
 ) -> ExitCode:
-    """Say yes to a rollback, or take it back."""
+    """Say yes to a rollback."""
     site = session.client()
     if not dry_run:
         site.require_right("approve")
     way = site.way_back(accept_loss)
     if dry_run or "binding" not in way.document:
         return session.answer(way)
-    if not withdraw:
-        for line in way.words:
-            session.show(line)
-        question = Text(N_("Approve going back to {version}?"), {"version": way.document["to"]})
-        session.agree(question, yes=yes)
-    site.approve_back(way.document, withdraw=withdraw)
+    for line in way.words:
+        session.show(line)
+    question = Text(N_("Approve going back to {version}?"), {"version": way.document["to"]})
+    session.agree(question, yes=yes)
+    site.approve_back(way.document)
     return session.answer(site.way_back(accept_loss))
 
 

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from ncen_updater.agent.journal.change import DOWNTIME, StepName
-from ncen_updater.agent.notifications.reasons import reason
 from ncen_updater.common.cli.render import clean, format_duration, format_time
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, translate
+from ncen_updater.common.reasons import reason
 
 __all__ = ["change_lines"]
 
@@ -136,13 +136,13 @@ def _failure(report: Document, word: Callable[[str], str], language: str) -> Ite
     if cut:
         text = (
             N_(
-                "  it was cut off in the step '{step}', which began at {at}: the process was "
-                "ended, or the machine"
+                "  it was cut off in the step '{step}', which began at {at}: the process or "
+                "the machine came to an end"
             )
             if cut["during"]
             else N_(
-                "  it was cut off after the step '{step}', which ended at {at}: the process was "
-                "ended, or the machine"
+                "  it was cut off after the step '{step}', which ended at {at}: the process or "
+                "the machine came to an end"
             )
         )
         yield Text(text, {"step": word(cut["step"]), "at": format_time(_moment(cut["at"]))})

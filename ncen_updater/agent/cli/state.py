@@ -98,7 +98,7 @@ def _databases(status: SiteStatus) -> Text | None:
 
 def _change(status: SiteStatus, before: SiteStatus | None) -> Text | None:
     if isinstance(status.journal, JournalForbidden):
-        return status.journal.what_text
+        return Text(N_("Whether a change is open, 'ncen-updater status' can say."))
     if _unreadable(status):
         return Text(N_("The journal cannot be read; all automatic work has stopped."))
     change = _last(status)

@@ -143,7 +143,10 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     if holder is not None:
         session.show(_at_work(clean(holder)))
     if change is not None:
-        _show_open(session, change, _when_now(document), at_work=holder is not None)
+        _show_open(
+            session, change, _when_now(document),
+            at_work=holder is not None, serves="service" in document,
+        )  # fmt: skip
     elif last is not None:
         show_last_change(session, last)
     owed = part.get("owed_rollback")  # a service of an older agent says nothing of it
@@ -208,7 +211,9 @@ def _when_now(document: Document) -> datetime:
     return datetime.fromisoformat(document["at"])
 
 
-def _show_open(session: AgentSession, change: Document, now: datetime, *, at_work: bool) -> None:
+def _show_open(
+    session: AgentSession, change: Document, now: datetime, *, at_work: bool, serves: bool
+) -> None:
     begun = datetime.fromisoformat(change["created_at"])
     torn = not at_work and change["state"] in (ChangeState.RUNNING, ChangeState.UNDOING)
     state = N_("interrupted") if torn else change["state"]
@@ -226,7 +231,9 @@ def _show_open(session: AgentSession, change: Document, now: datetime, *, at_wor
         )
     )
     session.show(Text(N_("  last step: {step} ({step_state})"), values))
-    if not at_work:
+    if torn and serves:
+        session.show(Text(N_("  nobody works on it just now; the service takes it up by itself.")))
+    elif not at_work:
         session.show(Text(N_("  nobody works on it: run 'ncen-updater resume'.")))
 
 

@@ -24,6 +24,7 @@ from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.preflight.door import closed_by_unknown
 from ncen_updater.agent.preflight.files import look_at
 from ncen_updater.agent.preflight.health import parts_missing
+from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.site import Site
 from ncen_updater.agent.status import SiteStatus, need, or_none, read_status
 from ncen_updater.common.cli.render import format_bytes, format_time
@@ -69,7 +70,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
     looks: tuple[Look, ...] = (
         lambda: _lock(status),
         lambda: _open(status, change),
-        lambda: _journal(site, progress, change),
+        lambda: _journal(site, progress, change, at_work=not _nobody_at_work(status)),
         lambda: _settings(site.config),
         lambda: _room(status),
         lambda: _files(site),
@@ -200,7 +201,9 @@ def _room(status: SiteStatus) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _journal(site: Site, progress: Progress, change: Change | None) -> Iterator[Finding]:
+def _journal(
+    site: Site, progress: Progress, change: Change | None, *, at_work: bool
+) -> Iterator[Finding]:
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         # While a change is open the databases may be closed to everybody, by ourselves.
         looks = verify_looks(site, journal, progress, databases=change is None)
@@ -220,24 +223,39 @@ def _journal(site: Site, progress: Progress, change: Change | None) -> Iterator[
                     {"path": site.config.application.door_file},
                 ),
             )
-        if change is not None:
-            return
+        if change is not None or at_work:
+            return  # copies are theirs
         for plan in interrupted_copies(journal):
             yield from site.engine.orphans(plan)
+        rehearsed = _of_torn_rehearsals(journal)
         for made_by, role, name in site.engine.leftovers():
             if role is DatabaseRole.CANDIDATE and made_by not in known:
+                torn = made_by in rehearsed
                 yield Finding(
                     "NU-6123",
                     Severity.ADVISORY,
                     Text(
-                        N_("A copy of {database} is there that no change of this journal made."),
+                        N_("A copy of {database} is left of a rehearsal that was cut off.")
+                        if torn
+                        else N_(
+                            "A copy of {database} is there that no change of this journal made."
+                        ),
                         {"database": name},
                     ),
                     Text(
-                        N_("If you know where it comes from and nobody needs it, drop it."),
+                        N_("'ncen-updater resume' removes it, and so does the next rehearsal.")
+                        if torn
+                        else N_("If you know where it comes from and nobody needs it, drop it."),
                     ),
                     {"change": made_by},
                 )
+
+
+def _of_torn_rehearsals(journal: Journal) -> frozenset[str | None]:
+    """Under which ids rehearsals made copies that nobody removed."""
+    torn = Rehearsals(journal).interrupted()
+    again = (record.copies.again_id for record in torn if record.copies is not None)
+    return frozenset((*(record.id for record in torn), *again))
 
 
 def _databases(site: Site) -> Iterator[Finding]:

@@ -18,9 +18,9 @@ from ncen_updater.agent.notifications.errors import NotifyError
 from ncen_updater.agent.notifications.letter import LetterReader, write_letter
 from ncen_updater.agent.notifications.mail import send_mail
 from ncen_updater.agent.notifications.news import News
-from ncen_updater.agent.notifications.reasons import reason
 from ncen_updater.agent.notifications.webhook import post
 from ncen_updater.common.messages import BAD_ORDER
+from ncen_updater.common.reasons import reason
 from ncen_updater.common.workers import serve
 
 __all__ = ["main", "send"]

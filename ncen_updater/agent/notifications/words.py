@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 
 from ncen_updater.agent.notifications.news import News, NewsKind
-from ncen_updater.agent.notifications.reasons import Reason
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.reasons import Reason
 
 __all__ = ["sentences", "span", "title"]
 

@@ -25,7 +25,7 @@ from ncen_updater.agent.engine.fingerprints import (
     schema_findings,
     taken_by,
 )
-from ncen_updater.agent.engine.full_words import full_place, keep_full
+from ncen_updater.agent.engine.full_words import full_remedy, keep_full
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.migrating import (
     Migrated,
@@ -204,7 +204,7 @@ class Rehearser:
             if isinstance(error, UpdaterError):
                 values: dict[str, Any] = {
                     "version": target, "cause": error.what_text, "cause_code": code,
-                    "detail": error.detail, "full": full_place(full),
+                    "detail": error.detail, "cause_remedy": full_remedy(error.remedy_text, full),
                 }  # fmt: skip
                 if self._lacking:
                     raise UpdaterError(

@@ -8,7 +8,8 @@ import re
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import CONSOLE_NO_PAGE, message_of
+from ncen_updater.common.messages import CONSOLE_NO_PAGE
+from ncen_updater.common.reasons import reason
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.pages.files import File
 
@@ -49,8 +50,9 @@ def page(asking: Asking) -> ShownPage:
 def _meaning(typed: str) -> tuple[str, Text, Text] | None:
     """Return what a code says: the code, what happened, what to do; None for one not known."""
     found = _CODE.fullmatch(typed.strip())
-    message = message_of(f"NU-{found[1]}") if found else None
-    return (message.code, Text(message.what), Text(message.remedy)) if message else None
+    code = f"NU-{found[1]}" if found else ""
+    known = reason(code)
+    return (code, *known) if known else None
 
 
 def bundle(asking: Asking) -> File:

@@ -164,6 +164,28 @@ def test_who_may_not_upgrade_alone_is_not_asked_and_who_rehearses_again_approves
     assert again["binding"] != first["binding"]
 
 
+def test_a_yes_is_taken_back_where_nothing_is_on_offer(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.json("rehearse")
+    be(monkeypatch, "amina", 1001)
+    code, out, _ = desk.run("approve", "--withdraw")
+    assert (code, out.splitlines()[0]) == (
+        0, "You had approved nothing of the kind; nothing is taken back."
+    )  # fmt: skip
+    assert desk.json("approve", "--yes")["missing"] == 1
+    (desk.state / "feed/ncen.json").unlink()  # as where no list was read
+    assert desk.json("approve", "--yes", code=3)["error"]["code"] == "NU-6068"
+    code, out, _ = desk.run("approve", "--withdraw", "--dry-run")
+    assert (code, out.splitlines()[0].startswith("The feed was never read")) == (0, True), out
+    assert desk.json("approve", "3.3.1", "--withdraw")["withdrawn"] == 0
+    said = desk.json("approve", "--withdraw")
+    assert said == {"version": None, "scheduled": None, "withdrawn": 1}
+    assert desk.json("approve", "--rollback", "--withdraw")["withdrawn"] == 0
+    desk.json("check")
+    assert desk.json("approve", "--dry-run")["approvals"] == []
+
+
 def test_a_chosen_time(desk: Desk) -> None:
     later = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
     assert desk.json("schedule", later, code=13)["error"]["code"] == "NU-6024"

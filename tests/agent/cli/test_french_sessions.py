@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli.main import COMMANDS
+from ncen_updater.common.cli.render import grouped
 from tests.agent.cli.live import LiveSite, live_site
 from tests.agent.cli.site import make_site
 from tests.agent.cli.test_mistakes import MISCONFIGURED, TYPED, misconfigured
@@ -54,6 +55,13 @@ def text_of(page: str) -> str:
     """The words of a page that people read."""
     bare = re.sub(r"<(style|head)\b.*?</\1>|<pre\b.*?</pre>", " ", page, flags=re.DOTALL)
     return re.sub(r"<[^>]+>", " ", bare)
+
+
+def test_a_digest_is_no_word() -> None:
+    """Once in a hundred runs a group of a digest had letters only, and the session failed."""
+    digest = "0123456789abcdef" * 3 + "abcdefaf" + "cafebabe"
+    assert foreign(f"Empreinte : {grouped(digest)}") == []
+    assert foreign("Empreinte : seizures") == ["seizures"]
 
 
 def ask(site: LiveSite, words: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,9 @@ def test_the_parts_of_a_bundle() -> None:
 
 def test_a_journal_that_may_not_be_read() -> None:
     said = sentences(dataclasses.replace(SITE, journal=JournalForbidden(path="/x")), None)
-    assert not [text for text in said if "You may not read" in text.render("fr")]
+    assert "S'il y a un changement ouvert, « ncen-updater status » le dit." in [
+        text.render("fr") for text in said
+    ]
 
 
 def test_what_could_not_be_found_out() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
+from ncen_updater.agent.client import _came_to
 from ncen_updater.agent.engine.errors import Busy, JournalForbidden
 from ncen_updater.agent.engine.recovery import Situation
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName
@@ -40,8 +41,9 @@ from ncen_updater.common.cli.terminal import Heartbeat
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import DECLINED, JOURNAL_UNREADABLE
+from ncen_updater.common.messages import DECLINED, JOURNAL_UNREADABLE, ORDER_TORN
 from tests.agent.cli.site import CHANGE
+from tests.support.errors import refused
 from tests.support.simulated_site import PLACES
 
 STATE = [Text("a."), Text("b.")]
@@ -224,7 +226,8 @@ def with_change(change: Change) -> SiteStatus:
         (site(journal=ERROR), "The journal cannot be read; all automatic work has stopped."),
         (site(databases=Situation(None, missing=True)),
          "At least one database is not under its name."),
-        (site(journal=JournalForbidden(path="j")), str(JournalForbidden(path="j").what_text)),
+        (site(journal=JournalForbidden(path="j")),
+         "Whether a change is open, 'ncen-updater status' can say."),
     ],
 )  # fmt: skip
 def test_the_state_in_sentences(status: SiteStatus, words: str) -> None:
@@ -296,3 +299,14 @@ def test_a_state_that_cannot_be_asked_hides_no_error(capsys: pytest.CaptureFixtu
 def test_the_exit_code_is_that_of_the_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_program(_group, Session("x"), ["decline"], lambda _: []) == 4
     assert "NU-1103" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "result",
+    [None, {"exit_code": None, "document": {}}, {"exit_code": 126, "document": {}},
+     {"exit_code": 137, "document": None}],
+)  # fmt: skip
+def test_an_order_whose_process_was_killed_is_told_as_that(result: object) -> None:
+    """Seen: "The service no longer answers: order 5 ended with 126", by a service that answered."""
+    with refused(ORDER_TORN):
+        _came_to(5, result)

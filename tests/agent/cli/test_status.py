@@ -80,6 +80,20 @@ def test_an_open_change_that_nobody_works_on(site: TrialSite) -> None:
     assert "nobody works on it: run 'ncen-updater resume'." in site.run("status").stdout
 
 
+def test_where_a_service_runs_it_is_no_persons_task(
+    site: TrialSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: "run 'ncen-updater resume'", and below it that the service did so just then."""
+    site.open_change(StepName.FETCH)
+    found = json.loads(site.run("status", "--json").stdout)
+    session, shown = AgentSession("ncen-updater", site.config), list[Text]()
+    monkeypatch.setattr(session, "show", shown.append)
+    _show(session, {**found, "service": {"running": None}})
+    told = " ".join(str(text) for text in shown)
+    assert "nobody works on it just now; the service takes it up by itself." in told
+    assert "run 'ncen-updater resume'" not in told
+
+
 def _write_view(site: TrialSite, expires: datetime) -> None:
     path = site.state / "feed" / "ncen.json"
     path.parent.mkdir()

@@ -10,12 +10,16 @@ import pytest
 
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.engine.operations import JOURNAL, LOCK, Operations
+from ncen_updater.agent.engine.operations import JOURNAL, LOCK, Operations, new_change_id
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.rehearsal.rehearse import Rehearser
+from ncen_updater.agent.rehearsal.store import Rehearsals
+from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import Silent
+from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.faults.full import prepared
 from tests.faults.trial import OLD, Trial
 from tests.support.sites import site_in_process
@@ -32,6 +36,14 @@ def trial() -> Iterator[Trial]:
 def codes(trial: Trial) -> set[str]:
     found = {f.code for f in diagnose(trial.demo.config_path, Silent())}
     return found - {"NU-6124"}
+
+
+def rehearse(site: Site) -> None:
+    operations = Operations(site, Silent())
+    path = operations.path()
+    assert isinstance(path, UpgradePath)
+    with operations.between_changes("rehearse") as journal:
+        Rehearser(site, journal, Silent(), new_change_id).run(path)
 
 
 def with_current(trial: Trial, target: Path | None) -> set[str]:
@@ -173,6 +185,35 @@ def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Tri
     rest = {finding.code for finding in found[1:]}
     assert not rest & {"NU-6103", "NU-6125", "NU-4002", "NU-6124", "NU-6128"}
     assert "Start it" not in " ".join(finding.remedy.render("en") for finding in found)
+
+
+def test_copies_of_a_rehearsal_are_no_strangers(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: "If you know where it comes from and nobody needs it, drop it", while it rehearsed."""
+    trial.reset(OLD)
+    site = site_in_process(trial.demo)
+    seen: list[set[str]] = []
+
+    def torn(self: Rehearser, *_: object) -> None:
+        seen.append(codes(trial))
+        raise KeyboardInterrupt
+
+    try:
+        with monkeypatch.context() as cut:
+            cut.setattr(Rehearser, "_up", torn)
+            cut.setattr(Rehearser, "_clear", lambda *_: None)
+            cut.setattr(Rehearsals, "end", lambda *_, **__: None)
+            with pytest.raises(KeyboardInterrupt):
+                rehearse(site)
+        left = [f for f in diagnose(trial.demo.config_path, Silent()) if f.code == "NU-6123"]
+        Operations(site, Silent()).resume(by_person=True)
+        after = codes(trial)
+    finally:
+        Operations(site_in_process(trial.demo), Silent()).upgrade()
+    assert seen == [{"NU-6121"}], "that somebody is at work, and nothing of what they do"
+    assert left and all("ncen-updater resume" in str(finding.remedy) for finding in left)
+    assert "NU-6123" not in after
 
 
 @pytest.mark.parametrize(

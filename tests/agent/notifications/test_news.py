@@ -9,9 +9,9 @@ import pytest
 
 from ncen_updater.agent.notifications.letter import LetterReader, write_letter
 from ncen_updater.agent.notifications.news import ALLOWED, News, NewsKind, allowed
-from ncen_updater.agent.notifications.reasons import reason
 from ncen_updater.agent.notifications.words import TITLES, sentences, span
 from ncen_updater.common.i18n import PLACE
+from ncen_updater.common.reasons import reason
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 #: Values of the application's records, as they might get into an event by mistake.

@@ -18,6 +18,7 @@ from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.operations import Operations, new_change_id
 from ncen_updater.agent.rehearsal.rehearse import Rehearser
 from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import REHEARSAL_FAILED
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
@@ -118,6 +119,9 @@ def causes(site: Site, version: str) -> list[object]:
     with pytest.raises(ChangeFailed) as changed:
         Operations(site, Silent()).upgrade(Version(version))
     assert changed.value.values["step"] == "migrate"
+    for error in (rehearsed.value, changed.value):
+        assert isinstance(error.__cause__, UpdaterError)
+        assert str(error.__cause__.remedy_text) in str(error.remedy_text)
     return [error.value.values["cause_code"] for error in (rehearsed, changed)]
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from packaging.version import InvalidVersion, Version
+
 from ncen_updater.agent.approvals.model import ROOT
 from ncen_updater.agent.approvals.rollback_approvals import (
     BackRequest,
@@ -42,7 +44,17 @@ from ncen_updater.common.messages import (
     NOTHING_TO_APPROVE,
 )
 
-__all__ = ["approve", "cancel", "confirm", "give_order", "hold", "schedule", "unhold", "withdraw"]
+__all__ = [
+    "approve",
+    "cancel",
+    "confirm",
+    "give_order",
+    "hold",
+    "schedule",
+    "take_back",
+    "unhold",
+    "withdraw",
+]
 
 MOST_ORDERS = 20
 #: Where one person is enough, whoever may approve agrees by ordering it.
@@ -145,6 +157,24 @@ def withdraw(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Take one's own yes back, whatever stands now."""
     with context.writing() as journal:
         count = ApprovalStore(journal).withdraw(request.names["binding"], request.caller.person)
+    context.wake()
+    return 200, {"withdrawn": count}
+
+
+def take_back(context: ApiContext, request: Request) -> tuple[int, Document]:
+    """Take back every yes of one's own: to upgrades, or to going back; whatever is on offer."""
+    of = request.query.get("of", "upgrade")
+    if of not in ("upgrade", "rollback"):
+        raise BadRequest(reason="of: upgrade or rollback")
+    named, person = request.query.get("version"), request.caller.person
+    if named is not None and of == "rollback":
+        raise BadRequest(reason="a rollback takes no version")
+    try:
+        version = None if named is None else Version(named if len(named) <= 50 else "")
+    except InvalidVersion as error:
+        raise BadRequest(reason="version: not a version") from error
+    with context.writing() as journal:
+        count = ApprovalStore(journal).take_back(person, version, back=of == "rollback")
     context.wake()
     return 200, {"withdrawn": count}
 

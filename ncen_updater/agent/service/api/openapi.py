@@ -32,6 +32,7 @@ QUERY: Mapping[str, Schema] = {
     "after": {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER},
     "version": {"type": "string", "minLength": 1, "maxLength": 50},
     "form": {"type": "string", "enum": ["json", "html"]},
+    "of": {"type": "string", "enum": ["upgrade", "rollback"]},
     "head": {"type": "string", "pattern": HEAD},
     "wait": {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_S},
 }

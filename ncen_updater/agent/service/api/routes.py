@@ -83,6 +83,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", "/v1/approvals", ApiRole.APPROVE, actions.approve, ApprovalForm, statuses=(200, 201)
     ),
+    Route("DELETE", "/v1/approvals", ApiRole.APPROVE, actions.take_back, query=_RELEASE | {"of"}),
     Route("DELETE", "/v1/approvals/{binding}", ApiRole.APPROVE, actions.withdraw),
     Route("PUT", "/v1/schedule", ApiRole.OPERATE, actions.schedule, ScheduleForm),
     Route("DELETE", "/v1/schedule", ApiRole.OPERATE, actions.cancel),

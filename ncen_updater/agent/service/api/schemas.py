@@ -460,6 +460,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
         ),
     ),
     ("POST", "/v1/approvals"): _object(given=FLAG, version=TEXT, binding=SHA256),
+    ("DELETE", "/v1/approvals"): _object(withdrawn=NUMBER),
     ("DELETE", "/v1/approvals/{binding}"): _object(withdrawn=NUMBER),
     ("PUT", "/v1/schedule"): _object(version=TEXT, binding=SHA256, not_before=TIME),
     ("DELETE", "/v1/schedule"): _object(cancelled=NUMBER),

@@ -267,6 +267,30 @@ def test_two_people_approve_and_one_takes_it_back(counter: Counter) -> None:
     assert len(counter.woken) == 3
 
 
+def test_who_takes_back_what_they_said_needs_no_release_on_offer(counter: Counter) -> None:
+    with Journal.open(counter.site.journal) as journal:
+        store, mine = ApprovalStore(journal), Person(APPROVER, uid_of(APPROVER))
+        for binding, version in ((BINDING, "3.3.0"), (OTHER, "3.3.1")):
+            store.approve(binding, version, BASIS, mine)
+        store.approve(BINDING, "3.3.0", BASIS, Person("bo", 1002))
+        back = {"rollback": "c1", "from": "3.2.4", "to": "3.2.3"}
+        store.approve("ef" * 32, "back to 3.2.3", back, mine)
+    counter.know(Assessment(event=0, current="3.2.4"))
+
+    def take(query: str) -> object:
+        return counter.ask("DELETE", f"/v1/approvals{query}", user=APPROVER).document
+
+    assert counter.ask("DELETE", "/v1/approvals", user=READER).status == 403
+    assert take("?version=3.3.1.0") == {"withdrawn": 1}
+    assert take("?version=3.3.1") == {"withdrawn": 0}
+    assert take("") == {"withdrawn": 1}
+    assert take("?of=rollback") == {"withdrawn": 1}
+    with Journal.open(counter.site.journal) as journal:
+        assert [one.who for one in ApprovalStore(journal).in_force()] == ["bo"]
+    for query in ("?of=others", "?of=rollback&version=3.3.0", "?version=latest"):
+        assert counter.ask("DELETE", f"/v1/approvals{query}", user=APPROVER).code == "NU-9312"
+
+
 @pytest.mark.parametrize(
     ("known", "status", "code"),
     [

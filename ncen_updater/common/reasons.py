@@ -1,12 +1,12 @@
 """What a stable code means, in one sentence, and what to do about it.
 
-Values of the error that happened are not told: they may quote the database. Used by the process
-that sends, and by the support bundle.
+Values of the error that happened are not told: they may quote the database, and who looks a code up
+has none. Used by what sends letters, by ``history`` and by the page of help.
 """
 
 from __future__ import annotations
 
-from ncen_updater.common.i18n import PLACE, Text
+from ncen_updater.common.i18n import N_, PLACE, Text
 from ncen_updater.common.messages import message_of
 
 __all__ = ["Reason", "reason"]
@@ -16,7 +16,13 @@ HIDDEN = "…"
 Reason = tuple[Text, Text]
 
 
+#: Where the whole sentence is a value.
+BY_CAUSE = N_("It depends on the cause: 'ncen-updater history' and 'ncen-updater doctor' show it.")
+
+
 def _hidden(template: str) -> Text:
+    if not PLACE.sub("", template).strip():
+        return Text(BY_CAUSE)
     return Text(template, dict.fromkeys(PLACE.findall(template), HIDDEN))
 
 

@@ -23,6 +23,7 @@ MAY_USE = {
     "agent": SHARED,
     "publisher": SHARED,
     "console": ("common",),
+    "login": ("common",),
 }
 #: Beside the package; no program that is installed anywhere uses them.
 OUTSIDE = ("demo", "tests", "benchmarks")

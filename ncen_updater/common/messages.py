@@ -2628,7 +2628,7 @@ CONSOLE_BLIND = Message(
 CONSOLE_TOO_MUCH = Message(
     "NU-9708",
     N_("This session has done more than one session may."),
-    N_("Press Enter in the terminal in which the console runs, and go on with the new link."),
+    N_("Come in once more, by a new link of the terminal (Enter shows one) or by your password."),
     ExitCode.BUSY,
 )
 CONSOLE_COUNT = Message(
@@ -2636,4 +2636,43 @@ CONSOLE_COUNT = Message(
     N_("What was typed is not the number of records that would be lost."),
     N_("Read the number on the page, and type it as it stands there."),
     ExitCode.USAGE,
+)
+CONSOLE_NOT_IN = Message(
+    "NU-9710",
+    N_("You are not in, or your session has ended."),
+    N_("Come in with the name and the password of your account of this server."),
+)
+CONSOLE_PASSWORD = Message(
+    "NU-9711",
+    N_("The name or the password is wrong, or this account may not come in here."),
+    N_("Type both once more. Who does not know the password asks who keeps the server."),
+)
+CONSOLE_WAIT = Message(
+    "NU-9712",
+    N_("This name was tried with wrong passwords too often."),
+    N_("Wait {wait}, then try once more."),
+    ExitCode.BUSY,
+)
+CONSOLE_EXPIRED = Message(
+    "NU-9713",
+    N_("The password, or the account, has expired."),
+    N_("Renew it on the server itself ('passwd'), or ask who keeps the server."),
+)
+CONSOLE_SECOND_SECRET = Message(
+    "NU-9714",
+    N_("This server asks for more than a password, which this page cannot give."),
+    N_("Log in over SSH and type 'ncen-updater console'."),
+)
+CONSOLE_ROOT = Message(
+    "NU-9715",
+    N_("'root' is nobody's own name: the console lets people in."),
+    N_("Come in with an account of your own."),
+)
+CONSOLE_NO_LOGIN = Message(
+    "NU-9716",
+    N_("Passwords cannot be looked at just now: {reason}"),
+    N_(
+        "On the server 'systemctl status ncen-updater-login.socket' says whether it listens, and "
+        "'ncen-updater doctor' what is missing. 'ncen-updater console' needs neither."
+    ),
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import tzinfo
+from datetime import UTC, datetime, tzinfo
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
@@ -20,22 +20,26 @@ from ncen_updater.common.messages import (
     CONSOLE_FOREIGN,
     CONSOLE_FORM,
     CONSOLE_KEY,
+    CONSOLE_NO_LOGIN,
     CONSOLE_NO_PAGE,
     CONSOLE_NO_SESSION,
+    CONSOLE_NOT_IN,
+    CONSOLE_PASSWORD,
     CONSOLE_TOO_MUCH,
+    CONSOLE_WAIT,
     Message,
 )
 from ncen_updater.common.unix_http import ServiceSilent
 from ncen_updater.console.asking import Asking, ShownPage
-from ncen_updater.console.following import Following
+from ncen_updater.console.entrances import Entrance
 from ncen_updater.console.headers import PAGE_POLICY, PREFIX, cookie, every_answer
-from ncen_updater.console.looking import Looking
+from ncen_updater.console.login import LoginGone
 from ncen_updater.console.pages.live import live_messages
 from ncen_updater.console.rendering import rendered
 from ncen_updater.console.requests import WebRequest, read_form, request_of, require_own_page
 from ncen_updater.console.routes import File, PageRoute, find
-from ncen_updater.console.service import ServiceRefusal, SiteService, told
-from ncen_updater.console.sessions import BrowserSession, BrowserSessions, FormOutcome, Keys
+from ncen_updater.console.service import ServiceRefusal, told
+from ncen_updater.console.sessions import BrowserSession, BrowserSessions, FormOutcome
 
 __all__ = ["ConsoleApplication"]
 
@@ -51,11 +55,17 @@ AWAY_S = 5
 OUTCOME_S = 50.0
 STATUS: Mapping[Message, int] = {
     CONSOLE_NO_SESSION: 401,
+    CONSOLE_NOT_IN: 401,
+    CONSOLE_PASSWORD: 401,
+    CONSOLE_WAIT: 429,
+    CONSOLE_NO_LOGIN: 503,
     CONSOLE_KEY: 403,
     CONSOLE_FOREIGN: 403,
     CONSOLE_NO_PAGE: 404,
     CONSOLE_TOO_MUCH: 429,
 }
+#: The form by which who came in by a password goes.
+LEAVE = "/leave"
 STATIC = {"/console.css": "text/css; charset=utf-8", "/live.js": "text/javascript; charset=utf-8"}
 
 
@@ -70,30 +80,28 @@ class _Reply:
 
 
 class ConsoleApplication:
-    """Answers the browsers of one person.
+    """Answers browsers: of one person, or of each who came in.
 
     Args:
-        service: The service of the site.
-        keys: Of the links.
+        entrance: How people come in.
         zone: Of the times; None for that of the machine.
         language: Of pages for who has no session.
     """
 
     def __init__(
         self,
-        service: SiteService,
-        keys: Keys,
+        entrance: Entrance,
         zone: tzinfo | None = None,
         language: str = DEFAULT_LANGUAGE,
     ) -> None:
-        self._service, self._keys, self._zone, self._language = service, keys, zone, language
-        self._sessions = BrowserSessions()
-        self._looking, self._following = Looking(service), Following(service)
+        self._entrance, self._zone, self._language = entrance, zone, language
+        self._sessions = BrowserSessions(entrance.sessions, entrance.idle_s)
         self._cookie = PREFIX + secrets.token_hex(4)
 
     def end(self) -> None:
         """Let go of every page that waits for something."""
-        self._following.end()
+        self._sessions.end_all()
+        self._entrance.end()
 
     def __call__(
         self, environ: Mapping[str, Any], start_response: Callable[..., object]
@@ -101,7 +109,7 @@ class ConsoleApplication:
         """Answer one request."""
         language, head = self._language, environ.get("REQUEST_METHOD") == "HEAD"
         try:
-            request = request_of(environ, self._cookie)
+            request = request_of(environ, self._cookie, self._entrance.place.hosts)
             language = language_of(*request.languages) or language
             reply = self._reply(environ, request, language)
         except UpdaterError as error:
@@ -125,18 +133,31 @@ class ConsoleApplication:
         request = replace(request, method=method)
         if method not in ("GET", "POST"):
             raise UpdaterError(CONSOLE_NO_PAGE, path=request.path[:100])
-        require_own_page(request)
+        require_own_page(request, self._entrance.place.scheme)
         if method == "GET" and request.path in STATIC:
             return _Reply(200, _file(request.path[1:]), STATIC[request.path])
         if request.path == "/favicon.ico":  # browsers ask for one, which needs no page of refusal
             return _Reply(204, b"", "image/x-icon")
-        if request.path == "/enter":
-            return self._enter(request, language)
+        if request.path == self._entrance.address:
+            return self._enter(environ, request, language)
         session = self._sessions.find(request.secret) if request.secret else None
         if session is None:
-            raise UpdaterError(CONSOLE_NO_SESSION)
+            raise UpdaterError(self._entrance.outside)
+        try:
+            return self._inside(environ, request, session)
+        except LoginGone:
+            self._sessions.end(request.secret)
+            raise
+
+    def _inside(
+        self, environ: Mapping[str, Any], request: WebRequest, session: BrowserSession
+    ) -> _Reply:
+        """Answer somebody who is in."""
+        method = request.method
+        if (method, request.path) == ("POST", LEAVE) and self._entrance.form:
+            return self._leave(environ, request, session)
         if request.path == "/live/events":
-            stream = live_messages(self._asking(session, request))
+            stream = self._live(session, request)
             environ[NO_END]()
             return _Reply(200, stream, "text/event-stream; charset=utf-8")
         found = find(method, request.path)
@@ -149,22 +170,56 @@ class ConsoleApplication:
             return self._page(route, asking, request.path)
         return self._act(route, asking, environ, request)
 
-    def _asking(self, session: BrowserSession, request: WebRequest) -> Asking:
-        return Asking(
-            session, self._service, self._looking, self._following, self._zone, query=request.query
-        )
+    def _live(self, session: BrowserSession, request: WebRequest) -> Iterator[bytes]:
+        """Tell what goes on; who has that page open uses their session."""
+        try:
+            for message in live_messages(self._asking(session, request)):
+                if self._sessions.find(request.secret) is None:
+                    return
+                yield message
+        except LoginGone:
+            self._sessions.end(request.secret)  # the page hears that when it asks again
 
-    def _enter(self, request: WebRequest, language: str) -> _Reply:
-        """Let a browser in whose link is good.
+    def _asking(self, session: BrowserSession, request: WebRequest) -> Asking:
+        return Asking(session, self._zone, query=request.query)
+
+    def _enter(self, environ: Mapping[str, Any], request: WebRequest, language: str) -> _Reply:
+        """Let a browser in whose link or password is good.
 
         What follows comes from a page of ours, and so has the cookie in every browser, wherever the
         link was clicked.
         """
-        if request.method != "GET" or not self._keys.take(request.query.get("key", "")):
+        if self._entrance.form:
+            if request.method == "GET":
+                return self._login(language, 200)
+            try:
+                inside = self._entrance.come_in(read_form(environ))
+            except UpdaterError as error:
+                return self._login(language, STATUS.get(error.message, 400), error)
+        elif request.method != "GET":
             raise UpdaterError(CONSOLE_KEY)
-        secret = self._sessions.begin(language)
+        else:
+            inside = self._entrance.come_in(request.query)
+        secret = self._sessions.begin(language, inside)
         content = self._render(ShownPage("entered", again_s=0), language)
         return _Reply(200, content, headers=(cookie(self._cookie, secret),))
+
+    def _login(self, language: str, status: int, error: UpdaterError | None = None) -> _Reply:
+        """Ask who it is."""
+        document = told(error, UNCHANGED, language) if error is not None else None
+        shown = ShownPage("login", {"error": document}, "refused" if error else "ready", status)
+        return _Reply(status, self._render(shown, language))
+
+    def _leave(
+        self, environ: Mapping[str, Any], request: WebRequest, session: BrowserSession
+    ) -> _Reply:
+        """End a session, for who goes."""
+        if not session.acts.known(LEAVE, read_form(environ).get("token", "")):
+            error = UpdaterError(CONSOLE_FORM, reason="it is not of this session")
+            return self._failed(error, UNCHANGED, session)
+        self._sessions.end(request.secret)
+        gone = (("Location", self._entrance.address), cookie(self._cookie, "", ends=True))
+        return _Reply(303, b"", headers=gone)
 
     # ---- pages -----------------------------------------------------------------------------------
 
@@ -178,8 +233,8 @@ class ConsoleApplication:
                 raise UpdaterError(CONSOLE_NO_PAGE, path=address[:100])
         except ServiceRefusal as refused:
             return self._refused(refused.status, refused.error, asking.session, address)
-        except ServiceSilent as away:
-            return self._failed(away, UNCHANGED, asking.session, address)
+        except LoginGone:
+            raise
         except UpdaterError as error:
             return self._failed(error, UNCHANGED, asking.session, address)
         content = self._of(shown, asking.session, address, asking.said())
@@ -221,6 +276,9 @@ class ConsoleApplication:
             outcome.refused = refused.status, refused.error
         except ServiceSilent as away:
             outcome.refused = 503, told(away, UNSURE, language)
+        except LoginGone as gone:
+            outcome.refused = 401, told(gone, UNCHANGED, language)
+            raise
         except UpdaterError as error:
             outcome.refused = 409, told(error, UNCHANGED, language)
         except BaseException:
@@ -248,6 +306,8 @@ class ConsoleApplication:
 
     def _stopped(self, error: UpdaterError, language: str) -> _Reply:
         """Answer somebody who is not in."""
+        if error.message is self._entrance.outside and self._entrance.form:
+            return self._login(language, 401, error)
         document = told(error, UNCHANGED, language)
         status = STATUS.get(error.message, 400 if error.code != "NU-1000" else 500)
         shown = ShownPage("outside", {"error": document}, "refused", status)
@@ -258,17 +318,21 @@ class ConsoleApplication:
     def _of(
         self, shown: ShownPage, session: BrowserSession, address: str, said: Text | None = None
     ) -> bytes:
-        known = self._service.known()
+        service = session.inside.service
+        known = service.known()
         values = {"known_at": known.at.isoformat() if known else None, **shown.values}
         return self._render(
             replace(shown, values=values), session.language, token=session.acts.token,
             site=known.status if known else None, address=address, said=said,
+            asks_secret=service.asks_secret, now=service.now(),
         )  # fmt: skip
 
     def _render(self, shown: ShownPage, language: str, **more: Any) -> bytes:  # noqa: ANN401
+        more.setdefault("now", datetime.now(UTC))
         return rendered(
-            shown, language, now=self._service.now(), zone=self._zone, styles=_mark(), **more
-        )
+            shown, language, zone=self._zone, styles=_mark(),
+            by_terminal=self._entrance.by_terminal, **more,
+        )  # fmt: skip
 
 
 def _again(shown: ShownPage) -> tuple[tuple[str, str], ...]:

@@ -44,9 +44,6 @@ class Asking:
 
     Attributes:
         session: Of the browser.
-        service: That is asked.
-        looking: What was looked at for this console.
-        following: What goes on.
         zone: The zone of the site; None for that of the machine.
         names: Parts of the address.
         query: What stands behind the question mark.
@@ -54,13 +51,25 @@ class Asking:
     """
 
     session: BrowserSession
-    service: SiteService
-    looking: Looking
-    following: Following
     zone: tzinfo | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def service(self) -> SiteService:
+        """That is asked, as the person."""
+        return self.session.inside.service
+
+    @property
+    def looking(self) -> Looking:
+        """What was looked at for the person."""
+        return self.session.inside.looking
+
+    @property
+    def following(self) -> Following:
+        """What goes on."""
+        return self.session.inside.following
 
     @property
     def language(self) -> str:
@@ -83,6 +92,11 @@ class Asking:
     def call(self, method: str, address: str, body: Mapping[str, object] | None = None) -> Document:
         """Have the service change something."""
         return self.service.call(method, address, self.language, body)
+
+    def decide(self, method: str, address: str, body: Mapping[str, object]) -> Document:
+        """Have the service do what the person answers for, with their password if it takes one."""
+        secret = self.form.get("secret", "")
+        return self.service.decide(method, address, self.language, body, secret)
 
     def may(self, role: str) -> dict[str, str] | None:
         """Return None for who has a right, else the words that say who has."""

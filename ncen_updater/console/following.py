@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ncen_updater.common.unix_http import ServiceSilent
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.console.service import Document, ServiceRefusal, SiteService
 
 __all__ = ["Following"]
@@ -71,7 +71,7 @@ class Following:
                     self._happened(here=True, moment=document if kind == "service" else None)
                     if self.ended:
                         return
-            except (ServiceSilent, ServiceRefusal):
+            except (UpdaterError, ServiceRefusal):
                 self._happened(here=False)
             self._ended.wait(AGAIN_S)
 

@@ -20,6 +20,8 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text, right_to_left
 from ncen_updater.common.messages import CONSOLE_BLIND
 from ncen_updater.console.app import ConsoleApplication
+from ncen_updater.console.entrances import LinkEntrance
+from ncen_updater.console.inside import Inside
 from ncen_updater.console.peers import TABLES, tells_owners
 from ncen_updater.console.server import serving
 from ncen_updater.console.service import SiteService
@@ -106,7 +108,8 @@ def _run(given: argparse.Namespace, said: TerminalLines) -> None:
         signal.signal(number, lambda *_: None)
     keys = Keys()
     zone = ZoneInfo(given.zone) if given.zone else None
-    application = ConsoleApplication(SiteService(given.socket), keys, zone, given.language)
+    inside = Inside(SiteService(given.socket), lasting=True)
+    application = ConsoleApplication(LinkEntrance(keys, inside), zone, given.language)
     with serving(given.port, application) as port:
         try:
             said.link(keys.issue(), port)

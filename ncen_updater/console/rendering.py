@@ -42,6 +42,8 @@ def rendered(
     address: str = "/",
     said: Text | None = None,
     styles: str = "",
+    by_terminal: bool = True,
+    asks_secret: bool = False,
 ) -> bytes:
     """Return a page.
 
@@ -55,6 +57,8 @@ def rendered(
         address: Of the page.
         said: What there is to say of the form that led here.
         styles: Marks of the files that belong to it.
+        by_terminal: Whether the console ends with a person's terminal.
+        asks_secret: Whether people type their password for what they answer for.
     """
     values: dict[str, object] = {
         "when": lambda text: format_time(moment_of(text), zone).render(language),
@@ -72,5 +76,7 @@ def rendered(
         "address": address,
         "said": said,
         "styles": styles,
+        "by_terminal": by_terminal,
+        "asks_secret": asks_secret,
     }
     return fill(PACKAGE, f"{shown.name}.html", language, **{**values, **shown.values})

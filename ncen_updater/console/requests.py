@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
@@ -15,8 +16,6 @@ __all__ = ["MAX_FORM", "WebRequest", "read_form", "request_of", "require_own_pag
 
 MAX_FORM = 65_536
 MAX_FIELDS = 40
-#: A browser reaches the loopback by one of these, with the port of its own end of the line.
-HOSTS = frozenset({"localhost", "127.0.0.1"})
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -47,19 +46,19 @@ class WebRequest:
     mode: str | None = None
 
 
-def request_of(environ: Mapping[str, Any], cookie: str) -> WebRequest:
+def request_of(environ: Mapping[str, Any], cookie: str, hosts: re.Pattern[str]) -> WebRequest:
     """Read the head of a request.
 
     Args:
         environ: As WSGI has it.
         cookie: Name of the cookie with the secret of a session.
+        hosts: What names this place.
 
     Raises:
         UpdaterError: If it cannot be understood, or is for another place.
     """
     host = str(environ.get("HTTP_HOST", ""))
-    name, _, port = host.partition(":")
-    if name not in HOSTS or not (port.isascii() and port.isdigit()):
+    if hosts.fullmatch(host) is None:
         raise UpdaterError(CONSOLE_FOREIGN)
     return WebRequest(
         method=str(environ["REQUEST_METHOD"]),
@@ -74,7 +73,7 @@ def request_of(environ: Mapping[str, Any], cookie: str) -> WebRequest:
     )
 
 
-def require_own_page(request: WebRequest) -> None:
+def require_own_page(request: WebRequest, scheme: str) -> None:
     """Refuse what another place has a browser send.
 
     A page that names no referrer sends ``Origin: null``; then what the browser says of the place
@@ -84,7 +83,7 @@ def require_own_page(request: WebRequest) -> None:
     Raises:
         UpdaterError: If it is foreign, or nothing says that it is not.
     """
-    own = request.origin == f"http://{request.host}"
+    own = request.origin == f"{scheme}://{request.host}"
     same = request.site == "same-origin"
     if request.method == "POST":
         named = request.origin not in (None, "null")

@@ -6,6 +6,7 @@ and nothing that a browser sends does.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import threading
@@ -77,6 +78,9 @@ class SiteService:
         now: The clock of the wall.
     """
 
+    #: Whether people type their password once more for what they answer for.
+    asks_secret = False
+
     def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.path, self.now = path, now
         self._known: Known | None = None
@@ -108,14 +112,41 @@ class SiteService:
     ) -> Document:
         """Ask for something, or change something; errors as in :meth:`get`."""
         try:
-            with asked(
-                self.path, method, address, body, language=language, timeout_s=SILENT_S
-            ) as response:
-                content = response.read(MAX_BYTES + 1)
-                status = response.status
+            with self._asked(method, address, body, language, SILENT_S) as response:
+                return self._document(response)
         except (OSError, http.client.HTTPException) as error:
             raise ServiceSilent(reason=_reason(error)) from error
-        document = _object(content)
+
+    def decide(
+        self, method: str, address: str, language: str, body: Mapping[str, object], secret: str
+    ) -> Document:
+        """Have something done that a person answers for; errors as in :meth:`get`.
+
+        Args:
+            method: Of HTTP.
+            address: What is asked for.
+            language: Of sentences in the answer.
+            body: Sent as JSON.
+            secret: Of the person, where one is asked for.
+        """
+        del secret  # who has this terminal has said who they are
+        return self.call(method, address, language, body)
+
+    def end(self) -> None:
+        """Let go of what is kept for the person."""
+
+    @contextlib.contextmanager
+    def _asked(
+        self, method: str, address: str, body: Mapping[str, object] | None, language: str,
+        timeout_s: float,
+    ) -> Iterator[http.client.HTTPResponse]:  # fmt: skip
+        with asked(
+            self.path, method, address, body, language=language, timeout_s=timeout_s
+        ) as response:
+            yield response
+
+    def _document(self, response: http.client.HTTPResponse) -> Document:
+        document, status = _object(response.read(MAX_BYTES + 1)), response.status
         if status < 400:
             return document
         refused = document.get("error")
@@ -131,9 +162,7 @@ class SiteService:
             ServiceRefusal: If there is no place for one more listener.
         """
         try:
-            with asked(
-                self.path, "GET", "/v1/events", None, language=language, timeout_s=QUIET_S
-            ) as response:
+            with self._asked("GET", "/v1/events", None, language, QUIET_S) as response:
                 if response.status >= 400:
                     found = _object(response.read(MAX_BYTES)).get("error")
                     raise ServiceRefusal(response.status, found if isinstance(found, dict) else {})

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text
+from ncen_updater.console.inside import Inside
 
 __all__ = ["KEY_S", "Acts", "BrowserSession", "BrowserSessions", "FormOutcome", "Keys"]
 
 #: So long is a link good.
 KEY_S = 60.0
-#: Of keys that wait, of sessions, and of what one session may do.
-MOST_KEYS, MOST_SESSIONS, MOST_ACTS = 20, 8, 2_000
+#: Of keys that wait, and of what one session may do.
+MOST_KEYS, MOST_ACTS = 20, 2_000
 
 
 def _digest(secret: str) -> bytes:
@@ -119,40 +120,82 @@ class Acts:
 
 
 class BrowserSession:
-    """One browser that came in with a key.
+    """One browser that came in.
 
     Attributes:
+        inside: What it is given.
         language: In which it is shown everything.
         acts: What it has sent.
+        used: When it asked for something last.
     """
 
-    def __init__(self, language: str = DEFAULT_LANGUAGE) -> None:
-        self.language = language
+    def __init__(self, inside: Inside, language: str = DEFAULT_LANGUAGE, used: float = 0.0) -> None:
+        self.inside, self.language, self.used = inside, language, used
         self.acts = Acts()
 
 
 class BrowserSessions:
-    """BrowserSessions by the secret in their cookie, of which a digest is kept."""
+    """Sessions by the secret in their cookie, of which a digest is kept.
 
-    def __init__(self) -> None:
+    Args:
+        most: So many there are at the same time; else the one that was used longest ago ends.
+        idle_s: One that nobody uses for so long ends; None for never.
+        clock: A clock that is never set.
+    """
+
+    def __init__(
+        self, most: int, idle_s: float | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most, self._idle_s, self._clock = most, idle_s, clock
         self._open: dict[bytes, BrowserSession] = {}
         self._lock = threading.Lock()
 
-    def begin(self, language: str) -> str:
-        """Begin a session and return its secret; of too many the oldest ends."""
-        secret = secrets.token_urlsafe(32)
+    def begin(self, language: str, inside: Inside) -> str:
+        """Begin a session and return its secret."""
+        secret, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
-            while len(self._open) >= MOST_SESSIONS:
-                del self._open[next(iter(self._open))]
-            self._open[_digest(secret)] = BrowserSession(language)
+            gone = self._forgotten(now)
+            while len(self._open) >= self._most:
+                gone.append(self._open.pop(min(self._open, key=lambda one: self._open[one].used)))
+            self._open[_digest(secret)] = BrowserSession(inside, language, now)
+        self._let_go(gone)
         return secret
 
     def find(self, secret: str) -> BrowserSession | None:
-        """Return a session; None for a secret of none."""
+        """Return a session; None for a secret of none, or of one that was not used for long."""
+        now = self._clock()
         with self._lock:
-            return self._open.get(_digest(secret))
+            gone = self._forgotten(now)
+            found = self._open.get(_digest(secret))
+            if found is not None:
+                found.used = now
+        self._let_go(gone)
+        return found
 
     def end(self, secret: str) -> None:
         """End a session."""
         with self._lock:
-            self._open.pop(_digest(secret), None)
+            found = self._open.pop(_digest(secret), None)
+        self._let_go([found] if found is not None else [])
+
+    def end_all(self) -> None:
+        """End every session."""
+        with self._lock:
+            gone = list(self._open.values())
+            self._open.clear()
+        self._let_go(gone)
+
+    def _forgotten(self, now: float) -> list[BrowserSession]:
+        if self._idle_s is None:
+            return []
+        begins = now - self._idle_s
+        names = [name for name, one in self._open.items() if one.used < begins]
+        return [self._open.pop(name) for name in names]
+
+    def _let_go(self, gone: list[BrowserSession]) -> None:
+        """End what those were given whom nobody else shares it with."""
+        with self._lock:
+            shared = {id(one.inside) for one in self._open.values()}
+        for one in gone:
+            if id(one.inside) not in shared:
+                one.inside.leave()

@@ -14,10 +14,15 @@ from pathlib import Path
 
 from tests.agent.cli.site import CHANGE
 from tests.support.forks import DEADLINE_S
-from tests.support.webdriver import Browser, browser
+from tests.support.webdriver import Browser, as_user, browser
 
-__all__ = ["PAGES", "consoled", "entered", "origin", "settled"]
+__all__ = ["PAGES", "consoled", "entered", "keep", "origin", "settled"]
 
+#: Names the directory into which pictures of pages are put.
+PICTURES = "NCEN_TEST_PICTURES"
+NARROW, GUIDE, WIDE = 360, 760, 1280
+#: A picture in a guide.
+MOST_BYTES = 60_000
 ROOT = Path(__file__).resolve().parents[2]
 #: Every page that stands in the line of pages, and those that hang on one of them.
 PAGES = {
@@ -28,12 +33,15 @@ PAGES = {
 
 
 @contextmanager
-def consoled(socket: Path, language: str = "en") -> Iterator[str]:
-    """Start the console of who runs the trial; yields the link."""
+def consoled(
+    socket: Path, user: str | None = None, *groups: str, language: str = "en"
+) -> Iterator[str]:
+    """Start the console of a person; yields the link."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
     words = [
-        sys.executable, "-m", "ncen_updater.console", "--socket", str(socket), "--language",
-        language, "--zone", "UTC", "--json",
+        *(as_user(user, *groups, reads_all=True) if user else ()), sys.executable, "-m",
+        "ncen_updater.console", "--socket", str(socket), "--language", language, "--zone", "UTC",
+        "--json",
     ]  # fmt: skip
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
@@ -48,9 +56,14 @@ def consoled(socket: Path, language: str = "en") -> Iterator[str]:
 
 
 @contextmanager
-def entered(socket: Path, language: str = "en") -> Iterator[Browser]:
-    """Start the console and a browser, and open the link."""
-    with consoled(socket, language) as link, browser(language) as found:
+def entered(
+    socket: Path, user: str | None = None, *groups: str, language: str = "en"
+) -> Iterator[Browser]:
+    """Start the console and the browser of a person, and open the link."""
+    with (
+        consoled(socket, user, *groups, language=language) as link,
+        browser(user, language) as found,
+    ):
         found.open(link)
         found.until("the first page", lambda: found.all('body[data-page="now"]'))
         yield found
@@ -64,3 +77,20 @@ def origin(person: Browser) -> str:
 def settled(person: Browser) -> None:
     """Wait until nothing is being looked at any more; pages that wait load themselves again."""
     person.until("settled", lambda: person.all('main:not([data-state="loading"])'))
+
+
+def keep(person: Browser, name: str, language: str = "en") -> None:
+    """Take pictures of a page, where the environment names a place for them.
+
+    The first one, ``NAME.png`` in English and ``NAME-fr.png`` in French, is what the guides show.
+    """
+    place = os.environ.get(PICTURES)
+    if not place:
+        return
+    tail = "" if language == "en" else f"-{language}"
+    for width, height, size in ((GUIDE, 560, ""), (WIDE, 900, "-1280"), (NARROW, 780, "-360")):
+        person.width(width, height)
+        picture = person.picture()
+        assert size or len(picture) < MOST_BYTES, f"the picture of {name} is too large for a guide"
+        (Path(place) / f"console-{name}{tail}{size}.png").write_bytes(picture)
+    person.width(WIDE)

@@ -15,6 +15,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from ncen_updater.console.app import ConsoleApplication
+from ncen_updater.console.entrances import LinkEntrance
+from ncen_updater.console.inside import Inside
 from ncen_updater.console.server import serving
 from ncen_updater.console.service import SiteService
 from ncen_updater.console.sessions import Keys
@@ -138,7 +140,8 @@ class Place:
 def served_console(socket: Path, service: SiteService | None = None) -> Iterator[Place]:
     """Answer for a socket, in this process."""
     keys = Keys()
-    application = ConsoleApplication(service or SiteService(socket), keys)
+    inside = Inside(service or SiteService(socket), lasting=True)
+    application = ConsoleApplication(LinkEntrance(keys, inside))
     with serving(0, application) as port:
         try:
             yield Place(port, keys)

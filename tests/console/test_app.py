@@ -144,8 +144,15 @@ def test_a_form_is_taken_once_however_often_it_comes(counter: Counter, guest: Gu
     assert "Upgrades are on hold." in shown.text and "customs fair" in shown.text
 
 
+def test_nobody_is_asked_to_begin_what_people_have_not_agreed_to(guest: Guest) -> None:
+    page = guest.settled("/upgrade")
+    assert "/schedule" in dict(page.forms()) and "/order" not in dict(page.forms())
+
+
 def test_an_order_that_is_clicked_by_many_fingers_is_one(counter: Counter, guest: Guest) -> None:
-    fields = {**guest.settled("/upgrade").form("/order"), "kind": "prepare"}
+    counter.know(replace(NEXT, prepared=False, binding=""))
+    fields = guest.settled("/upgrade").form("/order")
+    assert fields["kind"] == "prepare"
     start, found = threading.Barrier(6), []
 
     def click() -> None:

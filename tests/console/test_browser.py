@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +15,13 @@ from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from tests.agent.cli.site import make_site
 from tests.agent.service.api.conftest import FOUND, NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
-from tests.console.browsers import PAGES, entered, origin, settled
+from tests.console.browsers import NARROW, PAGES, WIDE, entered, origin, settled
 from tests.support.axe import NoAxe, axe_source, violations
 from tests.support.rotation import in_turns
 from tests.support.webdriver import Browser, missing
 
 LACKS = missing()
 pytestmark = pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
-NARROW, WIDE = 360, 1280
 
 
 @pytest.fixture(scope="module")
@@ -136,15 +134,3 @@ def test_by_the_keyboard_alone(as_usual: Browser) -> None:
     assert skip == "#main"
     as_usual.key("\ue007")  # Enter
     assert as_usual.address.endswith("#main")
-
-
-@pytest.mark.parametrize("name", ["now", "upgrade", "history"])
-def test_a_picture_for_the_guides(as_usual: Browser, tmp_path: Path, name: str) -> None:
-    """Small enough for a guide; where the environment names a directory, it is put there."""
-    as_usual.width(WIDE, 800)
-    go(as_usual, name)
-    picture = as_usual.picture()
-    assert picture.startswith(b"\x89PNG")
-    assert len(picture) < 100_000
-    place = Path(os.environ.get("NCEN_TEST_PICTURES", tmp_path))
-    (place / f"console-{name}.png").write_bytes(picture)

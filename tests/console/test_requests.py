@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.console.entrances import BEHIND_TLS, LOCAL
 from ncen_updater.console.requests import (
     MAX_FORM,
     WebRequest,
@@ -45,10 +47,10 @@ def test_where_it_comes_from(
 ) -> None:
     request = WebRequest(method, "/", host="localhost:8460", origin=origin, site=site, mode=mode)
     if taken:
-        require_own_page(request)
+        require_own_page(request, "http")
     else:
         with pytest.raises(UpdaterError, match="NU-9703"):
-            require_own_page(request)
+            require_own_page(request, "http")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,28 @@ def test_where_it_comes_from(
 )  # fmt: skip
 def test_a_name_that_leads_here_and_is_not_ours(host: str) -> None:
     with pytest.raises(UpdaterError, match="NU-9703"):
-        request_of({"REQUEST_METHOD": "GET", "HTTP_HOST": host}, "c")
+        request_of({"REQUEST_METHOD": "GET", "HTTP_HOST": host}, "c", LOCAL.hosts)
+
+
+@pytest.mark.parametrize(
+    ("host", "taken"),
+    [("ncen.customs.example", True), ("ncen:8443", True), ("10.0.0.1", True), ("", False),
+     ("a/b", False), ("a@b", False), ("-a", False), ("a:b", False), ("a:1:2", False)],
+)  # fmt: skip
+def test_a_name_that_a_web_server_in_front_has(host: str, taken: bool) -> None:
+    environ = {"REQUEST_METHOD": "GET", "HTTP_HOST": host}
+    if taken:
+        assert request_of(environ, "c", BEHIND_TLS.hosts).host == host
+    else:
+        with pytest.raises(UpdaterError, match="NU-9703"):
+            request_of(environ, "c", BEHIND_TLS.hosts)
+
+
+def test_behind_tls_a_form_comes_from_a_page_of_tls() -> None:
+    plain = WebRequest("POST", "/", host="ncen.example", origin="http://ncen.example")
+    with pytest.raises(UpdaterError, match="NU-9703"):
+        require_own_page(plain, BEHIND_TLS.scheme)
+    require_own_page(replace(plain, origin="https://ncen.example"), BEHIND_TLS.scheme)
 
 
 def test_what_is_read_of_a_head() -> None:
@@ -67,7 +90,7 @@ def test_what_is_read_of_a_head() -> None:
             "REQUEST_METHOD": "GET", "HTTP_HOST": "127.0.0.1:1", "QUERY_STRING": "a=%C3%A9&b=",
             "HTTP_ACCEPT_LANGUAGE": "en;q=0.5, fr-CH, x;q=y, sw;q=0.7", "HTTP_COOKIE": "d=1; c=s",
         },
-        "c",
+        "c", LOCAL.hosts,
     )  # fmt: skip
     assert dict(found.query) == {"a": "é", "b": ""}
     assert (found.languages, found.secret) == (("fr-CH", "sw", "en"), "s")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
 from ncen_updater.console import sessions
+from ncen_updater.console.inside import Inside
+from ncen_updater.console.service import SiteService
 from ncen_updater.console.sessions import Acts, BrowserSessions, Keys
 
 
@@ -29,14 +32,44 @@ def test_of_too_many_keys_the_oldest_is_void(monkeypatch: pytest.MonkeyPatch) ->
     assert [keys.take(key) for key in issued] == [False, True, True]
 
 
-def test_a_session_is_found_by_its_secret_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MOST_SESSIONS", 2)
-    known = BrowserSessions()
-    secrets = [known.begin("en") for _ in range(3)]
+class Given(Inside):
+    """What a session is given, and whether it was let go of."""
+
+    def __init__(self) -> None:
+        super().__init__(SiteService(Path("/nonexistent")))
+        self.ended = 0
+
+    def end(self) -> None:
+        self.ended += 1
+        super().end()
+
+
+def test_a_session_is_found_by_its_secret_alone() -> None:
+    now = [0.0]
+    known = BrowserSessions(2, clock=lambda: now[0])
+    secrets = []
+    for _ in range(3):
+        secrets.append(known.begin("en", Given()))
+        now[0] += 1
     assert [known.find(secret) is not None for secret in secrets] == [False, True, True]
     assert known.find(secrets[1][:-1]) is None
     known.end(secrets[2])
     assert known.find(secrets[2]) is None
+
+
+def test_whoever_did_nothing_for_long_has_to_come_in_again() -> None:
+    """And the process that asked for them is let go of; another browser of theirs keeps it."""
+    now, shared, alone = [0.0], Given(), Given()
+    known = BrowserSessions(5, 60.0, lambda: now[0])
+    first, second, third = (known.begin("en", one) for one in (shared, shared, alone))
+    now[0] = 50.0
+    assert known.find(first) is not None
+    now[0] = 70.0
+    assert known.find(second) is None and known.find(third) is None
+    assert known.find(first) is not None
+    assert (shared.ended, alone.ended) == (0, 1)
+    known.end_all()
+    assert shared.ended == 1
 
 
 @pytest.mark.parametrize("changed", ["address", "session", "number", "signature", "empty"])

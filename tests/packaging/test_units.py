@@ -46,6 +46,8 @@ def test_every_unit_is_judged() -> None:
         "ncen-updater-apply@.service",
         "ncen-updater-resume.service",
         "ncen-updater-send@.service",
+        "ncen-updater-login@.service",
+        "ncen-updater-console.service",
         "ncen-publisher-refresh.service",
         "ncen-publisher-monitor.service",
         "ncen-publisher-renew.service",
@@ -91,6 +93,47 @@ def test_sockets_are_where_the_agent_looks() -> None:
         [path] = settings(where / f"ncen-updater-{unit}.socket", "ListenStream")
         assert path == f"/{names[name].default}"
         assert settings(where / f"ncen-updater-{unit}.socket", "SocketMode") == ["0600"]
+
+
+def test_the_console_finds_who_looks_at_passwords_and_that_one_the_service() -> None:
+    where = PACKAGING / "systemd"
+    [login] = settings(where / "ncen-updater-login.socket", "ListenStream")
+    console, helper = (
+        settings(where / f"ncen-updater-{name}.service", "ExecStart")[0]
+        for name in ("console", "login@")
+    )
+    assert console.endswith(f" --login {login}")
+    [user] = settings(where / "ncen-updater-console.service", "User")
+    assert f" --console {user} " in helper
+    assert f" --socket /{ServiceSettings.model_fields['socket'].default} " in helper
+    assert settings(where / "ncen-updater-login.socket", "SocketUser") == [user]
+    assert settings(where / "ncen-updater-login.socket", "SocketMode") == ["0600"]
+    [web] = settings(where / "ncen-updater-console.socket", "ListenStream")
+    nginx = (PACKAGING / "nginx/console.conf").read_text("utf-8")
+    assert set(re.findall(r"proxy_pass (\S+);", nginx)) == {f"http://unix:{web}"}
+
+
+def test_the_console_reaches_nothing_of_the_site() -> None:
+    """A user of its own, in no group of ours, on no network, and without its socket."""
+    where = PACKAGING / "systemd"
+    unit = where / "ncen-updater-console.service"
+    assert (
+        settings(unit, "CapabilityBoundingSet") == [""] and settings(unit, "ReadWritePaths") == []
+    )
+    assert settings(unit, "PrivateNetwork") == ["yes"]
+    assert settings(unit, "RestrictAddressFamilies") == ["AF_UNIX"]
+    assert settings(unit, "SupplementaryGroups") == []
+    hidden = " ".join(settings(unit, "InaccessiblePaths")).split()
+    for place in ("/run/postgresql", "/var/lib/ncen-updater", "/run/ncen-updater/api.sock"):
+        assert f"-{place}" in hidden
+    members = re.findall(r"^m .*$", (where / "ncen-updater.sysusers").read_text(), re.MULTILINE)
+    assert not [line for line in members if "console" in line]
+
+
+def test_the_console_waits_until_a_site_wants_it() -> None:
+    postinst = (PACKAGING / "debian/postinst").read_text("utf-8")
+    (units,) = re.findall(r'^units="(.*)"$', postinst, re.MULTILINE)
+    assert "login" not in units and "console" not in units
 
 
 def test_what_the_service_asks_at_once_never_fills_the_socket_of_work() -> None:

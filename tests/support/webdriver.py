@@ -7,7 +7,9 @@ printing. What a browser is set to (width, scripts, media) goes through Chromium
 from __future__ import annotations
 
 import base64
+import grp
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -21,7 +23,7 @@ from typing import Any, TypeVar
 
 import requests
 
-__all__ = ["Browser", "Element", "browser", "missing"]
+__all__ = ["Browser", "Element", "as_user", "browser", "missing"]
 
 CHROMIUM, DRIVER = "chromium", "chromedriver"
 #: Limit of what stands still.
@@ -34,6 +36,24 @@ WORDS = (
     "--renderer-process-limit=1",
 )  # fmt: skip
 Found = TypeVar("Found")
+
+
+def as_user(user: str, *groups: str, reads_all: bool = False) -> tuple[str, ...]:
+    """Return the words before a command that make it another user's; only root may say them.
+
+    Args:
+        user: Whose.
+        groups: Further groups of the process.
+        reads_all: Whether it reads every file all the same: an interpreter of root's is one that
+            nobody else may read, which says nothing of the program.
+    """
+    entry = pwd.getpwnam(user)
+    numbers = ",".join(str(grp.getgrnam(name).gr_gid) for name in groups)
+    rights = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    return (
+        "setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}",
+        f"--groups={numbers}" if groups else "--clear-groups", *(rights if reads_all else ()), "--",
+    )  # fmt: skip
 
 
 def missing() -> str | None:
@@ -69,6 +89,11 @@ class Element:
     def click(self) -> None:
         """Click on it."""
         self.browser.call("POST", f"/element/{self.id}/click", {})
+
+    def type(self, text: str) -> None:
+        """Type into it what stands there afterwards."""
+        self.browser.call("POST", f"/element/{self.id}/clear", {})
+        self.browser.call("POST", f"/element/{self.id}/value", {"text": text})
 
 
 class Browser:
@@ -114,6 +139,11 @@ class Browser:
     def address(self) -> str:
         """Where it is."""
         return str(self.call("GET", "/url"))
+
+    @property
+    def title(self) -> str:
+        """Title of the page."""
+        return str(self.call("GET", "/title"))
 
     def all(self, selector: str) -> list[Element]:
         """Return every element that a selector of CSS finds."""
@@ -191,15 +221,18 @@ class Browser:
 
 
 @contextmanager
-def browser(language: str = "en") -> Iterator[Browser]:
+def browser(user: str | None = None, language: str = "en") -> Iterator[Browser]:
     """Start a browser with an empty profile; it ends with the block.
 
     Args:
+        user: As whom; as who runs the trial if left out.
         language: That it asks pages for.
     """
     with tempfile.TemporaryDirectory(prefix="nu-browser-", ignore_cleanup_errors=True) as profile:
+        if user is not None:
+            shutil.chown(profile, user)
         words = [*WORDS, f"--user-data-dir={profile}/profile", f"--lang={language}"]
-        with _driver(Path(profile)) as address:
+        with _driver(Path(profile), user) as address:
             wanted = {
                 "browserName": "chrome",
                 "goog:loggingPrefs": {"browser": "ALL"},
@@ -220,7 +253,7 @@ def browser(language: str = "en") -> Iterator[Browser]:
 
 
 @contextmanager
-def _driver(directory: Path) -> Iterator[str]:
+def _driver(directory: Path, user: str | None) -> Iterator[str]:
     """Start the driver; yields its address."""
     log = directory / "driver.log"
     kept = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG")}
@@ -228,7 +261,7 @@ def _driver(directory: Path) -> Iterator[str]:
     words = [str(shutil.which(DRIVER)), "--port=0"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=output,
+            [*(as_user(user) if user else ()), *words], stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.STDOUT, env={**kept, **homes}, cwd=directory,
         )  # fmt: skip
     try:

@@ -11,6 +11,7 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole, Strategy
+from ncen_updater.agent.diagnostics.passwords import PasswordParts, password_findings
 from ncen_updater.agent.diagnostics.unknown_names import REFUSED, unknown_database
 from ncen_updater.agent.diagnostics.verify import Look, not_ended, verify_looks
 from ncen_updater.agent.engine.guard import preflight_findings
@@ -75,6 +76,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         lambda: _room(status),
         lambda: _files(site),
         lambda: _list(status),
+        lambda: password_findings(PasswordParts.here()),
     )
     if change is None and _nobody_at_work(status):
         looks += (

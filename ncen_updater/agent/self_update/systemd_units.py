@@ -20,15 +20,19 @@ __all__ = ["SYSTEMD_RUNS", "disabling", "enabling"]
 
 SYSTEMD_RUNS = Path("/run/systemd/system")  # sd_booted(3)
 TIMEOUT_S = 60
+#: In a unit that a site switches on itself: what begins with X- is for us, systemd.unit(5).
+OPTIONAL = "\n[X-ncen-updater]\nOptional=yes\n"
 
 
 def enabling(units: Iterable[Path]) -> Iterator[InstalledPart]:
-    """Let systemd start by itself what is meant for that.
+    """Let systemd start by itself what is meant for that, and not only for sites that want it.
 
     Args:
         units: Unit files, in their places or still where they are taken from.
     """
     for unit in _startable(units):
+        if OPTIONAL in unit.read_text("utf-8"):
+            continue
         what = Text(N_("{name} starts by itself"), {"name": unit.name})
         words = ["systemctl", "enable", *_at_once(unit), unit.name]
         yield part.command(what, words, partial(_enabled, unit.name))

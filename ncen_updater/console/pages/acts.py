@@ -28,6 +28,8 @@ __all__ = [
 OWN_PAGE = re.compile(r"/[a-z0-9-]*(/[a-z0-9-]+)?")
 Seen = tuple[str, Text | None]
 ORDERED = N_("Order {number} is written down; the service carries it out.")
+#: Orders for which people answer with their password, where they came in by it.
+GRAVE = frozenset({"upgrade", "rollback"})
 #: What a person may have looked at anew, and the page that shows it.
 LOOKS = {
     "plan": "/upgrade", "dossier": "/upgrade", "way-back": "/way-back", "findings": "/help",
@@ -63,7 +65,8 @@ def order(asking: Asking) -> Seen:
 
 
 def _ordered(asking: Asking, wanted: dict[str, object]) -> Seen:
-    number = asking.call("POST", "/v1/orders", wanted)["id"]
+    grave = wanted["kind"] in GRAVE
+    number = (asking.decide if grave else asking.call)("POST", "/v1/orders", wanted)["id"]
     return f"/orders/{number}", Text(ORDERED, {"number": str(number)})
 
 
@@ -86,9 +89,17 @@ def approve(asking: Asking) -> Seen:
     """Say yes to what was seen."""
     of = "rollback" if asking.form.get("of") == "rollback" else "upgrade"
     wanted = {"binding": _given(asking, "binding"), "of": of}
-    given = asking.call("POST", "/v1/approvals", wanted)
+    given = asking.decide("POST", "/v1/approvals", wanted)
     text = N_("Your yes is written down.") if given["given"] else N_("You had said yes already.")
-    return "/way-back" if of == "rollback" else "/approve", Text(text)
+    return _decided(asking), Text(text)
+
+
+def _decided(asking: Asking) -> str:
+    """Where a yes is seen; how going back would go is looked at anew, since that tells of each."""
+    if asking.form.get("of") != "rollback":
+        return "/approve"
+    asking.looking.forget("way-back")
+    return "/way-back"
 
 
 def withdraw(asking: Asking) -> Seen:
@@ -97,8 +108,7 @@ def withdraw(asking: Asking) -> Seen:
     if not (binding.isascii() and binding.isalnum()):
         raise UpdaterError(CONSOLE_FORM, reason="'binding' is no digest")
     asking.call("DELETE", f"/v1/approvals/{binding}")
-    place = "/way-back" if asking.form.get("of") == "rollback" else "/approve"
-    return place, Text(N_("Your yes is taken back."))
+    return _decided(asking), Text(N_("Your yes is taken back."))
 
 
 def hold(asking: Asking) -> Seen:

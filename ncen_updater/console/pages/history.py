@@ -28,6 +28,7 @@ class DrawnStop:
         low_s: The least, in seconds.
         high_s: The most.
         real_s: The real one.
+        state: Of the change.
     """
 
     name: str
@@ -37,6 +38,7 @@ class DrawnStop:
     low_s: float | None
     high_s: float | None
     real_s: float
+    state: str = "finished"
 
 
 def page(asking: Asking) -> ShownPage:
@@ -77,7 +79,7 @@ def stops(changes: Sequence[Document]) -> tuple[DrawnStop, ...]:
     return tuple(
         DrawnStop(
             f"{one['from']} → {one['to']}", share(low), share(high), share(real) or 0.0,
-            low, high, real,
+            low, high, real, str(one.get("state")),
         )
         for one, low, high, real in rows
     )  # fmt: skip

@@ -16,6 +16,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.console.asking import Asking, ShownPage
+from ncen_updater.console.login import LoginGone
 from ncen_updater.console.rendering import moment_of
 from ncen_updater.console.service import Document, ServiceRefusal
 
@@ -123,7 +124,11 @@ def page(asking: Asking) -> ShownPage:
 
 
 def live_messages(asking: Asking) -> Iterator[bytes]:
-    """Yield what the page shows, whenever that changes, as server-sent events."""
+    """Yield what the page shows, whenever that changes, as server-sent events.
+
+    Raises:
+        LoginGone: If nobody asks for this person any more.
+    """
     following = asking.following
     following.start()
     seen, last = -1, b""
@@ -132,6 +137,8 @@ def live_messages(asking: Asking) -> Iterator[bytes]:
         try:
             view = _look(asking)
             kind, busy, content = b"live", view.busy, json.dumps(view, default=vars).encode()
+        except LoginGone:
+            raise
         except (UpdaterError, ServiceRefusal):
             text = Text(AWAY).render(asking.language)
             kind, busy, content = b"away", True, json.dumps(text).encode()
@@ -188,7 +195,7 @@ def live_view(
         now=_work(running, told, language),
         done=told.done if told else None,
         total=told.total if told else None,
-        alive=say(N_("Last sign of life {ago} ago."), ago=format_duration(round(silent_s))),
+        alive=_alive(silent_s, language),
         clock=clock,
         predicted=predicted,
         steps=steps,
@@ -196,6 +203,14 @@ def live_view(
         watched=watched,
         busy=running is not None or open_change,
     )
+
+
+def _alive(silent_s: float, language: str) -> str:
+    seconds = round(silent_s)
+    if not seconds:
+        return Text(N_("Last sign of life just now.")).render(language)
+    ago = format_duration(seconds)
+    return Text(N_("Last sign of life {ago} ago."), {"ago": ago}).render(language)
 
 
 def _work(running: Document | None, told: ProgressUpdate | None, language: str) -> str:

@@ -52,7 +52,9 @@ def test_what_is_meant_to_start_by_itself_does_and_no_more(calls: Path, tmp_path
     assert "enable --now ncen-updater-apply.socket" in calls.read_text()
     assert "enable ncen-updater-resume.service" in calls.read_text()
     assert missing(systemd_units.enabling(units)) == ()
+    assert "login.socket" not in calls.read_text(), "a site switches that on itself"
     calls.unlink()
+    (tmp_path / "list").write_text((tmp_path / "list").read_text() + "ncen-updater-login.socket\n")
     apply(systemd_units.disabling(units), Silent())
     assert (tmp_path / "list").read_text() == ""
     # Stopping it would stop the application.

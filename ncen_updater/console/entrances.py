@@ -1,0 +1,127 @@
+"""How people come in: by a link that their own terminal shows, or by their account's password."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    CONSOLE_FORM,
+    CONSOLE_KEY,
+    CONSOLE_NO_SESSION,
+    CONSOLE_NOT_IN,
+    Message,
+)
+from ncen_updater.console.inside import Inside
+from ncen_updater.console.login import BridgedService, PersonLogin
+from ncen_updater.console.sessions import Keys
+
+__all__ = ["Entrance", "LinkEntrance", "PasswordEntrance", "WebPlace"]
+
+#: Names of this machine as a browser of it, or behind SSH, has them.
+_LOCAL = re.compile(r"(localhost|127\.0\.0\.1):[0-9]{1,5}")
+#: Names as a web server in front takes them, who knows its own.
+_NAMED = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(:[0-9]{1,5})?")
+
+
+@dataclass(frozen=True)
+class WebPlace:
+    """Where browsers find a console.
+
+    Attributes:
+        scheme: Of its addresses.
+        hosts: What names it.
+    """
+
+    scheme: str
+    hosts: re.Pattern[str]
+
+
+LOCAL, BEHIND_TLS = WebPlace("http", _LOCAL), WebPlace("https", _NAMED)
+
+
+class Entrance(Protocol):
+    """One way in.
+
+    Attributes:
+        address: The page on which people come in.
+        form: Whether they fill in a form there; else the address itself brings the key.
+        place: Where browsers find the console.
+        outside: What somebody hears who has no session.
+        idle_s: A session that nobody uses for so long ends; None for never.
+        sessions: So many there are at the same time.
+        by_terminal: Whether the console ends with a person's terminal.
+    """
+
+    address: str
+    form: bool
+    place: WebPlace
+    outside: Message
+    idle_s: float | None
+    sessions: int
+    by_terminal: bool
+
+    def come_in(self, given: Mapping[str, str]) -> Inside:
+        """Return what a session is given.
+
+        Raises:
+            UpdaterError: If this is nobody who may come in.
+        """
+
+    def end(self) -> None:
+        """The console ends."""
+
+
+class LinkEntrance:
+    """By a link that is good once; everybody who has one is the person who started the console.
+
+    Args:
+        keys: Of the links.
+        inside: Of that person.
+    """
+
+    address, form, place, outside = "/enter", False, LOCAL, CONSOLE_NO_SESSION
+    sessions, by_terminal = 8, True
+    idle_s: float | None = None
+
+    def __init__(self, keys: Keys, inside: Inside) -> None:
+        self._keys, self._inside = keys, inside
+
+    def come_in(self, given: Mapping[str, str]) -> Inside:
+        """Take a link; errors as in :meth:`Entrance.come_in`."""
+        if not self._keys.take(given.get("key", "")):
+            raise UpdaterError(CONSOLE_KEY)
+        return self._inside
+
+    def end(self) -> None:
+        """Let go of every page."""
+        self._inside.end()
+
+
+class PasswordEntrance:
+    """By the password of an account of this machine, behind a web server that speaks TLS.
+
+    Args:
+        login: Has passwords looked at, by a process that is not the console.
+    """
+
+    address, form, place, outside = "/login", True, BEHIND_TLS, CONSOLE_NOT_IN
+    sessions, by_terminal = 40, False
+    idle_s: float | None = 1800.0
+
+    def __init__(self, login: PersonLogin) -> None:
+        self._login = login
+
+    def come_in(self, given: Mapping[str, str]) -> Inside:
+        """Have a password looked at; errors as in :meth:`Entrance.come_in`."""
+        user, password = given.get("user", "").strip(), given.get("password", "")
+        if not user or not password:
+            raise UpdaterError(CONSOLE_FORM, reason="name or password is empty")
+        line, who = self._login.open(user, password)
+        return Inside(BridgedService(line, who, self._login))
+
+    def end(self) -> None:
+        """Every session is let go of by who keeps them."""

@@ -1,0 +1,37 @@
+"""What a session is given once somebody is in: the service that answers them, and what it found."""
+
+from __future__ import annotations
+
+from ncen_updater.console.following import Following
+from ncen_updater.console.looking import Looking
+from ncen_updater.console.service import SiteService
+
+__all__ = ["Inside"]
+
+
+class Inside:
+    """Of one person; browsers of the same person may share it.
+
+    Args:
+        service: Answers as that person's.
+        lasting: Whether it stays when no browser has it any more.
+
+    Attributes:
+        service: Answers as that person's.
+        looking: What was looked at for them.
+        following: What goes on.
+    """
+
+    def __init__(self, service: SiteService, *, lasting: bool = False) -> None:
+        self.service, self._lasting = service, lasting
+        self.looking, self.following = Looking(service), Following(service)
+
+    def leave(self) -> None:
+        """No browser has it any more."""
+        if not self._lasting:
+            self.end()
+
+    def end(self) -> None:
+        """Let go of every page that waits for something, and of the line to the service."""
+        self.following.end()
+        self.service.end()

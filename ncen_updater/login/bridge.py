@@ -1,0 +1,121 @@
+"""Asks the service as the person that this process became, for a console that is nobody.
+
+The console names a request. What it may have is asked here, over a connection that is the
+person's, is closed for writing, and is then handed over: the console reads the answer, and can say
+nothing more on it. What people answer for with their name (a yes, an upgrade, going back) is never
+asked for a console alone: that takes the password once more (``helper``).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.common.unix_socket import connect
+
+__all__ = ["MAX_LINE", "Bridge", "grave", "sent"]
+
+MAX_LINE = 100_000
+SILENT_S = 40.0
+#: What a console may have asked besides looking.
+ALLOWED = frozenset(
+    {
+        ("POST", "/v1/inspections"), ("POST", "/v1/holds"), ("DELETE", "/v1/holds"),
+        ("PUT", "/v1/schedule"), ("DELETE", "/v1/schedule"), ("POST", "/v1/confirmation"),
+    }
+)  # fmt: skip
+WITHDRAWN = "/v1/approvals/"
+#: Orders that keep nobody out.
+LIGHT_ORDERS = frozenset({"check", "prepare", "rehearse", "resume", "self-update"})
+GRAVE_ORDERS = frozenset({"upgrade", "rollback"})
+REFUSED, AWAY = b'{"refused": true}\n', b'{"away": true}\n'
+
+
+def allowed(method: str, address: str, body: Mapping[str, Any] | None) -> bool:
+    """Whether a request is asked for a console alone; pure."""
+    path = address.partition("?")[0]
+    if method == "GET":
+        return path.startswith("/v1/")
+    if (method, path) == ("POST", "/v1/orders"):
+        return (body or {}).get("kind") in LIGHT_ORDERS
+    if method == "DELETE" and path.startswith(WITHDRAWN):
+        return True
+    return (method, path) in ALLOWED
+
+
+def grave(method: str, address: str, body: Mapping[str, Any] | None) -> bool:
+    """Whether a request is one that takes the password once more; pure."""
+    if (method, address) == ("POST", "/v1/orders"):
+        return (body or {}).get("kind") in GRAVE_ORDERS
+    return (method, address) == ("POST", "/v1/approvals")
+
+
+def sent(path: Path, request: Mapping[str, Any]) -> socket.socket:
+    """Send a request to the service; returns the connection, on which nothing more can be said.
+
+    Raises:
+        OSError: If the service is not there.
+        ValueError: If it is no request.
+    """
+    method, address = str(request["method"]), str(request["address"])
+    body, language = request.get("body"), str(request.get("language", "en"))
+    if not (address.isascii() and address.isprintable() and " " not in address):
+        raise ValueError
+    if not (language.isascii() and language.replace("-", "").replace("_", "").isalnum()):
+        raise ValueError
+    content = json.dumps(body).encode() if body is not None else None
+    headers = {"Accept-Language": language, "Connection": "close"}
+    if content is not None:
+        headers["Content-Type"] = "application/json"
+    line = http.client.HTTPConnection("localhost")
+    line.sock = connect(path, SILENT_S)
+    try:
+        line.request(method, address, content, headers)
+        line.sock.shutdown(socket.SHUT_WR)
+    except BaseException:
+        line.close()
+        raise
+    return line.sock
+
+
+class Bridge:
+    """Answers one console until it goes.
+
+    Args:
+        line: To the console.
+        service: The socket of the service.
+    """
+
+    def __init__(self, line: socket.socket, service: Path) -> None:
+        self._line, self._service = line, service
+
+    def serve(self) -> None:
+        """Answer, one request after the other, until the line ends.
+
+        Raises:
+            OSError: If it breaks.
+            ValueError: If what comes on it is none of ours.
+        """
+        with self._line.makefile("rb") as lines:
+            while line := lines.readline(MAX_LINE + 1):
+                if len(line) > MAX_LINE or not line.endswith(b"\n"):
+                    raise ValueError
+                self._answer(json.loads(line))
+
+    def _answer(self, request: Mapping[str, Any]) -> None:
+        body = request.get("body")
+        asked = (str(request["method"]), str(request["address"]), body)
+        if not (body is None or isinstance(body, dict)) or not allowed(*asked):
+            self._line.sendall(REFUSED)
+            return
+        try:
+            connection = sent(self._service, request)
+        except (OSError, http.client.HTTPException):
+            self._line.sendall(AWAY)
+            return
+        with connection:
+            socket.send_fds(self._line, [b'{"sent": true}\n'], [connection.fileno()])

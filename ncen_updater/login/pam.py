@@ -1,0 +1,155 @@
+"""Asks the system whether a password is somebody's: PAM, by the five calls that this takes.
+
+Written against the C library, as each binding for Python is (decision 82). pam(3), pam_conv(3).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+__all__ = ["PamAnswer", "PamService", "PamVerdict"]
+
+LIBRARY = "libpam.so.0"
+#: Where the system has its files of rules.
+RULES = Path("/etc/pam.d")
+#: Of Linux-PAM, _pam_types.h.
+_SUCCESS, _BUFFER, _CONVERSATION = 0, 5, 19
+_EXPIRED = frozenset({12, 13})  # the password, the account
+_WRONG = frozenset({6, 7, 8, 10, 11})
+_USER = 2
+_SECRET_PROMPT, _SHOWN_PROMPT = 1, 2
+_SILENT = 0x8000
+#: More parts than any module asks for at once.
+_MOST_PARTS = 32
+
+
+class PamVerdict(Enum):
+    """What the system says."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    EXPIRED = "expired"
+    MORE = "more"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True)
+class PamAnswer:
+    """What came of asking.
+
+    Attributes:
+        verdict: What the system says; ``MORE`` where it wants to know more than a password.
+        user: Who it is, as the system calls them; empty unless it is right.
+        detail: Why it could not be asked.
+    """
+
+    verdict: PamVerdict
+    user: str = ""
+    detail: str = ""
+
+
+class _Message(ctypes.Structure):
+    _fields_ = (("style", ctypes.c_int), ("text", ctypes.c_char_p))
+
+
+class _Response(ctypes.Structure):
+    _fields_ = (("text", ctypes.c_void_p), ("code", ctypes.c_int))
+
+
+_CONVERSE = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.POINTER(_Message)),
+    ctypes.POINTER(ctypes.POINTER(_Response)), ctypes.c_void_p,
+)  # fmt: skip
+
+
+class _Conversation(ctypes.Structure):
+    _fields_ = (("converse", _CONVERSE), ("data", ctypes.c_void_p))
+
+
+class PamService:
+    """One service of PAM: a file of rules.
+
+    Args:
+        name: Of the file.
+        directory: Where it lies, if not where the system has them.
+    """
+
+    def __init__(self, name: str, directory: Path | None = None) -> None:
+        self._name, self._directory = name, directory
+
+    def check(self, user: str, password: str) -> PamAnswer:
+        """Return whether a password is a person's, and whether their account is good; waits.
+
+        The system is asked for nothing else, and no session of it is opened. What wants to know
+        more than one secret is not answered.
+        """
+        if "\0" in user or "\0" in password:
+            return PamAnswer(PamVerdict.WRONG)
+        rules = (self._directory or RULES) / self._name
+        if not rules.is_file():  # PAM would take those of whatever has none
+            return PamAnswer(PamVerdict.BROKEN, detail=f"no {rules}")
+        try:
+            return self._asked(user.encode(), password.encode())
+        except (OSError, AttributeError) as error:
+            return PamAnswer(PamVerdict.BROKEN, detail=str(error))
+
+    def _asked(self, user: bytes, password: bytes) -> PamAnswer:
+        pam, libc = ctypes.CDLL(LIBRARY), ctypes.CDLL(None)
+        libc.calloc.restype = ctypes.c_void_p
+        libc.calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
+        libc.strdup.restype = ctypes.c_void_p
+        libc.strdup.argtypes = (ctypes.c_char_p,)
+        pam.pam_strerror.restype = ctypes.c_char_p
+        pam.pam_strerror.argtypes = (ctypes.c_void_p, ctypes.c_int)
+        asked = [0, 0]  # secrets that were asked for, and anything else
+
+        def converse(count: int, messages: object, responses: object, _: object) -> int:
+            """Give the password once; what is allocated belongs to the library."""
+            if not 0 < count <= _MOST_PARTS:
+                return _CONVERSATION
+            room = libc.calloc(count, ctypes.sizeof(_Response))
+            if not room:
+                return _BUFFER
+            parts = ctypes.cast(room, ctypes.POINTER(_Response))
+            for number in range(count):
+                style = messages[number].contents.style  # type: ignore[index]
+                asked[0] += style == _SECRET_PROMPT
+                asked[1] += style == _SHOWN_PROMPT
+                if style == _SECRET_PROMPT and asked[0] == 1:
+                    parts[number].text = libc.strdup(password)
+            responses[0] = parts  # type: ignore[index]
+            return _CONVERSATION if asked[0] > 1 or asked[1] else _SUCCESS
+
+        kept = _CONVERSE(converse)
+        conversation = _Conversation(kept, None)
+        handle = ctypes.c_void_p()
+        begun = (self._name.encode(), user, ctypes.byref(conversation))
+        if self._directory is None:
+            code = pam.pam_start(*begun, ctypes.byref(handle))
+        else:
+            place = str(self._directory).encode()
+            code = pam.pam_start_confdir(*begun, place, ctypes.byref(handle))
+        if code != _SUCCESS:
+            return PamAnswer(PamVerdict.BROKEN, detail=f"pam_start: {code}")
+        try:
+            code = pam.pam_authenticate(handle, _SILENT)
+            if code == _SUCCESS:
+                code = pam.pam_acct_mgmt(handle, _SILENT)
+            if asked[0] > 1 or asked[1]:
+                return PamAnswer(PamVerdict.MORE)
+            if code == _SUCCESS:
+                found = ctypes.c_char_p()
+                code = pam.pam_get_item(handle, _USER, ctypes.byref(found))
+                if code == _SUCCESS and found.value:
+                    return PamAnswer(PamVerdict.RIGHT, found.value.decode())
+            if code in _WRONG:
+                return PamAnswer(PamVerdict.WRONG)
+            if code in _EXPIRED:
+                return PamAnswer(PamVerdict.EXPIRED)
+            said = pam.pam_strerror(handle, code) or b""
+            return PamAnswer(PamVerdict.BROKEN, detail=said.decode("utf-8", "replace"))
+        finally:
+            pam.pam_end(handle, code)

@@ -1,0 +1,232 @@
+"""From a release on offer to the way back, by people who have nothing but a browser.
+
+One who operates and two who approve, each in a console and a browser of their own. The service, the
+site and its databases are real, and the service is killed with all that it does in the middle.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from demo.site import DemoSite, SiteOptions, version_of
+from tests.console.browsers import entered, keep, origin, settled
+from tests.support.made_users import made_users, require_made_users
+from tests.support.rotation import in_turns
+from tests.support.served import Served, served
+from tests.support.sites import TrialFeed, connect, serve
+from tests.support.webdriver import Browser, missing
+
+LACKS = missing()
+pytestmark = pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
+#: People of this site, and the group of each.
+OPERATORS, APPROVERS, READERS = "nu-operators", "nu-approvers", "daemon"
+OPERATOR, FIRST, SECOND = "nu-joao", "nu-amina", "nu-marie"
+PEOPLE = {OPERATOR: OPERATORS, FIRST: APPROVERS, SECOND: APPROVERS}
+PATIENCE_S = 600.0
+
+
+@dataclass(frozen=True)
+class Telling:
+    """One way in which the story is told."""
+
+    language: str
+    scripts: bool
+
+
+TOLD = {
+    "English, with scripts": Telling("en", scripts=True),
+    "French, without": Telling("fr", scripts=False),
+}
+
+
+@pytest.fixture
+def service() -> Iterator[Served]:
+    require_made_users()
+    place = Path(tempfile.mkdtemp(prefix="nu-story-"))
+    place.chmod(0o755)
+    feed = TrialFeed(place)
+    feed.publish(["3.3.0"])
+    rights = {
+        "timezone": "UTC", "mode": "notify", "approvals": 2, "read_group": READERS,
+        "operate_group": OPERATORS, "approve_group": APPROVERS,
+    }  # fmt: skip
+    with made_users(PEOPLE), serve(feed.directory) as url:
+        options = SiteOptions(
+            feed_urls=(url,), cases=20, icomm=False, soak_s=0.0, settings={"service": rights}
+        )
+        with DemoSite(place / "site", None, options) as site:
+            connect(site, feed)
+            site.start_app()
+            with served(site.config_path, place / "site") as process:
+                process.demo = site
+                yield process
+    shutil.rmtree(place)
+
+
+def go(person: Browser, path: str) -> None:
+    person.open(origin(person) + path)
+    settled(person)
+
+
+def there(person: Browser, path: str, selector: str) -> None:
+    """Go to a page, again and again as a person does, until something is there."""
+
+    def look() -> bool:
+        person.open(origin(person) + path)
+        return bool(person.all(selector))
+
+    person.until(f"{selector} on {path}", look, PATIENCE_S)
+
+
+def press(person: Browser, path: str, form: str) -> None:
+    """Go to a page, wait for a form there, and send it as it stands.
+
+    A page that waits for something loads itself again, also between a look and a click.
+    """
+
+    def sent() -> bool:
+        person.open(origin(person) + path)
+        found = person.all(f"{form} button")
+        if found:
+            found[0].click()
+        return bool(found)
+
+    person.until(f"{form} on {path}", sent, PATIENCE_S)
+
+
+def order(person: Browser, path: str, kind: str) -> None:
+    """Give an order by its button, and wait on its own page until it has ended."""
+    press(person, path, f'form[action="/order"]:has(input[value="{kind}"])')
+    ended(person)
+
+
+def ended(person: Browser) -> None:
+    person.until("the order's page", lambda: "/orders/" in person.address)
+    person.until("the order's end", lambda: person.all(".hero:not(.wait)"), PATIENCE_S)
+    assert person.all(".hero.good"), person.text
+
+
+def say_yes(person: Browser, path: str) -> None:
+    press(person, path, 'form[action="/approve"]')
+    person.until("their yes stands", lambda: person.all('form[action="/withdraw"]'))
+
+
+def both_say_yes(people: Sequence[Browser], path: str) -> None:
+    """At once: each presses as soon as there is a button."""
+    with ThreadPoolExecutor(len(people)) as pool:
+        for ready in [pool.submit(there, one, path, 'form[action="/approve"]') for one in people]:
+            ready.result()
+        for said in [pool.submit(say_yes, one, path) for one in people]:
+            said.result()
+
+
+def upgrade_now(person: Browser) -> None:
+    there(person, "/upgrade", "#agreed")
+    for closed in person.all("details > summary"):
+        closed.click()
+    person.one("#agreed").click()
+    person.one("button.grave").click()
+
+
+def nobody_answers(person: Browser, told: Telling) -> None:
+    """The page that was open says so, by its script or by loading itself again."""
+    if told.scripts:
+        person.until("nobody answers", lambda: person.one("[data-live-lost]").shown)
+    else:
+        person.until("nobody answers", lambda: person.all('main[data-state="broken"]'))
+
+
+def goes_on(person: Browser, told: Telling) -> None:
+    if told.scripts:
+        person.until("it goes on", lambda: not person.one("[data-live-lost]").shown)
+    else:
+        person.until("it goes on", lambda: person.all('main[data-state="ready"]'))
+
+
+@in_turns("told")
+@pytest.mark.parametrize("told", TOLD.values(), ids=TOLD)
+def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telling) -> None:
+    socket = service.client.path
+    with ExitStack() as stack:
+        operator, first, second = (
+            stack.enter_context(entered(socket, user, READERS, language=told.language))
+            for user in (OPERATOR, FIRST, SECOND)
+        )
+        for person in (operator, first, second):
+            person.scripts(on=told.scripts)
+            assert person.one("html").attribute("lang") == told.language
+        # The service found the release; prepare, rehearse.
+        there(first, "/upgrade", ".path .goal")
+        assert not first.all('form[action="/order"]'), "who approves does not order"
+        order(operator, "/upgrade", "prepare")
+        go(first, "/approve")
+        assert not first.all('form[action="/approve"]'), "nothing was rehearsed"
+        order(operator, "/upgrade", "rehearse")
+        service.until_outlook(lambda outlook: outlook["binding"] is not None)
+        go(operator, "/upgrade")
+        keep(operator, "upgrade", told.language)
+        go(operator, "/approve")
+        assert not operator.all('form[action="/approve"]'), "who operates does not approve"
+        # Two people say yes, each as themselves.
+        say_yes(first, "/approve")
+        go(operator, "/")
+        keep(operator, "now", told.language)
+        go(operator, "/upgrade")
+        assert not operator.all("#agreed"), "one yes is not enough"
+        go(second, "/approve")
+        keep(second, "approve", told.language)
+        say_yes(second, "/approve")
+        given = service.client.get("/v1/outlook")["approvals"]
+        assert [one["who"] for one in given] == [FIRST, SECOND]
+        # The upgrade; all that does it is killed in the middle, and the pages say so.
+        upgrade_now(operator)
+        go(first, "/live")
+        service.until("step-intended", step="migrate")
+        service.kill_all()
+        nobody_answers(first, told)
+        go(second, "/")
+        assert second.all('main[data-state="broken"]'), second.text
+        assert "3.2.4" in second.one(".stale").text, "what was known last"
+        service.start()
+        service.until("change-undone")
+        goes_on(first, told)
+        assert version_of(service.demo).whole == "3.2.4"
+        # Once more, since one yes was for one stop; both say it at once, and both count.
+        service.until_outlook(lambda outlook: outlook["binding"] is not None)
+        both_say_yes((first, second), "/approve")
+        given = service.client.get("/v1/outlook")["approvals"]
+        assert sorted(one["who"] for one in given) == sorted([FIRST, SECOND])
+        upgrade_now(operator)
+        go(first, "/live")
+        service.until("change-finished")
+        first.until("its end, live", lambda: first.all(".hero.good") and first.one("h1").text)
+        assert "3.3.0" in first.one("h1").text
+        keep(first, "live", told.language)
+        assert version_of(service.demo).whole == "3.3.0"
+        # What was: predicted and real, and each change in a dozen lines.
+        changes = service.client.get("/v1/history")["changes"]
+        assert [change["state"] for change in changes] == ["finished", "undone"]
+        go(second, "/history")
+        keep(second, "history", told.language)
+        assert second.all("svg"), second.text
+        for change in changes:
+            go(second, f"/history/{change['id']}")
+            assert change["to"] in second.one("h1").text
+        # And back: two people, and the count of what would be lost, typed.
+        say_yes(first, "/way-back")
+        say_yes(second, "/way-back")
+        form = 'form[action="/rollback"]'
+        there(operator, "/way-back", f"{form} button")
+        if operator.all("#typed"):
+            operator.one("#typed").type(operator.one('input[name="lost"]').attribute("value") or "")
+        operator.one(f"{form} button").click()
+        ended(operator)
+    assert version_of(service.demo).whole == "3.2.4"

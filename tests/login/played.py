@@ -1,0 +1,29 @@
+"""The helper for one connection, as systemd starts it, with rules of PAM that a trial wrote.
+
+python -m tests.login.played CONSOLE_UID SOCKET TRIES RULES
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+from ncen_updater.login.helper import SERVICE, LoginHelper
+from ncen_updater.login.pam import PamService
+from ncen_updater.login.tries import Tries
+
+
+def main() -> None:
+    """Serve the connection that is the standard input."""
+    console, service, tries, rules = sys.argv[1:]
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with socket.socket(fileno=os.dup(0)) as line:
+        pam = PamService(SERVICE, Path(rules))
+        LoginHelper(line, int(console), Path(service), pam, Tries(Path(tries))).run()
+
+
+if __name__ == "__main__":
+    main()

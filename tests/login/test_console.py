@@ -1,0 +1,208 @@
+"""The console behind a web server: real passwords of two people, the helper and the service."""
+
+from __future__ import annotations
+
+import html
+import http.client
+import pwd
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from ncen_updater.console.behind import answering as console_answering
+from tests.agent.service.api.conftest import BINDING, Counter
+from tests.console.support import Answer, Guest
+from tests.console.test_app import has_dossier
+from tests.login.logins import LoginSocket
+from tests.login.test_helper import (
+    AMINA,
+    MARIE,
+    SECRETS,
+    counter,
+    login,
+    people,
+    place,
+)
+from tests.support.forks import DEADLINE_S
+
+__all__ = ["counter", "login", "people", "place"]
+
+NAME = "ncen-console.example.org:8443"
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """As nginx speaks to the console."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=DEADLINE_S)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(DEADLINE_S)
+        self.sock.connect(str(self.path))
+
+
+class Person(Guest):
+    """A browser of somebody, behind the web server."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(0)
+        self.path = path
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, **headers: str | None
+    ) -> Answer:
+        sent: dict[str, str | None] = {
+            "Host": NAME, "Cookie": self.cookie or None, "Sec-Fetch-Site": "same-origin",
+            "Sec-Fetch-Mode": "navigate",
+        }  # fmt: skip
+        if method == "POST":
+            sent |= {"Origin": "null", "Content-Type": "application/x-www-form-urlencoded"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        connection = UnixConnection(self.path)
+        try:
+            kept = {name: value for name, value in sent.items() if value is not None}
+            connection.request(method, path, body, kept)
+            answer = connection.getresponse()
+            text = answer.read().decode("utf-8", "replace")
+            return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, text)
+        finally:
+            connection.close()
+
+    def log_in(self, user: str, password: str, **headers: str | None) -> Answer:
+        found = self.ask(
+            "POST", "/login", urlencode({"user": user, "password": password}).encode(), **headers
+        )
+        if "set-cookie" in found.headers:
+            self.cookie = found.headers["set-cookie"].partition(";")[0]
+        return found
+
+
+@pytest.fixture
+def web(login: LoginSocket, place: Path) -> Iterator[Path]:
+    path = place / "console.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with console_answering(listener, login.path):
+            yield path
+
+
+def entered(web: Path, user: str) -> Person:
+    person = Person(web)
+    found = person.log_in(user, SECRETS[user])
+    assert found.status == 200, found.text
+    return person
+
+
+def approvals(counter: Counter) -> list[str]:
+    return [
+        user for user in SECRETS if any(user in map(str, r) for r in counter.rows()["approvals"])
+    ]
+
+
+def test_who_has_no_session_is_asked_for_a_password(web: Path) -> None:
+    for path in ("/", "/upgrade", "/approve", "/live", "/dossier", "/enter?key=x"):
+        found = Person(web).get(path)
+        assert (found.status, 'name="password"' in found.text) == (401, True), path
+        assert "3.2.4" not in found.text and "mu-port-louis" not in found.text
+    found = Person(web).get("/login")
+    assert (found.status, found.state) == (200, "ready")
+    assert found.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_a_wrong_password_says_nothing_of_the_name(web: Path) -> None:
+    said = {
+        re.sub(r"\s+", " ", html.unescape(Person(web).log_in(user, "wrong").text))
+        for user in (AMINA, "nobody-at-all")
+    }
+    assert len(said) == 1 and "NU-9711" in said.pop()
+    assert "set-cookie" not in Person(web).log_in(AMINA, "wrong").headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec_Fetch_Site": "cross-site"}, {"Origin": "https://evil.example"},
+        {"Origin": f"http://{NAME}", "Sec_Fetch_Site": None}, {"Sec_Fetch_Site": None},
+        {"Host": "a b"},
+    ],
+)  # fmt: skip
+def test_a_page_elsewhere_lets_nobody_in(web: Path, headers: dict[str, str | None]) -> None:
+    found = Person(web).log_in(AMINA, SECRETS[AMINA], **headers)
+    assert found.status in (400, 403) and "set-cookie" not in found.headers
+
+
+def test_two_people_at_one_console_are_two_people(web: Path, counter: Counter) -> None:
+    """Each sees themselves, says their own yes with their own password, and goes by themselves."""
+    first, second = entered(web, AMINA), entered(web, MARIE)
+    for person, name, other in ((first, AMINA, MARIE), (second, MARIE, AMINA)):
+        text = person.get("/").text
+        assert f"You are {name}." in html.unescape(text) and other not in text
+    has_dossier(counter)
+    for person, name in ((first, AMINA), (second, MARIE)):
+        assert approve(person, "wrong").status == 409
+        assert name not in approvals(counter)
+        assert approve(person, SECRETS[name]).status == 303
+        assert name in approvals(counter)
+    assert first.submit(first.get("/"), "/leave").status == 200
+    assert first.get("/").status == 401
+    assert second.get("/").status == 200
+
+
+def approve(person: Person, secret: str) -> Answer:
+    """Send the form as the page has it."""
+    token = re.search(r'name="token" value="([^"]+)"', _form(person))
+    assert token is not None
+    fields = {"token": token[1], "binding": BINDING, "secret": secret, "back": "/approve"}
+    return person.post("/approve", fields)
+
+
+def _form(person: Person) -> str:
+    text = person.settled("/approve").text
+    found = re.search(r'<form method="post" action="/approve".*?</form>', text, re.DOTALL)
+    assert found is not None, text
+    assert 'name="secret"' in found[0]
+    return found[0]
+
+
+def test_the_console_speaks_with_the_service_by_the_person_alone(
+    web: Path, login: LoginSocket
+) -> None:
+    """Where their process ends, so does what they see."""
+    person = entered(web, AMINA)
+    uid = pwd.getpwnam(AMINA).pw_uid
+    assert [process.pid for process in login.processes if owner(process.pid) == uid]
+    connection = UnixConnection(person.path)
+    connection.request("GET", "/live/events", headers={"Host": NAME, "Cookie": person.cookie})
+    stream = connection.getresponse()
+    assert stream.status == 200 and stream.readline()
+    for process in login.processes:
+        process.kill()
+        process.wait()
+    stream.read()  # it ends
+    stream.close()
+    connection.close()
+    assert person.get("/live/events").status == 401
+    assert person.get("/").status == 401
+
+
+def owner(process: int) -> int:
+    return Path(f"/proc/{process}").stat().st_uid
+
+
+def test_what_goes_on_is_told_as_it_happens(web: Path) -> None:
+    person = entered(web, AMINA)
+    connection = UnixConnection(person.path)
+    connection.request("GET", "/live/events", headers={"Host": NAME, "Cookie": person.cookie})
+    answer = connection.getresponse()
+    assert answer.status == 200
+    lines = [answer.readline() for _ in range(3)]
+    assert b"event: live\n" in lines
+    answer.close()
+    connection.close()

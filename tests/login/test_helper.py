@@ -1,0 +1,272 @@
+"""A real password of a real account, looked at by the system; and what a console is never given."""
+
+from __future__ import annotations
+
+import json
+import pwd
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.console.login import BridgedService, PersonLogin
+from ncen_updater.console.service import ServiceRefusal
+from ncen_updater.login.bridge import allowed, grave
+from ncen_updater.login.pam import PamService, PamVerdict
+from tests.agent.cli.site import make_site
+from tests.agent.service.api.conftest import BINDING, NEXT, NOW, READER, Counter
+from tests.agent.service.api.conftest import SETTINGS as SERVICE_SETTINGS
+from tests.agent.service.api.serving import answering
+from tests.login.logins import RULES, LoginSocket, login_socket
+from tests.support.made_users import expired, made_users, require_made_users
+
+AMINA, MARIE, GROUP = "nu-login-amina", "nu-login-marie", "nu-login-approvers"
+SECRETS = {AMINA: "correct horse $1", MARIE: "pässword of Marie"}
+APPROVE = {"binding": BINDING, "of": "upgrade"}
+
+
+@pytest.fixture(scope="module")
+def people() -> Iterator[None]:
+    require_made_users()
+    with made_users(dict.fromkeys(SECRETS, GROUP), SECRETS):
+        yield
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where these people may enter, which pytest's own directories are not."""
+    with tempfile.TemporaryDirectory(prefix="nu-login-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def counter(people: None, place: Path) -> Counter:
+    del people
+    settings = SERVICE_SETTINGS.model_copy(update={"approve_group": GROUP})
+    made = Counter(make_site(place / "site"), ServiceSnapshots(settings, lambda: NOW))
+    made.know(NEXT)
+    return made
+
+
+@pytest.fixture
+def login(counter: Counter, place: Path) -> Iterator[LoginSocket]:
+    with answering(counter) as service:
+        opened(service)
+        with login_socket(place, service) as found:
+            yield found
+
+
+def opened(service: Path) -> None:
+    """Let people reach the socket, as members of its group do."""
+    service.chmod(0o666)
+    service.parent.chmod(0o755)
+
+
+def came_in(login: LoginSocket, user: str = AMINA) -> BridgedService:
+    entrance = PersonLogin(login.path)
+    line, who = entrance.open(user, SECRETS[user])
+    assert who == user
+    service = BridgedService(line, who, entrance)
+    login.closing.callback(service.end)
+    return service
+
+
+# ---- the password --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "verdict"),
+    [
+        (AMINA, SECRETS[AMINA], PamVerdict.RIGHT), (MARIE, SECRETS[MARIE], PamVerdict.RIGHT),
+        (AMINA, SECRETS[MARIE], PamVerdict.WRONG), (AMINA, "", PamVerdict.WRONG),
+        ("nobody-at-all", "x", PamVerdict.WRONG), ("", "x", PamVerdict.WRONG),
+        (f"{AMINA}\0", SECRETS[AMINA], PamVerdict.WRONG),
+        (AMINA, SECRETS[AMINA] + "\0", PamVerdict.WRONG),
+    ],
+)  # fmt: skip
+def test_what_the_system_says(
+    people: None, tmp_path: Path, user: str, password: str, verdict: PamVerdict
+) -> None:
+    (tmp_path / "trial").write_text(RULES)
+    assert PamService("trial", tmp_path).check(user, password).verdict is verdict
+
+
+def test_where_there_are_no_rules_nobody_comes_in(people: None, tmp_path: Path) -> None:
+    """Also not by those of whatever has none, which may let everybody in."""
+    (tmp_path / "other").write_text("auth required pam_permit.so\naccount required pam_permit.so\n")
+    answer = PamService("trial", tmp_path).check(AMINA, SECRETS[AMINA])
+    assert (answer.verdict, "trial" in answer.detail) == (PamVerdict.BROKEN, True)
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "code"),
+    [
+        (AMINA, "wrong", "NU-9711"), ("nobody-at-all", "x", "NU-9711"), ("root", "", "NU-9711"),
+        (AMINA, "x" * 5000, "NU-9711"), ("x" * 5000, "x", "NU-9711"),
+    ],
+)  # fmt: skip
+def test_who_does_not_come_in(login: LoginSocket, user: str, password: str, code: str) -> None:
+    with pytest.raises(UpdaterError, match=code):
+        PersonLogin(login.path).open(user, password)
+
+
+def test_root_does_not_come_in_with_a_right_password_either(counter: Counter, place: Path) -> None:
+    rules = "auth required pam_permit.so\naccount required pam_permit.so\n"
+    with (
+        answering(counter) as service,
+        login_socket(place, service, rules=rules) as login,
+        pytest.raises(UpdaterError, match="NU-9715"),
+    ):
+        PersonLogin(login.path).open("root", "x")
+
+
+def test_an_account_that_has_expired(counter: Counter, place: Path) -> None:
+    rules = "auth required pam_permit.so\naccount required pam_unix.so\n"
+    with (
+        answering(counter) as service,
+        login_socket(place, service, rules=rules) as login,
+        expired(MARIE),
+        pytest.raises(UpdaterError, match="NU-9713"),
+    ):
+        PersonLogin(login.path).open(MARIE, "x")
+
+
+def test_whoever_guesses_waits_and_waits_longer(login: LoginSocket) -> None:
+    entrance = PersonLogin(login.path)
+    for _ in range(4):
+        with pytest.raises(UpdaterError, match="NU-9711"):
+            entrance.open(AMINA, "guess")
+    with pytest.raises(UpdaterError, match="NU-9712"):
+        entrance.open(AMINA, SECRETS[AMINA])
+    came_in(login, MARIE)  # another name does not wait
+
+
+def test_only_the_consoles_user_is_heard(counter: Counter, place: Path) -> None:
+    other = pwd.getpwnam(READER).pw_uid
+    with (
+        answering(counter) as service,
+        login_socket(place, service, console=other) as login,
+        pytest.raises(UpdaterError, match="NU-9716"),
+    ):
+        PersonLogin(login.path).open(AMINA, SECRETS[AMINA])
+
+
+# ---- as the person -------------------------------------------------------------------------------
+
+
+def test_the_service_hears_the_person(login: LoginSocket) -> None:
+    service = came_in(login)
+    you = service.get("/v1/status", "en")["you"]
+    assert (you["who"], you["uid"]) == (AMINA, pwd.getpwnam(AMINA).pw_uid)
+    assert you["roles"] == ["approve", "read"]
+    kind, _ = next((kind, document) for _, kind, document in service.stream("en"))
+    assert kind == "service"
+    service.end()
+
+
+def test_what_asks_is_the_person_for_good(login: LoginSocket) -> None:
+    came_in(login)
+    (process,) = login.processes
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    entry = pwd.getpwnam(AMINA)
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["Uid"].split() == [str(entry.pw_uid)] * 4
+    assert fields["Gid"].split() == [str(entry.pw_gid)] * 4
+    assert fields["NoNewPrivs"] == "1"
+    assert {int(fields[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+
+
+def test_a_person_who_goes_leaves_nothing(login: LoginSocket) -> None:
+    service = came_in(login)
+    service.end()
+    (process,) = login.processes
+    assert process.wait(60) == 0
+    with pytest.raises(UpdaterError, match="NU-9710"):
+        service.get("/v1/status", "en")
+
+
+def test_a_yes_takes_the_password_once_more(login: LoginSocket, counter: Counter) -> None:
+    service = came_in(login)
+    with pytest.raises(UpdaterError, match="NU-9711"):
+        service.decide("POST", "/v1/approvals", "en", APPROVE, "wrong")
+    assert counter.rows()["approvals"] == []
+    given = service.decide("POST", "/v1/approvals", "en", APPROVE, SECRETS[AMINA])
+    assert given["given"] is True
+    (row,) = counter.rows()["approvals"]
+    assert AMINA in json.dumps([str(cell) for cell in row])
+
+
+# ---- a console that was taken over ---------------------------------------------------------------
+
+ASKED: Mapping[str, tuple[str, str, dict[str, Any] | None]] = {
+    "a yes": ("POST", "/v1/approvals", dict(APPROVE)),
+    "a yes, by another word": ("POST", "/v1/approvals?x=1", dict(APPROVE)),
+    "a yes, by a path": ("POST", "/v1/../v1/approvals", dict(APPROVE)),
+    "a yes as a question": ("POST", "/v1/approvals/", dict(APPROVE)),
+    "an upgrade": ("POST", "/v1/orders", {"kind": "upgrade"}),
+    "going back": ("POST", "/v1/orders", {"kind": "rollback", "undoes": "abcdefgh"}),
+    "an order without a kind": ("POST", "/v1/orders", None),
+    "a request in a request": ("GET", "/v1/x HTTP/1.1\r\nHost: x\r\n\r\nPOST /v1/approvals", None),
+    "another method": ("PATCH", "/v1/approvals", dict(APPROVE)),
+}
+
+
+def test_a_console_that_was_taken_over_says_no_yes(login: LoginSocket, counter: Counter) -> None:
+    """With both who approve in at the same time, and all that it may say to their processes."""
+    for service in (came_in(login, AMINA), came_in(login, MARIE)):
+        for method, address, body in ASKED.values():
+            with pytest.raises((UpdaterError, ServiceRefusal)):
+                service.call(method, address, "en", body)
+        with pytest.raises(UpdaterError, match="NU-9711"):
+            service.decide("POST", "/v1/approvals", "en", APPROVE, "guessed")
+    assert counter.rows()["approvals"] == [] and counter.rows()["orders"] == []
+
+
+def test_on_the_line_with_an_answer_nothing_more_can_be_said(
+    login: LoginSocket, counter: Counter
+) -> None:
+    """The connection is the person's; a second request on it would be theirs, too."""
+    line, _ = PersonLogin(login.path).open(AMINA, SECRETS[AMINA])
+    login.closing.enter_context(line)
+    asked = {"method": "GET", "address": "/v1/status", "body": None, "language": "en"}
+    line.sendall(json.dumps(asked).encode() + b"\n")
+    _, found, _, _ = socket.recv_fds(line, 4096, 1)
+    with socket.socket(fileno=found[0]) as connection, pytest.raises(BrokenPipeError):
+        body = json.dumps(APPROVE)
+        connection.sendall(
+            b"POST /v1/approvals HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            + f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+    assert counter.rows()["approvals"] == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"\n", b"[]\n", b"{}\n", b"{\n", b'{"user": "a"}\n', b"x" * 200_000 + b"\n",
+     b'{"user": "a", "password": "b", "act": {"method": "GET", "address": "/v1/status"}}\n',
+     b'{"user": "a", "password": "b", "act": {"method": "POST", "address": "/v1/holds"}}\n'],
+)  # fmt: skip
+def test_a_first_line_that_is_none(login: LoginSocket, said: bytes) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        line.connect(str(login.path))
+        try:
+            line.sendall(said)
+            line.shutdown(socket.SHUT_WR)
+            answer = line.recv(4096)
+        except OSError:
+            answer = b""
+    assert b"who" not in answer and b"sent" not in answer
+
+
+def test_what_is_asked_for_a_console_alone() -> None:
+    for method, address, body in ASKED.values():
+        assert not allowed(method, address, body) or method == "GET"
+    assert allowed("GET", "/v1/history?limit=1", None)
+    assert allowed("POST", "/v1/orders", {"kind": "check"})
+    assert grave("POST", "/v1/approvals", {}) and not grave("POST", "/v1/approvals?x", {})

@@ -184,7 +184,9 @@ class Layer:
         self, origin: Version | None, target: Version, extra: Mapping[str, MadeFor] | None = None
     ) -> Iterator[_One]:
         before = {item.overlay: item for item in self._left(origin)}
-        kept = {**self._kept_made_for(), **(extra or {})}
+        kept = self._kept_made_for()
+        for path, made_for in (extra or {}).items():
+            kept[path] = {**kept.get(path, {}), **made_for}
         for declared in self.carried(target):
             then = before.get(declared.overlay)
             if then is not None and origin is not None and origin > target:

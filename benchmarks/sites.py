@@ -14,10 +14,10 @@ from pathlib import Path
 from benchmarks.report import say
 from demo.databases import DATABASES, PostgresPlace, SiteDatabases, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries, find_binaries
-from demo.releases import assemble
+from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.publisher.release_flow import publish_release
-from tests.support.sites import TrialFeed, connect, serve
+from tests.support.sites import TrialFeed, as_code_only, connect, serve
 
 __all__ = ["RECORDS_SHARE", "Trial", "checkpoint", "place_size", "server", "trial_site"]
 
@@ -69,6 +69,8 @@ def trial_site(
     records: float = RECORDS_SHARE,
     health_timeout_s: float = 10.0,
     change: Callable[[Path], None] = lambda _: None,
+    by_code: bool = False,
+    declares: bool = True,
 ) -> Iterator[Trial]:
     """Lay out a site of 3.2.4 with databases of a size, and a feed; the application runs.
 
@@ -79,19 +81,30 @@ def trial_site(
         records: The part of it that is records; the rest is photos.
         health_timeout_s: How long the application may take to become healthy.
         change: May add files to the source of each release before it is built.
+        by_code: Whether the first of them is 3.2.4 under its number: only the code changes.
+        declares: Whether both say so, too.
     """
     cases = int(content_bytes * records / CASE_BYTES)
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-bench-")))
         feed = TrialFeed(directory)
-        sources = [assemble(version, directory / "sources" / version) for version in versions]
+        named = ["3.2.4", *versions[1:]] if by_code else versions
+        sources = [
+            assemble(name, directory / "sources" / version)
+            for name, version in zip(named, versions, strict=True)
+        ]
+        if by_code:
+            as_code_only(sources[0], versions[0])
+            if declares:
+                declare(sources[0], 1)
         for source in sources:
             change(source)
         publish_release(feed.directory, sources, feed.keys, _now)
         url = stack.enter_context(serve(feed.directory))
         options = SiteOptions(
-            feed_urls=(url,), cases=cases, soak_s=0.0, health_timeout_s=health_timeout_s
-        )
+            feed_urls=(url,), cases=cases, soak_s=0.0, health_timeout_s=health_timeout_s,
+            schema_number=1 if by_code and declares else None,
+        )  # fmt: skip
         site = stack.enter_context(DemoSite(directory / "site", place, options))
         connect(site, feed)
         empty = place_size(site.databases, cases)

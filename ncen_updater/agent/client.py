@@ -48,7 +48,6 @@ from ncen_updater.agent.service.errors import (
     NoSuchThing,
     NotAllowed,
     Refused,
-    ServiceSilent,
     refusal,
 )
 from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
@@ -72,6 +71,7 @@ from ncen_updater.common.messages import (
     WAY_BACK_CHANGED,
 )
 from ncen_updater.common.progress import Progress, ProgressUpdate
+from ncen_updater.common.unix_http import ServiceSilent
 
 if TYPE_CHECKING:
     from packaging.version import Version

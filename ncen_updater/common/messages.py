@@ -1007,8 +1007,10 @@ DATABASE_ERROR = Message(
 DATABASE_UNREACHABLE = Message(
     "NU-4002",
     N_("The database {database} cannot be reached."),
-    N_("Check that the database server runs and that the agent's settings are right."),
-)
+    N_("Check that the database server runs and that the agent's settings are right. Where it says"
+       " 'Peer authentication failed' or names pg_hba.conf, its rules do not let root in as the"
+       " agent's role: the lines to write are in section 3 of installation.md."),
+)  # fmt: skip
 FENCE_FAILED = Message(
     "NU-4003",
     N_("{count} sessions in {database} could not be ended."),
@@ -1783,15 +1785,6 @@ JOURNAL_NO_ROOM = Message(
     N_("Make room on that disk, then give the command again."),
     ExitCode.SPACE,
 )
-FEED_NEVER_READ = Message(
-    "NU-6068",
-    N_("The feed was never read here, so that it is not known which releases there are."),
-    N_(
-        "Run 'ncen-updater check'; on a site without a network, 'ncen-updater import' takes them"
-        " from a bundle. Then give the command again."
-    ),
-    ExitCode.BLOCKED,
-)
 WATCHED_WITHOUT_DATABASES = Message(
     "NU-6067",
     N_(
@@ -1803,6 +1796,15 @@ WATCHED_WITHOUT_DATABASES = Message(
         " then the service watches on by itself, and without it 'ncen-updater resume' does."
     ),
 )
+FEED_NEVER_READ = Message(
+    "NU-6068",
+    N_("The feed was never read here, so that it is not known which releases there are."),
+    N_(
+        "Run 'ncen-updater check'; on a site without a network, 'ncen-updater import' takes them"
+        " from a bundle. Then give the command again."
+    ),
+    ExitCode.BLOCKED,
+)
 
 # ---- 7xxx: the publisher ---------------------------------------------------------------------
 
@@ -1810,24 +1812,6 @@ BAD_KEY_FILE = Message(
     "NU-7002",
     N_("The key file {path} cannot be used."),
     N_("Give a key file made by 'ncen-publisher keys new', unchanged."),
-)
-KEY_NAME = Message(
-    "NU-7038",
-    N_("'{name}' cannot be the name of a key."),
-    N_(
-        "Give the name of its owner alone, such as amina: '.pem' is added to it. --directory says"
-        " where the files go."
-    ),
-    ExitCode.USAGE,
-)
-PASSPHRASE_UNASKED = Message(
-    "NU-7039",
-    N_("A passphrase or PIN is needed for {name}, and there is no terminal to type it at."),
-    N_(
-        "Run it in a terminal, or name a place of it with --passphrase-file or --passphrase-fd; for"
-        " a new key, --generate makes one."
-    ),
-    ExitCode.USAGE,
 )
 WRONG_PASSPHRASE = Message(
     "NU-7003",
@@ -2043,6 +2027,24 @@ NO_DESK_SITE = Message(
         "Make a copy of a site that may be lost; docs/using-your-own-application.md shows how, and"
         " what its agent.toml has to say."
     ),
+)
+KEY_NAME = Message(
+    "NU-7038",
+    N_("'{name}' cannot be the name of a key."),
+    N_(
+        "Give the name of its owner alone, such as amina: '.pem' is added to it. --directory says"
+        " where the files go."
+    ),
+    ExitCode.USAGE,
+)
+PASSPHRASE_UNASKED = Message(
+    "NU-7039",
+    N_("A passphrase or PIN is needed for {name}, and there is no terminal to type it at."),
+    N_(
+        "Run it in a terminal, or name a place of it with --passphrase-file or --passphrase-fd; for"
+        " a new key, --generate makes one."
+    ),
+    ExitCode.USAGE,
 )
 UNSOUND_DRAFT = Message(
     "NU-7040",

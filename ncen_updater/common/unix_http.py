@@ -8,11 +8,19 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import SERVICE_SILENT
 from ncen_updater.common.unix_socket import connect
 
-__all__ = ["asked", "messages"]
+__all__ = ["ServiceSilent", "asked", "messages"]
 
 MAX_LINE = 1_000_000
+
+
+class ServiceSilent(UpdaterError):
+    """A service that stopped answering, or answered what cannot be understood."""
+
+    message = SERVICE_SILENT
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -25,6 +25,7 @@ from ncen_updater.common.messages import (
     CONSOLE_TOO_MUCH,
     Message,
 )
+from ncen_updater.common.unix_http import ServiceSilent
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.following import Following
 from ncen_updater.console.headers import PAGE_POLICY, PREFIX, cookie, every_answer
@@ -33,7 +34,7 @@ from ncen_updater.console.pages.live import live_messages
 from ncen_updater.console.rendering import rendered
 from ncen_updater.console.requests import WebRequest, read_form, request_of, require_own_page
 from ncen_updater.console.routes import File, PageRoute, find
-from ncen_updater.console.service import Away, ServiceRefusal, SiteService, told
+from ncen_updater.console.service import ServiceRefusal, SiteService, told
 from ncen_updater.console.sessions import BrowserSession, BrowserSessions, FormOutcome, Keys
 
 __all__ = ["ConsoleApplication"]
@@ -44,6 +45,8 @@ UNCHANGED = Text(N_("Nothing was changed."))
 UNSURE = Text(
     N_("Whether the service took it is not known; once it answers, this page shows what it did.")
 )
+#: A page without a service looks for one again so often.
+AWAY_S = 5
 #: A second form of the same waits so long for what the first one comes to.
 OUTCOME_S = 50.0
 STATUS: Mapping[Message, int] = {
@@ -175,11 +178,12 @@ class ConsoleApplication:
                 raise UpdaterError(CONSOLE_NO_PAGE, path=address[:100])
         except ServiceRefusal as refused:
             return self._refused(refused.status, refused.error, asking.session, address)
-        except Away as away:
+        except ServiceSilent as away:
             return self._failed(away, UNCHANGED, asking.session, address)
         except UpdaterError as error:
             return self._failed(error, UNCHANGED, asking.session, address)
-        return _Reply(shown.status, self._shown(shown, asking, address))
+        content = self._of(shown, asking.session, address, asking.said())
+        return _Reply(shown.status, content, headers=_again(shown))
 
     def _act(
         self, route: PageRoute, asking: Asking, environ: Mapping[str, Any], request: WebRequest
@@ -200,7 +204,7 @@ class ConsoleApplication:
             finally:
                 outcome.ended.set()
         elif not outcome.ended.wait(OUTCOME_S):
-            return self._failed(Away(reason="it takes long"), UNSURE, session)
+            return self._failed(ServiceSilent(reason="it takes long"), UNSURE, session)
         if outcome.refused is not None:
             return self._refused(*outcome.refused, session, form.get("back", "/"))
         place, _, part = outcome.address.partition("#")
@@ -215,7 +219,7 @@ class ConsoleApplication:
             outcome.address, outcome.said = route.act(asking)
         except ServiceRefusal as refused:
             outcome.refused = refused.status, refused.error
-        except Away as away:
+        except ServiceSilent as away:
             outcome.refused = 503, told(away, UNSURE, language)
         except UpdaterError as error:
             outcome.refused = 409, told(error, UNCHANGED, language)
@@ -235,12 +239,12 @@ class ConsoleApplication:
         self, error: UpdaterError, state: Text, session: BrowserSession, address: str = "/"
     ) -> _Reply:
         document = told(error, state, session.language)
-        if isinstance(error, Away):
-            shown = ShownPage("broken", {"error": document}, "broken", 503, again_s=5)
+        if isinstance(error, ServiceSilent):
+            shown = ShownPage("broken", {"error": document}, "broken", 503, again_s=AWAY_S)
         else:
             status = STATUS.get(error.message, 400)
             shown = ShownPage("refused", {"error": document}, "refused", status)
-        return _Reply(shown.status, self._of(shown, session, address))
+        return _Reply(shown.status, self._of(shown, session, address), headers=_again(shown))
 
     def _stopped(self, error: UpdaterError, language: str) -> _Reply:
         """Answer somebody who is not in."""
@@ -250,9 +254,6 @@ class ConsoleApplication:
         return _Reply(status, self._render(shown, language))
 
     # ---- bytes -----------------------------------------------------------------------------------
-
-    def _shown(self, shown: ShownPage, asking: Asking, address: str) -> bytes:
-        return self._of(shown, asking.session, address, asking.said())
 
     def _of(
         self, shown: ShownPage, session: BrowserSession, address: str, said: Text | None = None
@@ -268,6 +269,13 @@ class ConsoleApplication:
         return rendered(
             shown, language, now=self._service.now(), zone=self._zone, styles=_mark(), **more
         )
+
+
+def _again(shown: ShownPage) -> tuple[tuple[str, str], ...]:
+    """Have a page loaded once more that is not there yet; one with a script does so by itself."""
+    if not shown.again_s or shown.name == "live":
+        return ()
+    return (("Refresh", str(shown.again_s)),)
 
 
 @cache

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from ncen_updater.console.service import Away, Document, ServiceRefusal, SiteService
+from ncen_updater.common.unix_http import ServiceSilent
+from ncen_updater.console.service import Document, ServiceRefusal, SiteService
 
 __all__ = ["Following"]
 
@@ -70,7 +71,7 @@ class Following:
                     self._happened(here=True, moment=document if kind == "service" else None)
                     if self.ended:
                         return
-            except (Away, ServiceRefusal):
+            except (ServiceSilent, ServiceRefusal):
                 self._happened(here=False)
             self._ended.wait(AGAIN_S)
 

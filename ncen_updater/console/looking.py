@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,12 +16,16 @@ from datetime import datetime
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ProgressUpdate
-from ncen_updater.console.service import Away, Document, ServiceRefusal, SiteService, told
+from ncen_updater.common.unix_http import ServiceSilent
+from ncen_updater.console.service import Document, ServiceRefusal, SiteService, told
 
 __all__ = ["Looked", "Looking"]
 
-#: So many things are kept, the newest.
-MOST = 24
+#: So many things are kept, the newest; and so many are looked at together, as the service lets one
+#: person.
+MOST, TOGETHER = 24, 2
+#: The service has no room for one more; so long is waited for that, and so often.
+FULL, FULL_S, TRIES = "NU-9324", 5.0, 60
 WAIT_S = 30
 
 
@@ -63,6 +68,7 @@ class Looking:
         self._service = service
         self._kept: dict[str, Looked] = {}
         self._lock = threading.Lock()
+        self._turn = threading.BoundedSemaphore(TOGETHER)
 
     def look(
         self, kind: str, mark: str, form: Mapping[str, object], *, anew: bool = False
@@ -104,13 +110,8 @@ class Looking:
     def _work(self, begun: Looked, form: Mapping[str, object]) -> None:
         language = str(form["language"])
         try:
-            seen = self._service.call("POST", "/v1/inspections", language, form)
-            while seen["result"] is None:
-                update = ProgressUpdate.from_json(seen["progress"])
-                begun.progress = update.text if update is not None else None
-                address = f"/v1/inspections/{seen['id']}?wait={WAIT_S}"
-                seen = self._service.get(address, language)
-            document = seen["result"]["document"]
+            with self._turn:
+                document = self._inspected(begun, form, language)
             error = document.get("error") if isinstance(document, dict) else {}
             if error is None:
                 begun.found = document
@@ -118,8 +119,29 @@ class Looking:
                 begun.error = ServiceRefusal(409, error).error
         except ServiceRefusal as refused:
             begun.error = refused.error
-        except Away as away:
+        except ServiceSilent as away:
             begun.error = told(away, Text("-"), language)
         except UpdaterError as error:  # nothing else is raised; a page would wait for ever
             begun.error = told(error, Text("-"), language)
         begun.at = self._service.now()
+
+    def _inspected(self, begun: Looked, form: Mapping[str, object], language: str) -> Document:
+        seen = self._begun(form, language)
+        while seen["result"] is None:
+            update = ProgressUpdate.from_json(seen["progress"])
+            begun.progress = update.text if update is not None else None
+            address = f"/v1/inspections/{seen['id']}?wait={WAIT_S}"
+            seen = self._service.get(address, language)
+        found: Document = seen["result"]["document"]
+        return found
+
+    def _begun(self, form: Mapping[str, object], language: str) -> Document:
+        """Begin an inspection, once there is room: a terminal of this person may look, too."""
+        for _ in range(TRIES):
+            try:
+                return self._service.call("POST", "/v1/inspections", language, form)
+            except ServiceRefusal as refused:
+                if refused.error["code"] != FULL:
+                    raise
+            time.sleep(FULL_S)
+        return self._service.call("POST", "/v1/inspections", language, form)

@@ -12,7 +12,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from zoneinfo import ZoneInfo
 
 from ncen_updater.common.cli.characters import fitted, shown
@@ -100,13 +99,11 @@ def _run(given: argparse.Namespace, said: TerminalLines) -> None:
     if not tells_owners():
         raise UpdaterError(CONSOLE_BLIND, path=TABLES[0])
     ended, ends = os.pipe()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        os.write(ends, b".")
-
+    os.set_blocking(ends, False)
+    # Written by the handler below Python's own: one that comes just before the wait wakes it, too.
+    signal.set_wakeup_fd(ends, warn_on_full_buffer=False)
     for number in ENDS:
-        signal.signal(number, end)
+        signal.signal(number, lambda *_: None)
     keys = Keys()
     zone = ZoneInfo(given.zone) if given.zone else None
     application = ConsoleApplication(SiteService(given.socket), keys, zone, given.language)

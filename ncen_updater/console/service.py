@@ -17,10 +17,9 @@ from typing import Any
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import SERVICE_SILENT
-from ncen_updater.common.unix_http import asked, messages
+from ncen_updater.common.unix_http import ServiceSilent, asked, messages
 
-__all__ = ["Away", "Document", "Known", "ServiceRefusal", "SiteService"]
+__all__ = ["Document", "Known", "ServiceRefusal", "SiteService"]
 
 #: The service answers within this, or says that something takes longer.
 SILENT_S = 40.0
@@ -29,12 +28,6 @@ QUIET_S = 45.0
 MAX_BYTES = 64_000_000
 
 Document = Mapping[str, Any]
-
-
-class Away(UpdaterError):
-    """A service that does not answer, or answers what cannot be understood."""
-
-    message = SERVICE_SILENT
 
 
 class ServiceRefusal(Exception):
@@ -60,7 +53,7 @@ class ServiceAnswer(dict[str, Any]):
     """An object of an answer; what is missing in it is the fault of who answered."""
 
     def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
-        raise Away(reason=f"its answer has no '{name}'")
+        raise ServiceSilent(reason=f"its answer has no '{name}'")
 
 
 @dataclass(frozen=True)
@@ -105,7 +98,7 @@ class SiteService:
         """Ask for something.
 
         Raises:
-            Away: If no answer came that can be understood.
+            ServiceSilent: If no answer came that can be understood.
             ServiceRefusal: If it was refused.
         """
         return self.call("GET", address, language)
@@ -121,20 +114,20 @@ class SiteService:
                 content = response.read(MAX_BYTES + 1)
                 status = response.status
         except (OSError, http.client.HTTPException) as error:
-            raise Away(reason=_reason(error)) from error
+            raise ServiceSilent(reason=_reason(error)) from error
         document = _object(content)
         if status < 400:
             return document
         refused = document.get("error")
         if not isinstance(refused, dict):
-            raise Away(reason=f"HTTP {status}")
+            raise ServiceSilent(reason=f"HTTP {status}")
         raise ServiceRefusal(status, refused)
 
     def stream(self, language: str) -> Iterator[tuple[int | None, str, Document]]:
         """Yield what happens from now on: its number, its kind, and what it holds.
 
         Raises:
-            Away: If the line ends or says nothing.
+            ServiceSilent: If the line ends or says nothing.
             ServiceRefusal: If there is no place for one more listener.
         """
         try:
@@ -147,8 +140,8 @@ class SiteService:
                 for number, kind, content in messages(response):
                     yield number, kind, _object(content)
         except (OSError, http.client.HTTPException) as error:
-            raise Away(reason=_reason(error)) from error
-        raise Away(reason="it ended the stream")
+            raise ServiceSilent(reason=_reason(error)) from error
+        raise ServiceSilent(reason="it ended the stream")
 
 
 def _reason(error: Exception) -> str:
@@ -160,16 +153,16 @@ def _object(content: bytes | str) -> ServiceAnswer:
     """Read a document.
 
     Raises:
-        Away: If it is none.
+        ServiceSilent: If it is none.
     """
     try:
         found = (
             json.loads(content, object_hook=ServiceAnswer) if len(content) <= MAX_BYTES else None
         )
     except (ValueError, RecursionError) as error:
-        raise Away(reason="it answered what is no JSON") from error
+        raise ServiceSilent(reason="it answered what is no JSON") from error
     if not isinstance(found, ServiceAnswer):
-        raise Away(reason="it answered what cannot be understood")
+        raise ServiceSilent(reason="it answered what cannot be understood")
     return found
 
 

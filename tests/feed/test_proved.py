@@ -33,6 +33,7 @@ from ncen_updater.common.messages import (
     Message,
 )
 from ncen_updater.common.progress import Silent
+from ncen_updater.common.workers import Worker
 from ncen_updater.feed.errors import MixedVersions, TrustError
 from ncen_updater.feed.proved import (
     ListProof,
@@ -48,6 +49,7 @@ from ncen_updater.formats.document import Offer
 from ncen_updater.formats.tuf_names import ISSUED_FIELD
 from tests.badinput.hostile import typed
 from tests.feed.test_unit import CONFIG
+from tests.support import workers
 from tests.support.http_server import WebServer
 from tests.support.rotation import in_turns
 from tests.support.tuf_repository import Feed
@@ -102,6 +104,12 @@ class Place:
         feed.rotate_root()
         feed.publish()
         return stolen
+
+
+@pytest.fixture(autouse=True)
+def forked_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers that are forked: what they are judged by is what they leave on the disk."""
+    monkeypatch.setattr(Worker, "command", workers.forked(workers.place()))
 
 
 @pytest.fixture

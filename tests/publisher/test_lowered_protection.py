@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.formats.errors import BadManifest
+from ncen_updater.formats.manifest import Manifest, parse_manifest
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
-from ncen_updater.publisher.review.lowered_protection import wave_warnings
+from ncen_updater.publisher.review.lowered_protection import lowered_by, wave_warnings
 from ncen_updater.publisher.review.sql_marks import Kind, marks
 from tests.publisher.releases import clock, write_release
 from tests.publisher.test_cli import Officer, officer
@@ -179,3 +181,38 @@ def test_the_only_product_is_meant(
     said = capsys.readouterr().err
     assert "cargo" in said.partition("cargoo")[2], "the roles that there are"
     assert run([*halt, "--event", str(tmp_path / "e3"), "--product", "cargo"]) == 0
+
+
+def said_of(manifest: Manifest, before: Manifest | None) -> str:
+    return " ".join(str(text) for text in lowered_by(manifest, before))
+
+
+def test_what_a_release_vouches_for_is_told_once_and_whether_it_can_be_left() -> None:
+    def made(version: str, *numbers: int) -> Manifest:
+        data: dict[str, Any] = {
+            "schema": 1, "product": "ncen", "version": version,
+            "migrator": {"argv": ["bin/migrate"]},
+        }  # fmt: skip
+        if numbers:
+            data["compatibility"] = {"schema_number": numbers[0], "back_to": numbers[1]}
+        return parse_manifest(data, version)
+
+    silent, old, new = made("1.0"), made("1.0", 93, 84), made("2.0", 94, 84)
+    far = made("3.0", 95, 95)
+    vouches, one_way = "vouches that releases from schema number 84", "no way back that keeps"
+    assert vouches in said_of(new, None) and one_way in said_of(new, None)
+    assert vouches in said_of(new, silent) and one_way in said_of(new, silent)
+    assert vouches in said_of(new, old) and one_way not in said_of(new, old)
+    same = made("2.1", 94, 84)
+    assert "vouches" not in said_of(same, new) and one_way not in said_of(same, new)
+    assert "number 95" in said_of(far, new) and one_way in said_of(far, new)
+
+
+def test_a_release_promises_no_more_than_it_is() -> None:
+    data = {
+        "schema": 1, "product": "ncen", "version": "1.0",
+        "compatibility": {"schema_number": 1, "back_to": 2},
+    }  # fmt: skip
+    with pytest.raises(BadManifest) as caught:
+        parse_manifest(data, "release")
+    assert "'back_to' is no later than 'schema_number'" in str(caught.value.detail)

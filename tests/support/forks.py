@@ -25,7 +25,16 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-__all__ = ["AGENT", "DEADLINE_S", "PUBLISHER", "Fork", "Forks", "run_agent", "run_publisher"]
+__all__ = [
+    "AGENT",
+    "DEADLINE_S",
+    "PUBLISHER",
+    "Fork",
+    "Forks",
+    "run_agent",
+    "run_publisher",
+    "work",
+]
 
 # After this a process stands still. Nothing is judged by it: a loaded machine may take its time.
 DEADLINE_S = 900
@@ -190,7 +199,8 @@ def _answer(program: Callable[[list[str]], int], order: str, files: list[int]) -
     pid = os.fork()
     if pid == 0:
         os.close(told)
-        _work(functools.partial(program, words), streams, environment, directory, session)
+        begun = functools.partial(program, words)
+        work(begun, dict(enumerate(streams)), environment, directory, session=session)
     for stream in streams:
         os.close(stream)
     with socket.socket(fileno=told) as channel:
@@ -200,19 +210,28 @@ def _answer(program: Callable[[list[str]], int], order: str, files: list[int]) -
     os._exit(0)
 
 
-def _work(
+def work(
     program: Callable[[], int],
-    streams: list[int],
+    streams: Mapping[int, int],
     environment: dict[str, str] | None,
     directory: str | None,
+    *,
     session: bool,
 ) -> None:
-    """Do what an interpreter of its own would do. Does not return."""
+    """Do in a fork what an interpreter of its own would do. Does not return.
+
+    Args:
+        program: What it does.
+        streams: Which descriptor becomes which of its own.
+        environment: All its variables; those of the one that forked by default.
+        directory: Where it works.
+        session: Whether it has a session of its own.
+    """
     status = 1
     try:
         if session:
             os.setsid()
-        for standard, stream in enumerate(streams):
+        for standard, stream in streams.items():
             os.dup2(stream, standard)
             os.close(stream)
         if directory is not None:

@@ -20,7 +20,7 @@ from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import NOTHING_TO_APPROVE
+from ncen_updater.common.messages import FEED_NEVER_READ, NOTHING_TO_APPROVE
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -132,7 +132,7 @@ def _cancel(
     try:
         seen = site.outlook(target)
     except UpdaterError as error:
-        if error.code != NOTHING_TO_APPROVE.code:
+        if error.code not in (NOTHING_TO_APPROVE.code, FEED_NEVER_READ.code):
             raise
         session.show(error.what_text)
         session.finish({"version": None, "scheduled": None, "cancelled": cancelled})

@@ -78,6 +78,8 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
     if change is None and _nobody_at_work(status):
         looks += (
             lambda: _databases(site),
+            # Of an upgrade's preflight it is what no release has to be there for.
+            site.engine.exposures,
             lambda: _application(site, status),
             lambda: _tools(site),
             lambda: _preflight(site),

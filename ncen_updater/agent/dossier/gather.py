@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ncen_updater.agent.approvals.approving import ApprovalSubject, require_basis
 from ncen_updater.agent.approvals.model import Approval, ApprovalBasis
 from ncen_updater.agent.engine.pending_rollback import left_behind
-from ncen_updater.agent.engine.rollback_words import Back, way_words
+from ncen_updater.agent.engine.rollback_words import ONLY_CODE, Back, way_words
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.policy.windows import next_opening
 from ncen_updater.agent.rehearsal.predictions import ComparedStop, compared
@@ -41,6 +41,7 @@ class DossierHop:
         loses: Tables and columns of which the way back does not keep what is entered.
         report: What the rehearsal found of it; None without a rehearsal.
         files: What becomes of the site's own files, one sentence each.
+        by_code: Whether only the code changes: no database is copied or migrated.
         sql: Every statement that will run, in order; empty where the release has its own migrator.
     """
 
@@ -57,6 +58,7 @@ class DossierHop:
     files: Sequence[Text] = ()
     country: Sequence[Text] = ()
     loses: Sequence[str] = ()
+    by_code: bool = False
     sql: str = ""
 
     @property
@@ -76,6 +78,11 @@ class DossierHop:
     def way_words(self) -> Text:
         """The way back in one sentence, as the rollback will say it."""
         return way_words(self.way_back, self.version, self.origin, self.loses)
+
+    @property
+    def code_words(self) -> Text | None:
+        """That only the code changes, where it is so."""
+        return ONLY_CODE if self.by_code else None
 
     def values_tried(self, language: str) -> tuple[str, ...]:
         """What the rehearsal saw of values when it went back, in sentences."""
@@ -203,6 +210,7 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
             files=tuple(item.sentence for item in hop.files),
             country=_country(hop.layer),
             loses=hop.way.loses,
+            by_code=hop.as_is,
             sql=_bounded(hop.sql(found.plan.engine)) if hop.migrations.steps else "",
         )
         for hop in found.plan.learnt(report).hops

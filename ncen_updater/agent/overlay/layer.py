@@ -186,6 +186,7 @@ class Layer:
         before = {item.overlay: item for item in self._left(origin)}
         kept = self._kept_made_for()
         for path, made_for in (extra or {}).items():
+            # What did not come back this time is still made for what it was made for.
             kept[path] = {**kept.get(path, {}), **made_for}
         for declared in self.carried(target):
             then = before.get(declared.overlay)

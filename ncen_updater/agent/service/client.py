@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.agent.service.errors import ServiceSilent, refusal
-from ncen_updater.common.unix_http import asked, messages
+from ncen_updater.agent.service.errors import refusal
+from ncen_updater.common.unix_http import ServiceSilent, asked, messages
 from ncen_updater.common.unix_socket import connect
 
 __all__ = ["Client", "StreamEvent"]

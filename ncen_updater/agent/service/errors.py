@@ -16,7 +16,6 @@ from ncen_updater.common.messages import (
     NOTHING_TO_APPROVE,
     NOTHING_TO_CONFIRM,
     ROOT_IS_NOBODY,
-    SERVICE_SILENT,
     TOO_LARGE,
     TOO_MANY_ACTS,
     TOO_MANY_CONNECTIONS,
@@ -36,7 +35,6 @@ __all__ = [
     "NoSuchThing",
     "NotAllowed",
     "RequestTooLarge",
-    "ServiceSilent",
     "TooManyActs",
     "TooManyConnections",
     "TooManyInspections",
@@ -48,12 +46,6 @@ __all__ = [
 
 UNCHANGED = Text(N_("Nothing was changed."))
 ASK = Text(N_("'ncen-updater status' says how the site is."))
-
-
-class ServiceSilent(UpdaterError):
-    """A service that stopped answering, or answered what cannot be understood."""
-
-    message = SERVICE_SILENT
 
 
 class Refused(UpdaterError):

@@ -23,6 +23,8 @@ __all__ = ["STEPS", "LiveView", "live_messages", "live_view", "page"]
 
 #: A page is told at least so often while something goes on, and while nothing does.
 BUSY_S, IDLE_S = 1.0, 10.0
+LOST = N_("The line to the console is lost. What is shown is what was last known.")
+AWAY = N_("The service of this site does not answer. What is shown is what was last known.")
 #: The steps as people see them.
 STEPS: Mapping[str, str] = {
     "fetch": N_("downloading and verifying the release"),
@@ -111,9 +113,7 @@ def page(asking: Asking) -> ShownPage:
         "live",
         {
             "view": view,
-            "lost": Text(
-                N_("The line to the console is lost. What is shown is what was last known.")
-            ),
+            "lost": Text(LOST),
             "may": asking.may("operate") if view.watched else None,
             "status": status,
         },
@@ -131,14 +131,15 @@ def live_messages(asking: Asking) -> Iterator[bytes]:
     while not following.ended:
         try:
             view = _look(asking)
-            content, busy = json.dumps(view, default=vars).encode(), view.busy
+            kind, busy, content = b"live", view.busy, json.dumps(view, default=vars).encode()
         except (UpdaterError, ServiceRefusal):
-            content, busy = b"", True  # the page says by itself that it hears nothing
-        if content and content != last:
-            yield b"event: live\ndata: " + content + b"\n\n"
-            last = content
+            text = Text(AWAY).render(asking.language)
+            kind, busy, content = b"away", True, json.dumps(text).encode()
+        if content == last:
+            kind, content = b"alive", b"0"
         else:
-            yield b": alive\n\n"
+            last = content
+        yield b"event: " + kind + b"\ndata: " + content + b"\n\n"
         seen = following.wait(seen, BUSY_S if busy else IDLE_S)
 
 

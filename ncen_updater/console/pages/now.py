@@ -12,7 +12,7 @@ from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.rendering import moment_of
 from ncen_updater.console.service import Document, ServiceRefusal
 
-__all__ = ["Next", "headline", "next_deed", "page", "waiting"]
+__all__ = ["Next", "headline", "hold_page", "next_deed", "page", "waiting"]
 
 #: States of a change in which a person has to do something.
 STUCK = "stuck"
@@ -77,11 +77,14 @@ def page(asking: Asking) -> ShownPage:
                 if error is not None
             ],
             "wrong": _error(status, "configuration"),
-            "may_hold": "operate" in status["you"]["roles"],
         },
         state="empty" if not todo.deed else "ready",
-        again_s=30,
     )
+
+
+def hold_page(asking: Asking) -> ShownPage:
+    """Forbid upgrades for a while."""
+    return ShownPage("hold", {"status": asking.status(), "may": asking.may("operate")})
 
 
 def _error(status: Document, name: str) -> Document | None:

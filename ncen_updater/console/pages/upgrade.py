@@ -41,9 +41,12 @@ class Scale:
 
 
 def mark_of(status: Document, outlook: Document) -> str:
-    """Return what tells the site as it is from what it was; pure."""
-    journal = status["journal"]
-    return f"{journal.get('head')} {outlook['binding']} {outlook['target']}"
+    """Return what tells the site as it is from what it was; pure.
+
+    The binding covers what people decide on. Where there is none yet, any event may change that.
+    """
+    binding = outlook["binding"]
+    return f"{outlook['target']} {binding or status['journal'].get('head')}"
 
 
 def page(asking: Asking) -> ShownPage:

@@ -8,6 +8,7 @@
   const one = (name) => live.querySelector(`[data-live-${name}]`);
   const lost = one("lost");
   const said = one("said");
+  const words = lost.textContent;
   let heard = Date.now();
   let before = null;
 
@@ -73,15 +74,25 @@
     lost.hidden = true;
     show(JSON.parse(message.data));
   });
+  source.addEventListener("alive", () => {
+    heard = Date.now();
+  });
+  source.addEventListener("away", (message) => {
+    heard = Date.now();
+    put(lost, JSON.parse(message.data));
+    lost.hidden = false;
+  });
   source.addEventListener("open", () => {
     heard = Date.now();
-    lost.hidden = true;
   });
   source.addEventListener("error", () => {
+    put(lost, words);
     lost.hidden = false; // what is shown stays; the browser tries again by itself
     if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000);
   });
   setInterval(() => {
-    if (Date.now() - heard > SILENT_MS) lost.hidden = false;
+    if (Date.now() - heard <= SILENT_MS) return;
+    put(lost, words);
+    lost.hidden = false;
   }, 1000);
 })();

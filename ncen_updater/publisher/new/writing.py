@@ -101,6 +101,14 @@ def _lines(answers: ManifestAnswers) -> Iterator[str]:
     if answers.databases:
         yield from (
             "",
+            "# Which databases go with this release: where only the code changes, none is copied.",
+            "# It is a promise about all that it writes: docs/release-format.md.",
+            "# [compatibility]",
+            "# schema_number = 1     # raise it with every change of what stands in the tables",
+            "# back_to = 1           # releases from this number on run on databases of this one",
+        )
+        yield from (
+            "",
             "# What the data mean, asked on the copies before and after; write some of these.",
             "# [[checks]]",
             '# name = "records before = records after"',

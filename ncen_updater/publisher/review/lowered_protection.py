@@ -24,7 +24,7 @@ from ncen_updater.publisher.signing.roles import (
     issued_at,
 )
 
-__all__ = ["lowered", "lowered_by", "wave_warnings"]
+__all__ = ["goes_back_as_is", "lowered", "lowered_by", "wave_warnings"]
 
 #: Longer than until now by this factor is much.
 MUCH: Final = 1.5
@@ -205,6 +205,12 @@ def wave_warnings(
         yield Text(words, {"name": name, "percent": top})
 
 
+def goes_back_as_is(manifest: Manifest, before: Manifest | None) -> bool:
+    """Whether both releases say that the one before runs on the databases of this one."""
+    new, old = manifest.compatibility, before.compatibility if before else None
+    return new is not None and old is not None and old.schema_number >= new.back_to
+
+
 def lowered_by(manifest: Manifest, before: Manifest | None) -> Iterator[Text]:
     """What of a release itself an officer must have decided.
 
@@ -215,7 +221,7 @@ def lowered_by(manifest: Manifest, before: Manifest | None) -> Iterator[Text]:
     name = f"{manifest.product} {manifest.version}"
     migrator, was = manifest.migrator, before.migrator if before else None
     if migrator is not None:
-        values = {"name": name, "command": " ".join(migrator.argv)}
+        values: dict[str, object] = {"name": name, "command": " ".join(migrator.argv)}
         words = N_(
             "WARNING: {name} brings a program of its own that changes the databases of every site:"
             " {command}"
@@ -231,8 +237,18 @@ def lowered_by(manifest: Manifest, before: Manifest | None) -> Iterator[Text]:
                 " {command}"
             )
         yield Text(words, values)
-        lost = {"name": name, "reason": migrator.no_way_back}
-        yield Text(N_("WARNING: {name} has no way back that keeps records: {reason}"), lost)
+        if not goes_back_as_is(manifest, before):
+            lost = {"name": name, "reason": migrator.no_way_back}
+            yield Text(N_("WARNING: {name} has no way back that keeps records: {reason}"), lost)
+    vouched = manifest.compatibility
+    if vouched is not None and (before is None or before.compatibility != vouched):
+        words = N_(
+            "WARNING: {name} vouches that releases from schema number {back_to} on run on what it"
+            " writes. Where the number stays {number}, sites copy no database for it, and have"
+            " none to go back to."
+        )
+        values = {"name": name, "back_to": vouched.back_to, "number": vouched.schema_number}
+        yield Text(words, values)
     for check in before.checks if before else ():
         if check not in manifest.checks:
             words = N_("WARNING: {name} no longer asks, or asks otherwise: '{check}'.")

@@ -29,7 +29,7 @@ from ncen_updater.publisher.review.evidence import (
     releases_of,
 )
 from ncen_updater.publisher.review.grouping import PlacedMark, grouped
-from ncen_updater.publisher.review.lowered_protection import lowered, lowered_by
+from ncen_updater.publisher.review.lowered_protection import goes_back_as_is, lowered, lowered_by
 from ncen_updater.publisher.review.sentences import sentences
 from ncen_updater.publisher.review.sql_marks import Mark, marks
 from ncen_updater.publisher.signing.carried_papers import carried_digests
@@ -251,7 +251,7 @@ def _page(shown: Shown, last: Shown | None) -> ReleasePage:
         version=manifest.version,
         before=last.document.manifest.version if last else "",
         notes={language: (n.title, n.text) for language, n in manifest.notes.items()},
-        way_back=tuple(_way_back(fresh, shown)),
+        way_back=tuple(_way_back(fresh, shown, last)),
         files=files,
         carried=tuple(carried_lines(shown, last)) if manifest.carried else None,
         sql=sql,
@@ -354,9 +354,16 @@ def _new_programs(paths: tuple[str, ...]) -> Iterator[Text]:
         yield Text(words, {"paths": ", ".join(paths)})
 
 
-def _way_back(fresh: list[tuple[str, Migration]], shown: Shown) -> Iterator[Text]:
-    if shown.document.manifest.migrator is not None:
-        reason = {"reason": shown.document.manifest.migrator.no_way_back}
+def _way_back(
+    fresh: list[tuple[str, Migration]], shown: Shown, last: Shown | None
+) -> Iterator[Text]:
+    manifest = shown.document.manifest
+    as_is = goes_back_as_is(manifest, last.document.manifest if last else None)
+    if as_is and (manifest.migrator is not None or not fresh):
+        yield Text(N_("Going back changes no database, and loses no record: both releases say so."))
+        return
+    if manifest.migrator is not None:
+        reason = {"reason": manifest.migrator.no_way_back}
         yield Text(N_("Going back loses what officers entered since: {reason}"), reason)
         return
     for database, migration in fresh:

@@ -62,7 +62,7 @@ def test_before_the_feed_was_read_nobody_says_that_there_is_nothing_newer(
         assert said["code"] == "NU-6068", words
         assert "ncen-updater check" in said["remedy"]
     newcomer.json("check")
-    assert newcomer.json("rehearse", "--dry-run")["target"] == "3.3.0"
+    assert newcomer.json("rehearse", "--dry-run")["available"] is True
 
 
 def be(monkeypatch: pytest.MonkeyPatch, name: str, uid: int) -> None:
@@ -180,8 +180,8 @@ def test_a_chosen_time(desk: Desk) -> None:
     assert out.rstrip().endswith("It does not begin before 2 more have approved.")
     assert desk.json("schedule", "--cancel")["scheduled"] is None
     desk.json("schedule", later)
-    (desk.state / "feed/ncen.json").unlink()  # as where the list no longer names the release
-    assert desk.json("schedule", later, code=1)["error"]["code"] == "NU-6027"
+    (desk.state / "feed/ncen.json").unlink()  # as where no list was read
+    assert desk.json("schedule", later, code=3)["error"]["code"] == "NU-6068"
     code, out, _ = desk.run("schedule", "--cancel", "--dry-run")
     assert (code, out.splitlines()[0]) == (0, "A chosen time would be taken back.")
     code, out, _ = desk.run("schedule", "--cancel")

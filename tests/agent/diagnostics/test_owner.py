@@ -1,12 +1,14 @@
-"""Names of a server that are misspelt: told as that, once, whatever follows from it."""
+"""Names of a server that are misspelt, told as that, once, whatever follows; and its roles."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from demo.databases import PostgresPlace
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.common.findings import Finding, Severity
@@ -71,3 +73,15 @@ def test_what_a_command_is_refused_for(config: Path, detail: str | None, code: s
     assert (told and told.code) == code
     if told is not None:
         assert told.detail == detail
+
+
+def test_a_role_of_the_agent_that_has_the_server() -> None:
+    """Told before there is a release to upgrade to."""
+    with prepared("postgresql") as trial:
+        trial.reset()
+        place = trial.demo.databases
+        assert isinstance(place, PostgresPlace)
+        with psycopg.connect(place.conninfo("postgres", place.superuser)) as connection:
+            connection.execute(f"ALTER ROLE {place.agent} SUPERUSER".encode())
+        found = diagnose(trial.demo.config_path, Silent())
+    assert [one.code for one in found if one.severity is Severity.STRICT] == ["NU-4163"]

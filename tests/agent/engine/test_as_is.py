@@ -13,6 +13,7 @@ from demo.site import DemoSite, digests
 from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.engine.rollback_words import ONLY_CODE
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
@@ -22,8 +23,10 @@ from tests.agent.engine.made import (
     FIRST,
     execute,
     operations,
+    rehearse,
     release,
     runs,
+    said,
     served_feed,
     site_on,
 )
@@ -103,6 +106,7 @@ def nothing_copied(demo: DemoSite) -> bool:
 )
 def test_there_and_back_nothing_is_copied_and_no_record_lost(demo: DemoSite, version: str) -> None:
     before, files = digests(demo), same_files(demo)
+    assert str(ONLY_CODE) in said(demo, "plan", version)
     operations(demo).upgrade(Version(version))
     assert runs(demo) == version and nothing_copied(demo)
     assert digests(demo) == before  # the program of the release did not run
@@ -112,10 +116,19 @@ def test_there_and_back_nothing_is_copied_and_no_record_lost(demo: DemoSite, ver
 
     way = operations(demo).way_back()
     assert (way.keeps_all, way.by_code, way.as_is) == (True, True, True)
+    assert str(ONLY_CODE) in said(demo, "rollback", "--dry-run")
     operations(demo).rollback()
     assert runs(demo) == FIRST and is_there(demo) and nothing_copied(demo)
     assert same_files(demo) == files
     assert strict(demo) == set()
+
+
+def test_a_rehearsal_foretells_a_stop_without_a_copy(demo: DemoSite) -> None:
+    operations(demo).path(Version(CODE))  # reads the feed
+    hop = rehearse(demo, CODE)
+    assert (hop["copy_s"], hop["migrate_s"], hop["unchanged"]) == (0.0, 0.0, True)
+    assert hop["back_s"] is not None and hop["restore_s"] is None and hop["keeps_records"]
+    assert hop["back_differs"] == []
 
 
 @not_as_root

@@ -13,7 +13,7 @@ import pytest
 from packaging.version import Version
 
 from ncen_updater.agent.overlay.layer import Layer
-from ncen_updater.agent.overlay.merge import KeyOutcome
+from ncen_updater.agent.overlay.merge import KeyOutcome, Made
 from ncen_updater.agent.overlay.words import sentences
 from ncen_updater.agent.preflight.overlay import judge_overlay
 from ncen_updater.agent.slots.records import Records
@@ -107,6 +107,21 @@ def test_what_was_edited_since_is_merged_on_the_way_back(place: Place) -> None:
         t.name for f in place.layer.report(NEW, OLD).files for t in f.of(KeyOutcome.REFUSED)
     ] == ["b"]
     assert json.loads((place.own / "i18n/sw.json").read_text()) == {"b": "sw-B {x}", "a": "since"}
+
+
+def test_a_translation_that_comes_back_lets_no_other_text_be_forgotten(place: Place) -> None:
+    older = Version("3.2.0")
+    ship = {"app/i18n/en.json": '{"a": "A", "fax": "Fax"}', "app/s.ini": "[net]\nhost=h\n"}
+    place.ship(older, [TEXTS, SETTINGS], ship)
+    place.write("i18n/sw.json", '{"fax": "sw-Fax"}')
+    place.layer.choose(place.layer.build(None, older))
+    place.layer.choose(place.layer.build(older, NEW))
+    place.write("i18n/sw.json", '{"fax": "sw-Fax", "a": "sw-A"}')
+    own = place.layer.own_catalogue(place.layer.carried(NEW)[0], "sw")
+    came = {key: Made(text.digest, ("A",)) for key, text in own.entries.items() if "a" in key}
+    place.layer.choose(place.layer.build(None, NEW, {"app/i18n/sw.json": came}))
+    place.layer.choose(place.layer.build(NEW, older))
+    assert place.merged("app/i18n/sw.json") == {"fax": "sw-Fax", "a": "sw-A"}
 
 
 def test_the_same_bytes_are_built_once_and_another_text_gives_another_name(place: Place) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.service.client import Client
-from ncen_updater.agent.service.errors import ServiceSilent
 from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.unix_http import ServiceSilent
 
 
 @contextmanager

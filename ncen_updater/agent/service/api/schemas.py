@@ -139,7 +139,7 @@ PLANNED_HOP = _perhaps(
             "tree_digest": TEXT,
             "migrations": _list(_object(database=TEXT, id=TEXT, direction=TEXT, sha256=SHA256)),
             "command": _or_null(_list(TEXT)), "irreversible": WITHOUT,
-            "rollback_keeps_records": FLAG, "way_back": TEXT, "loses": _list(TEXT),
+            "rollback_keeps_records": FLAG, "by_code": FLAG, "way_back": TEXT, "loses": _list(TEXT),
             "country": _or_null(_list(COUNTRY)),
             "databases": _list(_object(name=TEXT, physical=TEXT, bytes=NUMBER)),
             "copy": _or_null(COPY), "findings": FINDINGS,
@@ -153,7 +153,8 @@ PLANNED_HOP = _perhaps(
 DOSSIER_HOP = _object(
     **{
         "from": TEXT, "to": TEXT, "required": FLAG, "urgency": TEXT, "notes": NOTES,
-        "way_back": TEXT, "way_words": TEXT, "why_no_way_back": WITHOUT, "loses": _list(TEXT),
+        "by_code": FLAG, "way_back": TEXT, "way_words": TEXT, "why_no_way_back": WITHOUT,
+        "loses": _list(TEXT),
         "migrations": NUMBER, "unpacked_bytes": NUMBER, "stop_s": _or_null(STOP),
         "files": _list(TEXT), "country": _list(TEXT),
         "tables": _list(_object(table=TEXT, before=TEXT, after=TEXT, what=TEXT)),
@@ -204,7 +205,8 @@ FOUND: Mapping[str, Schema] = {
     ),
     "WayBackFound": _found(
         **{
-            "from": TEXT, "to": TEXT, "mode": schema_of(Mode), "lost": _or_null(ROWS),
+            "from": TEXT, "to": TEXT, "mode": schema_of(Mode), "by_code": FLAG,
+            "lost": _or_null(ROWS),
             "lost_total": _or_null(NUMBER), "reason": _or_null(TEXT), "undoes": _or_null(TEXT),
             "binding": SHA256, "watched": FLAG, "approvals": _list(_object(who=TEXT, at=TIME)),
             "missing": NUMBER, "values": schema_of(TriedValues | None),

@@ -87,17 +87,17 @@ def closed(own_server: EmbeddedPostgres) -> Iterator[Site]:
     site.clear()
 
 
-def _rules(site: Site, text: str, *, lets_in: bool) -> None:
+def _rules(site: Site, text: str, *, lets_in: bool, role: str = OWNER) -> None:
     (site.server.data / "pg_hba.conf").write_text(text)
     site.sql("postgres", "SELECT pg_reload_conf()")
     until = time.monotonic() + 30
-    while _logs_in(site) is not lets_in:
+    while _logs_in(site, role) is not lets_in:
         assert time.monotonic() < until, "the server does not read its rules"
 
 
-def _logs_in(site: Site) -> bool:
+def _logs_in(site: Site, role: str) -> bool:
     try:
-        psycopg.connect(site.server.conninfo("t_seizure", OWNER)).close()
+        psycopg.connect(site.server.conninfo("t_seizure", role)).close()
     except psycopg.OperationalError:
         return False
     return True
@@ -217,6 +217,20 @@ def test_a_site_of_before_is_upgraded_and_not_rehearsed(closed: Site, tmp_path: 
     assert [row.id for row in engine.applied(Live("seizure"))] == ["0001_grade"]
     recover(engine, CHANGE, plan)
     assert closed.snapshot() == before
+
+
+def test_who_is_let_in_as_nobody_is_told_where_the_lines_to_write_are(closed: Site) -> None:
+    """Debian's own rules let a system user in as the role of the same name alone."""
+    rules = (closed.server.data / "pg_hba.conf").read_text()
+    _rules(closed, f"local all {AGENT} peer\n{rules}", lets_in=False, role=AGENT)
+    with refused(DATABASE_UNREACHABLE) as caught:
+        closed.engine().query(Live("seizure"), "SELECT 1")
+    assert "Peer authentication failed" in str(caught.value.told)
+    assert "'Peer authentication failed'" in str(caught.value.remedy_text)
+    lines = f"ncen /^.+$ {AGENT}\nncen /^.+$ {OWNER}\n"  # whoever runs this
+    (closed.server.data / "pg_ident.conf").write_text(lines)
+    _rules(closed, f"local all {AGENT},{OWNER} peer map=ncen\n{rules}", lets_in=True)
+    assert codes(closed) == {}
 
 
 def test_nobody_gets_a_site_back_to_that(closed: Site) -> None:

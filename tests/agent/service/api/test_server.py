@@ -18,8 +18,8 @@ from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.api.fair_connections import FairConnections
 from ncen_updater.agent.service.api.stream import MOST_STREAMS
 from ncen_updater.agent.service.client import Client
-from ncen_updater.agent.service.errors import ServiceSilent
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.unix_http import ServiceSilent
 from ncen_updater.common.unix_socket import connect
 from tests.agent.service.api.conftest import NEXT, OPERATOR, READER, Counter, uid_of
 from tests.agent.service.api.serving import answering

@@ -1,0 +1,66 @@
+"""The console of a person, and their browser in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.agent.cli.site import CHANGE
+from tests.support.forks import DEADLINE_S
+from tests.support.webdriver import Browser, browser
+
+__all__ = ["PAGES", "consoled", "entered", "origin", "settled"]
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Every page that stands in the line of pages, and those that hang on one of them.
+PAGES = {
+    "now": "/", "upgrade": "/upgrade", "approve": "/approve", "live": "/live",
+    "history": "/history", "way-back": "/way-back", "proof": "/proof", "settings": "/settings",
+    "help": "/help", "order": "/orders/1", "change": f"/history/{CHANGE.id}",
+}  # fmt: skip
+
+
+@contextmanager
+def consoled(socket: Path, language: str = "en") -> Iterator[str]:
+    """Start the console of who runs the trial; yields the link."""
+    kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+    words = [
+        sys.executable, "-m", "ncen_updater.console", "--socket", str(socket), "--language",
+        language, "--zone", "UTC", "--json",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        env={**kept, "PYTHONPATH": str(ROOT)},
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert select.select([process.stdout], [], [], DEADLINE_S)[0], "it showed no link"
+            yield json.loads(process.stdout.readline())["link"]
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def entered(socket: Path, language: str = "en") -> Iterator[Browser]:
+    """Start the console and a browser, and open the link."""
+    with consoled(socket, language) as link, browser(language) as found:
+        found.open(link)
+        found.until("the first page", lambda: found.all('body[data-page="now"]'))
+        yield found
+
+
+def origin(person: Browser) -> str:
+    """Where the console of a person is."""
+    return re.sub(r"(://[^/]+).*", r"\1", person.address)
+
+
+def settled(person: Browser) -> None:
+    """Wait until nothing is being looked at any more; pages that wait load themselves again."""
+    person.until("settled", lambda: person.all('main:not([data-state="loading"])'))

@@ -1,0 +1,483 @@
+"""A real console before a real service: who comes in, what is refused, what is done once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import socket as sockets
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.journal.change import ChangeState, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.service.api import server
+from ncen_updater.agent.service.runner import Finished
+from ncen_updater.common import http_server
+from ncen_updater.console.headers import PREFIX
+from ncen_updater.console.sessions import KEY_S, Keys
+from tests.agent.cli.site import CHANGE
+from tests.agent.service.api.conftest import (
+    APPROVER,
+    BINDING,
+    NEXT,
+    NOBODY,
+    NOW,
+    OTHER,
+    READER,
+    Counter,
+    uid_of,
+)
+from tests.console.support import Answer, Guest, Place, served_console
+from tests.support.forks import DEADLINE_S
+
+PAGES = (
+    "/", "/hold", "/upgrade", "/approve", "/live", "/history", "/way-back", "/proof",
+    "/settings", "/help",
+)  # fmt: skip
+HOSTILE = "</p><script>alert(1)</script>\u202egpj.exe\x1b[2J{{ 7 * 7 }}"
+
+
+def holds(counter: Counter) -> list[str]:
+    with Journal.open(counter.site.journal, read_only=True) as journal:
+        return [hold.reason for hold in SiteHistory(journal).holds_in_force(NOW)]
+
+
+# ---- coming in -----------------------------------------------------------------------------------
+
+
+def test_a_link_is_good_once(place: Place) -> None:
+    key = place.keys.issue()
+    first, again = (Guest(place.port).get(f"/enter?key={key}") for _ in range(2))
+    assert first.status == 200
+    assert re.fullmatch(
+        re.escape(PREFIX) + r"[0-9a-f]{8}=[\w-]{43}; Path=/; Secure; HttpOnly; SameSite=Strict",
+        first.headers["set-cookie"],
+    )
+    assert (again.status, "NU-9701" in again.text) == (403, True)
+    assert "set-cookie" not in again.headers
+
+
+def test_a_link_that_is_old_or_none_or_posted(place: Place) -> None:
+    guest = Guest(place.port)
+    assert guest.get("/enter").status == 403
+    assert guest.get("/enter?key=x").status == 403
+    key = place.keys.issue()
+    assert guest.post(f"/enter?key={key}", {}).status == 403
+    assert guest.get(f"/enter?key={key}").status == 200, "a POST does not use it up"
+
+
+def test_a_link_is_void_after_its_time(socket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    with served_console(socket) as place:
+        monkeypatch.setattr(place.keys, "_clock", lambda: now[0])
+        key = place.keys.issue()
+        now[0] = KEY_S
+        assert Guest(place.port).get(f"/enter?key={key}").status == 403
+    assert Keys().take(key) is False
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/live/events", "/dossier", "/orders/1", "/nothing"])
+def test_nobody_sees_anything_without_a_session(place: Place, path: str) -> None:
+    found = Guest(place.port, f"{PREFIX}00000000=x").get(path)
+    assert (found.status, "NU-9702" in found.text) == (401, True)
+    assert "mu-port-louis" not in found.text and "3.2.4" not in found.text
+
+
+def test_a_cookie_of_another_console_is_none(socket: Path, guest: Guest) -> None:
+    with served_console(socket) as other:
+        assert Guest(other.port, guest.cookie).get("/").status == 401
+    assert guest.get("/").status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "", "localhost.evil:1"])
+def test_a_name_of_somebody_else_leads_nowhere(guest: Guest, host: str) -> None:
+    assert guest.get("/", Host=host).status in (400, 403)
+
+
+# ---- what every answer carries -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/console.css", "/live.js", "/nothing", "/enter?key=x"])
+def test_what_every_answer_carries(guest: Guest, path: str) -> None:
+    found = guest.get(path)
+    policy = found.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    for part in ("frame-ancestors 'none'", "base-uri 'none'", "require-trusted-types-for 'script'"):
+        assert part in policy
+    assert "unsafe" not in policy and "http" not in policy
+    assert found.headers["cache-control"] == "no-store"
+    assert found.headers["referrer-policy"] == "no-referrer"
+    assert found.headers["x-content-type-options"] == "nosniff"
+    assert found.headers["x-frame-options"] == "DENY"
+    assert len(found.text) < 150_000
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_a_page_is_whole_in_itself(place: Place, path: str, language: str) -> None:
+    found = place.enter(language).settled(path)
+    assert found.status == 200, found.text
+    assert f'<html lang="{language}" dir="ltr">' in found.text
+    assert len(re.findall("<h1", found.text)) == 1
+    assert 'href="#main"' in found.text and '<main id="main"' in found.text
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", found.text)
+    assert not re.search(r"<script(?! src=\"/live\.js)|\son\w+=|style=", found.text)
+    assert not re.search(r"\{\w+\}", found.text), "a place without its value"
+
+
+# ---- forms ---------------------------------------------------------------------------------------
+
+
+def test_a_form_is_taken_once_however_often_it_comes(counter: Counter, guest: Guest) -> None:
+    page = guest.get("/hold")
+    fields = {**page.form("/hold"), "reason": "customs fair"}
+    first, again = guest.post("/hold", fields), guest.post("/hold", fields)
+    assert (first.status, again.status) == (303, 303)
+    assert first.headers["location"] == again.headers["location"]
+    assert holds(counter) == ["customs fair"]
+    shown = guest.get(first.headers["location"])
+    assert "Upgrades are on hold." in shown.text and "customs fair" in shown.text
+
+
+def test_an_order_that_is_clicked_by_many_fingers_is_one(counter: Counter, guest: Guest) -> None:
+    fields = {**guest.settled("/upgrade").form("/order"), "kind": "prepare"}
+    start, found = threading.Barrier(6), []
+
+    def click() -> None:
+        start.wait()
+        found.append(guest.post("/order", fields).headers["location"].partition("?")[0])
+
+    fingers = [threading.Thread(target=click) for _ in range(6)]
+    for finger in fingers:
+        finger.start()
+    for finger in fingers:
+        finger.join()
+    assert len(set(found)) == 1 and found[0].startswith("/orders/")
+    assert len(counter.rows()["orders"]) == 1
+    assert guest.get(found[0]).heading == "The order waits for the service."
+
+
+def _foreign(page: Answer) -> dict[str, tuple[dict[str, str], dict[str, str | None]]]:
+    good = {**page.form("/hold"), "reason": "x"}
+    return {
+        "no token": ({"reason": "x"}, {}),
+        "a token of another form": ({**good, "token": page.form("/language")["token"]}, {}),
+        "an invented token": ({**good, "token": "a.b"}, {}),
+        "another place": (good, {"Origin": "https://evil.example", "Sec_Fetch_Site": "cross-site"}),
+        "another port": (good, {"Origin": "http://localhost:1", "Sec_Fetch_Site": "same-site"}),
+        "from nowhere": (good, {"Origin": None, "Sec_Fetch_Site": None}),
+        "no form": (good, {"Content_Type": "text/plain"}),
+        "JSON": (good, {"Content_Type": "application/json"}),
+        "no session": (good, {"Cookie": None}),
+        "empty": ({**good, "reason": " "}, {}),
+        "no time": ({**good, "until": "tomorrow"}, {}),
+        "a time that has passed": ({**good, "until": "2020-01-01T00:00"}, {}),
+        "what cannot be shown": ({**good, "reason": "a\u202eb"}, {}),
+        "too long": ({**good, "reason": "x" * 501}, {}),
+    }
+
+
+FOREIGN = tuple(
+    _foreign(Answer(200, {}, '<form method="post" action="/hold"></form>'
+                    '<form method="post" action="/language"><input type="hidden" name="token"'
+                    ' value="x"></form>'))
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_not_ours_changes_nothing(counter: Counter, guest: Guest, name: str) -> None:
+    fields, headers = _foreign(guest.get("/hold"))[name]
+    before = counter.rows()
+    found = guest.post("/hold", fields, **headers)
+    assert found.status in (400, 401, 403, 409)
+    assert re.search(r"NU-\d{4}", found.text)
+    assert counter.rows() == before
+
+
+def test_a_form_of_another_browser_is_refused(counter: Counter, place: Place) -> None:
+    one, other = place.enter(), place.enter()
+    fields = {**one.get("/hold").form("/hold"), "reason": "x"}
+    assert "NU-9704" in other.post("/hold", fields).text
+    assert holds(counter) == []
+
+
+def test_what_was_refused_stays_refused(counter: Counter, guest: Guest) -> None:
+    """A browser that goes back and sends it again hears the same, and nothing is done."""
+    fields = {**guest.get("/hold").form("/hold"), "reason": "x" * 501}
+    first, again = guest.post("/hold", fields), guest.post("/hold", fields)
+    assert (first.status, again.status) == (400, 400)
+    assert first.state == again.state == "refused"
+    assert guest.post("/hold", {**fields, "reason": "short"}).status == 400
+    assert holds(counter) == []
+
+
+def test_larger_than_any_form(guest: Guest) -> None:
+    big = {**guest.get("/hold").form("/hold"), "reason": "x" * 70_000}
+    try:
+        found = guest.post("/hold", big)
+    except OSError:
+        return  # closed before it was sent
+    assert found.status in (400, 413)
+
+
+def test_who_drips_keeps_nobody_out(
+    place: Place, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "HEAD_S", 0.2)
+    slow = [sockets.create_connection(("127.0.0.1", place.port), DEADLINE_S) for _ in range(40)]
+    for line in slow:
+        line.sendall(b"GET / HTTP/1.1\r\n")
+    assert guest.get("/").status == 200
+    for line in slow:
+        line.close()
+
+
+def test_methods_and_addresses_that_are_none(guest: Guest) -> None:
+    assert guest.ask("DELETE", "/").status == 404
+    assert guest.get("/orders/0").status == 404
+    assert guest.get("/unhold").status == 404
+    assert guest.get("/history/../../etc/passwd").status == 404
+    assert guest.get("/templates/now.html").status == 404
+    assert guest.get("/orders/7").status == 404, "the service knows none"
+    assert guest.ask("HEAD", "/").text == ""
+
+
+# ---- what is shown -------------------------------------------------------------------------------
+
+
+def test_hostile_text_is_text(counter: Counter, guest: Guest) -> None:
+    with Journal.open(counter.site.journal) as journal:
+        SiteHistory(journal).hold(HOSTILE, "<b>eve</b>\u202e", None)
+    found = guest.get("/")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in found.text and "{{ 7 * 7 }}" in found.text
+    assert "<script>" not in found.text and "<b>eve" not in found.text
+    assert not set("\u202e\x1b") & set(found.text)
+
+
+def test_an_address_is_shown_as_text(guest: Guest) -> None:
+    found = guest.get("/%3Cscript%3Ealert(1)%3C/script%3E")
+    assert found.status == 404
+    assert "<script>" not in found.text
+    found = guest.get("/help?code=%22%3E%3Cscript%3E")
+    assert "<script>" not in found.text and "is no code of this agent" in found.text
+
+
+def test_the_language_can_be_chosen(guest: Guest) -> None:
+    page = guest.get("/")
+    assert page.heading.startswith("Whether officers") or page.heading.startswith("Officers")
+    found = guest.submit(page, "/language", language="fr")
+    assert '<html lang="fr"' in found.text and "Ce qu&#39;il faut faire" in found.text
+    away = guest.post(
+        "/language", {**page.form("/language"), "language": "fr", "back": "//evil.example"}
+    )
+    assert not away.headers["location"].startswith("//")
+
+
+def test_a_code_is_explained(guest: Guest) -> None:
+    found = guest.get("/help?code=9314")
+    assert "NU-9314" in found.text
+
+
+# ---- deciding ------------------------------------------------------------------------------------
+
+
+def test_nobody_says_yes_to_what_is_not_shown(counter: Counter, guest: Guest) -> None:
+    """The dossier could not be made here: its digest is shown, and there is no button."""
+    found = guest.settled("/approve")
+    assert found.heading == "Shall ncen 3.3.0 be put in?"
+    assert "abababab abababab" in found.text, "in groups, to compare"
+    assert "/approve" not in [address for address, _ in found.forms()]
+    assert counter.rows()["approvals"] == []
+
+
+# ---- a service that is away ----------------------------------------------------------------------
+
+
+def test_a_service_that_was_never_there(tmp_path: Path) -> None:
+    with served_console(tmp_path / "api.sock") as place:
+        guest = place.enter()
+        for path in PAGES:
+            found = guest.get(path)
+            assert (found.status, found.state) == (503, "broken")
+            assert "This console has not heard of the service since it began." in found.text
+
+
+def test_a_service_that_ends_in_the_middle(counter: Counter) -> None:
+    """What was known is shown with its age; a form says that nobody knows what became of it."""
+    from tests.agent.service.api.serving import answering
+
+    with answering(counter) as path:
+        stack = served_console(path)
+        place = stack.__enter__()
+        guest = place.enter()
+        assert guest.get("/").status == 200
+        page = guest.get("/hold")
+    try:
+        found = guest.get("/")
+        assert (found.status, found.state) == (503, "broken")
+        assert re.search(r"What was known last, \d+\.\d s ago", found.text)
+        fields = {**page.form("/hold"), "reason": "x"}
+        sent = guest.post("/hold", fields)
+        assert (sent.status, "NU-9304" in sent.text) == (503, True)
+        assert "is not known" in sent.text
+        with answering(counter):
+            assert guest.get("/").status == 200
+            assert guest.post("/hold", fields).status == 503, "said once, carried out once"
+            assert holds(counter) == []
+    finally:
+        stack.__exit__(None, None, None)
+
+
+def test_the_stream_tells_what_is_so_and_what_comes(counter: Counter, guest: Guest) -> None:
+    line = sockets.create_connection(("127.0.0.1", guest.port), DEADLINE_S)
+    with line, line.makefile("rb") as stream:
+        line.sendall(
+            f"GET /live/events HTTP/1.1\r\nHost: localhost:{guest.port}\r\n"
+            f"Cookie: {guest.cookie}\r\n\r\n".encode()
+        )
+        assert b"200" in stream.readline()
+
+        def until(words: str) -> None:
+            for found in stream:
+                if found.startswith(b"data: ") and words.encode() in found:
+                    return
+            raise AssertionError("the stream ended")
+
+        until("Nothing goes on just now.")
+        counter.site.open_change()
+        until("goes on")
+
+
+def as_user(monkeypatch: pytest.MonkeyPatch, user: str) -> None:
+    """Play the kernel's part towards the service: it says that this user asks."""
+    uid = uid_of(user)
+    monkeypatch.setattr(server, "peer_uid", lambda _: uid)
+
+
+def has_dossier(counter: Counter, binding: str = BINDING) -> None:
+    """Let the dossier be found, of what has this binding."""
+    style = "p { color: red }"
+    facts = {"stop_s": None, "keeps_records": True}
+    page = f"<!DOCTYPE html><html><head><style>{style}</style></head><body><p>x</p></body></html>"
+    document = {"version": "3.3.0", "binding": binding, "html": page, "facts": facts}
+    counter.inspector.found = Finished(0, document)
+
+
+def test_a_yes_from_many_sides_at_once_is_one(
+    counter: Counter, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_user(monkeypatch, APPROVER)
+    has_dossier(counter)
+    guests = [place.enter(), place.enter("fr")]
+    fields = [guest.settled("/approve").form("/approve") for guest in guests]
+    start, found = threading.Barrier(2), []
+
+    def say_yes(guest: Guest, form: dict[str, str]) -> None:
+        start.wait()
+        found.append(guest.post("/approve", form).status)
+
+    sides = [threading.Thread(target=say_yes, args=one) for one in zip(guests, fields, strict=True)]
+    for side in sides:
+        side.start()
+    for side in sides:
+        side.join()
+    assert found == [303, 303]
+    assert len(counter.rows()["approvals"]) == 1
+    seen = guests[0].settled("/approve")
+    assert "You have said yes." in seen.text and APPROVER in seen.text
+    assert "/approve" not in [address for address, _ in seen.forms()]
+    after = guests[0].submit(seen, "/withdraw")
+    assert "Your yes is taken back." in after.text
+
+
+def test_what_is_shown_is_what_is_approved(
+    counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rehearsal that voids what somebody reads: no button, and an old form is refused."""
+    as_user(monkeypatch, APPROVER)
+    has_dossier(counter)
+    old = guest.settled("/approve").form("/approve")
+    assert old["binding"] == BINDING
+    counter.know(replace(NEXT, binding=OTHER))
+    seen = guest.settled("/approve")
+    assert "/approve" not in [address for address, _ in seen.forms()]
+    assert "What is shown below is no longer what would be approved." in seen.text
+    refused = guest.post("/approve", old)
+    assert (refused.status, "NU-9315" in refused.text) == (409, True)
+    assert counter.rows()["approvals"] == []
+
+
+def test_the_dossier_has_its_own_styles_and_nothing_else(
+    counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_user(monkeypatch, APPROVER)
+    has_dossier(counter)
+    page = guest.settled("/approve")
+    assert '<iframe src="/dossier" sandbox=""' in page.text
+    found = guest.get("/dossier")
+    digest = base64.b64encode(hashlib.sha256(b"p { color: red }").digest()).decode()
+    policy = found.headers["content-security-policy"]
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
+    assert "frame-ancestors 'self'" in policy and "script-src" not in policy
+    assert found.headers["x-frame-options"] == "SAMEORIGIN"
+
+
+@pytest.mark.parametrize(("path", "form"), [("/hold", "/hold"), ("/approve", "/approve")])
+def test_no_right_no_button_but_who_may(
+    counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch, path: str, form: str
+) -> None:
+    as_user(monkeypatch, READER)
+    has_dossier(counter)
+    found = guest.settled(path)
+    assert "NU-9314" in found.text and 'class="who-may"' in found.text
+    assert form not in [address for address, _ in found.forms()]
+
+
+def test_the_service_decides_whatever_a_form_says(
+    counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A form that somebody without the right kept, or made: refused by who asks the kernel."""
+    page = guest.get("/hold")
+    as_user(monkeypatch, READER)
+    found = guest.post("/hold", {**page.form("/hold"), "reason": "x"})
+    assert (found.status, "NU-9314" in found.text) == (403, True)
+    assert holds(counter) == []
+
+
+def test_who_may_see_nothing_sees_nothing(
+    counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del counter
+    as_user(monkeypatch, NOBODY)
+    for path in PAGES:
+        found = guest.get(path)
+        assert (found.status, found.state, "NU-9314" in found.text) == (403, "refused", True)
+        assert "3.2.4" not in found.text
+
+
+def test_going_back_takes_the_number_as_it_stands_there(counter: Counter, guest: Guest) -> None:
+    """What would be lost is counted; another number, or none, orders nothing."""
+    counter.site.open_change(StepName.FETCH)
+    with Journal.open(counter.site.journal) as journal:
+        journal.state(CHANGE.id, ChangeState.UNDONE)
+    counter.inspector.found = Finished(
+        0,
+        {
+            "from": "3.3.0", "to": "3.2.4", "mode": "restore", "lost": {"seizures.cases": 1234},
+            "lost_total": 1234, "reason": None, "undoes": "abcdefgh", "binding": BINDING,
+            "watched": False, "approvals": [], "missing": 0, "values": None, "words": ["so"],
+        },
+    )  # fmt: skip
+    page = guest.settled("/way-back")
+    fields = page.form("/rollback")
+    assert fields["lost"] == "1234" and "1234" in page.text
+    for typed in ("", "1233", "12345", "yes"):
+        fields = guest.settled("/way-back").form("/rollback")
+        found = guest.post("/rollback", {**fields, "typed": typed})
+        assert (found.status, "NU-9709" in found.text) == (409, True)
+    assert counter.rows()["orders"] == []

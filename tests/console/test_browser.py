@@ -1,0 +1,150 @@
+"""Every page in a real browser: at any width, with scripts and without, printed, and for all."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import Orders
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from tests.agent.cli.site import make_site
+from tests.agent.service.api.conftest import FOUND, NEXT, NOW, SETTINGS, Counter
+from tests.agent.service.api.serving import answering
+from tests.console.browsers import PAGES, entered, origin, settled
+from tests.support.axe import NoAxe, axe_source, violations
+from tests.support.rotation import in_turns
+from tests.support.webdriver import Browser, missing
+
+LACKS = missing()
+pytestmark = pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
+NARROW, WIDE = 360, 1280
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The script that judges."""
+    try:
+        return axe_source(tmp_path_factory.mktemp("axe"))
+    except NoAxe as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A service whose site has something of everything; what looks at databases is played."""
+    site = make_site(tmp_path_factory.mktemp("console") / "site")
+    counter = Counter(site, ServiceSnapshots(SETTINGS, lambda: NOW))
+    counter.know(NEXT)
+    assert counter.ask("POST", "/v1/orders", {"kind": "check"}).status == 202
+    with Journal.open(site.journal) as journal:
+        Orders(journal).take(1)
+        Orders(journal).end(1, {"exit_code": 0, "document": FOUND["plan"]})
+    site.open_change(StepName.FETCH, StepName.COPY)
+    with answering(counter) as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def person(socket: Path) -> Iterator[Browser]:
+    with entered(socket) as found:
+        yield found
+
+
+def go(person: Browser, name: str) -> None:
+    person.open(origin(person) + PAGES[name])
+    settled(person)
+
+
+@pytest.fixture
+def as_usual(person: Browser) -> Iterator[Browser]:
+    """Whatever a trial set in the browser, the next one finds it as it is."""
+    yield person
+    person.scripts(on=True)
+    person.media("")
+    person.width(WIDE)
+
+
+def test_every_page(person: Browser, axe: str) -> None:
+    """On a telephone and on a desk nothing is cut off, keeps anybody out, or is refused."""
+    person.complaints()
+    found = []
+    for name in PAGES:
+        go(person, name)
+        assert len(person.all("h1")) == 1, name
+        for width in (NARROW, WIDE):
+            person.width(width)
+            if person.overflows():
+                found.append(f"{name} is wider than {width}")
+            found += [f"{name} at {width}: {one}" for one in violations(person, axe)]
+    assert [*found, *person.complaints()] == []
+
+
+@in_turns("name")
+@pytest.mark.parametrize("name", PAGES)
+def test_without_scripts(as_usual: Browser, name: str) -> None:
+    """What a script would show is on the page, and its forms are there."""
+    as_usual.scripts(on=False)
+    go(as_usual, name)
+    assert as_usual.one("h1").text
+    assert as_usual.one("nav").shown
+    assert not [place.text for place in as_usual.all("noscript") if place.text]
+
+
+@in_turns("name")
+@pytest.mark.parametrize("name", PAGES)
+def test_printed(as_usual: Browser, name: str) -> None:
+    """On paper stands what was asked for, and nothing that can only be clicked."""
+    go(as_usual, name)
+    paper = as_usual.printed()
+    assert paper.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type */Page\b", paper)) >= 1
+    as_usual.media("print")
+    assert as_usual.one("h1").shown
+    for selector in ("nav", "button", ".skip"):
+        assert not any(part.shown for part in as_usual.all(selector)), selector
+
+
+def test_the_language_is_chosen_and_stays(as_usual: Browser) -> None:
+    """In French every page says so, to who reads it out, too; and the choice is one click."""
+    go(as_usual, "now")
+    choose(as_usual, "fr")
+    for name in PAGES:
+        go(as_usual, name)
+        assert as_usual.one("html").attribute("lang") == "fr", name
+        assert "Maintenant" in as_usual.one("nav").text
+    choose(as_usual, "en")
+    assert as_usual.one("html").attribute("lang") == "en"
+
+
+def choose(person: Browser, language: str) -> None:
+    person.one(f'#language option[value="{language}"]').click()
+    person.one('form[action="/language"] button').click()
+    person.until(language, lambda: person.all(f'html[lang="{language}"]'))
+
+
+def test_by_the_keyboard_alone(as_usual: Browser) -> None:
+    """The first key leads past the pages to what is on this one."""
+    go(as_usual, "now")
+    as_usual.key("\ue004")  # Tab
+    skip = as_usual.run("return document.activeElement.getAttribute('href')")
+    assert skip == "#main"
+    as_usual.key("\ue007")  # Enter
+    assert as_usual.address.endswith("#main")
+
+
+@pytest.mark.parametrize("name", ["now", "upgrade", "history"])
+def test_a_picture_for_the_guides(as_usual: Browser, tmp_path: Path, name: str) -> None:
+    """Small enough for a guide; where the environment names a directory, it is put there."""
+    as_usual.width(WIDE, 800)
+    go(as_usual, name)
+    picture = as_usual.picture()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) < 100_000
+    place = Path(os.environ.get("NCEN_TEST_PICTURES", tmp_path))
+    (place / f"console-{name}.png").write_bytes(picture)

@@ -1,0 +1,232 @@
+"""What pages say, from documents alone: one sentence, the next thing to do, times and ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from ncen_updater.console.pages.history import stops
+from ncen_updater.console.pages.live import live_view
+from ncen_updater.console.pages.now import headline, next_deed, waiting
+from ncen_updater.console.pages.settings import tables
+from ncen_updater.console.pages.upgrade import begins_words, scale, span
+
+NOW = datetime(2026, 11, 24, 6, 0, 30, tzinfo=UTC)
+
+
+def status(**more: Any) -> dict[str, Any]:
+    journal = {
+        "at_work": None, "open_change": None, "owed_rollback": None, "holds": [],
+        **more.pop("journal", {}),
+    }  # fmt: skip
+    service = {"why": None, "running": None, "failures": [], **more.pop("service", {})}
+    return {
+        "product": "ncen", "running": {"version": "3.2.4", "officers": {"state": "works"}},
+        "journal": journal, "feed": {"stale": False}, "service": service, **more,
+    }  # fmt: skip
+
+
+def outlook(**more: Any) -> dict[str, Any]:
+    return {
+        "target": "3.3.0", "rehearsed": "passed", "binding": "ab", "missing": 1, "approvals": [],
+        **more,
+    }  # fmt: skip
+
+
+def change(**more: Any) -> dict[str, Any]:
+    return {"kind": "upgrade", "to": "3.3.0", "state": "running", "step": "copy", **more}
+
+
+@pytest.mark.parametrize(
+    ("running", "journal", "words", "tone"),
+    [
+        ({"version": "3.2.4", "officers": {"state": "works"}}, {},
+         "Officers can work on ncen 3.2.4.", "good"),
+        ({"version": "3.2.4", "officers": {"state": "maintenance"}}, {"open_change": change()},
+         "Officers are out: ncen 3.3.0 is being put in.", "wait"),
+        ({"version": "3.3.0", "officers": {"state": "maintenance"}},
+         {"open_change": change(kind="rollback", to="3.2.4")},
+         "Officers are out: the site goes back to ncen 3.2.4.", "wait"),
+        ({"version": "3.2.4", "officers": {"state": "maintenance"}}, {},
+         "Officers see the maintenance page.", "wait"),
+        ({"version": "3.2.4", "officers": {"state": "not-running"}}, {},
+         "Officers cannot work: the application does not run.", "bad"),
+        ({"version": "3.2.4", "officers": {"state": "some-day-else"}}, {},
+         "Whether officers can work is not known.", "wait"),
+        ({"version": None, "officers": None}, {}, "No release of ncen was ever chosen here.",
+         "wait"),
+        ({"error": {}}, {}, "How the site is cannot be told.", "bad"),
+    ],
+)  # fmt: skip
+def test_the_one_sentence(
+    running: dict[str, Any], journal: dict[str, Any], words: str, tone: str
+) -> None:
+    text, found = headline(status(running=running, journal=journal))
+    assert (text.render(), found) == (words, tone)
+
+
+HELD = {"reason": "fair", "by": "bo", "since": "2026-11-24T06:00:00+00:00"}
+DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, str]]] = {
+    "the journal is broken": ({"journal": {"error": {}}}, None, ("look", "/help", "")),
+    "cut off": ({"journal": {"open_change": change()}}, None, ("order", "", "resume")),
+    "at work": (
+        {"journal": {"open_change": change(), "at_work": "x"}}, None, ("look", "/live", "")
+    ),
+    "stuck, though at work": (
+        {"journal": {"open_change": change(state="stuck"), "at_work": "x"}}, None,
+        ("order", "", "resume"),
+    ),
+    "watched": (
+        {"journal": {"open_change": change(state="committed", step="soak")}}, None,
+        ("look", "/live", ""),
+    ),
+    "cut off after the commit": (
+        {"journal": {"open_change": change(state="committed", step="open")}}, None,
+        ("order", "", "resume"),
+    ),
+    "the service works": ({"service": {"running": {}}}, outlook(), ("look", "/live", "")),
+    "owed": ({"journal": {"owed_rollback": {"version": "3.3.0"}}}, None, ("order", "", "resume")),
+    "held": ({"journal": {"holds": [HELD]}}, outlook(), ("unhold", "", "")),
+    "to rehearse": ({}, outlook(rehearsed=None), ("look", "/upgrade", "")),
+    "void": ({}, outlook(binding=None), ("look", "/upgrade", "")),
+    "to decide": ({}, outlook(), ("look", "/approve", "")),
+    "decided": ({}, outlook(missing=0), ("look", "/upgrade", "")),
+    "an old list": ({"feed": {"stale": True}}, outlook(target=None), ("order", "", "check")),
+    "no list": ({"feed": None}, outlook(target=None), ("order", "", "check")),
+    "nothing": ({}, outlook(target=None), ("", "", "")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEEDS)
+def test_the_next_thing_to_do(name: str) -> None:
+    more, comes, wanted = DEEDS[name]
+    found = next_deed(status(**more), comes)
+    assert (found.deed, found.link, found.kind) == wanted
+    assert found.words.render().endswith(".")
+    assert found.right == ("operate" if found.deed in ("order", "unhold") else "read")
+
+
+def test_what_waits_for_whom() -> None:
+    seen = status(journal={"holds": [HELD]}, service={"why": "it is on hold"})
+    comes = outlook(approvals=[{"who": "amina"}])
+    assert [text.render() for text in waiting(seen, comes)] == [
+        "Upgrades are on hold since 2026-11-24 06:00:00 UTC, set by bo: fair",
+        "amina has said yes to 3.3.0.",
+        "3.3.0 needs 1 more approval.",
+        "The service: it is on hold.",
+    ]
+
+
+def report(state: str = "running", **more: Any) -> dict[str, Any]:
+    def step(name: str, state: str, seconds: float | None) -> dict[str, Any]:
+        at = "2026-11-24T06:00:00+00:00"
+        return {"name": name, "state": state, "started_at": at, "seconds": seconds}
+
+    return {
+        "id": "abcdefgh", "from": "3.2.4", "to": "3.3.0", "state": state, "stop_s": None,
+        "ended_at": None, "predicted_stop_s": {"low": 20.0, "high": 90.0},
+        "steps": [step("fetch", "done", 4.2), step("close", "done", 0.1),
+                  step("copy", "intended", None), step("later-word", "other-word", None)],
+        **more,
+    }  # fmt: skip
+
+
+IDLE = {"running": None, "why": None}
+BUSY = {
+    "running": {
+        "words": ["upgrade"],
+        "progress": {"tell": "copying {database} (bytes)", "values": {"database": "seizures"},
+                     "done": 1_500_000, "total": 3_000_000},
+    },
+    "why": None,
+}  # fmt: skip
+
+
+def test_a_change_that_goes_on() -> None:
+    view = live_view(report(), BUSY, 2.4, NOW, "en")
+    assert view.headline == "The change to 3.3.0 goes on."
+    assert view.now == "copying seizures, 1.5 MB of 3.0 MB"
+    assert (view.clock, view.predicted) == ("30 s", "20 s to 1 min 30 s were predicted")
+    assert view.alive == "Last sign of life 2.0 s ago."
+    assert [(s.name, s.look, s.took) for s in view.steps] == [
+        ("downloading and verifying the release", "done", "4.2 s"),
+        ("showing officers the maintenance page", "done", "0.1 s"),
+        ("copying the databases", "now", "30 s"),
+        ("later-word", "", ""),
+    ]
+    assert view.busy and not view.watched
+
+
+def test_in_another_language() -> None:
+    view = live_view(report(), BUSY, 2.4, NOW, "fr")
+    assert view.headline == "Le changement vers 3.3.0 est en cours."
+    assert view.steps[2].name == "copie des bases de données"
+
+
+@pytest.mark.parametrize(
+    ("shown", "moment", "headline_", "clock", "busy"),
+    [
+        (None, IDLE, "Nothing goes on just now.", "", False),
+        (None, {"running": {"words": ["rehearse"]}}, "The service is at work; officers go on "
+         "working.", "", True),
+        (report("finished", ended_at="2026-11-24T06:01:00+00:00", stop_s=25.0), IDLE,
+         "The change to 3.3.0 is done.", "25 s", False),
+        (report("undone", ended_at="2026-11-24T06:01:00+00:00"), IDLE,
+         "The change to 3.3.0 was taken back; everything is as before.", "", False),
+        (report("stuck"), IDLE, "The change to 3.3.0 is stuck: a person has to look.", "30 s",
+         True),
+        (report("finished", ended_at="2026-11-24T06:01:00+00:00"), {"running": {"words": ["x"]}},
+         "The service is at work; officers go on working.", "", True),
+    ],
+)  # fmt: skip
+def test_what_is_so(
+    shown: dict[str, Any] | None, moment: dict[str, Any], headline_: str, clock: str, busy: bool
+) -> None:
+    view = live_view(shown, moment, 0.0, NOW, "en")
+    assert (view.headline, view.clock, view.busy) == (headline_, clock, busy)
+
+
+def test_a_figure_or_none() -> None:
+    assert span(None).render() == "not known: it was not rehearsed"
+    assert scale(None) is None and scale({"low": 0, "likely": 0, "high": 0}) is None
+    stop = {"low": 0.5, "likely": 30.0, "high": 60.0}
+    assert span(stop).render() == "up to 1 min 00 s, most likely 30 s"
+    assert scale(stop) is not None and scale(stop).mark == 50.0  # type: ignore[union-attr]
+    assert stops([]) == ()
+    without = stops([report(stop_s=10.0, predicted_stop_s=None)])
+    assert [(s.left, s.right, s.mark) for s in without] == [(None, None, 100.0)]
+    drawn = stops([report(stop_s=45.0), report(stop_s=0.0)])
+    assert [(s.left, s.right, s.mark) for s in drawn] == [(22.22, 100.0, 0.0), (22.22, 100.0, 50.0)]
+
+
+@pytest.mark.parametrize(
+    ("begins", "words"),
+    [
+        (None, "not known"),
+        ({"when": "now", "at": None, "stays": None}, "at once"),
+        ({"when": "at", "at": "2026-11-24T06:00:00+00:00", "stays": None},
+         "2026-11-24 06:00:00 UTC"),
+        ({"when": "not-by-itself", "at": None, "stays": "approval"},
+         "not before enough people have said yes"),
+        ({"when": "not-by-itself", "at": None, "stays": "a-word-of-tomorrow"}, "not by itself"),
+    ],
+)  # fmt: skip
+def test_when_it_begins(begins: dict[str, Any] | None, words: str) -> None:
+    assert begins_words(begins).render() == words
+
+
+def test_no_secret_is_shown() -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        for name, value, hidden in [
+            ("url", "https://x", True), ("environment", None, True), ("on", True, False),
+            ("hours", [1, 2], False), ("empty", None, False),
+        ]:  # fmt: skip
+            yield {"table": "t", "name": name, "value": value, "chosen": True, "hidden": hidden}
+
+    assert [(name, text.render()) for name, text, _ in tables(rows())["t"]] == [
+        ("url", "https://x (a part is not shown)"), ("environment", "is not shown"),
+        ("on", "yes"), ("hours", "1, 2"), ("empty", "-"),
+    ]  # fmt: skip

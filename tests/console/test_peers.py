@@ -1,0 +1,109 @@
+"""Whose a connection is: the kernel says so, and nobody else's is taken."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import socket
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.console import peers
+from ncen_updater.console.peers import allowed_users, owner_of
+from ncen_updater.console.server import NOT_YOURS, serving
+
+#: Somebody else whom every Debian has.
+OTHER = "daemon"
+
+
+def asked_as(user: str | None, port: int) -> bytes:
+    """Ask as some user, and return everything that comes back.
+
+    A fork alone: the interpreter of a trial may lie where others cannot read.
+    """
+    heard, says = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if user is not None:
+                os.setgroups([])
+                os.setuid(pwd.getpwnam(user).pw_uid)
+            line = socket.create_connection(("127.0.0.1", port), 60)
+            with line, contextlib.suppress(OSError):
+                line.sendall(b"GET / HTTP/1.1\r\nHost: localhost:1\r\nConnection: close\r\n\r\n")
+                while part := line.recv(4096):
+                    os.write(says, part)
+        finally:
+            os._exit(0)
+    os.close(says)
+    with os.fdopen(heard, "rb") as stream:
+        found = stream.read()
+    os.waitpid(child, 0)
+    return found
+
+
+def test_our_own_and_one_that_was_let_go_of() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        far = socket.create_connection(listener.getsockname())
+        near, _ = listener.accept()
+        with near:
+            assert owner_of(near.getsockname(), near.getpeername()) == os.geteuid()
+            there, here = near.getsockname(), near.getpeername()
+            far.close()
+            assert owner_of(there, here) is None, "listed as root's, and held by nobody"
+
+
+def test_one_that_comes_over_a_socket_of_ipv6() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        far = socket.socket(socket.AF_INET6)
+        with far:
+            try:
+                far.connect(("::ffff:127.0.0.1", listener.getsockname()[1]))
+            except OSError:
+                pytest.skip("this machine has no IPv6")
+            near, _ = listener.accept()
+            with near:
+                assert owner_of(near.getsockname(), near.getpeername()) == os.geteuid()
+
+
+def test_a_kernel_that_does_not_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(peers, "TABLES", (tmp_path / "tcp",))
+    assert not peers.tells_owners()
+    assert owner_of(("127.0.0.1", 1), ("127.0.0.1", 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("me", "environment", "allowed"),
+    [
+        (1000, {}, {1000}),
+        (1000, {"SUDO_UID": "0"}, {1000}),
+        (0, {}, {0}),
+        (0, {"SUDO_UID": "1000"}, {0, 1000}),
+        (0, {"SUDO_UID": "-1"}, {0}),
+    ],
+)
+def test_whose_are_taken(
+    monkeypatch: pytest.MonkeyPatch, me: int, environment: dict[str, str], allowed: set[int]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: me)
+    assert allowed_users(environment) == allowed
+
+
+@pytest.mark.parametrize("whose", ["ours", "another's"])
+def test_another_user_of_the_machine_reaches_nothing(whose: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    pwd.getpwnam(OTHER)
+    asked = []
+
+    def application(environ: object, start: object) -> list[bytes]:
+        asked.append(environ)
+        start("200 OK", [("Content-Length", "2")])  # type: ignore[operator]
+        return [b"in"]
+
+    with serving(0, application) as port:
+        told = asked_as(OTHER if whose == "another's" else None, port)
+    assert (told.endswith(b"in"), len(asked)) == ((True, 1) if whose == "ours" else (False, 0))
+    assert whose == "ours" or told in (NOT_YOURS, b"")

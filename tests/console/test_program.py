@@ -1,0 +1,83 @@
+"""The process: it shows links, ends with its terminal, and the command becomes it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import socket as sockets
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.agent.service.api.conftest import Counter
+from tests.console.support import Guest, console
+from tests.support.forks import DEADLINE_S
+
+
+def test_links_for_a_program(socket: Path) -> None:
+    with console(socket) as found:
+        assert found.valid_s == 60
+        assert found.link.startswith(f"http://localhost:{found.port}/enter?key=")
+        one, two = found.enter(), found.enter("fr")
+        assert one.get("/").status == two.get("/").status == 200
+        assert one.cookie != two.cookie
+
+
+@pytest.mark.parametrize("how", ["end", signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_ends(socket: Path, how: object) -> None:
+    with console(socket) as found:
+        process = found.process
+        if isinstance(how, signal.Signals):
+            process.send_signal(how)
+        else:
+            assert process.stdin is not None
+            process.stdin.close()
+        assert process.wait(DEADLINE_S) == 0
+        with pytest.raises(OSError):
+            Guest(found.port).get("/")
+
+
+def test_it_ends_while_a_page_is_kept_up_to_date(socket: Path) -> None:
+    with console(socket) as found:
+        guest = found.enter()
+        with sockets.create_connection(("127.0.0.1", found.port), DEADLINE_S) as line:
+            line.sendall(
+                f"GET /live/events HTTP/1.1\r\nHost: localhost:{found.port}\r\n"
+                f"Cookie: {guest.cookie}\r\n\r\n".encode()
+            )
+            assert line.recv(12) == b"HTTP/1.1 200"
+            found.process.terminate()
+            assert found.process.wait(DEADLINE_S) == 0
+
+
+def test_a_port_that_is_taken(socket: Path) -> None:
+    with sockets.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-I", "-m", "ncen_updater.console", "--socket", str(socket),
+             "--port", port],
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "NU-9706" in done.stderr and port in done.stderr
+
+
+def test_the_command_on_a_terminal_that_goes_away(counter: Counter, socket: Path) -> None:
+    """As a person has it: a link and the way to it, and the end of the terminal ends it."""
+    del socket
+    program = [sys.executable, "-m", "ncen_updater.agent.cli.main", "--config",
+               str(counter.site.config), "--lang", "fr", "console"]  # fmt: skip
+    number, terminal = pty.fork()
+    if number == 0:
+        os.execve(program[0], program, {**os.environ, "USER": "amina", "LANG": "C.UTF-8"})
+    said = b""
+    while b"-N -L" not in said or b"Entr" not in said.partition(b"-N -L")[2]:
+        said += os.read(terminal, 4096)
+    text = said.decode()
+    assert "http://localhost:" in text and "amina@" in text
+    assert "Ouvrez ce lien" in text
+    os.close(terminal)
+    assert os.waitpid(number, 0)[1] == 0

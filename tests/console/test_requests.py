@@ -1,0 +1,106 @@
+"""What browsers send: foreign, torn, doubled or too large, it is refused."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.console.requests import (
+    MAX_FORM,
+    WebRequest,
+    read_form,
+    request_of,
+    require_own_page,
+)
+
+OWN = "http://localhost:8460"
+
+
+@pytest.mark.parametrize(
+    ("method", "origin", "site", "mode", "taken"),
+    [
+        ("POST", OWN, "same-origin", "navigate", True),
+        ("POST", "null", "same-origin", "navigate", True),  # a page that names no referrer
+        ("POST", OWN, None, None, True),
+        ("POST", None, "same-origin", "navigate", True),
+        ("POST", None, None, None, False),
+        ("POST", "null", None, None, False),
+        ("POST", "null", "same-site", "navigate", False),
+        ("POST", "null", "none", "navigate", False),
+        ("POST", OWN, "cross-site", "navigate", False),
+        ("POST", "http://localhost:9999", "same-site", "navigate", False),  # another port
+        ("POST", "http://localhost:9999", "same-origin", "navigate", False),
+        ("POST", "https://evil.example", "cross-site", "navigate", False),
+        ("GET", None, "none", "navigate", True),  # typed
+        ("GET", None, "cross-site", "navigate", True),  # a link; the cookie is not sent
+        ("GET", None, "cross-site", "no-cors", False),
+        ("GET", None, "same-site", "cors", False),
+        ("GET", None, None, None, True),
+    ],
+)
+def test_where_it_comes_from(
+    method: str, origin: str | None, site: str | None, mode: str | None, taken: bool
+) -> None:
+    request = WebRequest(method, "/", host="localhost:8460", origin=origin, site=site, mode=mode)
+    if taken:
+        require_own_page(request)
+    else:
+        with pytest.raises(UpdaterError, match="NU-9703"):
+            require_own_page(request)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "localhost", "evil.example:8460", "localhost:", "localhost:x", "localhost.evil.example:1",
+     "127.0.0.1.evil.example:8460", "[::1]:8460", "localhost:8460:1", "LOCALHOST@evil:1"],
+)  # fmt: skip
+def test_a_name_that_leads_here_and_is_not_ours(host: str) -> None:
+    with pytest.raises(UpdaterError, match="NU-9703"):
+        request_of({"REQUEST_METHOD": "GET", "HTTP_HOST": host}, "c")
+
+
+def test_what_is_read_of_a_head() -> None:
+    found = request_of(
+        {
+            "REQUEST_METHOD": "GET", "HTTP_HOST": "127.0.0.1:1", "QUERY_STRING": "a=%C3%A9&b=",
+            "HTTP_ACCEPT_LANGUAGE": "en;q=0.5, fr-CH, x;q=y, sw;q=0.7", "HTTP_COOKIE": "d=1; c=s",
+        },
+        "c",
+    )  # fmt: skip
+    assert dict(found.query) == {"a": "é", "b": ""}
+    assert (found.languages, found.secret) == (("fr-CH", "sw", "en"), "s")
+
+
+def form(content: bytes, **environ: str) -> dict[str, object]:
+    return {
+        "CONTENT_TYPE": "application/x-www-form-urlencoded", "CONTENT_LENGTH": str(len(content)),
+        "wsgi.input": io.BytesIO(content), **environ,
+    }  # fmt: skip
+
+
+def test_a_form() -> None:
+    assert read_form(form(b"a=1&b=c+d")) == {"a": "1", "b": "c d"}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        form(b"a=1&a=2"),
+        form(b"a=%ff"),
+        form(b"a=\xff"),
+        form(b"nothing"),
+        form(b"a=1&" * 100 + b"b=2"),
+        form(b"a=1", CONTENT_TYPE="text/plain"),
+        form(b"a=1", CONTENT_TYPE=""),
+        form(b"{}", CONTENT_TYPE="application/json"),
+        form(b"a=1", CONTENT_LENGTH=str(MAX_FORM + 1)),
+        form(b"a=1", CONTENT_LENGTH="-1"),
+        form(b"a=1", CONTENT_LENGTH=""),
+    ],
+    ids=range(11),
+)
+def test_a_form_that_is_none(environ: dict[str, object]) -> None:
+    with pytest.raises(UpdaterError, match="NU-9704"):
+        read_form(environ)

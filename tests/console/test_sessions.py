@@ -1,0 +1,78 @@
+"""Links, cookies and forms: what is good once is good once."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ncen_updater.console import sessions
+from ncen_updater.console.sessions import Acts, BrowserSessions, Keys
+
+
+def test_a_key_is_good_once_and_not_long() -> None:
+    now = [0.0]
+    keys = Keys(lambda: now[0])
+    one, two = keys.issue(), keys.issue()
+    assert keys.take(one)
+    assert not keys.take(one)
+    now[0] = sessions.KEY_S
+    assert not keys.take(two)
+    assert not keys.take("")
+    assert not keys.take("\ud800")
+
+
+def test_of_too_many_keys_the_oldest_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST_KEYS", 2)
+    keys = Keys()
+    issued = [keys.issue() for _ in range(3)]
+    assert [keys.take(key) for key in issued] == [False, True, True]
+
+
+def test_a_session_is_found_by_its_secret_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST_SESSIONS", 2)
+    known = BrowserSessions()
+    secrets = [known.begin("en") for _ in range(3)]
+    assert [known.find(secret) is not None for secret in secrets] == [False, True, True]
+    assert known.find(secrets[1][:-1]) is None
+    known.end(secrets[2])
+    assert known.find(secrets[2]) is None
+
+
+@pytest.mark.parametrize("changed", ["address", "session", "number", "signature", "empty"])
+def test_a_token_is_of_one_session_and_one_address(changed: str) -> None:
+    acts, other = Acts(), Acts()
+    token = acts.token("/hold")
+    number, _, signature = token.partition(".")
+    assert acts.known("/hold", token)
+    wrong = {
+        "address": ("/unhold", token), "session": ("/hold", other.token("/hold")),
+        "number": ("/hold", f"{number}x.{signature}"), "signature": ("/hold", f"{number}.é"),
+        "empty": ("/hold", ""),
+    }[changed]  # fmt: skip
+    assert not acts.known(*wrong)
+
+
+def test_a_form_that_comes_from_many_sides_at_once_is_carried_out_by_one() -> None:
+    acts, start, mine = Acts(), threading.Barrier(8), []
+    token = acts.token("/order")
+
+    def send() -> None:
+        start.wait()
+        mine.append(acts.begin(token)[1])
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(mine) == [False] * 7 + [True]
+
+
+def test_a_session_does_no_more_than_anybody_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST_ACTS", 1)
+    acts = Acts()
+    acts.begin("a")
+    acts.begin("a")
+    with pytest.raises(OverflowError):
+        acts.begin("b")

@@ -1,0 +1,246 @@
+"""A browser without a window: chromium over WebDriver, which is plain HTTP and JSON.
+
+https://www.w3.org/TR/webdriver2/. What a person does is done by its own commands: clicks, keys,
+printing. What a browser is set to (width, scripts, media) goes through Chromium's own door.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+
+__all__ = ["Browser", "Element", "browser", "missing"]
+
+CHROMIUM, DRIVER = "chromium", "chromedriver"
+#: Limit of what stands still.
+PATIENCE_S = 300.0
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+WORDS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run", "--no-default-browser-check", "--hide-scrollbars", "--no-proxy-server",
+    "--renderer-process-limit=1",
+)  # fmt: skip
+Found = TypeVar("Found")
+
+
+def missing() -> str | None:
+    """What a browser lacks here, in words; None where it can be started."""
+    lacks = [name for name in (CHROMIUM, DRIVER) if shutil.which(name) is None]
+    if not lacks:
+        return None
+    return f"this machine has no {' and no '.join(lacks)} (apt-get install chromium-driver)"
+
+
+@dataclass(frozen=True)
+class Element:
+    """A part of the page that is shown."""
+
+    browser: Browser
+    id: str
+
+    @property
+    def text(self) -> str:
+        """What a person reads of it."""
+        return str(self.browser.call("GET", f"/element/{self.id}/text"))
+
+    @property
+    def shown(self) -> bool:
+        """Whether a person sees it."""
+        return bool(self.browser.call("GET", f"/element/{self.id}/displayed"))
+
+    def attribute(self, name: str) -> str | None:
+        """Return an attribute."""
+        found = self.browser.call("GET", f"/element/{self.id}/attribute/{name}")
+        return None if found is None else str(found)
+
+    def click(self) -> None:
+        """Click on it."""
+        self.browser.call("POST", f"/element/{self.id}/click", {})
+
+
+class Browser:
+    """One session of a browser, with a profile of its own.
+
+    Args:
+        address: Of the driver.
+        session: Its number there.
+    """
+
+    def __init__(self, address: str, session: str) -> None:
+        self._address = f"{address}/session/{session}"
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """Give one command.
+
+        Raises:
+            AssertionError: If the driver refuses it, with its words.
+        """
+        answer = requests.request(method, self._address + path, json=body, timeout=PATIENCE_S)
+        value = answer.json()["value"]
+        if not answer.ok:
+            raise AssertionError(f"{method} {path}: {value['error']}: {value['message'][:500]}")
+        return value
+
+    def cdp(self, command: str, **values: object) -> Any:
+        """Give a command of Chromium's own."""
+        return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": values})
+
+    # ---- looking ---------------------------------------------------------------------------------
+
+    def open(self, address: str) -> None:
+        """Go to an address and wait until it is loaded."""
+        self.call("POST", "/url", {"url": address})
+
+    def key(self, key: str) -> None:
+        """Press a key and let it go, wherever the page has its attention."""
+        strokes = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
+        actions = [{"type": "key", "id": "keyboard", "actions": strokes}]
+        self.call("POST", "/actions", {"actions": actions})
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return str(self.call("GET", "/url"))
+
+    def all(self, selector: str) -> list[Element]:
+        """Return every element that a selector of CSS finds."""
+        found = self.call("POST", "/elements", {"using": "css selector", "value": selector})
+        return [Element(self, item[ELEMENT]) for item in found]
+
+    def one(self, selector: str) -> Element:
+        """Return the first of them."""
+        found = self.all(selector)
+        assert found, f"nothing is {selector} on {self.address}:\n{self.text[:3000]}"
+        return found[0]
+
+    @property
+    def text(self) -> str:
+        """What a person reads of the page."""
+        return "\n".join(part.text for part in self.all("body"))
+
+    def run(self, script: str, *arguments: object) -> Any:
+        """Run a script in the page, beside those of its own; returns what that returns."""
+        return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+
+    def run_to_end(self, script: str, *arguments: object) -> Any:
+        """Run a script that calls its last argument once it has ended."""
+        return self.call("POST", "/execute/async", {"script": script, "args": list(arguments)})
+
+    def until(self, what: str, holds: Callable[[], Found], seconds: float = PATIENCE_S) -> Found:
+        """Wait until something holds, and return it; the page may change while it is looked at."""
+        end, last = time.monotonic() + seconds, ""
+        while time.monotonic() < end:
+            try:
+                found = holds()
+            except AssertionError as error:  # an element that went with its page
+                last = str(error)
+            else:
+                if found:
+                    return found
+            time.sleep(0.3)
+        raise AssertionError(f"{what}: not in time. {last}\n{self.address}\n{self.text[:3000]}")
+
+    # ---- how it shows ----------------------------------------------------------------------------
+
+    def width(self, pixels: int, height: int = 900) -> None:
+        """Show pages so wide, as on a telephone where that is little."""
+        self.cdp(
+            "Emulation.setDeviceMetricsOverride", width=pixels, height=height,
+            deviceScaleFactor=1, mobile=pixels < 600,
+        )  # fmt: skip
+
+    def scripts(self, *, on: bool) -> None:
+        """Let pages run scripts, or not."""
+        self.cdp("Emulation.setScriptExecutionDisabled", value=not on)
+
+    def media(self, kind: str) -> None:
+        """Show pages as ``screen`` or as ``print``; without a word as they are."""
+        self.cdp("Emulation.setEmulatedMedia", media=kind)
+
+    def printed(self) -> bytes:
+        """Print the page; returns a PDF."""
+        page = {"width": 21.0, "height": 29.7}
+        return base64.b64decode(self.call("POST", "/print", {"page": page, "background": False}))
+
+    def picture(self) -> bytes:
+        """Return what is seen, as PNG."""
+        return base64.b64decode(self.call("GET", "/screenshot"))
+
+    def overflows(self) -> bool:
+        """Whether the page is wider than the window, so that lines are read by pushing it."""
+        wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        return int(self.run(wide)) > 0
+
+    def complaints(self) -> list[str]:
+        """What the browser had to complain of since it was asked last: refused loads, errors."""
+        entries = self.call("POST", "/se/log", {"type": "browser"})
+        return [str(entry["message"]) for entry in entries]
+
+
+@contextmanager
+def browser(language: str = "en") -> Iterator[Browser]:
+    """Start a browser with an empty profile; it ends with the block.
+
+    Args:
+        language: That it asks pages for.
+    """
+    with tempfile.TemporaryDirectory(prefix="nu-browser-", ignore_cleanup_errors=True) as profile:
+        words = [*WORDS, f"--user-data-dir={profile}/profile", f"--lang={language}"]
+        with _driver(Path(profile)) as address:
+            wanted = {
+                "browserName": "chrome",
+                "goog:loggingPrefs": {"browser": "ALL"},
+                "goog:chromeOptions": {"args": words, "binary": shutil.which(CHROMIUM)},
+                "timeouts": {"script": int(PATIENCE_S * 1000)},
+            }
+            answer = requests.post(
+                f"{address}/session", timeout=PATIENCE_S,
+                json={"capabilities": {"alwaysMatch": wanted}},
+            )  # fmt: skip
+            assert answer.ok, answer.text[:2000]
+            made = Browser(address, answer.json()["value"]["sessionId"])
+            try:
+                yield made
+            finally:
+                with suppress(requests.RequestException, AssertionError):
+                    made.call("DELETE", "")
+
+
+@contextmanager
+def _driver(directory: Path) -> Iterator[str]:
+    """Start the driver; yields its address."""
+    log = directory / "driver.log"
+    kept = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG")}
+    homes = dict.fromkeys(("HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), str(directory))
+    words = [str(shutil.which(DRIVER)), "--port=0"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, env={**kept, **homes}, cwd=directory,
+        )  # fmt: skip
+    try:
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            found = re.search(rb"started successfully on port (\d+)", log.read_bytes())
+            if found is not None:
+                break
+            assert process.poll() is None, log.read_text("utf-8")
+            assert time.monotonic() < end, log.read_text("utf-8")
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{int(found[1])}"
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)

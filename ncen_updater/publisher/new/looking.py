@@ -64,6 +64,7 @@ class FoundMigrations:
         files: Of the tool: ``manage.py``, ``alembic.ini``, directories of Flyway, a changelog.
         settings: Django's settings module; empty where ``manage.py`` does not say it.
         packages: Directories that hold the tool's library, and those of its files.
+        program: The tool itself, of Flyway and Liquibase; empty where the tree does not bring it.
         pairs: Plain SQL.
     """
 
@@ -71,6 +72,7 @@ class FoundMigrations:
     files: tuple[str, ...] = ()
     settings: str = ""
     packages: tuple[str, ...] = ()
+    program: str = ""
     pairs: tuple[SqlPair, ...] = ()
 
 
@@ -159,6 +161,11 @@ def _alembic(directory: Path, seen: _Seen) -> FoundMigrations | None:
     return FoundMigrations(MigratorKind.ALEMBIC, files, packages=_packages(seen, "alembic", files))
 
 
+def _program(seen: _Seen, kind: MigratorKind) -> str:
+    """The tool's own program, where the tree brings it."""
+    return next(iter(seen.called(kind.value)), "")
+
+
 def _flyway(directory: Path, seen: _Seen) -> FoundMigrations | None:
     del directory
     places = {
@@ -166,7 +173,10 @@ def _flyway(directory: Path, seen: _Seen) -> FoundMigrations | None:
         for path in seen.names
         if FLYWAY_FILE.fullmatch(PurePosixPath(path).name)
     }
-    return FoundMigrations(MigratorKind.FLYWAY, tuple(sorted(places))) if places else None
+    if not places:
+        return None
+    program = _program(seen, MigratorKind.FLYWAY)
+    return FoundMigrations(MigratorKind.FLYWAY, tuple(sorted(places)), program=program)
 
 
 def _liquibase(directory: Path, seen: _Seen) -> FoundMigrations | None:
@@ -174,7 +184,8 @@ def _liquibase(directory: Path, seen: _Seen) -> FoundMigrations | None:
         if CHANGELOG_NAME.fullmatch(PurePosixPath(path).name) and CHANGELOG.search(
             _text(directory / path)
         ):
-            return FoundMigrations(MigratorKind.LIQUIBASE, (path,))
+            program = _program(seen, MigratorKind.LIQUIBASE)
+            return FoundMigrations(MigratorKind.LIQUIBASE, (path,), program=program)
     return None
 
 

@@ -1,0 +1,139 @@
+"""Makes the releases of docs/examples as the guide tells an integrator to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.publisher.cli.main import run
+
+__all__ = ["EXAMPLES", "Example", "interpreter", "release"]
+
+REPOSITORY = Path(__file__).parents[2]
+SOURCES = REPOSITORY / "docs/examples"
+CACHE = REPOSITORY / ".venv/examples-cache"  # ignored by git, as all of .venv
+JAVA = (
+    "/usr/bin/javac",
+    "/usr/share/tomcat10/lib/servlet-api.jar",
+    "/usr/share/java/postgresql.jar",
+)
+OLD = "1.0"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One application.
+
+    Attributes:
+        name: Its directory.
+        product: What the feed calls it; its database and role have the same name.
+        release: The version that is upgraded to.
+        records: The path of its records, and what they are called in the answer.
+        column: Of the records, what an officer entered.
+        body: What is sent to enter a record.
+    """
+
+    name: str
+    product: str
+    release: str
+    records: str
+    column: str
+    body: Callable[[str], str]
+
+    @property
+    def sources(self) -> Path:
+        """What the guide shows."""
+        return SOURCES / self.name
+
+
+def _json(name: str) -> Callable[[str], str]:
+    return lambda text: json.dumps({name: text})
+
+
+EXAMPLES = (
+    Example("django", "register", "2.0", "seizures", "what", _json("what")),
+    Example("alembic", "permits", "2.0+7", "permits", "holder", _json("holder")),
+    Example("tomcat", "vessels", "2.0", "vessels", "name", str),
+)
+
+
+def release(example: Example, version: str, place: Path) -> Path:
+    """Lay a release out and let ``ncen-publisher new`` write its manifest.
+
+    Args:
+        example: Of which application.
+        version: ``OLD``, or the example's release.
+        place: Made.
+    """
+    made = place / f"{example.product}-{version}"
+    shutil.copytree(example.sources / OLD, made, ignore=shutil.ignore_patterns("__pycache__"))
+    if version != OLD:
+        shutil.copytree(example.sources / "2.0", made, dirs_exist_ok=True,
+                        ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+    if (example.sources / "requirements.txt").exists():
+        shutil.copytree(_packages(example), made / "app/site")
+    if (example.sources / "build").exists():
+        _build(example, made)
+    words = ["new", str(made), "--product", example.product, "--release", version,
+             "--health", "/health", "--yes"]  # fmt: skip
+    if version != OLD:
+        words += ["--upgrade-from", ">=1.0,<2.0"]
+    assert run(words) == 0
+    with (made / "manifest.toml").open("a", encoding="utf-8") as manifest:
+        manifest.write((example.sources / "checks.toml").read_text("utf-8"))
+    return made
+
+
+def interpreter() -> Path:
+    """The Python that the wheels of a release are for; not that of a virtual environment."""
+    return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+
+
+def _build(example: Example, made: Path) -> None:
+    missing = [path for path in JAVA if not Path(path).exists()]
+    if missing:
+        pytest.skip(f"{', '.join(missing)}: not here; apt-get install default-jdk-headless "
+                    "tomcat10-common libtomcat10-java libpostgresql-jdbc-java")  # fmt: skip
+    subprocess.run([example.sources / "build", made], check=True, timeout=300)
+
+
+def _packages(example: Example) -> Path:
+    """What ``pip install --target`` made of the requirements, once for all runs."""
+    wanted = example.sources / "requirements.txt"
+    digest = hashlib.sha256(wanted.read_bytes()).hexdigest()[:12]
+    tag = f"{example.name}-{sys.implementation.cache_tag}-{platform.machine()}-{digest}"
+    place = CACHE / tag
+    if place.is_dir():
+        return place
+    partial = CACHE / f"{tag}.{os.getpid()}"
+    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+            "--target", str(partial), "--require-hashes", "--only-binary", ":all:",
+            "--no-compile", "-r", str(wanted)]  # fmt: skip
+    try:
+        ended = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
+        if ended.returncode != 0:
+            if "THESE PACKAGES DO NOT MATCH THE HASHES" in ended.stderr:
+                raise ValueError(ended.stderr)
+            pytest.skip(f"{example.name}: the package index is not reachable: "
+                        f"{ended.stderr.strip()[-300:]}")  # fmt: skip
+        shutil.rmtree(partial / "bin", ignore_errors=True)
+        try:
+            partial.rename(place)
+        except OSError:
+            if not place.is_dir():  # else another run was faster
+                raise
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"{example.name}: the package index gave no answer within ten minutes")
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return place

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from ncen_updater.publisher.cli.main import run
 
-__all__ = ["EXAMPLES", "Example", "interpreter", "release"]
+__all__ = ["EXAMPLES", "OLD", "Example", "compiled", "interpreter", "release"]
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCES = REPOSITORY / "docs/examples"
@@ -82,6 +83,7 @@ def release(example: Example, version: str, place: Path) -> Path:
                         ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
     if (example.sources / "requirements.txt").exists():
         shutil.copytree(_packages(example), made / "app/site")
+        compiled(made, "app", but="app/site")  # which is
     if (example.sources / "build").exists():
         _build(example, made)
     words = ["new", str(made), "--product", example.product, "--release", version,
@@ -92,6 +94,21 @@ def release(example: Example, version: str, place: Path) -> Path:
     with (made / "manifest.toml").open("a", encoding="utf-8") as manifest:
         manifest.write((example.sources / "checks.toml").read_text("utf-8"))
     return made
+
+
+def compiled(place: Path, below: str, *, but: str = "", seed: str = "random") -> None:
+    """Compile what lies below a release's directory, as the guide has it; what is compiled stays.
+
+    Args:
+        place: The release.
+        below: A directory in it.
+        but: One below that, which is left as it is.
+        seed: Of the hashes of the Python that does it.
+    """
+    words = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash",
+             "-s", str(place), str(place / below)]  # fmt: skip
+    words += ["-x", re.escape(f"{place / but}/")] if but else []
+    subprocess.run(words, env={"PYTHONHASHSEED": seed}, check=True, timeout=300)
 
 
 def interpreter() -> Path:
@@ -111,13 +128,13 @@ def _packages(example: Example) -> Path:
     """What ``pip install --target`` made of the requirements, once for all runs."""
     wanted = example.sources / "requirements.txt"
     digest = hashlib.sha256(wanted.read_bytes()).hexdigest()[:12]
-    tag = f"{example.name}-{sys.implementation.cache_tag}-{platform.machine()}-{digest}"
+    tag = f"{example.name}-compiled-{sys.implementation.cache_tag}-{platform.machine()}-{digest}"
     place = CACHE / tag
     if place.is_dir():
         return place
     partial = CACHE / f"{tag}.{os.getpid()}"
     argv = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-            "--target", str(partial), "--require-hashes", "--only-binary", ":all:",
+            "--target", str(partial / "app/site"), "--require-hashes", "--only-binary", ":all:",
             "--no-compile", "-r", str(wanted)]  # fmt: skip
     try:
         ended = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
@@ -126,9 +143,10 @@ def _packages(example: Example) -> Path:
                 raise ValueError(ended.stderr)
             pytest.skip(f"{example.name}: the package index is not reachable: "
                         f"{ended.stderr.strip()[-300:]}")  # fmt: skip
-        shutil.rmtree(partial / "bin", ignore_errors=True)
+        shutil.rmtree(partial / "app/site/bin", ignore_errors=True)
+        compiled(partial, "app")
         try:
-            partial.rename(place)
+            (partial / "app/site").rename(place)
         except OSError:
             if not place.is_dir():  # else another run was faster
                 raise

@@ -6,26 +6,53 @@ import json
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import psycopg
+import pytest
 from psycopg import sql
 
 from demo.embedded_postgres import EmbeddedPostgres
+from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
 from tests.examples.building import SOURCES, Example
-from tests.support.forks import DEADLINE_S
+from tests.support.forks import DEADLINE_S, run_agent
+from tests.support.postgres import FAST_SETTINGS, available, running
+from tests.support.sites import serve
 
-__all__ = ["Desk"]
+__all__ = ["HOST", "Desk", "at_loopback"]
 
 AGENT = "ncen_updater"
 HOST = "127.0.0.1"
+
+
+@contextmanager
+def at_loopback(settings: Sequence[str] = FAST_SETTINGS) -> Iterator[EmbeddedPostgres]:
+    """Run the newest server that is here where a JDBC driver reaches it: it opens no socket.
+
+    What differs between versions is tested with the databases.
+
+    Args:
+        settings: Of the server.
+    """
+    found = available()
+    if not found:
+        pytest.skip("no PostgreSQL server was found")
+    (port,) = _free_ports(1)
+    with (
+        tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
+        running(found[-1], Path(directory), settings, port=port) as server,
+    ):
+        yield server
 
 
 class Desk:
@@ -83,8 +110,7 @@ class Desk:
         """Run a release's migrator on a database."""
         name = f"NCEN_DB_{self.example.product.upper()}_URL"
         url = f"postgresql://{self.example.product}@/{database}?host={quote(HOST)}&port={self.server.port}"
-        text = (release / "manifest.toml").read_text("utf-8")
-        argv = json.loads(text.partition("argv = ")[2].partition("]")[0].rstrip(" \n,") + "]")
+        argv = tomllib.loads((release / "manifest.toml").read_text("utf-8"))["migrator"]["argv"]
         subprocess.run(argv, cwd=release, env={**self.environment, name: url}, check=True,
                        stdout=subprocess.DEVNULL, timeout=DEADLINE_S)  # fmt: skip
 
@@ -112,6 +138,33 @@ class Desk:
         settings = tomllib.loads(self.config.read_text("utf-8"))["application"]["environment"]
         environment = {**self.environment, **settings, "NCEN_CURRENT": str(release or self.current)}
         return subprocess.run(words, env=environment, check=False, timeout=DEADLINE_S).returncode
+
+    # ---- the agent -----------------------------------------------------------------------------
+
+    @contextmanager
+    def followed(self, releases: Sequence[Path], directory: Path) -> Iterator[None]:
+        """A feed with releases where the site looks for it, and its trusted root at the site.
+
+        Args:
+            releases: In their order.
+            directory: For keys and feed.
+        """
+
+        def now() -> datetime:
+            return datetime.now(UTC)
+
+        keys, feed = make_keys(directory / "keys", "a long pass phrase"), directory / "feed"
+        make_feed(feed, keys, now, products=(self.example.product,))
+        publish_release(feed, releases, keys, now)
+        shutil.copyfile(feed / "metadata/1.root.json", self.trusted_root)
+        with serve(feed, self.feed_port):
+            yield
+
+    def agent(self, *words: str, status: int = 0) -> str:
+        """Run a command of the agent; what it answered."""
+        ended = run_agent(*words, environment=self.environment)
+        assert ended.returncode == status, ended.stdout + ended.stderr
+        return ended.stdout
 
     # ---- the application's own interface -------------------------------------------------------
 

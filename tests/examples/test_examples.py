@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,13 +20,11 @@ from ncen_updater.common.findings import Severity
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.lint.lint import lint_release
-from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
 from tests.examples.building import EXAMPLES, OLD, Example, interpreter, release
 from tests.examples.desk import Desk
-from tests.support.forks import DEADLINE_S, run_agent
+from tests.support.forks import DEADLINE_S
 from tests.support.migrators import not_as_root
 from tests.support.rotation import in_turns
-from tests.support.sites import serve
 
 ENTERED = ["first", "second", "third"]
 
@@ -68,7 +64,7 @@ def test_from_a_tree_to_a_site_that_went_over_and_back(
         tried(desk, old, new, capsys)
     with (
         at_work(example, server, tmp_path / "site", tools, old) as desk,
-        followed(desk, (old, new), tmp_path),
+        desk.followed((old, new), tmp_path),
     ):
         over_killed_and_back(desk)
 
@@ -98,53 +94,31 @@ def tried(desk: Desk, old: Path, new: Path, capsys: pytest.CaptureFixture[str]) 
     assert desk.entered() == ENTERED
 
 
-@contextmanager
-def followed(desk: Desk, releases: tuple[Path, Path], directory: Path) -> Iterator[None]:
-    """A feed with both releases where the site looks for it, and its trusted root at the site."""
-
-    def now() -> datetime:
-        return datetime.now(UTC)
-
-    keys, feed = make_keys(directory / "keys", "a long pass phrase"), directory / "feed"
-    make_feed(feed, keys, now, products=(desk.example.product,))
-    publish_release(feed, releases, keys, now)
-    shutil.copyfile(feed / "metadata/1.root.json", desk.trusted_root)
-    with serve(feed, desk.feed_port):
-        yield
-
-
 def over_killed_and_back(desk: Desk) -> None:
     """What was entered, by the application's own interface, at each turn."""
-    agent(desk, "adopt", OLD)
-    agent(desk, "check")
+    desk.agent("adopt", OLD)
+    desk.agent("check")
     kill_in_the_migrator(desk)
     assert desk.running() == []
-    agent(desk, "resume")
+    desk.agent("resume")
     assert (desk.version(), desk.entered()) == (OLD, ENTERED)
     desk.enter("fourth")
 
-    agent(desk, "upgrade", desk.example.release, "--yes")
+    desk.agent("upgrade", desk.example.release, "--yes")
     assert desk.current.resolve().name == desk.example.release
     assert (desk.version(), desk.entered()) == ("2.0", [*ENTERED, "fourth"])
     assert desk.running() == desk.parts
-    assert "Officers can work: the application answers as it should." in agent(desk, "status")
-    agent(desk, "verify")
+    assert "Officers can work: the application answers as it should." in desk.agent("status")
+    desk.agent("verify")
     desk.enter("fifth")
     desk.settled()
     assert {row.get("issued", 1) for row in desk.rows()} == {1}, "done twice, or not at all"
 
-    refused = agent(desk, "rollback", "--yes", "--json", status=ExitCode.APPROVAL_MISSING)
+    refused = desk.agent("rollback", "--yes", "--json", status=ExitCode.APPROVAL_MISSING)
     count = json.loads(refused)["error"]["values"]["count"]
-    agent(desk, "rollback", "--yes", "--accept-loss", str(count))
+    desk.agent("rollback", "--yes", "--accept-loss", str(count))
     assert (desk.version(), desk.entered()) == (OLD, [*ENTERED, "fourth"])
-    agent(desk, "verify")
-
-
-def agent(desk: Desk, *words: str, status: int = 0) -> str:
-    """Run a command of the agent; what it answered."""
-    ended = run_agent(*words, environment=desk.environment)
-    assert ended.returncode == status, ended.stdout + ended.stderr
-    return ended.stdout
+    desk.agent("verify")
 
 
 def kill_in_the_migrator(desk: Desk) -> None:

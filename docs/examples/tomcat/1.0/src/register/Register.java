@@ -30,10 +30,12 @@ public class Register extends HttpServlet {
 
     @Override
     protected void doGet(HttpServletRequest request, HttpServletResponse response) throws IOException, ServletException {
+        boolean health = request.getServletPath().equals("/health");
+        String question = health ? "SELECT count(*)::text FROM vessels"
+                : "SELECT to_json(v)::text FROM vessels v ORDER BY id";
         StringJoiner rows = new StringJoiner(",", "[", "]");
         try (Connection connection = open();
-                ResultSet found = connection.createStatement().executeQuery(
-                        "SELECT to_json(v)::text FROM vessels v ORDER BY id")) {
+                ResultSet found = connection.createStatement().executeQuery(question)) {
             while (found.next()) {
                 rows.add(found.getString(1));
             }
@@ -41,8 +43,8 @@ public class Register extends HttpServlet {
             throw new ServletException(error); // status 500
         }
         String version = getServletContext().getInitParameter("version");
-        boolean health = request.getServletPath().equals("/health");
-        answer(response, 200, health ? "{\"version\": \"" + version + "\"}" : "{\"vessels\": " + rows + "}");
+        String said = health ? "\"version\": \"" + version + "\", " : "";
+        answer(response, 200, "{" + said + "\"vessels\": " + rows + "}");
     }
 
     @Override

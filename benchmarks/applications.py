@@ -1,8 +1,8 @@
 """The stop of the guide's three applications, against the procedure in each one's own documents.
 
-Django, Alembic with a worker and a clock, Java under Tomcat, of ``docs/examples``; in turns on one
-PostgreSQL server with its default settings. By hand: stop, ``pg_dump -Fc``, install, migrate, start,
-until the application says that it is healthy. The install may also be made before the stop, into
+Django, Alembic with a worker and a clock, Java under Tomcat, of ``docs/examples``; in turns on a
+PostgreSQL server with its default settings. By hand: stop, ``pg_dump -Fc``, install, migrate and
+start, until the application says that it is healthy. The install may also be made before the stop, into
 a directory beside, so there are two ratios. What stands in the tables is counted before and after.
 
 As an ordinary user: root runs no release's migrator as itself.

@@ -2,8 +2,9 @@
 
 Django, Alembic with a worker and a clock, Java under Tomcat, of ``docs/examples``; in turns on a
 PostgreSQL server with its default settings. By hand: stop, ``pg_dump -Fc``, install, migrate and
-start, until the application says that it is healthy. The install may also be made before the stop, into
-a directory beside, so there are two ratios. What stands in the tables is counted before and after.
+start, until the application says that it is healthy. The install may also be made before the stop,
+into a directory beside, so there are two ratios. What stands in the tables is counted before and
+after.
 
 As an ordinary user: root runs no release's migrator as itself.
 """

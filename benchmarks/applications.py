@@ -137,7 +137,7 @@ def _lines(path: Path) -> int:
 def _measure(
     example: Example, server: EmbeddedPostgres, place: Path, megabytes: int, turns: int
 ) -> dict[str, object]:
-    old, new = (release(example, version, place) for version in (OLD, example.release))
+    old, new = (release(example, version, place, whole=True) for version in (OLD, example.release))
     seconds: dict[str, list[float]] = {"agent": [], "hand": [], "install": []}
     for turn in range(turns):
         there = place / str(turn)

@@ -29,6 +29,8 @@ JAVA = (
     "/usr/share/java/postgresql.jar",
 )
 OLD = "1.0"
+#: Parts of Django and SQLAlchemy.
+UNUSED = frozenset({"admin", "admindocs", "gis", "humanize", "testing"})
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,15 @@ EXAMPLES = (
 )
 
 
-def release(example: Example, version: str, place: Path) -> Path:
+def release(example: Example, version: str, place: Path, *, whole: bool = False) -> Path:
     """Lay a release out and let ``ncen-publisher new`` write its manifest.
 
     Args:
         example: Of which application.
         version: ``OLD``, or the example's release.
         place: Made.
+        whole: With what of the libraries the example does not use, too: half of the bytes, which
+            are packed and unpacked several times.
     """
     made = place / f"{example.product}-{version}"
     shutil.copytree(example.sources / OLD, made, ignore=shutil.ignore_patterns("__pycache__"))
@@ -82,7 +86,8 @@ def release(example: Example, version: str, place: Path) -> Path:
         shutil.copytree(example.sources / "2.0", made, dirs_exist_ok=True,
                         ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
     if (example.sources / "requirements.txt").exists():
-        shutil.copytree(_packages(example), made / "app/site")
+        unused = None if whole else _unused
+        shutil.copytree(_packages(example), made / "app/site", ignore=unused)
         compiled(made, "app", but="app/site")  # which is
     if (example.sources / "build").exists():
         _build(example, made)
@@ -94,6 +99,12 @@ def release(example: Example, version: str, place: Path) -> Path:
     with (made / "manifest.toml").open("a", encoding="utf-8") as manifest:
         manifest.write((example.sources / "checks.toml").read_text("utf-8"))
     return made
+
+
+def _unused(directory: str, names: list[str]) -> set[str]:
+    if Path(directory).name == "locale":
+        return {name for name in names if "." not in name} - {"__pycache__", "en"}
+    return UNUSED.intersection(names)
 
 
 def compiled(place: Path, below: str, *, but: str = "", seed: str = "random") -> None:

@@ -18,7 +18,19 @@ import pytest
 
 from ncen_updater.publisher.cli.main import run
 
-__all__ = ["EXAMPLES", "OLD", "Example", "compiled", "interpreter", "release"]
+__all__ = [
+    "ALEMBIC",
+    "DJANGO",
+    "EXAMPLES",
+    "OLD",
+    "SOURCES",
+    "TOMCAT",
+    "Example",
+    "compiled",
+    "interpreter",
+    "packages",
+    "release",
+]
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCES = REPOSITORY / "docs/examples"
@@ -63,11 +75,10 @@ def _json(name: str) -> Callable[[str], str]:
     return lambda text: json.dumps({name: text})
 
 
-EXAMPLES = (
-    Example("django", "register", "2.0", "seizures", "what", _json("what")),
-    Example("alembic", "permits", "2.0+7", "permits", "holder", _json("holder")),
-    Example("tomcat", "vessels", "2.0", "vessels", "name", str),
-)
+DJANGO = Example("django", "register", "2.0", "seizures", "what", _json("what"))
+ALEMBIC = Example("alembic", "permits", "2.0+7", "permits", "holder", _json("holder"))
+TOMCAT = Example("tomcat", "vessels", "2.0", "vessels", "name", str)
+EXAMPLES = (DJANGO, ALEMBIC, TOMCAT)
 
 
 def release(example: Example, version: str, place: Path, *, whole: bool = False) -> Path:
@@ -86,8 +97,7 @@ def release(example: Example, version: str, place: Path, *, whole: bool = False)
         shutil.copytree(example.sources / "2.0", made, dirs_exist_ok=True,
                         ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
     if (example.sources / "requirements.txt").exists():
-        unused = None if whole else _unused
-        shutil.copytree(_packages(example), made / "app/site", ignore=unused)
+        packages(example, made / "app/site", whole=whole)
         compiled(made, "app", but="app/site")  # which is
     if (example.sources / "build").exists():
         _build(example, made)
@@ -101,10 +111,21 @@ def release(example: Example, version: str, place: Path, *, whole: bool = False)
     return made
 
 
+def packages(example: Example, place: Path, *, whole: bool = False) -> None:
+    """Do what ``pip install --no-compile --target`` does, from what it did once on this machine.
+
+    Args:
+        example: Whose requirements.
+        place: Made.
+        whole: As for :func:`release`.
+    """
+    shutil.copytree(_packages(example), place, ignore=None if whole else _unused)
+
+
 def _unused(directory: str, names: list[str]) -> set[str]:
     if Path(directory).name == "locale":
         return {name for name in names if "." not in name} - {"__pycache__", "en"}
-    return UNUSED.intersection(names)
+    return set(UNUSED.intersection(names))
 
 
 def compiled(place: Path, below: str, *, but: str = "", seed: str = "random") -> None:

@@ -33,6 +33,7 @@ __all__ = ["HOST", "Desk", "at_loopback"]
 
 AGENT = "ncen_updater"
 HOST = "127.0.0.1"
+SHORTER = "seconds = 5 ", "seconds = 0.2\ninterval_s = 0.1 "
 
 
 @contextmanager
@@ -88,7 +89,7 @@ class Desk:
         Args:
             release: With its own migrator.
         """
-        self._databases()
+        self.databases()
         for place in ("run", "var/lib/ncen-updater"):
             (self.root / place).mkdir(parents=True)
         self.trusted_root.parent.mkdir(parents=True)
@@ -101,7 +102,7 @@ class Desk:
         # The programs of the server that runs here; on a site they are found by themselves.
         programs = f'bin_directory = "{self.server.binaries.directory}"\n'
         text = text.replace("[databases.postgresql]\n", f"[databases.postgresql]\n{programs}")
-        self.config.write_text(f"{text}\n[soak]\nseconds = 0.2\ninterval_s = 0.1\n", "utf-8")
+        self.config.write_text(text.replace(*SHORTER), "utf-8")
         self.config.chmod(0o600)
         self.migrate(release, self.example.product)
         self.control("start", release)
@@ -216,7 +217,7 @@ class Desk:
 
     # ---- its database --------------------------------------------------------------------------
 
-    def _databases(self) -> None:
+    def databases(self) -> None:
         """What docs/installation.md has the administrator of the server do."""
         owner = sql.Identifier(self.example.product)
         with psycopg.connect(self.server.conninfo(), autocommit=True) as session:

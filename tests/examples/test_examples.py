@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,12 +22,24 @@ from ncen_updater.common.findings import Severity
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.lint.lint import lint_release
-from tests.examples.building import EXAMPLES, OLD, Example, interpreter, release
+from tests.examples.building import (
+    ALEMBIC,
+    DJANGO,
+    EXAMPLES,
+    OLD,
+    SOURCES,
+    TOMCAT,
+    Example,
+    interpreter,
+    packages,
+    release,
+)
 from tests.examples.desk import Desk
 from tests.support.forks import DEADLINE_S
 from tests.support.migrators import not_as_root
 from tests.support.rotation import in_turns
 
+GUIDE = SOURCES.parent / "using-your-own-application.md"
 ENTERED = ["first", "second", "third"]
 
 
@@ -48,51 +62,104 @@ def test_what_new_writes_passes_lint(example: Example, tmp_path: Path) -> None:
         assert load_manifest(place / "manifest.toml").reported == version.partition("+")[0]
 
 
+@dataclass(frozen=True)
+class Ground:
+    """Where one example is tried."""
+
+    server: EmbeddedPostgres
+    tools: Path
+    directory: Path
+    capsys: pytest.CaptureFixture[str]
+
+    @contextmanager
+    def at_work(self, example: Example) -> Iterator[tuple[Desk, Path, Path]]:
+        """A site of the older release, with records that were entered; and both releases."""
+        old = release(example, OLD, self.directory)
+        new = release(example, example.release, self.directory)
+        self.capsys.readouterr()
+        desk = Desk(example, self.server, self.directory / "desk", self.tools)
+        try:
+            desk.install(old)
+            desk.enter(*ENTERED)
+            yield desk, old, new
+        finally:
+            desk.drop()
+
+
+def by_the_guide(example: Example, ground: Ground) -> None:
+    """Its lines, run by a shell; only ports, and where pip has its packages from, are ours."""
+    tmp_path, tools, server = ground.directory, ground.tools, ground.server
+    desk = Desk(example, server, tmp_path / "desk", tools)
+    packages(example, tmp_path / "packages")
+    (tmp_path / "packages/bin").mkdir()
+    shim = tools / "pip"
+    shim.write_text(f'#!/bin/sh\nfor place; do :; done\ncp -r {tmp_path}/packages "$place"\n')
+    shim.chmod(0o755)
+    (tools / "ncen-publisher").symlink_to(Path(sys.executable).parent / "ncen-publisher")
+    (tmp_path / "docs").symlink_to(SOURCES.parent)
+    section = (
+        GUIDE.read_text("utf-8").partition("## Three worked examples")[2].partition("\n## ")[0]
+    )
+    blocks = re.findall(r"^```sh\n(.*?)^```$", section, re.S | re.M)
+    assert len(blocks) == 2
+    lines = "".join(blocks)
+    programs = f'bin_directory = "{server.binaries.directory}"'
+    for said, here in {
+        "8080": str(desk.port), "8930": str(desk.feed_port), "5432": str(server.port),
+        "chmod 600": f"sed -i '/^.databases.postgresql/a {programs}' desk/agent.toml && chmod 600",
+    }.items():  # fmt: skip
+        assert said in lines
+        lines = lines.replace(said, here)
+    try:
+        desk.databases()
+        ended = subprocess.run(["sh", "-eu", "-c", f"{lines.rstrip()} --yes"], cwd=tmp_path,
+                               env=desk.environment, capture_output=True, text=True,
+                               timeout=DEADLINE_S, check=False)  # fmt: skip
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert "over from 1.0 and back, all of it." in ended.stdout
+    finally:
+        desk.drop()
+
+
+def tried(example: Example, ground: Ground) -> None:
+    """``try`` takes the site over, rehearses, upgrades, verifies, goes back, verifies."""
+    with ground.at_work(example) as (desk, old, new):
+        words = ["try", str(new), "--before", str(old), "--site", str(desk.config), "--yes"]
+        status = run([*words, "--json"])
+        said = ground.capsys.readouterr()
+        assert status == 0, said.err
+        assert [stage["passed"] for stage in json.loads(said.out)["stages"]] == [True] * 8
+        desk.control("start")
+        assert desk.entered() == ENTERED
+
+
+def at_a_site(example: Example, ground: Ground) -> None:
+    """With a feed: killed in the application's own migrator, over, and back."""
+    with (
+        ground.at_work(example) as (desk, *releases),
+        desk.followed(releases, ground.directory),
+    ):
+        over_killed_and_back(desk)
+
+
+CELLS = [
+    (DJANGO, by_the_guide), (ALEMBIC, tried), (TOMCAT, tried),
+    *((example, at_a_site) for example in EXAMPLES),
+]  # fmt: skip
+
+
 @not_as_root
-@in_turns("example", "way")
-@pytest.mark.parametrize("way", ["tried", "at a site"])
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+@in_turns("cell")
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell[0].name} {cell[1].__name__}")
 def test_from_a_tree_to_a_site_that_went_over_and_back(
-    example: Example,
-    way: str,
+    cell: tuple[Example, Callable[[Example, Ground], None]],
     server: EmbeddedPostgres,
     tools: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    old, new = (release(example, version, tmp_path) for version in (OLD, example.release))
-    with at_work(example, server, tmp_path / "desk", tools, old) as desk:
-        if way == "tried":
-            capsys.readouterr()
-            tried(desk, old, new, capsys)
-        else:
-            with desk.followed((old, new), tmp_path):
-                over_killed_and_back(desk)
-
-
-@contextmanager
-def at_work(
-    example: Example, server: EmbeddedPostgres, root: Path, tools: Path, old: Path
-) -> Iterator[Desk]:
-    """A site of the older release, with records that were entered."""
-    desk = Desk(example, server, root, tools)
-    try:
-        desk.install(old)
-        desk.enter(*ENTERED)
-        yield desk
-    finally:
-        desk.drop()
-
-
-def tried(desk: Desk, old: Path, new: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """``try`` takes the site over, rehearses, upgrades, verifies, goes back, verifies."""
-    words = ["try", str(new), "--before", str(old), "--site", str(desk.config), "--yes", "--json"]
-    status = run(words)
-    said = capsys.readouterr()
-    assert status == 0, said.err
-    assert [stage["passed"] for stage in json.loads(said.out)["stages"]] == [True] * 8
-    desk.control("start")
-    assert desk.entered() == ENTERED
+    example, way = cell
+    way(example, Ground(server, tools, tmp_path, capsys))
 
 
 def over_killed_and_back(desk: Desk) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from tests.examples.building import (
     SOURCES,
     TOMCAT,
     Example,
+    compiled,
     interpreter,
     packages,
     release,
@@ -60,6 +62,21 @@ def test_what_new_writes_passes_lint(example: Example, tmp_path: Path) -> None:
         place = release(example, version, tmp_path)
         assert [f.code for f in lint_release(place) if f.severity is Severity.STRICT] == []
         assert load_manifest(place / "manifest.toml").reported == version.partition("+")[0]
+
+
+def test_two_builders_compile_to_the_same_bytes(tmp_path: Path) -> None:
+    """With another seed of hashes, elsewhere; of the packages two will do."""
+    made, other = release(ALEMBIC, OLD, tmp_path), tmp_path / "elsewhere/of/another"
+    others = shutil.ignore_patterns("__pycache__", "site")
+    shutil.copytree(made / "app", other / "app", ignore=others)
+    for name in ("alembic", "mako"):
+        shutil.copytree(made / "app/site" / name, other / "app/site" / name, ignore=others)
+    compiled(other, "app", seed="7")
+    found = {path.relative_to(other): path.read_bytes() for path in other.rglob("*.pyc")}
+    assert len(found) > 50
+    assert {
+        path for path, content in found.items() if (made / path).read_bytes() != content
+    } == set()
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, Rehe
 from ncen_updater.agent.service.watched_time import order_to_go_back
 from ncen_updater.agent.slots.link import current_version
 from ncen_updater.common.bounded_io import parse_json, read_file
+from ncen_updater.common.disk_space import free_bytes
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.feed.last_view import LastView, read_last_view, view_path
 
@@ -353,7 +354,7 @@ def read_status(
         service_state=part("service_state", lambda: _service_state(places)),
         agent=part("agent", lambda: _agent(config)) if config else NOT_READ,
         free_percent=part("free_percent", lambda: _free(places, config)) if config else NOT_READ,
-        free_bytes=part("free_bytes", lambda: _free_bytes(places.state)),
+        free_bytes=part("free_bytes", lambda: free_bytes(places.state)),
         databases=part("databases", lambda: _evidence(site, journal)) if site else NOT_READ,
     )
 
@@ -498,11 +499,6 @@ def _free_percent(place: Path) -> float:
     if not disk.f_blocks:
         raise OSError(f"{place} lies where nothing says how much room there is")
     return round(100 * disk.f_bavail / disk.f_blocks, 1)
-
-
-def _free_bytes(place: Path) -> int:
-    disk = os.statvfs(place)
-    return disk.f_bavail * disk.f_frsize
 
 
 def _evidence(site: Site, journal: Known[JournalFacts]) -> Situation:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import errno
-import shutil
+import os
 from pathlib import Path
 
 from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.messages import DISK_FULL
 
-__all__ = ["MARGIN_BYTES", "disk_full", "is_full", "require_space", "space_short"]
+__all__ = ["MARGIN_BYTES", "disk_full", "free_bytes", "is_full", "require_space", "space_short"]
 
 SQLITE_FULL = 13
 
 MARGIN_BYTES = 16 << 20  # so that the journal beside it can still be written
+
+
+def free_bytes(place: Path) -> int:
+    """Return the bytes that an ordinary account may still write at a place.
+
+    Raises:
+        OSError: If it cannot be looked at.
+    """
+    usage = os.statvfs(place)
+    return usage.f_bavail * usage.f_frsize
 
 
 def require_space(directory: Path, needed: int) -> None:
@@ -22,14 +32,14 @@ def require_space(directory: Path, needed: int) -> None:
     Raises:
         SpaceShort: With the figures.
     """
-    free = shutil.disk_usage(directory).free
+    free = free_bytes(directory)
     if needed + MARGIN_BYTES > free:
         raise space_short(directory, needed)
 
 
 def space_short(directory: Path, needed: int) -> SpaceShort:
     """Return the refusal of work that needs more room than there is, with the figures."""
-    free = shutil.disk_usage(directory).free
+    free = free_bytes(directory)
     total = needed + MARGIN_BYTES
     return SpaceShort(path=directory, needed=total, free=free, missing=max(total - free, 1))
 

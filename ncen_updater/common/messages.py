@@ -1805,6 +1805,17 @@ FEED_NEVER_READ = Message(
     ),
     ExitCode.BLOCKED,
 )
+WATCHED_ON_FULL_DISK = Message(
+    "NU-6069",
+    N_(
+        "The disk of {path} has been full for {minutes} minutes while {product} {version} is"
+        " watched; that is not held against it."
+    ),
+    N_(
+        "The release stays, and its watched time is not over. Make room on that disk: then the"
+        " service watches on by itself, and without it 'ncen-updater resume' does."
+    ),
+)
 
 # ---- 7xxx: the publisher ---------------------------------------------------------------------
 

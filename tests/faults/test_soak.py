@@ -1,12 +1,15 @@
 """A bad soak's own rollback, killed at some instants; ``tests.faults.full --soak`` tries all.
 
-And a soak in which the databases, and not the release, are what is bad.
+And a soak in which the databases or a disk, and not the release, are what is bad.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +18,15 @@ from ncen_updater.agent.engine.steps import outage
 from ncen_updater.agent.journal.change import Change, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import DATABASES_AWAY, DATABASES_BACK
+from ncen_updater.agent.journal.names import (
+    DATABASES_AWAY,
+    DATABASES_BACK,
+    DISK_FULL,
+    DISK_HAS_ROOM,
+)
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Clock
-from ncen_updater.common.messages import WATCHED_WITHOUT_DATABASES
+from ncen_updater.common.messages import WATCHED_ON_FULL_DISK, WATCHED_WITHOUT_DATABASES
 from ncen_updater.common.progress import Silent
 from tests.faults.cells import Fault, Strike
 from tests.faults.full import prepared
@@ -62,8 +70,8 @@ class Killed(BaseException):
     """The end of the agent's process."""
 
 
-def watched_without_its_server(trial: Trial, then: Callable[[], None]) -> Operations:
-    """Kill the server when the watching begins; ``then`` comes after some looks."""
+def watched(trial: Trial, first: Callable[[], None], then: Callable[[], None]) -> Operations:
+    """``first`` happens when the watching begins, ``then`` after some looks."""
     waits: list[float] = []
 
     def wait(seconds: float) -> None:
@@ -74,21 +82,29 @@ def watched_without_its_server(trial: Trial, then: Callable[[], None]) -> Operat
 
     def checkpoint(step: StepName, phase: Phase) -> None:
         if (step, phase) == (StepName.SOAK, Phase.BEFORE_EFFECT):
-            assert trial.server is not None
-            trial.server.kill()
+            first()
             waits.clear()
 
     site = dataclasses.replace(site_in_process(trial.demo), clock=Clock(wait=wait))
     return Operations(site, Silent(), checkpoint=checkpoint)
 
 
+def watched_without_its_server(trial: Trial, then: Callable[[], None]) -> Operations:
+    """Kill the server when the watching begins; ``then`` comes after some looks."""
+    assert trial.server is not None
+    return watched(trial, trial.server.kill, then)
+
+
+TOLD = frozenset({DATABASES_AWAY, DATABASES_BACK, DISK_FULL, DISK_HAS_ROOM})
+
+
 def remembered(trial: Trial) -> tuple[Change, ChangeFacts, list[str], list[str]]:
-    """The last change, its facts, what it says of its databases, and what releases are bad."""
+    """The last change, its facts, what it says of outages, and what releases are bad."""
     with Journal.open(trial.demo.state / JOURNAL, read_only=True) as journal:
         change = journal.changes(1)[0]
         kinds = [event.kind for event in journal.events(change=change.id)]
         bad = [release.version for release in SiteHistory(journal).bad_releases()]
-        told = [kind for kind in kinds if kind in (DATABASES_AWAY, DATABASES_BACK)]
+        told = [kind for kind in kinds if kind in TOLD]
         return change, journal.facts(change.id), told, bad
 
 
@@ -142,10 +158,56 @@ def test_an_agent_that_is_killed_while_the_server_is_away_forgives_what_fell_wit
         watched_without_its_server(postgresql, killed).upgrade()
     change, facts, told, _ = remembered(postgresql)
     assert told == [DATABASES_AWAY]
-    soak = change.steps[StepName.SOAK]
-    assert facts.soak_began is not None
-    assert facts.soak_began > soak.started_at  # its end is later by what was lost until then
+    began = change.steps[StepName.SOAK].started_at
+    assert facts.soak_began is not None and facts.soak_began <= began
     postgresql.demo.stop_app()
     back(postgresql)
     assert postgresql.settle() == (NEW, 0)
-    assert remembered(postgresql)[2:] == ([DATABASES_AWAY, DATABASES_BACK], [])
+    _, later, told, bad = remembered(postgresql)
+    assert (told, bad) == ([DATABASES_AWAY, DATABASES_BACK], [])
+    assert later.soak_began is not None and later.soak_began > began  # by what was lost until then
+
+
+def test_a_disk_that_is_full_while_a_release_is_watched_is_nobodys(postgresql: Trial) -> None:
+    postgresql.reset()
+    with contextlib.ExitStack() as disk:
+
+        def full() -> None:
+            disk.enter_context(full_disk_over(postgresql.demo.photos))
+            postgresql.demo.stop_app()  # as if it had fallen with it
+
+        watched(postgresql, full, disk.close).upgrade()
+    assert postgresql.judge() == NEW
+    _, facts, told, bad = remembered(postgresql)
+    assert (facts.soak_failed, bad, told) == (None, [], [DISK_FULL, DISK_HAS_ROOM])
+
+
+def test_a_disk_that_stays_full_ends_the_command_and_is_named(
+    postgresql: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgresql.reset()
+    monkeypatch.setattr(outage, "AWAY_LIMIT_S", 0.0)
+    with contextlib.ExitStack() as disk:
+
+        def full() -> None:
+            disk.enter_context(full_disk_over(postgresql.demo.photos))
+            postgresql.demo.stop_app()
+
+        with refused(WATCHED_ON_FULL_DISK) as caught:
+            watched(postgresql, full, lambda: None).upgrade()
+    assert str(postgresql.demo.photos) in str(caught.value)
+    assert postgresql.settle() == (NEW, 0)
+    assert remembered(postgresql)[2:] == ([DISK_FULL, DISK_HAS_ROOM], [])
+
+
+@contextlib.contextmanager
+def full_disk_over(place: Path) -> Iterator[None]:
+    """Put a disk without room where a directory is."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=4k,mode=0755", "tmpfs", str(place)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -350,6 +350,16 @@ class DatabaseEngine(abc.ABC):
         """Whether the server takes sessions now; it is not asked for any. Files always do."""
         return True
 
+    @abc.abstractmethod
+    def free_bytes(self) -> dict[Path, int]:
+        """Bytes that may still be written by place, of each disk that the live databases lie on.
+
+        Those of another machine are not seen.
+
+        Raises:
+            DatabaseError: If the databases cannot be asked where they lie.
+        """
+
     def require_programs(self) -> None:  # noqa: B027 - files need none
         """Refuse where programs that a backup is made and restored with do not fit the server.
 

@@ -229,7 +229,9 @@ class Runner:
     def _undo(self, name: StepName, change_id: str) -> None:
         step = self._steps[name]
         context = self.context(change_id)
-        self._progress.tell(Text(GOING_BACK, {"step": step.title}))
+        told = step.undoing(context)
+        if told is not None:
+            self._progress.tell(Text(GOING_BACK, {"step": told}))
         self._journal.step(change_id, name, StepState.UNDOING)
         try:
             self._checkpoint(name, Phase.BEFORE_UNDO)

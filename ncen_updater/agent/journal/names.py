@@ -10,6 +10,8 @@ __all__ = [
     "APPLICATION_STARTED",
     "DATABASES_AWAY",
     "DATABASES_BACK",
+    "DISK_FULL",
+    "DISK_HAS_ROOM",
     "IMPORTED",
     "IMPORT_REFUSED",
     "JOURNAL",
@@ -36,3 +38,7 @@ APPLICATION_STARTED: Final = "application-started"
 DATABASES_AWAY: Final = "databases-away"
 #: until they are.
 DATABASES_BACK: Final = "databases-back"
+#: While a release is watched: a disk of the site is full, and nothing counts against it,
+DISK_FULL: Final = "disk-full"
+#: until it has room.
+DISK_HAS_ROOM: Final = "disk-has-room"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, MigrationSet
 from ncen_updater.agent.policy.proof import Proof
 from ncen_updater.agent.slots.store import SlotStore
+from ncen_updater.common.disk_space import free_bytes
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import Text
@@ -42,10 +42,6 @@ __all__ = [
 #: Attribute of a function that is a check.
 MARK = "mark"
 logger = logging.getLogger(__name__)
-
-
-def _free_bytes(path: Path) -> int:
-    return shutil.disk_usage(path).free
 
 
 def _device(path: Path) -> int:
@@ -101,7 +97,7 @@ class Context:
     progress: Progress = field(default_factory=Silent)
     overlay: Layer | None = None
     reboot_file: Path = Path("/run/reboot-required")
-    free_bytes: Callable[[Path], int] = _free_bytes
+    free_bytes: Callable[[Path], int] = free_bytes
     device: Callable[[Path], int] = _device
 
 

@@ -18,7 +18,8 @@ def check_leftovers(context: Context) -> tuple[Finding, ...]:
     candidates: dict[str, list[str]] = defaultdict(list)
     previous: dict[str, list[str]] = defaultdict(list)
     for change, role, name in context.engine.leftovers():
-        if change != context.change.id:
+        # Those of a change that is not finished are not left behind: it needs or removes them.
+        if change not in (context.change.id, context.open_change):
             (candidates if role is DatabaseRole.CANDIDATE else previous)[change].append(name)
     findings = [
         advisory(
@@ -39,7 +40,7 @@ def check_leftovers(context: Context) -> tuple[Finding, ...]:
             path=str(item),
         )
         for item in context.store.leftovers()
-        if item.stem != target
+        if item.stem != target and context.open_change is None
     ]
     findings += [
         info(

@@ -12,6 +12,7 @@ import shlex
 from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.databases.migrations.command import program_of
+from ncen_updater.agent.databases.migrations.planner import goes_as_is
 from ncen_updater.agent.preflight.base import Context, advisory, check, info, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
@@ -40,6 +41,8 @@ def check_migrations(context: Context) -> tuple[Finding, ...]:
                 code=error.code,
             ),
         )
+    if context.origin is not None and goes_as_is(plan, context.target, context.origin):
+        return ()
     if context.target.command is not None:
         reasons = {reason for _, _, reason in plan.irreversible}
         user = context.engine.migrator_user()

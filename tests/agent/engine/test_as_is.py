@@ -102,7 +102,7 @@ def nothing_copied(demo: DemoSite) -> bool:
 
 @pytest.mark.parametrize(
     "version",
-    [pytest.param(CODE, id="files"), pytest.param(PROGRAM, id="a program", marks=not_as_root)],
+    [pytest.param(CODE, id="files"), pytest.param(PROGRAM, id="a program")],
 )
 def test_there_and_back_nothing_is_copied_and_no_record_lost(demo: DemoSite, version: str) -> None:
     before, files = digests(demo), same_files(demo)

@@ -117,6 +117,12 @@ def test_the_registry_has_every_step_in_order() -> None:
     assert list(all_steps()) == list(StepName)
 
 
+def test_a_step_says_what_its_way_back_does_where_it_has_one() -> None:
+    for name, step in all_steps().items():
+        undoes, says_so = type(step).undo is not Step.undo, type(step).undoing is not Step.undoing
+        assert undoes is says_so, name
+
+
 @pytest.mark.parametrize("failing", BEFORE_COMMIT)
 def test_a_failure_undoes_what_was_intended_last_first(trial: Trial, failing: StepName) -> None:
     trial.steps[failing].do_error = MigrationFailed(database="x", migration="1")

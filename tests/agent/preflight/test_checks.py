@@ -337,6 +337,13 @@ def test_each_trouble_is_found_with_code_and_remedy(world: World, name: str) -> 
     assert (severity is STRICT) <= (not report)
 
 
+@pytest.mark.parametrize("name", ["old candidates", "old partial slot"])
+def test_what_an_open_change_needs_is_not_left_behind(world: World, name: str) -> None:
+    ROWS[name][0](world)
+    world.change(open_change="zzzzzzzz")
+    assert "NU-6317" not in {item.code for item in world.report().findings}
+
+
 def test_a_failure_that_has_no_name_is_not_swallowed(world: World) -> None:
     world.engine.blockers.side_effect = ZeroDivisionError
     with pytest.raises(ZeroDivisionError):

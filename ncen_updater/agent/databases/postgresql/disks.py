@@ -19,8 +19,9 @@ import psycopg
 
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows
 from ncen_updater.agent.databases.postgresql.datadir import find_data_directory
+from ncen_updater.common.disk_space import free_bytes
 
-__all__ = ["Disk", "database_places", "free_bytes", "read_disks"]
+__all__ = ["Disk", "database_places", "read_disks"]
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
@@ -40,12 +41,6 @@ class Disk:
     free: int
     names: tuple[str, ...] = ()
     log: bool = False
-
-
-def free_bytes(place: Path) -> int:
-    """Return the bytes that an ordinary account may still write at a place."""
-    usage = os.statvfs(place)
-    return usage.f_bavail * usage.f_frsize
 
 
 def read_disks(server: Server, connection: Connection, oids: Mapping[str, int]) -> tuple[Disk, ...]:

@@ -57,6 +57,7 @@ from ncen_updater.agent.databases.postgresql.control import (
 )
 from ncen_updater.agent.databases.postgresql.copying import Copying, before_drop, drop_database
 from ncen_updater.agent.databases.postgresql.datadir import find_data_directory
+from ncen_updater.agent.databases.postgresql.disks import read_disks
 from ncen_updater.agent.databases.postgresql.dump import Dumps
 from ncen_updater.agent.databases.postgresql.fence import Fencing
 from ncen_updater.agent.databases.postgresql.fingerprint import fingerprint
@@ -243,6 +244,14 @@ class PostgresEngine(DatabaseEngine):
     def answers(self) -> bool:
         """Whether the server takes sessions now."""
         return self._server.answers()
+
+    def free_bytes(self) -> dict[Path, int]:
+        """See :meth:`DatabaseEngine.free_bytes`."""
+        with self._server.facts() as connection:
+            found = read_databases(connection)
+            live = {n: found[p].oid for n, p in self._physical.items() if p in found}
+            disks = read_disks(self._server, connection, live)
+        return {Path(disk.place): disk.free for disk in disks}
 
     def require_programs(self) -> None:
         """See :meth:`DatabaseEngine.require_programs`."""

@@ -35,8 +35,10 @@ NO_LOGIN = BlockerKind(
     N_("The agent cannot log in as the application's role {owner}. Until it can, nothing is"
        " rehearsed, and migrations run in sessions of {role}, which functions that {owner} left in"
        " the databases can get back to. A later version will not upgrade like that."),
-    N_("Write into pg_ident.conf a line 'ncen root {owner}', and into pg_hba.conf, before the other"
-       " local lines, 'local all {owner} peer map=ncen'; then: systemctl reload postgresql. Where"
+    N_("Write into pg_ident.conf the lines 'ncen root {owner}' and 'ncen {owner} {owner}' (the"
+       " second for an application whose own account has that name), and into pg_hba.conf, before"
+       " the other local lines, 'local all {owner} peer map=ncen'; then: systemctl reload"
+       " postgresql. Where"
        " {owner} logs in with a password, write a line for it into the password file instead. See"
        " installation.md, section 3."),
 )  # fmt: skip

@@ -16,7 +16,7 @@ from ncen_updater.agent.databases.postgresql.catalogue import (
     server_major,
 )
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows
-from ncen_updater.agent.databases.postgresql.disks import Disk, free_bytes, read_disks
+from ncen_updater.agent.databases.postgresql.disks import Disk, read_disks
 from ncen_updater.agent.databases.postgresql.naming import in_place, prev_name
 from ncen_updater.agent.databases.postgresql.planning import choose_method
 from ncen_updater.agent.databases.postgresql.programs import (
@@ -25,6 +25,7 @@ from ncen_updater.agent.databases.postgresql.programs import (
     program_version,
 )
 from ncen_updater.agent.databases.postgresql.versions import altered
+from ncen_updater.common.disk_space import free_bytes
 
 __all__ = ["Rights", "ServerSurvey", "SessionsSeen", "Space", "survey"]
 

@@ -14,19 +14,14 @@ from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.databases.sqlite.plain import check_database
 from ncen_updater.agent.databases.sqlite.processes import holders, locked, sees_others
 from ncen_updater.common.database_words import said
+from ncen_updater.common.disk_space import free_bytes
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["find_blockers", "find_set_aside", "free_bytes"]
+__all__ = ["find_blockers", "find_set_aside"]
 
 # A copy may grow while it is migrated: so much more than its size must be free.
 GROWTH = 1.2
-
-
-def free_bytes(path: Path) -> int:
-    """Bytes that an unprivileged user may still write."""
-    info = os.statvfs(path)
-    return info.f_bavail * info.f_frsize
 
 
 def _finding(

@@ -40,6 +40,7 @@ from ncen_updater.agent.databases.sqlite.plain import check_database, check_open
 from ncen_updater.agent.databases.sqlite.records import KeptRecords
 from ncen_updater.agent.databases.tried import Keys, Sample
 from ncen_updater.common.database_words import said
+from ncen_updater.common.disk_space import free_bytes
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
 from ncen_updater.formats.losses import Loss
@@ -180,6 +181,10 @@ class SqliteFacts(DatabaseEngine):
                     MARKERS_DISAGREE, reason=f"{name}: {state}; {live.name}: {marker}"
                 )
         return marker
+
+    def free_bytes(self) -> dict[Path, int]:
+        """See :meth:`DatabaseEngine.free_bytes`."""
+        return {self._layout.directory: free_bytes(self._layout.directory)}
 
     def leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
         """Every candidate or previous that exists."""

@@ -81,7 +81,7 @@ class Soak(Step):
                 failures=settings.failures,
                 clock=site.clock.monotonic,
                 wait=site.clock.wait,
-                elapsed_s=self._elapsed(context),
+                elapsed_s=self._elapsed(context, outage.lost_s),
                 unknown=outage.explains,
                 confirmed=lambda: context.facts().confirmed_by is not None,
             )
@@ -115,11 +115,16 @@ class Soak(Step):
             product=context.change.product, version=context.change.to_version, problems=problems
         )
 
-    def _elapsed(self, context: StepContext) -> float:
-        """Seconds of the soak before this beginning; leaves time enough for a verdict."""
+    def _elapsed(self, context: StepContext, lost_s: float) -> float:
+        """Seconds of the soak before this beginning; leaves time enough for a verdict.
+
+        Args:
+            context: Of the step.
+            lost_s: So many of them do not count.
+        """
         settings = context.site.config.soak
         now = context.site.clock.now()
-        passed = (now - (context.facts().soak_began or now)).total_seconds()
+        passed = (now - (context.facts().soak_began or now)).total_seconds() - lost_s
         # A clock that was set, or a night without power, must not be taken for a good soak.
         at_most = max(settings.seconds - settings.failures * settings.interval_s, 0.0)
         return min(max(passed, 0.0), at_most)

@@ -84,6 +84,10 @@ class Close(Step):
         """The door is closed."""
         return context.site.application.door_closed()
 
+    def undoing(self, context: StepContext) -> Text | None:
+        """See :meth:`Step.undoing`."""
+        return Text(N_("letting officers in")) if not context.facts().door_was_closed else None
+
     def undo(self, context: StepContext) -> None:
         """Open the door, unless it was closed before."""
         if not context.facts().door_was_closed:
@@ -118,6 +122,14 @@ class Stop(Step):
     def check(self, context: StepContext) -> bool:
         """No process of it remains."""
         return not context.site.application.running()
+
+    def undoing(self, context: StepContext) -> Text | None:
+        """See :meth:`Step.undoing`."""
+        return (
+            Text(N_("starting the application"))
+            if context.facts().was_running and not context.at_boot
+            else None
+        )
 
     def undo(self, context: StepContext) -> None:
         """Start the old release and see it healthy before the door opens.
@@ -163,6 +175,10 @@ class Start(Step):
             application.stop()
             application.start()
         return NO_FACTS
+
+    def undoing(self, context: StepContext) -> Text | None:
+        """See :meth:`Step.undoing`."""
+        return Text(N_("stopping the application"))
 
     def undo(self, context: StepContext) -> None:
         """Stop it, and withdraw a start that was ordered; at boot that would be the system's."""

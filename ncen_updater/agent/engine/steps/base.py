@@ -41,6 +41,10 @@ class Step(abc.ABC):
         """Whether the effect is there. A step without a lasting effect has nothing to look at."""
         return True
 
+    def undoing(self, context: StepContext) -> Text | None:
+        """What :meth:`undo` does, for people; None where it has nothing to do."""
+        return None
+
     def undo(self, context: StepContext) -> None:  # noqa: B027 - some have nothing to undo
         """Go back exactly to what was before, from any part of the effect."""
 

@@ -104,6 +104,10 @@ class Fence(Step):
         """The databases refuse sessions."""
         return context.site.engine.evidence(context.ref).fenced
 
+    def undoing(self, context: StepContext) -> Text | None:
+        """See :meth:`Step.undoing`."""
+        return Text(N_("opening the databases to sessions again"))
+
     def undo(self, context: StepContext) -> None:
         """Let sessions in as before; note what the server worded anew where a dump was restored."""
         context.site.engine.unfence(context.ref)
@@ -154,6 +158,10 @@ class Copy(Step):
         """Every copy is whole."""
         copied = context.site.engine.copied(context.ref, context.copy_plan())
         return copied and site_files.all_kept(context)
+
+    def undoing(self, context: StepContext) -> Text | None:
+        """See :meth:`Step.undoing`."""
+        return Text(N_("removing the copies of the databases"))
 
     def undo(self, context: StepContext) -> None:
         """Put files back; remove the copies and what an interrupted copy left."""
@@ -292,6 +300,12 @@ class Migrate(Step):
         )
         return not plan.steps
 
+    def undoing(self, context: StepContext) -> Text | None:
+        """See :meth:`Step.undoing`."""
+        return (
+            Text(N_("bringing the databases back as they were")) if context.ref.in_place else None
+        )
+
     def undo(self, context: StepContext) -> None:
         """In place: bring the copy back. Otherwise the candidates go with the undo of the copy."""
         if context.ref.in_place:
@@ -320,6 +334,10 @@ class CutOver(Step):
     def check(self, context: StepContext) -> bool:
         """The catalogue carries the marker."""
         return context.site.engine.evidence(context.ref).swapped
+
+    def undoing(self, context: StepContext) -> Text | None:
+        """See :meth:`Step.undoing`."""
+        return Text(N_("cutting the databases back"))
 
     def undo(self, context: StepContext) -> None:
         """Cut back; what may hold somebody's records is kept, and told."""

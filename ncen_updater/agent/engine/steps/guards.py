@@ -113,6 +113,10 @@ class Preflight(Step):
             fingerprints_by=taken_by(engine),
         )
 
+    def undoing(self, context: StepContext) -> Text | None:
+        """See :meth:`Step.undoing`."""
+        return Text(N_("removing what was kept of files")) if context.facts().files else None
+
     def undo(self, context: StepContext) -> None:
         """Remove what was kept of files; they were put back before."""
         site_files.discard(context)

@@ -1,72 +1,108 @@
-"""What becomes of the watching of a release while its databases are away.
+"""What becomes of the watching of a release while something else than the release is bad.
 
-A lost server is nobody's release. So a bad look that finds the databases away says nothing: it does
-not count, and neither does the time until they are back. What fell with them and was not started
-again by anybody is started once they are. They are waited for as long as an upgrade may be kept
-waiting; then the command ends, the change stays open, and the service (or a person's ``resume``)
-watches on once they are back.
+A lost server is nobody's release, and neither is a full disk. So a bad look that finds the
+databases away, or a disk without room, says nothing: it does not count, and neither does the time
+until that is over. What fell with it and was not started again by anybody is started then. It is
+waited for as long as an upgrade may be kept waiting; then the command ends, the change stays open,
+and the service (or a person's ``resume``) watches on once it is over.
 """
 
 from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from enum import Enum
+from pathlib import Path
 
 from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.names import DATABASES_AWAY, DATABASES_BACK
+from ncen_updater.agent.journal.names import (
+    DATABASES_AWAY,
+    DATABASES_BACK,
+    DISK_FULL,
+    DISK_HAS_ROOM,
+)
 from ncen_updater.agent.site import StepContext
+from ncen_updater.common.disk_space import MARGIN_BYTES, free_bytes
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import WATCHED_WITHOUT_DATABASES
+from ncen_updater.common.messages import WATCHED_ON_FULL_DISK, WATCHED_WITHOUT_DATABASES
 
 __all__ = ["AWAY_LIMIT_S", "Outage"]
 
 logger = logging.getLogger(__name__)
 
-#: So long databases are waited for by one command that watches.
+#: So long it is waited for by one command that watches.
 AWAY_LIMIT_S = 600.0
 
 
-class Outage:
-    """The times in which the databases are away while one release is watched.
+class Cause(Enum):
+    """What is bad and not the release; the events of its beginning and of its end."""
 
-    What an agent that was killed in such a time wrote of it is taken up.
+    DATABASES = (DATABASES_AWAY, DATABASES_BACK)
+    DISK = (DISK_FULL, DISK_HAS_ROOM)
+
+
+BEGINNINGS = {cause.value[0]: cause for cause in Cause}
+ENDS = frozenset(cause.value[1] for cause in Cause)
+
+
+class Outage:
+    """The times in which a look says nothing while one release is watched.
+
+    What an agent that was killed in such a time wrote of it is taken up. The journal is written to
+    when such a time begins, in each process that meets it, and when it ends; not at each look.
 
     Args:
         context: Of the step that watches.
         watching: What is told when it goes on.
+
+    Attributes:
+        lost_s: Seconds since such a time began that a process before this one saw, and of which the
+            journal does not know that they do not count.
     """
 
     def __init__(self, context: StepContext, watching: Text) -> None:
         self._context, self._watching = context, watching
-        self._total_s = 0.0
-        kinds = [event.kind for event in context.journal.events(change=context.change.id)]
-        told = [kind for kind in kinds if kind in (DATABASES_AWAY, DATABASES_BACK)]
-        self._since = self._now() if told[-1:] == [DATABASES_AWAY] else None
+        self._cause: Cause | None = None
+        self._since: float | None = None
+        self.lost_s = 0.0
+        told = [
+            event
+            for event in context.journal.events(change=context.change.id)
+            if event.kind in BEGINNINGS or event.kind in ENDS
+        ]
+        if told and told[-1].kind in BEGINNINGS:
+            self._cause = BEGINNINGS[told[-1].kind]
+            passed = (context.site.clock.now() - told[-1].at).total_seconds()
+            self.lost_s = max(passed, 0.0)
 
     def explains(self) -> bool:
         """Whether a look that was bad just now says nothing about the release.
 
         Raises:
             WatchedWithoutDatabases: If they are away for too long.
+            WatchedOnFullDisk: If a disk is full for too long.
         """
         if self._away():
-            self._lasts()
+            self._lasts(Cause.DATABASES)
+            return True
+        full = self._full()
+        if full is not None:
+            self._lasts(Cause.DISK, full)
             return True
         # One made while they were on their way back does not either.
         return self.over()
 
     def over(self) -> bool:
-        """Take note that they are there; returns whether they had been away.
+        """Take note that all is there; returns whether something had been away.
 
         What does not run by then is started: every part of the application, as after a power cut.
         """
-        if self._since is None:
+        if self._cause is None:
             return False
-        self._since = None
         context, application = self._context, self._context.site.application
-        context.journal.note(DATABASES_BACK, context.change.id)
+        self._ends(self._cause)
         context.progress.tell(self._watching)
         try:
             application.start()
@@ -76,10 +112,11 @@ class Outage:
         return True
 
     def wait(self, interval_s: float) -> None:
-        """Wait until they are there.
+        """Wait until all is there.
 
         Raises:
-            WatchedWithoutDatabases: If that takes too long.
+            WatchedWithoutDatabases: If the databases stay away for too long.
+            WatchedOnFullDisk: If a disk stays full for too long.
         """
         while self.explains():
             self._context.site.clock.wait(interval_s)
@@ -96,28 +133,71 @@ class Outage:
             logger.warning("what is there of the databases was not found out: %s", error)
             return False
 
-    def _lasts(self) -> None:
+    def _full(self) -> Path | None:
+        """A place of the site, or of its databases, where nothing more can be written."""
+        site = self._context.site
+        paths = site.config.paths
+        places = [site.state, site.slots.directory]
+        places += [paths.resolve(item.directory) for item in site.config.files]
+        for place in places:
+            try:
+                if free_bytes(place) < MARGIN_BYTES:
+                    return place
+            except OSError as error:
+                logger.warning("how much room there is was not found out: %s", error)
+        try:
+            free = site.engine.free_bytes()
+        except UpdaterError as error:
+            logger.warning("how much room the databases have was not found out: %s", error)
+            return None
+        return next((place for place, left in free.items() if left < MARGIN_BYTES), None)
+
+    def _lasts(self, cause: Cause, place: Path | None = None) -> None:
         context, now = self._context, self._now()
+        if self._cause not in (None, cause):
+            self._ends(self._cause)
         if self._since is None:
-            context.journal.note(DATABASES_AWAY, context.change.id)
-            logger.warning("the databases are away, and the release is not judged by that")
-        else:
-            self._leave_out(now - self._since)
-        self._since = now
-        context.progress.tell(Text(N_("waiting for the databases; the release is not judged")))
-        if self._total_s >= AWAY_LIMIT_S:
+            self._begins(cause, place)
+            self._since = now
+        words = (
+            Text(N_("waiting for the databases; the release is not judged"))
+            if place is None
+            else Text(
+                N_("waiting for room on the disk of {path}; the release is not judged"),
+                {"path": str(place)},
+            )
+        )
+        context.progress.tell(words)
+        lasted = now - self._since
+        if lasted >= AWAY_LIMIT_S:
             raise UpdaterError(
-                WATCHED_WITHOUT_DATABASES,
+                WATCHED_WITHOUT_DATABASES if place is None else WATCHED_ON_FULL_DISK,
                 product=context.change.product,
                 version=context.change.to_version,
-                minutes=round(self._total_s / 60),
+                minutes=round(lasted / 60),
+                path=str(place or "-"),
             )
 
+    def _begins(self, cause: Cause, place: Path | None) -> None:
+        """Note it, by the time of which a later process knows since when nothing counts."""
+        context = self._context
+        self._leave_out(self.lost_s)
+        values = {} if place is None else {"path": str(place)}
+        context.journal.note(cause.value[0], context.change.id, **values)
+        logger.warning("not judging the release: %s %s", cause.value[0], place or "")
+        self._cause = cause
+
+    def _ends(self, cause: Cause) -> None:
+        passed = 0.0 if self._since is None else self._now() - self._since
+        self._leave_out(self.lost_s + passed)
+        self._context.journal.note(cause.value[1], self._context.change.id)
+        self._cause = self._since = None
+
     def _leave_out(self, seconds: float) -> None:
-        """Keep at each look by how much later the watched time ends: we may be killed."""
-        self._total_s += seconds
+        """Keep by how much later the watched time ends: we may be killed."""
+        self.lost_s = 0.0
         began = self._context.facts().soak_began
-        if began is not None:
+        if seconds and began is not None:
             later = ChangeFacts(soak_began=began + timedelta(seconds=seconds))
             self._context.journal.keep(self._context.change.id, later)
 

@@ -98,6 +98,11 @@ class BuildSlot(Step):
         """The slot stands, whole."""
         return _slot_is_ready(context)
 
+    def undoing(self, context: StepContext) -> Text | None:
+        """See :meth:`Step.undoing`."""
+        kept = context.facts().slot_was_there
+        return None if kept else Text(N_("removing the slot of the release"))
+
     def undo(self, context: StepContext) -> None:
         """Remove the slot, unless it was there before."""
         if not context.facts().slot_was_there:

@@ -41,6 +41,10 @@ class Switch(Step):
             return False
         return context.site.slots.current() == context.target_version
 
+    def undoing(self, context: StepContext) -> Text | None:
+        """See :meth:`Step.undoing`."""
+        return Text(N_("switching the code back"))
+
     def undo(self, context: StepContext) -> None:
         """Point ``current`` at the old slot, and choose the layer of before."""
         layer, before = context.site.overlay, context.facts().overlay_before

@@ -13,6 +13,7 @@ from ncen_updater.agent.databases.postgresql import disks
 from ncen_updater.agent.databases.postgresql.catalogue import read_databases
 from ncen_updater.agent.databases.postgresql.connection import Server
 from ncen_updater.agent.databases.postgresql.disks import Disk, read_disks
+from ncen_updater.common.disk_space import free_bytes
 from tests.agent.databases.postgresql.site import LIMITS, NEWEST, Site
 from tests.support.ground import other_than
 
@@ -47,7 +48,7 @@ def test_each_database_counts_on_its_own_disk(
     if not inside:  # as an agent sees it that may not enter the data directory
         monkeypatch.setattr(disks, "find_data_directory", lambda *_: None)
     data = str(site.server.data / "base" if inside else site.server.data)
-    free = disks.free_bytes(Path(data))
+    free = free_bytes(Path(data))
     (only,) = seen(site).values()
     assert (only.place, only.names, only.log) == (data, ("seizure", "suspect"), True)
     assert abs(only.free - free) < 1 << 28
@@ -57,7 +58,7 @@ def test_each_database_counts_on_its_own_disk(
         data: (("seizure",), True),
         str(elsewhere): (("suspect",), False),
     }
-    assert abs(found[str(elsewhere)].free - disks.free_bytes(elsewhere)) < 1 << 28
+    assert abs(found[str(elsewhere)].free - free_bytes(elsewhere)) < 1 << 28
 
 
 @NEWEST

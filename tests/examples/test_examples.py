@@ -74,9 +74,8 @@ def test_two_builders_compile_to_the_same_bytes(tmp_path: Path) -> None:
     compiled(other, "app", seed="7")
     found = {path.relative_to(other): path.read_bytes() for path in other.rglob("*.pyc")}
     assert len(found) > 50
-    assert {
-        path for path, content in found.items() if (made / path).read_bytes() != content
-    } == set()
+    differing = [path for path, content in found.items() if (made / path).read_bytes() != content]
+    assert differing == []
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Ground:
 
 
 def by_the_guide(example: Example, ground: Ground) -> None:
-    """Its lines, run by a shell; only ports, and where pip has its packages from, are ours."""
+    """Its lines, run by a shell; only ports, and where pip and the agent find things, are ours."""
     tmp_path, tools, server = ground.directory, ground.tools, ground.server
     desk = Desk(example, server, tmp_path / "desk", tools)
     packages(example, tmp_path / "packages")

@@ -196,12 +196,12 @@ def require_zones(journal: Journal, change: Change) -> None:
 def _well_since(journal: Journal, versions: Collection[str]) -> dict[str, datetime]:
     """When changes to releases came to their end last, where nothing turned bad."""
     found: dict[str, datetime] = {}
-    for change in journal.changes() if versions else ():
-        if change.state is not ChangeState.FINISHED or change.ended_at is None:
-            continue
-        if change.to_version in versions and change.to_version not in found:
-            facts = journal.facts(change.id)
-            if facts.soak_failed is None or facts.confirmed_by is not None:
+    finished = f"SELECT id, to_version FROM changes WHERE state = '{ChangeState.FINISHED}'"  # noqa: S608
+    for row in journal.rows(f"{finished} ORDER BY rowid DESC") if versions else ():
+        if row["to_version"] in versions and row["to_version"] not in found:
+            change, facts = journal.change(row["id"]), journal.facts(row["id"])
+            well = facts.soak_failed is None or facts.confirmed_by is not None
+            if well and change.ended_at is not None:
                 found[change.to_version] = change.ended_at
     return found
 

@@ -10,13 +10,12 @@ import json
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ProgressUpdate
-from ncen_updater.common.unix_http import ServiceSilent
 from ncen_updater.console.service import Document, ServiceRefusal, SiteService, told
 
 __all__ = ["Looked", "Looking"]
@@ -29,13 +28,14 @@ FULL, FULL_S, TRIES = "NU-9324", 5.0, 60
 WAIT_S = 30
 
 
-@dataclass
+@dataclass(frozen=True)
 class Looked:
-    """One thing that is looked at.
+    """One thing that is looked at, as it is at one moment: pages are made of it while work goes on.
 
     Attributes:
         mark: What the site was like when it was begun; of another mark it is stale.
         begun_at: When.
+        serial: Tells it from one of the same that was begun before or after it.
         found: The document, once it is there.
         error: Why nothing was found, as an error has it.
         progress: What the work said last.
@@ -45,6 +45,7 @@ class Looked:
 
     mark: str
     begun_at: datetime
+    serial: int = 0
     found: Document | None = None
     error: dict[str, str] | None = None
     progress: Text | None = None
@@ -67,6 +68,7 @@ class Looking:
     def __init__(self, service: SiteService) -> None:
         self._service = service
         self._kept: dict[str, Looked] = {}
+        self._serial = 0
         self._lock = threading.Lock()
         self._turn = threading.BoundedSemaphore(TOGETHER)
 
@@ -87,17 +89,19 @@ class Looking:
         with self._lock:
             kept = self._kept.get(name)
             if kept is not None and not anew:
-                kept.stale = not kept.loading and kept.mark != mark
-                if not (kept.stale and kept.error):
-                    return kept
-            begun = Looked(mark, self._service.now())
+                stale = not kept.loading and kept.mark != mark
+                if not (stale and kept.error):
+                    return replace(kept, stale=stale)
+            self._serial += 1
+            begun = Looked(mark, self._service.now(), self._serial)
             self._kept.pop(name, None)
             while len(self._kept) >= MOST:
                 del self._kept[next(iter(self._kept))]
             self._kept[name] = begun
         work = threading.Thread(
-            target=self._work, args=(begun, {"kind": kind, **form}), name="looking", daemon=True
-        )
+            target=self._work, args=(name, begun, {"kind": kind, **form}), name="looking",
+            daemon=True,
+        )  # fmt: skip
         work.start()
         return begun
 
@@ -107,29 +111,36 @@ class Looking:
             for name in [n for n, one in self._kept.items() if json.loads(n)[0] == kind and one.at]:
                 del self._kept[name]
 
-    def _work(self, begun: Looked, form: Mapping[str, object]) -> None:
-        language = str(form["language"])
+    def _work(self, name: str, begun: Looked, form: Mapping[str, object]) -> None:
+        language, found, error = str(form["language"]), None, None
         try:
             with self._turn:
-                document = self._inspected(begun, form, language)
-            error = document.get("error") if isinstance(document, dict) else {}
-            if error is None:
-                begun.found = document
+                document = self._inspected(name, begun, form, language)
+            wrong = document.get("error") if isinstance(document, dict) else {}
+            if wrong is None:
+                found = document
             else:
-                begun.error = ServiceRefusal(409, error).error
+                error = ServiceRefusal(409, wrong).error
         except ServiceRefusal as refused:
-            begun.error = refused.error
-        except ServiceSilent as away:
-            begun.error = told(away, Text("-"), language)
-        except UpdaterError as error:  # nothing else is raised; a page would wait for ever
-            begun.error = told(error, Text("-"), language)
-        begun.at = self._service.now()
+            error = refused.error
+        except UpdaterError as away:  # nothing else is raised; a page would wait for ever
+            error = told(away, Text("-"), language)
+        self._know(name, begun, found=found, error=error, at=self._service.now())
 
-    def _inspected(self, begun: Looked, form: Mapping[str, object], language: str) -> Document:
+    def _know(self, name: str, begun: Looked, **more: object) -> None:
+        """Keep what is known now in one step, unless it was begun anew or let go of meanwhile."""
+        with self._lock:
+            kept = self._kept.get(name)
+            if kept is not None and kept.serial == begun.serial:
+                self._kept[name] = replace(kept, **more)  # type: ignore[arg-type]
+
+    def _inspected(
+        self, name: str, begun: Looked, form: Mapping[str, object], language: str
+    ) -> Document:
         seen = self._begun(form, language)
         while seen["result"] is None:
             update = ProgressUpdate.from_json(seen["progress"])
-            begun.progress = update.text if update is not None else None
+            self._know(name, begun, progress=update.text if update is not None else None)
             address = f"/v1/inspections/{seen['id']}?wait={WAIT_S}"
             seen = self._service.get(address, language)
         found: Document = seen["result"]["document"]

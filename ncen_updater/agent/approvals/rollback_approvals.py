@@ -10,9 +10,11 @@ from ncen_updater.agent.approvals.model import ROOT, ApprovalCount
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.pending_rollback import pending_rollback
+from ncen_updater.agent.journal.change import Change, ChangeKind
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import ROLLBACK_EMERGENCY
 from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.policy.going_back import BackConsent, BackVerdict, back_binding, may_go_back
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
@@ -27,6 +29,7 @@ __all__ = [
     "approve_back",
     "asked_by_order",
     "back_subject",
+    "brought_by",
     "require_back",
 ]
 
@@ -79,6 +82,22 @@ class BackSubject:
         }
 
 
+def brought_by(journal: Journal, current: str) -> Change | None:
+    """Return the upgrade that brought the release in use; only upgrades to it are read whole.
+
+    Raises:
+        JournalUnreadable: If the journal holds what no agent wrote.
+    """
+    wanted = Version(current)
+    with reading(journal.path):
+        rows = journal.rows(
+            f"SELECT id, to_version FROM changes WHERE kind = '{ChangeKind.UPGRADE}'"  # noqa: S608
+            " ORDER BY rowid DESC"
+        )
+        found = (journal.change(r["id"]) for r in rows if Version(r["to_version"]) == wanted)
+        return next((change for change in found if last_upgrade((change,), wanted)), None)
+
+
 def back_subject(journal: Journal, current: str, needed: int) -> BackSubject:
     """Return the rollback that can be approved now.
 
@@ -90,7 +109,7 @@ def back_subject(journal: Journal, current: str, needed: int) -> BackSubject:
     Raises:
         NothingToRollBack: If no upgrade brought the release in use.
     """
-    upgrade = last_upgrade(journal.changes(), Version(current))
+    upgrade = brought_by(journal, current)
     if upgrade is None:
         raise UpdaterError(NOTHING_TO_ROLL_BACK)
     binding = back_binding(upgrade.id, current, upgrade.from_version)

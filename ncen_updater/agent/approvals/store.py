@@ -189,7 +189,9 @@ class ApprovalStore:
         if not self._journal.has_table("approvals"):
             return ()
         with reading(self._journal.path):
-            rows = self._journal.rows("SELECT * FROM approvals ORDER BY id")
+            rows = self._journal.rows(
+                "SELECT who, binding, withdrawn_by FROM approvals ORDER BY id"
+            )
             return tuple(
                 dict.fromkeys(
                     row["who"]

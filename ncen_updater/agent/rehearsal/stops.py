@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ncen_updater.agent.engine.outcome import stop_seconds
@@ -10,7 +11,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.rehearsal.store import RehearsalRecord
 
-__all__ = ["LastStop", "last_stop", "predicted_stop", "stop_range"]
+__all__ = ["LastStop", "last_stop", "predicted_stop", "predicted_stops", "stop_range"]
 
 #: So many changes back are looked at.
 LOOKED_AT = 10
@@ -46,11 +47,19 @@ def last_stop(journal: Journal) -> LastStop | None:
 
 def predicted_stop(journal: Journal, change: str) -> tuple[float, float] | None:
     """Return what was predicted of a change, lowest and highest, seconds."""
-    if not journal.has_table("predictions"):
-        return None
+    return predicted_stops(journal, (change,)).get(change)
+
+
+def predicted_stops(
+    journal: Journal, changes: Collection[str]
+) -> Mapping[str, tuple[float, float]]:
+    """Return what was predicted of changes, by their ids; of some nothing was."""
+    if not changes or not journal.has_table("predictions"):
+        return {}
     with reading(journal.path):
-        rows = journal.rows("SELECT change, low_s, high_s FROM predictions ORDER BY rowid DESC")
-        for row in rows:
-            if row["change"] == change:
-                return float(row["low_s"]), float(row["high_s"])
-    return None
+        rows = journal.rows("SELECT change, low_s, high_s FROM predictions ORDER BY rowid")
+        return {
+            row["change"]: (float(row["low_s"]), float(row["high_s"]))
+            for row in rows
+            if row["change"] in changes
+        }

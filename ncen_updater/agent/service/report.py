@@ -27,10 +27,10 @@ from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, RECOVERY
 from ncen_updater.agent.journal.orders import Orders
-from ncen_updater.agent.journal.rows import JournalEvent
+from ncen_updater.agent.journal.rows import JournalEvent, reading, stored_value
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
 from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
-from ncen_updater.agent.rehearsal.stops import predicted_stop
+from ncen_updater.agent.rehearsal.stops import predicted_stop, predicted_stops
 from ncen_updater.agent.status import JournalFacts, SiteStatus, need, or_none, require_zones
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.documents import error_document
@@ -265,13 +265,57 @@ def step_seconds(record: StepRecord) -> float | None:
     return seconds_between(record.started_at, record.ended_at)
 
 
-def history_report(journal: Journal, limit: int) -> Document:
-    """Return changes and imports, each newest first."""
-    ended = [e for e in journal.events() if e.kind in (IMPORTED, IMPORT_REFUSED)]
+def history_report(journal: Journal, limit: int, before: str | None = None) -> Document:
+    """Return changes and imports, each newest first; as much is read as is told.
+
+    Args:
+        journal: The journal.
+        limit: At most so many of each.
+        before: Only changes that were begun before this one.
+
+    Raises:
+        KeyError: If the journal knows none of this id.
+        JournalUnreadable: If it holds what no agent wrote.
+    """
+    changes = journal.changes(limit) if before is None else _before(journal, before, limit)
+    foretold = predicted_stops(journal, {change.id for change in changes})
     return {
-        "changes": [change_document(c, journal.facts(c.id)) for c in journal.changes(limit)],
-        "imports": [{"at": e.at, "kind": e.kind, **e.data} for e in ended[::-1][:limit]],
+        "changes": [
+            {
+                **change_document(change, journal.facts(change.id)),
+                "predicted_stop_s": _range_document(foretold.get(change.id)),
+            }
+            for change in changes
+        ],
+        "imports": [
+            {"at": event.at, "kind": event.kind, **event.data}
+            for event in _newest(journal, (IMPORTED, IMPORT_REFUSED), limit)
+        ],
     }
+
+
+def _before(journal: Journal, change_id: str, limit: int) -> tuple[Change, ...]:
+    """Changes that were begun before one, newest first."""
+    ids = [row["id"] for row in journal.rows("SELECT id FROM changes ORDER BY rowid DESC")]
+    if change_id not in ids:
+        raise KeyError(change_id)
+    begin = ids.index(change_id) + 1
+    return tuple(map(journal.change, ids[begin : begin + limit]))
+
+
+def _newest(journal: Journal, kinds: Sequence[str], limit: int) -> tuple[JournalEvent, ...]:
+    """Events of some kinds, newest first."""
+    wanted = ", ".join(f"'{kind}'" for kind in kinds)
+    with reading(journal.path):
+        rows = journal.rows(
+            f"SELECT * FROM events WHERE kind IN ({wanted})"  # noqa: S608 - words of ours
+            f" ORDER BY number DESC LIMIT {limit:d}"
+        )
+        return tuple(JournalEvent(row) for row in rows)
+
+
+def _range_document(predicted: tuple[float, float] | None) -> Document | None:
+    return None if predicted is None else {"low": predicted[0], "high": predicted[1]}
 
 
 def _failure(events: Sequence[JournalEvent]) -> Document | None:
@@ -303,12 +347,14 @@ def _cut_off(events: Sequence[JournalEvent]) -> Document | None:
 
 def _taken_back_by(journal: Journal, change: Change) -> str | None:
     """The rollback that took an upgrade back, if one did."""
-    for later in journal.changes():
-        if later.id == change.id:
-            return None
-        facts = journal.facts(later.id)
-        ended_well = later.state is ChangeState.FINISHED or later.committed
-        if ended_well and change.id in (facts.undoes, facts.soak_of):
+    with reading(journal.path):
+        rows = journal.rows(
+            "SELECT change, value FROM facts JOIN changes ON id = change"
+            " WHERE name IN ('undoes', 'soak_of') ORDER BY changes.rowid DESC"
+        )
+        backs = dict.fromkeys(r["change"] for r in rows if stored_value(r["value"]) == change.id)
+    for later in map(journal.change, backs):
+        if later.state is ChangeState.FINISHED or later.committed:
             return later.id
     return None
 
@@ -324,13 +370,12 @@ def change_report(journal: Journal, change_id: str) -> Document:
     require_zones(journal, change)
     facts = journal.facts(change_id)
     events = journal.events(change=change_id)
-    predicted = predicted_stop(journal, change_id)
     order = Orders(journal).during(change.created_at)
     return {
         **change_document(change, facts),
         "approved_by": list(ApprovalStore(journal).spent_on(change_id, facts.binding)),
         "ordered_by": order.person.who if order else None,
-        "predicted_stop_s": predicted and {"low": predicted[0], "high": predicted[1]},
+        "predicted_stop_s": _range_document(predicted_stop(journal, change_id)),
         "failure": _failure(events),
         "cut_off": _cut_off(events),
         "taken_back_by": _taken_back_by(journal, change),

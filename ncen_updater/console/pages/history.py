@@ -42,28 +42,31 @@ class DrawnStop:
 def page(asking: Asking) -> ShownPage:
     """What was done."""
     status = asking.status()
-    found = asking.get(f"/v1/history?limit={LISTED}")
-    stopped = [row for row in found["changes"] if row["stop_s"] is not None][:DRAWN]
-    reports = [asking.get(f"/v1/history/{quote(row['id'], safe='')}") for row in stopped]
-    changes = found["changes"]
+    before = asking.query.get("before", "")
+    older = f"&before={quote(before, safe='')}" if before else ""
+    found = asking.get(f"/v1/history?limit={LISTED + 1}{older}")
+    more, changes = len(found["changes"]) > LISTED, found["changes"][:LISTED]
+    stopped = [row for row in changes if row["stop_s"] is not None][:DRAWN]
     return ShownPage(
         "history",
         {
             "status": status,
             "changes": changes,
-            "imports": found["imports"],
-            "stops": stops(reports),
+            "imports": [] if before else found["imports"],
+            "stops": stops(stopped),
+            "older": changes[-1]["id"] if more else None,
+            "newest": not before,
         },
-        "ready" if changes or found["imports"] else "empty",
+        "ready" if changes or found["imports"] or before else "empty",
     )
 
 
-def stops(reports: Sequence[Document]) -> tuple[DrawnStop, ...]:
+def stops(changes: Sequence[Document]) -> tuple[DrawnStop, ...]:
     """Return what can be drawn of stops, the oldest first; pure."""
     rows = []
-    for report in reversed(reports):
-        foretold = report.get("predicted_stop_s") or {}
-        rows.append((report, foretold.get("low"), foretold.get("high"), report["stop_s"]))
+    for one in reversed(changes):
+        foretold = one.get("predicted_stop_s") or {}
+        rows.append((one, foretold.get("low"), foretold.get("high"), one["stop_s"]))
     longest = max((s for _, low, high, real in rows for s in (low, high, real) if s), default=0.0)
     if longest <= 0:
         return ()
@@ -73,10 +76,10 @@ def stops(reports: Sequence[Document]) -> tuple[DrawnStop, ...]:
 
     return tuple(
         DrawnStop(
-            f"{report['from']} → {report['to']}", share(low), share(high), share(real) or 0.0,
+            f"{one['from']} → {one['to']}", share(low), share(high), share(real) or 0.0,
             low, high, real,
         )
-        for report, low, high, real in rows
+        for one, low, high, real in rows
     )  # fmt: skip
 
 

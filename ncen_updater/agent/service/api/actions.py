@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import os
 
-from packaging.version import Version
-
 from ncen_updater.agent.approvals.model import ROOT
 from ncen_updater.agent.approvals.rollback_approvals import (
     BackRequest,
     BackSubject,
     approve_back,
     back_subject,
+    brought_by,
     require_back,
 )
 from ncen_updater.agent.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.pending_rollback import may_be_left
 from ncen_updater.agent.engine.permitted import require_no_change, require_no_hold
@@ -138,7 +136,7 @@ def _back(context: ApiContext, journal: Journal) -> BackSubject:
     found = context.assessment()
     if found is None or found.current is None:
         raise Refused(NOT_ASSESSED)
-    if last_upgrade(journal.changes(), Version(found.current)) is None:
+    if brought_by(journal, found.current) is None:
         raise Refused(BINDING_CHANGED)
     return back_subject(journal, found.current, context.snapshots.settings.approvals)
 
@@ -252,7 +250,7 @@ def _agreed(context: ApiContext, journal: Journal, caller: Caller, emergency: st
     found = context.assessment()
     if found is None or found.current is None or emergency is not None:
         return
-    if last_upgrade(journal.changes(), Version(found.current)) is None:
+    if brought_by(journal, found.current) is None:
         return  # that there is nothing to go back from is for the work to say
     back = _back(context, journal)
     require_back(journal, back, BackRequest(caller.person, ApiRole.APPROVE in caller.roles))

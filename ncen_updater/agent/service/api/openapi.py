@@ -28,6 +28,7 @@ __all__ = ["description"]
 FORMS = (HoldForm, ApprovalForm, ScheduleForm, OrderForm, InspectionForm)
 QUERY: Mapping[str, Schema] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MAX_ROWS},
+    "before": {"type": "string", "pattern": PARTS["id"]},
     "after": {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER},
     "version": {"type": "string", "minLength": 1, "maxLength": 50},
     "form": {"type": "string", "enum": ["json", "html"]},

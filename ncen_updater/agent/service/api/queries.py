@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from packaging.version import Version
-
 from ncen_updater.agent.approvals.model import ROOT, ApprovalCount
 from ncen_updater.agent.approvals.outlook import approved_beside, outlook_document
-from ncen_updater.agent.approvals.rollback_approvals import BackSubject, back_subject
+from ncen_updater.agent.approvals.rollback_approvals import (
+    BackSubject,
+    back_subject,
+    brought_by,
+)
 from ncen_updater.agent.approvals.store import require_somebody
 from ncen_updater.agent.cli.change_words import change_lines
-from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.orders import Order, Orders
@@ -261,7 +262,7 @@ def _rollback(context: ApiContext, known: Assessment | None) -> BackSubject | No
     if known is None or known.current is None:
         return None
     with context.reading() as journal:
-        if last_upgrade(journal.changes(), Version(known.current)) is None:
+        if brought_by(journal, known.current) is None:
             return None
         return back_subject(journal, known.current, context.snapshots.settings.approvals)
 
@@ -298,8 +299,12 @@ def holds(context: ApiContext, request: Request) -> tuple[int, Document]:
 
 def history(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Changes, and imports of bundles, newest first."""
+    before = request.query.get("before")
     with context.reading() as journal:
-        return 200, history_report(journal, request.limit())
+        try:
+            return 200, history_report(journal, request.limit(), before)
+        except KeyError as error:
+            raise BadRequest(reason="no such change in this journal") from error
 
 
 def change(context: ApiContext, request: Request) -> tuple[int, Document]:

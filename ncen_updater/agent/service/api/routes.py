@@ -76,7 +76,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/holds", ApiRole.READ, queries.holds),
     Route("POST", "/v1/holds", ApiRole.OPERATE, actions.hold, HoldForm, statuses=(201,)),
     Route("DELETE", "/v1/holds", ApiRole.OPERATE, actions.unhold),
-    Route("GET", "/v1/history", ApiRole.READ, queries.history, query=_ROWS),
+    Route("GET", "/v1/history", ApiRole.READ, queries.history, query=_ROWS | {"before"}),
     Route("GET", "/v1/history/{id}", ApiRole.READ, queries.change),
     Route("GET", "/v1/rehearsals", ApiRole.READ, queries.rehearsals, query=_ROWS),
     Route("GET", "/v1/approvals", ApiRole.READ, queries.approvals),

@@ -87,6 +87,7 @@ CHANGE = {
     "to": TEXT, "strategy": TEXT, "created_at": TIME, "ended_at": _or_null(TIME),
     "stop_s": _or_null(FIGURE), "error_code": _or_null(TEXT), "attempts": NUMBER,
 }  # fmt: skip
+PREDICTED = _or_null(_object(low=FIGURE, high=FIGURE))
 ORDER = {
     "id": NUMBER, "kind": schema_of(OrderKind), "data": named("OrderData"), "who": TEXT,
     "uid": NUMBER, "at": TIME, "taken_at": _or_null(TIME), "ended_at": _or_null(TIME),
@@ -163,7 +164,7 @@ DOSSIER_HOP = _object(
 )  # fmt: skip
 CHANGE_REPORT = _object(
     **CHANGE, approved_by=_list(TEXT), ordered_by=_or_null(TEXT),
-    predicted_stop_s=_or_null(_object(low=FIGURE, high=FIGURE)),
+    predicted_stop_s=PREDICTED,
     failure=_or_null(
         _object(at=TIME, step=_or_null(TEXT), code=_or_null(TEXT), error=_or_null(TEXT))
     ),
@@ -436,7 +437,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("POST", "/v1/holds"): _object(held=FLAG, reason=TEXT, by=TEXT, until=_or_null(TIME)),
     ("DELETE", "/v1/holds"): _object(held=FLAG, lifted=NUMBER),
     ("GET", "/v1/history"): _object(
-        changes=_list(named("Change")), imports=_list(named("Import"))
+        changes=_list(_object(**CHANGE, predicted_stop_s=PREDICTED)), imports=_list(named("Import"))
     ),
     ("GET", "/v1/history/{id}"): named("ChangeReport"),
     ("GET", "/v1/rehearsals"): _object(rehearsals=_list(named("Rehearsal"))),

@@ -1,0 +1,148 @@
+"""What is told of a site costs the same, however many changes its journal holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from ncen_updater.agent.approvals.rollback_approvals import back_subject, brought_by
+from ncen_updater.agent.engine.last_upgrade import last_upgrade
+from ncen_updater.agent.journal import rows
+from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName, StepState
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import IMPORTED
+from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.rehearsal.predictions import ExpectedStop, expect
+from ncen_updater.agent.service.report import change_report, history_report
+from ncen_updater.agent.status import journal_facts
+from ncen_updater.common.bounded_io import parse_json
+from tests.agent.cli.site import AT, CHANGE
+
+#: More than a rollback that is owed is looked for in, which is 30.
+FEW, MANY, LIMIT = 34, 120, 5
+
+
+def ids(count: int) -> list[str]:
+    letters = "abcdefghij"
+    return ["c" * 4 + "".join(letters[int(digit)] for digit in f"{n:04}") for n in range(count)]
+
+
+def make(path: Path, count: int) -> None:
+    """A site that was upgraded and taken back, again and again, the last time forward."""
+    Journal.create(path).close()
+    with Journal.open(path) as journal:
+        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-4201", None)
+        before = ""
+        for number, name in enumerate(ids(count)):
+            forward = number % 2 == 1
+            change = replace(
+                CHANGE, id=name, kind=ChangeKind.UPGRADE if forward else ChangeKind.ROLLBACK,
+                to_version="3.3.0" if forward else "3.2.4", generation=number + 1,
+                created_at=AT + timedelta(days=number),
+            )  # fmt: skip
+            facts = ChangeFacts(stop_s=60.0 + number)
+            journal.begin(change, facts if forward else replace(facts, undoes=before))
+            expect(journal, change, ExpectedStop("rrrrrrrr", 1.0, 2.0, float(number)))
+            for state in (StepState.INTENDED, StepState.DONE):
+                journal.step(name, StepName.CLOSE, state)
+            journal.commit(name)
+            journal.state(name, ChangeState.FINISHED)
+            journal.note(IMPORTED, files=[f"{number}.nucarry"])
+            before = name
+
+
+@dataclass
+class Cost:
+    """Statements that a database was given, and values that were read of it."""
+
+    statements: int = 0
+    values: int = 0
+
+
+@contextmanager
+def counted(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Journal, Cost]]:
+    cost = Cost()
+
+    def parse(text: str) -> object:
+        cost.values += 1
+        return parse_json(text)
+
+    def statement(_: str) -> None:
+        cost.statements += 1
+
+    monkeypatch.setattr(rows, "parse_json", parse)
+    with Journal.open(path, read_only=True) as journal:
+        journal._connection.set_trace_callback(statement)
+        yield journal, cost
+
+
+ASKED: dict[str, Callable[[Journal, str], object]] = {
+    "history": lambda journal, _: history_report(journal, LIMIT),
+    "earlier": lambda journal, change: history_report(journal, LIMIT, change),
+    "the newest": lambda journal, _: history_report(journal, 1),
+    "status": lambda journal, _: journal_facts(journal, AT),
+    "what is gone back from": lambda journal, _: back_subject(journal, "3.3.0", 2),
+}
+
+
+@pytest.fixture(scope="module")
+def journals(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    place = tmp_path_factory.mktemp("long")
+    for count in (FEW, MANY):
+        make(place / f"{count}.sqlite", count)
+    return {count: place / f"{count}.sqlite" for count in (FEW, MANY)}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_it_costs_the_same(
+    journals: dict[int, Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    costs = []
+    for count, path in journals.items():
+        with counted(path, monkeypatch) as (journal, cost):
+            ASKED[name](journal, ids(count)[-2])
+            costs.append(cost)
+    assert costs[0] == costs[1]
+    assert costs[0].statements < 150
+
+
+def test_one_change_costs_one_value_more_for_each_time_somebody_went_back(
+    journals: dict[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = []
+    for path in journals.values():
+        with counted(path, monkeypatch) as (journal, cost):
+            found = change_report(journal, ids(FEW)[1])
+            costs.append(cost)
+        assert found["taken_back_by"] == ids(FEW)[2]
+    assert costs[0].statements == costs[1].statements
+    assert costs[1].values - costs[0].values == (MANY - FEW) // 2
+
+
+def test_pages_of_a_history_hold_each_change_once(journals: dict[int, Path]) -> None:
+    seen: list[str] = []
+    with Journal.open(journals[FEW], read_only=True) as journal:
+        before = None
+        while page := history_report(journal, LIMIT, before)["changes"]:
+            assert isinstance(page, list)
+            for row in page:
+                assert row["predicted_stop_s"] == {"low": 1.0, "high": row["stop_s"] - 60.0}
+            seen += [row["id"] for row in page]
+            before = seen[-1]
+        with pytest.raises(KeyError):
+            history_report(journal, LIMIT, "zzzzzzzz")
+    assert seen == ids(FEW)[::-1]
+
+
+def test_what_brought_a_release_is_what_it_always_was(journals: dict[int, Path]) -> None:
+    with Journal.open(journals[FEW], read_only=True) as journal:
+        for version in ("3.3.0", "3.2.4", "9.9.9"):
+            expected = last_upgrade(journal.changes(), Version(version))
+            assert brought_by(journal, version) == expected

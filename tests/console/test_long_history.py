@@ -1,0 +1,72 @@
+"""A page asks the service as often, however many changes the journal holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.console.pages.history import LISTED
+from ncen_updater.console.service import Document, SiteService
+from tests.agent.cli.site import CHANGE
+from tests.agent.service.api.conftest import Counter
+from tests.agent.service.test_long_history import ids, make
+from tests.console.support import Guest, served_console
+
+COUNT = 2 * LISTED + 7
+
+
+class CountedService(SiteService):
+    """Remembers what it asked for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked: list[str] = []
+
+    def call(
+        self, method: str, address: str, language: str, body: Mapping[str, object] | None = None
+    ) -> Document:
+        self.asked.append(f"{method} {address}")
+        return super().call(method, address, language, body)
+
+
+def listed(guest: Guest, path: str) -> tuple[list[str], list[str]]:
+    """The changes of a page, and where more are."""
+    text = guest.get(path).text
+    changes = re.findall(r'href="/history/([a-z2-7]{8})"', text)
+    return changes, re.findall(
+        r'href="(/history(?:\?before=[a-z2-7]{8})?)">(?:The new|Earlier)', text
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [("/", 6), ("/live", 5), ("/history", 2), (f"/history/{ids(COUNT)[0]}", 2), ("/way-back", 6)],
+)
+def test_a_page_asks_as_often_for_many_changes(
+    counter: Counter, socket: Path, path: str, most: int
+) -> None:
+    counter.site.journal.unlink()
+    make(counter.site.journal, COUNT)
+    service = CountedService(socket)
+    with served_console(socket, service) as place:
+        guest = place.enter()
+        service.asked.clear()
+        assert guest.get(path).status == 200
+        asked = [one for one in service.asked if "inspections" not in one]
+    assert len(asked) <= most, asked
+
+
+def test_every_change_is_on_some_page(counter: Counter, guest: Guest) -> None:
+    counter.site.journal.unlink()
+    make(counter.site.journal, COUNT)
+    seen, ways = listed(guest, "/history")
+    assert len(seen) == LISTED and len(ways) == 1
+    while not ways[-1].endswith("/history"):
+        more, ways = listed(guest, ways[-1])
+        seen += more
+    assert seen == ids(COUNT)[::-1]
+    assert guest.get("/history?before=zzzzzzzz").status == 400
+    assert guest.get(f"/history?before={CHANGE.id}%27").state == "refused"

@@ -57,6 +57,11 @@ TREES: dict[str, tuple[Mapping[str, str], MigratorKind, list[str]]] = {
         MigratorKind.LIQUIBASE,
         ["liquibase", "--database", "shop", "--config", "db/changelog-master.xml"],
     ),
+    "Flyway with its program": (
+        {"db/V1__first.sql": "", "tools/bin/flyway": ""},
+        MigratorKind.FLYWAY,
+        ["flyway", "--database", "shop", "--config", "db", "--program", "tools/bin/flyway"],
+    ),
     "another change log": ({"CHANGELOG.md": "# Changes", "x/changelog.xml": "<log/>"},
                            MigratorKind.NONE, []),
     "what is not of the tree": ({"node_modules/x/manage.py": MANAGE}, MigratorKind.NONE, []),

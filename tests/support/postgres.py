@@ -32,18 +32,31 @@ def available() -> tuple[PostgresBinaries, ...]:
 
 @contextmanager
 def running(
-    binaries: PostgresBinaries, directory: Path, settings: Sequence[str] = FAST_SETTINGS
+    binaries: PostgresBinaries,
+    directory: Path,
+    settings: Sequence[str] = FAST_SETTINGS,
+    port: int | None = None,
 ) -> Iterator[EmbeddedPostgres]:
     """Run a server on a new cluster in this directory.
 
     The cluster is a copy of one that was made once this run: ``initdb`` takes longer than most
     tests.
+
+    Args:
+        binaries: Which programs.
+        directory: Of the cluster.
+        settings: Of the server.
+        port: At the loopback, for who opens no socket; none by default.
     """
     shared = os.environ.get(SHARED)
     if shared is not None:
         copy = ("cp", "-a", "--reflink=auto")
         subprocess.run([*copy, _template(binaries, Path(shared)), directory / "data"], check=True)
-    with EmbeddedPostgres(binaries, directory, settings) as server:
+    if port is not None:
+        settings = (*settings, f"port={port}", "listen_addresses=127.0.0.1")
+    made = EmbeddedPostgres(binaries, directory, settings)
+    made.port = port or made.port
+    with made as server:
         yield server
 
 

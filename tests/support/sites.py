@@ -139,10 +139,10 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextmanager
-def serve(directory: Path) -> Iterator[str]:
-    """Serve a directory on a free port; yields its address."""
+def serve(directory: Path, port: int = 0) -> Iterator[str]:
+    """Serve a directory, on a free port by default; yields its address."""
     handler = functools.partial(_Quiet, directory=str(directory))
-    with _Server(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", port), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:

@@ -55,12 +55,18 @@ __all__ = ["build", "draft", "lint", "withdraw"]
 @click.pass_context
 def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode:
     from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.lint.lint import last_release, last_texts, lint_release
+    from ncen_updater.publisher.lint.lint import (
+        last_release,
+        last_texts,
+        last_tree,
+        lint_release,
+    )
 
     session = session_of(context)
     previous = last_release(Feed(feed), directory) if feed else None
     texts = last_texts(Feed(feed), previous) if feed else None
-    findings = lint_release(directory, previous, texts)
+    tree = last_tree(Feed(feed), previous) if feed else None
+    findings = lint_release(directory, previous, texts, tree)
     for line in finding_lines(findings, session.language):
         session.show(line)
     if not findings:
@@ -129,6 +135,7 @@ def build(
     from ncen_updater.publisher.lint.lint import (
         last_release,
         last_texts,
+        last_tree,
         lint_release,
         refuse_blocked,
     )
@@ -141,7 +148,8 @@ def build(
     session = session_of(context)
     previous = last_release(Feed(feed), directory) if feed else None
     texts = last_texts(Feed(feed), previous) if feed else None
-    found = lint_release(directory, previous, texts)
+    tree = last_tree(Feed(feed), previous) if feed else None
+    found = lint_release(directory, previous, texts, tree)
     # What cannot be read at all is said by the build, with its place.
     unread = {"NU-7101", "NU-7102"}
     refuse_blocked(str(directory), [item for item in found if item.code not in unread])

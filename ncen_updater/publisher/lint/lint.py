@@ -17,6 +17,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import LINT_REFUSES
+from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.document import ReleaseDocument, parse_release_document, release_target
 from ncen_updater.formats.errors import BadManifest
 from ncen_updater.formats.manifest import Manifest, load_manifest
@@ -32,9 +33,11 @@ from ncen_updater.publisher.lint.carried_rules import (
     carried_settings,
     carried_there,
 )
+from ncen_updater.publisher.lint.compatibility import compatibility
 from ncen_updater.publisher.lint.release import (
     LintedRelease,
     content_of,
+    files_of,
     finding,
     known_ids,
 )
@@ -50,7 +53,7 @@ from ncen_updater.publisher.signing.countries import impossible
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.rules import refuse_unsound
 
-__all__ = ["last_release", "last_texts", "lint_release", "lint_tree", "refuse_blocked"]
+__all__ = ["last_release", "last_texts", "last_tree", "lint_release", "lint_tree", "refuse_blocked"]
 
 LANGUAGES: Final = ("en", "fr")
 SUSPICIOUS: Final = frozenset({".env", ".git", ".hg", ".svn", "id_rsa", "id_ed25519", ".pgpass"})
@@ -66,6 +69,7 @@ def lint_release(
     directory: Path,
     previous: ReleaseDocument | None = None,
     texts_before: Mapping[str, bytes] | None = None,
+    tree_before: Tree | None = None,
 ) -> list[Finding]:
     """Apply every rule.
 
@@ -73,6 +77,7 @@ def lint_release(
         directory: The release as it would be built.
         previous: The newest published release of the same product, where there is one.
         texts_before: Its files of texts and settings, by path.
+        tree_before: Its tree.
 
     Returns:
         Findings, strict ones first.
@@ -113,6 +118,7 @@ def lint_release(
         lambda path: (directory / path).read_bytes(),
         texts=texts,
         texts_before=texts_before,
+        tree_before=tree_before,
         peek=lambda path: _beginning(directory / path, PEEKED),
     )
 
@@ -130,6 +136,7 @@ def lint_tree(
     *,
     texts: Mapping[str, bytes] | None = None,
     texts_before: Mapping[str, bytes] | None = None,
+    tree_before: Tree | None = None,
     peek: Callable[[str], bytes | None] = lambda _path: None,
 ) -> list[Finding]:
     """Apply every rule to a release that may lie elsewhere than in a directory.
@@ -141,14 +148,22 @@ def lint_tree(
         read_bytes: Reads one of its SQL files by its path.
         texts: Its files of texts and settings, by path.
         texts_before: Those of the release before; None where they are not at hand.
+        tree_before: The tree of the release before; None likewise.
         peek: The beginning of any of its files; None where it is not at hand.
 
     Returns:
         Findings, strict ones first.
     """
-    files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
     release = LintedRelease(
-        manifest, tree, files, previous, read_bytes, texts or {}, texts_before, peek
+        manifest,
+        tree,
+        files_of(tree),
+        previous,
+        read_bytes,
+        texts=texts or {},
+        texts_before=texts_before,
+        files_before=None if tree_before is None else files_of(tree_before),
+        peek=peek,
     )
     found = [finding for rule in RULES for finding in rule(release)]
     order = list(Severity)
@@ -208,6 +223,19 @@ def last_texts(feed: Feed, previous: ReleaseDocument | None) -> dict[str, bytes]
         feed.target_path(listed[previous.tree.target]),
         feed.target_path(listed[previous.archive.target]),
     )
+
+
+def last_tree(feed: Feed, previous: ReleaseDocument | None) -> Tree | None:
+    """The tree of the published release; None without one.
+
+    Raises:
+        TrustError: If it is not the one that the document names.
+        UpdaterError: If the feed cannot be read.
+    """
+    if previous is None:
+        return None
+    listed = feed.state().delegated[previous.manifest.product].signed.targets
+    return read_tree(previous, feed.target_path(listed[previous.tree.target]))
 
 
 def _version(release: LintedRelease) -> Iterator[Finding]:
@@ -451,6 +479,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _health,
     _secrets,
     _upgrade_from,
+    compatibility,
     _countries,
     carried_there,
     carried_places,

@@ -10,9 +10,9 @@ from ncen_updater.common.i18n import Text
 from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.manifest import Manifest, Migration, path_for
 from ncen_updater.formats.sql import ENGINES
-from ncen_updater.formats.tree import Tree
+from ncen_updater.formats.tree import EntryType, Tree
 
-__all__ = ["LintedRelease", "content_of", "finding", "known_ids"]
+__all__ = ["LintedRelease", "content_of", "files_of", "finding", "known_ids"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class LintedRelease:
         read_bytes: Reads an SQL file by its path; each that it is asked for is there.
         texts: Content of its carried files, by path.
         texts_before: The same of the release before; None where nobody has it at hand.
+        files_before: Digest of every file of the release before, by path; None likewise.
         peek: The beginning of any of its files; None where it is not at hand.
     """
 
@@ -37,6 +38,7 @@ class LintedRelease:
     read_bytes: Callable[[str], bytes]
     texts: Mapping[str, bytes] = field(default_factory=dict)
     texts_before: Mapping[str, bytes] | None = None
+    files_before: Mapping[str, str] | None = None
     peek: Callable[[str], bytes | None] = lambda _path: None
 
     def migrations(self) -> Iterator[tuple[str, Migration]]:
@@ -56,6 +58,11 @@ class LintedRelease:
 def finding(number: int, severity: Severity, what: str, remedy: str, **values: object) -> Finding:
     """Make a finding from its number."""
     return Finding(f"NU-{number}", severity, Text(what, values), Text(remedy, values), values)
+
+
+def files_of(tree: Tree) -> dict[str, str]:
+    """Digest of every file of a tree, by path."""
+    return {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
 
 
 def known_ids(previous: ReleaseDocument | None) -> dict[str, set[str]]:

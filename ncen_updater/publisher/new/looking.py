@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from ncen_updater.formats.sql import ENGINES
 
-__all__ = ["FoundMigrations", "MigratorKind", "SqlPair", "look"]
+__all__ = ["FoundMigrations", "MigratorKind", "SqlPair", "is_changelog", "is_migration", "look"]
 
 #: So many names are looked at; what is deeper or further is not found.
 MOST_NAMES = 200_000
@@ -19,8 +19,11 @@ MOST_BYTES = 200_000
 PASSED_OVER = frozenset({".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__"})
 UP, DOWN, VERIFY = ".up.sql", ".down.sql", ".verify.sql"
 SETTINGS_MODULE = re.compile(r"DJANGO_SETTINGS_MODULE[\"']\s*,\s*[\"']([\w.]{1,200})[\"']")
+DJANGO_FILE = re.compile(r"(.*/)?migrations/[0-9]{4}_\w+\.py")
+ALEMBIC_FILE = re.compile(r"(.*/)?versions/[^/]+\.py")
 FLYWAY_FILE = re.compile(r"V[0-9][0-9._]*__[^/]+\.sql")
 CHANGELOG = re.compile(r"databaseChangeLog|--\s*liquibase formatted sql")
+FLYWAY_REPEATED = re.compile(r"R__[^/]+\.sql")
 CHANGELOG_NAME = re.compile(r".*changelog.*\.(xml|ya?ml|json|sql)", re.IGNORECASE)
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
@@ -64,6 +67,7 @@ class FoundMigrations:
         files: Of the tool: ``manage.py``, ``alembic.ini``, directories of Flyway, a changelog.
         settings: Django's settings module; empty where ``manage.py`` does not say it.
         packages: Directories that hold the tool's library, and those of its files.
+        program: The tool itself, of Flyway and Liquibase; empty where the tree does not bring it.
         pairs: Plain SQL.
     """
 
@@ -71,6 +75,7 @@ class FoundMigrations:
     files: tuple[str, ...] = ()
     settings: str = ""
     packages: tuple[str, ...] = ()
+    program: str = ""
     pairs: tuple[SqlPair, ...] = ()
 
 
@@ -105,6 +110,22 @@ def look(directory: Path, wanted: MigratorKind | None = None) -> FoundMigrations
             if found is not None:
                 return found
     return FoundMigrations(wanted or MigratorKind.NONE)
+
+
+def is_migration(path: str) -> bool:
+    """Whether a file is one migration, of Django, Alembic or Flyway."""
+    name = PurePosixPath(path).name
+    if FLYWAY_FILE.fullmatch(name):
+        return True
+    if name == "__init__.py":
+        return False
+    return bool(DJANGO_FILE.fullmatch(path) or ALEMBIC_FILE.fullmatch(path))
+
+
+def is_changelog(path: str) -> bool:
+    """Whether a file is run again when it has changed, by Liquibase or Flyway."""
+    name = PurePosixPath(path).name
+    return bool(CHANGELOG_NAME.fullmatch(name) or FLYWAY_REPEATED.fullmatch(name))
 
 
 def _names(directory: Path) -> Iterator[str]:
@@ -159,6 +180,11 @@ def _alembic(directory: Path, seen: _Seen) -> FoundMigrations | None:
     return FoundMigrations(MigratorKind.ALEMBIC, files, packages=_packages(seen, "alembic", files))
 
 
+def _program(seen: _Seen, kind: MigratorKind) -> str:
+    """The tool's own program, where the tree brings it."""
+    return next(iter(seen.called(kind.value)), "")
+
+
 def _flyway(directory: Path, seen: _Seen) -> FoundMigrations | None:
     del directory
     places = {
@@ -166,7 +192,10 @@ def _flyway(directory: Path, seen: _Seen) -> FoundMigrations | None:
         for path in seen.names
         if FLYWAY_FILE.fullmatch(PurePosixPath(path).name)
     }
-    return FoundMigrations(MigratorKind.FLYWAY, tuple(sorted(places))) if places else None
+    if not places:
+        return None
+    program = _program(seen, MigratorKind.FLYWAY)
+    return FoundMigrations(MigratorKind.FLYWAY, tuple(sorted(places)), program=program)
 
 
 def _liquibase(directory: Path, seen: _Seen) -> FoundMigrations | None:
@@ -174,7 +203,8 @@ def _liquibase(directory: Path, seen: _Seen) -> FoundMigrations | None:
         if CHANGELOG_NAME.fullmatch(PurePosixPath(path).name) and CHANGELOG.search(
             _text(directory / path)
         ):
-            return FoundMigrations(MigratorKind.LIQUIBASE, (path,))
+            program = _program(seen, MigratorKind.LIQUIBASE)
+            return FoundMigrations(MigratorKind.LIQUIBASE, (path,), program=program)
     return None
 
 

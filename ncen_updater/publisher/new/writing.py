@@ -156,6 +156,8 @@ def _migrator(answers: ManifestAnswers) -> Iterator[str]:
         words += ["--settings", found.settings]
     for path in found.files if found.kind is not MigratorKind.DJANGO else ():
         words += ["--config", path]
+    if found.program:
+        words += ["--program", found.program]
     yield from ("", "[migrator]", "argv = [")
     yield from (f"    {_quoted(word)}," for word in words)
     yield "]"

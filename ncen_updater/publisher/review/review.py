@@ -235,6 +235,7 @@ def _page(shown: Shown, last: Shown | None) -> ReleasePage:
                 shown.sql.__getitem__,
                 texts=shown.texts,
                 texts_before=last.texts if last else None,
+                tree_before=last.tree if last else None,
             )
         )
     programs = tuple(c.path for c in files or () if c.program and not c.new_program)

@@ -18,6 +18,7 @@ from ncen_updater.agent.engine.steps.slot import Switch
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.overlay.layer import Layer
+from ncen_updater.agent.overlay.merge import Made, MadeFor
 from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import Silent
@@ -102,6 +103,17 @@ def test_the_country_s_own_is_kept_merged_refused_and_comes_back(demo: DemoSite)
     assert back["seizure"]["saved"] == "Imehifadhiwa {ref}"
     assert seen(demo, "settings")["mail"]["fax"] == "yes"
     assert json.loads((demo.country / "i18n/sw.json").read_text("utf-8")) == mended
+
+
+def test_a_translation_that_comes_in_between_forgets_nothing(demo: DemoSite) -> None:
+    """Seen: what only the earlier release has was not brought back after an import."""
+    site = refreshed(demo)
+    applied(demo, site)
+    Operations(site, Silent()).upgrade(NEW)
+    came: MadeFor = {("menu", "print"): Made("", ("Print",))}
+    layer_of(site).choose(layer_of(site).build(None, NEW, {"app/i18n/sw.json": came}))
+    Operations(site, Silent()).rollback()
+    assert seen(demo, "texts/sw")["menu"]["fax"] == "Faksi"
 
 
 def test_a_change_that_is_undone_leaves_the_very_layer_of_before() -> None:

@@ -1,0 +1,198 @@
+"""The stop of the guide's three applications, against the procedure in each one's own documents.
+
+Django, Alembic with a worker and a clock, Java under Tomcat, of ``docs/examples``; in turns on a
+PostgreSQL server with its default settings. By hand: stop, ``pg_dump -Fc``, install, migrate and
+start, until the application says that it is healthy. The install may also be made before the stop,
+into a directory beside, so there are two ratios. What stands in the tables is counted before and
+after.
+
+As an ordinary user: root runs no release's migrator as itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from benchmarks.report import compile_as_installed, finish, median, say
+from demo.embedded_postgres import EmbeddedPostgres
+from tests.examples.building import EXAMPLES, OLD, SOURCES, Example, interpreter, release
+from tests.examples.desk import HOST, Desk, at_loopback
+from tests.support.trees import remove_tree
+
+AIMS = {"50 MB": 0.8, "1000 MB": 0.5}
+#: Table, and what fills one row of about 200 bytes.
+ROWS = {
+    "django": ("seizures_seizure", "what, entered", "repeat(md5(i::text), 4), now()"),
+    "alembic": ("permits", "holder, issued", "repeat(md5(i::text), 4), 1"),
+    "tomcat": ("vessels", "name", "repeat(md5(i::text), 4)"),
+}
+ROW_BYTES = 190
+
+
+def _fill(desk: Desk, megabytes: int) -> int:
+    """Rows by SQL; return how many there are."""
+    table, columns, values = ROWS[desk.example.name]
+    count = megabytes * 1_000_000 // ROW_BYTES
+    with _database(desk) as session:
+        words = f"INSERT INTO {{}} ({columns}) SELECT {values} FROM generate_series(1, %s) i"
+        session.execute(sql.SQL(words).format(sql.Identifier(table)), (count,))
+        session.execute("ANALYZE")
+        session.execute("CHECKPOINT")
+    return _count(desk)
+
+
+def _count(desk: Desk) -> int:
+    table = sql.Identifier(ROWS[desk.example.name][0])
+    with _database(desk) as session:
+        for (count,) in session.execute(sql.SQL("SELECT count(*) FROM {}").format(table)):
+            return int(str(count))
+    raise LookupError(desk.example.name)
+
+
+def _database(desk: Desk) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(desk.server.conninfo(desk.example.product), autocommit=True)
+
+
+@contextlib.contextmanager
+def _at_work(
+    example: Example, server: EmbeddedPostgres, place: Path, old: Path, megabytes: int
+) -> Iterator[tuple[Desk, int]]:
+    """A site of the older release at work, and how many records it has."""
+    tools = place / "tools"
+    tools.mkdir(parents=True)
+    (tools / "python3").symlink_to(interpreter())
+    desk = Desk(example, server, place / "site", tools)
+    try:
+        desk.install(old)
+        yield desk, _fill(desk, megabytes)
+    finally:
+        desk.drop()
+
+
+def _by_agent(desk: Desk, releases: tuple[Path, Path], place: Path) -> float:
+    """The stop of an upgrade, as the journal has it: from the closed door to the open one."""
+    with desk.followed(releases, place):
+        desk.agent("adopt", OLD)
+        desk.agent("check")
+        desk.agent("upgrade", desk.example.release, "--yes")
+        (change,) = json.loads(desk.agent("history", "--json"))["changes"]
+    return float(change["stop_s"])
+
+
+def _by_hand(desk: Desk, new: Path, place: Path) -> tuple[float, float]:
+    """Stop, dump, migrate, start; and how long the install takes, wherever it is put."""
+    product = desk.example.product
+    install_s = _timed(lambda: _install(desk.example, new, place / "new"))
+    begin = time.monotonic()
+    desk.control("stop")
+    subprocess.run(
+        [desk.server.binaries.program("pg_dump"), "-h", HOST, "-p", str(desk.server.port),
+         "-U", desk.server.user, "-Fc", "-f", place / "dump", product],
+        check=True,
+    )  # fmt: skip
+    desk.migrate(new, product)
+    desk.control("start", new)
+    stop_s = time.monotonic() - begin
+    assert desk.version() == "2.0"
+    return stop_s, install_s
+
+
+def _install(example: Example, new: Path, place: Path) -> None:
+    """As the application's own documents say: pip with a warm cache, or a copy of the war."""
+    requirements = example.sources / "requirements.txt"
+    if requirements.exists():
+        words = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                 "--target", str(place), "--require-hashes", "--only-binary", ":all:",
+                 "-r", str(requirements)]  # fmt: skip
+        subprocess.run(words, check=True)
+    else:
+        shutil.copytree(new, place)
+
+
+def _timed(work: Callable[[], None]) -> float:
+    begin = time.monotonic()
+    work()
+    return time.monotonic() - begin
+
+
+def _lines(path: Path) -> int:
+    """Lines that say something."""
+    lines = path.read_text("utf-8").splitlines()
+    return sum(bool(line.strip()) and not line.lstrip().startswith("#") for line in lines)
+
+
+def _measure(
+    example: Example, server: EmbeddedPostgres, place: Path, megabytes: int, turns: int
+) -> dict[str, object]:
+    old, new = (release(example, version, place, whole=True) for version in (OLD, example.release))
+    seconds: dict[str, list[float]] = {"agent": [], "hand": [], "install": []}
+    for turn in range(turns):
+        there = place / str(turn)
+        with _at_work(example, server, there / "agent", old, megabytes) as (desk, count):
+            seconds["agent"].append(_by_agent(desk, (old, new), there))
+            assert (desk.version(), _count(desk)) == ("2.0", count)
+        with _at_work(example, server, there / "hand", old, megabytes) as (desk, count):
+            stop_s, install_s = _by_hand(desk, new, there)
+            seconds["hand"].append(stop_s)
+            seconds["install"].append(install_s)
+            assert _count(desk) == count
+        say(f"  {example.name}, turn {turn + 1}: "
+            + ", ".join(f"{name} {all_s[-1]:.2f}" for name, all_s in seconds.items()))  # fmt: skip
+        remove_tree(there)
+    agent, hand, install = (median(seconds[name]) for name in ("agent", "hand", "install"))
+    return {
+        "records": count,
+        "agent_s": agent,
+        "hand_s": hand,
+        "install_s": install,
+        "ratio_install_outside": round(agent / hand, 2),
+        "ratio_install_inside": round(agent / (hand + install), 2),
+        "all_s": {name: [round(s, 2) for s in all_s] for name, all_s in seconds.items()},
+        "lines": {
+            "manifest": _lines(new / "manifest.toml"),
+            "of_them_by_hand": _lines(example.sources / "checks.toml"),
+            "settings": _lines(example.sources / "agent.toml"),
+            "control": _lines(SOURCES / "control"),
+        },
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, and print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="0,50,1000", help="MB of records, with commas")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--only", default="", help="names of examples, with commas")
+    chosen = parser.parse_args(arguments)
+    if os.geteuid() == 0:
+        raise SystemExit("root runs no migrator as itself: .ci/as-user COMMAND")
+    compile_as_installed()
+    results: dict[str, object] = {}
+    wanted = [e for e in EXAMPLES if not chosen.only or e.name in chosen.only.split(",")]
+    for megabytes in map(int, chosen.sizes.split(",")):
+        for example in wanted:
+            with (
+                tempfile.TemporaryDirectory(prefix="nu-bench-") as directory,
+                at_loopback(()) as server,
+            ):
+                found = _measure(example, server, Path(directory), megabytes, chosen.turns)
+            results[f"{example.name}, {megabytes} MB"] = found
+            say(json.dumps(found))
+    finish("applications", {"turns": chosen.turns, "results": results, "aims": AIMS})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,11 @@
+"""One table."""
+
+from django.db import models
+
+
+class Seizure(models.Model):
+    """What was seized, as an officer entered it, and where."""
+
+    what = models.CharField(max_length=200)
+    entered = models.DateTimeField(auto_now_add=True)
+    office = models.CharField(max_length=50)

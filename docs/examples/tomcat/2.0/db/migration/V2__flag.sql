@@ -1,0 +1,1 @@
+ALTER TABLE vessels ADD flag text NOT NULL DEFAULT 'unknown';

@@ -1,0 +1,1 @@
+"""The worked examples of docs/examples, done as the guide says."""

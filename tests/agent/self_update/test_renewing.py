@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -40,6 +39,7 @@ from ncen_updater.agent.self_update.renewing import (
 from ncen_updater.agent.self_update.self_check import look_over
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.site import Site
+from ncen_updater.common import disk_space
 from ncen_updater.common.errors import ExitCode, SpaceShort
 from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE
 from ncen_updater.common.progress import Silent
@@ -256,13 +256,12 @@ def test_a_full_disk_is_not_in_reach(
     """Or an agent that fills it would confirm itself with the last block."""
     look_over(place.site)
     there = {"state": place.site.state, "slots": place.slots.directory}[full]
-    usage = shutil.disk_usage
+    free = disk_space.free_bytes
 
-    def little(path: Path) -> object:
-        found = usage(path)
-        return found._replace(free=1_000_000) if Path(path) == there else found
+    def little(path: Path) -> int:
+        return 1_000_000 if Path(path) == there else free(path)
 
-    monkeypatch.setattr(shutil, "disk_usage", little)
+    monkeypatch.setattr(disk_space, "free_bytes", little)
     with pytest.raises(SpaceShort):
         look_over(place.site)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import pwd
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
 __all__ = ["expired", "made_users", "require_made_users"]
 
+#: How the names of such people begin.
+OURS = "nu-"
 PROGRAMS = ("useradd", "userdel", "groupadd", "groupdel", "chpasswd")
 #: Where these programs are, also for who has no such path.
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -31,36 +34,46 @@ def require_made_users() -> None:
 def made_users(
     people: Mapping[str, str], passwords: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Make people, and the group of each, while the block runs.
+    """Make people, and the group of each, while the block runs; waits while others have the same.
+
+    Who has such a name already was left by a run that was killed, and is removed first.
 
     Args:
         people: Name to group; several may have one.
         passwords: Name to password; who has none cannot come in by one.
     """
     require_made_users()
-    for name in people:
-        try:
-            pwd.getpwnam(name)
-        except KeyError:
-            continue
-        pytest.skip(f"this machine has somebody called {name}")
     groups = sorted(set(people.values()))
-    try:
-        for group in groups:
-            _run("groupadd", "--force", "--system", group)
-        for name, group in people.items():
-            _run(
-                "useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent", "--gid",
-                group, "--shell", "/usr/sbin/nologin", name,
-            )  # fmt: skip
-        for name, password in (passwords or {}).items():
-            _run("chpasswd", given=f"{name}:{password}\n")
-        yield
-    finally:
-        for name in people:
-            _run("userdel", name, check=False)
-        for group in groups:
-            _run("groupdel", group, check=False)
+    with ExitStack() as locks:
+        for name in sorted(people):
+            assert name.startswith(OURS), name
+            lock = locks.enter_context(Path("/run", f"{name}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        _remove(people, groups)
+        try:
+            _make(people, groups, passwords or {})
+            yield
+        finally:
+            _remove(people, groups)
+
+
+def _make(people: Mapping[str, str], groups: Sequence[str], passwords: Mapping[str, str]) -> None:
+    for group in groups:
+        _run("groupadd", "--force", "--system", group)
+    for name, group in people.items():
+        _run(
+            "useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent", "--gid", group,
+            "--shell", "/usr/sbin/nologin", name,
+        )  # fmt: skip
+    for name, password in passwords.items():
+        _run("chpasswd", given=f"{name}:{password}\n")
+
+
+def _remove(people: Mapping[str, str], groups: Sequence[str]) -> None:
+    for name in people:
+        _run("userdel", name, check=False)
+    for group in groups:
+        _run("groupdel", group, check=False)
 
 
 @contextmanager

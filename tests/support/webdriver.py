@@ -231,7 +231,8 @@ def browser(user: str | None = None, language: str = "en") -> Iterator[Browser]:
     with tempfile.TemporaryDirectory(prefix="nu-browser-", ignore_cleanup_errors=True) as profile:
         if user is not None:
             shutil.chown(profile, user)
-        words = [*WORDS, f"--user-data-dir={profile}/profile", f"--lang={language}"]
+        # The language of the browser itself takes a package of its own; pages are asked for in it.
+        words = [*WORDS, f"--user-data-dir={profile}/profile", f"--accept-lang={language}"]
         with _driver(Path(profile), user) as address:
             wanted = {
                 "browserName": "chrome",

@@ -135,8 +135,8 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): undone",
         "  begun <at>, ended <at>, <long> later",
         "  officers were kept out for <long>",
-        "  it was cut off in the step 'migrate', which began at <at>: the process was ended, or the"
-        " machine",
+        "  it was cut off in the step 'migrate', which began at <at>: the process or the machine"
+        " came to an end",
         "  it was taken up again at <at>",
         "  undone, the last first: migrate, copy, close",
         "  everything is as it was before it; no record was lost",

@@ -12,14 +12,15 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.publisher.release_flow import make_feed, make_keys
 from tests.agent.cli.live import LiveSite, live_site
 from tests.agent.cli.test_mistakes import said
-from tests.support.sites import TrialFeed
 
 OLD, NEW = "3.2.4", "3.3.0"
 ROOT = Path(__file__).parents[3]
@@ -259,7 +260,9 @@ def test_the_root_of_another_feed(site: LiveSite, tmp_path: Path) -> None:
     """It is told as that, and once it is put right nothing is left of it."""
     root = site.demo.trusted_root
     good = root.read_bytes()
-    shutil.copyfile(TrialFeed(tmp_path).root, root)
+    others = make_keys(tmp_path / "keys", "another pass phrase")
+    make_feed(tmp_path / "feed", others, lambda: datetime.now(UTC))
+    shutil.copyfile(tmp_path / "feed/metadata/1.root.json", root)
     try:
         done = site.run("check")
     finally:

@@ -18,9 +18,13 @@ def check_leftovers(context: Context) -> tuple[Finding, ...]:
     candidates: dict[str, list[str]] = defaultdict(list)
     previous: dict[str, list[str]] = defaultdict(list)
     for change, role, name in context.engine.leftovers():
+        if role is not DatabaseRole.CANDIDATE:
+            if change != context.change.id:
+                previous[change].append(name)
         # Those of a change that is not finished are not left behind: it needs or removes them.
-        if change not in (context.change.id, context.open_change):
-            (candidates if role is DatabaseRole.CANDIDATE else previous)[change].append(name)
+        # Those that are no change's may be a rehearsal's that is at work.
+        elif change in context.changes - {context.change.id, context.open_change}:
+            candidates[change].append(name)
     findings = [
         advisory(
             6317,

@@ -216,6 +216,7 @@ def _unmapped(strict: bool) -> Callable[[World], None]:
 def _leftover(role: DatabaseRole) -> Callable[[World], None]:
     def act(world: World) -> None:
         world.engine.leftovers.return_value = (("zzzzzzzz", role, "cases"),)
+        world.change(changes=frozenset({"zzzzzzzz"}))
 
     return act
 
@@ -341,6 +342,12 @@ def test_each_trouble_is_found_with_code_and_remedy(world: World, name: str) -> 
 def test_what_an_open_change_needs_is_not_left_behind(world: World, name: str) -> None:
     ROWS[name][0](world)
     world.change(open_change="zzzzzzzz")
+    assert "NU-6317" not in {item.code for item in world.report().findings}
+
+
+def test_copies_of_a_rehearsal_are_no_changes(world: World) -> None:
+    _leftover(DatabaseRole.CANDIDATE)(world)
+    world.change(changes=frozenset())
     assert "NU-6317" not in {item.code for item in world.report().findings}
 
 

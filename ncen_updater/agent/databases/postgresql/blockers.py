@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from ncen_updater.agent.databases.base import ChangeRef
 from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow
+from ncen_updater.agent.databases.postgresql.connection import OUR_PROGRAM
 from ncen_updater.agent.databases.postgresql.naming import (
     MAX_NAME_BYTES,
     in_place,
@@ -365,8 +366,16 @@ def _rights(seen: ServerSurvey, role: str, owner: str) -> list[Finding]:
 def _sessions(
     sessions: Sequence[SessionsSeen], role: str, owner: str, application_roles: Sequence[str]
 ) -> list[Finding]:
-    """Judge sessions while the application runs; its own end when it is stopped."""
-    strangers = [seen for seen in sessions if seen.role not in (application_roles or (owner,))]
+    """Judge sessions while the application runs; its own end when it is stopped.
+
+    Those of another look of this agent, or of its rehearsal, end by themselves.
+    """
+    strangers = [
+        seen
+        for seen in sessions
+        if seen.role not in (application_roles or (owner,))
+        and not (seen.role == role and seen.program.startswith(OUR_PROGRAM))
+    ]
     found: list[Finding] = []
     by_role: dict[tuple[str, str], list[SessionsSeen]] = {}
     for seen in strangers:

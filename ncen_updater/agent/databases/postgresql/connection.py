@@ -27,6 +27,7 @@ from ncen_updater.common.messages import (
 )
 
 __all__ = [
+    "OUR_PROGRAM",
     "Connection",
     "Server",
     "ServerLimits",
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 FALLBACKS = ("postgres", "template1")
+#: How the name of each of our sessions begins (application_name).
+OUR_PROGRAM = "ncen-updater"
 
 # Names mean the server's own objects, whatever the owner of a database set for it: what somebody
 # else made under such a name would run as the agent's role.
@@ -190,7 +193,7 @@ class Server:
             f" -c lock_timeout={int(self.limits.lock_s * 1000)}"
             " -c idle_in_transaction_session_timeout=0"
         )
-        name = f"ncen-updater {purpose}".strip()
+        name = f"{OUR_PROGRAM} {purpose}".strip()
         if not as_owner:
             return self._connect(database, self.settings.user, name, options + _PINNED)
         options += f" -c role={self.settings.owner}"

@@ -238,9 +238,9 @@ class Copying:
             progress.tell(Text(N_("copying the databases")), min(done, total), total)
         else:
             seconds = int(self._clock() - started)
-            progress.tell(
-                Text(N_("copying the databases, for {seconds} seconds"), {"seconds": seconds})
-            )
+            if seconds:
+                words = N_("copying the databases, for {seconds} seconds")
+                progress.tell(Text(words, {"seconds": seconds}))
 
 
 def before_drop(row: DatabaseRow) -> list[str]:

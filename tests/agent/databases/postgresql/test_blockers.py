@@ -42,6 +42,15 @@ def test_sessions(site: Site) -> None:
 
 
 @NEWEST
+def test_sessions_of_the_agent_itself_are_nobody_elses_before_the_stop(site: Site) -> None:
+    conninfo = site.server.conninfo("t_seizure")
+    with psycopg.connect(conninfo, application_name="ncen-updater rehearsal"):
+        before, after = look(site), look(site, final=True)
+    assert "NU-4120" not in before
+    assert after["NU-4120"].severity is Severity.STRICT
+
+
+@NEWEST
 def test_what_a_copy_would_not_take_along(site: Site) -> None:
     site.sql(
         "t_seizure",

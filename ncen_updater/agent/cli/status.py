@@ -231,9 +231,11 @@ def _show_open(
         )
     )
     session.show(Text(N_("  last step: {step} ({step_state})"), values))
-    if torn and serves:
+    if at_work:
+        return
+    if serves and change["state"] != ChangeState.STUCK:
         session.show(Text(N_("  nobody works on it just now; the service takes it up by itself.")))
-    elif not at_work:
+    else:
         session.show(Text(N_("  nobody works on it: run 'ncen-updater resume'.")))
 
 

@@ -80,18 +80,29 @@ def test_an_open_change_that_nobody_works_on(site: TrialSite) -> None:
     assert "nobody works on it: run 'ncen-updater resume'." in site.run("status").stdout
 
 
+@pytest.mark.parametrize(
+    ("state", "by_itself"),
+    [
+        (ChangeState.RUNNING, True),
+        (ChangeState.UNDOING, True),
+        (ChangeState.COMMITTED, True),
+        (ChangeState.STUCK, False),
+    ],
+)
 def test_where_a_service_runs_it_is_no_persons_task(
-    site: TrialSite, monkeypatch: pytest.MonkeyPatch
+    site: TrialSite, monkeypatch: pytest.MonkeyPatch, state: ChangeState, by_itself: bool
 ) -> None:
     """Seen: "run 'ncen-updater resume'", and below it that the service did so just then."""
     site.open_change(StepName.FETCH)
     found = json.loads(site.run("status", "--json").stdout)
+    found["journal"]["open_change"]["state"] = state.value
     session, shown = AgentSession("ncen-updater", site.config), list[Text]()
     monkeypatch.setattr(session, "show", shown.append)
     _show(session, {**found, "service": {"running": None}})
     told = " ".join(str(text) for text in shown)
-    assert "nobody works on it just now; the service takes it up by itself." in told
-    assert "run 'ncen-updater resume'" not in told
+    sentence = "nobody works on it just now; the service takes it up by itself."
+    assert (sentence in told) is by_itself
+    assert ("run 'ncen-updater resume'" in told) is not by_itself
 
 
 def _write_view(site: TrialSite, expires: datetime) -> None:

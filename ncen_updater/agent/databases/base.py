@@ -358,6 +358,7 @@ class DatabaseEngine(abc.ABC):
 
         Raises:
             DatabaseError: If the databases cannot be asked where they lie.
+            OSError: If such a disk cannot be looked at.
         """
 
     def require_programs(self) -> None:  # noqa: B027 - files need none

@@ -147,7 +147,7 @@ class Outage:
                 logger.warning("how much room there is was not found out: %s", error)
         try:
             free = site.engine.free_bytes()
-        except UpdaterError as error:
+        except (OSError, UpdaterError) as error:
             logger.warning("how much room the databases have was not found out: %s", error)
             return None
         return next((place for place, left in free.items() if left < MARGIN_BYTES), None)

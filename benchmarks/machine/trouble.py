@@ -90,6 +90,8 @@ def _cuts(
 ) -> list[Event]:  # fmt: skip
     """Cut what a machine just did, from an entry on, and judge each."""
     end = box.disk.stop()
+    box.officers_go()
+    box.container.cut()  # one machine at a time
     log = ground.place("officers.jsonl")
     shutil.copyfile(box.log, log)
     events = []

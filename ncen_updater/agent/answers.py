@@ -368,6 +368,8 @@ def way_answer(
 
         words += [Text(N_("The rehearsal of {version} tried it:"), {"version": way.origin})]
         words += values_words(tried, language)
+        if way.keeps_all and tried.named("lost"):
+            words.append(Text(N_("By now nobody has entered anything there: nothing is lost.")))
     if not found.watched and found.people.missing:
         approved = ", ".join(given.who for given in found.people.given) or "-"
         values = {"missing": found.people.missing, "who": approved}
@@ -432,7 +434,7 @@ def _hop_words(hop: RehearsedHop, language: str) -> Iterator[Line]:
 
 
 def _back_words(hop: RehearsedHop, language: str) -> Iterator[Line]:
-    words = way_words(hop.back, hop.to, hop.from_, hop.loses)
+    words = way_words(hop.back, hop.to, hop.from_, hop.not_kept)
     yield f"  {words.render(language)}"
     if hop.back_s is not None:
         seconds = {"seconds": format_duration(hop.back_s)}

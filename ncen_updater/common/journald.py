@@ -26,6 +26,8 @@ SOCKET = "/run/systemd/journal/socket"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:ncen-updater:messages")
 PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 DEBUG_PRIORITY = 7
+#: Whose ordinary records say nothing to the people of a site.
+LIBRARIES = ("securesystemslib", "tuf")
 #: Field to the name that records have it under.
 FIELDS = {
     "NCEN_CODE": "code",
@@ -196,4 +198,7 @@ def install(
             old.close()
     root.addHandler(handler)
     root.setLevel(level)
+    # Each signature that does not have to be there is a line of theirs; what fails, we say.
+    for library in LIBRARIES:
+        logging.getLogger(library).setLevel(level if level <= logging.DEBUG else logging.WARNING)
     return masking

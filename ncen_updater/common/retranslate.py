@@ -228,7 +228,7 @@ def _figure(said: str) -> Figure:
     except ValueError:
         return Figure(said)
     zone = " UTC" if moment[3] in ("Z", "+00:00") else moment[3] or ""
-    return Figure(said, fr=f"{day:%d/%m/%Y}{' ' + moment[2] if moment[2] else ''}{zone}")
+    return Figure(said, fr=f"{day:%d/%m/%Y}{' à ' + moment[2] if moment[2] else ''}{zone}")
 
 
 def _known(said: str, language: str, depth: int) -> str | None:

@@ -240,3 +240,27 @@ def test_the_service_writes_no_secret_of_its_configuration(site: TrialSite) -> N
         said += process.stderr
     assert any("check" in line for line in said)
     assert SECRET not in "".join(said)
+
+
+@pytest.mark.parametrize(("level", "told"), [(logging.INFO, False), (logging.DEBUG, True)])
+def test_signatures_that_need_not_be_there_are_no_lines_of_the_log(
+    capsys: pytest.CaptureFixture[str], level: int, *, told: bool
+) -> None:
+    """Seen: eight lines "No signature for keyid ..." at each look at a feed that is well signed."""
+    root = logging.getLogger()
+    before, was, levels = root.handlers[:], root.level, {}
+    for name in journald.LIBRARIES:
+        levels[name] = logging.getLogger(name).level
+    try:
+        journald.install(level, always=True, environment={})
+        logging.getLogger("tuf.api._payload").info("No signature for keyid 1234")
+        logging.getLogger("tuf.ngclient").warning("real trouble")
+        logging.getLogger("ncen_updater.feed").info("ours")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(was)
+        for name, one in levels.items():
+            logging.getLogger(name).setLevel(one)
+    said = capsys.readouterr().err
+    assert ("No signature" in said) is told
+    assert "real trouble" in said and "ours" in said

@@ -170,14 +170,20 @@ class ApprovalCount:
         """Whether enough have approved."""
         return self.missing == 0
 
+    def adds(self, uid: int) -> bool:
+        """Whether a yes of this person would be one more: not their second, nor root's of two."""
+        return uid not in _nobody(self.needed) and all(one.uid != uid for one in self.given)
+
+
+def _nobody(needed: int) -> frozenset[int]:
+    """Whose yes counts as none: where two are needed, the first of them may have typed sudo."""
+    return ROOT if needed > 1 else frozenset()
+
 
 def count_approvals(approvals: Iterable[Approval], binding: str, needed: int) -> ApprovalCount:
-    """Count the people who approved a binding; each counts once.
-
-    Where two are needed, root counts as none: the first of the two may have typed ``sudo``.
-    """
+    """Count the people who approved a binding; each counts once, and root as none of two."""
     people: dict[int, Approval] = {}
-    nobody = ROOT if needed > 1 else frozenset()
+    nobody = _nobody(needed)
     for approval in approvals:
         if approval.binding == binding and approval.uid not in nobody:
             people.setdefault(approval.uid, approval)

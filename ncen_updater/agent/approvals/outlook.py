@@ -10,7 +10,7 @@ from ncen_updater.agent.rehearsal.stops import stop_range
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, rehearsal_document
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import APPROVAL_MISSING, NOT_REHEARSED, REHEARSAL_OUTDATED
 
 if TYPE_CHECKING:
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from ncen_updater.agent.approvals.store import ScheduleRecord
     from ncen_updater.agent.policy.automation import Rehearsed
 
-__all__ = ["approved_beside", "outlook_document", "require_approvals", "require_binding"]
+__all__ = [
+    "approved_beside",
+    "outlook_document",
+    "require_approvals",
+    "require_binding",
+    "used_up_words",
+]
 
 
 def outlook_document(
@@ -38,6 +44,7 @@ def outlook_document(
     newest: str | None,
     approved: Sequence[str],
     gone: Sequence[str],
+    used_up: Sequence[str],
 ) -> dict[str, object]:
     """Return what comes next, and what it waits for; pure.
 
@@ -53,10 +60,11 @@ def outlook_document(
         scheduled: The time that somebody chose for it.
         rehearsal: The last rehearsal of it.
         begins: When it begins, if nobody does anything any more.
-        begins_after_yes: When it would, once one more person has approved.
+        begins_after_yes: When it would, once who asks has approved, too.
         newest: The newest release for this site, where that is another one.
         approved: Other releases that enough people approved; what comes first is first.
         gone: Releases that enough people approved, and that can no longer be taken.
+        used_up: Who approved the last change, which was undone, and has to approve again.
     """
     stop = stop_range(rehearsal)
     return {
@@ -78,12 +86,19 @@ def outlook_document(
         "newest": newest,
         "also_approved": list(approved),
         "approved_but_gone": list(gone),
+        "approvals_used_up": list(used_up),
     }
 
 
 def approved_beside(target: str | None, approved: Sequence[str]) -> tuple[str, ...]:
     """Return the approved releases other than the one that is looked at. Pure."""
     return tuple(version for version in approved if version != target)
+
+
+def used_up_words(who: Sequence[str]) -> Text:
+    """Say that a yes is for one try: after an undone change it has to be said again. Pure."""
+    words = N_("Each who had approved ({who}) has to approve again: an approval is for one try.")
+    return Text(words, {"who": ", ".join(who)})
 
 
 def require_binding(seen: Mapping[str, Any]) -> None:

@@ -138,6 +138,8 @@ def _journal(status: SiteStatus) -> Document:
         "holds": list(journal.holds),
         "bad_releases": [bad for bad in journal.bad_releases if not _over(status, journal, bad)],
         "approvals": _approvals(journal, or_none(status.needed), status.next),
+        "approvals_used_up": list(journal.used_up),
+        "confirmed_by": journal.facts.confirmed_by,
     }
 
 

@@ -242,6 +242,6 @@ def test_members_of_old_archives_need_room_beside_what_is_built(
     if spare < 0:
         with pytest.raises(SpaceShort) as caught:
             forge.apply()
-        assert caught.value.values["missing"] == -spare
+        assert caught.value.values["missing_bytes"] == -spare
     else:
         forge.apply()

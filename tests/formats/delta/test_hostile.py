@@ -221,7 +221,7 @@ def test_says_how_much_space_is_missing_before_anything_is_written(forge: Forge)
     with pytest.raises(SpaceShort) as caught:
         forge.apply(forge.limits.model_copy(update={"out_bytes": 2 * size}))
     assert (caught.value.code, caught.value.exit_code) == ("NU-3101", ExitCode.SPACE)
-    assert str(size + MARGIN_BYTES) in str(caught.value)
+    assert caught.value.values["needed_bytes"] == size + MARGIN_BYTES
     assert list(forge.out.iterdir()) == []
 
 

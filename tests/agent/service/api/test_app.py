@@ -479,6 +479,6 @@ def test_what_failed_is_told(counter: Counter) -> None:
     counter.keeper.save(ServiceState(NEXT, failures={Action.CHECK: failure, Action.ORDER: failure}))
     (told,) = counter.ask("GET", "/v1/status").document["service"]["failures"]
     assert told == {
-        "action": "check", "times": 2, "at": "2026-11-24T06:00:00Z",
-        "again_at": "2026-11-24T07:00:00Z",
+        "action": "check", "what": "reading the signed list", "times": 2,
+        "at": "2026-11-24T06:00:00Z", "again_at": "2026-11-24T07:00:00Z",
     }  # fmt: skip

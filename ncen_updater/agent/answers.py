@@ -124,12 +124,22 @@ def other_releases(
     return tuple(str(one) for one in sorted(rest) if current is not None and one > current)
 
 
+#: Why a release is none of those for this site.
+_NEVER_HERE = frozenset({"not-newer", "other-country", "other-channel"})
+
+
 def path_words(product: str, current: str, path: UpgradePath | NoPath) -> Iterator[Line]:
     """Say where the site would go, and what is not for it."""
     hops = getattr(path, "hops", ())
     values: dict[str, object] = {"product": product, "current": current}
     if not hops:
-        yield Text(N_("{product} {current} is the newest release for this site."), values)
+        barred = any(one.reason.value not in _NEVER_HERE for one in path.rejected)
+        text = (
+            N_("{product} {current} stays in use: no other release can be taken here now.")
+            if barred
+            else N_("{product} {current} is the newest release for this site.")
+        )
+        yield Text(text, values)
     for offer, origin in zip(hops, (current, *(o.version for o in hops)), strict=False):
         size = format_bytes(offer.download_bytes(origin))
         more = {"version": offer.version, "urgency": offer.urgency, "size": size}
@@ -142,7 +152,14 @@ def path_words(product: str, current: str, path: UpgradePath | NoPath) -> Iterat
     for rejection in path.rejected:
         if rejection.reason.value != "not-newer":
             text = N_("Not for this site now: {version}, since {reason}")
-            yield Text(text, {"version": rejection.offer.version, "reason": rejection.text})
+            version = {"version": rejection.offer.version}
+            yield Text(text, {**version, "reason": rejection.text})
+            if rejection.reason.value == "remembered-as-bad":
+                text = N_(
+                    "  'ncen-updater history' shows what failed; 'ncen-updater upgrade {version}"
+                    " --retry' would try it again."
+                )
+                yield Text(text, version)
 
 
 def notice_words(product: str, version: str, reason: str, advice: str) -> Iterator[Line]:

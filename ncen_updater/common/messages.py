@@ -1615,7 +1615,7 @@ REHEARSAL_FAILED = Message(
 NOTHING_TO_APPROVE = Message(
     "NU-6027",
     N_("Nothing is on offer that could be approved; {current} runs here."),
-    N_("Run 'ncen-updater check'."),
+    N_("Run 'ncen-updater check': it says why a release on the list cannot be taken now."),
 )
 LATER_HOP_FAILED = Message(
     "NU-6028",

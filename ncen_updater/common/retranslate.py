@@ -242,7 +242,8 @@ def _known(said: str, language: str, depth: int) -> str | None:
     coded = _CODE.fullmatch(words)
     if coded is not None:
         inner = _known(coded[2], language, depth + 1)
-        return f"{coded[1]}: {inner if inner is not None else retold(coded[2], language)}"
+        said = inner if inner is not None else retold(coded[2], language)
+        return translate("{code}: {what}", language).format(code=coded[1], what=said)
     direct = translate(words, language)
     if direct != words:
         return direct

@@ -37,7 +37,7 @@ TABLE = [
     ("the databases are not fenced", "les bases de données ne sont pas verrouillées"),
     ("cases is missing in set-2", "cases manque dans set-2"),
     ("NU-4006: Migration 0003 of main failed. (line 3: UNIQUE constraint failed: a.b)",
-     "NU-4006: La migration 0003 de main a échoué. (ligne 3 : une valeur de a.b y serait deux"
+     "NU-4006 : La migration 0003 de main a échoué. (ligne 3 : une valeur de a.b y serait deux"
      " fois)"),
     ("no requirements.txt", "il manque requirements.txt"),
     ("over 5000 bytes", "plus de 5000 octets"),

@@ -34,7 +34,7 @@ def sentences(status: SiteStatus, before: SiteStatus | None) -> list[Text]:
     for error in [error for error in status.errors if not isinstance(error, expected)][:1]:
         why: object = str(error)
         if isinstance(error, UpdaterError):  # without what a server said, which stands above
-            why = Text("{code}: {what}", {"code": error.code, "what": error.what_text})
+            why = Text(N_("{code}: {what}"), {"code": error.code, "what": error.what_text})
         said.append(Text(N_("Not everything could be found out: {why}"), {"why": why}))
     return [text for text in said if text is not None]
 

@@ -35,6 +35,7 @@ from ncen_updater.common.cli.render import (
 )
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Figure, Text
+from ncen_updater.common.reasons import reason
 
 __all__ = ["show_last_change", "status"]
 
@@ -180,9 +181,12 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
             "version": row["version"], "times": row["times"], "code": row["code"],
             "at": _when(row["last_at"]),
         }  # fmt: skip
-        session.show(
-            Text(N_("{version} failed here, times: {times}, last {at} ({code})"), row_values)
-        )
+        words = N_("{version} failed here, times: {times}, last {at} ({code})")
+        meaning = reason(str(row["code"]))
+        if meaning is not None:
+            words = N_("{version} failed here, times: {times}, last {at} ({code}: {what})")
+            row_values["what"] = meaning[0]
+        session.show(Text(words, row_values))
 
 
 def _approved(row: Document, first: Document | None) -> Text:
@@ -262,6 +266,8 @@ def show_last_change(session: AgentSession, change: Document) -> None:
         "at": _when(change["ended_at"] or change["created_at"]),
     }  # fmt: skip
     session.show(Text(N_("Last: {kind} to {version}, {state} {at} (change {change})."), values))
+    if change["state"] == ChangeState.UNDONE:
+        session.show(Text(N_("  everything is as it was before it; no record was lost")))
 
 
 def _show_feed(session: AgentSession, document: Document, part: Document | None) -> None:

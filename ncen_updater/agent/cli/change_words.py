@@ -123,7 +123,7 @@ def _failure(report: Document, word: Callable[[str], str], language: str) -> Ite
         told = error if str(code) in error else f"{code}: {error}"
         # What was written down is in English: what is not known there is quoted as it stands.
         known = Text("{told}", {"told": told}).render(language)
-        understood = language == DEFAULT_LANGUAGE or error not in known
+        understood = language == DEFAULT_LANGUAGE or error.removeprefix(f"{code}: ") not in known
         yield Text(
             N_("  it failed in the step '{step}' at {at}: {error}"),
             {

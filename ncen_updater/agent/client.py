@@ -360,7 +360,7 @@ class LocalSite:
         from ncen_updater.agent.policy.beginning import (
             beginning,
             behind_another,
-            with_yes_of,
+            with_yes,
         )
         from ncen_updater.agent.service.decision_inputs import inputs_for
 
@@ -370,7 +370,8 @@ class LocalSite:
         begins = behind_another(beginning(facts, serves=serves), facts.target, approved)
         after_yes = begins
         if people is not None:
-            after_yes = with_yes_of(person().uid, people, facts, begins, serves=serves)
+            counts = people.adds(person().uid)
+            after_yes = with_yes(facts, begins, counts=counts, serves=serves)
         return self._plain(begins.to_json()), self._plain(after_yes.to_json())
 
     def require_no_hold(self) -> None:

@@ -43,8 +43,6 @@ from ncen_updater.agent.journal.orders import Order, Orders
 from ncen_updater.agent.journal.schema import FIRST_HASH
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord, SiteHistory
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
-from ncen_updater.agent.rehearsal.stops import LastStop, last_stop
-from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
 from ncen_updater.agent.service.watched_time import order_to_go_back
 from ncen_updater.agent.slots.link import current_version
 from ncen_updater.common.bounded_io import parse_json, read_file
@@ -55,6 +53,8 @@ from ncen_updater.feed.last_view import LastView, read_last_view, view_path
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import AgentConfig
     from ncen_updater.agent.engine.recovery import Situation
+    from ncen_updater.agent.rehearsal.stops import LastStop
+    from ncen_updater.agent.rehearsal.store import RehearsalRecord
     from ncen_updater.agent.self_update.agent_selection import AgentSelection
     from ncen_updater.agent.service.state import Assessment, ServiceState
     from ncen_updater.agent.site import Site
@@ -284,6 +284,8 @@ class SiteStatus:
     @property
     def unfinished(self) -> bool:
         """Whether something was begun that has not come to its end: a change, or a rehearsal."""
+        from ncen_updater.agent.rehearsal.store import RehearsalState
+
         torn = any(one.state is RehearsalState.RUNNING for one in need(self.rehearsals))
         return need(self.journal).change is not None or torn
 
@@ -413,8 +415,8 @@ def _of_journal(
         with Journal.open(places.state / JOURNAL, read_only=True) as journal, journal.at_one_time():
             return (
                 journal_facts(journal, now),
-                Rehearsals(journal).all() if "rehearsals" in parts else (),
-                last_stop(journal) if "last_stop" in parts else None,
+                _rehearsals(journal) if "rehearsals" in parts else (),
+                _last_stop(journal) if "last_stop" in parts else None,
             )
 
     found = _known(read)
@@ -426,6 +428,18 @@ def _of_journal(
         rehearsals if "rehearsals" in parts else NOT_READ,
         stop if "last_stop" in parts else NOT_READ,
     )
+
+
+def _rehearsals(journal: Journal) -> tuple[RehearsalRecord, ...]:
+    from ncen_updater.agent.rehearsal.store import Rehearsals
+
+    return Rehearsals(journal).all()
+
+
+def _last_stop(journal: Journal) -> LastStop | None:
+    from ncen_updater.agent.rehearsal.stops import last_stop
+
+    return last_stop(journal)
 
 
 def changed_at(path: Path) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent import status
-from ncen_updater.agent.approvals.outlook import used_up_words
+from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import load_places

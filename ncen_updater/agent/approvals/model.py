@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -27,6 +27,7 @@ __all__ = [
     "VoidReason",
     "approved_releases",
     "count_approvals",
+    "used_up_words",
     "voids",
 ]
 
@@ -225,3 +226,9 @@ def approved_releases(given: Iterable[ReleaseApproval], needed: int) -> tuple[st
             found.pop(one.version, None)
             found[one.version] = None
     return tuple(reversed(found))
+
+
+def used_up_words(who: Sequence[str]) -> Text:
+    """Say that a yes is for one try: after an undone change it has to be said again."""
+    words = N_("Each who had approved ({who}) has to approve again: an approval is for one try.")
+    return Text(words, {"who": ", ".join(who)})

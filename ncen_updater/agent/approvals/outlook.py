@@ -10,7 +10,7 @@ from ncen_updater.agent.rehearsal.stops import stop_range
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, rehearsal_document
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import APPROVAL_MISSING, NOT_REHEARSED, REHEARSAL_OUTDATED
 
 if TYPE_CHECKING:
@@ -18,13 +18,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.approvals.store import ScheduleRecord
     from ncen_updater.agent.policy.automation import Rehearsed
 
-__all__ = [
-    "approved_beside",
-    "outlook_document",
-    "require_approvals",
-    "require_binding",
-    "used_up_words",
-]
+__all__ = ["approved_beside", "outlook_document", "require_approvals", "require_binding"]
 
 
 def outlook_document(
@@ -93,12 +87,6 @@ def outlook_document(
 def approved_beside(target: str | None, approved: Sequence[str]) -> tuple[str, ...]:
     """Return the approved releases other than the one that is looked at. Pure."""
     return tuple(version for version in approved if version != target)
-
-
-def used_up_words(who: Sequence[str]) -> Text:
-    """Say that a yes is for one try: after an undone change it has to be said again. Pure."""
-    words = N_("Each who had approved ({who}) has to approve again: an approval is for one try.")
-    return Text(words, {"who": ", ".join(who)})
 
 
 def require_binding(seen: Mapping[str, Any]) -> None:

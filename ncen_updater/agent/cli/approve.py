@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.agent.answers import rehearsal_words
-from ncen_updater.agent.approvals.outlook import require_binding, used_up_words
+from ncen_updater.agent.approvals.model import used_up_words
+from ncen_updater.agent.approvals.outlook import require_binding
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.hold import parse_until, show_beginning
 from ncen_updater.agent.cli.session import AgentSession

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ncen_updater.agent.approvals.outlook import used_up_words
+from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.cli.availability_words import trouble
 from ncen_updater.agent.engine.errors import JournalForbidden, JournalMissing
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ncen_updater.agent.answers import notice_words
-from ncen_updater.agent.approvals.outlook import used_up_words
+from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.cli.access import explained
 from ncen_updater.agent.cli.availability_words import officers_words
 from ncen_updater.agent.cli.common import agent_session

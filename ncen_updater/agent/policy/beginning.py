@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from enum import StrEnum
 
-from ncen_updater.agent.approvals.model import ApprovalCount
 from ncen_updater.agent.policy.automation import Inputs, Stays, obstacle
 from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.i18n import N_, Text
@@ -23,7 +22,7 @@ __all__ = [
     "beginning",
     "beginning_words",
     "behind_another",
-    "with_yes_of",
+    "with_yes",
 ]
 
 #: So many things are looked at that pass by themselves, one after the other; there are five kinds.
@@ -100,19 +99,16 @@ def behind_another(found: Beginning, target: str | None, approved: Sequence[str]
     return Beginning(BeginsWhen.NOT_BY_ITSELF, None, Stays.ANOTHER_FIRST)
 
 
-def with_yes_of(
-    uid: int, people: ApprovalCount, facts: Inputs, begins: Beginning, *, serves: bool = True
-) -> Beginning:
-    """Return when it would begin, once this person has approved. Pure.
+def with_yes(facts: Inputs, begins: Beginning, *, counts: bool, serves: bool = True) -> Beginning:
+    """Return when it would begin, once the person who is asked has approved. Pure.
 
     Args:
-        uid: Who is asked; nothing changes by the yes of one whose yes is counted already.
-        people: Who approved it.
         facts: What the service decides by.
         begins: When it begins as it stands.
+        counts: Whether theirs would be one more; that of who said yes before changes nothing.
         serves: Whether the service runs.
     """
-    if not people.adds(uid):
+    if not counts:
         return begins
     missing = max(0, facts.missing_approvals - 1)
     return beginning(replace(facts, missing_approvals=missing), serves=serves)

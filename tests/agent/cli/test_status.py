@@ -141,6 +141,7 @@ def test_who_confirms_is_sent_to_resume_where_no_service_goes_on(
     site.open_change(StepName.FETCH, StepName.COMMIT)
     with Journal.open(site.journal) as journal:
         journal.commit(CHANGE.id)
+    (site.state / SERVICE_LOCK).parent.mkdir(exist_ok=True)
     with (
         change_lock(site.state / SERVICE_LOCK, "service", whole=False) if served else nullcontext()
     ):

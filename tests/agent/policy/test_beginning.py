@@ -25,7 +25,7 @@ from ncen_updater.agent.policy.beginning import (
     BeginsWhen,
     beginning,
     beginning_words,
-    with_yes_of,
+    with_yes,
 )
 from ncen_updater.agent.policy.windows import Day, Window
 from ncen_updater.common.i18n import Text
@@ -139,7 +139,7 @@ def test_the_question_says_what_the_yes_begins() -> None:
 
     def after(facts: Inputs, uid: int, needed: int, *given: int) -> Beginning:
         people = ApprovalCount(tuple(Approval("b", f"u{n}", n, NOW) for n in given), needed)
-        return with_yes_of(uid, people, facts, beginning(facts))
+        return with_yes(facts, beginning(facts), counts=people.adds(uid))
 
     assert after(facts, 1000, 1).stays is Stays.NO_TIME
     day = replace(facts, windows=(DAY,))

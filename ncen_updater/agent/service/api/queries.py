@@ -20,7 +20,7 @@ from ncen_updater.agent.cli.change_words import change_lines
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.orders import Order, Orders
-from ncen_updater.agent.policy.beginning import beginning, behind_another, with_yes_of
+from ncen_updater.agent.policy.beginning import beginning, behind_another, with_yes
 from ncen_updater.agent.policy.deeds import deed_words
 from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.service.api.context import ApiContext
@@ -235,8 +235,8 @@ def outlook(context: ApiContext, request: Request) -> tuple[int, Document]:
             scheduled=journal.scheduled(found.binding) if found.binding else None,
             rehearsal=status.rehearsal,
             begins=begins.to_json(),
-            begins_after_yes=with_yes_of(
-                request.caller.person.uid, people, facts, begins
+            begins_after_yes=with_yes(
+                facts, begins, counts=people.adds(request.caller.person.uid)
             ).to_json(),
             newest=known.newest if known and known.newest != found.target else None,
             approved=approved_beside(found.target, approved),

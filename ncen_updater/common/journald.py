@@ -26,8 +26,6 @@ SOCKET = "/run/systemd/journal/socket"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:ncen-updater:messages")
 PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 DEBUG_PRIORITY = 7
-#: Whose ordinary records say nothing to the people of a site.
-LIBRARIES = ("securesystemslib", "tuf")
 #: Field to the name that records have it under.
 FIELDS = {
     "NCEN_CODE": "code",
@@ -40,6 +38,9 @@ FIELDS = {
 #: One datagram takes more; a line that is longer says nothing to a person.
 MAX_MESSAGE = 16_000
 PLAIN = "%(levelname)s %(name)s %(message)s"
+#: This library names each key that did not sign, for every document at every question to the feed.
+#: Where fewer sign than may, that is no news; ``--verbose`` has it.
+TALKATIVE = "tuf"
 
 
 def message_id(code: str) -> str:
@@ -198,7 +199,6 @@ def install(
             old.close()
     root.addHandler(handler)
     root.setLevel(level)
-    # Each signature that does not have to be there is a line of theirs; what fails, we say.
-    for library in LIBRARIES:
-        logging.getLogger(library).setLevel(level if level <= logging.DEBUG else logging.WARNING)
+    talkative = logging.getLogger(TALKATIVE)
+    talkative.setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
     return masking

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.diagnostics.support_bundle.bundle import Bundle
     from ncen_updater.agent.engine.operations import Result
     from ncen_updater.agent.engine.outcome import Outcome
-    from ncen_updater.agent.engine.plan import Plan
+    from ncen_updater.agent.engine.plan import HopPlan, Plan
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
     from ncen_updater.agent.overlay.layer import LayerReport
     from ncen_updater.agent.rehearsal.report import MappedCodes, RehearsalReport, RehearsedHop
@@ -257,8 +257,8 @@ def plan_words(made: Plan, language: str, report: RehearsalReport | None = None)
         for step in hop.migrations.steps:
             migration = {"database": step.database, "id": step.id}
             yield Text(N_("  migration {id} of {database}"), migration)
-        yield f"  {hop.way_words.render(language)}"
         shown = rehearsed.get((str(hop.origin), hop.offer.version))
+        yield f"  {_way_of(hop, shown).render(language)}"
         if shown is not None:
             yield from _rehearsed_words(shown, language)
         for files in hop.files:
@@ -274,6 +274,12 @@ def plan_words(made: Plan, language: str, report: RehearsalReport | None = None)
     yield from finding_lines(made.findings, language)
     if made.blocked:
         yield Text(N_("The upgrade cannot begin while something blocks."))
+
+
+def _way_of(hop: HopPlan, shown: RehearsedHop | None) -> Text:
+    """Say the way back as the rehearsal and the dossier do: with what was lost on trial."""
+    loses = hop.way.loses or (shown.not_kept if shown else ())
+    return way_words(hop.way.back, hop.offer.version, hop.origin, loses)
 
 
 def _rehearsed_words(hop: RehearsedHop, language: str) -> Iterator[Line]:

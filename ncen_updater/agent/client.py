@@ -132,8 +132,11 @@ class SiteClient(Protocol):
     def unhold(self) -> int:
         """Allow upgrades again; returns how many holds there were."""
 
-    def begins(self) -> Document | None:
-        """When the next upgrade begins by itself, as the service found last; None if not known."""
+    def comes_next(self) -> tuple[str | None, Document | None]:
+        """The release that comes next, and when that begins by itself; None for what is not known.
+
+        As the service found it last.
+        """
 
     def require_no_hold(self) -> None:
         """Refuse while upgrades are forbidden, before a person is asked anything.
@@ -305,10 +308,13 @@ class LocalSite:
         with self._journal(read_only=False) as journal:
             return SiteHistory(journal).lift_holds(user_name())
 
-    def begins(self) -> Document | None:
+    def comes_next(self) -> tuple[str | None, Document | None]:
         status = self._waiting()
         service_state = or_none(status.service_state)
-        return self._begins(status, service_state)[0] if service_state else None
+        if not service_state:
+            return None, None
+        found = service_state.assessment
+        return found.target if found else None, self._begins(status, service_state)[0]
 
     def _chosen(self, journal: Journal) -> ChosenRelease:
         """Return what people chose by approving it, which comes before the newest."""
@@ -921,9 +927,9 @@ class ServiceSite:
     def unhold(self) -> int:
         return int(self._service.call("DELETE", "/v1/holds")["lifted"])
 
-    def begins(self) -> Document | None:
-        found: Document | None = self._seen().get("begins")  # an older service does not say
-        return found
+    def comes_next(self) -> tuple[str | None, Document | None]:
+        seen = self._seen()
+        return seen["target"], seen.get("begins")  # an older service does not say
 
     def require_no_hold(self) -> None:
         for hold in self._service.get("/v1/holds")["holds"]:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-from ncen_updater.agent.answers import _rehearsed_words, rehearsed_hops
-from ncen_updater.agent.databases.tried import TriedValues
+from ncen_updater.agent.answers import _rehearsed_words, _way_of, rehearsed_hops
+from ncen_updater.agent.databases.tried import TriedColumn, TriedValues
+from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.rehearsal.report import PredictedRange, RehearsalReport, RehearsedHop
 from ncen_updater.common.i18n import Text
 
@@ -41,3 +42,15 @@ def test_the_stop_and_the_values_are_told() -> None:
     assert lines(replace(HOP, values=lost))[1:] == [
         "  with values in the tables it stopped: the way back stumbled"
     ]
+
+
+def test_the_plan_says_the_way_back_with_what_was_lost_on_trial() -> None:
+    """Seen: "keeps every record.", and three lines below what is lost of it."""
+    way = SimpleNamespace(back=Back.KEEPS, loses=())
+    offer = SimpleNamespace(version="3.3.0")
+    hop = cast("Any", SimpleNamespace(way=way, origin="3.2.4", offer=offer))
+    lost = TriedValues((TriedColumn("seizures.classes.title", lost=8),))
+    whole, but = (_way_of(hop, shown).render("en") for shown in (HOP, replace(HOP, values=lost)))
+    assert whole == _way_of(hop, None).render("en")
+    assert whole == "A rollback from 3.3.0 to 3.2.4 keeps every record."
+    assert "but not what is entered in seizures.classes.title" in but

@@ -93,8 +93,11 @@ def approve(
         show_beginning(session, seen.get("begins_after_yes"), AFTER_YES)
         question = Text(N_("Approve the upgrade to {version}?"), {"version": seen["target"]})
         session.agree(question, yes=yes)
+        before = seen["approvals"]
         site.approve(seen)
         seen = site.outlook(target)
+        if before and seen["approvals"] == before:
+            session.show(Text(N_("You had approved it before; nothing changes by this.")))
     return _show(session, seen)
 
 
@@ -225,6 +228,13 @@ def _when(session: AgentSession, text: str) -> str:
     return format_time(datetime.fromisoformat(text), site_zone(session.config))
 
 
+def _begins_then(standing: Document) -> bool:
+    """Whether it begins at the very time that somebody chose, which is then told once."""
+    at = (standing["begins"] or {}).get("at")
+    chosen = standing["scheduled"]
+    return at is not None and datetime.fromisoformat(at) == datetime.fromisoformat(chosen)
+
+
 def _show(session: AgentSession, seen: Document, **beside: object) -> ExitCode:
     """Show where an approval stands.
 
@@ -266,7 +276,12 @@ def _show(session: AgentSession, seen: Document, **beside: object) -> ExitCode:
         session.show(Text(N_("{version} failed here; it begins at the earliest {at}."), again))
     if standing["scheduled"] is not None:
         chosen = {"at": _when(session, standing["scheduled"]), "who": standing["scheduled_by"]}
-        session.show(Text(N_("It begins at the earliest {at}, as {who} chose."), chosen))
+        text = (
+            N_("{who} chose the time.")
+            if _begins_then(standing)
+            else N_("It begins at the earliest {at}, as {who} chose.")
+        )
+        session.show(Text(text, chosen))
     show_beginning(session, standing["begins"])
     session.finish(standing)
     return ExitCode.OK

@@ -114,7 +114,9 @@ def unhold(context: click.Context, dry_run: bool) -> ExitCode:
     else:
         text = N_("Holds lifted: {count}.")
     session.show(Text(text, {"count": count}))
-    begins = None if dry_run else site.begins()
+    version, begins = (None, None) if dry_run else site.comes_next()
+    if version is not None:
+        session.show(Text(N_("Next is the upgrade to {version}."), {"version": version}))
     show_beginning(session, begins)
     lifted = 0 if dry_run else count
     session.finish({"held": dry_run and count > 0, "lifted": lifted, "begins": begins})

@@ -34,6 +34,7 @@ from ncen_updater.common.cli.render import (
     without_unit,
 )
 from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.holds import hold_words
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.common.reasons import reason
 
@@ -55,7 +56,7 @@ def status(context: click.Context) -> ExitCode:
     found = session.client().status()
     _show(session, found)
     if "service" in found:
-        _show_service(session, found["service"])
+        _show_service(session, found["service"], held=_held(found))
     parts = [found.get(name) for name in ("running", "journal", "feed", "configuration")]
     errors = [
         _of_rights(session, refusal(part["error"]))
@@ -92,9 +93,21 @@ def _state(session: AgentSession) -> Sequence[Text]:
     return sentences(looked, looked)
 
 
-def _show_service(session: AgentSession, moment: Document) -> None:
-    """Show what the service does just now, and what it did in vain."""
-    for what, done, total in work_now(moment):
+def _held(document: Document) -> bool:
+    return bool(document["journal"].get("holds"))
+
+
+def _show_service(session: AgentSession, moment: Document, *, held: bool = False) -> None:
+    """Show what the service does just now, and what it did in vain.
+
+    Args:
+        session: This run.
+        moment: What the service says of itself.
+        held: Whether upgrades are on hold: what it waits for besides, and may have found before
+            the hold was set, would read as if it began nevertheless.
+    """
+    waits = held and moment.get("running") is None
+    for what, done, total in () if waits else work_now(moment):
         known = done is not None and total
         said = without_unit(what.render(session.language))
         figures: dict[str, object] = {"what": Figure(said, **{session.language: said})}
@@ -172,8 +185,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         )
         session.show(Text(text, {"version": owed["version"]}))
     for hold in part["holds"]:
-        values = {"by": hold["by"], "since": _when(hold["since"]), "reason": clean(hold["reason"])}
-        session.show(Text(N_("Upgrades are on hold since {since}, set by {by}: {reason}"), values))
+        session.show(hold_words(hold))
     for row in part.get("approvals", ()):  # a service of an older agent says nothing of them
         session.show(_approved(row, next((r for r in part["approvals"] if r["next"]), None)))
     for row in part["bad_releases"]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.holds import hold_words
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.rendering import moment_of
@@ -128,11 +129,7 @@ def waiting(status: Document, outlook: Document | None) -> Iterator[Text]:
     if "error" in journal:
         return
     for hold in journal["holds"]:
-        values = {
-            "by": hold["by"], "since": format_time(moment_of(hold["since"])),
-            "reason": hold["reason"],
-        }  # fmt: skip
-        yield Text(N_("Upgrades are on hold since {since}, set by {by}: {reason}"), values)
+        yield hold_words(hold)
     if journal.get("approvals_used_up"):
         values = {"who": ", ".join(journal["approvals_used_up"])}
         yield Text(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.cli.approve import _begins_then
 from ncen_updater.agent.cli.main import run
 from tests.support.sites import TrialFeed, connect, serve
 
@@ -118,11 +119,16 @@ def test_two_people_approve_what_was_rehearsed(
     the_dossier_of_it(desk, tmp_path, first["binding"])
     again = desk.json("approve", "--yes")
     assert again["missing"] == 1
+    assert again["approvals"] == first["approvals"]
+    out = desk.run("approve", "--yes")[1]
+    assert "You had approved it before; nothing changes by this.\nApproved by amina" in out
     assert desk.json("upgrade", "--yes", code=4)["error"]["code"] == "NU-6023"
     be(monkeypatch, "root", 0)
     assert desk.json("approve", "--yes", code=4)["error"]["code"] == "NU-6029"
     be(monkeypatch, "bo", 1002)
-    last = desk.json("approve", "--yes")
+    out = desk.run("approve", "--yes")[1]
+    assert "You had approved it before" not in out
+    last = desk.json("approve", "--dry-run")
     assert (last["missing"], begins(last)) == (0, ("not-by-itself", "no-time"))
     assert desk.json("approve", "--withdraw")["missing"] == 1
     assert desk.json("approve", "--yes")["missing"] == 0
@@ -197,6 +203,7 @@ def test_a_chosen_time(desk: Desk) -> None:
     assert desk.json("schedule", "2001-01-01", code=2)["error"]
     assert desk.json("schedule", later, "--dry-run")["scheduled"] is None
     assert desk.json("schedule", later)["scheduled"] is not None
+    assert "It begins at the earliest" in desk.run("schedule", later)[1]
     code, out, _ = desk.run("schedule", "--cancel")
     assert code == 0
     assert out.rstrip().endswith("It does not begin before 2 more have approved.")
@@ -210,3 +217,12 @@ def test_a_chosen_time(desk: Desk) -> None:
     assert (code, out.splitlines()[0]) == (0, "The chosen time is taken back."), out
     said = desk.json("schedule", "--cancel")
     assert (said["cancelled"], said["scheduled"]) == (0, None)
+
+
+@pytest.mark.parametrize(("at", "once"), [("2026-11-28T19:00:00Z", True), (None, False)])
+def test_a_chosen_time_that_holds_is_told_once(at: str | None, once: bool) -> None:
+    """Seen: "at the earliest 2026-11-28 23:00:00 +04 ..., as dana chose", and the same below."""
+    chosen = "2026-11-28T23:00:00+04:00"
+    begins = {"when": "at", "at": at} if at else {"when": "not-by-itself", "at": None}
+    assert _begins_then({"scheduled": chosen, "begins": begins}) is once
+    assert not _begins_then({"scheduled": chosen, "begins": None})

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.status import _approved, _show
+from ncen_updater.agent.cli.status import _approved, _held, _show, _show_service
 from ncen_updater.agent.config import noted_check
 from ncen_updater.agent.config.errors import Mistake
 from ncen_updater.agent.config.paths import load_places
@@ -337,6 +337,28 @@ def test_holds_and_bad_releases(site: TrialSite) -> None:
     assert "3.3.1 failed here, times: 1" in out
     document = json.loads(site.run("status", "--json").stdout)
     assert document["journal"]["holds"][0]["by"] == "wanjiru"
+
+
+def test_a_hold_has_its_end_and_nothing_beside_it_that_reads_as_if_it_began(
+    site: TrialSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: no word of the end, and below the hold "waits for the window: 2026-11-28 22:00"."""
+    with Journal.open(site.journal) as journal:
+        SiteHistory(journal).hold("fair", "dana", datetime(2127, 1, 31, tzinfo=UTC))
+    out = site.run("status").stdout
+    assert " until 2127-01-31 00:00:00 UTC, set by dana: fair" in out
+    found = json.loads(site.run("status", "--json").stdout)
+    assert _held(found)
+    assert not _held({"journal": {"error": {}}})
+    session, shown = AgentSession("ncen-updater", site.config), list[Text]()
+    monkeypatch.setattr(session, "show", shown.append)
+    resting = {"running": None, "why": Text("it waits for the window")}
+    _show_service(session, resting, held=True)
+    assert shown == []
+    _show_service(session, resting)
+    working = {"running": {"words": ["check"], "progress": None}}
+    _show_service(session, working, held=True)
+    assert len(shown) == 2
 
 
 def test_a_failure_of_a_release_that_was_installed_well_since_is_over(site: TrialSite) -> None:

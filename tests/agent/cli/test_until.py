@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from ncen_updater.agent.cli.hold import parse_until
+from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.errors import ConfigInvalid
 from ncen_updater.agent.config.paths import site_zone
 from ncen_updater.common.messages import BAD_TIME
@@ -52,3 +55,19 @@ def test_the_zone_of_the_site(tmp_path: Path) -> None:
         site.config.write_text(f"{text}\n[service]\ntimezone = {wrong}\n")
         with pytest.raises(ConfigInvalid, match=r"service\.timezone"):
             site_zone(site.config)
+
+
+@pytest.mark.parametrize("version", ["3.3.0", None])
+def test_what_begins_once_a_hold_is_lifted_has_a_name(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    version: str | None,
+) -> None:
+    """Seen: "Suspensions levées : 1. Elle commence le samedi ...", as if the hold began."""
+    begins = {"when": "now", "at": None, "stays": None, "missing": 0}
+    client = SimpleNamespace(unhold=lambda: 1, comes_next=lambda: (version, begins))
+    monkeypatch.setattr(AgentSession, "client", lambda _: client)
+    assert run(["--config", str(make_site(tmp_path).config), "unhold"]) == 0
+    named = [] if version is None else [f"Next is the upgrade to {version}."]
+    assert capsys.readouterr().out.splitlines() == ["Holds lifted: 1.", *named, "It begins now."]

@@ -1,0 +1,28 @@
+"""A hold in one sentence: on a terminal and in a browser. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from ncen_updater.common.cli.render import clean, format_time
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["hold_words"]
+
+
+def hold_words(hold: Mapping[str, str | None]) -> Text:
+    """Say since when upgrades are on hold, until when, and who set that.
+
+    Args:
+        hold: As the document of a site has it.
+    """
+    values: dict[str, object] = {
+        "by": clean(hold["by"] or "-"), "reason": clean(hold["reason"] or "-"),
+        "since": format_time(datetime.fromisoformat(hold["since"] or "")),
+    }  # fmt: skip
+    until = hold.get("until")
+    if until is None:
+        return Text(N_("Upgrades are on hold since {since}, set by {by}: {reason}"), values)
+    words = N_("Upgrades are on hold since {since} until {until}, set by {by}: {reason}")
+    return Text(words, {**values, "until": format_time(datetime.fromisoformat(until))})

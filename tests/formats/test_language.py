@@ -73,7 +73,15 @@ def test_what_no_language_may_say_is_refused(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b" " * (MAX_LANGUAGE_BYTES + 1)],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 100_000,
+        canonical_json(WHOLE) + b" " * MAX_LANGUAGE_BYTES,
+    ],
     ids=["nothing", "cut", "a list", "null", "no text", "nested", "too large"],
 )
 def test_what_is_no_language_is_refused(content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.journal.journal import Journal
     from ncen_updater.agent.overlay.layer import Layer
+    from ncen_updater.agent.overlay.merge import MadeFor
     from ncen_updater.agent.site import Site
     from ncen_updater.feed.release_source import FeedView
 
@@ -40,8 +42,8 @@ def show_offered(
     try:
         view = site.source.last_view()
     except UpdaterError as error:
-        values = {"code": error.code, "what": error.what_text}
-        session.show(Text(N_("Which signed languages are on offer is not known: {what}"), values))
+        unknown = N_("Which signed languages are on offer is not known: {what}")
+        session.show(Text(unknown, {"what": error.what_text}))
     taken = {t.language: t for t in layer.signed.taken() if t.version == version}
     found: list[dict[str, object]] = []
     for offer in newest_languages(view.languages if view else (), str(version)):
@@ -141,13 +143,20 @@ def drop(
     return ExitCode.OK
 
 
-def merged_anew(layer: Layer, site: Site, journal: Journal, **told: object) -> tuple[str, bool]:
+def merged_anew(
+    layer: Layer,
+    site: Site,
+    journal: Journal,
+    made_for: Mapping[str, MadeFor] | None = None,
+    **told: object,
+) -> tuple[str, bool]:
     """Merge for the release that runs, use it, and note it where something changed.
 
     Args:
         layer: What the country owns.
         site: The site.
         journal: Open, between two changes.
+        made_for: What texts that just came were made for, by the path of their file.
         told: What else the note tells.
 
     Returns:
@@ -155,7 +164,7 @@ def merged_anew(layer: Layer, site: Site, journal: Journal, **told: object) -> t
     """
     running, before = site.slots.current(), layer.chosen()
     assert running is not None  # noqa: S101 - commands look at it before
-    name = layer.build(None, running)
+    name = layer.build(None, running, made_for)
     if name != before:
         layer.choose(name)
     if name != before or told:

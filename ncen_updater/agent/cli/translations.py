@@ -244,7 +244,7 @@ def _import(
     *,
     yes: bool,
 ) -> ExitCode:
-    from ncen_updater.agent.cli.signed_languages import NOTE
+    from ncen_updater.agent.cli.signed_languages import merged_anew
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.overlay.exchange import take
     from ncen_updater.agent.overlay.own_files import Found, parsed
@@ -290,12 +290,7 @@ def _import(
             Operations(site, progress).between_changes("translations") as journal,
         ):
             layer.write_own(declared, spoken, taken.own)
-            running = site.slots.current()
-            assert running is not None  # noqa: S101 - it was looked at before
-            made = {file.path: taken.made_for}
-            name = layer.build(None, running, made)
-            layer.choose(name)
-            journal.note(NOTE, version=str(running), merged=name, language=spoken)
+            merged_anew(layer, site, journal, {file.path: taken.made_for}, language=spoken)
         session.show(Text(N_("Taken; nCEN shows them after its next start.")))
     session.finish(
         {

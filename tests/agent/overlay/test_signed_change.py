@@ -109,9 +109,14 @@ def test_it_rides_with_the_upgrade_and_is_given_back(live: LiveSite) -> None:
     assert dropped["changed"] is True
     assert shown(demo)["menu"] == {**both, "fax": "Send by fax"}
     assert answer(live, "translations", "drop", "sr", code=2)["error"]["code"] == "NU-3307"
+    came = demo.root / "came.json"
+    came.write_text('{"menu": {"fax": "Pošalji faks"}}', "utf-8")
+    words = ("translations", "import", str(came), "--language", "sr", "--yes")
+    assert answer(live, *words)["added"] == 1
+    assert shown(demo)["menu"] == {**both, "fax": "Pošalji faks"}
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         told = [e.data for e in journal.events() if e.kind == "translations-applied"]
-    assert [data.get("signed") for data in told] == ["3.2.4 (1)", "3.3.0 (1)", "-"]
+    assert [data.get("signed") for data in told] == ["3.2.4 (1)", "3.3.0 (1)", "-", None]
 
 
 def test_one_that_officers_took_back_is_told_and_taken_by_nobody(live: LiveSite) -> None:

@@ -11,8 +11,10 @@ from packaging.version import Version
 
 from ncen_updater.common.messages import LANGUAGE_WITHDRAWN, NOTHING_TO_EXPORT
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.errors import TargetMissing, TrustError
+from ncen_updater.feed.errors import NotProved, TargetMissing, TrustError
 from ncen_updater.feed.offers import load_view
+from ncen_updater.feed.proved import ProvedMemory
+from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.bundle.errors import BundleAltered, NotImported
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.formats.language import LanguageOffer
@@ -154,3 +156,36 @@ def test_what_no_list_names_is_not_fetched(spoken: Publication, tmp_path: Path) 
     offer = offer_of(site, "sr").model_copy(update={"revision": 2})
     with refused(TargetMissing):
         site.source().fetch_language(offer, Silent())
+
+
+def test_what_the_reader_left_is_proved_by_who_uses_it(
+    spoken: Publication, tmp_path: Path, order: Callable[..., ExportOrder]
+) -> None:
+    """From the installed root on; the process that read the medium is not believed."""
+    site = OfflineSite(tmp_path / "state", spoken.root, current="3.5.0")
+    spoken.export(tmp_path / "sr.ncen", order(origin=Version("3.5.0"), languages=("sr",)))
+    site.take(tmp_path / "sr.ncen")
+    offer = offer_of(site, "sr")
+    (tmp_path / "own").mkdir()
+    proving = TufReleaseSource(
+        "ncen", state=site.state, trusted_root=site.root, make_fetcher=pytest.fail, now=site.now,
+        offline=True, grace=site.grace, memory=ProvedMemory(tmp_path / "own"),
+    )  # fmt: skip
+    found = proving.fetched_language(offer)
+    assert found is not None
+    assert found.offer() == offer
+    for other in ({"revision": 2}, {"translated": 3}, {"version": "3.4.0"}):
+        with refused(NotProved):
+            proving.fetched_language(offer.model_copy(update=other))
+    with refused(NotProved):
+        gone = Withdrawal(reason="wrong terms")
+        proving.fetched_language(offer.model_copy(update={"withdrawn": gone}))
+    place = site.state / "downloads/ncen/3.5.0/language.sr.1.json"
+    content = place.read_bytes()
+    for bent in (content.replace(b"sr title", b"sr other"), content + b" ", content[:-1]):
+        place.write_bytes(bent)
+        assert proving.fetched_language(offer) is None
+    place.unlink()
+    assert proving.fetched_language(offer) is None
+    place.mkdir()
+    assert proving.fetched_language(offer) is None

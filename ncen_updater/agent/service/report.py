@@ -30,7 +30,6 @@ from ncen_updater.agent.journal.orders import Orders
 from ncen_updater.agent.journal.rows import JournalEvent, reading, stored_value
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
 from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
-from ncen_updater.agent.rehearsal.stops import predicted_stop, predicted_stops
 from ncen_updater.agent.status import JournalFacts, SiteStatus, need, or_none, require_zones
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.documents import error_document
@@ -138,6 +137,8 @@ def _journal(status: SiteStatus) -> Document:
         "holds": list(journal.holds),
         "bad_releases": [bad for bad in journal.bad_releases if not _over(status, journal, bad)],
         "approvals": _approvals(journal, or_none(status.needed), status.next),
+        "approvals_used_up": list(journal.used_up),
+        "confirmed_by": journal.facts.confirmed_by,
     }
 
 
@@ -277,6 +278,8 @@ def history_report(journal: Journal, limit: int, before: str | None = None) -> D
         KeyError: If the journal knows none of this id.
         JournalUnreadable: If it holds what no agent wrote.
     """
+    from ncen_updater.agent.rehearsal.stops import predicted_stops
+
     changes = journal.changes(limit) if before is None else _before(journal, before, limit)
     foretold = predicted_stops(journal, {change.id for change in changes})
     return {
@@ -366,6 +369,8 @@ def change_report(journal: Journal, change_id: str) -> Document:
         KeyError: If the journal knows none of this id.
         JournalUnreadable: If it holds what no agent wrote.
     """
+    from ncen_updater.agent.rehearsal.stops import predicted_stop
+
     change = journal.change(change_id)
     require_zones(journal, change)
     facts = journal.facts(change_id)

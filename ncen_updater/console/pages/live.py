@@ -217,8 +217,7 @@ def _work(running: Document | None, told: ProgressUpdate | None, language: str) 
     if running is None:
         return ""
     if told is None or not told.template:
-        words = {"words": " ".join(map(str, running["words"]))}
-        return Text(N_("the service carries out '{words}'"), words).render(language)
+        return str(running.get("what") or running["words"][0])
     said = without_unit(told.text.render(language))
     if told.done is None or not told.total:
         return said

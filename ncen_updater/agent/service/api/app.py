@@ -185,7 +185,7 @@ def _content(environ: Environ) -> bytes:
         raise BadRequest(reason="the length of the body is no number")
     size = int(length)
     if size > MAX_BODY:
-        raise RequestTooLarge(limit=MAX_BODY)
+        raise RequestTooLarge(limit_bytes=MAX_BODY)
     content: bytes = environ["wsgi.input"].read(size) if size else b""
     if len(content) != size:
         raise BadRequest(reason="the body is shorter than it says")

@@ -6,6 +6,7 @@ Standard library only: this module is on the path of ``status``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
@@ -26,7 +27,6 @@ from ncen_updater.agent.journal.change import (
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, RECOVERY
-from ncen_updater.agent.journal.orders import Orders
 from ncen_updater.agent.journal.rows import JournalEvent, reading, stored_value
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
 from ncen_updater.agent.policy.automation import DELAYS, Action, ActionFailure, Rehearsed
@@ -371,6 +371,24 @@ def _taken_back_by(journal: Journal, change: Change) -> str | None:
     return None
 
 
+def _ordered_by(journal: Journal, change: Change) -> str | None:
+    """Who ordered a change: one order is carried out at a time.
+
+    Reads the one row, however many orders there were. Times stand in UTC, so that their text is in
+    their order.
+    """
+    if not journal.has_table("orders"):
+        return None
+    at = change.created_at.astimezone(UTC).isoformat()
+    with reading(journal.path):
+        rows = journal.rows(
+            "SELECT who FROM orders WHERE kind IN ('upgrade', 'rollback', 'resume')"  # noqa: S608
+            f" AND taken_at <= '{at}' AND (ended_at IS NULL OR ended_at >= '{at}')"
+            " ORDER BY id DESC LIMIT 1"
+        )
+    return rows[0]["who"] if rows else None
+
+
 def change_report(journal: Journal, change_id: str) -> Document:
     """Return one change whole: steps, facts, events, and what they came to for people.
 
@@ -384,11 +402,10 @@ def change_report(journal: Journal, change_id: str) -> Document:
     require_zones(journal, change)
     facts = journal.facts(change_id)
     events = journal.events(change=change_id)
-    order = Orders(journal).during(change.created_at)
     return {
         **change_document(change, facts),
         "approved_by": list(ApprovalStore(journal).spent_on(change_id, facts.binding)),
-        "ordered_by": order.person.who if order else None,
+        "ordered_by": _ordered_by(journal, change),
         "predicted_stop_s": _range_document(predicted_stop(journal, change_id)),
         "failure": _failure(events),
         "cut_off": _cut_off(events),

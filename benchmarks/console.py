@@ -60,12 +60,15 @@ ANYBODY = "auth required pam_permit.so\naccount required pam_permit.so\n"
 NAMED = re.compile(
     r'<link rel="stylesheet" href="([^"]+)"|<(?:script|iframe|img)[^>]* src="([^"]+)"'
 )
-#: Hears in a page of the console what that says, and when.
+#: Hears in a page of the console whenever the steps of *Live* are others, and when that was.
 LISTENS = """
 window.heard = [];
-const source = new EventSource("/live/events");
-for (const kind of ["live", "alive", "away"])
-  source.addEventListener(kind, () => window.heard.push(Date.now() / 1000));
+let before = null;
+new EventSource("/live/events").addEventListener("live", (message) => {
+  const steps = JSON.stringify(JSON.parse(message.data).steps.map((step) => step.look));
+  if (steps !== before) window.heard.push(Date.now() / 1000);
+  before = steps;
+});
 """
 
 
@@ -125,35 +128,52 @@ def first_byte_s(guest: Guest, path: str) -> float:
 # ---- what happens --------------------------------------------------------------------------------
 
 
-def happened(journal: Path) -> float:
-    """Write an event that no page shows; returns when it stood there."""
-    with Journal.open(journal) as written:
-        written.note("looked")
-    return time.time()
+class Happenings:
+    """Lets something happen that *Live* shows: a step of the last change begins, or is done.
+
+    The change itself has ended, so that nobody takes it up.
+
+    Args:
+        path: The journal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._count = path, 0
+
+    def one(self) -> float:
+        """Let one happen, at any point of whatever looks now and then; returns when it stood."""
+        time.sleep(0.37 + 0.13 * (self._count % 7))
+        state = (StepState.INTENDED, StepState.DONE)[self._count % 2]
+        self._count += 1
+        with Journal.open(self._path) as journal:
+            journal.step(journal.changes(1)[0].id, StepName.SOAK, state)
+            return time.time()
 
 
-def delays(guest: Guest, journal: Path, count: int) -> list[float]:
+def delays(guest: Guest, happenings: Happenings, count: int) -> list[float]:
     """Seconds from an event that is in the journal to the message for a page."""
     line = guest.connection()
     line.request("GET", "/live/events", headers={"Host": guest.host, "Cookie": guest.cookie})
     answer, found = line.getresponse(), []
 
-    def message() -> None:
-        while not answer.readline().startswith(b"data:"):
-            pass
+    def steps() -> list[str]:
+        while True:
+            words = answer.readline()
+            if words.startswith(b"data: {"):
+                return [step["look"] for step in json.loads(words[6:])["steps"]]
 
-    message()
-    time.sleep(REST_S)
-    for number in range(count):
-        time.sleep(0.37 + 0.13 * (number % 7))  # at any point of whatever looks now and then
-        begin = happened(journal)
-        message()
+    before = steps()
+    for _ in range(count):
+        begin = happenings.one()
+        while (now := steps()) == before:
+            pass
+        before = now
         found.append(time.time() - begin)
     line.close()
     return found
 
 
-def browser_delays(link: str, journal: Path, count: int) -> list[float]:
+def browser_delays(link: str, happenings: Happenings, count: int) -> list[float]:
     """The same to the page in a real browser; nothing where there is none."""
     lacks = missing()
     if lacks is not None:
@@ -165,11 +185,9 @@ def browser_delays(link: str, journal: Path, count: int) -> list[float]:
         person.until("the first page", lambda: person.all('body[data-page="now"]'))
         person.run(LISTENS)
         person.until("the first message", lambda: person.run("return window.heard.length"))
-        time.sleep(REST_S)
         for number in range(count):
-            time.sleep(0.37 + 0.13 * (number % 7))
-            begin = happened(journal)
-            script = f"return window.heard.filter((at) => at >= {begin})[0] || 0"
+            begin = happenings.one()
+            script = f"return window.heard[{number + 1}] || 0"
             found.append(person.until("a message", lambda: person.run(script)) - begin)  # noqa: B023
     return found
 
@@ -227,8 +245,9 @@ def one_person(service: Path, journal: Path, runs: int) -> dict[str, object]:
         time.sleep(REST_S)
         rest = pss_mb(console.process.pid)
         say(f"{rest} MB at rest")
-        told = delays(guest, journal, runs * 4)
-        seen = browser_delays(console.another(), journal, runs * 4)
+        happenings = Happenings(journal)
+        told = delays(guest, happenings, runs * 4)
+        seen = browser_delays(console.another(), happenings, runs * 4)
     return {
         "pages": pages, "first_byte_s": first, "rest_mb": rest, "told_s": summary(told),
         "seen_s": summary(seen),

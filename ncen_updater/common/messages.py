@@ -94,7 +94,7 @@ CONFIG_UNREADABLE = Message(
 )
 CONFIG_TOO_LARGE = Message(
     "NU-1003",
-    N_("The configuration {path} is larger than {limit} bytes."),
+    N_("The configuration {path} is larger than {limit_bytes}."),
     N_("Check that this is the agent's configuration and not another file."),
 )
 CONFIG_NOT_TOML = Message(
@@ -407,6 +407,12 @@ WRONG_PRODUCT = Message(
     N_("Nothing was changed. Tell the Secretariat, and try again later."),
     ExitCode.TRUST,
 )
+LANGUAGE_WITHDRAWN = Message(
+    "NU-2025",
+    N_("The language {language} of {version} was taken back by the Secretariat: {reason}"),
+    N_("Look at 'ncen-updater translations report' for what is on offer now."),
+    ExitCode.TRUST,
+)
 OFFER_HALTED = Message(
     "NU-2041",
     N_("Release {version} was halted by the Secretariat: {reason}"),
@@ -467,7 +473,7 @@ READER_FILLS_DISK = Message(
     "NU-2047",
     N_(
         "The process that reads the feed left more in {path} than anything that was signed weighs "
-        "({size} bytes in {names} files and directories), and was ended."
+        "({size_bytes} in {names} files and directories), and was ended."
     ),
     N_(
         "The site goes on working. Have this server examined, since what talks to the network may "
@@ -708,7 +714,7 @@ PART_MISSING = Message(
     N_("Of the {parts} parts of the bundle these are missing: {missing}."),
     N_(
         "Give all parts in one call, in any order. If they cannot all be mounted at once, copy "
-        "them to a disk first; that takes {bytes} bytes. Nothing was kept."
+        "them to a disk first; that takes {bytes}. Nothing was kept."
     ),
     ExitCode.TRUST,
 )
@@ -815,6 +821,12 @@ BAD_TREE = Message(
     N_("Do not install this release; tell the Secretariat which one it is."),
     ExitCode.TRUST,
 )
+BAD_LANGUAGE = Message(
+    "NU-3004",
+    N_("The signed language {source} is not valid."),
+    N_("It is not used. Tell the Secretariat which one it is."),
+    ExitCode.TRUST,
+)
 TRANSFER_ERROR = Message(
     "NU-3100",
     N_("A file could not be moved or unpacked."),
@@ -822,8 +834,8 @@ TRANSFER_ERROR = Message(
 )
 SPACE_SHORT = Message(
     "NU-3101",
-    N_("Too little space in {path}: {needed} bytes are needed, {free} are free."),
-    N_("Free at least {missing} bytes there, then try again."),
+    N_("Too little space in {path}: {needed_bytes} are needed, {free_bytes} are free."),
+    N_("Free at least {missing_bytes} there, then try again."),
     ExitCode.SPACE,
 )
 DOWNLOAD_DAMAGED = Message(
@@ -998,6 +1010,18 @@ OVERLAY_WHICH_FILE = Message(
     "NU-3305",
     N_("There are several files of translations in the language '{language}': {files}."),
     N_("Name one of them with --file."),
+    ExitCode.USAGE,
+)
+LANGUAGE_NOT_OFFERED = Message(
+    "NU-3306",
+    N_("No signed language '{language}' is on offer for {version}; there are: {languages}."),
+    N_("Look at 'ncen-updater translations report'; without a network, import a bundle with it."),
+    ExitCode.USAGE,
+)
+LANGUAGE_NOT_TAKEN = Message(
+    "NU-3307",
+    N_("No signed language '{language}' was taken here for {version}; there are: {languages}."),
+    N_("Look at 'ncen-updater translations report' for those that were."),
     ExitCode.USAGE,
 )
 
@@ -1615,7 +1639,7 @@ REHEARSAL_FAILED = Message(
 NOTHING_TO_APPROVE = Message(
     "NU-6027",
     N_("Nothing is on offer that could be approved; {current} runs here."),
-    N_("Run 'ncen-updater check'."),
+    N_("Run 'ncen-updater check': it says why a release on the list cannot be taken now."),
 )
 LATER_HOP_FAILED = Message(
     "NU-6028",
@@ -1817,7 +1841,9 @@ WATCHED_ON_FULL_DISK = Message(
     ),
     N_(
         "The release stays, and its watched time is not over. Make room on that disk: then the"
-        " service watches on by itself, and without it 'ncen-updater resume' does."
+        " service watches on by itself, and without it 'ncen-updater resume' does. If the disk"
+        " fills again at once, see whether {version} itself is what writes so much (its log, its"
+        " files): then go back, by 'ncen-updater rollback'."
     ),
 )
 
@@ -2098,6 +2124,23 @@ NO_TOKEN_SUPPORT = Message(
     N_("This installation cannot use tokens."),
     N_("Install the extra 'hsm' of ncen-updater (PyKCS11 and asn1crypto)."),
 )
+UNKNOWN_LANGUAGE = Message(
+    "NU-7046",
+    N_("The feed has no language '{language}' for {product} {version} that could be taken back."),
+    N_("See 'ncen-publisher status' for the languages that it has."),
+    ExitCode.USAGE,
+)
+LANGUAGES_NOT_DELEGATED = Message(
+    "NU-7047",
+    N_("In this feed, who signs {product} may not sign languages yet: it is older than these."),
+    N_("Let 'ncen-publisher rekey' draft the same ceremony once, and the officers sign that."),
+    ExitCode.BLOCKED,
+)
+LANGUAGE_FILE_UNUSABLE = Message(
+    "NU-7048",
+    N_("{path} cannot be made a signed language: {why}."),
+    N_("Correct the file, or name the [[carried]] that it is for as PATH=FILE."),
+)
 PUBLISHER_BUNDLE_EXISTS = Message(
     "NU-7050",
     N_("{path} is there already."),
@@ -2112,7 +2155,7 @@ NOTHING_TO_EXPORT = Message(
 )
 MEDIA_TOO_SMALL = Message(
     "NU-7052",
-    N_("A bundle of {bytes} bytes does not fit on media of {media} bytes."),
+    N_("A bundle of {bytes} does not fit on media of {media_bytes}."),
     N_("Give larger media; a bundle has at most 999 parts."),
     ExitCode.USAGE,
 )
@@ -2291,7 +2334,7 @@ BAD_REQUEST = Message(
 )
 TOO_LARGE = Message(
     "NU-9313",
-    N_("The request is larger than {limit} bytes."),
+    N_("The request is larger than {limit_bytes}."),
     N_("docs/api.md lists what can be asked."),
     ExitCode.USAGE,
 )
@@ -2382,7 +2425,7 @@ INSPECTION_OVERDUE = Message(
 )
 INSPECTION_TOO_LARGE = Message(
     "NU-9327",
-    N_("What the inspection found is larger than {limit} bytes, which the service gives nobody."),
+    N_("What the inspection found is larger than {limit_bytes}, which the service gives nobody."),
     N_("Root has no such limit: sudo, with --alone."),
 )
 INSPECTION_FAILED = Message(

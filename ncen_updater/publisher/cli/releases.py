@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.build.deltas import NotMade
 
 BUILT_FILE = N_("{sha256}  {target}  ({length} bytes)")
-NOT_KEPT = N_(
-    "no delta pack from {from_version}: it has {pack_bytes} bytes, the archive {archive_bytes}"
-)
+NOT_KEPT = N_("no delta pack from {from_version}: it has {pack_bytes}, the archive {archive_bytes}")
 NOT_MADE = N_("no delta pack from {from_version}: {reason} ({detail})")
 
 __all__ = ["build", "draft", "lint", "withdraw"]
@@ -218,7 +216,7 @@ def _not_made(item: NotMade) -> Text:
 @click.command(
     "draft",
     cls=PublisherCommand,
-    help=N_("Draft the publication of every release in a staging directory."),
+    help=N_("Draft the publication of every release and language in a staging directory."),
 )
 @feed_option
 @event_option
@@ -262,6 +260,8 @@ def draft(
             page = review(SigningEvent.create(place, made.title, made.roles, state, made.papers))
         for release in page.releases:
             refuse_blocked(f"{release.product} {release.version}", release.findings)
+        for language in page.languages:
+            refuse_blocked(language.name, language.findings)
     drafted = SigningEvent.create(event, made.title, made.roles, state, made.papers)
     show_event(session, drafted, page=page)
 

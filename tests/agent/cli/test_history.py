@@ -197,7 +197,11 @@ def test_in_french_the_cause_is_said_in_french_too(site: TrialSite) -> None:
         report = jsonable(change_report(journal, UPGRADE.id))
     assert isinstance(report, dict)
     said = "\n".join(line.render("fr") for line in change_lines(report, "fr"))
-    assert re.search(r"NU-4201: Le contrôle « … » sur", said), said
+    assert "NU-4201 : La migration 0003 de companies a échoué." in said
+    assert "…" not in said, "what is told already is not told again without its names"
+    report["failure"]["error"] = "NU-4201: in words that nobody knows"
+    strange = "\n".join(line.render("fr") for line in change_lines(report, "fr"))
+    assert re.search(r"NU-4201 : Le contrôle « … » sur", strange), strange
     del report["failure"]
     assert "NU-4201: " in "\n".join(line.render("en") for line in change_lines(report, "en"))
 
@@ -213,3 +217,11 @@ def test_events_are_shown_where_they_are_asked_for(site: TrialSite) -> None:
     assert set(document) >= OLD
     assert document["events"][0]["kind"] == "begun"
     assert document["failure"]["step"] == "migrate"
+
+
+def test_the_list_leads_to_what_failed(site: TrialSite) -> None:
+    """Seen: a code in a row, and no word of where its meaning stands."""
+    with Journal.open(site.journal, now=Clock()) as journal:
+        undone(journal)
+    said = site.run("history").stdout
+    assert f"What failed, and what became of it: 'ncen-updater history {UPGRADE.id}'" in said

@@ -116,7 +116,7 @@ PATH = {
 NOW = {
     "action": _or_null(TEXT), "why": _or_null(TEXT),
     "running": _or_null(
-        _object(words=_list(TEXT), since=TIME, progress=_or_null(named("Progress")))
+        _object(words=_list(TEXT), what=TEXT, since=TIME, progress=_or_null(named("Progress")))
     ),
 }  # fmt: skip
 COUNTRY = _object(
@@ -130,6 +130,12 @@ COUNTRY = _object(
     ),
     counts=_each(NUMBER),
     problem=_or_null(_object(path=TEXT, why=TEXT, line=_or_null(NUMBER), shipped=FLAG)),
+    signed=_or_null(
+        _object(
+            version=TEXT, revision=_or_null(NUMBER), used=NUMBER, other=NUMBER, unfit=NUMBER,
+            why=_or_null(TEXT),
+        )
+    ),
     keys=_list(_object(key=TEXT, outcome=TEXT, words=TEXT)),
 )  # fmt: skip
 PLANNED_HOP = _perhaps(
@@ -307,7 +313,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "Service": _object(
         mode=TEXT, **NOW,
         said=_list(_object(tell=TEXT, values=_each(TEXT), seconds=FIGURE)),
-        failures=_list(_object(action=TEXT, times=NUMBER, at=TIME, again_at=TIME)),
+        failures=_list(_object(action=TEXT, what=TEXT, times=NUMBER, at=TIME, again_at=TIME)),
     ),
     "Plan": _object(
         digest=SHA256, strategy=TEXT, blocked=FLAG, hops=_list(PLANNED_HOP),
@@ -399,6 +405,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
                         holds=_or_null(FLAG),
                     )
                 ),
+                approvals_used_up=_list(TEXT), confirmed_by=_or_null(TEXT),
             ),
             BROKEN,
         ),
@@ -432,6 +439,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
         rehearsal=_or_null(named("Rehearsal")), stop_s=_or_null(_object(low=FIGURE, high=FIGURE)),
         begins=named("Beginning"), begins_after_yes=named("Beginning"),
         newest=_or_null(TEXT), also_approved=_list(TEXT), approved_but_gone=_list(TEXT),
+        approvals_used_up=_list(TEXT),
     ),
     ("GET", "/v1/holds"): _object(holds=_list(named("Hold"))),
     ("POST", "/v1/holds"): _object(held=FLAG, reason=TEXT, by=TEXT, until=_or_null(TIME)),

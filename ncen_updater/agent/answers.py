@@ -353,6 +353,7 @@ _TOGETHER = N_(
     "People who have to approve going back yet: {missing} (who has: {who}). Each of them types "
     "'ncen-updater approve --rollback'."
 )
+_APPROVED = N_("Going back is approved ({who}). Next: 'ncen-updater rollback{loss}'.")
 
 
 def way_answer(
@@ -398,6 +399,10 @@ def way_answer(
         values = {"missing": found.people.missing, "who": approved}
         alone = found.people.missing + len(found.people.given) == 1
         words.append(Text(_ALONE if alone else _TOGETHER, values))
+    elif not found.watched and found.people.given:
+        approved = ", ".join(given.who for given in found.people.given)
+        loss = f" --accept-loss {way.accepted}" if way.accepted else ""
+        words.append(Text(_APPROVED, {"who": approved, "loss": loss}))
     return Answer(document, words)
 
 

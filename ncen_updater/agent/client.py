@@ -232,8 +232,8 @@ class SiteClient(Protocol):
     def way_back(self, accept_loss: int | None) -> Answer:
         """Say how a rollback would go, with the loss counted, and who has to approve it yet."""
 
-    def approve_back(self, seen: Document) -> None:
-        """Say yes to a rollback as :meth:`way_back` showed it."""
+    def approve_back(self, seen: Document, accept_loss: int | None = None) -> None:
+        """Say yes to a rollback as :meth:`way_back` showed it; so many records may be lost."""
 
     def rollback(
         self, accept_loss: int | None, undoes: str | None, emergency: str | None = None
@@ -828,7 +828,7 @@ class LocalSite:
                 subject = back_subject(journal, str(way.origin), needed)
                 return way_answer(way, subject, self._run.language, _values_tried(journal, way))
 
-    def approve_back(self, seen: Document) -> None:
+    def approve_back(self, seen: Document, accept_loss: int | None = None) -> None:
         from ncen_updater.agent.approvals.rollback_approvals import approve_back, back_subject
         from ncen_updater.agent.cli.person import person
 
@@ -837,7 +837,7 @@ class LocalSite:
             found = back_subject(journal, str(self._site.slots.current()), needed)
             if found.binding != seen["binding"]:
                 raise UpdaterError(WAY_BACK_CHANGED, version=found.target, current=found.origin)
-            approve_back(journal, found, person())
+            approve_back(journal, found, person(), accept_loss=accept_loss or 0)
 
     def rollback(
         self,
@@ -1067,8 +1067,10 @@ class ServiceSite:
         found = self._inspect("way-back", accept_loss=accept_loss)
         return found or self._order("prepare", of="rollback", accept_loss=accept_loss)
 
-    def approve_back(self, seen: Document) -> None:
-        form = {"binding": seen["binding"], "of": "rollback"}
+    def approve_back(self, seen: Document, accept_loss: int | None = None) -> None:
+        form: dict[str, object] = {"binding": seen["binding"], "of": "rollback"}
+        if accept_loss:
+            form["accept_loss"] = accept_loss
         self._service.call("POST", "/v1/approvals", form)
 
     def rollback(

@@ -1564,7 +1564,8 @@ RECORDS_WOULD_BE_LOST = Message(
     N_(
         "Release {current} cannot go back keeping them ({reason}). To go back all the same, "
         "run 'ncen-updater rollback --accept-loss {count}', with a larger number "
-        "while officers are still entering records."
+        "while officers are still entering records. Where people have to approve it, they give "
+        "that number first: 'ncen-updater approve --rollback --accept-loss {count}'."
     ),
     ExitCode.APPROVAL_MISSING,
 )
@@ -1738,7 +1739,8 @@ VALUES_WOULD_BE_LOST = Message(
     N_(
         "Look at them first. A copy stays in the databases of {current}, which are kept for {days}"
         " days. To go back all the same, run 'ncen-updater rollback --accept-loss {count}', with a"
-        " larger number while officers are still entering records."
+        " larger number while officers are still entering records. Where people have to approve it,"
+        " they give that number first: 'ncen-updater approve --rollback --accept-loss {count}'."
     ),
     ExitCode.APPROVAL_MISSING,
 )

@@ -101,10 +101,11 @@ def test_order_progress_and_result(run: Any) -> None:
 
 
 def test_an_expected_error_arrives_as_its_class(run: Any) -> None:
-    body = 'raise SpaceShort(path="/x", needed=2, free=1, missing=1, detail="why")'
+    figures = "needed_bytes=2, free_bytes=1, missing_bytes=1"
+    body = f'raise SpaceShort(path="/x", {figures}, detail="why")'
     with pytest.raises(SpaceShort) as caught:
         run(serving(body), expects=(SpaceShort,))
-    assert caught.value.what_text.render().startswith("Too little space in /x: 2 bytes")
+    assert caught.value.what_text.render().startswith("Too little space in /x: 2 B are needed")
     assert caught.value.detail == "why"
 
 
@@ -112,7 +113,7 @@ def test_an_error_of_a_foreign_family_is_none(run: Any) -> None:
     class Ours(UpdaterError):
         code = "NU-0000"
 
-    body = 'raise SpaceShort(path="/x", needed=2, free=1, missing=1)'
+    body = 'raise SpaceShort(path="/x", needed_bytes=2, free_bytes=1, missing_bytes=1)'
     with pytest.raises(WorkerFailed, match="it reported NU-3101"):
         run(serving(body), expects=(Ours,))
 

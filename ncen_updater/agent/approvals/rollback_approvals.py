@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from packaging.version import Version
@@ -10,6 +11,7 @@ from ncen_updater.agent.approvals.model import ROOT, ApprovalCount
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.pending_rollback import pending_rollback
+from ncen_updater.agent.engine.permitted import require_no_change
 from ncen_updater.agent.journal.change import Change, ChangeKind
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import ROLLBACK_EMERGENCY
@@ -26,6 +28,7 @@ from ncen_updater.common.messages import (
 __all__ = [
     "BackRequest",
     "BackSubject",
+    "agreed_loss",
     "approve_back",
     "asked_by_order",
     "back_subject",
@@ -119,19 +122,54 @@ def back_subject(journal: Journal, current: str, needed: int) -> BackSubject:
 
 
 def approve_back(
-    journal: Journal, found: BackSubject, person: Person, nobody: frozenset[int] = ROOT
+    journal: Journal,
+    found: BackSubject,
+    person: Person,
+    nobody: frozenset[int] = ROOT,
+    accept_loss: int = 0,
 ) -> bool:
     """Write a person's approval of a rollback; False where they had given it.
+
+    Who gives it with another number than before gives it anew.
+
+    Args:
+        journal: Open to write.
+        found: The rollback.
+        person: Who says yes.
+        nobody: As for :meth:`ApprovalStore.approve`.
+        accept_loss: So many records may be lost.
 
     Raises:
         OpenChange: If a change is open.
         RootIsNobody: If it could be anybody's, where two people have to approve.
     """
-    basis = {"rollback": found.undoes, "from": found.origin, "to": found.target}
-    return ApprovalStore(journal).approve(
+    store = ApprovalStore(journal)
+    basis: dict[str, object] = {
+        "rollback": found.undoes, "from": found.origin, "to": found.target,
+    }  # fmt: skip
+    if accept_loss:
+        basis["accept_loss"] = accept_loss
+    before = store.bases(found.binding).get(person.uid)
+    if before is not None and _accepted(before) != accept_loss:
+        require_no_change(journal)
+        store.withdraw(found.binding, person)
+    return store.approve(
         found.binding, f"back to {found.target}", basis, person, found.people.needed, nobody,
         told=("rollback-approved", found.target),
     )  # fmt: skip
+
+
+def agreed_loss(journal: Journal, found: BackSubject) -> int:
+    """So many records may be lost by all who approved a rollback; 0 until there are enough."""
+    if not found.people:
+        return 0
+    bases = ApprovalStore(journal).bases(found.binding)
+    return min((_accepted(bases[given.uid]) for given in found.people.given), default=0)
+
+
+def _accepted(basis: Mapping[str, object]) -> int:
+    number = basis.get("accept_loss", 0)
+    return number if type(number) is int else 0
 
 
 def require_back(journal: Journal, found: BackSubject, asked: BackRequest) -> BackVerdict:

@@ -257,6 +257,18 @@ class ApprovalStore:
         """Approvals of a binding in force."""
         return tuple(found for found in self.in_force() if found.binding == binding)
 
+    def bases(self, binding: str) -> Mapping[int, Mapping[str, object]]:
+        """What each person saw who approved a binding, by the number of the user; in force only."""
+        if not self._journal.has_table("approvals"):
+            return {}
+        with reading(self._journal.path):
+            rows = self._journal.rows(
+                "SELECT binding, uid, basis FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
+            )
+            return {
+                row["uid"]: stored_value(row["basis"]) for row in rows if row["binding"] == binding
+            }
+
     def people(self, binding: str, needed: int) -> ApprovalCount:
         """Who approved a binding, of so many who have to."""
         return count_approvals(self.in_force(), binding, needed)

@@ -199,7 +199,7 @@ def _approve_back(
         session.show(line)
     question = Text(N_("Approve going back to {version}?"), {"version": way.document["to"]})
     session.agree(question, yes=yes)
-    site.approve_back(way.document)
+    site.approve_back(way.document, accept_loss)
     return session.answer(site.way_back(accept_loss))
 
 

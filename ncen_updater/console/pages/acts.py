@@ -74,21 +74,29 @@ def rollback(asking: Asking) -> Seen:
     """Go back; what would be lost was counted, and the count is typed by who agrees."""
     wanted: dict[str, object] = {"kind": "rollback", "language": asking.language}
     wanted["undoes"] = _given(asking, "undoes")
-    lost = asking.form.get("lost", "0")
-    if lost != "0":
-        typed = "".join(c for c in asking.form.get("typed", "") if c.isdecimal())
-        if typed != lost:
-            raise UpdaterError(CONSOLE_COUNT)
-        wanted["accept_loss"] = int(lost)
+    wanted |= _accepted(asking)
     if asking.form.get("emergency", "").strip():
         wanted["emergency"] = asking.form["emergency"].strip()
     return _ordered(asking, wanted)
 
 
+def _accepted(asking: Asking) -> dict[str, object]:
+    """The count of what would be lost, which who agrees has to type."""
+    lost = asking.form.get("lost", "0")
+    if lost == "0":
+        return {}
+    typed = "".join(c for c in asking.form.get("typed", "") if c.isdecimal())
+    if typed != lost:
+        raise UpdaterError(CONSOLE_COUNT)
+    return {"accept_loss": int(lost)}
+
+
 def approve(asking: Asking) -> Seen:
     """Say yes to what was seen."""
     of = "rollback" if asking.form.get("of") == "rollback" else "upgrade"
-    wanted = {"binding": _given(asking, "binding"), "of": of}
+    wanted: dict[str, object] = {"binding": _given(asking, "binding"), "of": of}
+    if of == "rollback":
+        wanted |= _accepted(asking)
     given = asking.decide("POST", "/v1/approvals", wanted)
     text = N_("Your yes is written down.") if given["given"] else N_("You had said yes already.")
     return _decided(asking), Text(text)

@@ -88,7 +88,7 @@ def test_figures_are_written_as_the_language_does() -> None:
     }  # fmt: skip
     text = Text("{a}, {b}, {c}, {d}, {e}", values)
     assert text.render() == "5.0 s, 26.1 MB, 2 d 7 h, 7 B, 2026-11-26 00:00:00 UTC"
-    assert text.render("fr") == "5,0 s, 26,1 Mo, 2 j 7 h, 7 o, 26/11/2026 00:00:00 UTC"
+    assert text.render("fr") == "5,0 s, 26,1 Mo, 2 j 7 h, 7 o, 26/11/2026 à 00:00:00 UTC"
     assert format_count(24_253).render("fr") == "24\u202f253"
     assert format_count(24_253).render("pt") == "24,253"
 

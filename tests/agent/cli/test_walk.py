@@ -61,7 +61,7 @@ def test_help_in_both_languages(
         assert run(["--lang", language, *path, "--help"]) == 0
         said[language] = capsys.readouterr().out
     assert not [word for word in ENGLISH if word in said["fr"]]
-    assert foreign(said["fr"], *agent.COMMANDS, *publisher.COMMANDS, "ncen keys new show") == []
+    assert foreign(said["fr"], *agent.COMMANDS, *publisher.COMMANDS, "ncen keys new show add") == []
     command = command_of(program, path)
     flat = " ".join(said["fr"].split())
     for text in [command.help, *(o.help for o in command.params if isinstance(o, click.Option))]:

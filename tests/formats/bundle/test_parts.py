@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     MEDIA_TOO_SMALL,
@@ -141,7 +142,7 @@ def test_missing_parts_are_told_with_the_room_that_a_copy_takes(
     with refused(PART_MISSING) as caught:
         site.take(parts[1])
     room = sum(path.stat().st_size for path in parts)
-    assert f"takes {room} bytes" in str(caught.value.remedy_text)
+    assert f"takes {format_bytes(room)}" in str(caught.value.remedy_text)
 
 
 def test_nothing_given(site: OfflineSite) -> None:

@@ -13,6 +13,7 @@ from ncen_updater.agent.approvals.model import ROOT
 from ncen_updater.agent.approvals.rollback_approvals import (
     BackRequest,
     BackSubject,
+    agreed_loss,
     approve_back,
     back_subject,
     brought_by,
@@ -122,12 +123,14 @@ def approve(context: ApiContext, request: Request) -> tuple[int, Document]:
     form, person = request.form, request.caller.person
     assert isinstance(form, ApprovalForm)  # noqa: S101 - the table of routes says so
     needed, nobody = context.snapshots.settings.approvals, ROOT | {os.geteuid()}
+    if form.accept_loss is not None and form.of != "rollback":
+        raise BadRequest(reason="accept_loss belongs to a rollback")
     with context.writing() as journal:
         if form.of == "rollback":
             back = _back(context, journal)
             if form.binding != back.binding:
                 raise Refused(BINDING_CHANGED)
-            given = approve_back(journal, back, person, nobody)
+            given = approve_back(journal, back, person, nobody, form.accept_loss or 0)
             context.wake()
             document = {"given": given, "version": back.target, "binding": back.binding}
             return (201 if given else 200), document
@@ -214,14 +217,14 @@ def give_order(context: ApiContext, request: Request) -> tuple[int, Document]:
     form, caller = request.form, request.caller
     assert isinstance(form, OrderForm)  # noqa: S101 - the table of routes says so
     _fits(form)
-    if form.accept_loss:
-        caller.require(ApiRole.APPROVE)
     kind = OrderKind(form.kind)
     meant = OrderKind.ROLLBACK if form.of == "rollback" else kind
     data = form.model_dump(exclude={"kind"}, exclude_defaults=True)
     if kind in _CONSENTED and ApiRole.APPROVE in caller.roles:
         data["by_approver"] = True
     with context.writing() as journal:
+        if form.accept_loss:
+            _may_lose(context, journal, caller, form.accept_loss)
         orders = Orders(journal)
 
         def guard() -> None:
@@ -284,6 +287,21 @@ def _agreed(context: ApiContext, journal: Journal, caller: Caller, emergency: st
         return  # that there is nothing to go back from is for the work to say
     back = _back(context, journal)
     require_back(journal, back, BackRequest(caller.person, ApiRole.APPROVE in caller.roles))
+
+
+def _may_lose(context: ApiContext, journal: Journal, caller: Caller, count: int) -> None:
+    """Refuse whoever agrees to a loss that nobody who may has agreed to.
+
+    Raises:
+        NotAllowed: If they may not approve, and those who approved agreed to fewer records.
+    """
+    if ApiRole.APPROVE not in caller.roles:
+        found = context.assessment()
+        current = found.current if found is not None else None
+        known = current is not None and brought_by(journal, current) is not None
+        if known and count <= agreed_loss(journal, _back(context, journal)):
+            return
+        caller.require(ApiRole.APPROVE)
 
 
 def _not_twice(journal: Journal, kind: OrderKind) -> None:

@@ -94,11 +94,13 @@ class ApprovalForm(Form):
         binding: What was seen.
         version: The release that was meant, where it was named.
         of: What is approved: the upgrade that comes next, or going back from the release in use.
+        accept_loss: Of going back: so many records may be lost.
     """
 
     binding: Binding
     version: ReleaseName | None = None
     of: Literal["upgrade", "rollback"] = "upgrade"
+    accept_loss: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = None
 
 
 class ScheduleForm(Form):

@@ -9,6 +9,8 @@ import pytest
 
 from ncen_updater.agent.approvals.rollback_approvals import (
     BackRequest,
+    agreed_loss,
+    approve_back,
     asked_by_order,
     back_subject,
     require_back,
@@ -126,6 +128,31 @@ def test_two_people_approve_going_back(upgraded: Counter) -> None:
     }  # fmt: skip
     _one_is_enough(upgraded)
     assert upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).status == 202
+
+
+def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: Counter) -> None:
+    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    order = {**ROLLBACK, "accept_loss": 5}
+    assert upgraded.ask("POST", "/v1/approvals", {**yes, "of": "upgrade", "accept_loss": 5},
+                        APPROVER).code == "NU-9312"  # fmt: skip
+    _one_is_enough(upgraded)
+    assert upgraded.ask("POST", "/v1/orders", order, OPERATOR).code == "NU-9314"
+    assert upgraded.ask("POST", "/v1/approvals", yes, APPROVER).status == 201
+    assert upgraded.ask("POST", "/v1/orders", order, OPERATOR).code == "NU-9314", "of none"
+    for number, status in ((5, 201), (5, 200), (4, 201)):
+        given = upgraded.ask("POST", "/v1/approvals", {**yes, "accept_loss": number}, APPROVER)
+        assert given.status == status, number
+    assert upgraded.ask("POST", "/v1/orders", order, OPERATOR).code == "NU-9314", "of four"
+    assert upgraded.ask("POST", "/v1/orders", {**order, "accept_loss": 4}, OPERATOR).status == 202
+
+
+def test_with_two_it_is_the_least_that_both_agreed_to(upgraded: Counter) -> None:
+    with Journal.open(upgraded.site.journal) as journal:
+        for who, uid, number in (("anna", 2001, 7), ("jean", 2002, 3)):
+            found = back_subject(journal, "3.3.0", 2)
+            assert agreed_loss(journal, found) == 0
+            assert approve_back(journal, found, Person(who, uid), accept_loss=number)
+        assert agreed_loss(journal, back_subject(journal, "3.3.0", 2)) == 3
 
 
 def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> None:

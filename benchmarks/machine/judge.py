@@ -23,6 +23,7 @@ __all__ = [
     "facts",
     "officers_in",
     "status",
+    "waited_for",
     "wrongs",
 ]
 
@@ -40,6 +41,8 @@ ENTERED = {
 }
 #: It ends what stands still; how long it took is told, and not judged.
 LET_IN_S = 900.0
+#: Where officers are in later, the machine is asked what took so long. It is told, and not judged.
+SLOW_S = 45.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,15 @@ def officers_in(box: Box, patience_s: float = LET_IN_S) -> float | None:
         return None
 
     return wait_for(look, patience_s)
+
+
+def waited_for(box: Box, seconds: float) -> str:
+    """What a slow start of the machine waited for, as its systemd has it; empty for a quick one."""
+    if seconds <= SLOW_S:
+        return ""
+    words = ["systemd-analyze", "critical-chain", "--no-pager", "ncen.service"]
+    chain = [line.strip(" └─│├") for line in box.container.run(*words).stdout.splitlines()]
+    return ", ".join(line for line in chain if "+" in line) or "nothing of its units"
 
 
 def facts(container: Container) -> Facts:

@@ -18,19 +18,22 @@ from pathlib import Path
 WRITE = (
     "/var/lib/ncen-updater", "/var/lib/ncen-updater/received", "/opt/ncen-updater",
     "/opt/ncen/slots", "/run/ncen", "/run/ncen-updater", "/etc/ncen-updater", "/etc/systemd/system",
-    "/usr/local/bin", "/var/lib/ncen", "/var/lib/postgresql", "/srv/ncen", "/root", "/home/amina",
-    "/var/log", "/var/tmp",
+    "/usr/local/bin", "/var/lib/ncen", "/var/lib/postgresql", "/var/lib/postgresql/17/main",
+    "/srv/ncen", "/root", "/home/amina", "/var/log", "/var/tmp", "/run/ncen-updater-login",
 )  # fmt: skip
 READ = (
     "/var/lib/ncen-updater/journal.sqlite", "/etc/ncen-updater/agent.toml", "/etc/shadow",
-    "/var/lib/postgresql/17/main/PG_VERSION", "/srv/ncen/overlay/ncen.json",
+    # 1260 holds the passwords of PostgreSQL's roles.
+    "/var/lib/postgresql/17/main/PG_VERSION", "/var/lib/postgresql/17/main/global/1260",
+    "/srv/ncen/overlay/ncen.json",
     "/root/secretariat/root.json", "/home/amina/.bashrc", "/opt/ncen/current/app/release.json",
     "/proc/1/environ",
 )  # fmt: skip
+ROOM = ("/var/lib/postgresql/17/main",)
 SOCKETS = (
     "/run/postgresql/.s.PGSQL.5432", "/run/dbus/system_bus_socket", "/run/systemd/private",
     "/run/ncen-updater/apply.sock", "/run/ncen-updater/fetch.sock", "/run/ncen-updater/send.sock",
-    "/run/ncen-updater/api.sock",
+    "/run/ncen-updater/api.sock", "/run/ncen-updater/login.sock", "/run/ncen-updater/console.sock",
 )  # fmt: skip
 ADDRESSES = (
     ("the application", "127.0.0.1", 8080), ("the web server", "127.0.0.1", 80),
@@ -135,6 +138,7 @@ def main() -> None:
         "links": sorted(path.name for path in Path("/sys/class/net").iterdir()),
         "write": {name: attempt(partial(write, name)) for name in WRITE},
         "read": {name: attempt(partial(read, name)) for name in READ},
+        "see room": {name: attempt(partial(os.statvfs, name)) for name in ROOM},
         "socket": {name: attempt(partial(unix, name)) for name in SOCKETS},
         "connect": {name: attempt(partial(inet, host, port)) for name, host, port in ADDRESSES},
         "do": {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 
 from benchmarks.machine.box import Box
 from benchmarks.machine.disk import Image, Loss
-from benchmarks.machine.judge import Acknowledged, acknowledged, officers_in, wrongs
+from benchmarks.machine.judge import Acknowledged, acknowledged, officers_in, waited_for, wrongs
 from benchmarks.machine.record import Recorded, instants, windows
 from benchmarks.report import say
 
@@ -28,6 +28,7 @@ class Trial:
         in_after_s: Seconds from power on to officers at work.
         version: That the site came to.
         compared: How many acknowledged records were looked for, in three databases.
+        waited_for: What a slow start of the machine waited for.
     """
 
     step: str
@@ -39,6 +40,7 @@ class Trial:
     version: str
     compared: int
     wrong: tuple[str, ...]
+    waited_for: str = ""
 
 
 def replay(
@@ -99,17 +101,11 @@ def _one(
         seconds = officers_in(box)
         if seconds is None:
             said = box.container.run("journalctl", "--no-pager", "-n", "60").stdout
-            return _ended(trial, None, "?", 0, [f"officers are not in: {said}"])
+            return replace(trial, version="?", wrong=(f"officers are not in: {said}",))
         found, wrong = wrongs(box, recorded.known, entered)
-        return _ended(trial, seconds, found.code, 3 * len(entered), wrong)
+        return replace(
+            trial, in_after_s=seconds, version=found.code, compared=3 * len(entered),
+            wrong=tuple(wrong), waited_for=waited_for(box, seconds),
+        )  # fmt: skip
     finally:
         box.close()
-
-
-def _ended(
-    trial: Trial, seconds: float | None, version: str, compared: int, wrong: list[str]
-) -> Trial:
-    return Trial(
-        trial.step, trial.at, trial.loss, trial.pending, trial.second_s,
-        seconds, version, compared, tuple(wrong),
-    )  # fmt: skip

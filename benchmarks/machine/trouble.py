@@ -15,7 +15,14 @@ from benchmarks.debian.site import running, sequence
 from benchmarks.machine.boots import torn
 from benchmarks.machine.box import Box
 from benchmarks.machine.disk import Image, Loss
-from benchmarks.machine.judge import Facts, acknowledged, officers_in, status, wrongs
+from benchmarks.machine.judge import (
+    Facts,
+    acknowledged,
+    officers_in,
+    status,
+    waited_for,
+    wrongs,
+)
 from benchmarks.machine.line import Outside
 from benchmarks.machine.prepare import Ground, changed
 from benchmarks.machine.record import Recorded, approve, rehearsed, serves
@@ -47,8 +54,6 @@ SHIFT = (
     "DONT_FAKE_MONOTONIC=1",
 )
 PATIENCE_S = 900.0
-#: Where officers are in later, the machine is asked what took so long. It is told, and not judged.
-SLOW_S = 45.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ def _cuts(
 ) -> list[Event]:  # fmt: skip
     """Cut what a machine just did, from an entry on, and judge each."""
     end = box.disk.stop()
+    box.officers_go()
+    box.container.cut()  # one machine at a time
     log = ground.place("officers.jsonl")
     shutil.copyfile(box.log, log)
     events = []
@@ -102,19 +109,12 @@ def _cuts(
             wrong: list[str] = []
             note = judge(other, seconds, wrong)
             wrong += wrongs(other, known, entered, agent=agent)[1]
-            if seconds > SLOW_S:
-                note += f"; slow: {_took(other.container)}"
+            if waited := waited_for(other, seconds):
+                note += f"; slow: {waited}"
             events.append(_told(Event(what, at, seconds, note, tuple(wrong))))
         finally:
             other.close()
     return events
-
-
-def _took(container: Container) -> str:
-    """What the start of the machine waited for, as its systemd has it."""
-    words = ["systemd-analyze", "critical-chain", "--no-pager", "ncen.service"]
-    chain = [line.strip(" └─│├") for line in container.run(*words).stdout.splitlines()]
-    return ", ".join(line for line in chain if "+" in line) or "nothing of its units"
 
 
 def _waiting(ground: Ground) -> Image:

@@ -6,59 +6,123 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.debian.container import Container
 
-__all__ = ["UNITS", "exposure", "try_units", "unexpected"]
+__all__ = ["UNITS", "Allowed", "come_in", "exposure", "try_units", "unexpected"]
 
-#: What the table in ``docs/installation.md`` allows, of what is tried: places to write to,
-#: addresses that are reached, and acts that work.
-UNITS: Mapping[str, tuple[frozenset[str], frozenset[str], frozenset[str]]] = {
-    "ncen-updater.service": (
-        frozenset({"/var/lib/ncen-updater", "/opt/ncen-updater", "/run/ncen-updater", "/var/tmp"}),
-        frozenset(),
-        frozenset({"signal process 1"}),
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a unit can do of all that is tried, and is meant to.
+
+    Attributes:
+        writes: Places to write to, as the table in ``docs/installation.md`` has them.
+        reads: Files that are read.
+        sees_room: Places of which it is seen how much room there is.
+        sockets: Sockets that answer.
+        reaches: Addresses that are reached.
+        does: Acts that work.
+    """
+
+    writes: frozenset[str] = frozenset()
+    reads: frozenset[str] = frozenset()
+    sees_room: frozenset[str] = frozenset()
+    sockets: frozenset[str] = frozenset()
+    reaches: frozenset[str] = frozenset()
+    does: frozenset[str] = frozenset()
+
+
+OWN = "/var/lib/ncen-updater"
+CODE = "/opt/ncen-updater"
+POSTGRESQL = "/var/lib/postgresql/17/main"
+#: Of the site, read by whoever may pass the permissions of files.
+SITE = frozenset({
+    f"{OWN}/journal.sqlite", "/etc/ncen-updater/agent.toml", "/etc/shadow",
+    "/srv/ncen/overlay/ncen.json", "/opt/ncen/current/app/release.json",
+})  # fmt: skip
+AT_WORK = frozenset(
+    f"/run/ncen-updater/{name}.sock" for name in ("apply", "fetch", "send", "api", "console")
+)
+#: What both units have that work on the databases. As root past permissions they read what
+#: PostgreSQL keeps for itself, too: only so is its room to be seen (``docs/installation.md``).
+DATABASES = Allowed(
+    writes=frozenset({
+        OWN, f"{OWN}/received", "/opt/ncen/slots", "/run/ncen", "/var/tmp",
+    }),
+    reads=SITE | {f"{POSTGRESQL}/PG_VERSION", f"{POSTGRESQL}/global/1260"},
+    sees_room=frozenset({POSTGRESQL}),
+    sockets=AT_WORK | {
+        "/run/postgresql/.s.PGSQL.5432", "/run/dbus/system_bus_socket", "/run/systemd/private",
+        "/run/ncen-updater/login.sock",
+    },
+    reaches=frozenset({"the application", "the web server", "the resolver of systemd"}),
+    does=frozenset({"become another user", "writable code", "signal process 1"}),
+)  # fmt: skip
+UNITS: Mapping[str, Allowed] = {
+    "ncen-updater.service": Allowed(
+        writes=frozenset({OWN, CODE, "/run/ncen-updater", "/var/tmp"}),
+        reads=SITE,
+        sockets=AT_WORK,
+        does=frozenset({"signal process 1"}),
     ),
-    "ncen-updater-apply@.service": (
-        frozenset({
-            "/var/lib/ncen-updater", "/var/lib/ncen-updater/received", "/opt/ncen-updater",
-            "/opt/ncen/slots", "/run/ncen", "/var/tmp",
+    "ncen-updater-apply@.service": replace(DATABASES, writes=DATABASES.writes | {CODE}),
+    "ncen-updater-resume.service": DATABASES,
+    "ncen-updater-fetch@.service": Allowed(
+        writes=frozenset({f"{OWN}/received", "/var/tmp"}),
+        reads=frozenset({
+            "/etc/ncen-updater/agent.toml", "/srv/ncen/overlay/ncen.json",
+            "/opt/ncen/current/app/release.json",
         }),
-        frozenset({"the application", "the web server", "the resolver of systemd"}),
-        frozenset({"become another user", "writable code", "signal process 1"}),
+        reaches=frozenset({"the feed", "the resolver of systemd"}),
     ),
-    "ncen-updater-resume.service": (
-        frozenset({
-            "/var/lib/ncen-updater", "/var/lib/ncen-updater/received",
-            "/opt/ncen/slots", "/run/ncen", "/var/tmp",
-        }),
-        frozenset({"the application", "the web server", "the resolver of systemd"}),
-        frozenset({"become another user", "writable code", "signal process 1"}),
-    ),
-    "ncen-updater-fetch@.service": (
-        frozenset({"/var/lib/ncen-updater/received", "/var/tmp"}),
-        frozenset({"the feed", "the resolver of systemd"}),
-        frozenset(),
-    ),
-    "ncen-updater-send@.service": (
-        frozenset({"/var/tmp"}),
-        frozenset({
+    "ncen-updater-send@.service": Allowed(
+        writes=frozenset({"/var/tmp"}),
+        reads=frozenset({"/etc/ncen-updater/agent.toml"}),
+        reaches=frozenset({
             "the feed", "the application", "the web server", "the resolver of systemd",
             "link-local",
         }),
-        frozenset(),
+    ),
+    # It looks at passwords as PAM does.
+    "ncen-updater-login@.service": Allowed(
+        writes=frozenset({"/run/ncen-updater-login", "/var/tmp"}),
+        reads=frozenset({"/etc/shadow"}),
+        sockets=frozenset({"/run/ncen-updater/api.sock", "/run/ncen-updater/console.sock"}),
+        does=frozenset({"become another user", "writable code"}),
+    ),
+    "ncen-updater-console.service": Allowed(
+        writes=frozenset({"/var/tmp"}), sockets=frozenset({"/run/ncen-updater/login.sock"})
     ),
 }  # fmt: skip
+#: Off as handed out; on where somebody wants the console behind a password.
+WANTED = ("ncen-updater-login.socket", "ncen-updater-console.socket")
+PERSON, PASSWORD = "amina", "of-the-trial"
+#: As the console does: a person comes in, and is asked for.
+COME_IN = """
+import json, socket, sys
+with socket.socket(socket.AF_UNIX) as line:
+    line.settimeout(60)
+    line.connect("/run/ncen-updater/login.sock")
+    line.sendall(sys.argv[1].encode() + b"\\n")
+    answer = json.loads(line.makefile("rb", 0).readline())
+    if "who" in answer:
+        line.sendall(b'{"method": "GET", "address": "/v1/status"}\\n')
+        _, [handed], _, _ = socket.recv_fds(line, 4096, 1)
+        with socket.socket(fileno=handed) as service:
+            answer["answered"] = service.makefile("rb").readline().decode().split()[1]
+    print(json.dumps(answer))
+"""
 PYTHON = "/opt/ncen-updater/current/bin/python"
 #: It gives up a right by itself, and keeps it until then.
 GIVES_UP = ("ncen-updater.service", "ncen-updater-apply@.service")
-CODE = "/opt/ncen-updater"
 #: When and how often a unit runs; everything else limits it.
 OF_LIFE = re.compile(
     r"(Standard\w+|Type|Restart\w*|WatchdogSec|RemainAfterExit|ExecReload|RuntimeMaxSec"
-    r"|ConditionPathExists|RequiredBy|WantedBy|Before|After|Wants)="
+    r"|ConditionPathExists|RequiredBy|Requires|WantedBy|Before|After|Wants)="
 )
 #: Nobody listens there: what matters is that the kernel refuses or not.
 NOBODY = ("ECONNREFUSED", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH")
@@ -83,6 +147,7 @@ def try_units(container: Container, shared: Path) -> dict[str, dict[str, Any]]:
         shared: Its ``/pkg``.
     """
     shutil.copyfile(Path(__file__).with_name("probe.py"), shared / "probe.py")
+    container.must("systemctl", "start", *WANTED)
     found = {}
     for unit in UNITS:
         text = container.must("cat", f"/usr/lib/systemd/system/{unit}")
@@ -101,6 +166,31 @@ def try_units(container: Container, shared: Path) -> dict[str, dict[str, Any]]:
                 "failed": f"{ended.stderr} {container.run('journalctl', '-u', name).stdout}"
             }
     return found
+
+
+def come_in(container: Container) -> list[str]:
+    """Come to the console's helper as one person of the machine; return what is wrong with that."""
+    container.must("systemctl", "start", *WANTED)
+    container.must("sh", "-c", f"echo {PERSON}:{PASSWORD} | chpasswd")
+    wrong = []
+    for password, expected in (
+        (PASSWORD, {"who": PERSON, "answered": "200"}),
+        ("another", {"refused": "wrong"}),
+    ):
+        first = json.dumps({"user": PERSON, "password": password})
+        said = container.run(
+            "runuser", "-u", "ncen-updater-console", "--", "python3", "-c", COME_IN, first
+        )
+        try:
+            answer = json.loads(said.stdout)
+        except ValueError:
+            answer = {}
+        if not expected.items() <= answer.items():
+            log = container.run(
+                "journalctl", "--no-pager", "-n", "20", "-u", "ncen-updater-login@*"
+            )
+            wrong.append(f"coming in: {answer} {said.stderr} {log.stdout}")
+    return wrong
 
 
 def as_probe(unit: str, text: str) -> str:
@@ -122,18 +212,19 @@ def unexpected(unit: str, tried: Mapping[str, Any]) -> list[str]:
     """What a unit could do beyond what is documented, or could not do of it. Pure."""
     if "failed" in tried:
         return [f"{unit} does not start: {tried['failed']}"]
-    writes, reaches, does = UNITS[unit]
+    allowed = UNITS[unit]
     wrong = []
-    for place, answer in tried["write"].items():
-        if (answer == "yes") != (place in writes):
-            wrong.append(f"{unit}: writing to {place}: {answer}")
-    for place, answer in tried.get("write after giving up", {}).items():
-        if (answer == "yes") != (place in writes and place != CODE):
-            wrong.append(f"{unit}: writing to {place} after giving up {CODE}: {answer}")
-    for name, answer in tried["connect"].items():
-        if (answer in ("yes", *NOBODY)) != (name in reaches):
-            wrong.append(f"{unit}: connecting to {name}: {answer}")
-    for act, answer in tried["do"].items():
-        if (answer == "yes") != (act in does):
-            wrong.append(f"{unit}: {act}: {answer}")
+    for act, may in (
+        ("write", allowed.writes),
+        ("write after giving up", allowed.writes - {CODE}),
+        ("read", allowed.reads),
+        ("see room", allowed.sees_room),
+        ("socket", allowed.sockets),
+        ("connect", allowed.reaches),
+        ("do", allowed.does),
+    ):
+        works = ("yes", *NOBODY) if act == "connect" else ("yes",)
+        for what, answer in tried.get(act, {}).items():
+            if (answer in works) != (what in may):
+                wrong.append(f"{unit}: {act}: {what}: {answer}")
     return wrong

@@ -124,12 +124,22 @@ def other_releases(
     return tuple(str(one) for one in sorted(rest) if current is not None and one > current)
 
 
+#: Why a release is none of those for this site.
+_NEVER_HERE = frozenset({"not-newer", "other-country", "other-channel"})
+
+
 def path_words(product: str, current: str, path: UpgradePath | NoPath) -> Iterator[Line]:
     """Say where the site would go, and what is not for it."""
     hops = getattr(path, "hops", ())
     values: dict[str, object] = {"product": product, "current": current}
     if not hops:
-        yield Text(N_("{product} {current} is the newest release for this site."), values)
+        barred = any(one.reason.value not in _NEVER_HERE for one in path.rejected)
+        text = (
+            N_("{product} {current} stays in use: no other release can be taken here now.")
+            if barred
+            else N_("{product} {current} is the newest release for this site.")
+        )
+        yield Text(text, values)
     for offer, origin in zip(hops, (current, *(o.version for o in hops)), strict=False):
         size = format_bytes(offer.download_bytes(origin))
         more = {"version": offer.version, "urgency": offer.urgency, "size": size}
@@ -142,7 +152,14 @@ def path_words(product: str, current: str, path: UpgradePath | NoPath) -> Iterat
     for rejection in path.rejected:
         if rejection.reason.value != "not-newer":
             text = N_("Not for this site now: {version}, since {reason}")
-            yield Text(text, {"version": rejection.offer.version, "reason": rejection.text})
+            version = {"version": rejection.offer.version}
+            yield Text(text, {**version, "reason": rejection.text})
+            if rejection.reason.value == "remembered-as-bad":
+                text = N_(
+                    "  'ncen-updater history' shows what failed; 'ncen-updater upgrade {version}"
+                    " --retry' would try it again."
+                )
+                yield Text(text, version)
 
 
 def notice_words(product: str, version: str, reason: str, advice: str) -> Iterator[Line]:
@@ -368,6 +385,8 @@ def way_answer(
 
         words += [Text(N_("The rehearsal of {version} tried it:"), {"version": way.origin})]
         words += values_words(tried, language)
+        if way.keeps_all and tried.named("lost"):
+            words.append(Text(N_("By now nobody has entered anything there: nothing is lost.")))
     if not found.watched and found.people.missing:
         approved = ", ".join(given.who for given in found.people.given) or "-"
         values = {"missing": found.people.missing, "who": approved}
@@ -432,7 +451,7 @@ def _hop_words(hop: RehearsedHop, language: str) -> Iterator[Line]:
 
 
 def _back_words(hop: RehearsedHop, language: str) -> Iterator[Line]:
-    words = way_words(hop.back, hop.to, hop.from_, hop.loses)
+    words = way_words(hop.back, hop.to, hop.from_, hop.not_kept)
     yield f"  {words.render(language)}"
     if hop.back_s is not None:
         seconds = {"seconds": format_duration(hop.back_s)}

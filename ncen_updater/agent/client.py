@@ -44,6 +44,7 @@ from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, SERVICE_LOCK
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.policy.deeds import deed_words
 from ncen_updater.agent.service.errors import (
     NoSuchThing,
     NotAllowed,
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
 
     from ncen_updater.agent.approvals.approving import ApprovalSubject
     from ncen_updater.agent.approvals.choosing import ChosenRelease
+    from ncen_updater.agent.approvals.model import ApprovalCount
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.databases.tried import TriedValues
     from ncen_updater.agent.engine.operations import Operations
@@ -153,6 +155,9 @@ class SiteClient(Protocol):
 
     def confirm(self, *, dry_run: bool) -> Document:
         """End the watched time."""
+
+    def goes_on(self) -> bool:
+        """Whether the service of the site goes on by itself with what was written down."""
 
     def outlook(self, target: Version | None) -> Document:
         """What comes next: its rehearsal, what an approval is bound to, who approved, its time.
@@ -343,14 +348,19 @@ class LocalSite:
         return read_status(load_places(self._run.config), datetime.now(UTC), parts)
 
     def _begins(
-        self, status: SiteStatus, service_state: ServiceState, approved: Sequence[str] = ()
+        self,
+        status: SiteStatus,
+        service_state: ServiceState,
+        approved: Sequence[str] = (),
+        people: ApprovalCount | None = None,
     ) -> tuple[Document, Document]:
-        """When it begins by itself: as it stands, and once one more person has approved."""
+        """When it begins by itself: as it stands, and once who asks has approved, too."""
+        from ncen_updater.agent.cli.person import person
         from ncen_updater.agent.config.loader import load_config
         from ncen_updater.agent.policy.beginning import (
             beginning,
             behind_another,
-            with_one_more_yes,
+            with_yes,
         )
         from ncen_updater.agent.service.decision_inputs import inputs_for
 
@@ -358,7 +368,10 @@ class LocalSite:
         settings = load_config(self._run.config).service
         facts = inputs_for(status, service_state, settings, status.now)
         begins = behind_another(beginning(facts, serves=serves), facts.target, approved)
-        after_yes = with_one_more_yes(facts, serves=serves)
+        after_yes = begins
+        if people is not None:
+            counts = people.adds(person().uid)
+            after_yes = with_yes(facts, begins, counts=counts, serves=serves)
         return self._plain(begins.to_json()), self._plain(after_yes.to_json())
 
     def require_no_hold(self) -> None:
@@ -378,6 +391,9 @@ class LocalSite:
         with self._journal(read_only=dry_run) as journal:
             change = in_soak(journal) if dry_run else confirm(journal, user_name())
             return self._plain({"confirmed": not dry_run, "change": change_document(change)})
+
+    def goes_on(self) -> bool:
+        return lock_holder(load_places(self._run.config).state / SERVICE_LOCK) is not None
 
     def outlook(self, target: Version | None) -> Document:
         from ncen_updater.agent.approvals import approving
@@ -407,7 +423,7 @@ class LocalSite:
         status = self._waiting()
         known = or_none(status.service_state) or ServiceState()
         begins, after_yes = self._begins(
-            status, replace(known, assessment=assessment), chosen.approved
+            status, replace(known, assessment=assessment), chosen.approved, found.people
         )
         document = outlook_document(
             current=current,
@@ -425,6 +441,7 @@ class LocalSite:
             newest=newest if newest != found.target else None,
             approved=approved_beside(found.target, chosen.approved),
             gone=chosen.gone,
+            used_up=need(status.journal).used_up,
         )
         return self._plain(document)
 
@@ -925,6 +942,9 @@ class ServiceSite:
     def confirm(self, *, dry_run: bool) -> Document:
         return self._service.call("GET" if dry_run else "POST", "/v1/confirmation")
 
+    def goes_on(self) -> bool:
+        return True
+
     def outlook(self, target: Version | None) -> Document:
         """See :class:`SiteClient`; waits until the service has looked at what happened last.
 
@@ -1181,7 +1201,6 @@ def work_now(moment: Document) -> Iterator[tuple[Text, int | None, int | None]]:
         return
     told = ProgressUpdate.from_json(running.get("progress"))
     if told is None:
-        words = {"words": " ".join(running["words"])}
-        yield Text(N_("the service carries out '{words}'"), words), None, None
+        yield deed_words(str(running["words"][0])), None, None
     else:
         yield told.text, told.done, told.total

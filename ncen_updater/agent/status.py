@@ -42,8 +42,7 @@ from ncen_updater.agent.journal.names import JOURNAL, LOCK
 from ncen_updater.agent.journal.orders import Order, Orders
 from ncen_updater.agent.journal.schema import FIRST_HASH
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord, SiteHistory
-from ncen_updater.agent.rehearsal.stops import LastStop, last_stop
-from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.service.watched_time import order_to_go_back
 from ncen_updater.agent.slots.link import current_version
 from ncen_updater.common.bounded_io import parse_json, read_file
@@ -54,7 +53,8 @@ from ncen_updater.feed.last_view import LastView, read_last_view, view_path
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import AgentConfig
     from ncen_updater.agent.engine.recovery import Situation
-    from ncen_updater.agent.policy.availability import Availability
+    from ncen_updater.agent.rehearsal.stops import LastStop
+    from ncen_updater.agent.rehearsal.store import RehearsalRecord
     from ncen_updater.agent.self_update.agent_selection import AgentSelection
     from ncen_updater.agent.service.state import Assessment, ServiceState
     from ncen_updater.agent.site import Site
@@ -79,6 +79,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MAX_METADATA_BYTES = 5_000_000
+#: So many times a site is looked at once more where what was seen of it cannot be of one moment.
+LOOKS_AGAIN = 2
 T = TypeVar("T")
 #: A value, or the error that stands in its place.
 Known: TypeAlias = "T | Exception"
@@ -119,6 +121,7 @@ class JournalFacts:
         approvals: Approvals in force, of whatever.
         of_releases: Those of upgrades, with where they lead.
         schedules: Chosen times in force.
+        used_up: Who had approved the last one, which was undone, and has not approved since.
     """
 
     event: int = 0
@@ -135,6 +138,7 @@ class JournalFacts:
     approvals: tuple[Approval, ...] = ()
     of_releases: tuple[ReleaseApproval, ...] = ()
     schedules: tuple[ScheduleRecord, ...] = ()
+    used_up: tuple[str, ...] = ()
 
     @property
     def waits(self) -> bool:
@@ -162,12 +166,13 @@ def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
     last, bad = next(iter(journal.changes(1)), None), memory.bad_releases()
     if last is not None:
         require_zones(journal, last)
+    facts = journal.facts(last.id) if last else NO_FACTS
     return JournalFacts(
         event=journal.last_event(),
         head=str(journal.head()),
         change=journal.open_change(),
         last=last,
-        facts=journal.facts(last.id) if last else NO_FACTS,
+        facts=facts,
         owed=pending_rollback(journal),
         holds=memory.holds_in_force(now),
         bad_releases=bad,
@@ -177,7 +182,16 @@ def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
         approvals=consent.in_force(),
         of_releases=consent.of_releases(),
         schedules=consent.schedules(),
+        used_up=_used_up(consent, last, facts) if last else (),
     )
+
+
+def _used_up(consent: ApprovalStore, last: Change, facts: ChangeFacts) -> tuple[str, ...]:
+    """Whose yes the last change took along when it was undone: one is for one try."""
+    if last.state is not ChangeState.UNDONE:
+        return ()
+    again = {one.who for one in consent.in_force() if one.at >= last.created_at}
+    return tuple(who for who in consent.spent_on(last.id, facts.binding) if who not in again)
 
 
 def require_zones(journal: Journal, change: Change) -> None:
@@ -260,8 +274,18 @@ class SiteStatus:
         return tuple({id(error): error for error in found}.values())
 
     @property
+    def contradicts_itself(self) -> bool:
+        """Whether the door was seen in another state than officers met it in."""
+        door, seen = or_none(self.door), or_none(self.availability)
+        if door is None or seen is None or seen.state is AvailabilityState.UNKNOWN:
+            return False
+        return door is not (seen.state is AvailabilityState.MAINTENANCE)
+
+    @property
     def unfinished(self) -> bool:
         """Whether something was begun that has not come to its end: a change, or a rehearsal."""
+        from ncen_updater.agent.rehearsal.store import RehearsalState
+
         torn = any(one.state is RehearsalState.RUNNING for one in need(self.rehearsals))
         return need(self.journal).change is not None or torn
 
@@ -333,30 +357,41 @@ def read_status(
     def part(name: str, read: Callable[[], T]) -> Known[T]:
         return _known(read) if name in parts else NOT_READ
 
-    # Who is at work comes before the journal: one who has ended since has written all of it.
-    at_work = part("at_work", lambda: lock_holder(places.state / LOCK))
-    journal, rehearsals, stop = _of_journal(places, now, parts)
-    return SiteStatus(
-        now,
-        places,
-        current=part("current", lambda: _current(places)),
-        configuration=part("configuration", lambda: config_error(places.config, places.state)),
-        door=part("door", lambda: _door_closed(places.config)),
-        availability=part("availability", ask or partial(_availability, places)),
-        at_work=at_work,
-        journal=journal,
-        needed=part("needed", lambda: _needed(places.config)),
-        rehearsals=rehearsals,
-        last_stop=stop,
-        view=part("view", lambda: _view(places, cache)),
-        brakes=part("brakes", lambda: _brakes(places, now)),
-        expiries=part("expiries", lambda: _expiries(places, cache)),
-        service_state=part("service_state", lambda: _service_state(places)),
-        agent=part("agent", lambda: _agent(config)) if config else NOT_READ,
-        free_percent=part("free_percent", lambda: _free(places, config)) if config else NOT_READ,
-        free_bytes=part("free_bytes", lambda: free_bytes(places.state)),
-        databases=part("databases", lambda: _evidence(site, journal)) if site else NOT_READ,
-    )
+    def look() -> SiteStatus:
+        # Who is at work comes before the journal: one who has ended since has written all of it.
+        at_work = part("at_work", lambda: lock_holder(places.state / LOCK))
+        journal, rehearsals, stop = _of_journal(places, now, parts)
+        return SiteStatus(
+            now,
+            places,
+            current=part("current", lambda: _current(places)),
+            configuration=part("configuration", lambda: config_error(places.config, places.state)),
+            availability=part("availability", ask or partial(_availability, places)),
+            door=part("door", lambda: _door_closed(places.config)),
+            at_work=at_work,
+            journal=journal,
+            needed=part("needed", lambda: _needed(places.config)),
+            rehearsals=rehearsals,
+            last_stop=stop,
+            view=part("view", lambda: _view(places, cache)),
+            brakes=part("brakes", lambda: _brakes(places, now)),
+            expiries=part("expiries", lambda: _expiries(places, cache)),
+            service_state=part("service_state", lambda: _service_state(places)),
+            agent=part("agent", lambda: _agent(config)) if config else NOT_READ,
+            free_percent=part("free_percent", lambda: _free(places, config))
+            if config
+            else NOT_READ,
+            free_bytes=part("free_bytes", lambda: free_bytes(places.state)),
+            databases=part("databases", lambda: _evidence(site, journal)) if site else NOT_READ,
+        )
+
+    # The answer of the application takes seconds; the door may have been opened meanwhile.
+    looked = look()
+    for _ in range(LOOKS_AGAIN):
+        if not looked.contradicts_itself:
+            break
+        looked = look()
+    return looked
 
 
 def _known(read: Callable[[], T]) -> Known[T]:
@@ -380,8 +415,8 @@ def _of_journal(
         with Journal.open(places.state / JOURNAL, read_only=True) as journal, journal.at_one_time():
             return (
                 journal_facts(journal, now),
-                Rehearsals(journal).all() if "rehearsals" in parts else (),
-                last_stop(journal) if "last_stop" in parts else None,
+                _rehearsals(journal) if "rehearsals" in parts else (),
+                _last_stop(journal) if "last_stop" in parts else None,
             )
 
     found = _known(read)
@@ -393,6 +428,18 @@ def _of_journal(
         rehearsals if "rehearsals" in parts else NOT_READ,
         stop if "last_stop" in parts else NOT_READ,
     )
+
+
+def _rehearsals(journal: Journal) -> tuple[RehearsalRecord, ...]:
+    from ncen_updater.agent.rehearsal.store import Rehearsals
+
+    return Rehearsals(journal).all()
+
+
+def _last_stop(journal: Journal) -> LastStop | None:
+    from ncen_updater.agent.rehearsal.stops import last_stop
+
+    return last_stop(journal)
 
 
 def changed_at(path: Path) -> int:

@@ -41,7 +41,9 @@ def space_short(directory: Path, needed: int) -> SpaceShort:
     """Return the refusal of work that needs more room than there is, with the figures."""
     free = free_bytes(directory)
     total = needed + MARGIN_BYTES
-    return SpaceShort(path=directory, needed=total, free=free, missing=max(total - free, 1))
+    return SpaceShort(
+        path=directory, needed_bytes=total, free_bytes=free, missing_bytes=max(total - free, 1)
+    )
 
 
 def is_full(error: BaseException) -> bool:

@@ -1,6 +1,7 @@
 """A server of HTTP in threads, whose patience ends: cheroot, for the service and for the console.
 
-Imported by who serves, and by nobody else: start-up stays light.
+All limits are here; what is left to each server is who may come in. Imported by who serves, and by
+nobody else: start-up stays light.
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from cheroot import wsgi
 from cheroot.server import HTTPConnection, HTTPRequest
 
-__all__ = ["LOOK_S", "NO_END", "LimitedConnection", "LimitedGateway", "LimitedServer"]
+from ncen_updater.common.deadlines import Deadlines
+from ncen_updater.common.unix_socket import connect
+
+__all__ = ["BACKLOG", "NO_END", "LimitedConnection", "LimitedGateway", "LimitedServer"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +30,23 @@ logger = logging.getLogger(__name__)
 HEAD_S = 3.0
 REQUEST_S = 20.0
 ANSWER_S = 60.0
+#: Between two bytes of a request, and between two requests of a connection.
+TIMEOUT_S = 10
 MAX_HEADERS = 16_384
+#: What is more is not heard at all; what a form may have is for each program to say.
 MAX_BODY = 1_000_000
+#: So many threads are there from the start, and so many more come at a time when all have work.
+FIRST_THREADS, MORE_THREADS = 4, 4
+#: Requests that wait for a thread.
+WAITING = 32
+#: Those that were not taken in yet: more than one program has open files. Past it whoever does not
+#: wait is refused by the kernel, whoever they are.
+BACKLOG = 1024
 #: Between two looks for connections whose time is over; also how long an end may take.
 LOOK_S = 2.0
+SHUTDOWN_S = 5
+#: Name in the environment of a request: called by an answer that has no end.
+NO_END = "ncen_updater.no_end"
 
 
 class HeadedRequest(HTTPRequest):
@@ -42,9 +61,8 @@ class LimitedConnection(HTTPConnection):
     """A connection that is given a thread when it says something, and not before."""
 
     RequestHandlerClass = HeadedRequest
+    server: LimitedServer
     waited_for = False
-    #: Called once when it is closed.
-    left: Callable[[], None] | None = None
 
     def communicate(self) -> bool:
         """Answer one request, which has to be here whole in a limited time.
@@ -53,46 +71,41 @@ class LimitedConnection(HTTPConnection):
         """
         head, whole = self._after(HEAD_S, socket.SHUT_RD), self._after(REQUEST_S, socket.SHUT_RD)
         answer = self._after(REQUEST_S + ANSWER_S, socket.SHUT_RDWR)
-        self.head_is_here, self.without_end = head.cancel, answer.cancel
+        self.head_is_here, self.without_end = head, answer
         try:
             return bool(super().communicate())  # type: ignore[no-untyped-call]
         finally:
-            for timer in (head, whole, answer):
-                timer.cancel()
+            for cancel in (head, whole, answer):
+                cancel()
+            self.server.served(self)
 
     def close(self) -> None:
         """Close it, and let go of what could not be sent.
 
         Else that is tried once more when the stream is thrown away, which Python 3.13 complains of.
         """
-        left, self.left = self.left, None
         try:
             super().close()
         finally:
             with contextlib.suppress(OSError):
                 self.wfile.close()
-            if left is not None:
-                left()
+            self.server.left(self)
 
-    def _after(self, seconds: float, how: int) -> threading.Timer:
-        timer = threading.Timer(seconds, self._end, (how,))
-        timer.daemon = True
-        timer.start()
-        return timer
+    def _after(self, seconds: float, how: int) -> Callable[[], None]:
+        return self.server.deadlines.after(seconds, lambda: self._end(how))
 
     def _end(self, how: int) -> None:
         with contextlib.suppress(OSError):
             self.socket.shutdown(how)
 
     def refuse(self, answer: bytes) -> None:
-        """Say why it is not served, as far as that is read at once, and close it."""
+        """Say why it is not served, as far as that is read at once, and end it.
+
+        Whoever has it now, a thread or the list of those that wait, sees its end and closes it.
+        """
         with contextlib.suppress(OSError):
             self.socket.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        self.close()
-
-
-#: Name in the environment of a request: called by an answer that has no end.
-NO_END = "ncen_updater.no_end"
+        self._end(socket.SHUT_RDWR)
 
 
 class LimitedGateway(wsgi.Gateway_10):
@@ -106,17 +119,62 @@ class LimitedGateway(wsgi.Gateway_10):
 
 
 class LimitedServer(wsgi.Server):
-    """A server of such connections, of which it looks at each before it gives it a thread."""
+    """A server of such connections, of which it looks at each before it gives it a thread.
+
+    Args:
+        place: Where it listens: an address and a port, or a Unix socket.
+        application: WSGI.
+        threads: At most so many.
+        listener: The Unix socket, which was made for us, with its rights.
+    """
 
     ConnectionClass = LimitedConnection
+    GatewayClass = LimitedGateway
 
     expiration_interval = LOOK_S
     max_request_header_size = MAX_HEADERS
     max_request_body_size = MAX_BODY
 
+    def __init__(
+        self,
+        place: tuple[str, int] | Path,
+        application: Callable[..., object],
+        *,
+        threads: int,
+        listener: socket.socket | None = None,
+    ) -> None:
+        super().__init__(
+            place if isinstance(place, tuple) else str(place),
+            application,
+            numthreads=FIRST_THREADS,
+            max=threads,
+            server_name="ncen-updater",
+            request_queue_size=BACKLOG,
+            timeout=TIMEOUT_S,
+            shutdown_timeout=SHUTDOWN_S,
+            accepted_queue_size=WAITING,
+            accepted_queue_timeout=TIMEOUT_S,
+        )
+        self.gateway = self.GatewayClass
+        self._place, self._listener = place, listener
+        self.deadlines = Deadlines()
+        self._busy, self._threads, self._counting = 0, FIRST_THREADS, threading.Lock()
+
+    # ---- who comes in ----------------------------------------------------------------------------
+
     def admit(self, conn: LimitedConnection) -> bytes | None:
         """Look at a connection that is new; return what it hears if it is not served."""
         raise NotImplementedError
+
+    def left(self, conn: LimitedConnection) -> None:
+        """Know that a connection is closed; told of each once or more."""
+        del conn
+
+    def served(self, conn: LimitedConnection) -> None:
+        """Know that a thread has done with a connection, for now."""
+        del conn
+        with self._counting:
+            self._busy -= 1
 
     def process_conn(self, conn: LimitedConnection) -> None:
         """Give it to a thread; one that is new waits among the idle ones for its first word.
@@ -124,6 +182,7 @@ class LimitedServer(wsgi.Server):
         So those that connect and say nothing take no thread from anybody, and their time ends, too.
         """
         if conn.waited_for:
+            self._have_a_thread()
             super().process_conn(conn)
             return
         conn.waited_for = True
@@ -132,6 +191,50 @@ class LimitedServer(wsgi.Server):
             self.put_conn(conn)
         else:
             conn.refuse(refused)
+            conn.close()
+
+    def _have_a_thread(self) -> None:
+        with self._counting:
+            self._busy += 1
+            if self._busy > self._threads < self.requests.max:
+                self.requests.grow(MORE_THREADS)
+                self._threads += MORE_THREADS
+
+    # ---- from its begin to its end ---------------------------------------------------------------
+
+    @contextmanager
+    def answering(self, name: str) -> Iterator[None]:
+        """Answer in a thread of that name while the block runs.
+
+        Raises:
+            OSError: If the place cannot be had.
+        """
+        self.prepare()
+        thread = threading.Thread(target=self.serve, name=name, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            waking = self._waker()
+            ending = threading.Thread(target=self.stop)
+            ending.start()
+            with contextlib.suppress(OSError):  # somebody who connects ends its sleep
+                waking().close()
+            ending.join()
+            thread.join()
+            self.deadlines.close()
+
+    def _waker(self) -> Callable[[], socket.socket]:
+        place = self._place
+        if isinstance(place, Path):
+            return lambda: connect(place, LOOK_S)
+        address, port = self.socket.getsockname()[:2]
+        return lambda: socket.create_connection((address, port), LOOK_S)
+
+    def bind_unix_socket(self, bind_addr: object) -> None:
+        """Take the socket that was made for us, with its rights."""
+        del bind_addr
+        self.socket = self._listener
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Say it in the log of the program."""

@@ -312,9 +312,10 @@ class Text:
     def render(self, language: str = DEFAULT_LANGUAGE) -> str:
         """Return the sentence in a language; values that are a Text or a word of ours too.
 
-        Never fails: a place without a value is shown as it stands in the template. In a language
-        that is written from right to left each value is isolated, so that a path, a version or a
-        name stays whole, and turns nothing round.
+        Never fails: a place without a value is shown as it stands in the template. A number in a
+        place whose name ends in ``bytes`` is a size, and written as people read sizes. In a
+        language that is written from right to left each value is isolated, so that a path, a
+        version or a name stays whole, and turns nothing round.
         """
         turned = right_to_left(language)
 
@@ -322,6 +323,10 @@ class Text:
             if place[1] not in self.values:
                 return place[0]
             value = self.values[place[1]]
+            if place[1].endswith("bytes") and type(value) is int and not _counted_out(place):
+                from ncen_updater.common.cli.render import format_bytes  # which needs this room
+
+                value = format_bytes(value)
             said = _shown(value, language, _quotes_before(place))
             if not turned or isinstance(value, Text | StrEnum):
                 return said
@@ -331,6 +336,11 @@ class Text:
 
     def __str__(self) -> str:
         return self.render()
+
+
+def _counted_out(place: re.Match[str]) -> bool:
+    """Whether an older template, in a journal or of another process, says itself what it counts."""
+    return place.string[place.end() :].startswith((" bytes", " octets"))
 
 
 #: What stands before a place within quotes that are still open.

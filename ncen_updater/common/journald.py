@@ -38,6 +38,9 @@ FIELDS = {
 #: One datagram takes more; a line that is longer says nothing to a person.
 MAX_MESSAGE = 16_000
 PLAIN = "%(levelname)s %(name)s %(message)s"
+#: This library names each key that did not sign, for every document at every question to the feed.
+#: Where fewer sign than may, that is no news; ``--verbose`` has it.
+TALKATIVE = "tuf"
 
 
 def message_id(code: str) -> str:
@@ -196,4 +199,6 @@ def install(
             old.close()
     root.addHandler(handler)
     root.setLevel(level)
+    talkative = logging.getLogger(TALKATIVE)
+    talkative.setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
     return masking

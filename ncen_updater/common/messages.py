@@ -94,7 +94,7 @@ CONFIG_UNREADABLE = Message(
 )
 CONFIG_TOO_LARGE = Message(
     "NU-1003",
-    N_("The configuration {path} is larger than {limit} bytes."),
+    N_("The configuration {path} is larger than {limit_bytes}."),
     N_("Check that this is the agent's configuration and not another file."),
 )
 CONFIG_NOT_TOML = Message(
@@ -467,7 +467,7 @@ READER_FILLS_DISK = Message(
     "NU-2047",
     N_(
         "The process that reads the feed left more in {path} than anything that was signed weighs "
-        "({size} bytes in {names} files and directories), and was ended."
+        "({size_bytes} in {names} files and directories), and was ended."
     ),
     N_(
         "The site goes on working. Have this server examined, since what talks to the network may "
@@ -708,7 +708,7 @@ PART_MISSING = Message(
     N_("Of the {parts} parts of the bundle these are missing: {missing}."),
     N_(
         "Give all parts in one call, in any order. If they cannot all be mounted at once, copy "
-        "them to a disk first; that takes {bytes} bytes. Nothing was kept."
+        "them to a disk first; that takes {bytes}. Nothing was kept."
     ),
     ExitCode.TRUST,
 )
@@ -822,8 +822,8 @@ TRANSFER_ERROR = Message(
 )
 SPACE_SHORT = Message(
     "NU-3101",
-    N_("Too little space in {path}: {needed} bytes are needed, {free} are free."),
-    N_("Free at least {missing} bytes there, then try again."),
+    N_("Too little space in {path}: {needed_bytes} are needed, {free_bytes} are free."),
+    N_("Free at least {missing_bytes} there, then try again."),
     ExitCode.SPACE,
 )
 DOWNLOAD_DAMAGED = Message(
@@ -1615,7 +1615,7 @@ REHEARSAL_FAILED = Message(
 NOTHING_TO_APPROVE = Message(
     "NU-6027",
     N_("Nothing is on offer that could be approved; {current} runs here."),
-    N_("Run 'ncen-updater check'."),
+    N_("Run 'ncen-updater check': it says why a release on the list cannot be taken now."),
 )
 LATER_HOP_FAILED = Message(
     "NU-6028",
@@ -1817,7 +1817,9 @@ WATCHED_ON_FULL_DISK = Message(
     ),
     N_(
         "The release stays, and its watched time is not over. Make room on that disk: then the"
-        " service watches on by itself, and without it 'ncen-updater resume' does."
+        " service watches on by itself, and without it 'ncen-updater resume' does. If the disk"
+        " fills again at once, see whether {version} itself is what writes so much (its log, its"
+        " files): then go back, by 'ncen-updater rollback'."
     ),
 )
 
@@ -2112,7 +2114,7 @@ NOTHING_TO_EXPORT = Message(
 )
 MEDIA_TOO_SMALL = Message(
     "NU-7052",
-    N_("A bundle of {bytes} bytes does not fit on media of {media} bytes."),
+    N_("A bundle of {bytes} does not fit on media of {media_bytes}."),
     N_("Give larger media; a bundle has at most 999 parts."),
     ExitCode.USAGE,
 )
@@ -2291,7 +2293,7 @@ BAD_REQUEST = Message(
 )
 TOO_LARGE = Message(
     "NU-9313",
-    N_("The request is larger than {limit} bytes."),
+    N_("The request is larger than {limit_bytes}."),
     N_("docs/api.md lists what can be asked."),
     ExitCode.USAGE,
 )
@@ -2382,7 +2384,7 @@ INSPECTION_OVERDUE = Message(
 )
 INSPECTION_TOO_LARGE = Message(
     "NU-9327",
-    N_("What the inspection found is larger than {limit} bytes, which the service gives nobody."),
+    N_("What the inspection found is larger than {limit_bytes}, which the service gives nobody."),
     N_("Root has no such limit: sudo, with --alone."),
 )
 INSPECTION_FAILED = Message(

@@ -228,7 +228,7 @@ def _figure(said: str) -> Figure:
     except ValueError:
         return Figure(said)
     zone = " UTC" if moment[3] in ("Z", "+00:00") else moment[3] or ""
-    return Figure(said, fr=f"{day:%d/%m/%Y}{' ' + moment[2] if moment[2] else ''}{zone}")
+    return Figure(said, fr=f"{day:%d/%m/%Y}{' à ' + moment[2] if moment[2] else ''}{zone}")
 
 
 def _known(said: str, language: str, depth: int) -> str | None:
@@ -242,7 +242,8 @@ def _known(said: str, language: str, depth: int) -> str | None:
     coded = _CODE.fullmatch(words)
     if coded is not None:
         inner = _known(coded[2], language, depth + 1)
-        return f"{coded[1]}: {inner if inner is not None else retold(coded[2], language)}"
+        said = inner if inner is not None else retold(coded[2], language)
+        return translate("{code}: {what}", language).format(code=coded[1], what=said)
     direct = translate(words, language)
     if direct != words:
         return direct

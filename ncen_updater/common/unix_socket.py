@@ -1,4 +1,4 @@
-"""Addresses of Unix sockets of any length: the kernel takes 107 bytes, places may be deeper."""
+"""Unix sockets at any place, for the kernel takes 107 bytes of it; who is at the other end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["address_of", "connect"]
+__all__ = ["address_of", "connect", "peer_uid"]
 
 
 @contextlib.contextmanager
@@ -47,3 +47,10 @@ def connect(path: Path, timeout_s: float) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Return the number of the user at the other end, as the kernel knows it: unix(7)."""
+    size = struct.calcsize("i2I")
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return int(struct.unpack("i2I", found)[1])

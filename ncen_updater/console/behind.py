@@ -14,49 +14,26 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ncen_updater.common.http_server import LimitedConnection, LimitedGateway, LimitedServer
+from ncen_updater.common.http_server import LimitedConnection, LimitedServer
 from ncen_updater.console.app import ConsoleApplication
 from ncen_updater.console.entrances import PasswordEntrance
 from ncen_updater.console.login import PersonLogin
-from ncen_updater.console.server import MAX_BODY, TIMEOUT_S, WAITING
 
 __all__ = ["answering", "main"]
 
 #: Of what the service manager gives, sd_listen_fds(3).
 FIRST_FD = 3
+GIVEN = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 #: Ten people with two pages each that are kept up to date, and what they ask for besides.
 THREADS = 32
-SHUTDOWN_S = 2
 
 
 class BehindServer(LimitedServer):
     """Takes what comes on a socket: who may connect there is for the socket's own rights to say."""
-
-    max_request_body_size = MAX_BODY
-
-    def __init__(self, listener: socket.socket, application: Callable[..., object]) -> None:
-        super().__init__(
-            str(listener.getsockname()),
-            application,
-            numthreads=THREADS,
-            max=THREADS,
-            server_name="ncen-updater",
-            timeout=TIMEOUT_S,
-            shutdown_timeout=SHUTDOWN_S,
-            accepted_queue_size=WAITING,
-            accepted_queue_timeout=TIMEOUT_S,
-        )
-        self.gateway = LimitedGateway
-        self._listener = listener
-
-    def bind_unix_socket(self, bind_addr: object) -> None:
-        """Take the socket that was made for us, with its rights."""
-        del bind_addr
-        self.socket = self._listener
 
     def admit(self, conn: LimitedConnection) -> bytes | None:
         """Take everybody who could connect."""
@@ -73,24 +50,13 @@ def answering(listener: socket.socket, login: Path) -> Iterator[None]:
         login: The socket of who looks at passwords.
     """
     application = ConsoleApplication(PasswordEntrance(PersonLogin(login)))
-    server = BehindServer(listener, application)
-    server.prepare()
-    thread = threading.Thread(target=server.serve, name="console", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        application.end()
-        ending = threading.Thread(target=server.stop)
-        ending.start()
+    place = Path(listener.getsockname())
+    server = BehindServer(place, application, threads=THREADS, listener=listener)
+    with server.answering("console"):
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as waking:
-                waking.settimeout(SHUTDOWN_S)
-                waking.connect(listener.getsockname())  # somebody who connects ends its sleep
-        except OSError:
-            pass
-        ending.join()
-        thread.join()
+            yield
+        finally:
+            application.end()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if os.environ.get("LISTEN_FDS") != "1" or os.environ.get("LISTEN_PID") != str(os.getpid()):
         parser.error("it is started by ncen-updater-console.socket")
+    for name in GIVEN:  # they are for this process, and the server's library would take them
+        os.environ.pop(name, None)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

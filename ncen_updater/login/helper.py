@@ -17,12 +17,12 @@ import logging
 import os
 import pwd
 import socket
-import struct
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ncen_updater.common.unix_socket import peer_uid
 from ncen_updater.login.bridge import MAX_LINE, Bridge, grave, sent
 from ncen_updater.login.pam import PamService, PamVerdict
 from ncen_updater.login.tries import Tries
@@ -64,7 +64,7 @@ class LoginHelper:
             OSError: If the line breaks, or this process cannot become the person.
             ValueError: If what comes is none of ours.
         """
-        if _peer(self._line) != self._console:
+        if peer_uid(self._line) != self._console:
             self._say(refused="foreign")
             return
         self._line.settimeout(FIRST_LINE_S)
@@ -133,12 +133,6 @@ def _is_grave(act: object) -> bool:
     if not isinstance(act, dict) or not isinstance(act.get("body"), dict):
         return False
     return grave(str(act.get("method")), str(act.get("address")), act["body"])
-
-
-def _peer(line: socket.socket) -> int:
-    size = struct.calcsize("i2I")
-    found = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    return int(struct.unpack("i2I", found)[1])
 
 
 def become(entry: pwd.struct_passwd) -> None:

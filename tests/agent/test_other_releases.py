@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.answers import other_releases
+from ncen_updater.agent.answers import other_releases, path_words
+from ncen_updater.feed.upgrade_path import NoPath, Rejection, RejectionReason
 
 
 def offer(version: str) -> Any:
@@ -33,3 +34,30 @@ def test_what_else_can_be_named(
     )
     assert other_releases(path, offers, Version("3.2.4")) == others
     assert other_releases(path, offers, None) == ()
+
+
+NEWEST = "ncen 3.2.4 is the newest release for this site."
+STAYS = "ncen 3.2.4 stays in use: no other release can be taken here now."
+
+
+@pytest.mark.parametrize(
+    ("reasons", "said"),
+    [
+        ([], NEWEST),
+        ([RejectionReason.NOT_NEWER], NEWEST),
+        ([RejectionReason.OTHER_COUNTRY], NEWEST),
+        ([RejectionReason.BAD], STAYS),
+        ([RejectionReason.OTHER_COUNTRY, RejectionReason.WAVE], STAYS),
+    ],
+)
+def test_what_failed_here_is_newer_all_the_same(reasons: list[RejectionReason], said: str) -> None:
+    """Seen: "is the newest release for this site", and below it 3.3.1, which had failed."""
+    one: Any = SimpleNamespace(
+        version="3.3.1", agent="1", channel=SimpleNamespace(value="stable"), countries=("KE",),
+        withdrawn=None, halted=None, upgrade_from=None,
+    )  # fmt: skip
+    path = NoPath(rejected=tuple(Rejection(one, reason) for reason in reasons))
+    words = [str(line) for line in path_words("ncen", "3.2.4", path)]
+    assert words[0] == said
+    again = "'ncen-updater upgrade 3.3.1 --retry' would try it again"
+    assert any(again in line for line in words) is (RejectionReason.BAD in reasons)

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent import status
+from ncen_updater.agent.approvals.model import used_up_words
+from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.engine.errors import JournalUnreadable, JournalUnwritable
@@ -25,8 +27,10 @@ from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, M
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.status import (
     EVERYTHING,
+    LOOKS_AGAIN,
     NOT_READ,
     Cache,
     JournalFacts,
@@ -43,6 +47,7 @@ UPGRADE = Change(
     product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
     created_at=NOW,
 )  # fmt: skip
+AMINA, BO = Person("amina", 1001), Person("bo", 1002)
 BACK = dataclasses.replace(
     UPGRADE, kind=ChangeKind.ROLLBACK, from_version="3.3.0", to_version="3.2.4"
 )
@@ -115,6 +120,42 @@ def test_what_is_written_meanwhile_is_not_read_in_part(
             assert facts(reading) == JournalFacts()
         SiteHistory(journal).hold("fair", "amina", None)
         assert facts(reading).event == 1
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_officers_and_the_door_are_seen_at_one_moment(tmp_path: Path, *, opened: bool) -> None:
+    """Seen: "Officers see the maintenance page", seconds after they were let in."""
+    site = make_site(tmp_path / "site")
+    door = site.root / "door"
+    if opened:
+        door.touch()
+    asked: list[bool] = []
+
+    def ask() -> Availability:
+        asked.append(door.exists())
+        seen = AvailabilityState.MAINTENANCE if door.exists() else AvailabilityState.NOT_RUNNING
+        if len(asked) == 1:  # the answer is still on its way when the door is opened, or closed
+            door.unlink() if opened else door.touch()
+        return Availability(seen)
+
+    looked = read_status(load_places(site.config), NOW, {"door", "availability"}, ask=ask)
+    assert need(looked.door) is not opened
+    expected = AvailabilityState.NOT_RUNNING if opened else AvailabilityState.MAINTENANCE
+    assert need(looked.availability).state is expected
+    assert asked == [opened, not opened]
+
+
+def test_what_never_agrees_is_told_as_it_was_seen_last(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site")
+    asked: list[int] = []
+
+    def ask() -> Availability:
+        asked.append(1)
+        return Availability(AvailabilityState.MAINTENANCE)
+
+    looked = read_status(load_places(site.config), NOW, {"door", "availability"}, ask=ask)
+    assert looked.contradicts_itself
+    assert len(asked) == 1 + LOOKS_AGAIN
 
 
 def test_a_damaged_part_of_the_journal_is_an_unreadable_journal(
@@ -213,3 +254,28 @@ def test_what_people_confirmed_or_did_is_not_owed(journal: Journal) -> None:
     assert not owed(journal)
     back(journal, 1, ChangeState.FINISHED)
     assert left_behind(journal) == {"3.3.0"}
+
+
+def test_who_approved_an_undone_upgrade_has_to_approve_again(journal: Journal) -> None:
+    """Seen: two people waited for a second try that waited for them."""
+    consent = ApprovalStore(journal)
+    for who in (AMINA, BO):
+        consent.approve("ab" * 32, "3.3.0", {}, who, needed=2)
+    journal.begin(UPGRADE, ChangeFacts(binding="ab" * 32))
+    consent.spend(UPGRADE.id)
+    assert facts(journal).used_up == (), "it is at work, and may yet come well to its end"
+    journal.state(UPGRADE.id, ChangeState.UNDONE)
+    assert facts(journal).used_up == ("amina", "bo")
+    assert str(used_up_words(facts(journal).used_up)).startswith(
+        "Each who had approved (amina, bo)"
+    )
+    consent.approve("cd" * 32, "3.3.0", {}, BO, needed=2)
+    assert facts(journal).used_up == ("amina",)
+    consent.approve("cd" * 32, "3.3.0", {}, AMINA, needed=2)
+    assert facts(journal).used_up == ()
+
+
+def test_an_upgrade_that_nobody_had_to_approve_used_nothing_up(journal: Journal) -> None:
+    journal.begin(UPGRADE, ChangeFacts())
+    journal.state(UPGRADE.id, ChangeState.UNDONE)
+    assert facts(journal).used_up == ()

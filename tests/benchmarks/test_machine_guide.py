@@ -130,11 +130,14 @@ def test_a_probe_has_every_limit_of_its_unit() -> None:
 
 
 def tried(unit: str) -> dict[str, Any]:
-    writes, reaches, does = UNITS[unit]
+    allowed = UNITS[unit]
     return {
-        "write": {"/etc/systemd/system": "EROFS", **dict.fromkeys(writes, "yes")},
-        "connect": {"anywhere": "timed out", **dict.fromkeys(reaches, "ECONNREFUSED")},
-        "do": {"mount": "EPERM", **dict.fromkeys(does, "yes")},
+        "write": {"/etc/systemd/system": "EROFS", **dict.fromkeys(allowed.writes, "yes")},
+        "read": {"/root/secret": "ENOENT", **dict.fromkeys(allowed.reads, "yes")},
+        "see room": {"/root": "EACCES", **dict.fromkeys(allowed.sees_room, "yes")},
+        "socket": {"/run/other": "EACCES", **dict.fromkeys(allowed.sockets, "yes")},
+        "connect": {"anywhere": "timed out", **dict.fromkeys(allowed.reaches, "ECONNREFUSED")},
+        "do": {"mount": "EPERM", **dict.fromkeys(allowed.does, "yes")},
     }
 
 
@@ -142,11 +145,21 @@ def tried(unit: str) -> dict[str, Any]:
 def test_a_unit_that_can_do_more_or_less_is_found(unit: str) -> None:
     assert unexpected(unit, tried(unit)) == []
     more = tried(unit)
-    more["write"]["/etc/systemd/system"] = "yes"
-    more["connect"]["anywhere"] = "yes"
-    more["do"]["mount"] = "yes"
-    assert len(unexpected(unit, more)) == 3
+    for attempts in more.values():
+        attempts[next(iter(attempts))] = "yes"
+    assert len(unexpected(unit, more)) == len(more)
     less = tried(unit)
     less["write"]["/var/tmp"] = "EROFS"
     assert len(unexpected(unit, less)) == 1
     assert unexpected(unit, {"failed": "it does not start"}) != []
+
+
+def test_only_what_works_on_the_databases_sees_below_them() -> None:
+    below = "/var/lib/postgresql"
+    sees = {
+        unit
+        for unit, allowed in UNITS.items()
+        if any(place.startswith(below) for place in allowed.reads | allowed.sees_room)
+    }
+    assert sees == {"ncen-updater-apply@.service", "ncen-updater-resume.service"}
+    assert not any(place.startswith(below) for a in UNITS.values() for place in a.writes)

@@ -7,6 +7,8 @@ import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages"
 READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
@@ -65,3 +67,55 @@ def test_one_thing_has_one_name() -> None:
         if re.search(pattern, form)
     }
     assert wrong == set()
+
+
+#: Participles that people read beside a change, in the masculine.
+MASCULINE = (
+    r"(?:abandonné|achevé|annulé|approuvé|arrêté|bloqué|choisi|commencé|défait|demandé|échoué"
+    r"|empêché|fait|fini|installé|interrompu|lancé|mené|ordonné|prévu|ramené|refusé|repris|suspendu"
+    r"|terminé|validé|\{state\})(?![a-zé])"
+)
+#: "La mise à niveau vers 3.3.0 est terminé".
+UPGRADE = re.compile(
+    rf"\bmise à niveau(?: vers \S+| de \S+ à \S+| \([^)]*\))*"
+    rf"(?:,| (?:n')?(?:est|était|sera|serait|a été|avait été|aura été)(?: pas| encore| déjà)*)"
+    rf" {MASCULINE}"
+)
+#: "{kind} vers {version}, terminé": of an upgrade or of a way back, so what agrees is the change.
+OF_A_KIND = re.compile(rf"\{{kind\}}[^;.]*\b{MASCULINE}|\{{kind\}}[^;.]*\{{state\}}")
+CHANGE = re.compile(r"\b[Cc]hangement[^;.]*\{kind\}")
+#: Two points want a space before them, but in an address, a time or what is quoted.
+TIGHT = re.compile(r"[^\s:]:(?=\s|$)|[^\s;][!?](?=\s|$)")
+QUOTED = re.compile(r"« [^»]* »|\{\w+\}")
+
+
+@pytest.mark.parametrize(
+    ("form", "wrong"),
+    [
+        ("La mise à niveau vers {version} est terminé.", True),
+        ("La mise à niveau vers {version} est terminée.", False),
+        ("{kind} vers {version}, {state} le {at} (changement {change}).", True),
+        ("{kind} : {origin} -> {version}, terminé (changement {id})", True),
+        ("Changement {id} terminé : {kind}, {origin} -> {version}", False),
+        ("Le changement ({kind} vers {version}) est validé.", False),
+        ("Une mise à niveau a commencé.", False),
+    ],
+)
+def test_what_agrees_is_found(form: str, *, wrong: bool) -> None:
+    assert disagrees(form) is wrong
+
+
+def disagrees(form: str) -> bool:
+    """Whether a participle beside an upgrade is masculine."""
+    beside = OF_A_KIND.search(form) is not None and CHANGE.search(form) is None
+    return beside or UPGRADE.search(form) is not None
+
+
+def test_an_upgrade_is_feminine() -> None:
+    """Seen: "mise à niveau vers 3.3.0, commencé le ...", "annulé", "validé"."""
+    assert [form for _, form in said() if disagrees(form)] == []
+
+
+def test_two_points_stand_apart() -> None:
+    """Seen: "3.3.0: nCEN factice"."""
+    assert [form for _, form in said() if TIGHT.search(QUOTED.sub("x", form))] == []

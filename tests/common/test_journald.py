@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.config.secrets import secrets_of
@@ -94,7 +96,10 @@ def log(receiver: Journald) -> Iterator[logging.Logger]:
 def root_log() -> Iterator[None]:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
+    talkative = logging.getLogger(journald.TALKATIVE)
+    talked = talkative.level
     yield
+    talkative.setLevel(talked)
     for handler in root.handlers[:]:
         root.removeHandler(handler)
         if isinstance(handler, JournaldHandler):
@@ -137,6 +142,21 @@ def test_lines_and_traces_cannot_forge_fields(log: logging.Logger, receiver: Jou
 def test_an_error_brings_its_code(log: logging.Logger, receiver: Journald) -> None:
     log.warning("not now: %s", JournalMissing(path="/x"))
     assert receiver.records()[0]["NCEN_CODE"] == JournalMissing.message.code
+
+
+@pytest.mark.parametrize(("level", "told"), [(logging.INFO, False), (logging.DEBUG, True)])
+def test_a_key_that_did_not_sign_is_no_news(
+    root_log: None, capsys: pytest.CaptureFixture[str], level: int, told: bool
+) -> None:
+    """Of two keys one is enough here, as with roles that more may sign than have to."""
+    signs, other = (CryptoSigner.generate_ed25519() for _ in range(2))
+    document = Metadata(Root())
+    for key in (signs.public_key, other.public_key):
+        document.signed.add_key(key, Root.type)
+    document.sign(signs)
+    journald.install(level, always=True, environment={})
+    document.signed.verify_delegate(Root.type, document.signed_bytes, document.signatures)
+    assert (other.public_key.keyid in capsys.readouterr().err) is told
 
 
 def test_secrets_are_masked_wherever_they_stand(log: logging.Logger, receiver: Journald) -> None:

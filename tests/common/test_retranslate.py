@@ -23,9 +23,9 @@ TABLE = [
     # Figures, which cross processes as words.
     ("25.1 GB", "25,1 Go"), ("300 bytes", "300 o"), ("2.5 s", "2,5 s"), ("99.9 %", "99,9 %"),
     ("21,673", f"21{NARROW}673"), ("2026-11-26", "26/11/2026"),
-    ("2026-11-26 22:00 UTC", "26/11/2026 22:00 UTC"),
-    ("2026-11-26T09:04:42Z", "26/11/2026 09:04:42 UTC"),
-    ("2026-11-26 22:00 +0300", "26/11/2026 22:00 +0300"),
+    ("2026-11-26 22:00 UTC", "26/11/2026 à 22:00 UTC"),
+    ("2026-11-26T09:04:42Z", "26/11/2026 à 09:04:42 UTC"),
+    ("2026-11-26 22:00 +0300", "26/11/2026 à 22:00 +0300"),
     # What only looks so.
     ("3.3", "3.3"), ("3.3.0", "3.3.0"), ("2026-13-40", "2026-13-40"), ("20261126", "20261126"),
     ("/srv/a b", "/srv/a b"), ("amina, bo", "amina, bo"), ("", ""), (" ", " "),
@@ -37,7 +37,7 @@ TABLE = [
     ("the databases are not fenced", "les bases de données ne sont pas verrouillées"),
     ("cases is missing in set-2", "cases manque dans set-2"),
     ("NU-4006: Migration 0003 of main failed. (line 3: UNIQUE constraint failed: a.b)",
-     "NU-4006: La migration 0003 de main a échoué. (ligne 3 : une valeur de a.b y serait deux"
+     "NU-4006 : La migration 0003 de main a échoué. (ligne 3 : une valeur de a.b y serait deux"
      " fois)"),
     ("no requirements.txt", "il manque requirements.txt"),
     ("over 5000 bytes", "plus de 5000 octets"),
@@ -105,7 +105,7 @@ def test_what_libraries_really_say(fails: Callable[[], object]) -> None:
 def test_a_command_that_is_quoted_stays_as_it_is_typed() -> None:
     when = {"at": "2026-11-26 22:00"}
     assert Text("x : « schedule {at} »", when).render("fr") == "x : « schedule 2026-11-26 22:00 »"
-    assert Text("x : « {at} »", when).render("fr") == "x : « 26/11/2026 22:00 »"
+    assert Text("x : « {at} »", when).render("fr") == "x : « 26/11/2026 à 22:00 »"
     words = {"words": "the moon is not there"}
     assert Text("x : « {words} »", words).render("fr") == "x : « the moon is not there »"
     assert "» (texte d'origine)" in Text("« a » et {words}", words).render("fr")

@@ -22,7 +22,7 @@ from ncen_updater.console.service import SiteService
 from ncen_updater.console.sessions import Keys
 from tests.support.forks import DEADLINE_S
 
-__all__ = ["Answer", "Guest", "Place", "ServedConsole", "console", "served_console"]
+__all__ = ["Answer", "Guest", "Place", "ServedConsole", "console", "entered", "served_console"]
 
 FORM = re.compile(r'<form method="post" action="([^"]+)"[^>]*>(.*?)</form>', re.DOTALL)
 HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
@@ -72,19 +72,25 @@ class Guest:
 
     def __init__(self, port: int, cookie: str = "") -> None:
         self.port, self.cookie = port, cookie
+        #: What it takes for the console's name.
+        self.host = f"localhost:{port}"
+
+    def connection(self) -> http.client.HTTPConnection:
+        """The way to the console."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, **headers: str | None
     ) -> Answer:
         """Send a request as a browser of today would; a header that is None is left out."""
         sent: dict[str, str | None] = {
-            "Host": f"localhost:{self.port}", "Cookie": self.cookie or None,
+            "Host": self.host, "Cookie": self.cookie or None,
             "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate",
         }  # fmt: skip
         if method == "POST":
             sent |= {"Origin": "null", "Content-Type": "application/x-www-form-urlencoded"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
+        connection = self.connection()
         try:
             kept = {name: value for name, value in sent.items() if value is not None}
             connection.request(method, path, body, kept)

@@ -149,7 +149,8 @@ def test_a_change_that_goes_on() -> None:
     view = live_view(report(), BUSY, 2.4, NOW, "en")
     assert view.headline == "The change to 3.3.0 goes on."
     assert view.now == "copying seizures, 1.5 MB of 3.0 MB"
-    assert (view.clock, view.predicted) == ("30 s", "20 s to 1 min 30 s were predicted")
+    assert (view.out, view.clock) == ("How long officers are out", "30 s")
+    assert view.predicted == "20 s to 1 min 30 s were predicted"
     assert view.alive == "Last sign of life 2.0 s ago."
     assert [(s.name, s.look, s.took) for s in view.steps] == [
         ("downloading and verifying the release", "done", "4.2 s"),
@@ -158,6 +159,14 @@ def test_a_change_that_goes_on() -> None:
         ("later-word", "", ""),
     ]
     assert view.busy and not view.watched
+
+
+def test_who_are_in_again_were_out() -> None:
+    """Also while the release is watched; the time stands still then."""
+    steps = [*report()["steps"], {"name": "open", "state": "done", "seconds": 0.2,
+                                  "started_at": "2026-11-24T06:00:25+00:00"}]  # fmt: skip
+    view = live_view(report("committed", stop_s=25.0, steps=steps), IDLE, 0.0, NOW, "en")
+    assert (view.out, view.clock) == ("How long officers were out", "25 s")
 
 
 def test_in_another_language() -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.config.model import SoakSettings
 from ncen_updater.agent.engine.operations import JOURNAL, Operations
 from ncen_updater.agent.engine.steps import outage
 from ncen_updater.agent.journal.change import Change, Phase, StepName
@@ -166,6 +168,118 @@ def test_an_agent_that_is_killed_while_the_server_is_away_forgives_what_fell_wit
     _, later, told, bad = remembered(postgresql)
     assert (told, bad) == ([DATABASES_AWAY, DATABASES_BACK], [])
     assert later.soak_began is not None and later.soak_began > began  # by what was lost until then
+
+
+#: A watched time that passes by being waited for, in seconds: all of it; until the server is lost,
+#: until it is back from then on, and until the next agent begins.
+ALL_S, WELL_S, AWAY_S, NOBODY_S = 60.0, 20.0, 10.0, 100.0
+
+
+class Passing:
+    """Watches a release in a time that passes by being waited for.
+
+    Args:
+        trial: The site.
+        after: What happens once so many seconds of the watching have passed.
+    """
+
+    def __init__(self, trial: Trial, after: Mapping[float, Callable[[], None]]) -> None:
+        self._trial, self._after = trial, sorted(after.items(), key=lambda item: item[0])
+        self._passed, self.watched_s = 0.0, 0.0
+        self._began: float | None = None
+
+    def agent(self) -> Operations:
+        """One that begins now."""
+        self._began = None
+        site = site_in_process(self._trial.demo)
+        soak = SoakSettings(seconds=ALL_S, interval_s=1.0)
+        clock = Clock(now=self._now, monotonic=self._monotonic, wait=self._wait)
+        config = site.config.model_copy(update={"soak": soak})
+        site = dataclasses.replace(site, clock=clock, config=config)
+        return Operations(site, Silent(), checkpoint=self._checkpoint)
+
+    def nobody(self, seconds: float) -> None:
+        """Let time pass without an agent."""
+        self._passed += seconds
+
+    def _now(self) -> datetime:
+        return Clock().now() + timedelta(seconds=self._passed)
+
+    def _monotonic(self) -> float:
+        return Clock().monotonic() + self._passed
+
+    def _wait(self, seconds: float) -> None:
+        if self._began is None:
+            Clock().wait(seconds)
+            return
+        self._passed += seconds
+        while self._after and self._monotonic() - self._began >= self._after[0][0]:
+            self._after.pop(0)[1]()
+
+    def _checkpoint(self, step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.SOAK, Phase.BEFORE_EFFECT):
+            self._began = self._monotonic()
+        if (step, phase) == (StepName.SOAK, Phase.AFTER_EFFECT) and self._began is not None:
+            self.watched_s, self._began = self._monotonic() - self._began, None
+
+
+def killed_between_the_writes_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """End the agent between the two that it makes when an outage is over, whichever comes first."""
+    writes: list[str] = []
+    keep, note = Journal.keep, Journal.note
+
+    def one(name: str) -> None:
+        if writes:
+            raise Killed
+        writes.append(name)
+
+    def keeps(journal: Journal, change: str, facts: ChangeFacts) -> None:
+        if facts.soak_began is not None:
+            one("left out")
+        keep(journal, change, facts)
+
+    def notes(journal: Journal, kind: str, change: str | None = None, **values: object) -> None:
+        if kind == DATABASES_BACK:
+            one("noted")
+        note(journal, kind, change, **values)
+
+    monkeypatch.setattr(Journal, "keep", keeps)
+    monkeypatch.setattr(Journal, "note", notes)
+
+
+def test_an_agent_that_is_killed_while_it_writes_that_an_outage_is_over_watches_no_shorter(
+    postgresql: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgresql.reset()
+    seen: list[datetime | None] = []
+
+    def lost() -> None:
+        assert postgresql.server is not None
+        seen.append(remembered(postgresql)[1].soak_began)
+        postgresql.server.kill()
+
+    def returns() -> None:
+        back(postgresql)
+        postgresql.demo.stop_app()
+        postgresql.demo.start_app()
+
+    time = Passing(postgresql, {WELL_S: lost, WELL_S + AWAY_S: returns})
+    with monkeypatch.context() as patched:
+        killed_between_the_writes_of_its_end(patched)
+        with pytest.raises(Killed):
+            time.agent().upgrade()
+    with Journal.open(postgresql.demo.state / JOURNAL, read_only=True) as journal:
+        [away] = [event.at for event in journal.events() if event.kind == DATABASES_AWAY]
+    [began] = seen
+    assert began is not None
+    left_s = ALL_S - (away - began).total_seconds()
+    time.nobody(NOBODY_S)
+    time.agent().resume(by_person=False)
+    assert left_s <= time.watched_s
+    assert postgresql.judge() == NEW
+    _, facts, told, bad = remembered(postgresql)
+    assert (facts.soak_failed, bad) == (None, [])
+    assert told == [DATABASES_AWAY, DATABASES_BACK]
 
 
 def test_a_disk_that_is_full_while_a_release_is_watched_is_nobodys(postgresql: Trial) -> None:

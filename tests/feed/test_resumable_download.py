@@ -173,9 +173,9 @@ def test_asks_for_space_before_it_asks_for_bytes(
         download(opener, target, Wanted("big", 1 << 60, "0" * 64), Silent())
     assert caught.value.exit_code is ExitCode.SPACE
     figures = caught.value.values
-    assert isinstance(figures["needed"], int)
-    assert isinstance(figures["free"], int)
-    assert figures["missing"] == figures["needed"] - figures["free"]
+    assert isinstance(figures["needed_bytes"], int)
+    assert isinstance(figures["free_bytes"], int)
+    assert figures["missing_bytes"] == figures["needed_bytes"] - figures["free_bytes"]
     assert server.requests == []
 
 

@@ -255,7 +255,7 @@ def test_says_how_much_space_is_missing(tmp_path: Path) -> None:
     with pytest.raises(SpaceShort) as caught:
         unpack(tmp_path / "x.tar.gz", tree, tmp_path / "new", Silent())
     assert caught.value.exit_code is ExitCode.SPACE
-    assert isinstance(caught.value.values["missing"], int)
+    assert isinstance(caught.value.values["missing_bytes"], int)
     assert not (tmp_path / "new").exists()
 
 

@@ -3,94 +3,24 @@
 from __future__ import annotations
 
 import html
-import http.client
 import pwd
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
 
-from ncen_updater.console.behind import answering as console_answering
 from tests.agent.service.api.conftest import BINDING, Counter
-from tests.console.support import Answer, Guest
+from tests.console.support import Answer
 from tests.console.test_app import has_dossier
-from tests.login.logins import LoginSocket
-from tests.login.test_helper import (
-    AMINA,
-    MARIE,
-    SECRETS,
-    counter,
-    login,
-    people,
-    place,
-)
-from tests.support.forks import DEADLINE_S
-
-__all__ = ["counter", "login", "people", "place"]
-
-NAME = "ncen-console.example.org:8443"
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """As nginx speaks to the console."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=DEADLINE_S)
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(DEADLINE_S)
-        self.sock.connect(str(self.path))
-
-
-class Person(Guest):
-    """A browser of somebody, behind the web server."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(0)
-        self.path = path
-
-    def ask(
-        self, method: str, path: str, body: bytes | None = None, **headers: str | None
-    ) -> Answer:
-        sent: dict[str, str | None] = {
-            "Host": NAME, "Cookie": self.cookie or None, "Sec-Fetch-Site": "same-origin",
-            "Sec-Fetch-Mode": "navigate",
-        }  # fmt: skip
-        if method == "POST":
-            sent |= {"Origin": "null", "Content-Type": "application/x-www-form-urlencoded"}
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        connection = UnixConnection(self.path)
-        try:
-            kept = {name: value for name, value in sent.items() if value is not None}
-            connection.request(method, path, body, kept)
-            answer = connection.getresponse()
-            text = answer.read().decode("utf-8", "replace")
-            return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, text)
-        finally:
-            connection.close()
-
-    def log_in(self, user: str, password: str, **headers: str | None) -> Answer:
-        found = self.ask(
-            "POST", "/login", urlencode({"user": user, "password": password}).encode(), **headers
-        )
-        if "set-cookie" in found.headers:
-            self.cookie = found.headers["set-cookie"].partition(";")[0]
-        return found
+from tests.login.behind import NAME, Person, UnixConnection, approvals, served_behind
+from tests.login.logins import AMINA, MARIE, SECRETS, LoginSocket
 
 
 @pytest.fixture
 def web(login: LoginSocket, place: Path) -> Iterator[Path]:
-    path = place / "console.sock"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        with console_answering(listener, login.path):
-            yield path
+    with served_behind(place / "console.sock", login.path) as path:
+        yield path
 
 
 def entered(web: Path, user: str) -> Person:
@@ -98,12 +28,6 @@ def entered(web: Path, user: str) -> Person:
     found = person.log_in(user, SECRETS[user])
     assert found.status == 200, found.text
     return person
-
-
-def approvals(counter: Counter) -> list[str]:
-    return [
-        user for user in SECRETS if any(user in map(str, r) for r in counter.rows()["approvals"])
-    ]
 
 
 def test_who_has_no_session_is_asked_for_a_password(web: Path) -> None:

@@ -5,67 +5,23 @@ from __future__ import annotations
 import json
 import pwd
 import socket
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.console.login import BridgedService, PersonLogin
 from ncen_updater.console.service import ServiceRefusal
 from ncen_updater.login.bridge import allowed, grave
 from ncen_updater.login.pam import PamService, PamVerdict
-from tests.agent.cli.site import make_site
-from tests.agent.service.api.conftest import BINDING, NEXT, NOW, READER, Counter
-from tests.agent.service.api.conftest import SETTINGS as SERVICE_SETTINGS
+from tests.agent.service.api.conftest import BINDING, READER, Counter
 from tests.agent.service.api.serving import answering
-from tests.login.logins import RULES, LoginSocket, login_socket
-from tests.support.made_users import expired, made_users, require_made_users
+from tests.login.logins import AMINA, MARIE, RULES, SECRETS, LoginSocket, login_socket
+from tests.support.made_users import expired
 
-AMINA, MARIE, GROUP = "nu-login-amina", "nu-login-marie", "nu-login-approvers"
-SECRETS = {AMINA: "correct horse $1", MARIE: "pässword of Marie"}
 APPROVE = {"binding": BINDING, "of": "upgrade"}
-
-
-@pytest.fixture(scope="module")
-def people() -> Iterator[None]:
-    require_made_users()
-    with made_users(dict.fromkeys(SECRETS, GROUP), SECRETS):
-        yield
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Where these people may enter, which pytest's own directories are not."""
-    with tempfile.TemporaryDirectory(prefix="nu-login-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-@pytest.fixture
-def counter(people: None, place: Path) -> Counter:
-    del people
-    settings = SERVICE_SETTINGS.model_copy(update={"approve_group": GROUP})
-    made = Counter(make_site(place / "site"), ServiceSnapshots(settings, lambda: NOW))
-    made.know(NEXT)
-    return made
-
-
-@pytest.fixture
-def login(counter: Counter, place: Path) -> Iterator[LoginSocket]:
-    with answering(counter) as service:
-        opened(service)
-        with login_socket(place, service) as found:
-            yield found
-
-
-def opened(service: Path) -> None:
-    """Let people reach the socket, as members of its group do."""
-    service.chmod(0o666)
-    service.parent.chmod(0o755)
 
 
 def came_in(login: LoginSocket, user: str = AMINA) -> BridgedService:

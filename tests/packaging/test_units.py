@@ -86,6 +86,48 @@ def test_systemd_understands_every_line(path: Path, tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+def calls_of(path: Path) -> set[str]:
+    """System calls that a unit's filter lets through, with the groups that systemd knows."""
+    said = subprocess.run(
+        [program("systemd-analyze"), "syscall-filter", "--no-pager"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    groups: dict[str, list[str]] = {}
+    for line in said.splitlines():
+        if line.startswith("@"):
+            members = groups.setdefault(line.strip(), [])
+        elif line.startswith("    ") and not line.lstrip().startswith("#"):
+            members.append(line.strip())
+
+    def members_of(word: str) -> set[str]:
+        if not word.startswith("@"):
+            return {word}
+        return {call for member in groups[word] for call in members_of(member)}
+
+    calls: set[str] = set()
+    for value in settings(path, "SystemCallFilter"):
+        named = {call for word in value.removeprefix("~").split() for call in members_of(word)}
+        calls = calls - named if value.startswith("~") else calls | named
+    return calls
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=ids)
+def test_what_is_to_become_somebody_keeps_the_right_to(path: Path) -> None:
+    """Of a named user whose filter lets it change capabilities, systemd takes CAP_SETUID."""
+    capabilities = " ".join(settings(path, "CapabilityBoundingSet")).split()
+    calls = calls_of(path)
+    assert "read" in calls
+    if "CAP_SETUID" in capabilities and settings(path, "User"):
+        assert "setresuid" in calls
+        assert "capset" not in calls
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=ids)
+def test_nothing_of_root_writes_below_run_but_what_it_names(path: Path) -> None:
+    if settings(path, "User") == ["root"]:
+        assert settings(path, "ReadOnlyPaths") == ["/run"]
+
+
 def test_sockets_are_where_the_agent_looks() -> None:
     where, names = PACKAGING / "systemd", ServiceSettings.model_fields
     for unit in ("fetch", "apply", "send"):

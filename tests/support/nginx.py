@@ -25,11 +25,13 @@ class Nginx:
 
     Attributes:
         url: Its address.
+        port: Of it.
         log: One line a request: status, bytes of the body, method, path, bytes of the whole request
             and of the whole answer.
     """
 
     url: str
+    port: int
     log: Path
 
 
@@ -52,6 +54,8 @@ def nginx(
     work: Path,
     configuration: str | None = None,
     places: Mapping[str, str] | None = None,
+    listens: int = 80,
+    user: str = "root",
 ) -> Iterator[Nginx]:
     """Serve a feed, or something else, until the block ends.
 
@@ -61,24 +65,27 @@ def nginx(
         work: For configuration, log and temporary files.
         configuration: In place of ours.
         places: What stands for what in the configuration; the feed's directory by default.
+        listens: The port that the configuration names.
+        user: Of the workers of a server that root starts.
     """
     port = _free_port()
     rules = configuration or CONFIGURATION.read_text("utf-8")
     places = {"/srv/ncen-feed": str(feed)} if places is None else places
-    for given, here in {"listen 80;": f"listen 127.0.0.1:{port};", **places}.items():
+    ports = {f"listen {listens}": f"listen 127.0.0.1:{port}"}
+    for given, here in {**ports, **places}.items():
         if given not in rules:
             raise ValueError(f"the configuration has no {given!r}")
         rules = rules.replace(given, here)
     work.mkdir(parents=True, exist_ok=True)
     (work / "feed.conf").write_text(rules)
     # Workers of a server that root starts would be nobody, who may not enter a test's directory.
-    user = "user root;" if os.geteuid() == 0 else ""
+    whose = f"user {user};" if os.geteuid() == 0 else ""
     bodies = " ".join(
         f"{kind}_temp_path {work}/{kind};"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     (work / "nginx.conf").write_text(
-        f"{user} worker_processes 1; daemon off;\n"
+        f"{whose} worker_processes 1; daemon off;\n"
         f"pid {work}/nginx.pid; error_log {work}/error.log;\n"
         "events { worker_connections 2048; }\n"
         f"http {{ {bodies} sendfile on; keepalive_requests 1000000;\n"
@@ -86,12 +93,21 @@ def nginx(
         " $request_length $bytes_sent';\n"
         f"access_log {work}/access.log short; include {work}/feed.conf; }}\n"
     )
-    with subprocess.Popen(
-        [program, "-p", str(work), "-e", str(work / "error.log"), "-c", str(work / "nginx.conf")]
-    ) as process:
+    words = [
+        program,
+        "-p",
+        str(work),
+        "-e",
+        str(work / "error.log"),
+        "-c",
+        str(work / "nginx.conf"),
+    ]
+    subprocess.run([*words, "-q", "-t"], check=True)  # as every guide of ours says
+    with subprocess.Popen(words) as process:
         try:
             _wait(process, port, work)
-            yield Nginx(f"http://127.0.0.1:{port}", work / "access.log")
+            scheme = "https" if " ssl" in rules else "http"
+            yield Nginx(f"{scheme}://127.0.0.1:{port}", port, work / "access.log")
         finally:
             process.terminate()
 

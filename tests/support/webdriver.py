@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import grp
+import hashlib
 import os
 import pwd
 import re
@@ -15,15 +16,17 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-__all__ = ["Browser", "Element", "as_user", "browser", "missing"]
+__all__ = ["Browser", "Element", "as_user", "browser", "known_place", "missing"]
 
 CHROMIUM, DRIVER = "chromium", "chromedriver"
 #: Limit of what stands still.
@@ -135,6 +138,10 @@ class Browser:
         actions = [{"type": "key", "id": "keyboard", "actions": strokes}]
         self.call("POST", "/actions", {"actions": actions})
 
+    def cookies(self) -> list[dict[str, Any]]:
+        """Return the cookies that go with the page."""
+        return list(self.call("GET", "/cookie"))
+
     @property
     def address(self) -> str:
         """Where it is."""
@@ -220,19 +227,37 @@ class Browser:
         return [str(entry["message"]) for entry in entries]
 
 
+def known_place(name: str, certificate: Path) -> tuple[str, ...]:
+    """Return the words for a browser that finds a name on this machine, and knows its certificate.
+
+    It believes this one alone, as after a person has looked at its digits.
+    """
+    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    digest = hashlib.sha256(
+        key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).digest()
+    return (
+        f"--host-resolver-rules=MAP {name} 127.0.0.1",
+        f"--ignore-certificate-errors-spki-list={base64.b64encode(digest).decode()}",
+    )
+
+
 @contextmanager
-def browser(user: str | None = None, language: str = "en") -> Iterator[Browser]:
+def browser(
+    user: str | None = None, language: str = "en", more: Sequence[str] = ()
+) -> Iterator[Browser]:
     """Start a browser with an empty profile; it ends with the block.
 
     Args:
         user: As whom; as who runs the trial if left out.
         language: That it asks pages for.
+        more: Words for it.
     """
     with tempfile.TemporaryDirectory(prefix="nu-browser-", ignore_cleanup_errors=True) as profile:
         if user is not None:
             shutil.chown(profile, user)
         # The language of the browser itself takes a package of its own; pages are asked for in it.
-        words = [*WORDS, f"--user-data-dir={profile}/profile", f"--accept-lang={language}"]
+        words = [*WORDS, f"--user-data-dir={profile}/profile", f"--accept-lang={language}", *more]
         with _driver(Path(profile), user) as address:
             wanted = {
                 "browserName": "chrome",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -27,6 +27,7 @@ __all__ = [
     "VoidReason",
     "approved_releases",
     "count_approvals",
+    "used_up_words",
     "voids",
 ]
 
@@ -170,14 +171,20 @@ class ApprovalCount:
         """Whether enough have approved."""
         return self.missing == 0
 
+    def adds(self, uid: int) -> bool:
+        """Whether a yes of this person would be one more: not their second, nor root's of two."""
+        return uid not in _nobody(self.needed) and all(one.uid != uid for one in self.given)
+
+
+def _nobody(needed: int) -> frozenset[int]:
+    """Whose yes counts as none: where two are needed, the first of them may have typed sudo."""
+    return ROOT if needed > 1 else frozenset()
+
 
 def count_approvals(approvals: Iterable[Approval], binding: str, needed: int) -> ApprovalCount:
-    """Count the people who approved a binding; each counts once.
-
-    Where two are needed, root counts as none: the first of the two may have typed ``sudo``.
-    """
+    """Count the people who approved a binding; each counts once, and root as none of two."""
     people: dict[int, Approval] = {}
-    nobody = ROOT if needed > 1 else frozenset()
+    nobody = _nobody(needed)
     for approval in approvals:
         if approval.binding == binding and approval.uid not in nobody:
             people.setdefault(approval.uid, approval)
@@ -219,3 +226,9 @@ def approved_releases(given: Iterable[ReleaseApproval], needed: int) -> tuple[st
             found.pop(one.version, None)
             found[one.version] = None
     return tuple(reversed(found))
+
+
+def used_up_words(who: Sequence[str]) -> Text:
+    """Say that a yes is for one try: after an undone change it has to be said again."""
+    words = N_("Each who had approved ({who}) has to approve again: an approval is for one try.")
+    return Text(words, {"who": ", ".join(who)})

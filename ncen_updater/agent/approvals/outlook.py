@@ -38,6 +38,7 @@ def outlook_document(
     newest: str | None,
     approved: Sequence[str],
     gone: Sequence[str],
+    used_up: Sequence[str],
 ) -> dict[str, object]:
     """Return what comes next, and what it waits for; pure.
 
@@ -53,10 +54,11 @@ def outlook_document(
         scheduled: The time that somebody chose for it.
         rehearsal: The last rehearsal of it.
         begins: When it begins, if nobody does anything any more.
-        begins_after_yes: When it would, once one more person has approved.
+        begins_after_yes: When it would, once who asks has approved, too.
         newest: The newest release for this site, where that is another one.
         approved: Other releases that enough people approved; what comes first is first.
         gone: Releases that enough people approved, and that can no longer be taken.
+        used_up: Who approved the last change, which was undone, and has to approve again.
     """
     stop = stop_range(rehearsal)
     return {
@@ -78,6 +80,7 @@ def outlook_document(
         "newest": newest,
         "also_approved": list(approved),
         "approved_but_gone": list(gone),
+        "approvals_used_up": list(used_up),
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.agent.answers import rehearsal_words
+from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.approvals.outlook import require_binding
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.hold import parse_until, show_beginning
@@ -31,6 +32,8 @@ __all__ = ["approve", "schedule"]
 
 Document = Mapping[str, Any]
 
+#: Two sentences: what stands in the place is one.
+AFTER_YES = N_("This is what your yes leads to. {begins}")
 #: Why there is nothing to show of an approval, after it was taken back.
 _NOTHING_LEFT = frozenset({NOTHING_TO_APPROVE.code, FEED_NEVER_READ.code, NOT_NEXT.code})
 
@@ -87,7 +90,7 @@ def approve(
         require_binding(seen)
         _show_digest(session, seen)
         _show_others(session, seen)
-        show_beginning(session, seen.get("begins_after_yes"), N_("After your yes: {begins}"))
+        show_beginning(session, seen.get("begins_after_yes"), AFTER_YES)
         question = Text(N_("Approve the upgrade to {version}?"), {"version": seen["target"]})
         session.agree(question, yes=yes)
         site.approve(seen)
@@ -241,10 +244,13 @@ def _show(session: AgentSession, seen: Document, **beside: object) -> ExitCode:
         "newest": seen.get("newest"),
         "also_approved": seen.get("also_approved", []),
         "approved_but_gone": seen.get("approved_but_gone", []),
+        "approvals_used_up": seen.get("approvals_used_up", []),
         **beside,
     }
     for void in standing["voids"]:
         session.show(Text(N_("No longer what was approved: {reason}"), {"reason": void}))
+    if standing["approvals_used_up"]:
+        session.show(used_up_words(standing["approvals_used_up"]))
     for approval in standing["approvals"]:
         values: dict[str, object] = {"who": approval["who"], "at": _when(session, approval["at"])}
         session.show(Text(N_("Approved by {who}, {at}"), values))

@@ -117,18 +117,22 @@ def _watched(facts: Document) -> Iterator[Text]:
 
 def _failure(report: Document, word: Callable[[str], str], language: str) -> Iterator[Text]:
     failure, code = report.get("failure"), report["error_code"]
+    understood = False
     if failure:
         error, code = clean(str(failure["error"] or "")).split("\n", 1)[0], failure["code"]
+        told = error if str(code) in error else f"{code}: {error}"
+        # What was written down is in English: what is not known there is quoted as it stands.
+        known = Text("{told}", {"told": told}).render(language)
+        understood = language == DEFAULT_LANGUAGE or error.removeprefix(f"{code}: ") not in known
         yield Text(
             N_("  it failed in the step '{step}' at {at}: {error}"),
             {
                 "step": word(str(failure["step"])), "at": format_time(_moment(failure["at"])),
-                "error": error if str(code) in error else f"{code}: {error}",
+                "error": told,
             },
         )  # fmt: skip
     meaning = reason(str(code)) if code else None
-    if meaning is not None and not (failure and language == DEFAULT_LANGUAGE):
-        # What was written down is in English; what its code means is in the reader's language.
+    if meaning is not None and not understood:
         yield Text(N_("  {code}: {meaning}"), {"code": code, "meaning": meaning[0]})
     elif code and not failure:
         yield Text(N_("  it ended with {code}"), {"code": code})

@@ -17,7 +17,8 @@ __all__ = ["confirm"]
 @click.pass_context
 def confirm(context: click.Context, dry_run: bool) -> ExitCode:
     session = agent_session(context)
-    found = session.client().confirm(dry_run=dry_run)
+    site = session.client()
+    found = site.confirm(dry_run=dry_run)
     change = found["change"]
     values = {"product": change["product"], "version": change["to"], "change": change["id"]}
     if dry_run:
@@ -26,7 +27,11 @@ def confirm(context: click.Context, dry_run: bool) -> ExitCode:
     else:
         session.show(Text(N_("{product} {version} is confirmed (change {change})."), values))
         session.show(
-            Text(N_("If no upgrade is at work now, 'ncen-updater resume' ends the change at once."))
+            Text(N_("The service brings the change to its end by itself."))
+            if site.goes_on()
+            else Text(
+                N_("If nobody watches it now, 'ncen-updater resume' ends the change at once.")
+            )
         )
     session.finish(found)
     return ExitCode.OK

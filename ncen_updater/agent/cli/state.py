@@ -5,8 +5,9 @@ A fact that cannot be had is said to be so, and never guessed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.cli.availability_words import trouble
 from ncen_updater.agent.engine.errors import JournalForbidden, JournalMissing
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName
@@ -28,12 +29,12 @@ def sentences(status: SiteStatus, before: SiteStatus | None) -> list[Text]:
         status: The site now.
         before: The site when the command began, None if that is not known.
     """
-    said = [_application(status), _databases(status), _change(status, before)]
+    said = [_application(status), _databases(status), *_change(status, before)]
     expected = (JournalMissing, JournalForbidden)
     for error in [error for error in status.errors if not isinstance(error, expected)][:1]:
         why: object = str(error)
         if isinstance(error, UpdaterError):  # without what a server said, which stands above
-            why = Text("{code}: {what}", {"code": error.code, "what": error.what_text})
+            why = Text(N_("{code}: {what}"), {"code": error.code, "what": error.what_text})
         said.append(Text(N_("Not everything could be found out: {why}"), {"why": why}))
     return [text for text in said if text is not None]
 
@@ -96,19 +97,24 @@ def _databases(status: SiteStatus) -> Text | None:
     )
 
 
-def _change(status: SiteStatus, before: SiteStatus | None) -> Text | None:
+def _change(status: SiteStatus, before: SiteStatus | None) -> Iterator[Text]:
     if isinstance(status.journal, JournalForbidden):
-        return Text(N_("Whether a change is open, 'ncen-updater status' can say."))
+        yield Text(N_("Whether a change is open, 'ncen-updater status' can say."))
+        return
     if _unreadable(status):
-        return Text(N_("The journal cannot be read; all automatic work has stopped."))
-    change = _last(status)
+        yield Text(N_("The journal cannot be read; all automatic work has stopped."))
+        return
+    change, journal = _last(status), or_none(status.journal)
     if before is not None and not _unreadable(before) and _last(before) == change:
-        return _unchanged(change)
-    if change is None:
-        return None
+        yield _unchanged(change)
+        return
+    if change is None or journal is None:
+        return
     values = {"kind": change.kind, "change": change.id, "version": change.to_version,
               "origin": change.from_version}  # fmt: skip
-    return Text(_OF_STATE[change.state] if not _untouched(change) else _UNTOUCHED, values)
+    yield Text(_OF_STATE[change.state] if not _untouched(change) else _UNTOUCHED, values)
+    if journal.used_up:
+        yield used_up_words(journal.used_up)
 
 
 def _unreadable(status: SiteStatus) -> bool:

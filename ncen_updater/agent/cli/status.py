@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ncen_updater.agent.answers import notice_words
+from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.cli.access import explained
 from ncen_updater.agent.cli.availability_words import officers_words
 from ncen_updater.agent.cli.common import agent_session
@@ -19,6 +20,7 @@ from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.agent.journal.change import ChangeState, StepState
 from ncen_updater.agent.policy.availability import Availability
+from ncen_updater.agent.policy.deeds import at_work_words, deed_words
 from ncen_updater.agent.service.errors import refusal
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
@@ -33,12 +35,13 @@ from ncen_updater.common.cli.render import (
 )
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Figure, Text
+from ncen_updater.common.reasons import reason
 
 __all__ = ["show_last_change", "status"]
 
 Document = Mapping[str, Any]
 FAILED = N_(
-    "'{action}' failed, tries in a row: {times}, last {at}; the log of the service says why."
+    "This failed (tries in a row: {times}, last {at}): {what}. The log of the service says why."
 )
 
 #: What is told in place of the journal's word for a step that may have begun.
@@ -100,7 +103,9 @@ def _show_service(session: AgentSession, moment: Document) -> None:
         text = N_("Now: {what}, {done} of {total}") if known else N_("Now: {what}")
         session.show(Text(text, figures))
     for failure in moment.get("failures", ()):
-        session.show(Text(FAILED, {**failure, "at": _when(failure["at"])}))
+        values = {"what": deed_words(failure["action"]), "times": failure["times"],
+                  "at": _when(failure["at"])}  # fmt: skip
+        session.show(Text(FAILED, values))
 
 
 def _show(session: AgentSession, document: Document) -> None:
@@ -134,21 +139,30 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
             session.show(line)
     full = part.get("full_disk")
     if full is not None:
-        session.show(Text(N_("The disk of {path} is full: {free} bytes are free."), full))
-        session.show(Text(N_("Make room there: at least {needed} bytes."), full))
+        values = {
+            "path": full["path"], "free_bytes": full["free"], "needed_bytes": full["needed"],
+        }  # fmt: skip
+        session.show(Text(N_("The disk of {path} is full: {free_bytes} are free."), values))
+        session.show(Text(N_("Make room there: at least {needed_bytes}."), values))
 
 
 def _show_journal(session: AgentSession, document: Document, part: Document) -> None:
     holder, change, last = part["at_work"], part["open_change"], part["last_change"]
     if holder is not None:
-        session.show(_at_work(clean(holder)))
+        session.show(at_work_words(clean(holder), _watched(change)))
     if change is not None:
         _show_open(
             session, change, _when_now(document),
-            at_work=holder is not None, serves="service" in document,
+            at_work=holder is not None or bool(document.get("service", {}).get("running")),
+            serves="service" in document,
         )  # fmt: skip
     elif last is not None:
         show_last_change(session, last)
+    if part.get("confirmed_by"):
+        values = {"name": clean(part["confirmed_by"])}
+        session.show(Text(N_("  {name} confirmed it: the release is good."), values))
+    if part.get("approvals_used_up"):  # a service of an older agent says nothing of them
+        session.show(used_up_words([clean(who) for who in part["approvals_used_up"]]))
     owed = part.get("owed_rollback")  # a service of an older agent says nothing of it
     if owed is not None:
         text = (
@@ -167,9 +181,12 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
             "version": row["version"], "times": row["times"], "code": row["code"],
             "at": _when(row["last_at"]),
         }  # fmt: skip
-        session.show(
-            Text(N_("{version} failed here, times: {times}, last {at} ({code})"), row_values)
-        )
+        words = N_("{version} failed here, times: {times}, last {at} ({code})")
+        meaning = reason(str(row["code"]))
+        if meaning is not None:
+            words = N_("{version} failed here, times: {times}, last {at} ({code}: {what})")
+            row_values["what"] = meaning[0]
+        session.show(Text(words, row_values))
 
 
 def _approved(row: Document, first: Document | None) -> Text:
@@ -198,13 +215,10 @@ def _approved(row: Document, first: Document | None) -> Text:
     return Text(words, values)
 
 
-def _at_work(holder: str) -> Text:
-    """Say who holds the lock, who wrote that into it in English."""
-    command, known, process = holder.rpartition(", process ")
-    if not known:
-        return Text(N_("At work now: {holder}."), {"holder": holder})
-    values = {"command": command, "process": process}
-    return Text(N_("At work now: {command}, process {process}."), values)
+def _watched(change: Document | None) -> str | None:
+    """The release that is watched; None where there is more to do with it."""
+    watched = change is not None and change["state"] == ChangeState.COMMITTED
+    return str(change["to"]) if change is not None and watched else None
 
 
 def _when_now(document: Document) -> datetime:
@@ -252,6 +266,8 @@ def show_last_change(session: AgentSession, change: Document) -> None:
         "at": _when(change["ended_at"] or change["created_at"]),
     }  # fmt: skip
     session.show(Text(N_("Last: {kind} to {version}, {state} {at} (change {change})."), values))
+    if change["state"] == ChangeState.UNDONE:
+        session.show(Text(N_("  everything is as it was before it; no record was lost")))
 
 
 def _show_feed(session: AgentSession, document: Document, part: Document | None) -> None:

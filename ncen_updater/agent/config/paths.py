@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ncen_updater.agent.config.errors import ConfigInvalid, Mistake
 from ncen_updater.agent.config.read import RawConfig, read_config
@@ -150,6 +149,8 @@ def site_zone(path: Path) -> tzinfo | None:
         if mistakes:
             raise ConfigInvalid(path, mistakes)
         return None
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # 'status' has no need of it
+
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:

@@ -70,7 +70,7 @@ def read_config(path: Path, *, euid: int | None = None) -> RawConfig:
     except ValueError as error:  # a zero character, or half a character, in the name
         raise ConfigError(CONFIG_UNREADABLE, path=path, detail=str(error)) from error
     if len(content) > MAX_BYTES:
-        raise ConfigError(CONFIG_TOO_LARGE, path=path, limit=MAX_BYTES)
+        raise ConfigError(CONFIG_TOO_LARGE, path=path, limit_bytes=MAX_BYTES)
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

@@ -22,6 +22,7 @@ from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.policy.availability import AvailabilityState
+from ncen_updater.agent.policy.deeds import at_work_words
 from ncen_updater.agent.preflight.door import closed_by_unknown
 from ncen_updater.agent.preflight.files import look_at
 from ncen_updater.agent.preflight.health import parts_missing
@@ -178,13 +179,15 @@ def _from_error(error: UpdaterError) -> Finding:
 
 
 def _lock(status: SiteStatus) -> Iterator[Finding]:
-    holder = need(status.at_work)
+    holder, journal = need(status.at_work), or_none(status.journal)
+    change = journal.change if journal is not None else None
+    watched = change.to_version if change is not None and change.committed else None
     if holder is not None:
         yield Finding(
             "NU-6121",
             Severity.INFO,
-            Text(N_("A change is at work: {holder}."), {"holder": holder}),
-            Text(N_("Wait until it has finished.")),
+            at_work_words(holder, watched),
+            Text(N_("Wait until it has finished; 'ncen-updater status' says how far it is.")),
         )
 
 
@@ -195,10 +198,10 @@ def _room(status: SiteStatus) -> Iterator[Finding]:
         yield Finding(
             "NU-6127",
             Severity.STRICT,
-            Text(N_("The disk of {path} is full: {free} bytes are free."), {
-                "path": state, "free": free,
+            Text(N_("The disk of {path} is full: {free_bytes} are free."), {
+                "path": state, "free_bytes": free,
             }),
-            Text(N_("Make room there: at least {needed} bytes."), {"needed": MARGIN_BYTES}),
+            Text(N_("Make room there: at least {needed_bytes}."), {"needed_bytes": MARGIN_BYTES}),
             {"path": str(state), "free": free, "needed": MARGIN_BYTES},
         )  # fmt: skip
 

@@ -206,14 +206,15 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
             why_no_way_back=tuple(hop.way.reasons),
             migrations=len(hop.migrations.steps),
             unpacked_bytes=hop.offer.unpacked_bytes,
-            report=rehearsed.get((str(hop.origin), hop.document.manifest.version)),
+            report=seen,
             files=tuple(item.sentence for item in hop.files),
             country=_country(hop.layer),
-            loses=hop.way.loses,
+            loses=hop.way.loses or (seen.not_kept if seen else ()),
             by_code=hop.as_is,
             sql=_bounded(hop.sql(found.plan.engine)) if hop.migrations.steps else "",
         )
         for hop in found.plan.learnt(report).hops
+        for seen in (rehearsed.get((str(hop.origin), hop.document.manifest.version)),)
     )
     left = left_behind(journal) & {hop.version for hop in hops}
     return Dossier(

@@ -26,8 +26,8 @@ _WORDS = {
     ),
 }
 _BUT = N_(
-    "A rollback from {origin} to {target} keeps every record, but not what is entered in {objects};"
-    " that is counted and asked for first."
+    "A rollback from {origin} to {target} keeps every record, but not what is entered in {objects}:"
+    " how much that is, is counted and asked for first."
 )
 
 

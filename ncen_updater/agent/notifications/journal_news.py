@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.outcome import stop_seconds
 from ncen_updater.agent.journal.change import Change, ChangeKind, StepName
 from ncen_updater.agent.journal.journal import Journal
@@ -112,7 +113,10 @@ class _News:
     def _undone(self) -> tuple[NewsKind, dict[str, Any]]:
         change = self._journal.change(self._event.change or "")
         upgrade = change.kind is ChangeKind.UPGRADE
-        return NewsKind.FAILED if upgrade else NewsKind.ROLLBACK_FAILED, self._change()
+        binding = self._journal.facts(change.id).binding
+        who = ApprovalStore(self._journal).spent_on(change.id, binding)
+        kind = NewsKind.FAILED if upgrade else NewsKind.ROLLBACK_FAILED
+        return kind, {**self._change(), "approvals": len(who) or None}
 
     def _change(self) -> dict[str, Any]:
         change = self._journal.change(self._event.change or "")

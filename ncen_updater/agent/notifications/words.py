@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 
 from ncen_updater.agent.notifications.news import News, NewsKind
+from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.reasons import Reason
 
@@ -85,6 +86,7 @@ WILL_STOP = N_("Officers will be kept out for {low} to {high}.")
 COUNTS = N_(
     "Records that get a new code: {mapped}; without a target: {unmapped}; checks: {checks}."
 )
+AGAIN = N_("An approval is for one try: each who had approved has to approve again.")
 #: What stands where a value is not known.
 UNKNOWN = "?"
 
@@ -108,7 +110,7 @@ def _filled(template: str, news: News, zone: tzinfo) -> Text:
     values.update(news.values)
     moment = news.values.get("at")
     if isinstance(moment, str):
-        values["at"] = f"{datetime.fromisoformat(moment).astimezone(zone):%Y-%m-%d %H:%M %z}"
+        values["at"] = format_minute(datetime.fromisoformat(moment), zone)
     return Text(template, values)
 
 
@@ -133,6 +135,8 @@ def sentences(news: News, zone: tzinfo, explain: Explain) -> list[Text]:
         said.append(Text(N_("Reason {code}: {what}"), {"code": code, "what": what}))
     if known is not None:
         said.append(known[1])
+    if news.values.get("approvals"):
+        said.append(Text(AGAIN))
     if news.kind in _REMEDIES:
         said.append(_filled(_REMEDIES[news.kind], news, zone))
     return said

@@ -31,8 +31,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
 
+from ncen_updater.agent.policy.deeds import deed_words
 from ncen_updater.agent.policy.windows import Window, next_opening
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.cli.render import format_minute
+from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.common.records import Record
 
 __all__ = [
@@ -213,10 +215,10 @@ def decide(facts: Inputs) -> ServiceDecision:
         )
     if facts.stuck:
         if facts.ordered:
-            return ServiceDecision(Action.ORDER, Text(N_("an order was given")))
+            return ServiceDecision(Action.ORDER, Text(N_("what somebody asked for comes next")))
         return _wait(facts, None, Text(N_("a change is stuck: a person has to look at it")))
     if facts.open_change and facts.back:
-        words = N_("an order to go back ends the watching of the release")
+        words = N_("somebody asked to go back: the release is watched no longer")
         return ServiceDecision(Action.ORDER, Text(words))
     if facts.open_change:
         return _do(facts, Action.RESUME, N_("a change has not come to its end"))
@@ -252,7 +254,7 @@ def _further(facts: Inputs) -> ServiceDecision:
 def _at_rest(facts: Inputs) -> ServiceDecision:
     """Rules 4 to 9."""
     if facts.ordered:
-        return ServiceDecision(Action.ORDER, Text(N_("an order was given")))
+        return ServiceDecision(Action.ORDER, Text(N_("what somebody asked for comes next")))
     if facts.now >= facts.next_check:
         return ServiceDecision(Action.CHECK, Text(N_("it is time to ask the feed")))
     collect_at = _collect_at(facts)
@@ -368,8 +370,8 @@ def _failed(facts: Inputs, action: Action) -> Obstacle | None:
     if failure is None or not failure.waits(facts.now, action):
         return None
     again = failure.again_at(action)
-    words = N_("'{action}' failed; it is tried again at {at}")
-    return _passes(again, words, action=action.value, at=_at(facts, again))
+    words = N_("this failed, and is tried again at {at}: {what}")
+    return _passes(again, words, what=deed_words(action), at=_at(facts, again))
 
 
 def _release(facts: Inputs) -> ServiceDecision:
@@ -414,9 +416,9 @@ def _collect_at(facts: Inputs) -> datetime | None:
     return max(facts.collect_at, failure.again_at(Action.COLLECT))
 
 
-def _at(facts: Inputs, moment: datetime) -> str:
+def _at(facts: Inputs, moment: datetime) -> Figure:
     """Return a moment as the site's wall shows it."""
-    return f"{moment.astimezone(facts.zone):%Y-%m-%d %H:%M %z}"
+    return format_minute(moment, facts.zone)
 
 
 def _wait(facts: Inputs, until: datetime | None, why: Text) -> ServiceDecision:

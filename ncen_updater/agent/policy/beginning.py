@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from enum import StrEnum
 
 from ncen_updater.agent.policy.automation import Inputs, Stays, obstacle
+from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.records import Record
 
@@ -21,7 +22,7 @@ __all__ = [
     "beginning",
     "beginning_words",
     "behind_another",
-    "with_one_more_yes",
+    "with_yes",
 ]
 
 #: So many things are looked at that pass by themselves, one after the other; there are five kinds.
@@ -98,8 +99,17 @@ def behind_another(found: Beginning, target: str | None, approved: Sequence[str]
     return Beginning(BeginsWhen.NOT_BY_ITSELF, None, Stays.ANOTHER_FIRST)
 
 
-def with_one_more_yes(facts: Inputs, *, serves: bool = True) -> Beginning:
-    """Return when it would begin, once one more person has approved. Pure."""
+def with_yes(facts: Inputs, begins: Beginning, *, counts: bool, serves: bool = True) -> Beginning:
+    """Return when it would begin, once the person who is asked has approved. Pure.
+
+    Args:
+        facts: What the service decides by.
+        begins: When it begins as it stands.
+        counts: Whether theirs would be one more; that of who said yes before changes nothing.
+        serves: Whether the service runs.
+    """
+    if not counts:
+        return begins
     missing = max(0, facts.missing_approvals - 1)
     return beginning(replace(facts, missing_approvals=missing), serves=serves)
 
@@ -135,11 +145,7 @@ def beginning_words(found: Beginning, zone: tzinfo | None) -> Text:
         return Text(N_("It begins now."))
     if found.at is not None:
         local = found.at.astimezone(zone)
-        values = {
-            "day": Text(DAYS[local.weekday()]),
-            "local": f"{local:%Y-%m-%d %H:%M %z}",
-            "utc": f"{found.at.astimezone(UTC):%Y-%m-%d %H:%M}",
-        }
-        return Text(N_("It begins on {day} {local} ({utc} UTC)."), values)
+        values = {"day": Text(DAYS[local.weekday()]), "at": format_minute(found.at, zone)}
+        return Text(N_("It begins on {day} {at}."), values)
     words = _WAITS.get(found.stays, _BY_HAND) if found.stays else _BY_HAND
     return Text(words, {"count": found.missing})

@@ -71,7 +71,7 @@ def judge(
         yield strict(
             6329,
             N_(
-                "Keeping the {name} needs {bytes} bytes and {inodes} inodes on the disk of {place},"
+                "Keeping the {name} needs {bytes} and {inodes} inodes on the disk of {place},"
                 " which has {free_bytes} and {free_inodes}."
             ),
             N_('Make room on that disk, or say keep = "auto" for these files.'),

@@ -323,8 +323,8 @@ class ChildSource(ReleaseSource):
         if verdict is DiskVerdict.NO_ROOM:
             raise space_short(self._received, LAST_BYTES)
         raise TrustError(
-            READER_FILLS_DISK, path=self._received, size=watch.now.size, names=watch.now.names,
-            detail=verdict.value,
+            READER_FILLS_DISK, path=self._received, size_bytes=watch.now.size,
+            names=watch.now.names, detail=verdict.value,
         )  # fmt: skip
 
     def _user(self) -> tuple[int, int] | None:

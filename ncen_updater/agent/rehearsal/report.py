@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ncen_updater.agent.databases.tried import TriedValues
 from ncen_updater.agent.databases.ways import Back
+from ncen_updater.agent.rehearsal.values_words import lost_places
 from ncen_updater.common.records import Record
 
 __all__ = [
@@ -149,6 +150,11 @@ class RehearsedHop(Record):
     def way(self) -> tuple[str, str]:
         """From where to where."""
         return self.from_, self.to
+
+    @property
+    def not_kept(self) -> tuple[str, ...]:
+        """What the way back does not keep: as the files say, or else as was seen on trial."""
+        return self.loses or (lost_places(self.values) if self.values is not None else ())
 
     @property
     def back(self) -> Back:

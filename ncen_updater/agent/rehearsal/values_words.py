@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ncen_updater.agent.databases.tried import TriedValues, Untried
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["values_words"]
+__all__ = ["lost_places", "values_words"]
 
 _UNTRIED = {
     Untried.KEY: N_("part of a key ({count})"),
@@ -22,6 +22,14 @@ _UNTRIED = {
 }
 
 
+def lost_places(values: TriedValues) -> tuple[str, ...]:
+    """Name what was lost on trial: a column; its table where that lost more than one. Pure."""
+    tables: dict[str, list[str]] = {}
+    for column in values.named("lost"):
+        tables.setdefault(column.rpartition(".")[0], []).append(column)
+    return tuple(table if len(found) > 1 else found[0] for table, found in tables.items())
+
+
 def values_words(values: TriedValues, language: str) -> Iterator[Text]:
     """Say what became of values that a rehearsal wrote on trial before it went back.
 
@@ -29,19 +37,23 @@ def values_words(values: TriedValues, language: str) -> Iterator[Text]:
         values: Those of one hop in the report of a rehearsal.
         language: Of sentences within lines.
     """
-    found = {what: values.total(what) for what in ("kept", "came_back", "lost")}
-    if any(found.values()):
+    found = {what: values.total(what) for what in ("kept", "came_back")}
+    lost = values.total("lost")
+    if any(found.values()) or lost:
         yield Text(
             N_(
-                "  values written on trial before going back: {kept} kept, {came_back} came back"
-                " from where they were parked, {lost} lost"
+                "  values written on trial into the copies before going back: {kept} kept,"
+                " {came_back} came back from where they were parked"
             ),
             found,
         )
-    if values.named("lost"):
+    if lost:  # never without its name: beside it stands that every record is kept
         yield Text(
-            N_("  lost, as the release's files say: {columns}"),
-            {"columns": ", ".join(values.named("lost"))},
+            N_(
+                "  lost on trial, as the release's files say (values: {lost}): what is entered in"
+                " {columns}"
+            ),
+            {"lost": lost, "columns": ", ".join(values.named("lost"))},
         )
     if values.named("refused"):
         columns = {"columns": ", ".join(values.named("refused"))}

@@ -4,7 +4,8 @@ The unit of the service has no network and does not see systemd; what works on t
 Many may want to know at once, and again and again: one look is under way at most, all hear what it
 saw, and looks leave most of the time to other work. A look that nobody waits for any more goes on
 until it is over: where the machine is so slow that it takes long, another beside it would be one
-process more to wait for, until the socket takes no work at all.
+process more to wait for, until the socket takes no work at all. What was heard before the door was
+opened or closed is told to nobody any more, however little time has passed.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class AvailabilityAsker:
         look: Asks once.
         monotonic: The clock.
         patience_s: So long is an answer waited for.
+        mark: What tells that an answer is of before, at little cost: another mark, another site.
     """
 
     def __init__(
@@ -52,30 +54,42 @@ class AvailabilityAsker:
         look: Callable[[], Availability],
         monotonic: Callable[[], float] = time.monotonic,
         patience_s: float = PATIENCE_S,
+        mark: Callable[[], object] = lambda: None,
     ) -> None:
         self._look, self._clock, self._patience_s = look, monotonic, patience_s
+        self._mark = mark
         self._changed = threading.Condition()
         self._looking, self._ended = False, 0
         self._heard: Availability | None = None
+        self._heard_at: object = None
         self._until = 0.0
 
     def __call__(self) -> Availability:
         """Return what was heard last, or what is heard now; unknown if that takes too long."""
+        mark = self._mark()
         with self._changed:
-            if self._heard is not None and self._clock() <= self._until:
+            if self._heard is not None and self._heard_at == mark and self._clock() <= self._until:
                 return self._heard
-            if not self._looking:
-                self._looking = True
-                threading.Thread(target=self._ask, name="availability", daemon=True).start()
-            ended = self._ended
-            self._changed.wait_for(lambda: self._ended > ended, self._patience_s)
-            if self._ended > ended and self._heard is not None:
-                return self._heard
+            until = time.monotonic() + self._patience_s
+            heard = self._next(until)
+            if heard is not None and self._heard_at != mark:
+                heard = self._next(until)  # that look was begun before; the next one was not
+            if heard is not None:
+                return heard
         why = f"no answer within {self._patience_s:g} seconds"
         return Availability(AvailabilityState.UNKNOWN, why=why)
 
+    def _next(self, until: float) -> Availability | None:
+        """Wait for the end of the look that is under way, or of one that begins now."""
+        ended = self._ended
+        if not self._looking:
+            self._looking = True
+            threading.Thread(target=self._ask, name="availability", daemon=True).start()
+        left = max(0.0, until - time.monotonic())
+        return self._heard if self._changed.wait_for(lambda: self._ended > ended, left) else None
+
     def _ask(self) -> None:
-        began = self._clock()
+        began, mark = self._clock(), self._mark()
         try:
             answer = self._look()
         except Exception as error:  # those who wait must not wait for nothing
@@ -83,7 +97,7 @@ class AvailabilityAsker:
             answer = Availability(AvailabilityState.UNKNOWN, why=type(error).__name__)
         with self._changed:
             now = self._clock()
-            self._heard, self._looking = answer, False
+            self._heard, self._heard_at, self._looking = answer, mark, False
             self._until = now + min(max(KEEP_S, SHARE * (now - began)), KEEP_MOST_S)
             self._ended += 1
             self._changed.notify_all()
@@ -96,10 +110,20 @@ def availability_asker(config_path: Path, config: AgentConfig) -> AvailabilityAs
         config_path: The configuration file.
         config: What it says.
     """
+    look = partial(look_at, load_places(config_path))
     if config.service.runner == "systemd":
         socket = config.paths.resolve(config.service.apply_socket)
-        return AvailabilityAsker(partial(_by_unit, config_path.absolute(), socket))
-    return AvailabilityAsker(partial(look_at, load_places(config_path)))
+        look = partial(_by_unit, config_path.absolute(), socket)
+    door = config.paths.resolve(config.application.door_file)
+    return AvailabilityAsker(look, mark=partial(_closed_at, door))
+
+
+def _closed_at(door: Path) -> int | None:
+    """When the door was closed; None where it is open, or cannot be seen."""
+    try:
+        return door.lstat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _by_unit(config_path: Path, socket: Path) -> Availability:

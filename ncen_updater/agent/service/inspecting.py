@@ -326,7 +326,7 @@ class Inspections:
         except TimeoutError:
             error = UpdaterError(INSPECTION_OVERDUE, seconds=int(LIMITS_S[here.order.kind]))
         except OverflowError:
-            error = UpdaterError(INSPECTION_TOO_LARGE, limit=MAX_INSPECTED)
+            error = UpdaterError(INSPECTION_TOO_LARGE, limit_bytes=MAX_INSPECTED)
         except UpdaterError as failed:
             error = failed
         except Exception as failed:

@@ -6,6 +6,7 @@ Standard library only: this module is on the path of ``status``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
@@ -26,11 +27,9 @@ from ncen_updater.agent.journal.change import (
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, RECOVERY
-from ncen_updater.agent.journal.orders import Orders
 from ncen_updater.agent.journal.rows import JournalEvent, reading, stored_value
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
 from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
-from ncen_updater.agent.rehearsal.stops import predicted_stop, predicted_stops
 from ncen_updater.agent.status import JournalFacts, SiteStatus, need, or_none, require_zones
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.documents import error_document
@@ -138,6 +137,8 @@ def _journal(status: SiteStatus) -> Document:
         "holds": list(journal.holds),
         "bad_releases": [bad for bad in journal.bad_releases if not _over(status, journal, bad)],
         "approvals": _approvals(journal, or_none(status.needed), status.next),
+        "approvals_used_up": list(journal.used_up),
+        "confirmed_by": journal.facts.confirmed_by,
     }
 
 
@@ -277,6 +278,8 @@ def history_report(journal: Journal, limit: int, before: str | None = None) -> D
         KeyError: If the journal knows none of this id.
         JournalUnreadable: If it holds what no agent wrote.
     """
+    from ncen_updater.agent.rehearsal.stops import predicted_stops
+
     changes = journal.changes(limit) if before is None else _before(journal, before, limit)
     foretold = predicted_stops(journal, {change.id for change in changes})
     return {
@@ -359,6 +362,24 @@ def _taken_back_by(journal: Journal, change: Change) -> str | None:
     return None
 
 
+def _ordered_by(journal: Journal, change: Change) -> str | None:
+    """Who ordered a change: one order is carried out at a time.
+
+    Reads the one row, however many orders there were. Times stand in UTC, so that their text is in
+    their order.
+    """
+    if not journal.has_table("orders"):
+        return None
+    at = change.created_at.astimezone(UTC).isoformat()
+    with reading(journal.path):
+        rows = journal.rows(
+            "SELECT who FROM orders WHERE kind IN ('upgrade', 'rollback', 'resume')"  # noqa: S608
+            f" AND taken_at <= '{at}' AND (ended_at IS NULL OR ended_at >= '{at}')"
+            " ORDER BY id DESC LIMIT 1"
+        )
+    return rows[0]["who"] if rows else None
+
+
 def change_report(journal: Journal, change_id: str) -> Document:
     """Return one change whole: steps, facts, events, and what they came to for people.
 
@@ -366,15 +387,16 @@ def change_report(journal: Journal, change_id: str) -> Document:
         KeyError: If the journal knows none of this id.
         JournalUnreadable: If it holds what no agent wrote.
     """
+    from ncen_updater.agent.rehearsal.stops import predicted_stop
+
     change = journal.change(change_id)
     require_zones(journal, change)
     facts = journal.facts(change_id)
     events = journal.events(change=change_id)
-    order = Orders(journal).during(change.created_at)
     return {
         **change_document(change, facts),
         "approved_by": list(ApprovalStore(journal).spent_on(change_id, facts.binding)),
-        "ordered_by": order.person.who if order else None,
+        "ordered_by": _ordered_by(journal, change),
         "predicted_stop_s": _range_document(predicted_stop(journal, change_id)),
         "failure": _failure(events),
         "cut_off": _cut_off(events),

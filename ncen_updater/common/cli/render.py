@@ -34,6 +34,7 @@ __all__ = [
     "format_day",
     "format_decimal",
     "format_duration",
+    "format_minute",
     "format_time",
     "grouped",
     "is_rich",
@@ -86,7 +87,7 @@ def format_time(moment: datetime, zone: tzinfo | None = None) -> Figure:
         zone: The local zone; that of the machine by default.
     """
     local, utc = moment.astimezone(zone), moment.astimezone(UTC)
-    return Figure(_time(local, utc, "%Y-%m-%d"), fr=_time(local, utc, "%d/%m/%Y"))
+    return Figure(_time(local, utc, "%Y-%m-%d"), fr=_time(local, utc, "%d/%m/%Y à"))
 
 
 def _time(local: datetime, utc: datetime, date: str) -> str:
@@ -94,6 +95,24 @@ def _time(local: datetime, utc: datetime, date: str) -> str:
         return f"{utc:{date} %H:%M:%S} UTC"
     day = "" if local.date() == utc.date() else f"{utc:{date}} "
     return f"{local:{date} %H:%M:%S %Z} ({day}{utc:%H:%M:%S} UTC)"
+
+
+def format_minute(moment: datetime, zone: tzinfo | None = None) -> Figure:
+    """Return a time that people chose, without its seconds: at the site, and in UTC.
+
+    Args:
+        moment: With its zone.
+        zone: The local zone; that of the machine by default.
+    """
+    local, utc = moment.astimezone(zone), moment.astimezone(UTC)
+    return Figure(_minute(local, utc, "%Y-%m-%d %H:%M"), fr=_minute(local, utc, "%d/%m/%Y à %H:%M"))
+
+
+def _minute(local: datetime, utc: datetime, form: str) -> str:
+    if local.utcoffset() == utc.utcoffset():
+        return f"{utc:{form}} UTC"
+    day = form if local.date() != utc.date() else "%H:%M"
+    return f"{local:{form} %z} ({utc:{day}} UTC)"
 
 
 def format_duration(seconds: float) -> Figure:

@@ -26,6 +26,7 @@ __all__ = ["STEPS", "LiveView", "live_messages", "live_view", "page"]
 BUSY_S, IDLE_S = 1.0, 10.0
 LOST = N_("The line to the console is lost. What is shown is what was last known.")
 AWAY = N_("The service of this site does not answer. What is shown is what was last known.")
+OUT, WERE_OUT = N_("How long officers are out"), N_("How long officers were out")
 #: The steps as people see them.
 STEPS: Mapping[str, str] = {
     "fetch": N_("downloading and verifying the release"),
@@ -83,7 +84,8 @@ class LiveView:
         done: How much of it, where that is known.
         total: Of how much.
         alive: When the service gave a sign of life.
-        clock: How long officers have been out; empty where they were not.
+        out: What the clock shows: how long officers are out, or were.
+        clock: How long that is; empty where they were not out.
         predicted: What was predicted of that.
         steps: Of the change that goes on, or went last.
         change: Its id; empty without.
@@ -97,6 +99,7 @@ class LiveView:
     done: int | None
     total: int | None
     alive: str
+    out: str
     clock: str
     predicted: str
     steps: tuple[LiveStep, ...]
@@ -196,6 +199,7 @@ def live_view(
         done=told.done if told else None,
         total=told.total if told else None,
         alive=_alive(silent_s, language),
+        out=say(OUT if report is None or report["stop_s"] is None else WERE_OUT),
         clock=clock,
         predicted=predicted,
         steps=steps,
@@ -217,8 +221,7 @@ def _work(running: Document | None, told: ProgressUpdate | None, language: str) 
     if running is None:
         return ""
     if told is None or not told.template:
-        words = {"words": " ".join(map(str, running["words"]))}
-        return Text(N_("the service carries out '{words}'"), words).render(language)
+        return str(running.get("what") or running["words"][0])
     said = without_unit(told.text.render(language))
     if told.done is None or not told.total:
         return said

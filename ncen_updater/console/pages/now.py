@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ncen_updater.common.cli.render import format_bytes, format_time
+from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.rendering import moment_of
@@ -133,6 +133,12 @@ def waiting(status: Document, outlook: Document | None) -> Iterator[Text]:
             "reason": hold["reason"],
         }  # fmt: skip
         yield Text(N_("Upgrades are on hold since {since}, set by {by}: {reason}"), values)
+    if journal.get("approvals_used_up"):
+        values = {"who": ", ".join(journal["approvals_used_up"])}
+        yield Text(
+            N_("Each who had approved ({who}) has to approve again: an approval is for one try."),
+            values,
+        )
     if outlook is not None and outlook["target"] is not None:
         version = outlook["target"]
         for given in outlook["approvals"]:
@@ -146,12 +152,12 @@ def waiting(status: Document, outlook: Document | None) -> Iterator[Text]:
         yield Text(N_("The service: {why}."), {"why": str(why).rstrip(".")})
     for failure in status["service"]["failures"]:
         values = {
-            "action": failure["action"], "times": failure["times"],
+            "what": failure.get("what") or failure["action"], "times": failure["times"],
             "at": format_time(moment_of(failure["at"])),
         }  # fmt: skip
         text = N_(
-            "'{action}' failed, tries in a row: {times}, last {at}; "
-            "the log of the service says why."
+            "This failed (tries in a row: {times}, last {at}): {what}. "
+            "The log of the service says why."
         )
         yield Text(text, values)
 
@@ -216,5 +222,5 @@ def full_disk(status: Document) -> Text | None:
     full = status["running"].get("full_disk")
     if full is None:
         return None
-    values = {"path": full["path"], "free": format_bytes(full["free"])}
-    return Text(N_("The disk of {path} is full: {free} are free."), values)
+    values = {"path": full["path"], "free_bytes": full["free"]}
+    return Text(N_("The disk of {path} is full: {free_bytes} are free."), values)

@@ -51,7 +51,7 @@
   }
 
   function show(view) {
-    for (const name of ["headline", "now", "alive", "clock", "predicted"]) {
+    for (const name of ["headline", "now", "alive", "out", "clock", "predicted"]) {
       put(live.querySelector(`[data-live="${name}"]`), view[name]);
     }
     const tone = ["good", "wait", "bad"].includes(view.tone) ? view.tone : "wait";

@@ -32,6 +32,4 @@ def agent_release(
     from ncen_updater.publisher.build.agent_release import make_agent_release
 
     made = make_agent_release(wheels, lock, directory, units)
-    show_result(
-        session_of(context), asdict(made), N_("Agent {version}: {wheels} wheels, {bytes} bytes.")
-    )
+    show_result(session_of(context), asdict(made), N_("Agent {version}: {wheels} wheels, {bytes}."))

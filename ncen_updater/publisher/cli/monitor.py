@@ -132,7 +132,7 @@ def monitor(
     code = exit_code(findings)
     if look.roles:
         files = {"count": look.targets, "bytes": look.bytes}
-        show_line(session, Text(N_("{count} signed files with {bytes} bytes"), files))
+        show_line(session, Text(N_("{count} signed files with {bytes}"), files))
     if history:
         line = N_("{count} lists were added to {path}")
         show_line(session, Text(line, {"count": added, "path": history}))

@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.build.deltas import NotMade
 
 BUILT_FILE = N_("{sha256}  {target}  ({length} bytes)")
-NOT_KEPT = N_(
-    "no delta pack from {from_version}: it has {pack_bytes} bytes, the archive {archive_bytes}"
-)
+NOT_KEPT = N_("no delta pack from {from_version}: it has {pack_bytes}, the archive {archive_bytes}")
 NOT_MADE = N_("no delta pack from {from_version}: {reason} ({detail})")
 
 __all__ = ["build", "draft", "lint", "withdraw"]

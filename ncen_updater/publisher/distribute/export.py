@@ -136,7 +136,7 @@ def export_bundle(
         try:
             names = part_names(output, total, media_bytes)
         except ValueError as error:
-            raise UpdaterError(MEDIA_TOO_SMALL, bytes=total, media=media_bytes) from error
+            raise UpdaterError(MEDIA_TOO_SMALL, bytes=total, media_bytes=media_bytes) from error
         for name in (output, *names):
             if name.exists():
                 raise UpdaterError(PUBLISHER_BUNDLE_EXISTS, path=name)

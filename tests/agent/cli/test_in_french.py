@@ -19,7 +19,7 @@ def test_the_parts_of_a_bundle() -> None:
     bundle = Bundle(parts=(BundlePart("site.json", "x" * 1500),), leaks=(), unread={})
     line = bundle_answer(bundle, (), None).words[0]
     assert isinstance(line, Text), "a size in a bare string has the unit of English"
-    assert line.render("fr") == "  site.json: 1,5 ko"
+    assert line.render("fr") == "  site.json : 1,5 ko"
 
 
 def test_a_journal_that_may_not_be_read() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,13 +20,14 @@ from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import SERVICE_LOCK
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.service.report import REPORTED, site_report
 from ncen_updater.agent.status import read_status
 from ncen_updater.common.i18n import Text
 from ncen_updater.feed.brakes import BrakeSeen
 from ncen_updater.feed.proved import Proved, ProvedMemory
-from tests.agent.cli.site import TrialSite, make_site
+from tests.agent.cli.site import CHANGE, TrialSite, make_site
 
 HEAVY = ("pydantic", "psycopg", "tuf", "tufup", "requests", "jinja2")
 
@@ -68,7 +70,7 @@ def test_another_process_at_work(site: TrialSite) -> None:
     with change_lock(site.state / "change.lock", "upgrade"):
         done = site.run("status")
         document = json.loads(site.run("status", "--json").stdout)
-    assert "At work now: upgrade, process" in done.stdout
+    assert "At work here now: an upgrade (process " in done.stdout
     assert "upgrade to 3.3.0 (change abcdefgh), running" in done.stdout
     assert "last step: copy (done)" in done.stdout
     assert "resume" not in done.stdout
@@ -105,6 +107,50 @@ def test_where_a_service_runs_it_is_no_persons_task(
     assert ("run 'ncen-updater resume'" in told) is not by_itself
 
 
+def test_nobody_works_on_it_is_not_said_beside_what_the_service_does(
+    site: TrialSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: "nobody works on it", and below it "Now: going back"; its command had just begun."""
+    site.open_change(StepName.FETCH)
+    found = json.loads(site.run("status", "--json").stdout)
+    session, shown = AgentSession("ncen-updater", site.config), list[Text]()
+    monkeypatch.setattr(session, "show", shown.append)
+    running = {"words": ["resume", "--unattended"], "since": found["at"], "progress": None}
+    _show(session, {**found, "service": {"running": running}})
+    assert "nobody works on it" not in " ".join(str(text) for text in shown)
+
+
+def test_what_is_used_up_and_confirmed_is_said(
+    site: TrialSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = json.loads(site.run("status", "--json").stdout)
+    assert (found["journal"]["approvals_used_up"], found["journal"]["confirmed_by"]) == ([], None)
+    session, shown = AgentSession("ncen-updater", site.config), list[Text]()
+    monkeypatch.setattr(session, "show", shown.append)
+    found["journal"] |= {"approvals_used_up": ["amina", "bo"], "confirmed_by": "chan"}
+    _show(session, found)
+    told = " ".join(str(text) for text in shown)
+    assert "chan confirmed it: the release is good." in told
+    assert "Each who had approved (amina, bo) has to approve again" in told
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_who_confirms_is_sent_to_resume_where_no_service_goes_on(
+    site: TrialSite, *, served: bool
+) -> None:
+    site.open_change(StepName.FETCH, StepName.COMMIT)
+    with Journal.open(site.journal) as journal:
+        journal.commit(CHANGE.id)
+    (site.state / SERVICE_LOCK).parent.mkdir(exist_ok=True)
+    with (
+        change_lock(site.state / SERVICE_LOCK, "service", whole=False) if served else nullcontext()
+    ):
+        said = site.run("confirm").stdout
+    assert "is confirmed" in said
+    assert ("The service brings the change to its end by itself." in said) is served
+    assert ("'ncen-updater resume' ends the change" in said) is not served
+
+
 def _write_view(site: TrialSite, expires: datetime) -> None:
     path = site.state / "feed" / "ncen.json"
     path.parent.mkdir()
@@ -127,8 +173,8 @@ def test_a_full_disk_is_named_where_everything_else_says_what_it_led_to(
     monkeypatch.setattr(session, "show", shown.append)
     _show(session, document)
     said = [text.render("en") for text in shown]
-    assert f"The disk of {site.state} is full: 4096 bytes are free." in said
-    assert "Make room there: at least 16777216 bytes." in said
+    assert f"The disk of {site.state} is full: 4.1 kB are free." in said
+    assert "Make room there: at least 16.8 MB." in said
 
 
 def test_a_stale_list_breaks_nothing(site: TrialSite) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from ncen_updater.agent.approvals.model import Approval, ApprovalCount
+from ncen_updater.agent.cli.approve import AFTER_YES
 from ncen_updater.agent.policy.automation import (
     Action,
     ActionFailure,
@@ -22,9 +25,10 @@ from ncen_updater.agent.policy.beginning import (
     BeginsWhen,
     beginning,
     beginning_words,
-    with_one_more_yes,
+    with_yes,
 )
 from ncen_updater.agent.policy.windows import Day, Window
+from ncen_updater.common.i18n import Text
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)  # a Tuesday; 15:00 at the site
 HOUR = timedelta(hours=1)
@@ -43,7 +47,7 @@ APPROVED = Inputs(
 BY_HAND = (
     "It does not begin before you type 'ncen-updater upgrade' or 'ncen-updater schedule TIME'."
 )
-SATURDAY_NIGHT = "It begins on Saturday 2026-11-28 22:00 +0300 (2026-11-28 19:00 UTC)."
+SATURDAY_NIGHT = "It begins on Saturday 2026-11-28 22:00 +0300 (19:00 UTC)."
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ ROWS = (
     Row(
         "a time",
         replace(APPROVED, not_before=NOW + HOUR),
-        "It begins on Tuesday 2026-11-24 16:00 +0300 (2026-11-24 13:00 UTC).",
+        "It begins on Tuesday 2026-11-24 16:00 +0300 (13:00 UTC).",
     ),
     Row("a time that came", replace(APPROVED, not_before=NOW - HOUR), "It begins now."),
     Row(
@@ -72,7 +76,7 @@ ROWS = (
     Row(
         "a time after that window",
         replace(APPROVED, not_before=NOW + timedelta(days=5), windows=(SATURDAY,)),
-        "It begins on Saturday 2026-12-05 22:00 +0300 (2026-12-05 19:00 UTC).",
+        "It begins on Saturday 2026-12-05 22:00 +0300 (19:00 UTC).",
     ),
     Row(
         "one has yet to approve",
@@ -96,7 +100,7 @@ ROWS = (
             windows=(DAY,),
             failures={Action.UPGRADE: ActionFailure(NOW - timedelta(minutes=5), 1)},
         ),
-        "It begins on Tuesday 2026-11-24 15:05 +0300 (2026-11-24 12:05 UTC).",
+        "It begins on Tuesday 2026-11-24 15:05 +0300 (12:05 UTC).",
     ),
     Row(
         "only told",
@@ -132,12 +136,34 @@ def test_when_it_begins(row: Row) -> None:
 
 def test_the_question_says_what_the_yes_begins() -> None:
     facts = replace(APPROVED, missing_approvals=1)
-    assert with_one_more_yes(facts).stays is Stays.NO_TIME
-    assert with_one_more_yes(replace(facts, windows=(DAY,))).when is BeginsWhen.NOW
-    assert with_one_more_yes(replace(facts, missing_approvals=2)).missing == 1
+
+    def after(facts: Inputs, uid: int, needed: int, *given: int) -> Beginning:
+        people = ApprovalCount(tuple(Approval("b", f"u{n}", n, NOW) for n in given), needed)
+        return with_yes(facts, beginning(facts), counts=people.adds(uid))
+
+    assert after(facts, 1000, 1).stays is Stays.NO_TIME
+    day = replace(facts, windows=(DAY,))
+    assert after(day, 1000, 1).when is BeginsWhen.NOW
+    assert after(day, 1001, 2, 1000).when is BeginsWhen.NOW
+    assert after(replace(facts, missing_approvals=2), 1000, 2).missing == 1
+    # Seen: told to who had said yes already that theirs was the last one.
+    assert after(day, 1000, 2, 1000).missing == 1
+    # Root's is nobody's where two have to say yes; else it is one.
+    assert after(replace(day, missing_approvals=2), 0, 2).missing == 2
+    assert after(day, 0, 1).when is BeginsWhen.NOW
 
 
 def test_without_the_service_nothing_begins_by_itself() -> None:
     found = beginning(replace(APPROVED, windows=(DAY,)), serves=False)
     assert (found.when, found.stays) == (BeginsWhen.NOT_BY_ITSELF, Stays.NO_SERVICE)
     assert beginning(APPROVED, serves=False).stays is Stays.NO_TIME
+
+
+def test_in_french_a_time_and_what_a_yes_leads_to_are_read_as_french() -> None:
+    """Seen: "Après votre oui : Elle commence jeudi 26/11/2026 22:00 +0000 (... 22:00 UTC)"."""
+    found = beginning(replace(APPROVED, windows=(SATURDAY,)))
+    said = Text(AFTER_YES, {"begins": beginning_words(found, UTC)}).render("fr")
+    assert said.endswith("Elle commence le samedi 28/11/2026 à 19:00 UTC.")
+    assert re.search(r" : [A-ZÀÉ]", said) is None
+    site = beginning_words(found, ZONE).render("fr")
+    assert site.endswith("samedi 28/11/2026 à 22:00 +0300 (19:00 UTC).")

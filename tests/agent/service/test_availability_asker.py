@@ -54,6 +54,38 @@ def test_who_waited_for_a_slow_answer_hears_it_too() -> None:
     assert asked == [0.0]
 
 
+def test_what_was_heard_before_the_door_was_opened_is_told_to_nobody() -> None:
+    """Seen: the maintenance page in 'status' for seconds after officers were let in."""
+    door = ["closed"]
+    told = [AvailabilityState.MAINTENANCE, AvailabilityState.WORKS]
+    ask = AvailabilityAsker(lambda: Availability(told.pop(0)), lambda: 0.0, mark=lambda: door[0])
+    assert ask().state is AvailabilityState.MAINTENANCE
+    door[0] = "open"
+    assert ask().state is AvailabilityState.WORKS
+    assert ask().state is AvailabilityState.WORKS
+
+
+def test_a_look_that_began_before_the_door_was_opened_is_told_to_nobody() -> None:
+    door = ["closed"]
+    began, go_on = threading.Event(), threading.Event()
+    told = [AvailabilityState.MAINTENANCE, AvailabilityState.WORKS]
+
+    def look() -> Availability:
+        seen = told.pop(0)
+        began.set()
+        go_on.wait(20)
+        return Availability(seen)
+
+    ask = AvailabilityAsker(look, lambda: 0.0, mark=lambda: door[0])
+    first = threading.Thread(target=ask)
+    first.start()
+    assert began.wait(20)
+    door[0] = "open"
+    threading.Timer(0, go_on.set).start()
+    assert ask().state is AvailabilityState.WORKS
+    first.join(20)
+
+
 def test_looks_leave_most_of_the_time_to_other_work() -> None:
     asked, now, took = [], [0.0], [3.0]
 
@@ -107,8 +139,10 @@ def test_a_look_that_fails_holds_nobody_up() -> None:
 def test_a_service_that_works_itself_looks_itself(tmp_path: Path) -> None:
     site = make_site(tmp_path / "site")
     (site.root / "door").touch()
-    seen = availability_asker(site.config, load_config(site.config))()
-    assert seen.state is AvailabilityState.MAINTENANCE
+    ask = availability_asker(site.config, load_config(site.config))
+    assert ask().state is AvailabilityState.MAINTENANCE
+    (site.root / "door").unlink()
+    assert ask().state is AvailabilityState.NOT_RUNNING
 
 
 @needs_activator

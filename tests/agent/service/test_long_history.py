@@ -12,12 +12,14 @@ import pytest
 from packaging.version import Version
 
 from ncen_updater.agent.approvals.rollback_approvals import back_subject, brought_by
+from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.journal import rows
 from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORTED
+from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.rehearsal.predictions import ExpectedStop, expect
 from ncen_updater.agent.service.report import change_report, history_report
@@ -124,6 +126,40 @@ def test_one_change_costs_one_value_more_for_each_time_somebody_went_back(
         assert found["taken_back_by"] == ids(FEW)[2]
     assert costs[0].statements == costs[1].statements
     assert costs[1].values - costs[0].values == (MANY - FEW) // 2
+
+
+def carried_out(path: Path, checks: int) -> None:
+    """Orders, one after the other; a change begins while the one of ``amina`` is carried out."""
+    clock = [AT]
+    Journal.create(path).close()
+    given = [(OrderKind.CHECK, "bo")] * checks + [
+        (OrderKind.ROLLBACK, "bo"), (OrderKind.UPGRADE, "amina"), (OrderKind.RESUME, "marie"),
+    ]  # fmt: skip
+    with Journal.open(path, now=lambda: clock[0]) as journal:
+        orders = Orders(journal)
+        for kind, who in given:
+            number = orders.give(kind, {}, Person(who, 1000))
+            orders.take(number)
+            clock[0] += timedelta(seconds=0.5)
+            if who == "amina":
+                journal.begin(replace(CHANGE, created_at=clock[0]))
+            clock[0] += timedelta(seconds=0.5)
+            orders.end(number, {"exit_code": 0})
+            clock[0] += timedelta(seconds=1)
+        orders.give(OrderKind.UPGRADE, {}, Person("joao", 1001))
+
+
+def test_who_ordered_a_change_costs_the_same_for_any_number_of_orders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = []
+    for checks in (1, 20):
+        path = tmp_path / f"{checks}.sqlite"
+        carried_out(path, checks)
+        with counted(path, monkeypatch) as (journal, cost):
+            assert change_report(journal, CHANGE.id)["ordered_by"] == "amina"
+            costs.append(cost)
+    assert costs[0] == costs[1]
 
 
 def test_pages_of_a_history_hold_each_change_once(journals: dict[int, Path]) -> None:

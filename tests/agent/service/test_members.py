@@ -35,7 +35,7 @@ from tests.support.sites import TrialFeed, connect, serve
 EACH_TIME = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(\+00:00|Z)?( UTC)?"), "<time>"),
     (re.compile(r'"sha256": "[0-9a-f]{64}"'), '"sha256": "<digest>"'),
-    (re.compile(r"[0-9]+ bytes are free"), "<free>"),
+    (re.compile(r"[0-9.]+ [kMGT]?B are free"), "<free>"),
     (re.compile(r'"free(_bytes|_files)?": [0-9]+'), '"free": 0'),
 )
 

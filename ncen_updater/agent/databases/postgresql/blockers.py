@@ -69,7 +69,7 @@ SLOTS = BlockerKind(
     N_(
         'Drop the slots, or choose strategy = "in-place": the original of {database} is then'
         " migrated itself. The price: going back is no renaming of 4 milliseconds for free; it"
-        " needs the kept copy ({bytes} bytes) or a restore of about {restore_s} seconds, and the"
+        " needs the kept copy ({bytes}) or a restore of about {restore_s} seconds, and the"
         " slots are lost if it is taken."
     ),
 )
@@ -91,11 +91,11 @@ NO_ROOM = BlockerKind(
     "NU-4124",
     Severity.STRICT,
     N_(
-        "The copies need {needed_bytes} bytes with log and margin on the disk of {place}, and"
+        "The copies need {needed_bytes} with log and margin on the disk of {place}, and"
         " {free_bytes} are free there."
     ),
     N_(
-        "Make {missing_bytes} bytes free there. In place with a dump needs the same room while it"
+        "Make {missing_bytes} free there. In place with a dump needs the same room while it"
         " goes back (a restore of about {restore_s} seconds after a dump of about {dump_s}); only"
         " what is kept afterwards is elsewhere then."
     ),
@@ -103,7 +103,7 @@ NO_ROOM = BlockerKind(
 SPACE_UNSEEN = BlockerKind(
     "NU-4125",
     Severity.ADVISORY,
-    N_("The free space of the server cannot be seen from here; {needed_bytes} bytes are needed."),
+    N_("The free space of the server cannot be seen from here; {needed_bytes} are needed."),
     N_("Ask the database administrator for the free space. Where the server is on this machine: let"
        " the agent reach it by its socket, and GRANT pg_read_all_settings TO {role};"),
 )  # fmt: skip
@@ -178,8 +178,8 @@ NO_OWNER = BlockerKind(
 NO_ROOM_DUMP = BlockerKind(
     "NU-4137",
     Severity.STRICT,
-    N_("The dumps may need {needed_bytes} bytes, and {free_bytes} are free in the dump directory."),
-    N_("Make {missing_bytes} bytes free there, or choose another dump_directory."),
+    N_("The dumps may need {needed_bytes}, and {free_bytes} are free in the dump directory."),
+    N_("Make {missing_bytes} free there, or choose another dump_directory."),
 )
 UNCARRIED = BlockerKind(
     "NU-4160",
@@ -192,7 +192,7 @@ UNCARRIED = BlockerKind(
 FROM_DUMP = BlockerKind(
     "NU-4162",
     Severity.ADVISORY,
-    N_("What was kept is a dump of {bytes} bytes: officers wait about {restore_s} seconds until it"
+    N_("What was kept is a dump of {bytes}: officers wait about {restore_s} seconds until it"
        " is restored."),
     N_("Choose a time for that."),
 )  # fmt: skip

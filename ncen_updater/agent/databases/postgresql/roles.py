@@ -32,15 +32,13 @@ SUPERUSER = BlockerKind(
 NO_LOGIN = BlockerKind(
     "NU-4164",
     Severity.ADVISORY,
-    N_("The agent cannot log in as the application's role {owner}. Until it can, nothing is"
-       " rehearsed, and migrations run in sessions of {role}, which functions that {owner} left in"
-       " the databases can get back to. A later version will not upgrade like that."),
-    N_("Write into pg_ident.conf the lines 'ncen root {owner}' and 'ncen {owner} {owner}' (the"
-       " second for an application whose own account has that name), and into pg_hba.conf, before"
-       " the other local lines, 'local all {owner} peer map=ncen'; then: systemctl reload"
-       " postgresql. Where"
-       " {owner} logs in with a password, write a line for it into the password file instead. See"
-       " installation.md, section 3."),
+    N_("The agent cannot log in as the application's role {owner}: nothing is rehearsed, and what a"
+       " release does to the databases runs with the rights of {role}, which are more than it"
+       " needs. A later version will not upgrade like that."),
+    N_("Whoever looks after PostgreSQL adds three lines, which installation.md explains in section"
+       " 3. To pg_ident.conf: 'ncen root {owner}' and 'ncen {owner} {owner}'. To pg_hba.conf, above"
+       " the other 'local' lines: 'local all {owner} peer map=ncen'. Then: systemctl reload"
+       " postgresql. If {owner} has a password, it goes into the password file instead."),
 )  # fmt: skip
 CONTROL_OPEN = BlockerKind(
     "NU-4165",

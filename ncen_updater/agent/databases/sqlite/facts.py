@@ -95,9 +95,9 @@ def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator
         yield _finding(
             "NU-4243",
             Severity.STRICT,
-            N_("The copies need {needed} bytes in {path}, and {free} are free."),
+            N_("The copies need {needed_bytes} in {path}, and {free_bytes} are free."),
             N_("Free space there, or enlarge the file system."),
-            {"path": str(layout.directory), "needed": needed, "free": free},
+            {"path": str(layout.directory), "needed_bytes": needed, "free_bytes": free},
         )
 
 

@@ -31,17 +31,16 @@ from ncen_updater.agent.service.errors import (
 )
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.http_server import NO_END
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, language_of
 
-__all__ = ["NO_END", "PEER_UID", "WHOLE", "ApiApplication", "StartResponse"]
+__all__ = ["PEER_UID", "WHOLE", "ApiApplication", "StartResponse"]
 
 logger = logging.getLogger(__name__)
 
 Environ = Mapping[str, Any]
 #: Where the server puts the number of the user that the kernel named.
 PEER_UID = "ncen_updater.peer_uid"
-#: What lets an answer take as long as it likes.
-NO_END = "ncen_updater.no_end"
 #: What is told that the request is here whole, and refuses one whose connection had to leave.
 WHOLE = "ncen_updater.whole"
 #: A page of ours asks for nothing and runs nothing, whatever stands in it.
@@ -185,7 +184,7 @@ def _content(environ: Environ) -> bytes:
         raise BadRequest(reason="the length of the body is no number")
     size = int(length)
     if size > MAX_BODY:
-        raise RequestTooLarge(limit=MAX_BODY)
+        raise RequestTooLarge(limit_bytes=MAX_BODY)
     content: bytes = environ["wsgi.input"].read(size) if size else b""
     if len(content) != size:
         raise BadRequest(reason="the body is shorter than it says")

@@ -12,16 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.http_server import BACKLOG
 from ncen_updater.common.messages import SOCKET_TAKEN, SOCKET_UNUSABLE
 from ncen_updater.common.unix_socket import address_of
 
 __all__ = ["listening"]
 
 logger = logging.getLogger(__name__)
-
-#: Those that were not taken in yet: more than one program has open files. Past it whoever does not
-#: wait is refused by the kernel, whoever they are.
-BACKLOG = 1024
 
 
 @contextlib.contextmanager

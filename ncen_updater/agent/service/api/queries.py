@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, cast
 
 from ncen_updater.agent.approvals.model import ROOT, ApprovalCount
@@ -19,7 +20,8 @@ from ncen_updater.agent.cli.change_words import change_lines
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.soaking import in_soak
 from ncen_updater.agent.journal.orders import Order, Orders
-from ncen_updater.agent.policy.beginning import beginning, behind_another, with_one_more_yes
+from ncen_updater.agent.policy.beginning import beginning, behind_another, with_yes
+from ncen_updater.agent.policy.deeds import deed_words
 from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import Form, whole_number
@@ -35,7 +37,7 @@ from ncen_updater.agent.service.report import (
 )
 from ncen_updater.agent.service.snapshot import ServiceSnapshot
 from ncen_updater.agent.service.state import Assessment
-from ncen_updater.agent.status import need, read_status
+from ncen_updater.agent.status import SiteStatus, need, read_status
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.messages import NOT_NEXT
 from ncen_updater.common.progress import ProgressUpdate
@@ -62,6 +64,8 @@ __all__ = [
 
 Document = Mapping[str, Any]
 MAX_ROWS = 10_000
+#: So many times a site is looked at for one answer, while the service begins and ends work.
+MOST_LOOKS = 3
 #: Parts of a site that :func:`outlook` tells of.
 OUTLOOK = frozenset({"journal", "rehearsals", "service_state"})
 
@@ -106,10 +110,10 @@ Handler = Callable[[ApiContext, Request], tuple[int, Document | Page]]
 
 def status(context: ApiContext, request: Request) -> tuple[int, Document]:
     """What runs, what was done last, what is on offer, and what the service does."""
-    looked = read_status(context.places, context.now(), REPORTED, ask=context.ask)
+    looked, moment = _of_one_moment(context)
     document, _ = site_report(looked, request.language)
     settings, known = context.snapshots.settings, context.service_state()
-    caller, moment = request.caller, context.snapshots.latest()
+    caller = request.caller
     you = {
         "who": caller.person.who,
         "uid": caller.person.uid,
@@ -128,14 +132,32 @@ def status(context: ApiContext, request: Request) -> tuple[int, Document]:
             for told, seconds in (moment.running.said if moment.running else ())
         ],
         "failures": [
-            {"action": action.value, "times": failure.times, "at": failure.at,
-             "again_at": failure.again_at(action)}
+            {"action": action.value, "what": deed_words(action).render(request.language),
+             "times": failure.times, "at": failure.at, "again_at": failure.again_at(action)}
             for action, failure in lasting_failures(
                 known.failures, known.assessment, looked
             )
         ],
     }  # fmt: skip
     return 200, {**document, "service": service, "you": you}
+
+
+def _of_one_moment(context: ApiContext) -> tuple[SiteStatus, ServiceSnapshot]:
+    """Read the site and what the service does; again where it did something else meanwhile."""
+    moment = context.snapshots.latest()
+    for _ in range(MOST_LOOKS):
+        before = moment
+        looked = read_status(context.places, context.now(), REPORTED, ask=context.ask)
+        moment = context.snapshots.latest()
+        if _work_of(before) == _work_of(moment):
+            break
+    return looked, moment
+
+
+def _work_of(moment: ServiceSnapshot) -> tuple[tuple[str, ...], datetime] | None:
+    """What goes on, whatever it says of itself."""
+    running = moment.running
+    return None if running is None else (running.words, running.since)
 
 
 def progress_document(told: ProgressUpdate | None) -> dict[str, object] | None:
@@ -155,8 +177,11 @@ def moment_document(moment: ServiceSnapshot, language: str) -> dict[str, object]
         "action": moment.action,
         "why": moment.why and moment.why.render(language),
         "running": running
-        and {"words": running.words, "since": running.since, "progress": progress},
-    }
+        and {
+            "words": running.words, "since": running.since, "progress": progress,
+            "what": deed_words(running.words[0]).render(language),
+        },
+    }  # fmt: skip
 
 
 def right(context: ApiContext, request: Request) -> tuple[int, Document]:
@@ -190,6 +215,8 @@ def outlook(context: ApiContext, request: Request) -> tuple[int, Document]:
         status = replace(status, service_state=service_state)
     facts = inputs_for(status, service_state, context.snapshots.settings, context.now())
     approved = known.approved if known else ()
+    people = journal.people(found.binding, context.snapshots.settings.approvals)
+    begins = behind_another(beginning(facts), found.target, approved)
     return 200, {
         "up_to_date": known is not None and found.event == journal.event,
         "checked_at": service_state.checked_at,
@@ -204,14 +231,17 @@ def outlook(context: ApiContext, request: Request) -> tuple[int, Document]:
             binding=found.binding,
             bad_until=found.bad_until,
             voids=found.voids,
-            people=journal.people(found.binding, context.snapshots.settings.approvals),
+            people=people,
             scheduled=journal.scheduled(found.binding) if found.binding else None,
             rehearsal=status.rehearsal,
-            begins=behind_another(beginning(facts), found.target, approved).to_json(),
-            begins_after_yes=with_one_more_yes(facts).to_json(),
+            begins=begins.to_json(),
+            begins_after_yes=with_yes(
+                facts, begins, counts=people.adds(request.caller.person.uid)
+            ).to_json(),
             newest=known.newest if known and known.newest != found.target else None,
             approved=approved_beside(found.target, approved),
             gone=known.gone if known else (),
+            used_up=journal.used_up,
         ),
     }
 

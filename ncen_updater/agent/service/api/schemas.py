@@ -116,7 +116,7 @@ PATH = {
 NOW = {
     "action": _or_null(TEXT), "why": _or_null(TEXT),
     "running": _or_null(
-        _object(words=_list(TEXT), since=TIME, progress=_or_null(named("Progress")))
+        _object(words=_list(TEXT), what=TEXT, since=TIME, progress=_or_null(named("Progress")))
     ),
 }  # fmt: skip
 COUNTRY = _object(
@@ -307,7 +307,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "Service": _object(
         mode=TEXT, **NOW,
         said=_list(_object(tell=TEXT, values=_each(TEXT), seconds=FIGURE)),
-        failures=_list(_object(action=TEXT, times=NUMBER, at=TIME, again_at=TIME)),
+        failures=_list(_object(action=TEXT, what=TEXT, times=NUMBER, at=TIME, again_at=TIME)),
     ),
     "Plan": _object(
         digest=SHA256, strategy=TEXT, blocked=FLAG, hops=_list(PLANNED_HOP),
@@ -399,6 +399,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
                         holds=_or_null(FLAG),
                     )
                 ),
+                approvals_used_up=_list(TEXT), confirmed_by=_or_null(TEXT),
             ),
             BROKEN,
         ),
@@ -432,6 +433,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
         rehearsal=_or_null(named("Rehearsal")), stop_s=_or_null(_object(low=FIGURE, high=FIGURE)),
         begins=named("Beginning"), begins_after_yes=named("Beginning"),
         newest=_or_null(TEXT), also_approved=_list(TEXT), approved_but_gone=_list(TEXT),
+        approvals_used_up=_list(TEXT),
     ),
     ("GET", "/v1/holds"): _object(holds=_list(named("Hold"))),
     ("POST", "/v1/holds"): _object(held=FLAG, reason=TEXT, by=TEXT, until=_or_null(TIME)),

@@ -20,6 +20,7 @@ from ncen_updater.agent.service.api import queries
 from ncen_updater.agent.service.api.forms import MAX_BODY
 from ncen_updater.agent.service.loop import ServiceEvent
 from ncen_updater.agent.service.state import Assessment, ServiceState
+from ncen_updater.agent.status import read_status
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.feed.last_view import LastView, view_path
 from tests.agent.cli.site import CHANGE
@@ -51,6 +52,24 @@ def test_everybody_who_may_look_sees_the_site(counter: Counter) -> None:
         assert seen["you"]["who"] == user
         assert seen["service"]["mode"] == "approve"
         assert counter.ask("GET", "/v1/outlook", user=user).document["binding"] == BINDING
+
+
+def test_what_the_service_does_and_the_site_are_of_one_moment(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: "nobody works on it" beside "going back", read seconds apart."""
+    works: list[object] = []
+
+    def read(*args: Any, **parts: Any) -> Any:
+        works.append(counter.snapshots.latest().running)
+        if len(works) == 1:
+            counter.snapshots.began(["resume", "--unattended"])
+        return read_status(*args, **parts)
+
+    monkeypatch.setattr(queries, "read_status", read)
+    seen = counter.ask("GET", "/v1/status", user=READER).document
+    assert seen["service"]["running"]["words"] == ["resume", "--unattended"]
+    assert [work is not None for work in works] == [False, True]
 
 
 def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was_seen(
@@ -374,14 +393,15 @@ def test_a_time(counter: Counter) -> None:
 
 
 def test_it_is_told_when_it_begins(counter: Counter) -> None:
-    def begins(part: str) -> tuple[str, str | None]:
-        found = counter.ask("GET", "/v1/outlook").document[part]
+    def begins(part: str, user: str = READER) -> tuple[str, str | None]:
+        found = counter.ask("GET", "/v1/outlook", user=user).document[part]
         return found["when"], found["stays"]
 
     counter.know(NEXT)
     counter.ask("POST", "/v1/approvals", YES, APPROVER)
     assert begins("begins") == ("not-by-itself", "approval")
     assert begins("begins_after_yes") == ("not-by-itself", "no-time")
+    assert begins("begins_after_yes", APPROVER) == begins("begins"), "theirs is counted already"
     with Journal.open(counter.site.journal) as journal:
         ApprovalStore(journal).approve(BINDING, "3.3.0", BASIS, Person("bo", 1002))
     assert begins("begins") == ("not-by-itself", "no-time")
@@ -459,6 +479,6 @@ def test_what_failed_is_told(counter: Counter) -> None:
     counter.keeper.save(ServiceState(NEXT, failures={Action.CHECK: failure, Action.ORDER: failure}))
     (told,) = counter.ask("GET", "/v1/status").document["service"]["failures"]
     assert told == {
-        "action": "check", "times": 2, "at": "2026-11-24T06:00:00Z",
-        "again_at": "2026-11-24T07:00:00Z",
+        "action": "check", "what": "reading the signed list", "times": 2,
+        "at": "2026-11-24T06:00:00Z", "again_at": "2026-11-24T07:00:00Z",
     }  # fmt: skip

@@ -18,6 +18,7 @@ from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.api.fair_connections import FairConnections
 from ncen_updater.agent.service.api.stream import MOST_STREAMS
 from ncen_updater.agent.service.client import Client
+from ncen_updater.common import http_server
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.unix_http import ServiceSilent
 from ncen_updater.common.unix_socket import connect
@@ -174,7 +175,7 @@ def test_who_had_to_leave_is_not_carried_out(
 
 def test_the_head_has_a_time_of_its_own(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has said the head may take longer for the rest; who has not is cut off."""
-    monkeypatch.setattr(server, "HEAD_S", 0.2)
+    monkeypatch.setattr(http_server, "HEAD_S", 0.2)
     with answering(counter) as path:
         with connect(path, 30) as slow:
             slow.sendall(b"GET /v1/status HTTP/1.1\r\n")
@@ -196,8 +197,8 @@ def test_an_answer_that_nobody_reads_has_an_end(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that takes too long is cut off, whoever waits for it."""
-    monkeypatch.setattr(server, "REQUEST_S", 0.1)
-    monkeypatch.setattr(server, "ANSWER_S", 0.1)
+    monkeypatch.setattr(http_server, "REQUEST_S", 0.1)
+    monkeypatch.setattr(http_server, "ANSWER_S", 0.1)
     over = threading.Event()
     monkeypatch.setattr(type(counter.snapshots), "settings", property(lambda _: over.wait(30)))
     with answering(counter) as path, connect(path, 30) as waiting:
@@ -260,15 +261,15 @@ def test_after_its_end_nobody_answers(counter: Counter) -> None:
 def test_those_who_send_a_byte_now_and_then_hold_nobody_up(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "REQUEST_S", 0.5)
+    monkeypatch.setattr(http_server, "REQUEST_S", 0.5)
     over, busy = threading.Event(), threading.Semaphore(0)
-    answer = server._Connection.communicate
+    answer = http_server.LimitedConnection.communicate
 
-    def counted(connection: server._Connection) -> bool:
+    def counted(connection: http_server.LimitedConnection) -> bool:
         busy.release()
         return answer(connection)
 
-    monkeypatch.setattr(server._Connection, "communicate", counted)
+    monkeypatch.setattr(http_server.LimitedConnection, "communicate", counted)
 
     def drip(path: Path) -> None:
         with connect(path, 30) as connection, contextlib.suppress(OSError):
@@ -295,17 +296,17 @@ def test_those_who_send_a_byte_now_and_then_hold_nobody_up(
 def test_a_stream_outlasts_the_time_for_its_request(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "REQUEST_S", 0.2)
-    monkeypatch.setattr(server, "ANSWER_S", 0.0)
+    monkeypatch.setattr(http_server, "REQUEST_S", 0.2)
+    monkeypatch.setattr(http_server, "ANSWER_S", 0.0)
     with answering(counter) as path:
         cut = threading.Event()
-        real = server._Connection._end
+        real = http_server.LimitedConnection._end
 
-        def noted(connection: server._Connection, how: int) -> None:
+        def noted(connection: http_server.LimitedConnection, how: int) -> None:
             real(connection, how)
             cut.set()
 
-        monkeypatch.setattr(server._Connection, "_end", noted)
+        monkeypatch.setattr(http_server.LimitedConnection, "_end", noted)
         events = Client(path, "en").stream(None)
         assert next(events).kind == "service"
         assert cut.wait(DEADLINE_S)

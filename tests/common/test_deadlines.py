@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from ncen_updater.agent.service.api.deadlines import Deadlines
+from ncen_updater.common.deadlines import Deadlines
 from tests.support.forks import DEADLINE_S
 
 

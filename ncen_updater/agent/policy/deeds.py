@@ -1,0 +1,54 @@
+"""What ncen-updater does, in words: a command, an act, whoever is at work. Pure, and light."""
+
+from __future__ import annotations
+
+from ncen_updater.common.i18n import N_, Text
+
+__all__ = ["at_work_words", "deed_words"]
+
+#: By the name of the command, or of the act of the service.
+_DEEDS = {
+    "accept-restore": N_("taking over databases that were restored"),
+    "adopt": N_("taking the site over"),
+    "check": N_("reading the signed list"),
+    "collect": N_("clearing away what was kept long enough"),
+    "confirm": N_("ending the watched time"),
+    "import": N_("reading media"),
+    "order": N_("what somebody asked for"),
+    "plan": N_("preparing a release"),
+    "prepare": N_("preparing a release"),
+    "rehearse": N_("rehearsing a release on copies"),
+    "resume": N_("bringing a change to its end"),
+    "rollback": N_("going back to the release before"),
+    "self-update": N_("renewing ncen-updater itself"),
+    "start": N_("starting the application"),
+    "translations": N_("putting the country's texts in use"),
+    "uninstall": N_("removing ncen-updater"),
+    "upgrade": N_("an upgrade"),
+}
+_WATCHING = N_("watching release {version}")
+
+
+def deed_words(name: str) -> Text:
+    """Name what a command or an act does; one that is not known, by its own name.
+
+    Args:
+        name: As it is typed, or as the service calls it.
+    """
+    return Text(_DEEDS[name]) if name in _DEEDS else Text("{name}", {"name": name})
+
+
+def at_work_words(holder: str, watched: str | None = None) -> Text:
+    """Say who works on the site just now.
+
+    Args:
+        holder: As the holder of the lock wrote it down: a command, and its process.
+        watched: The release that is only watched, where that is all.
+    """
+    command, known, process = holder.rpartition(", process ")
+    if not known:
+        return Text(N_("At work here now: {holder}."), {"holder": holder})
+    what = Text(_WATCHING, {"version": watched}) if watched else deed_words(command)
+    return Text(
+        N_("At work here now: {what} (process {process})."), {"what": what, "process": process}
+    )

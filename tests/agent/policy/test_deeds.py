@@ -1,0 +1,32 @@
+"""What is at work, in words for people."""
+
+from __future__ import annotations
+
+import pytest
+
+from ncen_updater.agent.journal.orders import OrderKind
+from ncen_updater.agent.policy.automation import Action
+from ncen_updater.agent.policy.deeds import at_work_words, deed_words
+
+
+@pytest.mark.parametrize("name", [*OrderKind, *(one for one in Action if one is not Action.WAIT)])
+def test_every_deed_has_words_of_its_own(name: str) -> None:
+    """Seen: "'prepare' failed", "carries out 'upgrade --yes --scheduled'"."""
+    for language in ("en", "fr"):
+        assert deed_words(name).render(language) != str(name)
+    assert deed_words(name).render("fr") != deed_words(name).render("en")
+
+
+@pytest.mark.parametrize(
+    ("holder", "watched", "words"),
+    [
+        ("rehearse, process 7", None, "rehearsing a release on copies (process 7)."),
+        ("resume, process 7", "3.3.0", "watching release 3.3.0 (process 7)."),
+        ("resume, process 7", None, "bringing a change to its end (process 7)."),
+        ("what nobody knows, process 7", None, "what nobody knows (process 7)."),
+        ("?", None, "At work here now: ?."),
+    ],
+)
+def test_who_works_is_named_by_what_they_do(holder: str, watched: str | None, words: str) -> None:
+    """Seen: a rehearsal, and a release that was watched, called "a change at work" (NU-6121)."""
+    assert str(at_work_words(holder, watched)).endswith(words)

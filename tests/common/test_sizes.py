@@ -1,0 +1,32 @@
+"""Sizes in sentences, as people read them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ncen_updater.common.i18n import Text, templates
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", "The copies need 46.0 GB, and 1.5 MB are free: 512 B."),
+        ("fr", "The copies need 46,0 Go, and 1,5 Mo are free: 512 o."),
+    ],
+)
+def test_a_place_for_bytes_is_a_size(language: str, words: str) -> None:
+    """Seen: "The copies need 46034972672 bytes" (NU-4124)."""
+    text = "The copies need {needed_bytes}, and {free_bytes} are free: {bytes}."
+    values = {"needed_bytes": 46_034_972_672, "free_bytes": 1_500_000, "bytes": 512}
+    assert Text(text, values).render(language) == words
+
+
+def test_an_older_sentence_that_counts_bytes_itself_is_left_as_it_was() -> None:
+    assert str(Text("{free_bytes} bytes are free", {"free_bytes": 4096})) == "4096 bytes are free"
+
+
+def test_what_blocks_for_want_of_room_counts_in_sizes() -> None:
+    room = re.compile(r"\b(?:free|room|disk)\b.*\} bytes|\} bytes.*\b(?:free|room|disk)\b")
+    assert [text for text in templates() if room.search(text)] == []

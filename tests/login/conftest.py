@@ -1,0 +1,48 @@
+"""People with passwords of this machine, a site that they approve at, and who looks at them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from tests.agent.cli.site import make_site
+from tests.agent.service.api.conftest import NEXT, NOW, SETTINGS, Counter
+from tests.agent.service.api.serving import answering
+from tests.login.logins import GROUP, SECRETS, LoginSocket, login_socket, opened
+from tests.support.made_users import made_users, require_made_users
+
+
+@pytest.fixture(scope="module")
+def people() -> Iterator[None]:
+    require_made_users()
+    with made_users(dict.fromkeys(SECRETS, GROUP), SECRETS):
+        yield
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where these people may enter, which pytest's own directories are not."""
+    with tempfile.TemporaryDirectory(prefix="nu-login-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def counter(people: None, place: Path) -> Counter:
+    del people
+    settings = SETTINGS.model_copy(update={"approve_group": GROUP})
+    made = Counter(make_site(place / "site"), ServiceSnapshots(settings, lambda: NOW))
+    made.know(NEXT)
+    return made
+
+
+@pytest.fixture
+def login(counter: Counter, place: Path) -> Iterator[LoginSocket]:
+    with answering(counter) as service:
+        opened(service)
+        with login_socket(place, service) as found:
+            yield found

@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.report import finish, say
-from ncen_updater.agent.overlay.merge import Shipped, merge_settings, merge_texts
+from ncen_updater.agent.overlay.merge import merge_settings, merge_texts
 from ncen_updater.formats.manifest import CarriedManifest
 from ncen_updater.formats.texts.catalogue import Catalogue, TextEntry
 from ncen_updater.formats.texts.readers import FORMATS as READERS
 from ncen_updater.formats.texts.readers import read_texts
+from ncen_updater.formats.texts.shipped import Shipped
 
 COUNT = 10_000
 FORMATS = ("po", "properties", "json", "ini")

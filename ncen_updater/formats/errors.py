@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import BAD_MANIFEST, BAD_RELEASE, BAD_TREE
+from ncen_updater.common.messages import BAD_LANGUAGE, BAD_MANIFEST, BAD_RELEASE, BAD_TREE
 
-__all__ = ["BadManifest", "BadRelease", "BadTree"]
+__all__ = ["BadLanguage", "BadManifest", "BadRelease", "BadTree"]
+
+
+class BadLanguage(UpdaterError):
+    """A signed language that does not have the agreed form."""
+
+    message = BAD_LANGUAGE
 
 
 class BadManifest(UpdaterError):

@@ -6,6 +6,7 @@ __all__ = [
     "AGENT_PRODUCT",
     "DELTAS_PREFIX",
     "ISSUED_FIELD",
+    "LANGUAGES_PREFIX",
     "MAX_DOCUMENT_BYTES",
     "METADATA_PREFIX",
     "OFFER_FIELD",
@@ -26,7 +27,7 @@ AGENT_PRODUCT = "ncen-updater"
 #: Below the directory of the lists: every root since the installed one.
 ROOT_HISTORY = "root_history"
 
-#: Custom field of a release document's target that holds the :class:`Offer`.
+#: Custom field of the target of a release document or a language that holds its offer.
 OFFER_FIELD = "ncen"
 
 #: First part of the names of release documents.
@@ -37,6 +38,9 @@ MAX_DOCUMENT_BYTES = 5_000_000
 
 #: First part of the names of delta packs.
 DELTAS_PREFIX = "deltas/"
+
+#: First part of the names of signed languages.
+LANGUAGES_PREFIX = "languages/"
 
 #: Field of ``targets`` and product roles: when the officers signed (UTC, ISO 8601). The clock floor
 #: comes from here, never from an online role: whoever holds an online key could push it ahead.

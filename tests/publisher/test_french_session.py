@@ -15,7 +15,7 @@ __all__ = ["officer"]
 #: Roles, officers, directories of the trial, and fields of the signed lists, told by their names.
 NAMES = (
     "amina bo chen snapshot timestamp targets root ncen updater stable main cases feed r s keys"
-    " metadata trees releases deltas sbom required user urgency routine"
+    " metadata trees releases deltas sbom required user urgency routine languages language"
 )
 
 
@@ -53,13 +53,32 @@ def test_every_command_in_order(officer: Officer) -> None:
     run("init", work / "nowhere.toml", "--event", work / "e0")
     run("init", work / "ceremony.toml", "--event", work / "e1")
     signed(work / "e1")
-    release = write_release(work / "r", extra='[[health]]\nname = "réponse"\npath = "/"\n')
+    health = '[[health]]\nname = "réponse"\npath = "/"\n'
+    carried = (
+        '[[carried]]\nkind = "translations"\nformat = "json"\nslot = "i18n/{lang}.json"\n'
+        'overlay = "i18n/{lang}.json"\n'
+    )
+    release = write_release(work / "r", extra=health + carried)
+    (release / "i18n").mkdir()
+    (release / "i18n/en.json").write_text('{"a": "Réf. {ref}", "b": "B"}')
     run("lint", release, "--feed", feed)
     run("build", release, "--staging", work / "s")
     wave = ("--wave", "2020-01-01T00:00:00Z=20")
     run("draft", "--feed", feed, "--staging", work / "s", "--event", work / "e2", *wave)
     signed(work / "e2", "--staging", work / "s")
     run("refresh", feed, *officer.online)
+    (work / "sr.json").write_text('{"b": "V", "z": "Ž"}')
+    (work / "no.json").write_text('{"a": "V"}')
+    of = ("--version", "3.3.0", "--feed", feed)
+    run("language", "add", "sr", work / "no.json", *of, "--dry-run")
+    run("language", "add", "sr", work / "nowhere.json", *of, "--dry-run")
+    run("language", "add", "sr", work / "sr.json", *of, "--staging", work / "s")
+    run("draft", "--feed", feed, "--staging", work / "s", "--event", work / "l1")
+    signed(work / "l1", "--staging", work / "s")
+    gone = ("--reason", "essai", "--advice", "rendre", "--event", work / "l2")
+    run("language", "withdraw", "sw", *of, *gone)
+    run("language", "withdraw", "sr", *of, *gone)
+    signed(work / "l2")
     run("status", feed)
     target = ("3.3.0", "--feed", feed, "--event")
     run("wave", *target, work / "e3", "2020-01-01T00:00:00Z=50:KE,ZZ")

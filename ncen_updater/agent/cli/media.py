@@ -60,6 +60,7 @@ def _show_import(session: AgentSession, record: ImportRecord, *, dry_run: bool) 
         "until": format_time(record.usable_until),
         "agents": ", ".join(record.agents),
         "agent": record.agent,
+        "languages": ", ".join(record.languages),
     }
     if record.agents:
         told = (
@@ -69,6 +70,14 @@ def _show_import(session: AgentSession, record: ImportRecord, *, dry_run: bool) 
     if record.agent is not None and not dry_run:
         hint = N_("The service renews itself to {agent}; without it: 'ncen-updater self-update'.")
         session.show(Text(hint, values))
+    if record.languages:
+        told = N_("Imported: signed languages {languages}.")
+        if dry_run:
+            told = N_("The bundle holds signed languages {languages}.")
+        session.show(Text(told, values))
+        if not dry_run:
+            hint = N_("'ncen-updater translations take LANGUAGE --for VERSION' uses one.")
+            session.show(Text(hint))
     if record.agents and not record.releases:
         done = N_("It holds no release of {product}.")
     elif not record.releases:

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["translations"]
 
-NOTE = "translations-applied"
-
 
 @click.command(
     "translations",
@@ -44,7 +42,7 @@ NOTE = "translations-applied"
 )
 @click.argument(
     "action",
-    type=click.Choice(["report", "export", "import", "apply"]),
+    type=click.Choice(["report", "export", "import", "apply", "take", "drop"]),
     default="report",
 )
 @click.argument("name", required=False)
@@ -61,7 +59,7 @@ NOTE = "translations-applied"
 @click.option("--file", "of", metavar="FILE", help=N_("Which file, where there are several."))
 @click.option("--all", "everything", is_flag=True, help=N_("Export: also what needs nothing."))
 @click.option("--csv", "table", metavar="FILE", help=N_("Report: every key, as a table."))
-@click.option("--yes", is_flag=True, help=N_("Import: do not ask."))
+@click.option("--yes", is_flag=True, help=N_("Import, take: do not ask."))
 @click.pass_context
 def translations(
     context: click.Context,
@@ -76,9 +74,9 @@ def translations(
     yes: bool,
 ) -> ExitCode:
     session = agent_session(context)
-    if action in ("export", "import") and name is None:
-        wanted = {"export": N_("name a language"), "import": N_("name a file")}
-        raise Misuse(wanted[action], context, hint=action)
+    if action in ("export", "import", "take", "drop") and name is None:
+        words = N_("name a file") if action == "import" else N_("name a language")
+        raise Misuse(words, context, hint=action)
     site = session.open_site()
     layer = site.overlay
     if layer is None:
@@ -92,7 +90,7 @@ def translations(
     origin = current if chosen != current else None
     match action:
         case "report":
-            return _report(session, layer.report(origin, chosen), chosen, table)
+            return _report(session, site, layer, origin, chosen, table)
         case "export":
             place = Path(target) if target else Path(f"{name}.po")
             return _export(
@@ -100,6 +98,12 @@ def translations(
             )
         case "import":
             return _import(session, site, layer, chosen, Path(name or ""), spoken, of, yes=yes)
+        case "take" | "drop":
+            from ncen_updater.agent.cli.signed_languages import drop, take
+
+            if action == "drop":
+                return drop(session, site, layer, chosen, name or "")
+            return take(session, site, layer, chosen, name or "", yes=yes)
         case _:
             return _apply(session, site, layer, current)
 
@@ -108,10 +112,17 @@ def translations(
 
 
 def _report(
-    session: AgentSession, report: LayerReport, version: Version, table: str | None
+    session: AgentSession,
+    site: Site,
+    layer: Layer,
+    origin: Version | None,
+    version: Version,
+    table: str | None,
 ) -> ExitCode:
+    from ncen_updater.agent.cli.signed_languages import show_offered
     from ncen_updater.agent.overlay.words import layer_json, listed, outcome_words, sentences
 
+    report = layer.report(origin, version)
     if table is not None:
         _write(Path(table), _table(session, report).encode())
     for words in sentences(report):
@@ -129,7 +140,8 @@ def _report(
         session.show(Text(N_("  {path}: {key}: {words}"), values))
     if not report.files:
         session.show(Text(N_("{version} carries no texts or settings."), {"version": version}))
-    session.finish({"version": str(version), "files": layer_json(report)})
+    languages = show_offered(session, site, layer, version)
+    session.finish({"version": str(version), "files": layer_json(report), "languages": languages})
     return ExitCode.BLOCKED if report.blocking else ExitCode.OK
 
 
@@ -232,6 +244,7 @@ def _import(
     *,
     yes: bool,
 ) -> ExitCode:
+    from ncen_updater.agent.cli.signed_languages import merged_anew
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.overlay.exchange import take
     from ncen_updater.agent.overlay.own_files import Found, parsed
@@ -277,12 +290,7 @@ def _import(
             Operations(site, progress).between_changes("translations") as journal,
         ):
             layer.write_own(declared, spoken, taken.own)
-            running = site.slots.current()
-            assert running is not None  # noqa: S101 - it was looked at before
-            made = {file.path: taken.made_for}
-            name = layer.build(None, running, made)
-            layer.choose(name)
-            journal.note(NOTE, version=str(running), merged=name, language=spoken)
+            merged_anew(layer, site, journal, {file.path: taken.made_for}, language=spoken)
         session.show(Text(N_("Taken; nCEN shows them after its next start.")))
     session.finish(
         {
@@ -299,23 +307,20 @@ def _import(
 
 
 def _apply(session: AgentSession, site: Site, layer: Layer, current: Version) -> ExitCode:
+    from ncen_updater.agent.cli.signed_languages import merged_anew
     from ncen_updater.agent.engine.operations import Operations
 
     with (
         session.progress() as progress,
         Operations(site, progress).between_changes("translations") as journal,
     ):
-        before = layer.chosen()
-        name = layer.build(None, current)
-        if name != before:
-            layer.choose(name)
-            journal.note(NOTE, version=str(current), merged=name)
+        name, changed = merged_anew(layer, site, journal)
     values = {"path": layer.merged / name, "version": current}
-    if name == before:
-        session.show(Text(N_("Nothing has changed since {path} was merged."), values))
-    else:
+    if changed:
         session.show(
             Text(N_("Merged for {version}: {path}. nCEN shows it after its next start."), values)
         )
-    session.finish({"version": str(current), "merged": name, "changed": name != before})
+    else:
+        session.show(Text(N_("Nothing has changed since {path} was merged."), values))
+    session.finish({"version": str(current), "merged": name, "changed": changed})
     return ExitCode.OK

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ncen_updater.agent.overlay.merge import KeyOutcome, Merged, Shipped
+from ncen_updater.agent.overlay.merge import KeyOutcome, Merged
 from ncen_updater.formats.manifest import CarriedArea
 from ncen_updater.formats.texts.catalogue import Catalogue, Key, matches
+from ncen_updater.formats.texts.shipped import Shipped
 
 __all__ = ["AreaCount", "Coverage", "coverage"]
 

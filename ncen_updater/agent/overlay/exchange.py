@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ncen_updater.agent.overlay.layer import FileReport
-from ncen_updater.agent.overlay.merge import KeyOutcome, Made, MadeFor, Shipped
+from ncen_updater.agent.overlay.merge import KeyOutcome, Made, MadeFor
 from ncen_updater.formats.manifest import CarriedFormat
 from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry, Unusable, shown
+from ncen_updater.formats.texts.shipped import Shipped
 
 __all__ = ["Taken", "take", "to_do"]
 

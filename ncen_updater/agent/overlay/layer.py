@@ -2,7 +2,8 @@
 
 ``<merged>/<version>-<digest>/`` holds every merged file at the path that it has in the slot, and is
 never changed; ``<merged>/current`` chooses one. It is built aside under ``.partial`` and flushed
-before it gets its name, so a name is always a whole directory.
+before it gets its name, so a name is always a whole directory. ``<merged>/languages/`` holds the
+signed languages that were taken: they count as if the release had shipped them.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from ncen_updater.agent.overlay.merge import (
     Made,
     MadeFor,
     Merged,
-    Shipped,
     Told,
     merge_settings,
     merge_texts,
 )
 from ncen_updater.agent.overlay.own_files import Files, Found, parsed
+from ncen_updater.agent.overlay.signed_languages import SignedLanguages, TakenLanguage
 from ncen_updater.agent.slots.link import version_of_name
 from ncen_updater.agent.slots.store import SlotStore
 from ncen_updater.common import atomic_files as durable
@@ -45,10 +46,12 @@ from ncen_updater.formats.manifest import LANGUAGE, CarriedKind, CarriedManifest
 from ncen_updater.formats.texts.carried_files import rendered
 from ncen_updater.formats.texts.catalogue import Catalogue, Unusable
 from ncen_updater.formats.texts.readers import FORMATS, compiled
+from ncen_updater.formats.texts.shipped import LaidOver, Shipped, lay_over, shipped_of
 
-__all__ = ["FileReport", "Layer", "LayerReport", "Problem"]
+__all__ = ["FileReport", "Layer", "LayerReport", "Problem", "SignedUse"]
 
 CURRENT = "current"
+LANGUAGES = "languages"
 PARTIAL = ".partial"
 MADE_FOR = ".made-for.json"
 MAX_MADE_FOR = 100_000_000
@@ -75,6 +78,29 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class SignedUse:
+    """What a signed language is for one file.
+
+    Attributes:
+        taken: Which it is.
+        revision: Its revision; 0 where it cannot be read.
+        used: So many of its texts are used.
+        other: So many are of other texts than the release has.
+        unfit: So many do not fit what the program fills in.
+        why: Why it cannot be read.
+        earlier: Whether it is signed for an earlier release than the one that uses it.
+    """
+
+    taken: TakenLanguage
+    revision: int = 0
+    used: int = 0
+    other: int = 0
+    unfit: int = 0
+    why: str = ""
+    earlier: bool = False
+
+
+@dataclass(frozen=True)
 class FileReport:
     """What becomes of one file.
 
@@ -86,6 +112,7 @@ class FileReport:
         told: Every key that people may want to know of.
         coverage: Translations: how much there is.
         problem: Why it was not merged; then the release's is used as it is.
+        signed: The signed language in it, where one was taken.
     """
 
     declared: CarriedManifest
@@ -95,6 +122,7 @@ class FileReport:
     told: tuple[Told, ...] = ()
     coverage: Coverage | None = None
     problem: Problem | None = None
+    signed: SignedUse | None = None
 
     @property
     def settings(self) -> bool:
@@ -130,8 +158,8 @@ class _One:
 
     report: FileReport
     content: bytes | None
-    like: Found | None
     compiled: bytes | None = None
+    like: Found | None = None
     made_for: MadeFor | None = None
     values: tuple[tuple[str, str], ...] = ()
 
@@ -149,6 +177,12 @@ class Layer:
         self._own = own
         self._merged = merged
         self._slots = slots
+        self._signed = SignedLanguages(merged / LANGUAGES)
+
+    @property
+    def signed(self) -> SignedLanguages:
+        """The signed languages that were taken."""
+        return self._signed
 
     @property
     def own(self) -> Path:
@@ -208,7 +242,8 @@ class Layer:
         if declared.kind is CarriedKind.SETTINGS:
             return (None,)
         shipped = Files(self._slots.path(target)).languages(declared.slot)
-        return tuple(sorted({*shipped, *Files(self._own).languages(declared.overlay)}))
+        own = Files(self._own).languages(declared.overlay)
+        return tuple(sorted({*shipped, *own, *self._signed.used_by(target)}))
 
     def _one(
         self,
@@ -223,15 +258,16 @@ class Layer:
         report = FileReport(declared, path, own_path, language)
         shipped = _read(Files(self._slots.path(target)), path)
         try:
-            theirs = self._shipped(declared, target, language)
+            laid, signed = self._laid(declared, target, language)
         except Unusable as error:
             problem = Problem(path, error.why, error.line, shipped=True)
-            return _One(replace(report, problem=problem), _content(shipped), None)
+            return _One(replace(report, problem=problem), _content(shipped))
+        theirs, report = laid.shipped, replace(report, signed=signed)
         base = None
         if then is not None and origin is not None:
             # What cannot be read of the release that is left changes no outcome but "unchanged".
             with contextlib.suppress(Unusable):
-                base = self._shipped(then, origin, language)
+                base = self._laid(then, origin, language)[0].shipped
         try:
             found = Files(self._own).read(own_path)
             own = parsed(found, declared)
@@ -239,19 +275,22 @@ class Layer:
             problem = Problem(own_path, error.why, error.line)
             nothing = self._merge(declared, base, theirs, Catalogue(), {})
             cover = _cover(declared, language, base, theirs, Catalogue(), nothing)
-            return _One(replace(report, problem=problem, coverage=cover), _content(shipped), None)
+            report = replace(report, problem=problem, coverage=cover)
+            if not laid.used:
+                return _One(report, _content(shipped))
+            return _One(report, *_written(declared, nothing.catalogue))
         merged = self._merge(declared, base, theirs, own, kept.get(path, {}))
         cover = _cover(declared, language, base, theirs, own, merged)
         report = replace(report, told=merged.told, coverage=cover)
-        if found is None and shipped is not None:
-            # As it was signed, with its comments.
-            content = shipped.content
+        if found is None and not laid.used:
+            # As it was signed, with its comments; and no file where there is nothing to say.
+            content = _content(shipped)
+            machine = compiled(merged.catalogue) if declared.compiled and shipped else None
         else:
-            content = _encoded(FORMATS[declared.format].write(merged.catalogue), declared)
-        machine = compiled(merged.catalogue) if declared.compiled else None
+            content, machine = _written(declared, merged.catalogue)
         values = tuple((str(key), entry.digest) for key, entry in own.entries.items())
         return _One(
-            report, content, found, machine, merged.made_for, values if report.settings else ()
+            report, content, machine, found, merged.made_for, values if report.settings else ()
         )
 
     @staticmethod
@@ -266,15 +305,27 @@ class Layer:
             return merge_settings(declared, base, theirs, own)
         return merge_texts(declared, base, theirs, own, made_for)
 
-    def _shipped(
+    def _laid(
         self, declared: CarriedManifest, version: Version, language: str | None
-    ) -> Shipped:
+    ) -> tuple[LaidOver, SignedUse | None]:
+        """What a release ships in one language, with the signed one in it that was taken."""
         files = Files(self._slots.path(version))
-        own = parsed(files.read(rendered(declared.slot, language)), declared)
-        if declared.kind is CarriedKind.SETTINGS:
-            return Shipped(own)
-        source = declared.template or rendered(declared.slot, declared.source)
-        return Shipped(own, parsed(files.read(source), declared))
+        shipped = shipped_of(declared, language, lambda path: parsed(files.read(path), declared))
+        taken = self._signed.used_by(version).get(language) if language is not None else None
+        if taken is None:
+            return LaidOver(shipped), None
+        earlier = taken.version != version
+        try:
+            document = self._signed.read(taken)
+        except Unusable as error:
+            logger.warning("the signed language %s is not used: %s", taken.name, error.why)
+            return LaidOver(shipped), SignedUse(taken, why=error.why, earlier=earlier)
+        laid = lay_over(declared, shipped, document.texts_of(declared.overlay))
+        use = SignedUse(
+            taken, document.revision, len(laid.used), len(laid.other), len(laid.unfit),
+            earlier=earlier,
+        )  # fmt: skip
+        return laid, use
 
     def sources(self, declared: CarriedManifest, version: Version, language: str) -> Shipped:
         """What a release ships in one language, and what that translates.
@@ -282,7 +333,7 @@ class Layer:
         Raises:
             Unusable: If a file of the release cannot be read.
         """
-        return self._shipped(declared, version, language)
+        return self._laid(declared, version, language)[0].shipped
 
     def own_catalogue(self, declared: CarriedManifest, language: str) -> Catalogue:
         """What the country has in one language.
@@ -395,6 +446,10 @@ class Layer:
         used, versions = self.chosen(), self._slots.versions()
         if not self._merged.is_dir():
             return
+        try:
+            self._signed.collect(versions)
+        except UpdaterError as error:
+            logger.warning("a signed language that nothing uses stays: %s", error)
         for item in sorted(self._merged.iterdir()):
             version = version_of_name(item.name.rpartition("-")[0])
             if durable.is_leftover(item):
@@ -447,6 +502,12 @@ def _read(files: Files, path: str) -> Found | None:
 
 def _content(found: Found | None) -> bytes | None:
     return found.content if found is not None else None
+
+
+def _written(declared: CarriedManifest, catalogue: Catalogue) -> tuple[bytes, bytes | None]:
+    """A file as the application reads it, and as machines do where the release wants that."""
+    text = FORMATS[declared.format].write(catalogue)
+    return _encoded(text, declared), compiled(catalogue) if declared.compiled else None
 
 
 def _encoded(text: str, declared: CarriedManifest) -> bytes:

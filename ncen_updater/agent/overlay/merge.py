@@ -16,6 +16,7 @@ from ncen_updater.formats.manifest import CarriedFormat, CarriedManifest
 from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry, shown
 from ncen_updater.formats.texts.placeholders import misfit
 from ncen_updater.formats.texts.rules import breach
+from ncen_updater.formats.texts.shipped import Shipped
 
 __all__ = [
     "BLOCKING",
@@ -23,7 +24,6 @@ __all__ = [
     "Made",
     "MadeFor",
     "Merged",
-    "Shipped",
     "Told",
     "merge_settings",
     "merge_texts",
@@ -66,33 +66,6 @@ class Made:
 
 
 MadeFor = Mapping[Key, Made]
-
-
-@dataclass(frozen=True)
-class Shipped:
-    """What one release ships.
-
-    Attributes:
-        own: Its file in this language, or its settings.
-        source: Its texts in the language that all are written in first.
-    """
-
-    own: Catalogue = field(default_factory=Catalogue)
-    source: Catalogue = field(default_factory=Catalogue)
-
-    def keys(self) -> dict[Key, None]:
-        """Every key that it knows, in the order of its own file, then of the source."""
-        return dict.fromkeys((*self.own, *self.source))
-
-    def text(self, key: Key) -> tuple[str, ...]:
-        """The source text of a key in its forms; empty where the release has none."""
-        entry = self.source.get(key)
-        if entry is not None:
-            return entry.forms
-        entry = self.source.entries.get(key) or self.own.entries.get(key)
-        if entry is None or entry.source is None:
-            return ()
-        return tuple(form for form in (entry.source, entry.source_plural) if form is not None)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["online_options", "online_signers", "publish", "refresh", "status"]
 
 
+SPOKEN = N_(
+    "{product} {version} in '{language}', revision {revision}: {translated} of {total} translated"
+)
+TAKEN_BACK = N_("{product} {version} in '{language}', revision {revision}: withdrawn: {withdrawn}")
 BRAKED = N_("{product} {version} is braked by {owner} until {until}: {reason}")
 
 
@@ -157,7 +161,7 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
     from ncen_updater.publisher.feed.brakes import brake_lines, carried
     from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.feed.minutes import minutes
-    from ncen_updater.publisher.feed.status import feed_status
+    from ncen_updater.publisher.feed.status import feed_status, language_lines
 
     session = session_of(context)
     if signed:
@@ -177,6 +181,9 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
     rows = _release_rows(session, releases) if releases else []
     for line in table(rows, session.language):
         show_line(session, line)
+    languages = language_lines(state)
+    for language in languages:
+        show_line(session, Text(TAKEN_BACK if language.withdrawn else SPOKEN, vars(language)))
     for brake in brakes:
         show_line(session, Text(BRAKED, dataclasses.asdict(brake)))
     session.finish(
@@ -184,6 +191,7 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
             "brakes": [dataclasses.asdict(brake) for brake in brakes],
             "roles": [dataclasses.asdict(role) for role in roles],
             "releases": [dataclasses.asdict(release) for release in releases],
+            "languages": [dataclasses.asdict(language) for language in languages],
         }
     )
 

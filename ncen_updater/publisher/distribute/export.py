@@ -38,6 +38,7 @@ from ncen_updater.publisher.distribute.export_choice import (
     Destination,
     ExportOrder,
     hops_of,
+    spoken_targets,
     wanted_targets,
     ways_of_agents,
     whole_targets,
@@ -62,6 +63,7 @@ class Exported:
         lapses: When the first of its lists lapses.
         usable_until: Until when sites with the usual grace take it.
         agents: Versions of the agent that are in it, oldest first.
+        languages: Names of the signed languages that are in it.
     """
 
     files: tuple[Path, ...]
@@ -70,6 +72,7 @@ class Exported:
     lapses: datetime
     usable_until: datetime
     agents: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
 
 
 def export_bundle(
@@ -111,6 +114,8 @@ def export_bundle(
         ways = ways_of_agents(order, state, now) if order.with_agent else {}
         hops = hops_of(order, offers_of(order.product, listed), ways, now)
         wanted, releases = wanted_targets(feed, order, hops, listed)
+        spoken = spoken_targets(order, hops, listed)
+        wanted = sorted({*wanted, *spoken})
         progress.tell(Text(N_("reading the feed")))
         sources = [*_metadata(feed, state), *_targets(feed, listed, wanted)]
         agents = sorted({hop.release_version for way in ways.values() for hop in way})
@@ -127,6 +132,7 @@ def export_bundle(
             "for": [f"{place.country}/{place.site}" for place in order.destinations],
             "releases": releases,
             "agents": [str(version) for version in agents],
+            "languages": spoken,
             "lapses": f"{lapses:%Y-%m-%dT%H:%M:%SZ}",
             "usable_until": f"{usable_until:%Y-%m-%dT%H:%M:%SZ}",
             "files": {source.name: source.size for source in sources},
@@ -142,7 +148,8 @@ def export_bundle(
                 raise UpdaterError(PUBLISHER_BUNDLE_EXISTS, path=name)
         progress.tell(Text(N_("writing and trying the bundle")))
         files = _write(output, sources, media_bytes, feed, order, clock, dry_run=dry_run)
-    return Exported(tuple(files), total, releases, lapses, usable_until, tuple(map(str, agents)))
+    agents_in = tuple(map(str, agents))
+    return Exported(tuple(files), total, releases, lapses, usable_until, agents_in, tuple(spoken))
 
 
 def _source(name: str, content: bytes) -> BundleSource:
@@ -259,7 +266,7 @@ def _try(
         ) from error  # fmt: skip
     finally:
         shutil.rmtree(state, ignore_errors=True)
-    if record.reaches is None:
+    if record.reaches is None and not (order.languages and not record.releases):
         raise UpdaterError(
             UNUSABLE_BUNDLE,
             site=f"{place.country}/{place.site}",

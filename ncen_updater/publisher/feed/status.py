@@ -9,14 +9,17 @@ from ncen_updater.publisher.feed.feed import FeedState, verification
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import owner_of
+from ncen_updater.publisher.signing.language_drafts import languages_of_feed
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, issued_at
 
 __all__ = [
+    "LanguageLine",
     "ReleaseLine",
     "RoleStatus",
     "SignatureStatus",
     "due_roles",
     "feed_status",
+    "language_lines",
     "signature_status",
 ]
 
@@ -60,6 +63,25 @@ class ReleaseLine:
     countries: tuple[str, ...]
     waves: int
     halted: str | None
+    withdrawn: str | None
+
+
+@dataclass(frozen=True)
+class LanguageLine:
+    """One signed language that the feed offers.
+
+    Attributes:
+        translated: So many texts have a translation with it,
+        total: of so many.
+        withdrawn: Why it was taken back.
+    """
+
+    product: str
+    version: str
+    language: str
+    revision: int
+    translated: int
+    total: int
     withdrawn: str | None
 
 
@@ -122,6 +144,18 @@ def feed_status(state: FeedState, now: datetime) -> tuple[list[RoleStatus], list
         for offer in offers_of(metadata.signed)
     ]
     return roles, releases
+
+
+def language_lines(state: FeedState) -> list[LanguageLine]:
+    """Signed languages of a feed."""
+    return [
+        LanguageLine(
+            offer.product, offer.version, offer.language, offer.revision, offer.translated,
+            offer.total, offer.withdrawn.reason if offer.withdrawn else None,
+        )
+        for product in state.delegated
+        for offer in languages_of_feed(state, product)
+    ]  # fmt: skip
 
 
 def due_roles(state: FeedState, now: datetime) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ __all__ = [
     "carried_places",
     "carried_settings",
     "carried_there",
+    "unreadable",
 ]
 
 #: Findings that do not forbid a release, and bar its way at sites or end what a country did.
@@ -57,7 +58,7 @@ def carried_there(release: LintedRelease) -> Iterator[Finding]:
     for declared in release.manifest.carried:
         for path in _wanted(release, declared):
             if path in links:
-                yield _unreadable(path, Unusable("it is a link"))
+                yield unreadable(path, Unusable("it is a link"))
             elif path not in release.files:
                 yield finding(
                     7142,
@@ -81,7 +82,7 @@ def carried_there(release: LintedRelease) -> Iterator[Finding]:
             if content is not None:
                 read_texts(content, file.declared)
         except Unusable as error:
-            yield _unreadable(file.path, error)
+            yield unreadable(file.path, error)
 
 
 def _wanted(release: LintedRelease, declared: CarriedManifest) -> list[str]:
@@ -103,7 +104,8 @@ def _has_no_source(release: LintedRelease, declared: CarriedManifest) -> bool:
     )
 
 
-def _unreadable(path: str, error: Unusable) -> Finding:
+def unreadable(path: str, error: Unusable) -> Finding:
+    """A carried file that is not what the release says of it."""
     return finding(
         7144,
         Severity.STRICT,

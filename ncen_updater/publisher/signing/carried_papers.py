@@ -32,6 +32,7 @@ __all__ = [
     "carried_digests",
     "carried_texts",
     "newest_before",
+    "papers_of_published",
     "papers_of_release",
     "version_of",
 ]
@@ -67,6 +68,29 @@ def papers_of_release(
             archive = feed.target_path(listed[last.archive.target])
             found |= {sha256_hex(c): c for c in carried_texts(last, tree, archive).values()}
     return found
+
+
+def papers_of_published(feed: Feed, targets: Targets, version: str) -> dict[str, Path | bytes]:
+    """What is needed to judge a language of a published release, by SHA-256.
+
+    Args:
+        feed: The published feed.
+        targets: The list of the product as it is published.
+        version: Which release; nothing where it is not published.
+
+    Raises:
+        BuildRefused: If its archive does not hold the files that it carries.
+    """
+    listed = targets.targets
+    named = next((t for name, t in listed.items() if str(version_of(name)) == version), None)
+    if named is None:
+        return {}
+    path = feed.target_path(named)
+    document = parse_release_document(read_plain(path, MAX_DOCUMENT_BYTES), str(path))
+    tree, archive = (feed.target_path(listed[r.target]) for r in (document.tree, document.archive))
+    texts = carried_texts(document, tree, archive).values()
+    found: dict[str, Path | bytes] = {sha256_hex(content): content for content in texts}
+    return found | {named.hashes["sha256"]: path, document.tree.sha256: tree}
 
 
 def carried_digests(document: ReleaseDocument, tree: Tree) -> dict[str, str]:

@@ -97,6 +97,7 @@ def paths_of(product: str) -> list[str]:
         f"deltas/{product}/*",
         f"sbom/{product}/*",
         f"provenance/{product}/*",
+        f"languages/{product}/*",
     ]
 
 

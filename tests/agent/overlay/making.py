@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ncen_updater.agent.overlay.merge import Shipped
 from ncen_updater.formats.manifest import CarriedFormat, CarriedManifest
 from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry
+from ncen_updater.formats.texts.shipped import Shipped
 
 __all__ = ["TEXTS", "catalogue", "declared", "shipped"]
 

@@ -11,12 +11,12 @@ from ncen_updater.agent.overlay.coverage import AreaCount, coverage
 from ncen_updater.agent.overlay.merge import (
     KeyOutcome,
     Made,
-    Shipped,
     merge_settings,
     merge_texts,
 )
 from ncen_updater.formats.manifest import CarriedArea, CarriedFormat
 from ncen_updater.formats.texts.catalogue import Catalogue, TextEntry
+from ncen_updater.formats.texts.shipped import Shipped
 from tests.agent.overlay.making import catalogue, declared, shipped
 
 TEXT_FORMATS = [CarriedFormat.JSON, CarriedFormat.PROPERTIES, CarriedFormat.INI]

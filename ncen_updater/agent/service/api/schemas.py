@@ -130,6 +130,12 @@ COUNTRY = _object(
     ),
     counts=_each(NUMBER),
     problem=_or_null(_object(path=TEXT, why=TEXT, line=_or_null(NUMBER), shipped=FLAG)),
+    signed=_or_null(
+        _object(
+            version=TEXT, revision=_or_null(NUMBER), used=NUMBER, other=NUMBER, unfit=NUMBER,
+            why=_or_null(TEXT),
+        )
+    ),
     keys=_list(_object(key=TEXT, outcome=TEXT, words=TEXT)),
 )  # fmt: skip
 PLANNED_HOP = _perhaps(

@@ -1,0 +1,123 @@
+"""Signed languages that an event adds, for who signs: coverage, what lint says, and the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import PAPERS_MISSING
+from ncen_updater.formats.document import release_target
+from ncen_updater.formats.language import (
+    MAX_LANGUAGE_BYTES,
+    LanguageDocument,
+    parse_language_document,
+)
+from ncen_updater.formats.texts.catalogue import shown
+from ncen_updater.formats.tuf_names import LANGUAGES_PREFIX
+from ncen_updater.publisher.lint.carried_changes import printed
+from ncen_updater.publisher.lint.language import lint_language
+from ncen_updater.publisher.review.evidence import ReviewEvidence
+from ncen_updater.publisher.signing.event import SigningEvent
+
+__all__ = ["LanguagePage", "language_pages"]
+
+#: So many texts of one file are shown; the rest is counted.
+MOST = 40
+
+
+@dataclass(frozen=True)
+class LanguagePage:
+    """One signed language that an event adds.
+
+    Attributes:
+        name: For errors.
+        title: What it is.
+        findings: What lint says, here and now; first of all how much is translated.
+        texts: The first of its texts, each with what it translates.
+        grave: What is to be decided before all.
+        missing: Files that were not found, so that nothing could be compared.
+    """
+
+    name: str
+    title: Text
+    findings: tuple[Finding, ...]
+    texts: tuple[Text, ...]
+    grave: tuple[Text, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def language_pages(event: SigningEvent, evidence: ReviewEvidence) -> Iterator[LanguagePage]:
+    """Gather the pages of an event.
+
+    Args:
+        event: The event.
+        evidence: Where its files are found.
+
+    Raises:
+        PapersMissing: If a language itself is nowhere.
+        BadLanguage: If it does not have the agreed form.
+    """
+    for role, draft in event.drafts.items():
+        new = draft.signed.targets if isinstance(draft.signed, Targets) else {}
+        base = event.base[role].signed.targets if role in event.base and new else {}
+        for name, target in sorted(new.items()):
+            known = name in base and base[name].hashes == target.hashes
+            if name.startswith(LANGUAGES_PREFIX) and not known:
+                yield _page(name, target, new, evidence)
+
+
+def _page(
+    name: str, target: TargetFile, listed: dict[str, TargetFile], evidence: ReviewEvidence
+) -> LanguagePage:
+    digest = target.hashes["sha256"]
+    content = evidence.content(name, digest, target.length, MAX_LANGUAGE_BYTES)
+    if content is None:
+        raise UpdaterError(PAPERS_MISSING, name=name)
+    document = parse_language_document(content, name)
+    title = Text(
+        N_("{product} {version} in '{language}', revision {revision}"),
+        {
+            "product": document.product, "version": document.version,
+            "language": document.language, "revision": document.revision,
+        },
+    )  # fmt: skip
+    of_release = release_target(document.product, document.version)
+    release = listed.get(of_release)
+    shown_release = evidence.shown(of_release, release) if release is not None else None
+    missing = [of_release] if shown_release is None else list(shown_release.missing)
+    findings: tuple[Finding, ...] = ()
+    if shown_release is not None and not missing:
+        manifest = shown_release.document.manifest
+        findings = tuple(lint_language(document, manifest, shown_release.texts))
+    grave = [
+        Text(N_("WARNING: lint refuses it ({code}): {what}"), {"code": f.code, "what": f.what})
+        for f in findings
+        if f.severity is Severity.STRICT
+    ]
+    if missing:
+        words = N_("WARNING: {files} could not be read, so it is not shown here.")
+        grave.append(Text(words, {"files": ", ".join(missing)}))
+    texts = tuple(_texts(document))
+    return LanguagePage(name, title, findings, texts, tuple(grave), tuple(missing))
+
+
+def _texts(document: LanguageDocument) -> Iterator[Text]:
+    for file in document.files:
+        for text in file.texts[:MOST]:
+            values = {
+                "path": file.overlay, "key": printed(shown(text.key)),
+                "source": _said(text.source), "text": _said(text.text),
+            }  # fmt: skip
+            yield Text(N_("{path}: {key}, {source}: {text}"), values)
+        if len(file.texts) > MOST:
+            more = {"path": file.overlay, "more": len(file.texts) - MOST}
+            yield Text(N_("and further ones in {path}: {more}"), more)
+
+
+def _said(forms: tuple[str, ...]) -> str:
+    return " / ".join(f"“{printed(form)}”" for form in forms)

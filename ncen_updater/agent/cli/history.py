@@ -92,6 +92,10 @@ def _list(session: AgentSession, found: Document) -> None:
     if found["changes"]:
         for line in table(rows, session.language):
             session.show(line)
+        failed = next((one for one in found["changes"] if one["error_code"]), None)
+        if failed is not None:
+            text = N_("What failed, and what became of it: 'ncen-updater history {id}'")
+            session.show(Text(text, {"id": failed["id"]}))
     else:
         session.show(Text(N_("No change was ever begun here.")))
     for event in found["imports"]:

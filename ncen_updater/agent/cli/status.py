@@ -35,7 +35,6 @@ from ncen_updater.common.cli.render import (
 )
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Figure, Text
-from ncen_updater.common.reasons import reason
 
 __all__ = ["show_last_change", "status"]
 
@@ -181,11 +180,10 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
             "version": row["version"], "times": row["times"], "code": row["code"],
             "at": _when(row["last_at"]),
         }  # fmt: skip
-        words = N_("{version} failed here, times: {times}, last {at} ({code})")
-        meaning = reason(str(row["code"]))
-        if meaning is not None:
-            words = N_("{version} failed here, times: {times}, last {at} ({code}: {what})")
-            row_values["what"] = meaning[0]
+        words = N_(
+            "{version} failed here, times: {times}, last {at} ({code}): 'ncen-updater history'"
+            " shows how."
+        )
         session.show(Text(words, row_values))
 
 

@@ -38,6 +38,7 @@ from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.common.records import Record
 
 __all__ = [
+    "DELAYS",
     "Action",
     "ActionFailure",
     "Automation",

@@ -29,7 +29,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, RECOVERY
 from ncen_updater.agent.journal.rows import JournalEvent, reading, stored_value
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
-from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
+from ncen_updater.agent.policy.automation import DELAYS, Action, ActionFailure, Rehearsed
 from ncen_updater.agent.status import JournalFacts, SiteStatus, need, or_none, require_zones
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.documents import error_document
@@ -209,13 +209,22 @@ def lasting_failures(
             Action.PREPARE: walked or (found is not None and (not found.target or found.prepared)),
             Action.REHEARSE: walked
             or (found is not None and (not found.target or found.rehearsed is Rehearsed.PASSED)),
-            Action.UPGRADE: walked or (found is not None and not found.target),
+            Action.UPGRADE: walked
+            or _tells(last, failure)
+            or (found is not None and not found.target),
             Action.SELF_UPDATE: found is not None and found.agent is None,
             Action.COLLECT: found is not None and found.collect_at is None,
             Action.ORDER: True,  # whoever gave it was told
         }
         if not over.get(deed, False):
             yield deed, failure
+
+
+def _tells(last: Change | None, failure: ActionFailure) -> bool:
+    """Whether an undone change says of itself what failed: the next try would have come later."""
+    if last is None or last.state is not ChangeState.UNDONE or last.ended_at is None:
+        return False
+    return last.ended_at <= failure.at < last.ended_at + DELAYS[0]
 
 
 def _feed(status: SiteStatus) -> Document | None:

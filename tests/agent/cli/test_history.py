@@ -217,3 +217,11 @@ def test_events_are_shown_where_they_are_asked_for(site: TrialSite) -> None:
     assert set(document) >= OLD
     assert document["events"][0]["kind"] == "begun"
     assert document["failure"]["step"] == "migrate"
+
+
+def test_the_list_leads_to_what_failed(site: TrialSite) -> None:
+    """Seen: a code in a row, and no word of where its meaning stands."""
+    with Journal.open(site.journal, now=Clock()) as journal:
+        undone(journal)
+    said = site.run("history").stdout
+    assert f"What failed, and what became of it: 'ncen-updater history {UPGRADE.id}'" in said

@@ -22,6 +22,7 @@ from tests.agent.cli.site import CHANGE, TrialSite, make_site
 from tests.support.simulated_site import PLACES
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
 LATER, EARLIER = AT + timedelta(hours=1), AT - timedelta(hours=1)
 NOTHING = JournalFacts()
 NEXT = Assessment(event=1, current="3.2.4", target="3.3.0")
@@ -36,6 +37,15 @@ def view(at: datetime) -> LastView:
 def changed(state: ChangeState, at: datetime) -> JournalFacts:
     change = replace(CHANGE, state=state, created_at=at)
     return JournalFacts(last=change, change=change if state.open else None)
+
+
+def ended(at: datetime) -> JournalFacts:
+    """An upgrade that was undone."""
+    return JournalFacts(
+        last=replace(
+            CHANGE, state=ChangeState.UNDONE, created_at=at - timedelta(hours=1), ended_at=at
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,9 @@ TABLE = {
     "nothing was upgraded since": Row(Action.UPGRADE, True, changed(ChangeState.FINISHED, EARLIER)),
     "somebody upgraded since": Row(Action.UPGRADE, False, changed(ChangeState.FINISHED, LATER)),
     "an upgrade was undone since": Row(Action.UPGRADE, True, changed(ChangeState.UNDONE, LATER)),
+    # Seen: "the log of the service says why", below the change that failed, which says it itself.
+    "the upgrade that failed was undone": Row(Action.UPGRADE, False, ended(AT - SECOND)),
+    "one was undone, and a later try failed": Row(Action.UPGRADE, True, ended(EARLIER)),
     "nothing is next": Row(Action.UPGRADE, False, found=replace(NEXT, target=None)),
     "nobody has looked since": Row(Action.UPGRADE, True, found=None),
     "it was prepared since": Row(Action.PREPARE, False, found=replace(NEXT, prepared=True)),

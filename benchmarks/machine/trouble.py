@@ -435,6 +435,10 @@ def _removed(ground: Ground, cuts: int, seed: int) -> list[Event]:
         again = other.container.run("dpkg", "--install", f"/pkg/{deb}")
         if again.returncode or wait_for(lambda: serves(other.container), PATIENCE_S) is None:
             wrong.append(f"it does not come back: {again.stdout}{again.stderr}")
+        state = other.container.run("systemctl", "is-enabled", "ncen-updater-resume").stdout
+        required = other.container.run("systemctl", "show", "-P", "Requires", "ncen").stdout
+        if state.strip() != "enabled" or "ncen-updater-resume.service" not in required:
+            wrong.append(f"nothing comes before the application: {state}{required}")
         return f"{before}, then {installed(other.container)}"
 
     try:

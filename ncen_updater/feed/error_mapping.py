@@ -158,7 +158,9 @@ def translate(error: Exception, facts: FeedContext) -> UpdaterError:
     if isinstance(error, LineBroken):
         return FeedError(FEED_CUT, name=facts.name, detail=detail)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return SpaceShort(path=error.filename or "-", needed=1, free=0, missing=1, detail=detail)
+        return SpaceShort(
+            path=error.filename or "-", needed_bytes=1, free_bytes=0, missing_bytes=1, detail=detail
+        )
     return TrustError(LOCAL_STORE_FAILED, detail=detail)
 
 

@@ -173,7 +173,10 @@ def _told(archive: Path, destination: Path, tree: Tree) -> Iterator[None]:
             free = shutil.disk_usage(destination).free
             needed = tree.total_bytes
             raise SpaceShort(
-                path=destination, needed=needed, free=free, missing=max(needed - free, 1)
+                path=destination,
+                needed_bytes=needed,
+                free_bytes=free,
+                missing_bytes=max(needed - free, 1),
             ) from error
         raise
 

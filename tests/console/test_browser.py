@@ -15,6 +15,7 @@ from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from tests.agent.cli.site import make_site
 from tests.agent.service.api.conftest import FOUND, NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
+from tests.agent.service.test_long_history import make
 from tests.console.browsers import NARROW, PAGES, WIDE, entered, origin, settled
 from tests.support.axe import NoAxe, axe_source, violations
 from tests.support.rotation import in_turns
@@ -37,6 +38,8 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A service whose site has something of everything; what looks at databases is played."""
     site = make_site(tmp_path_factory.mktemp("console") / "site")
+    site.journal.unlink()
+    make(site.journal, 2)
     counter = Counter(site, ServiceSnapshots(SETTINGS, lambda: NOW))
     counter.know(NEXT)
     assert counter.ask("POST", "/v1/orders", {"kind": "check"}).status == 202
@@ -79,6 +82,7 @@ def test_every_page(person: Browser, axe: str) -> None:
             person.width(width)
             if person.overflows():
                 found.append(f"{name} is wider than {width}")
+            found += [f"{name} at {width} is pushed: {one}" for one in person.pushed()]
             found += [f"{name} at {width}: {one}" for one in violations(person, axe)]
     assert [*found, *person.complaints()] == []
 

@@ -221,6 +221,12 @@ class Browser:
         wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
         return int(self.run(wide)) > 0
 
+    def pushed(self) -> list[str]:
+        """What has to be pushed sideways within the page to be read: the texts of such boxes."""
+        script = """return [...document.querySelectorAll(".table")]
+            .filter((box) => box.scrollWidth > box.clientWidth).map((box) => box.innerText)"""
+        return list(map(str, self.run(script)))
+
     def complaints(self) -> list[str]:
         """What the browser had to complain of since it was asked last: refused loads, errors."""
         entries = self.call("POST", "/se/log", {"type": "browser"})

@@ -320,7 +320,10 @@ class Layer:
         except Unusable as error:
             logger.warning("the signed language %s is not used: %s", taken.name, error.why)
             return LaidOver(shipped), SignedUse(taken, why=error.why, earlier=earlier)
-        laid = lay_over(declared, shipped, document.texts_of(declared.overlay))
+        texts = document.texts_of(declared.overlay)
+        if texts is None:
+            return LaidOver(shipped), None  # it is for other files of the release
+        laid = lay_over(declared, shipped, texts)
         use = SignedUse(
             taken, document.revision, len(laid.used), len(laid.other), len(laid.unfit),
             earlier=earlier,

@@ -172,7 +172,7 @@ def next_deed(status: Document, outlook: Document | None) -> Next:
     if change is not None:
         return _of_change(change, at_work=journal["at_work"] is not None or running is not None)
     if running is not None:
-        return _look("/live", N_("The service is at work."), N_("Look on"))
+        return _look("/live", N_("The service is at work."), N_("See it live"))
     if journal.get("owed_rollback") is not None:
         values = {"version": journal["owed_rollback"]["version"]}
         words = Text(N_("{version} turned bad and was not taken back yet."), values)
@@ -200,7 +200,7 @@ def _of_change(change: Mapping[str, Any], *, at_work: bool) -> Next:
         return Next("look", words, Text(N_("See how it does")), link="/live")
     if at_work and change["state"] != STUCK:
         words = Text(N_("The change to {version} goes on."), values)
-        return Next("look", words, Text(N_("Look on")), link="/live")
+        return Next("look", words, Text(N_("See it live")), link="/live")
     words = Text(N_("The change to {version} was cut off, and nobody works on it."), values)
     return Next("order", words, Text(N_("Bring it to its end")), "operate", "resume")
 

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from ncen_updater.common.i18n import N_
 from ncen_updater.console.asking import Asking, ShownPage
 
-__all__ = ["page"]
+__all__ = ["KINDS", "page"]
+
+#: Orders as people see them.
+KINDS: Mapping[str, str] = {
+    "check": N_("asking the feed"),
+    "prepare": N_("preparing the release"),
+    "rehearse": N_("rehearsal"),
+    "upgrade": N_("upgrade"),
+    "rollback": N_("going back"),
+    "resume": N_("going on after a cut"),
+    "confirm": N_("end of the watching"),
+    "self-update": N_("renewing the agent"),
+}
 
 
 def page(asking: Asking) -> ShownPage:
@@ -18,6 +33,7 @@ def page(asking: Asking) -> ShownPage:
         "order",
         {
             "order": order,
+            "kind": KINDS.get(order["kind"], order["kind"]),
             "ended": ended,
             "words": [str(line) for line in document.get("words") or ()],
             "error": document.get("error"),

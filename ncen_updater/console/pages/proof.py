@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ncen_updater.console.asking import Asking, ShownPage
+from ncen_updater.console.pages.orders import KINDS
 
 __all__ = ["page"]
 
@@ -26,6 +27,7 @@ def page(asking: Asking) -> ShownPage:
             "status": status,
             "chain": chain,
             "whole": whole,
+            "kinds": KINDS,
             "orders": asking.get(f"/v1/orders?limit={LISTED}")["orders"],
         },
         "loading" if loading else "stale" if any(one.stale for one in both) else "ready",

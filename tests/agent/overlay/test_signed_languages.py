@@ -18,6 +18,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.formats.language import LanguageDocument, parse_language_document
 from ncen_updater.formats.texts.catalogue import Unusable
+from tests.agent.overlay.making import TEXTS
 from tests.agent.overlay.test_layer import NEW, OLD, Place, place  # noqa: F401 - a fixture
 
 SOURCES = {"3.2.4": {"a": "A", "b": "B"}, "3.3.0": {"a": "A", "b": "B {x}", "c": "C"}}
@@ -143,6 +144,20 @@ def test_what_lies_there_otherwise_is_not_used_and_told(
     said = [words.render("en") for words in sentences(place.layer.report(OLD, NEW))]
     told = [line for line in said if "the signed language for 3.3.0 cannot be read" in line]
     assert (len(told), place.layer.signed.revision(taken)) == (0 if how == "gone" else 1, None)
+
+
+def test_a_file_of_which_it_has_nothing_is_as_without_it(place: Place) -> None:  # noqa: F811
+    other = {**TEXTS, "slot": "app/more/{lang}.json", "overlay": "more/{lang}.json"}
+    files = {"app/i18n/en.json": '{"c": "C"}', "app/more/en.json": '{"x": "X"}'}
+    newest = Version("3.4.0")
+    place.ship(newest, [TEXTS, other], files)
+    place.layer.signed.keep(language(c="sr-C"))
+    place.layer.choose(place.layer.build(NEW, newest))
+    assert place.merged("app/i18n/sr.json") == {"c": "sr-C"}
+    assert not (place.layer.merged / "current/app/more/sr.json").exists()
+    found = {f.path: f.signed for f in place.layer.report(NEW, newest).files if f.language == "sr"}
+    assert found["app/more/sr.json"] is None
+    assert found["app/i18n/sr.json"] is not None
 
 
 def test_an_own_file_that_cannot_be_read_leaves_the_signed_language(place: Place) -> None:  # noqa: F811

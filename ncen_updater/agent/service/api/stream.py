@@ -28,7 +28,7 @@ __all__ = ["EACH_STREAMS", "MOST_STREAMS", "EventStreams"]
 MOST_STREAMS, EACH_STREAMS = 9, 3
 HEARTBEAT_S = 15.0
 #: Between two looks at the journal's file, which children write without telling us.
-LOOK_S = 1.0
+LOOK_S = 0.25
 AT_ONCE = 200
 
 

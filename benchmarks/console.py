@@ -1,0 +1,353 @@
+"""The console: what its pages weigh, how soon they come, what it takes, how soon it tells.
+
+A site whose journal holds a thousand changes, its service, and the console beside it, each a
+process of its own. Pages are asked for as a browser does: the page, and what it names. How long an
+event takes from the journal to a person is measured at the line of the page *Live*, and where there
+is a browser in its own page, too. What many people take is measured at the console behind a web
+server, where each comes in by a password; that takes root, and rules of PAM that let anybody in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pwd
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from benchmarks.report import compile_as_installed, finish, median, say
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.journal.change import (
+    Change,
+    ChangeKind,
+    ChangeState,
+    Mode,
+    StepName,
+    StepState,
+)
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.ids import new_change_id
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from tests.console.support import Guest, entered
+from tests.login.behind import Person, console_process
+from tests.login.logins import LoginSocket, login_socket, opened
+from tests.support.webdriver import browser, missing
+
+PAGES = (
+    "/", "/hold", "/upgrade", "/approve", "/live", "/history", "/way-back", "/proof", "/settings",
+    "/help",
+)  # fmt: skip
+#: What many people look at here: one account holds few places of the service for what takes long.
+QUICK = ("/", "/hold", "/history", "/settings")
+AIMS = {"page_kb": 150.0, "rest_mb": 35.0, "delay_s": 1.0}
+SESSIONS = 20
+REST_S = 5.0
+#: Who comes in by a password here: a user of every Debian, by whose group people may look.
+MEMBER = "daemon"
+ANYBODY = "auth required pam_permit.so\naccount required pam_permit.so\n"
+NAMED = re.compile(
+    r'<link rel="stylesheet" href="([^"]+)"|<(?:script|iframe|img)[^>]* src="([^"]+)"'
+)
+#: Hears in a page of the console whenever the steps of *Live* are others, and when that was.
+LISTENS = """
+window.heard = [];
+let before = null;
+new EventSource("/live/events").addEventListener("live", (message) => {
+  const steps = JSON.stringify(JSON.parse(message.data).steps.map((step) => step.look));
+  if (steps !== before) window.heard.push(Date.now() / 1000);
+  before = steps;
+});
+"""
+
+
+def fill(path: Path, count: int) -> None:
+    """Write changes into a journal, each with its steps, as upgrades leave them."""
+    begin = datetime.now(UTC) - timedelta(days=count)
+    moments = [begin]
+    first = Change(
+        id="aaaaaaaa", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+        product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+        created_at=begin,
+    )  # fmt: skip
+    with Journal.open(path, now=lambda: moments[-1]) as journal:
+        for number in range(count):
+            moments.append(begin + timedelta(days=number))
+            change = replace(
+                first, id=new_change_id(), generation=number + 1, created_at=moments[-1]
+            )
+            journal.begin(change)
+            for name in (StepName.CLOSE, StepName.COPY, StepName.MIGRATE, StepName.OPEN):
+                for state in (StepState.INTENDED, StepState.DONE):
+                    journal.step(change.id, name, state, ChangeFacts(stop_s=60.0 + number % 30))
+            journal.state(change.id, ChangeState.FINISHED)
+
+
+def pss_mb(process: int) -> float:
+    """What a process holds for itself, and its share of what it holds with others."""
+    text = Path(f"/proc/{process}/smaps_rollup").read_text("ascii")
+    return round(int(re.findall(r"^Pss: +(\d+)", text, re.MULTILINE)[0]) * 1024 / 1e6, 1)
+
+
+# ---- pages ---------------------------------------------------------------------------------------
+
+
+def weight(guest: Guest, path: str) -> dict[str, float]:
+    """What a page weighs with what it names, and how many requests that is."""
+    text = guest.settled(path).text
+    named = dict.fromkeys("".join(found) for found in NAMED.findall(text))
+    parts = [text, *(guest.get(place).text for place in named)]
+    whole = sum(len(part.encode()) for part in parts)
+    return {"kb": round(whole / 1000, 1), "requests": len(parts)}
+
+
+def first_byte_s(guest: Guest, path: str) -> float:
+    """Seconds until the first byte of an answer."""
+    line = guest.connection()
+    begin = time.perf_counter()
+    line.request("GET", path, headers={"Host": guest.host, "Cookie": guest.cookie})
+    answer = line.getresponse()
+    answer.read(1)
+    took = time.perf_counter() - begin
+    answer.read()
+    line.close()
+    return took
+
+
+# ---- what happens --------------------------------------------------------------------------------
+
+
+class Happenings:
+    """Lets something happen that *Live* shows: a step of the last change begins, or is done.
+
+    The change itself has ended, so that nobody takes it up.
+
+    Args:
+        path: The journal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._count = path, 0
+
+    def one(self) -> float:
+        """Let one happen, at any point of whatever looks now and then; returns when it stood."""
+        time.sleep(0.37 + 0.13 * (self._count % 7))
+        state = (StepState.INTENDED, StepState.DONE)[self._count % 2]
+        self._count += 1
+        with Journal.open(self._path) as journal:
+            journal.step(journal.changes(1)[0].id, StepName.SOAK, state)
+            return time.time()
+
+
+def delays(guest: Guest, happenings: Happenings, count: int) -> list[float]:
+    """Seconds from an event that is in the journal to the message for a page."""
+    line = guest.connection()
+    line.request("GET", "/live/events", headers={"Host": guest.host, "Cookie": guest.cookie})
+    answer, found = line.getresponse(), []
+
+    def steps() -> list[str]:
+        while True:
+            words = answer.readline()
+            if words.startswith(b"data: {"):
+                return [step["look"] for step in json.loads(words[6:])["steps"]]
+
+    before = steps()
+    for _ in range(count):
+        begin = happenings.one()
+        while (now := steps()) == before:
+            pass
+        before = now
+        found.append(time.time() - begin)
+    line.close()
+    return found
+
+
+def browser_delays(link: str, happenings: Happenings, count: int) -> list[float]:
+    """The same to the page in a real browser; nothing where there is none."""
+    lacks = missing()
+    if lacks is not None:
+        say(lacks)
+        return []
+    found = []
+    with browser() as person:
+        person.open(link)
+        person.until("the first page", lambda: person.all('body[data-page="now"]'))
+        person.run(LISTENS)
+        person.until("the first message", lambda: person.run("return window.heard.length"))
+        for number in range(count):
+            begin = happenings.one()
+            script = f"return window.heard[{number + 1}] || 0"
+            found.append(person.until("a message", lambda: person.run(script)) - begin)  # noqa: B023
+    return found
+
+
+def summary(seconds: Sequence[float]) -> dict[str, float] | None:
+    """The middle one and the longest."""
+    return {"median": median(seconds), "longest": round(max(seconds), 4)} if seconds else None
+
+
+# ---- the two ways in -----------------------------------------------------------------------------
+
+
+@dataclass
+class LinkConsole:
+    """The console of a person, started by themselves."""
+
+    process: subprocess.Popen[str]
+
+    def link(self) -> str:
+        """Return the next link."""
+        assert self.process.stdout is not None
+        return str(json.loads(self.process.stdout.readline())["link"])
+
+    def another(self) -> str:
+        """Press Enter."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.link()
+
+
+@contextmanager
+def link_console(service: Path) -> Iterator[LinkConsole]:
+    """Start the console of who runs this."""
+    words = [sys.executable, "-m", "ncen_updater.console", "--socket", str(service), "--json"]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield LinkConsole(process)
+        finally:
+            process.terminate()
+
+
+def one_person(service: Path, journal: Path, runs: int) -> dict[str, object]:
+    """Measure the console of one person."""
+    with link_console(service) as console:
+        link = console.link()
+        guest = entered(int(re.findall(r":(\d+)/", link)[0]), link)
+        pages = {path: weight(guest, path) for path in PAGES}
+        for path, found in pages.items():
+            say(f"{path}: {found['kb']} kB in {found['requests']} requests")
+        first = {p: median([first_byte_s(guest, p) for _ in range(runs)]) for p in PAGES}
+        say(f"first bytes in seconds: {first}")
+        time.sleep(REST_S)
+        rest = pss_mb(console.process.pid)
+        say(f"{rest} MB at rest")
+        happenings = Happenings(journal)
+        told = delays(guest, happenings, runs * 4)
+        seen = browser_delays(console.another(), happenings, runs * 4)
+    return {
+        "pages": pages, "first_byte_s": first, "rest_mb": rest, "told_s": summary(told),
+        "seen_s": summary(seen),
+    }  # fmt: skip
+
+
+def many_people(service: Path, directory: Path) -> Mapping[str, float] | None:
+    """Measure the console behind a web server, with so many people in; None where nobody can be."""
+    if os.getuid() != 0:
+        say("only root can let people in by a password")
+        return None
+    opened(service)
+    directory.chmod(0o755)
+    path = directory / "console.sock"
+    with (
+        login_socket(directory, service, rules=ANYBODY) as login,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
+    ):
+        listener.bind(str(path))
+        listener.listen()
+        with console_process(listener, login.path) as process:
+            visit(path, 1)
+            time.sleep(REST_S)
+            rest = pss_mb(process.pid)
+            visit(path, SESSIONS - 1)
+            time.sleep(REST_S)
+            inside = _inside(login)
+            return {
+                "sessions": len(inside), "one_mb": rest, "all_mb": pss_mb(process.pid),
+                "each_process_mb": round(statistics.mean(map(pss_mb, inside)), 1),
+            }  # fmt: skip
+
+
+def visit(path: Path, count: int) -> None:
+    """Let people come in, each of whom looks around."""
+    for _ in range(count):
+        person = Person(path)
+        person.log_in(MEMBER, "any")
+        for page in QUICK:
+            found = person.get(page)
+            if found.status != 200:
+                raise SystemExit(f"{page} is refused: {found.text[-1500:]}")
+
+
+def _inside(login: LoginSocket) -> list[int]:
+    """The processes that ask for people."""
+    uid = pwd.getpwnam(MEMBER).pw_uid
+    running = [process.pid for process in login.processes if process.poll() is None]
+    return [number for number in running if Path(f"/proc/{number}").stat().st_uid == uid]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, and print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--changes", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=5)
+    chosen = parser.parse_args(arguments)
+    compile_as_installed()
+    program = str(Path(sys.executable).parent / "ncen-updater")
+    with tempfile.TemporaryDirectory(prefix="nu-bench-") as name:
+        directory = Path(name)
+        settings = {"service": {"mode": "notify", "read_group": MEMBER}}
+        with DemoSite(
+            directory / "site", options=SiteOptions(cases=100, settings=settings)
+        ) as site:
+            journal = site.state / JOURNAL
+            Journal.create(journal).close()
+            site.start_app()
+            say(f"writing {chosen.changes} changes")
+            fill(journal, chosen.changes)
+            environment = {**os.environ, "NCEN_CONFIG_FILE": str(site.config_path)}
+            service = site.root / "run/ncen-updater/api.sock"
+            with subprocess.Popen([program, "serve"], env=environment) as process:
+                try:
+                    while not service.exists():
+                        time.sleep(0.2)
+                    figures = one_person(service, journal, chosen.runs)
+                    many = many_people(service, directory)
+                finally:
+                    process.terminate()
+    _told(chosen.changes, figures, many)
+
+
+def _told(changes: int, figures: Mapping[str, object], many: Mapping[str, float] | None) -> None:
+    pages, told, rest = figures["pages"], figures["told_s"], figures["rest_mb"]
+    assert isinstance(pages, dict) and isinstance(told, dict) and isinstance(rest, float)
+    seen = figures["seen_s"] if isinstance(figures["seen_s"], dict) else told
+    ratios = {
+        "weight": max(page["kb"] for page in pages.values()) / AIMS["page_kb"],
+        "memory": rest / AIMS["rest_mb"],
+        "delay": seen["longest"] / AIMS["delay_s"],
+    }
+    finish(
+        "console",
+        {
+            "changes": changes, **figures, "many": many,
+            "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()}, "aims": AIMS,
+        },
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -111,6 +111,8 @@ LONG = tuple(
         "demo/test_way_there_and_back",
     )
 )
+#: After how many objects, and of how many such looks one is longer, circles are looked for.
+SELDOM = (50_000, 20, 20)
 #: The directory of this run, where it is in memory; and how the run ended.
 OURS = pytest.StashKey[Path]()
 ENDED = pytest.StashKey[int]()
@@ -141,6 +143,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     # What a run starts again and again is compiled once; script/test says the same to this process.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # Looking for circles after every 700 objects is a tenth of a run.
+    gc.set_threshold(*SELDOM)
     # How fast an example runs says nothing on a loaded machine.
     hypothesis.settings.register_profile(
         "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -28,6 +28,7 @@ from demo.site import DemoSite
 from ncen_updater.common.i18n import Text
 from tests.support.forks import DEADLINE_S
 from tests.support.postgres import available, running
+from tests.support.rotation import either_engine
 
 DEMO = (sys.executable, "-m", "demo", "--lang", "en")
 
@@ -54,9 +55,12 @@ def place() -> Iterator[Path]:
         yield path
 
 
-def test_a_short_run_keeps_every_promise_and_leaves_nothing(place: Path) -> None:
+@either_engine("engine")
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_a_short_run_keeps_every_promise_and_leaves_nothing(place: Path, engine: str) -> None:
+    chosen = ["--sqlite"] if engine == "sqlite" else []
     run = subprocess.run(
-        [*DEMO, "--quick", "--cases", "60"],
+        [*DEMO, "--quick", "--cases", "60", *chosen],
         env={**os.environ, "TMPDIR": str(place)},
         capture_output=True,
         text=True,

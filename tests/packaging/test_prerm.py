@@ -38,6 +38,7 @@ class Package:
         for place, other in (
             ("/etc/ncen-updater/agent.toml", self.config),
             ("/run/systemd/system", root / "systemd"),
+            ("/etc/systemd/system", root / "etc"),
         ):
             assert place in text
             text = text.replace(place, str(other))
@@ -53,6 +54,33 @@ class Package:
         program.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n{at_stop}\n')
         program.chmod(0o755)
         return calls
+
+    def enabled(self, *, by_helper: bool = True) -> tuple[list[Path], Path]:
+        """Let systemd's links be there, and a stand-in for Debian's helper, which touches none.
+
+        Returns:
+            The links, and what the helper was told.
+        """
+        root = self.config.parent
+        calls, helper = root / "helped", root / "bin/deb-systemd-helper"
+        helper.parent.mkdir(exist_ok=True)
+        state = 0 if by_helper else 1
+        helper.write_text(
+            f'#!/bin/sh\nif [ "$2" = was-enabled ]; then exit {state}; fi\necho "$@" >> {calls}\n'
+        )
+        helper.chmod(0o755)
+        links = [
+            root / "etc" / place / name
+            for place, name in (
+                ("multi-user.target.wants", "ncen-updater.service"),
+                ("multi-user.target.wants", "ncen-updater-resume.service"),
+                ("ncen.service.requires", "ncen-updater-resume.service"),
+            )
+        ]
+        for link in links:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(f"/usr/lib/systemd/system/{link.name}")
+        return links, calls
 
     def ask(self, act: str = "remove") -> subprocess.CompletedProcess[str]:
         path = f"{self.config.parent}/bin:/usr/bin:/bin"
@@ -108,6 +136,52 @@ def test_the_service_is_stopped_where_nothing_is_open(package: Package, act: str
     package.open_change()
     assert package.ask(act).returncode == 1
     assert not calls.exists(), "told to end, it would have called the change back"
+
+
+def there(links: list[Path]) -> list[Path]:
+    return [link for link in links if link.is_symlink()]
+
+
+@pytest.mark.parametrize("by_helper", [True, False])
+def test_the_application_waits_for_no_unit_whose_file_is_about_to_go(
+    package: Package, by_helper: bool
+) -> None:
+    """A power cut before 'postrm' would leave it off for good: systemd finds no such unit.
+
+    Without a state Debian's helper enables both again, should the package stay or come back.
+    """
+    links, calls = package.enabled(by_helper=by_helper)
+    assert package.ask("remove").returncode == 0
+    assert there(links) == []
+    assert calls.read_text().splitlines() == [
+        "purge ncen-updater.service", "purge ncen-updater-resume.service",
+    ]  # fmt: skip
+
+
+def test_what_a_person_disabled_is_not_enabled_by_a_removal_that_was_cut_off(
+    package: Package,
+) -> None:
+    links, calls = package.enabled(by_helper=False)
+    for link in links:
+        link.unlink()
+    assert package.ask("remove").returncode == 0
+    assert not calls.exists()
+
+
+@pytest.mark.parametrize("act", ["upgrade", "deconfigure"])
+def test_a_newer_package_finds_the_units_as_they_were(package: Package, act: str) -> None:
+    links, calls = package.enabled()
+    assert package.ask(act).returncode == 0
+    assert there(links) == links
+    assert not calls.exists()
+
+
+def test_a_package_that_stays_leaves_the_units_as_they_were(package: Package) -> None:
+    links, calls = package.enabled()
+    package.open_change()
+    assert package.ask("remove").returncode == 1
+    assert there(links) == links
+    assert not calls.exists()
 
 
 def test_a_change_that_begins_just_then(package: Package, tmp_path: Path) -> None:

@@ -331,6 +331,7 @@ def main() -> None:
         import_module(name)
     program = getattr(module, sys.argv[2])
     gc.freeze()  # what is never collected is never copied by a fork
+    gc.set_threshold(50_000, 20, 20)  # short commands end before there is anything to find
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who waits for orders waits for nobody
     for number in map(int, sys.argv[3:]):
         import_module("tests.support.workers").begin(number)

@@ -129,16 +129,6 @@ class Orders:
             if order.taken_at is not None and order.ended_at is None
         )
 
-    def during(self, at: datetime) -> Order | None:
-        """The order of a change that was carried out at a time: one is, at a time."""
-        kinds = (OrderKind.UPGRADE, OrderKind.ROLLBACK, OrderKind.RESUME)
-        for order in self._select("taken_at IS NOT NULL ORDER BY id DESC LIMIT 10000"):
-            began = order.taken_at
-            ended = order.ended_at
-            if order.kind in kinds and began and began <= at and (ended is None or at <= ended):
-                return order
-        return None
-
     def order(self, number: int) -> Order | None:
         """One order."""
         return next((o for o in self._select(f"id = {int(number)}") if o.id == number), None)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from ncen_updater.common.told_to_end import EndBySignal
+
 __all__ = ["Waker"]
 
 SLICE_S = 20.0
@@ -62,7 +64,10 @@ class Waker:
 
     @contextlib.contextmanager
     def handling_signals(self) -> Iterator[None]:
-        """Take SIGTERM and SIGINT for an end, SIGHUP for reading the configuration again."""
+        """Take SIGTERM and SIGINT for an end, SIGHUP for reading the configuration again.
+
+        A SIGTERM of before that did not come through is one, too.
+        """
 
         def on_signal(number: int, _frame: FrameType | None) -> None:
             if number == signal.SIGHUP:
@@ -73,6 +78,9 @@ class Waker:
 
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         before = {number: signal.signal(number, on_signal) for number in numbers}
+        earlier = before[signal.SIGTERM]
+        if isinstance(earlier, EndBySignal) and earlier.told is signal.SIGTERM:
+            self.stop()
         try:
             yield
         finally:

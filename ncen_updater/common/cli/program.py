@@ -14,7 +14,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -26,6 +25,7 @@ from ncen_updater.common.database_words import said
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text, language_from_environment, language_of
 from ncen_updater.common.messages import BAD_USAGE, UNWRITTEN
+from ncen_updater.common.told_to_end import EndBySignal, ToldToEnd
 
 __all__ = ["StateNow", "run_program"]
 
@@ -75,7 +75,7 @@ def _run(
         )
     except click.Abort:
         failure = Stopped(signal="SIGINT")
-    except _ToldToEnd as told:
+    except ToldToEnd as told:
         failure = Stopped(signal=told.signal)
     except BrokenPipeError:
         return ExitCode.ERROR
@@ -206,27 +206,12 @@ def _begin_log(session: Session) -> None:
         logging.getLogger().addHandler(logging.NullHandler())
 
 
-class _ToldToEnd(BaseException):
-    """A signal, on its way out of a command.
-
-    It is no error yet: what takes an error for a finding, and goes on, would take the signal, too.
-    """
-
-    def __init__(self, signal: str) -> None:
-        super().__init__(signal)
-        self.signal = signal
-
-
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end a command as an error does; commands may take them over."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise _ToldToEnd(signal.Signals(number).name)
-
-    taken = (signal.SIGTERM, signal.SIGHUP)
+    taken, end = (signal.SIGTERM, signal.SIGHUP), EndBySignal()
     try:
-        before = {number: signal.signal(number, stop) for number in taken}
+        before = {number: signal.signal(number, end) for number in taken}
     except ValueError:  # not the main thread, as in some trials: the signals stay as they are
         before = {}
     try:

@@ -19,9 +19,9 @@ __all__ = ["Misuse", "placeholders", "usage_words"]
 METAVARS: Final = (
     N_("ARGS"), N_("CEREMONY"), N_("CHANGE"), N_("CHANNEL"), N_("COMMAND"), N_("COUNTRIES"),
     N_("COUNTRY"), N_("DIRECTORY"), N_("EVENT"), N_("FEED"), N_("FILE"), N_("FILES"), N_("HASH"),
-    N_("INTEGER"), N_("INTEGER RANGE"), N_("KEY"), N_("LABEL"), N_("NAME"), N_("NUMBER"),
-    N_("ORDER"), N_("PART"), N_("PATH"), N_("PERCENT"), N_("PLACE"), N_("ROLES"), N_("SIZE"),
-    N_("TEXT"), N_("TIME"), N_("WAVE"),
+    N_("INTEGER"), N_("INTEGER RANGE"), N_("KEY"), N_("LABEL"), N_("LANGUAGE"), N_("NAME"),
+    N_("NUMBER"), N_("ORDER"), N_("PART"), N_("PATH"), N_("PERCENT"), N_("PLACE"), N_("ROLES"),
+    N_("SIZE"), N_("TEXT"), N_("TIME"), N_("WAVE"),
 )  # fmt: skip
 _METAVAR: Final = re.compile(
     r"(?<![A-Za-z_-])(?:" + "|".join(sorted(METAVARS, reverse=True)) + r")(?![A-Za-z_-])"

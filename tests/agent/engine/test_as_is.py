@@ -31,7 +31,10 @@ from tests.agent.engine.made import (
     site_on,
 )
 from tests.support.migrators import not_as_root
+from tests.support.rotation import either_engine
 from tests.support.sites import TrialFeed, site_in_process
+
+pytestmark = either_engine("demo")
 
 MADE = "CREATE TABLE IF NOT EXISTS made_at_start (id integer)"
 CODE, PROGRAM, FORWARD, LIES = "3.2.5", "3.2.6", "3.2.7", "3.2.8"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
 from ncen_updater.agent.service.waker import Waker
+from ncen_updater.common.told_to_end import EndBySignal
 
 
 class Clock:
@@ -49,6 +51,21 @@ def test_a_signal_and_a_word_end_it() -> None:
         assert waker.take_reload()
         assert not waker.stopping
     waker.close()
+
+
+def test_an_end_that_was_swallowed_while_the_service_began_ends_it() -> None:
+    """A library that was imported just then took what was raised in it for its own affair."""
+    before = signal.signal(signal.SIGTERM, EndBySignal())
+    try:
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        waker = sleeper(Clock(0.0))
+        with waker.handling_signals():
+            assert waker.stopping
+            waker.sleep(86_400.0)  # would outlast the limit of every test
+        waker.close()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_what_was_written_between_the_look_and_the_sleep_ends_it() -> None:

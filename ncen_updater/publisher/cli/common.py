@@ -24,6 +24,7 @@ from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE, PASSPHRASE_UNASK
 
 if TYPE_CHECKING:
     from ncen_updater.common.cli.session import Session
+    from ncen_updater.formats.document import Withdrawal
     from ncen_updater.formats.rollout import Wave
     from ncen_updater.publisher.build.attachments import Checked
     from ncen_updater.publisher.feed.feed import FeedState
@@ -60,6 +61,7 @@ __all__ = [
     "show_signatures",
     "show_wrapped",
     "token_options",
+    "withdrawal",
 ]
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -335,6 +337,22 @@ def show_wrapped(session: Session, text: Text | str) -> None:
     session.show(" " * indent + first)
     for line in more:
         session.show(" " * (indent + HANGING) + line)
+
+
+def withdrawal(reason: str, advice: str) -> Withdrawal:
+    """Why something is taken back, as it was typed.
+
+    Raises:
+        Misuse: If sites would not be told what to do, or either is too long.
+    """
+    from ncen_updater.formats.document import Withdrawal
+
+    if not advice.strip():
+        raise Misuse(N_("say what sites should do"), hint="--advice")
+    try:
+        return Withdrawal(reason=reason, advice=advice)
+    except ValueError as error:
+        raise Misuse(N_("1 to 1000 characters"), hint="--reason, --advice") from error
 
 
 def show_result(session: Session, data: Mapping[str, object], sentence: str, *lines: str) -> None:

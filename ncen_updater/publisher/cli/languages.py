@@ -27,6 +27,7 @@ from ncen_updater.publisher.cli.common import (
     product_option,
     show_event,
     show_result,
+    withdrawal,
 )
 
 __all__ = ["COMMANDS", "add", "language", "withdraw"]
@@ -140,17 +141,11 @@ def withdraw(
     reason: str,
     advice: str,
 ) -> None:
-    from ncen_updater.formats.document import Withdrawal
     from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.signing.event import SigningEvent
     from ncen_updater.publisher.signing.language_drafts import draft_language_withdrawal
 
-    if not advice.strip():
-        raise Misuse(N_("say what sites should do"), hint="--advice")
-    try:
-        taken = Withdrawal(reason=reason, advice=advice)
-    except ValueError as error:
-        raise Misuse(N_("1 to 1000 characters"), hint="--reason, --advice") from error
+    taken = withdrawal(reason, advice)
     state = Feed(feed).state()
     chosen = chosen_product(state, product)
     made = draft_language_withdrawal(state, chosen, release, _checked(name), taken, now())

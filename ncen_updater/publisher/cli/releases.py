@@ -31,6 +31,7 @@ from ncen_updater.publisher.cli.common import (
     show_event,
     show_line,
     show_result,
+    withdrawal,
 )
 
 if TYPE_CHECKING:
@@ -283,17 +284,11 @@ def withdraw(
     reason: str,
     advice: str,
 ) -> None:
-    from ncen_updater.formats.document import Withdrawal
     from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.signing.draft import draft_withdrawal
     from ncen_updater.publisher.signing.event import SigningEvent
 
-    if not advice.strip():
-        raise Misuse(N_("say what sites should do"), hint="--advice")
-    try:
-        taken = Withdrawal(reason=reason, advice=advice)
-    except ValueError as error:
-        raise Misuse(N_("1 to 1000 characters"), hint="--reason, --advice") from error
+    taken = withdrawal(reason, advice)
     state = Feed(feed).state()
     made = draft_withdrawal(state, chosen_product(state, product), version, taken, now())
     show_event(session_of(context), SigningEvent.create(event, made.title, made.roles, state))

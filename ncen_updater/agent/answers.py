@@ -401,7 +401,7 @@ def way_answer(
         words.append(Text(_ALONE if alone else _TOGETHER, values))
     elif not found.watched and found.people.given:
         approved = ", ".join(given.who for given in found.people.given)
-        loss = f" --accept-loss {way.accepted}" if way.accepted else ""
+        loss = f" --accept-loss {found.agreed_loss}" if found.agreed_loss else ""
         words.append(Text(_APPROVED, {"who": approved, "loss": loss}))
     return Answer(document, words)
 

@@ -28,7 +28,6 @@ from ncen_updater.common.messages import (
 __all__ = [
     "BackRequest",
     "BackSubject",
-    "agreed_loss",
     "approve_back",
     "asked_by_order",
     "back_subject",
@@ -45,11 +44,13 @@ class BackRequest:
         person: Who.
         approver: Whether they may approve.
         emergency: Why it cannot wait; None where it can.
+        accept_loss: So many records may be lost, says who asks.
     """
 
     person: Person
     approver: bool
     emergency: str | None = None
+    accept_loss: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class BackSubject:
         target: The release that is gone back to.
         people: Who approved it.
         watched: Whether the upgrade is still watched, so that nobody has to.
+        agreed_loss: So many records may be lost by all who approved it; 0 until they are enough.
     """
 
     undoes: str
@@ -69,6 +71,7 @@ class BackSubject:
     target: str
     people: ApprovalCount
     watched: bool
+    agreed_loss: int = 0
 
     @property
     def binding(self) -> str:
@@ -116,9 +119,14 @@ def back_subject(journal: Journal, current: str, needed: int) -> BackSubject:
     if upgrade is None:
         raise UpdaterError(NOTHING_TO_ROLL_BACK)
     binding = back_binding(upgrade.id, current, upgrade.from_version)
-    people = ApprovalStore(journal).people(binding, needed)
+    store = ApprovalStore(journal)
+    people, bases = store.people(binding, needed), store.bases(binding)
+    # Who took it back between the two looks agreed to nothing.
+    agreed = [_accepted(bases.get(given.uid, {})) for given in people.given] if people else []
     watched = journal.open_change() is not None or pending_rollback(journal) is not None
-    return BackSubject(upgrade.id, current, upgrade.from_version, people, watched)
+    return BackSubject(
+        upgrade.id, current, upgrade.from_version, people, watched, min(agreed, default=0)
+    )
 
 
 def approve_back(
@@ -159,14 +167,6 @@ def approve_back(
     )  # fmt: skip
 
 
-def agreed_loss(journal: Journal, found: BackSubject) -> int:
-    """So many records may be lost by all who approved a rollback; 0 until there are enough."""
-    if not found.people:
-        return 0
-    bases = ApprovalStore(journal).bases(found.binding)
-    return min((_accepted(bases[given.uid]) for given in found.people.given), default=0)
-
-
 def _accepted(basis: Mapping[str, object]) -> int:
     number = basis.get("accept_loss", 0)
     return number if type(number) is int else 0
@@ -176,7 +176,7 @@ def require_back(journal: Journal, found: BackSubject, asked: BackRequest) -> Ba
     """Refuse a rollback that people have not agreed to; write an emergency down.
 
     Raises:
-        BackNeedsApproval: If somebody has to approve it yet.
+        BackNeedsApproval: If somebody has to approve it yet, or so great a loss.
         EmergencyWithoutReason: If nobody could know afterwards why it could not wait.
     """
     if asked.emergency is not None and not asked.emergency.strip():
@@ -188,11 +188,12 @@ def require_back(journal: Journal, found: BackSubject, asked: BackRequest) -> Ba
         approver=asked.approver,
         emergency=asked.emergency is not None,
     )
-    if not verdict:
+    too_much = not asked.approver and asked.accept_loss > found.agreed_loss
+    if not verdict or too_much:
         raise UpdaterError(
             BACK_NEEDS_APPROVAL,
             version=found.target,
-            missing=verdict.missing,
+            missing=verdict.missing or found.people.needed,
             needed=found.people.needed,
             who=", ".join(given.who for given in found.people.given) or "-",
         )
@@ -218,4 +219,5 @@ def asked_by_order(journal: Journal, number: int) -> BackRequest:
         order.person,
         order.data.get("by_approver") is True,
         str(emergency) if emergency is not None else None,
+        _accepted(order.data),
     )

@@ -13,7 +13,6 @@ from ncen_updater.agent.approvals.model import ROOT
 from ncen_updater.agent.approvals.rollback_approvals import (
     BackRequest,
     BackSubject,
-    agreed_loss,
     approve_back,
     back_subject,
     brought_by,
@@ -299,7 +298,7 @@ def _may_lose(context: ApiContext, journal: Journal, caller: Caller, count: int)
         found = context.assessment()
         current = found.current if found is not None else None
         known = current is not None and brought_by(journal, current) is not None
-        if known and count <= agreed_loss(journal, _back(context, journal)):
+        if known and count <= _back(context, journal).agreed_loss:
             return
         caller.require(ApiRole.APPROVE)
 

@@ -9,7 +9,6 @@ import pytest
 
 from ncen_updater.agent.approvals.rollback_approvals import (
     BackRequest,
-    agreed_loss,
     approve_back,
     asked_by_order,
     back_subject,
@@ -150,9 +149,25 @@ def test_with_two_it_is_the_least_that_both_agreed_to(upgraded: Counter) -> None
     with Journal.open(upgraded.site.journal) as journal:
         for who, uid, number in (("anna", 2001, 7), ("jean", 2002, 3)):
             found = back_subject(journal, "3.3.0", 2)
-            assert agreed_loss(journal, found) == 0
+            assert found.agreed_loss == 0
             assert approve_back(journal, found, Person(who, uid), accept_loss=number)
-        assert agreed_loss(journal, back_subject(journal, "3.3.0", 2)) == 3
+        assert back_subject(journal, "3.3.0", 2).agreed_loss == 3
+
+
+def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None:
+    _one_is_enough(upgraded)
+    yes = {"binding": _binding(upgraded), "of": "rollback"}
+    upgraded.ask("POST", "/v1/approvals", {**yes, "accept_loss": 5}, APPROVER)
+    order = {**ROLLBACK, "accept_loss": 5}
+    number = upgraded.ask("POST", "/v1/orders", order, OPERATOR).document["id"]
+    with Journal.open(upgraded.site.journal) as journal:
+        asked = asked_by_order(journal, number)
+        assert require_back(journal, back_subject(journal, "3.3.0", 1), asked)
+        found = back_subject(journal, "3.3.0", 1)
+        assert approve_back(journal, found, Person(APPROVER, found.people.given[0].uid),
+                            accept_loss=4)  # fmt: skip
+        with refused(BACK_NEEDS_APPROVAL):
+            require_back(journal, back_subject(journal, "3.3.0", 1), asked)
 
 
 def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> None:

@@ -17,6 +17,7 @@ from ncen_updater.common.cli.render import (
     finding_lines,
     format_bytes,
     format_duration,
+    format_time,
 )
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
     from ncen_updater.agent.overlay.layer import LayerReport
     from ncen_updater.agent.rehearsal.report import MappedCodes, RehearsalReport, RehearsedHop
+    from ncen_updater.feed.offline.store import ImportRecord
     from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
     from ncen_updater.formats.document import Offer
 
@@ -41,6 +43,7 @@ __all__ = [
     "Document",
     "Line",
     "bundle_answer",
+    "import_answer",
     "layer_lines",
     "notice_words",
     "other_releases",
@@ -554,3 +557,51 @@ def bundle_answer(bundle: Bundle, show: Sequence[str], archive: str | None) -> A
         "archive": archive,
     }
     return Answer(document, words, ExitCode.BLOCKED if bundle.leaks else ExitCode.OK)
+
+
+def import_answer(record: ImportRecord, *, dry_run: bool) -> Answer:
+    """Return what an import brought, or with ``dry_run`` would have."""
+    words: list[Line] = []
+    values: dict[str, object] = {
+        "product": record.product,
+        "releases": ", ".join(record.releases),
+        "reaches": record.reaches,
+        "until": format_time(record.usable_until),
+        "agents": ", ".join(record.agents),
+        "agent": record.agent,
+        "languages": ", ".join(record.languages),
+    }
+    if record.agents:
+        told = (
+            N_("The bundle holds agent {agents}.") if dry_run else N_("Imported: agent {agents}.")
+        )
+        words.append(Text(told, values))
+    if record.agent is not None and not dry_run:
+        hint = N_("The service renews itself to {agent}; without it: 'ncen-updater self-update'.")
+        words.append(Text(hint, values))
+    if record.languages:
+        told = N_("Imported: signed languages {languages}.")
+        if dry_run:
+            told = N_("The bundle holds signed languages {languages}.")
+        words.append(Text(told, values))
+        if not dry_run:
+            hint = N_("'ncen-updater translations take LANGUAGE --for VERSION' uses one.")
+            words.append(Text(hint))
+    if record.agents and not record.releases:
+        done = N_("It holds no release of {product}.")
+    elif not record.releases:
+        done = N_("The bundle is whole and holds newer lists, but no release.")
+    elif dry_run:
+        done = N_("The bundle is whole and holds {product} {releases}. Nothing was kept.")
+    else:
+        done = N_("Imported: {product} {releases}.")
+    words.append(Text(done, values))
+    if record.reaches is not None:
+        words.append(Text(N_("It leads from what runs here to {reaches}."), values))
+        if not dry_run:
+            hint = N_("'ncen-updater plan {reaches}' and 'upgrade {reaches}' need no network now.")
+            words.append(Text(hint, values))
+    elif record.releases:
+        words.append(Text(N_("None of it is newer than what runs here."), values))
+    words.append(Text(N_("Its lists may be used until {until}."), values))
+    return Answer({"kept": not dry_run, **record.to_json()}, words)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
@@ -25,6 +26,7 @@ from ncen_updater.agent.answers import (
     Document,
     Line,
     bundle_answer,
+    import_answer,
     notice_words,
     other_releases,
     path_document,
@@ -228,6 +230,9 @@ class SiteClient(Protocol):
 
     def upgrade(self, target: Version | None, *, retry: bool) -> Answer:
         """Upgrade."""
+
+    def import_bundle(self, files: Sequence[Path], *, dry_run: bool) -> Answer:
+        """Verify a bundle whole and, unless ``dry_run``, keep it."""
 
     def way_back(self, accept_loss: int | None) -> Answer:
         """Say how a rollback would go, with the loss counted, and who has to approve it yet."""
@@ -815,6 +820,47 @@ class LocalSite:
             before = tuple(path_words(product, current, result.path))
         return result_answer(result, self._run.language, before)
 
+    def import_bundle(self, files: Sequence[Path], *, dry_run: bool) -> Answer:
+        from ncen_updater.formats.bundle.parts import open_file
+
+        return self._import(files, user_name(), open_file, dry_run=dry_run)
+
+    def import_ordered(self, number: int, *, dry_run: bool) -> Answer:
+        """Import what an order of the service names in the tray, for whoever gave it.
+
+        Raises:
+            NoSuchThing: If there is no such order.
+        """
+        from ncen_updater.agent.journal.orders import OrderKind, Orders
+        from ncen_updater.agent.tray import Tray
+
+        tray = Tray(self._site.state)
+        with self._journal() as journal:
+            order = Orders(journal).order(number)
+        if order is None or order.kind is not OrderKind.IMPORT:
+            raise NoSuchThing(path=f"order {number}")
+        person, names = order.person, order.data.get("files")
+        files = [tray.path / str(name) for name in names] if isinstance(names, list) else []
+
+        def opener(path: Path) -> int:
+            return tray.open(path.name, person.uid)
+
+        return self._import(files, person.who, opener, dry_run=dry_run)
+
+    def _import(
+        self, files: Sequence[Path], by: str, opener: Callable[[Path], int], *, dry_run: bool
+    ) -> Answer:
+        from ncen_updater.agent.engine.import_bundle import import_bundle
+        from ncen_updater.agent.reader.child import ChildSource
+
+        site = self._site
+        child = ChildSource(site.config, self._run.config)
+        with self._run.progress() as progress:
+            record = import_bundle(
+                site, child, files, progress, by=by, dry_run=dry_run, opener=opener
+            )
+        return import_answer(record, dry_run=dry_run)
+
     def way_back(self, accept_loss: int | None) -> Answer:
         from ncen_updater.agent.approvals.rollback_approvals import back_subject
         from ncen_updater.agent.engine.operations import Operations
@@ -1062,6 +1108,25 @@ class ServiceSite:
 
     def upgrade(self, target: Version | None, *, retry: bool) -> Answer:
         return self._order("upgrade", version=str(target or ""), retry=retry)
+
+    def import_bundle(self, files: Sequence[Path], *, dry_run: bool) -> Answer:
+        """See :class:`SiteClient`; the service takes files from the tray alone."""
+        from ncen_updater.agent.tray import laid_down
+
+        self.require_right("operate")
+        try:
+            tray = Path(str(self._service.get("/v1/tray")["directory"]))
+        except UpdaterError as error:
+            if error.code != NoSuchThing.message.code:
+                raise
+            return self._run.local().import_bundle(files, dry_run=dry_run)  # an older service
+        with self._run.progress() as progress, laid_down(tray, files, progress) as (names, remove):
+            answer = self._order("import", files=names, dry_run=dry_run)
+            if answer.document.get("ended") is False:
+                remove.clear()  # it still needs them
+                text = N_("What was copied stays in {path} until you remove it.")
+                self._run.say(Text(text, {"path": tray}))
+        return answer
 
     def way_back(self, accept_loss: int | None) -> Answer:
         found = self._inspect("way-back", accept_loss=accept_loss)

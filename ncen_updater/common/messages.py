@@ -2461,6 +2461,21 @@ TOO_MANY_ACTS = Message(
     ),
     ExitCode.BUSY,
 )
+TRAY_UNUSABLE = Message(
+    "NU-9333",
+    N_("The tray {path} cannot be used: {reason}."),
+    N_(
+        "Let root make it as the package does: 'sudo systemd-tmpfiles --create"
+        " ncen-updater.conf'. Or let root import the file from where it is."
+    ),
+    ExitCode.BLOCKED,
+)
+TRAY_FILE = Message(
+    "NU-9334",
+    N_("'{name}' is not taken from the tray: {reason}."),
+    N_("Lay the bundle down as yourself, a file for each part: 'ncen-updater import FILE' does."),
+    ExitCode.BLOCKED,
+)
 SEQUENCE_DAMAGED = Message(
     "NU-9401",
     N_("{path} is damaged: {reason}"),

@@ -66,6 +66,7 @@ ROUTES = (
     PageRoute("/settings", settings.page),
     PageRoute("/orders/{number}", orders.page),
     PageRoute("/order", act=acts.order),
+    PageRoute("/import", act=acts.import_),
     PageRoute("/hold", now.hold_page, acts.hold),
     PageRoute("/unhold", act=acts.unhold),
     PageRoute("/withdraw", act=acts.withdraw),

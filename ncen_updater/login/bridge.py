@@ -30,7 +30,7 @@ ALLOWED = frozenset(
 )  # fmt: skip
 WITHDRAWN = "/v1/approvals/"
 #: Orders that keep nobody out.
-LIGHT_ORDERS = frozenset({"check", "prepare", "rehearse", "resume", "self-update"})
+LIGHT_ORDERS = frozenset({"check", "import", "prepare", "rehearse", "resume", "self-update"})
 GRAVE_ORDERS = frozenset({"upgrade", "rollback"})
 REFUSED, AWAY = b'{"refused": true}\n', b'{"away": true}\n'
 

@@ -47,6 +47,10 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         Orders(journal).take(1)
         Orders(journal).end(1, {"exit_code": 0, "document": FOUND["plan"]})
     site.open_change(StepName.FETCH, StepName.COPY)
+    (tray := site.state / "tray").mkdir(mode=0o700)
+    for name in ("ke.part-1-of-2.ncen", "mu.ncen"):
+        (tray / name).write_bytes(b"bundle")
+    (tray / "link.ncen").symlink_to("mu.ncen")
     with answering(counter) as path:
         yield path
 

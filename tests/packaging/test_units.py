@@ -324,6 +324,9 @@ def test_users_and_directories(tmp_path: Path) -> None:
     assert state.stat().st_uid == 0
     assert str(received.stat().st_uid) == users["ncen-updater-fetch"][2]
     assert received.stat().st_mode & 0o777 == 0o750
+    tray = (state / "tray").stat()
+    assert (tray.st_mode & 0o7777, tray.st_uid) == (0o1770, 0)
+    assert str(tray.st_gid) == groups[ServiceSettings().operate_group]
 
 
 def test_logrotate_takes_the_log_and_nothing_else(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ GUIDE = Guide(
         "verify": (12,),
         "doctor": (3,),
         "support-bundle": (3,),
-        "import": (6, 8, 9, 14),
+        "import": (3, 4, 6, 8, 9, 14),
         "mirror": (6, 7, 8, 9, 14),
         "hold": (12,),
         "unhold": (12,),

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.program import user_name
 from ncen_updater.common.cli.render import format_bytes, format_time
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
-
-if TYPE_CHECKING:
-    from ncen_updater.agent.cli.session import AgentSession
-    from ncen_updater.feed.offline.store import ImportRecord
 
 __all__ = ["import_", "mirror"]
 
@@ -27,74 +22,27 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.command(
     "import", cls=Command, help=N_("Take releases from a bundle: one FILE, or all parts of it.")
 )
-@click.argument("files", metavar="FILE...", type=FILE, nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", type=FILE, nargs=-1)
 @click.option(
     "--dry-run", is_flag=True, help=N_("Verify the bundle whole, and keep nothing of it.")
 )
+@click.option(
+    "--order",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=N_("For the service: as whoever gave this order."),
+)
 @click.pass_context
-def import_(context: click.Context, files: tuple[Path, ...], dry_run: bool) -> ExitCode:
-    from ncen_updater.agent.engine.import_bundle import import_bundle
-    from ncen_updater.agent.reader.child import ChildSource
-
+def import_(
+    context: click.Context, files: tuple[Path, ...], dry_run: bool, order: int | None
+) -> ExitCode:
     session = agent_session(context)
-    site = session.open_site()
-    with session.progress() as progress:
-        record = import_bundle(
-            site,
-            ChildSource(site.config, session.config),
-            files,
-            progress,
-            by=user_name(),
-            dry_run=dry_run,
-        )
-    _show_import(session, record, dry_run=dry_run)
-    session.finish({"kept": not dry_run, **record.to_json()})
-    return ExitCode.OK
-
-
-def _show_import(session: AgentSession, record: ImportRecord, *, dry_run: bool) -> None:
-    values = {
-        "product": record.product,
-        "releases": ", ".join(record.releases),
-        "reaches": record.reaches,
-        "until": format_time(record.usable_until),
-        "agents": ", ".join(record.agents),
-        "agent": record.agent,
-        "languages": ", ".join(record.languages),
-    }
-    if record.agents:
-        told = (
-            N_("The bundle holds agent {agents}.") if dry_run else N_("Imported: agent {agents}.")
-        )
-        session.show(Text(told, values))
-    if record.agent is not None and not dry_run:
-        hint = N_("The service renews itself to {agent}; without it: 'ncen-updater self-update'.")
-        session.show(Text(hint, values))
-    if record.languages:
-        told = N_("Imported: signed languages {languages}.")
-        if dry_run:
-            told = N_("The bundle holds signed languages {languages}.")
-        session.show(Text(told, values))
-        if not dry_run:
-            hint = N_("'ncen-updater translations take LANGUAGE --for VERSION' uses one.")
-            session.show(Text(hint))
-    if record.agents and not record.releases:
-        done = N_("It holds no release of {product}.")
-    elif not record.releases:
-        done = N_("The bundle is whole and holds newer lists, but no release.")
-    elif dry_run:
-        done = N_("The bundle is whole and holds {product} {releases}. Nothing was kept.")
-    else:
-        done = N_("Imported: {product} {releases}.")
-    session.show(Text(done, values))
-    if record.reaches is not None:
-        session.show(Text(N_("It leads from what runs here to {reaches}."), values))
-        if not dry_run:
-            hint = N_("'ncen-updater plan {reaches}' and 'upgrade {reaches}' need no network now.")
-            session.show(Text(hint, values))
-    elif record.releases:
-        session.show(Text(N_("None of it is newer than what runs here."), values))
-    session.show(Text(N_("Its lists may be used until {until}."), values))
+    if bool(files) is (order is not None):
+        raise Misuse(N_("name the FILE, or all parts of one bundle"), context)
+    if order is not None:
+        return session.answer(session.local().import_ordered(order, dry_run=dry_run))
+    # Who may write here opens the medium themselves; nothing has to be copied for that.
+    return session.answer(session.nearest().import_bundle(files, dry_run=dry_run))
 
 
 @click.command(

@@ -140,7 +140,7 @@ class AgentSession(Session):
 
         That is the dry runs of ``rehearse`` and ``self-update``, and what only
         the service says of an upgrade that it begins. These know no service at all: ``adopt``,
-        ``install``, ``uninstall``, ``accept-restore``, ``import``, ``mirror``, ``collect``,
+        ``install``, ``uninstall``, ``accept-restore``, ``mirror``, ``collect``,
         ``resume``.
         """
         from ncen_updater.agent.client import LocalSite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from ncen_updater.agent.preflight.health import parts_missing
 from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.site import Site
 from ncen_updater.agent.status import SiteStatus, need, or_none, read_status
+from ncen_updater.agent.tray import Tray
 from ncen_updater.common.cli.render import format_bytes, format_time
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
@@ -75,6 +77,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         lambda: _journal(site, progress, change, at_work=not _nobody_at_work(status)),
         lambda: _settings(site.config),
         lambda: _room(status),
+        lambda: _tray(site),
         lambda: _files(site),
         lambda: _list(status),
         lambda: password_findings(PasswordParts.here()),
@@ -204,6 +207,18 @@ def _room(status: SiteStatus) -> Iterator[Finding]:
             Text(N_("Make room there: at least {needed_bytes}."), {"needed_bytes": MARGIN_BYTES}),
             {"path": str(state), "free": free, "needed": MARGIN_BYTES},
         )  # fmt: skip
+
+
+def _tray(site: Site) -> Iterator[Finding]:
+    """Yield where people who may order cannot lay bundles down, as the package lets them."""
+    tray = Tray(site.state)
+    packaged = site.config.service.runner == "systemd"
+    if not (packaged or os.path.lexists(tray.path)):
+        return  # nobody but who works on the site itself
+    try:
+        tray.require()
+    except UpdaterError as error:
+        yield Finding(error.code, Severity.ADVISORY, error.what_text, error.remedy_text)
 
 
 def _journal(

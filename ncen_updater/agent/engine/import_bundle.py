@@ -8,7 +8,7 @@ tell of it, one before and one after, so that one that was killed is seen too.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ncen_updater.agent.engine.lock import change_lock
@@ -21,6 +21,7 @@ from ncen_updater.common.messages import READER_FAILED
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.offline.store import ImportRecord
+from ncen_updater.formats.bundle.parts import open_file
 
 __all__ = ["import_bundle"]
 
@@ -35,6 +36,7 @@ def import_bundle(
     *,
     by: str,
     dry_run: bool = False,
+    opener: Callable[[Path], int] = open_file,
 ) -> ImportRecord:
     """Verify a bundle whole and keep it.
 
@@ -45,6 +47,7 @@ def import_bundle(
         progress: Told the bytes.
         by: Who ordered it.
         dry_run: Verify only.
+        opener: Opens each file.
 
     Raises:
         UpdaterError: Nothing was kept.
@@ -58,18 +61,23 @@ def import_bundle(
         "dry_run": dry_run,
     }
     if dry_run:
-        return _record(child, order, progress)
+        return _record(child, order, progress, opener)
     with change_lock(site.state / LOCK, "import"), _told(site, files, by) as journal:
-        record = _record(child, order, progress)
+        record = _record(child, order, progress, opener)
         child.prove_import()
         if journal is not None:
             journal.note(IMPORTED, None, by=by, **record.to_json())
         return record
 
 
-def _record(child: ChildSource, order: dict[str, object], progress: Progress) -> ImportRecord:
+def _record(
+    child: ChildSource,
+    order: dict[str, object],
+    progress: Progress,
+    opener: Callable[[Path], int],
+) -> ImportRecord:
     try:
-        return ImportRecord.from_json(child.ask(order, progress))
+        return ImportRecord.from_json(child.ask(order, progress, opener))
     except ValueError as error:
         raise TrustError(READER_FAILED, detail=str(error)) from error
 

@@ -19,12 +19,15 @@ __all__ = [
     "RECOVERY",
     "ROLLBACK_EMERGENCY",
     "SERVICE_LOCK",
+    "TRAY",
 ]
 
 JOURNAL: Final = "journal.sqlite"
 LOCK: Final = "change.lock"
 #: Below the state directory, beside what the service keeps.
 SERVICE_LOCK: Final = "service/service.lock"
+#: Where people lay bundles down for the service.
+TRAY: Final = "tray"
 IMPORTED: Final = "imported"
 IMPORT_REFUSED: Final = "import-refused"
 AGENT_CHOSEN: Final = "agent-chosen"

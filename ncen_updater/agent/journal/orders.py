@@ -28,11 +28,15 @@ class OrderKind(StrEnum):
     RESUME = "resume"
     CONFIRM = "confirm"
     SELF_UPDATE = "self-update"
+    IMPORT = "import"
 
 
 #: Kinds that agents of before do not know, and as what they stand in the journal, which these would
 #: take for unreadable otherwise: as an order that does no harm if one of them carries it out.
-CARRIED: Mapping[OrderKind, OrderKind] = {OrderKind.SELF_UPDATE: OrderKind.CHECK}
+CARRIED: Mapping[OrderKind, OrderKind] = {
+    OrderKind.SELF_UPDATE: OrderKind.CHECK,
+    OrderKind.IMPORT: OrderKind.CHECK,
+}
 #: Where the kind itself stands then.
 CARRIES = "carries"
 

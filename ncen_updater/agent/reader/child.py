@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -231,7 +231,10 @@ class ChildSource(ReleaseSource):
         return found
 
     def ask(
-        self, order: Mapping[str, object], progress: Progress | None = None
+        self,
+        order: Mapping[str, object],
+        progress: Progress | None = None,
+        opener: Callable[[Path], int] = open_file,
     ) -> Mapping[str, object]:
         """Let the child do something else that needs the network or reads a medium.
 
@@ -239,6 +242,7 @@ class ChildSource(ReleaseSource):
             order: What, with ``act`` and the act's own values. Its ``files`` are opened here: the
                 person who names them may read more than the child.
             progress: Told what the child tells.
+            opener: Opens each of the files.
 
         Returns:
             What the child reported; empty if it only did what it was told.
@@ -250,7 +254,7 @@ class ChildSource(ReleaseSource):
         with contextlib.ExitStack() as stack:
             descriptors = []
             for file in files:
-                descriptors.append(open_file(file))
+                descriptors.append(opener(file))
                 stack.callback(os.close, descriptors[-1])
             brings = of_files(descriptors)
             return self._run({**order, "descriptors": descriptors}, progress, brings, descriptors)

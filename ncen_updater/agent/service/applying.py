@@ -47,6 +47,7 @@ COMMANDS = frozenset(
         "check",
         "collect",
         "confirm",
+        "import",
         "plan",
         "rehearse",
         "resume",

@@ -349,6 +349,10 @@ def words_of_order(order: Order) -> tuple[str, ...]:
             return ("confirm", *said)
         case OrderKind.SELF_UPDATE:
             return ("self-update", *named, *retry, *said)
+        case OrderKind.IMPORT:
+            # What to open, and for whom, is read from the order itself where that is done.
+            dry = ("--dry-run",) if order.data.get("dry_run") is True else ()
+            return ("import", "--order", str(order.id), *dry, *said)
 
 
 def _named(version: str | None) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ __all__ = [
     "approve",
     "confirm",
     "hold",
+    "import_",
     "language",
     "look",
     "order",
@@ -59,8 +60,16 @@ def order(asking: Asking) -> Seen:
         wanted["retry"] = True
     if kind == "upgrade" and asking.form.get("agreed") != "yes":
         raise UpdaterError(CONSOLE_FORM, reason="nobody agreed that officers are kept out")
-    if kind == "rollback":
-        raise UpdaterError(CONSOLE_FORM, reason="going back has a form of its own")
+    if kind in ("rollback", "import"):
+        raise UpdaterError(CONSOLE_FORM, reason=f"a {kind} has a form of its own")
+    return _ordered(asking, wanted)
+
+
+def import_(asking: Asking) -> Seen:
+    """Import what lies in the tray: one file, or all parts of a bundle."""
+    # A slash is in no name of a file.
+    names = _given(asking, "files").split("/")
+    wanted: dict[str, object] = {"kind": "import", "language": asking.language, "files": names}
     return _ordered(asking, wanted)
 
 

@@ -19,6 +19,7 @@ KINDS: Mapping[str, str] = {
     "resume": N_("going on after a cut"),
     "confirm": N_("end of the watching"),
     "self-update": N_("renewing the agent"),
+    "import": N_("import of a bundle"),
 }
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from ncen_updater.common.cli.render import format_duration, format_time
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.console.asking import Asking, ShownPage
+from ncen_updater.console.pages.tray import laid_down
 from ncen_updater.console.rendering import moment_of
 from ncen_updater.console.service import Document, ServiceRefusal
 
@@ -53,7 +54,10 @@ def page(asking: Asking) -> ShownPage:
     """What comes next."""
     status, outlook = asking.status(), asking.get("/v1/outlook")
     version = outlook["target"]
-    common = {"status": status, "outlook": outlook}
+    common = {
+        "status": status, "outlook": outlook, "may": asking.may("operate"),
+        "busy": status["service"]["running"] is not None, **laid_down(asking),
+    }  # fmt: skip
     if version is None:
         return ShownPage("upgrade", {**common, "way": None}, "empty")
     mark = mark_of(status, outlook)
@@ -80,8 +84,6 @@ def page(asking: Asking) -> ShownPage:
             "stop": span(stop),
             "bar": scale(stop),
             "begins": begins_words(outlook["begins"]),
-            "may": asking.may("operate"),
-            "busy": status["service"]["running"] is not None,
         },
         "loading" if loading else "stale" if any(one.stale for one in both) else "ready",
         again_s=2 if loading else 0,

@@ -170,6 +170,19 @@ def test_a_full_disk_of_the_state_bars_an_upgrade(
     assert "NU-6127" in codes(trial)
 
 
+def test_a_tray_that_others_can_change_is_told(trial: Trial) -> None:
+    tray = trial.demo.state / "tray"
+    assert "NU-9333" not in codes(trial), "nobody but who works here needs one"
+    tray.mkdir()
+    try:
+        tray.chmod(0o1777)
+        assert "NU-9333" in codes(trial)
+        tray.chmod(0o1770)
+        assert "NU-9333" not in codes(trial)
+    finally:
+        tray.rmdir()
+
+
 def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Trial) -> None:
     from tests.faults.cells import Fault, Strike
 

@@ -49,6 +49,11 @@ needs_activator = pytest.mark.skipif(
         ({"words": ["assess", "more"]}, None),
         ({"words": ["adopt", "3.2.4"]}, None),
         ({"words": ["serve"]}, None),
+        (
+            {"words": ["import", "--order", "7", "--dry-run"]},
+            ("import", "--order", "7", "--dry-run"),
+        ),
+        ({"words": ["import", "--from", "/etc"]}, None),
         ({"words": ["unhold"]}, None),
         ({"words": ["--config", "/tmp/mine", "upgrade"]}, None),
         ({"words": ["upgrade", "--config", "/tmp/mine"]}, None),

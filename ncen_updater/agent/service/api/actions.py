@@ -34,6 +34,7 @@ from ncen_updater.agent.service.api.queries import Document, Request, named_rele
 from ncen_updater.agent.service.errors import BadRequest, Refused, TooManyOrders
 from ncen_updater.agent.service.state import Assessment
 from ncen_updater.agent.status import need, read_status
+from ncen_updater.agent.tray import Tray
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     ALREADY_ORDERED,
@@ -230,6 +231,8 @@ def give_order(context: ApiContext, request: Request) -> tuple[int, Document]:
             _may_begin(context, journal, meant, goes=kind is OrderKind.ROLLBACK)
             if kind is OrderKind.ROLLBACK:
                 _agreed(context, journal, caller, form.emergency)
+            if kind is OrderKind.IMPORT:
+                Tray(context.places.state).require_files(form.files, caller.person.uid)
             _not_twice(journal, kind)
 
         number = orders.give(kind, data, caller.person, guard)
@@ -251,7 +254,11 @@ def _fits(form: OrderForm) -> None:
         raise BadRequest(reason="undoes belongs to a rollback")
     if form.emergency is not None and form.kind != "rollback":
         raise BadRequest(reason="emergency belongs to a rollback")
-    if (back or form.kind in ("check", "resume")) and (form.version or form.retry):
+    if (form.kind == "import") is not bool(form.files):
+        raise BadRequest(reason="an import takes files, and nothing else does")
+    if form.dry_run and form.kind != "import":
+        raise BadRequest(reason="dry_run belongs to an import")
+    if (back or form.kind in ("check", "resume", "import")) and (form.version or form.retry):
         raise BadRequest(reason=f"a {form.kind} takes no version")
 
 

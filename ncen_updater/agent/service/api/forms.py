@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from ncen_updater.agent.service.errors import BadRequest
+from ncen_updater.agent.tray import MAX_NAME, is_plain_name
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, language_of, languages
 
 __all__ = ["MAX_BODY", "ApprovalForm", "Form", "HoldForm", "InspectionForm", "OrderForm",
@@ -29,6 +30,8 @@ __all__ = ["MAX_BODY", "ApprovalForm", "Form", "HoldForm", "InspectionForm", "Or
 MAX_BODY = 65_536
 #: SQLite's largest number.
 MAX_NUMBER = 2**63 - 1
+#: More parts of one bundle are given to root.
+MOST_PARTS = 100
 
 
 def _version(text: str) -> str:
@@ -36,6 +39,12 @@ def _version(text: str) -> str:
         return str(Version(text))
     except InvalidVersion as error:
         raise ValueError("not a version") from error
+
+
+def _tray_name(text: str) -> str:
+    if not is_plain_name(text):
+        raise ValueError("no name of a file in the tray")
+    return text
 
 
 def _shown(text: str) -> str:
@@ -131,6 +140,9 @@ def _with_languages(schema: dict[str, Any]) -> None:
 Language = Annotated[str, AfterValidator(_spoken), Field(json_schema_extra=_with_languages)]
 HEAD = r"^[1-9][0-9]{0,17}:[0-9a-f]{16,64}$"
 Head = Annotated[str, StringConstraints(pattern=HEAD)]
+TrayName = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_NAME), AfterValidator(_tray_name)
+]
 BundlePartName = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,20}\.(json|txt)$")]
 
 
@@ -145,10 +157,14 @@ class OrderForm(Form):
         accept_loss: For a rollback: so many records may be lost.
         undoes: For a rollback: the upgrade whose way back was seen; another is not undone.
         emergency: For a rollback: why it does not wait for those who have to approve it.
+        files: For an import: names of files in the tray, all parts of one bundle.
+        dry_run: For an import: whether the bundle is verified only, and nothing of it kept.
         language: Of the words in its result.
     """
 
-    kind: Literal["check", "prepare", "rehearse", "upgrade", "rollback", "resume", "self-update"]
+    kind: Literal[
+        "check", "prepare", "rehearse", "upgrade", "rollback", "resume", "self-update", "import"
+    ]
     version: ReleaseName | None = None
     retry: bool = False
     of: Literal["upgrade", "rollback"] = "upgrade"
@@ -162,6 +178,8 @@ class OrderForm(Form):
         ]
         | None
     ) = None
+    files: Annotated[list[TrayName], Field(max_length=MOST_PARTS)] = Field(default_factory=list)
+    dry_run: bool = False
     language: Language = DEFAULT_LANGUAGE
 
 

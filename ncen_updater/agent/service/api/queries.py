@@ -38,6 +38,7 @@ from ncen_updater.agent.service.report import (
 from ncen_updater.agent.service.snapshot import ServiceSnapshot
 from ncen_updater.agent.service.state import Assessment
 from ncen_updater.agent.status import SiteStatus, need, read_status
+from ncen_updater.agent.tray import Tray
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.messages import NOT_NEXT
 from ncen_updater.common.progress import ProgressUpdate
@@ -60,6 +61,7 @@ __all__ = [
     "progress_document",
     "rehearsals",
     "status",
+    "tray",
 ]
 
 Document = Mapping[str, Any]
@@ -387,3 +389,17 @@ def order(context: ApiContext, request: Request) -> tuple[int, Document]:
     if found is None:
         raise NoSuchThing(path=request.path)
     return 200, {**order_document(found), "event": event, "result": found.result}
+
+
+def tray(context: ApiContext, request: Request) -> tuple[int, Document]:
+    """What lies in the tray, newest first, and which of it whoever asks may have imported."""
+    place, caller = Tray(context.places.state), request.caller
+    files, more = place.files(caller.person.uid)
+    rows = [
+        {
+            "name": file.name, "size_bytes": file.size_bytes, "since": file.since,
+            "owner": file.owner, "yours": file.why_not is None, "why_not": file.why_not,
+        }
+        for file in files
+    ]  # fmt: skip
+    return 200, {"directory": str(place.path), "files": rows, "more": more}

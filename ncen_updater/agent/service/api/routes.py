@@ -92,6 +92,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/orders", ApiRole.READ, queries.orders, query=_ROWS),
     Route("POST", "/v1/orders", ApiRole.OPERATE, actions.give_order, OrderForm, statuses=(202,)),
     Route("GET", "/v1/orders/{number}", ApiRole.READ, queries.order),
+    Route("GET", "/v1/tray", ApiRole.READ, queries.tray),
     Route("GET", "/v1/plan", ApiRole.READ, inspections.plan, query=_RELEASE),
     Route("GET", "/v1/notes", ApiRole.READ, inspections.notes, query=_RELEASE),
     Route("GET", "/v1/dossier", ApiRole.READ, inspections.dossier, query=_RELEASE | {"form"}),

@@ -243,6 +243,11 @@ DONE: Mapping[str, Schema] = {
         path=_object(**PATH),
         decision=_object(action=schema_of(RecoveryAction), reason=TEXT),
     ),
+    "ImportDone": _found(
+        kept=FLAG, imported_at=TIME, usable_until=TIME, timestamp=NUMBER, product=TEXT,
+        releases=_list(TEXT), reaches=_or_null(TEXT), files=_list(TEXT), agents=_list(TEXT),
+        agent=_or_null(TEXT), languages=_list(TEXT),
+    ),
     "SelfUpdateDone": _found(**{"from": TEXT, "to": _or_null(TEXT), "chosen": FLAG}),
 }  # fmt: skip
 #: The error that a command ended with, beside its lines.
@@ -297,6 +302,7 @@ SCHEMAS: Mapping[str, Schema] = {
         "properties": {
             "version": TEXT, "retry": FLAG, "of": TEXT, "accept_loss": NUMBER, "undoes": TEXT,
             "emergency": TEXT, "language": TEXT, "by_approver": FLAG,
+            "files": _list(TEXT), "dry_run": FLAG,
         },
     },
     "Order": _object(**ORDER),
@@ -488,6 +494,15 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
                     ),
                 ),
                 _object(exit_code={"type": "null"}, torn=FLAG),
+            )
+        ),
+    ),
+    ("GET", "/v1/tray"): _object(
+        directory=TEXT, more=NUMBER,
+        files=_list(
+            _object(
+                name=TEXT, size_bytes=NUMBER, since=TIME, owner=TEXT, yours=FLAG,
+                why_not=_or_null(TEXT),
             )
         ),
     ),

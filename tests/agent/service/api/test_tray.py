@@ -1,0 +1,128 @@
+"""Importing as an order: who may, what is refused before it is written down, and what is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+
+import pytest
+
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.service.api.openapi import description
+from tests.agent.service.api.conftest import APPROVER, NOBODY, OPERATOR, READER, Counter, uid_of
+
+ME = os.geteuid()
+
+
+@pytest.fixture
+def laid(counter: Counter) -> Counter:
+    """A site in whose tray a bundle of ours lies."""
+    tray = counter.site.state / "tray"
+    tray.mkdir()
+    tray.chmod(0o1770)
+    (tray / "ke.ncen").write_bytes(b"bundle")
+    return counter
+
+
+def order(
+    counter: Counter, *files: object, user: str | int = ME, **more: object
+) -> tuple[int, str]:
+    body = {"kind": "import", "files": list(files), **more}
+    answer = counter.ask("POST", "/v1/orders", body, user)
+    return answer.status, answer.code if answer.status >= 400 else ""
+
+
+def test_what_lies_there_is_shown_to_who_may_look(laid: Counter) -> None:
+    (laid.site.state / "tray/away.ncen").symlink_to("/etc/hostname")
+    before = laid.rows()
+    found = laid.ask("GET", "/v1/tray", user=ME).document
+    assert (found["directory"], found["more"]) == (str(laid.site.state / "tray"), 0)
+    rows = {row.pop("name"): row for row in found["files"]}
+    assert rows["ke.ncen"]["size_bytes"] == 6
+    assert (rows["ke.ncen"]["yours"], rows["ke.ncen"]["why_not"]) == (True, None)
+    assert (rows["away.ncen"]["yours"], rows["away.ncen"]["why_not"]) == (
+        False, "it is no plain file",
+    )  # fmt: skip
+    french = laid.ask("GET", "/v1/tray", user=ME, HTTP_ACCEPT_LANGUAGE="fr").document["files"]
+    assert "ce n'est pas un simple fichier" in [row["why_not"] for row in french]
+    for user in (READER, OPERATOR, APPROVER):
+        assert laid.ask("GET", "/v1/tray", user=user).status == 200
+    assert laid.ask("GET", "/v1/tray", user=NOBODY).status == 403
+    assert (laid.rows(), laid.woken) == (before, [])
+
+
+def test_a_site_without_a_tray_says_so(counter: Counter) -> None:
+    refused = counter.ask("GET", "/v1/tray")
+    assert (refused.status, refused.code) == (409, "NU-9333")
+    assert order(counter, "ke.ncen") == (409, "NU-9333")
+
+
+def test_an_import_is_an_order(laid: Counter) -> None:
+    assert order(laid, "ke.ncen", dry_run=True) == (202, "")
+    assert order(laid, "ke.ncen") == (409, "NU-9318")
+    with Journal.open(laid.site.journal) as journal:
+        (given,) = Orders(journal).unended()
+    assert (given.kind, given.person.uid) == (OrderKind.IMPORT, ME)
+    assert given.data == {"files": ["ke.ncen"], "dry_run": True}
+    assert len(laid.woken) == 1
+    kinds = sqlite3.connect(laid.site.journal).execute("SELECT kind, data FROM orders").fetchall()
+    # An agent of before reads an order that does no harm.
+    assert [(kind, json.loads(data)["carries"]) for kind, data in kinds] == [("check", "import")]
+
+
+@pytest.mark.skipif(ME != 0, reason="only root gives files away")
+def test_everybody_orders_what_is_their_own_or_roots(laid: Counter) -> None:
+    tray = laid.site.state / "tray"
+    (tray / "of-reader.ncen").write_bytes(b"bundle")
+    os.chown(tray / "of-reader.ncen", uid_of(READER), -1)
+    assert order(laid, "of-reader.ncen", user=OPERATOR) == (409, "NU-9334")
+    assert order(laid, "of-reader.ncen", user=READER) == (403, "NU-9314")
+    assert order(laid, "of-reader.ncen", user=APPROVER) == (403, "NU-9314")
+    os.chown(tray / "of-reader.ncen", uid_of(OPERATOR), -1)
+    assert order(laid, "ke.ncen", "of-reader.ncen", user=OPERATOR) == (202, "")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"files": []}, 400, "NU-9312"),
+        ({}, 400, "NU-9312"),
+        ({"files": "ke.ncen"}, 400, "NU-9312"),
+        ({"files": ["../journal.sqlite"]}, 400, "NU-9312"),
+        ({"files": ["/etc/shadow"]}, 400, "NU-9312"),
+        ({"files": [".."]}, 400, "NU-9312"),
+        ({"files": ["\x1b[2J"]}, 400, "NU-9312"),
+        ({"files": ["a" * 201]}, 400, "NU-9312"),
+        ({"files": [7]}, 400, "NU-9312"),
+        ({"files": ["ke.ncen"] * 101}, 400, "NU-9312"),
+        ({"files": ["ke.ncen"], "version": "3.3.0"}, 400, "NU-9312"),
+        ({"files": ["ke.ncen"], "retry": True}, 400, "NU-9312"),
+        ({"files": ["ke.ncen"], "undoes": "abcdefgh"}, 400, "NU-9312"),
+        ({"files": ["ke.ncen"], "path": "/etc"}, 400, "NU-9312"),
+        ({"kind": "check", "files": ["ke.ncen"]}, 400, "NU-9312"),
+        ({"kind": "upgrade", "dry_run": True}, 400, "NU-9312"),
+        ({"kind": "check", "carries": "import"}, 400, "NU-9312"),
+        ({"files": ["gone.ncen"]}, 409, "NU-9334"),
+        ({"files": ["ke.ncen", "gone.ncen"]}, 409, "NU-9334"),
+        ({"files": ["--config"]}, 409, "NU-9334"),
+        ({"files": ["n" * 65_000]}, 400, "NU-9312"),
+        ({"files": ["n" * 66_000]}, 413, "NU-9313"),
+    ],
+)
+def test_what_is_refused_is_written_nowhere(
+    laid: Counter, body: dict[str, object], status: int, code: str
+) -> None:
+    before = laid.rows()
+    answer = laid.ask("POST", "/v1/orders", {"kind": "import", **body}, ME)
+    assert (answer.status, answer.code) == (status, code), answer.content
+    assert (laid.rows(), laid.woken) == (before, [])
+
+
+def test_it_is_described() -> None:
+    described = description()
+    assert "/v1/tray" in described["paths"]
+    form = described["components"]["schemas"]["OrderForm"]["properties"]
+    assert form["files"]["maxItems"] == 100
+    assert "import" in form["kind"]["enum"]

@@ -1,0 +1,195 @@
+"""Importing by the service for a person without root: a real site, a real bundle, a real order."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.service.api.people import group_id
+from ncen_updater.common.errors import UpdaterError
+from tests.agent.service.api.conftest import OPERATOR, READER, uid_of
+from tests.support.forks import run_publisher
+from tests.support.served import Served, served
+from tests.support.sites import TrialFeed, connect
+
+ROOT = os.geteuid() == 0
+needs_people = pytest.mark.skipif(not ROOT, reason="only root can be other people")
+RIGHTS = {"read_group": READER, "operate_group": OPERATOR} if ROOT else {}
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A directory that other users may enter, unlike those of pytest."""
+    directory = Path(tempfile.mkdtemp(prefix="nu-import-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def feed(place: Path) -> TrialFeed:
+    made = TrialFeed(place)
+    made.publish(["3.2.4", "3.3.0"])
+    return made
+
+
+@pytest.fixture(scope="module")
+def parts(place: Path, feed: TrialFeed) -> list[Path]:
+    """A bundle in parts, on a medium that everybody may read."""
+    done = run_publisher(
+        "export", str(feed.directory), "--for-site", "MU/mu-national", "--from", "3.2.4",
+        "--output", str(place / "mu.ncen"), "--media-size", "20kB", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [Path(str(path)) for path in json.loads(done.stdout)["files"]]
+    assert len(found) > 1
+    for part in found:
+        part.chmod(0o644)
+    return found
+
+
+@pytest.fixture
+def service(place: Path, feed: TrialFeed) -> Iterator[Served]:
+    """A site with a tray, whose service does nothing by itself."""
+    directory = Path(tempfile.mkdtemp(dir=place))
+    directory.chmod(0o755)
+    settings: dict[str, dict[str, Any]] = {
+        "service": {"mode": "notify", "timezone": "UTC", **RIGHTS}
+    }
+    options = SiteOptions(cases=20, icomm=False, settings=settings)
+    with DemoSite(directory / "site", None, options) as site:
+        site.config_path.chmod(0o644)  # what an installation lets the group read
+        connect(site, feed)
+        site.state.chmod(0o751)
+        tray = site.state / "tray"
+        tray.mkdir()
+        if ROOT:
+            os.chown(tray, 0, group_id(OPERATOR) or 0)
+        tray.chmod(0o1770)
+        with served(site.config_path, directory / "site") as process:
+            process.demo = site
+            yield process
+
+
+def lies(service: Served) -> list[str]:
+    return sorted(path.name for path in (service.demo.state / "tray").iterdir())
+
+
+def told(service: Served) -> list[tuple[str, object]]:
+    """What the journal tells of imports: each event, and whose."""
+    with Journal.open(service.demo.state / JOURNAL, read_only=True) as journal:
+        return [(e.kind, e.data["by"]) for e in journal.events() if e.kind.startswith("import")]
+
+
+def lay(service: Served, parts: list[Path], user: str = "") -> list[str]:
+    for part in parts:
+        copied = Path(shutil.copy(part, service.demo.state / "tray"))
+        if user:
+            os.chown(copied, uid_of(user), -1)
+    return [part.name for part in parts]
+
+
+def ordered(service: Served, *names: str, **more: object) -> Any:
+    """Order an import, and wait for what it comes to."""
+    form = {"kind": "import", "files": list(names), **more}
+    given = service.client.call("POST", "/v1/orders", form)
+    for event in service.client.stream(given["event"]):
+        if event.kind == "order-ended" and event.data["data"]["order"] == given["id"]:
+            break
+    return service.client.get(f"/v1/orders/{given['id']}")["result"]
+
+
+def timeless(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != "imported_at"}
+
+
+def test_the_service_and_the_site_itself_say_the_same(service: Served, parts: list[Path]) -> None:
+    """What is kept, what is only verified, and what is refused."""
+    names, paths = lay(service, parts), [str(part) for part in parts]
+    for words, more in ((("--dry-run",), {"dry_run": True}), ((), {})):
+        alone = service.run("--alone", "--json", "--words", "--quiet", "import", *paths, *words)
+        there = ordered(service, *names, **more)
+        assert there["exit_code"] == alone.returncode == 0, (alone.stdout, there)
+        assert timeless(there["document"]) == timeless(json.loads(alone.stdout))
+    (service.demo.state / "tray" / names[0]).write_bytes(b"no bundle")
+    (service.demo.root / names[0]).write_bytes(b"no bundle")
+    bad = str(service.demo.root / names[0])
+    alone = service.run("--alone", "--json", "--words", "--quiet", "import", bad)
+    there = ordered(service, names[0])
+    error = json.loads(alone.stdout)["error"]
+    assert there["exit_code"] == alone.returncode == 6
+    assert there["document"]["error"]["code"] == error["code"]
+    kinds = [kind for kind, _ in told(service)]
+    assert kinds == ["import-begun", "imported"] * 2 + ["import-begun", "import-refused"] * 2
+    history = service.client.get("/v1/history")["imports"]
+    assert [one["kind"] for one in history] == ["import-refused"] * 2 + ["imported"] * 2
+    assert lies(service) == sorted(names), "what lay there before stays there"
+
+
+@needs_people
+def test_a_person_without_root_imports_from_where_it_is(service: Served, parts: list[Path]) -> None:
+    """What they cannot reach themselves is done for them; nothing of it stays in the tray."""
+    groups = (READER, OPERATOR)
+    paths = [str(part) for part in parts]
+    dry = service.run("import", *paths, "--dry-run", "--json", user=OPERATOR, groups=groups)
+    assert json.loads(dry.stdout)["kept"] is False, dry.stderr
+    done = service.run("import", *paths, "--lang", "fr", user=OPERATOR, groups=groups)
+    assert done.returncode == 0, done.stderr
+    assert "3.3.0" in done.stdout and "Importé" in done.stdout
+    assert lies(service) == []
+    assert told(service) == [("import-begun", OPERATOR), ("imported", OPERATOR)]
+    cut = service.run("import", *paths[:-1], "--json", user=OPERATOR, groups=groups)
+    assert json.loads(cut.stdout)["error"]["code"] == "NU-2314", cut.stdout
+    assert lies(service) == []
+    nobody = service.run("import", *paths, "--json", user=READER, groups=(READER,))
+    assert json.loads(nobody.stdout)["error"]["code"] == "NU-9314", nobody.stdout
+    listed = service.client.get("/v1/orders")["orders"]
+    assert {order["kind"] for order in listed} == {"import"}
+
+
+@needs_people
+def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, parts: list[Path]) -> None:
+    """Whoever exchanges a file between the order and the work only has it refused."""
+    names = lay(service, parts, OPERATOR)
+    with Journal.open(service.demo.state / JOURNAL) as journal:
+        person = Person("somebody", uid_of(READER))
+        number = Orders(journal).give(OrderKind.IMPORT, {"files": names}, person)
+        event = journal.last_event()
+    service.send(1)  # as the interface wakes it
+    for found in service.client.stream(event):
+        if found.kind == "order-ended":
+            break
+    result = service.client.get(f"/v1/orders/{number}")["result"]
+    assert result["document"]["error"]["code"] == "NU-9334"
+    assert told(service) == [("import-begun", "somebody"), ("import-refused", "somebody")]
+
+
+def test_files_that_are_shorter_or_longer_than_they_were(
+    service: Served, parts: list[Path]
+) -> None:
+    names = lay(service, parts)
+    last = service.demo.state / "tray" / names[-1]
+    last.write_bytes(last.read_bytes()[:-10])
+    assert ordered(service, *names)["document"]["error"]["code"] == "NU-2317"
+    last.write_bytes(parts[-1].read_bytes() + b"more")
+    assert ordered(service, *names)["document"]["error"]["code"] == "NU-2318"
+
+
+def test_a_tray_that_is_gone_by_the_time(service: Served, parts: list[Path]) -> None:
+    (service.demo.state / "tray").rename(service.demo.state / "gone")
+    with pytest.raises(UpdaterError, match="NU-9333"):
+        service.client.get("/v1/tray")
+    with pytest.raises(UpdaterError, match="NU-9333"):
+        ordered(service, parts[0].name)

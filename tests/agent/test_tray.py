@@ -1,0 +1,330 @@
+"""What is taken from the tray, and for whom: names, links, pipes, owners; and laying down."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent import tray as trays
+from ncen_updater.agent.tray import Tray, is_plain_name, laid_down, tray_fault, why_not
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
+from ncen_updater.formats.bundle.parts import opened
+
+ME = os.geteuid()
+SOMEBODY = 12_345
+
+
+def info(mode: int, uid: int = 0, links: int = 1) -> os.stat_result:
+    return os.stat_result((mode, 1, 1, links, uid, 0, 7, 0, 0, 0))
+
+
+@pytest.fixture
+def tray(tmp_path: Path) -> Tray:
+    (tmp_path / "tray").mkdir(mode=0o770)
+    (tmp_path / "tray").chmod(0o1770)
+    return Tray(tmp_path)
+
+
+def lay(tray: Tray, name: str, content: bytes = b"bundle") -> Path:
+    path = tray.path / name
+    path.write_bytes(content)
+    return path
+
+
+class Told:
+    """Remembers what was told."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, int | None, int | None]] = []
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        self.said.append((what.render("en"), done, total))
+
+
+# ---- the rules -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("ke.ncen", True), ("ke (2).part-1-of-3.ncen", True), ("Côte d'Ivoire.ncen", True),
+        ("--config", True), ("a" * 200, True), ("a" * 201, False), ("é" * 101, False),
+        ("", False), (".", False), ("..", False), (".ke.ncen", False), ("../shadow", False),
+        ("a/b", False), ("/etc/shadow", False), ("a\0b", False), ("a\nb", False),
+        ("\x1b[2J.ncen", False), ("ke\u202egnp.ncen", False), ("ke\udcff.ncen", False),
+    ],
+)  # fmt: skip
+def test_names(name: str, plain: bool) -> None:
+    assert is_plain_name(name) is plain
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "fault"),
+    [
+        (0o1770, 0, None), (0o1770, ME, None), (0o700, 0, None), (0o755, 0, None),
+        (0o1770, SOMEBODY, "it does not belong to root"),
+        (0o1777, 0, "everybody may write to it"),
+        (0o770, 0, "whoever may write to it may take away what belongs to others (no 't')"),
+    ],
+)  # fmt: skip
+def test_a_directory_that_can_be_the_tray(mode: int, uid: int, fault: str | None) -> None:
+    found = tray_fault(info(stat.S_IFDIR | mode, uid), ME)
+    assert (found.render("en") if found else None) == fault
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        (info(stat.S_IFREG | 0o600, SOMEBODY), None),
+        (info(stat.S_IFREG | 0o644, 0), None),
+        (info(stat.S_IFREG | 0o644, SOMEBODY + 1), "it belongs to uid 12346, who has to order it"),
+        (info(stat.S_IFREG | 0o644, SOMEBODY, 2), "it has a second name (a hard link)"),
+        (info(stat.S_IFLNK | 0o777, SOMEBODY), "it is no plain file"),
+        (info(stat.S_IFIFO | 0o644, SOMEBODY), "it is no plain file"),
+        (info(stat.S_IFSOCK | 0o644, SOMEBODY), "it is no plain file"),
+        (info(stat.S_IFCHR | 0o644, 0), "it is no plain file"),
+        (info(stat.S_IFDIR | 0o755, SOMEBODY), "it is no plain file"),
+    ],
+)
+def test_whose_files_are_taken(given: os.stat_result, refused: str | None) -> None:
+    found = why_not(given, SOMEBODY)
+    assert (found.render("en") if found else None) == refused
+
+
+# ---- opening -------------------------------------------------------------------------------------
+
+
+def linked(tray: Tray, outside: Path) -> None:
+    (tray.path / "x.ncen").symlink_to(outside)
+
+
+def linked_twice(tray: Tray, outside: Path) -> None:
+    os.link(outside, tray.path / "x.ncen")
+
+
+def pipe(tray: Tray, outside: Path) -> None:
+    del outside
+    os.mkfifo(tray.path / "x.ncen")
+
+
+def directory(tray: Tray, outside: Path) -> None:
+    del outside
+    (tray.path / "x.ncen").mkdir()
+
+
+def nothing(tray: Tray, outside: Path) -> None:
+    del tray, outside
+
+
+@pytest.mark.parametrize("plant", [linked, linked_twice, pipe, directory, nothing])
+def test_what_is_planted_is_not_opened(
+    tray: Tray, tmp_path: Path, plant: Callable[[Tray, Path], None]
+) -> None:
+    outside = tmp_path / "secret"
+    outside.write_bytes(b"secret")
+    plant(tray, outside)
+    with pytest.raises(UpdaterError, match="NU-9334"):
+        tray.open("x.ncen", ME)
+
+
+@pytest.mark.skipif(ME != 0, reason="only root gives files away")
+def test_what_belongs_to_another_person_is_not_opened(tray: Tray) -> None:
+    os.chown(lay(tray, "ke.ncen"), SOMEBODY, SOMEBODY)
+    with pytest.raises(UpdaterError, match="NU-9334"):
+        tray.open("ke.ncen", SOMEBODY + 1)
+    os.close(tray.open("ke.ncen", SOMEBODY))
+
+
+def test_a_name_that_is_exchanged_while_it_is_looked_at(
+    tray: Tray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is opened is judged, not what was looked at."""
+    path, secret = lay(tray, "ke.ncen"), tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    real = os.stat
+
+    def exchanged(name: Any, **how: Any) -> os.stat_result:
+        found = real(name, **how)
+        if name == "ke.ncen" and not path.is_symlink():
+            path.unlink()
+            os.link(secret, path)
+        return found
+
+    monkeypatch.setattr(os, "stat", exchanged)
+    with pytest.raises(UpdaterError, match="NU-9334"):
+        tray.open("ke.ncen", ME)
+    path.unlink()
+    path.symlink_to(secret)
+    monkeypatch.setattr(os, "stat", lambda *_, **__: info(stat.S_IFREG, ME))
+    with pytest.raises(UpdaterError, match="NU-2313"):
+        tray.open("ke.ncen", ME)
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o770])
+def test_a_tray_that_others_can_change_is_none(tray: Tray, mode: int) -> None:
+    lay(tray, "ke.ncen")
+    tray.path.chmod(mode)
+    for use in (tray.require, lambda: tray.open("ke.ncen", ME), lambda: tray.files(ME)):
+        with pytest.raises(UpdaterError, match="NU-9333"):
+            use()
+
+
+def test_a_tray_that_is_missing_or_a_link_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UpdaterError, match="NU-9333"):
+        Tray(tmp_path).files(ME)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "tray").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UpdaterError, match="NU-9333"):
+        Tray(tmp_path).files(ME)
+
+
+def test_what_was_opened_is_read_whatever_becomes_of_the_name(tray: Tray) -> None:
+    path = lay(tray, "ke.ncen", b"x" * 9000)
+    with opened([path], [tray.open("ke.ncen", ME)]) as bundle:
+        path.unlink()
+        path.write_bytes(b"y" * 9000)
+        assert bundle.read_at(8990, 10) == b"x" * 10
+
+
+def test_a_file_that_shrinks_or_grows_while_it_is_read(tray: Tray) -> None:
+    path = lay(tray, "ke.ncen", b"x" * 9000)
+    with opened([path], [tray.open("ke.ncen", ME)]) as bundle:
+        with path.open("ab") as more:
+            more.write(b"y" * 100)
+        assert bundle.size == 9000
+        os.truncate(path, 5000)
+        with pytest.raises(UpdaterError, match="NU-2303"):
+            bundle.read_at(4995, 10)
+
+
+# ---- looking -------------------------------------------------------------------------------------
+
+
+def test_what_lies_there(tray: Tray, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay(tray, "ke.ncen", b"123")
+    (tray.path / "link").symlink_to("/etc/hostname")
+    lay(tray, ".hidden")
+    lay(tray, "\x1b[2J.ncen")
+    Path(os.fsdecode(os.fsencode(tray.path) + b"/ke\xff.ncen")).write_bytes(b"")
+    files, more = tray.files(ME)
+    assert more == 2
+    seen = {file.name: (file.size_bytes, file.why_not is None) for file in files}
+    assert seen.pop("link")[1] is False
+    assert seen == {"ke.ncen": (3, True)}
+    monkeypatch.setattr(trays, "MOST_TOLD", 1)
+    files, more = tray.files(ME)
+    assert (len(files), more) == (1, 3)
+
+
+# ---- laying down ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def medium(tmp_path: Path) -> list[Path]:
+    (tmp_path / "usb").mkdir()
+    files = [tmp_path / "usb/ke.part-1-of-2.ncen", tmp_path / "usb/ke.part-2-of-2.ncen"]
+    for file in files:
+        file.write_bytes(b"12345")
+    return files
+
+
+def lies(tray: Tray) -> list[str]:
+    return sorted(path.name for path in tray.path.iterdir())
+
+
+def test_files_are_laid_down_and_taken_away(tray: Tray, medium: list[Path]) -> None:
+    told = Told()
+    with laid_down(tray.path, medium, told) as (names, _):
+        assert lies(tray) == names == [file.name for file in medium]
+        for name in names:
+            descriptor = tray.open(name, ME)
+            assert os.read(descriptor, 100) == b"12345"
+            os.close(descriptor)
+    assert lies(tray) == []
+    assert told.said[-1] == ("Copying ke.part-2-of-2.ncen into the tray (bytes)", 10, 10)
+
+
+def test_what_an_order_still_needs_stays(tray: Tray, medium: list[Path]) -> None:
+    with laid_down(tray.path, medium, Told()) as (_, remove):
+        remove.clear()
+    assert len(lies(tray)) == 2
+
+
+def test_what_was_left_of_ones_own_makes_place(tray: Tray, medium: list[Path]) -> None:
+    lay(tray, medium[0].name, b"a part of it")
+    with laid_down(tray.path, medium, Told()) as (names, _):
+        assert (tray.path / names[0]).read_bytes() == b"12345"
+
+
+@pytest.mark.skipif(ME != 0, reason="only root gives files away")
+def test_what_somebody_else_laid_down_stays(tray: Tray, medium: list[Path]) -> None:
+    os.chown(lay(tray, medium[1].name), SOMEBODY, SOMEBODY)
+    with pytest.raises(UpdaterError, match="NU-9334"), laid_down(tray.path, medium, Told()):
+        pass
+    assert lies(tray) == [medium[1].name]
+
+
+def full(count: int) -> Callable[..., int]:
+    """A disk on which so many more bytes have room."""
+    left = [count]
+    write = os.write
+
+    def some(target: int, piece: bytes) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        now = min(left[0], len(piece))
+        left[0] -= now
+        return write(target, bytes(piece[:now]))
+
+    return some
+
+
+def test_a_disk_that_fills_while_it_is_copied(
+    tray: Tray, medium: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "write", full(7))
+    refused = pytest.raises(UpdaterError, match="NU-3110")
+    with refused as found, laid_down(tray.path, medium, Told()):
+        pass
+    assert lies(tray) == []
+    assert medium[1].name in str(found.value.values["path"])
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Iterator[dict[str, Path]]:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "usb").mkdir()
+    (tmp_path / "usb/.hidden").write_bytes(b"")
+    (tmp_path / "usb/ke.ncen").write_bytes(b"")
+    yield {
+        "pipe": tmp_path / "pipe", "gone": tmp_path / "gone.ncen",
+        "hidden": tmp_path / "usb/.hidden", "good": tmp_path / "usb/ke.ncen",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        (["pipe"], "NU-2302"), (["good", "gone"], "NU-2313"), (["hidden"], "NU-9334"),
+        (["good", "good"], "NU-9334"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_laid_down(
+    tray: Tray, sources: dict[str, Path], names: list[str], code: str
+) -> None:
+    files = [sources[name] for name in names]
+    with pytest.raises(UpdaterError, match=code), laid_down(tray.path, files, Told()):
+        pass
+    assert lies(tray) == []
+
+
+def test_no_tray_to_lay_down_in(tmp_path: Path, medium: list[Path]) -> None:
+    with pytest.raises(UpdaterError, match="NU-9333"), laid_down(tmp_path / "no", medium, Told()):
+        pass

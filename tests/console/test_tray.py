@@ -1,0 +1,109 @@
+"""The tray in the console: what lies there, a button for who may, and an order for a click."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import Orders
+from tests.agent.service.api.conftest import READER, Counter
+from tests.console.support import Answer, Guest, Place
+from tests.console.test_app import as_user
+
+
+@pytest.fixture
+def tray(counter: Counter) -> Path:
+    made = counter.site.state / "tray"
+    made.mkdir()
+    made.chmod(0o1770)
+    return made
+
+
+def orders(counter: Counter) -> list[object]:
+    with Journal.open(counter.site.journal, read_only=True) as journal:
+        return [order.data["files"] for order in Orders(journal).newest(10)]
+
+
+def buttons(page: Answer) -> list[str]:
+    return [hidden["files"] for address, hidden in page.forms() if address == "/import"]
+
+
+def test_a_click_is_one_order_with_all_parts(counter: Counter, tray: Path, guest: Guest) -> None:
+    for name in ("ke.part-1-of-2.ncen", "ke.part-2-of-2.ncen"):
+        (tray / name).write_bytes(b"part")
+    page = guest.get("/upgrade")
+    assert buttons(page) == ["ke.part-1-of-2.ncen/ke.part-2-of-2.ncen"]
+    assert "parts: 2 of 2" in page.text
+    fields = page.form("/import")
+    first, again = guest.post("/import", fields), guest.post("/import", fields)
+    assert first.status == again.status == 303
+    assert first.headers["location"].startswith("/orders/1?"), first.headers
+    assert first.headers["location"] == again.headers["location"]
+    assert orders(counter) == [["ke.part-1-of-2.ncen", "ke.part-2-of-2.ncen"]]
+    assert "import of a bundle" in guest.get("/orders/1").text
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_what_cannot_be_imported_has_no_button(
+    counter: Counter, tray: Path, place: Place, language: str
+) -> None:
+    (tray / "half.part-1-of-2.ncen").write_bytes(b"part")
+    (tray / "link.ncen").symlink_to("/etc/hostname")
+    (tray / "<script>alert(1)<b>").write_bytes(b"")
+    (tray / "\x1b[2J\u202e.ncen").write_bytes(b"")
+    text = html.unescape((page := place.enter(language).get("/upgrade")).text)
+    assert buttons(page) == ["<script>alert(1)<b>".replace("/", "")]
+    assert "<script>alert" not in page.text and "\x1b" not in page.text
+    assert "\u202e" not in page.text
+    for words in {
+        "en": ("Parts are missing.", "Not by you: it is no plain file.", "is not shown: 1."),
+        "fr": ("Il manque des parties.", "Pas par vous : ce n'est pas un simple fichier.",
+               "qui n'est pas montré : 1."),
+    }[language]:  # fmt: skip
+        assert words in text
+
+
+def test_an_empty_tray_and_none_at_all(counter: Counter, guest: Guest) -> None:
+    broken = guest.get("/upgrade")
+    assert (broken.status, "NU-9333" in broken.text, buttons(broken)) == (200, True, [])
+    (counter.site.state / "tray").mkdir(mode=0o700)
+    empty = guest.get("/upgrade")
+    assert "Nothing lies in the tray." in empty.text and "NU-9333" not in empty.text
+
+
+def test_a_file_that_was_taken_away_meanwhile(counter: Counter, tray: Path, guest: Guest) -> None:
+    (tray / "ke.ncen").write_bytes(b"bundle")
+    page = guest.get("/upgrade")
+    (tray / "ke.ncen").unlink()
+    refused = guest.submit(page, "/import")
+    assert (refused.status, refused.state, "NU-9334" in refused.text) == (409, "refused", True)
+    assert orders(counter) == []
+
+
+@pytest.mark.parametrize("files", ["", "../journal.sqlite", "..", "/etc/shadow", "a\nb"])
+def test_a_form_that_was_made_by_hand(
+    counter: Counter, tray: Path, guest: Guest, files: str
+) -> None:
+    (tray / "ke.ncen").write_bytes(b"bundle")
+    refused = guest.submit(guest.get("/upgrade"), "/import", files=files)
+    assert (refused.status, refused.state) == (400 if files else 409, "refused"), refused.text
+    fields = {**guest.get("/upgrade").form("/import"), "kind": "import"}
+    assert guest.post("/order", fields).status in (400, 403)
+    assert orders(counter) == []
+
+
+def test_who_may_only_look_sees_it_and_who_may(
+    counter: Counter, tray: Path, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tray / "ke.ncen").write_bytes(b"bundle")
+    kept = guest.get("/upgrade").form("/import")
+    as_user(monkeypatch, READER)
+    page = guest.get("/upgrade")
+    assert buttons(page) == [] and "ke.ncen" in page.text
+    assert "Only who may give orders can import it." in page.text and "NU-9314" in page.text
+    refused = guest.post("/import", kept)
+    assert (refused.status, "NU-9314" in refused.text) == (403, True)
+    assert orders(counter) == []

@@ -276,7 +276,8 @@ def many_people(service: Path, directory: Path) -> Mapping[str, float] | None:
             time.sleep(REST_S)
             inside = _inside(login)
             return {
-                "sessions": len(inside), "one_mb": rest, "all_mb": pss_mb(process.pid),
+                "sessions": SESSIONS, "processes": len(inside), "one_mb": rest,
+                "all_mb": pss_mb(process.pid),
                 "each_process_mb": round(statistics.mean(map(pss_mb, inside)), 1),
             }  # fmt: skip
 

@@ -51,6 +51,7 @@ from ncen_updater.agent.service.errors import (
     NoSuchThing,
     NotAllowed,
     Refused,
+    TooManyStreams,
     refusal,
 )
 from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
@@ -1156,16 +1157,28 @@ class ServiceSite:
         number = given["id"]
         try:
             with self._run.progress() as progress:
-                for event in self._service.stream(given["event"]):
-                    if event.kind == "order-ended" and event.data["data"].get("order") == number:
-                        break
-                    if event.kind == "service":
-                        tell(progress, event.data)
+                self._follow(number, given["event"], progress)
         except KeyboardInterrupt:
             text = N_("The service goes on with order {order}; 'ncen-updater watch' follows it.")
             self._run.say(Text(text, {"order": number}))
             return Answer({"order": number, "ended": False})
         return _came_to(number, self._service.get(f"/v1/orders/{number}")["result"])
+
+    def _follow(self, number: int, after: int, progress: Progress) -> None:
+        """Show the progress of an order until it has ended."""
+        try:
+            for event in self._service.stream(after):
+                if event.kind == "order-ended" and event.data["data"].get("order") == number:
+                    return
+                if event.kind == "service":
+                    tell(progress, event.data)
+        except UpdaterError as error:
+            if error.code != TooManyStreams.message.code:
+                raise
+        # Pages of this person listen already, as many as may: it is asked instead.
+        while self._service.get(f"/v1/orders/{number}")["ended_at"] is None:
+            tell(progress, self.status()["service"])
+            sleep(LOOK_S)
 
     def _form(self, kind: str, data: Mapping[str, object]) -> dict[str, object]:
         wanted = {"kind": kind, "language": self._run.language, **data}

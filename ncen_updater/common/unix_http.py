@@ -65,7 +65,9 @@ def asked(
         headers["Content-Type"] = "application/json"
     connection = _UnixConnection(path, timeout_s)
     try:
-        connection.request(method, address, content, headers)
+        # Who is refused at once cannot say everything; why stands in the answer.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.request(method, address, content, headers)
         yield connection.getresponse()
     finally:
         connection.close()

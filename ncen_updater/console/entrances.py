@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -114,6 +115,9 @@ class PasswordEntrance:
 
     def __init__(self, login: PersonLogin) -> None:
         self._login = login
+        #: By name. Sessions of one person share one way to the service, and what was looked at.
+        self._people: dict[str, tuple[Inside, BridgedService]] = {}
+        self._lock = threading.Lock()
 
     def come_in(self, given: Mapping[str, str]) -> Inside:
         """Have a password looked at; errors as in :meth:`Entrance.come_in`."""
@@ -121,7 +125,14 @@ class PasswordEntrance:
         if not user or not password:
             raise UpdaterError(CONSOLE_FORM, reason="name or password is empty")
         line, who = self._login.open(user, password)
-        return Inside(BridgedService(line, who, self._login))
+        with self._lock:
+            known = self._people.get(who)
+            if known is not None and known[1].renew(line):
+                return known[0]
+            service = BridgedService(line, who, self._login)
+            self._people[who] = made = Inside(service), service
+            self._people = {n: p for n, p in self._people.items() if not p[0].following.ended}
+        return made[0]
 
     def end(self) -> None:
         """Every session is let go of by who keeps them."""

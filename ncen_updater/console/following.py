@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.console.service import Document, ServiceRefusal, SiteService
@@ -13,6 +14,8 @@ __all__ = ["Following"]
 
 #: Between two tries to reach a service that is away.
 AGAIN_S = 1.0
+#: The service has no place for one more listener: it is asked instead.
+NO_PLACE = "NU-9320"
 
 
 class Following:
@@ -71,9 +74,18 @@ class Following:
                     self._happened(here=True, moment=document if kind == "service" else None)
                     if self.ended:
                         return
-            except (UpdaterError, ServiceRefusal):
+            except ServiceRefusal as refused:
+                self._ask(instead=refused.error["code"] == NO_PLACE)
+            except UpdaterError:
                 self._happened(here=False)
             self._ended.wait(AGAIN_S)
+
+    def _ask(self, *, instead: bool) -> None:
+        """Ask what goes on, where nobody tells it; pages follow a little later then."""
+        moment: Document | None = None
+        with suppress(UpdaterError, ServiceRefusal):
+            moment = self._service.get("/v1/status", "en")["service"] if instead else None
+        self._happened(here=moment is not None, moment=moment)
 
     def _happened(self, *, here: bool, moment: Document | None = None) -> None:
         with self._changed:

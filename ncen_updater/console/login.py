@@ -120,6 +120,19 @@ class BridgedService(SiteService):
         super().__init__(Path())
         self._line, self._who, self._login = line, who, login
         self._one = threading.Lock()
+        self._ended = False
+
+    def renew(self, line: socket.socket) -> bool:
+        """Go on by the process of a session that came in later; False where all have left.
+
+        It lives longer than the one of before, whose time ends first.
+        """
+        with self._one:
+            if self._ended:
+                return False
+            before, self._line = self._line, line
+        _let_go(before)
+        return True
 
     def decide(
         self, method: str, address: str, language: str, body: Mapping[str, object], secret: str
@@ -142,8 +155,10 @@ class BridgedService(SiteService):
     def end(self) -> None:
         """Let the process of the person go."""
         with contextlib.suppress(OSError):
-            self._line.shutdown(socket.SHUT_RDWR)
-        self._line.close()
+            self._line.shutdown(socket.SHUT_RDWR)  # also one that is waited for
+        with self._one:
+            self._ended = True
+            _let_go(self._line)
 
     @contextlib.contextmanager
     def _asked(
@@ -160,6 +175,12 @@ class BridgedService(SiteService):
         _not_refused(said)
         with _answer(_given(found), method, timeout_s) as response:
             yield response
+
+
+def _let_go(line: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
+    line.close()
 
 
 @contextlib.contextmanager

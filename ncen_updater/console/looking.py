@@ -25,7 +25,9 @@ __all__ = ["Looked", "Looking"]
 MOST, TOGETHER = 24, 2
 #: The service has no room for one more; so long is waited for that, and so often.
 FULL, FULL_S, TRIES = "NU-9324", 5.0, 60
-WAIT_S = 30
+#: Between two looks how far it is, first and at last. A request that waits would hold one of the
+#: few places of its person.
+SOON_S, LATER_S = 0.1, 1.0
 
 
 @dataclass(frozen=True)
@@ -137,12 +139,13 @@ class Looking:
     def _inspected(
         self, name: str, begun: Looked, form: Mapping[str, object], language: str
     ) -> Document:
-        seen = self._begun(form, language)
+        seen, pause = self._begun(form, language), SOON_S
         while seen["result"] is None:
             update = ProgressUpdate.from_json(seen["progress"])
             self._know(name, begun, progress=update.text if update is not None else None)
-            address = f"/v1/inspections/{seen['id']}?wait={WAIT_S}"
-            seen = self._service.get(address, language)
+            time.sleep(pause)
+            pause = min(2 * pause, LATER_S)
+            seen = self._service.get(f"/v1/inspections/{seen['id']}", language)
         found: Document = seen["result"]["document"]
         return found
 

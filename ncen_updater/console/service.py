@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,11 @@ SILENT_S = 40.0
 #: It gives a sign of life on a stream more often than this.
 QUIET_S = 45.0
 MAX_BYTES = 64_000_000
+#: So many requests are made at a time: the service counts those of a person, and one stream and
+#: other programs of theirs have to find a place beside them.
+TOGETHER = 4
+#: The service had no place for this person's request, and did nothing of it: it is made again.
+NO_PLACE, AGAIN_S, TRIES = "NU-9322", 0.25, 40
 
 Document = Mapping[str, Any]
 
@@ -85,6 +91,7 @@ class SiteService:
         self.path, self.now = path, now
         self._known: Known | None = None
         self._lock = threading.Lock()
+        self._turn = threading.BoundedSemaphore(TOGETHER)
 
     def known(self) -> Known | None:
         """Return what was known last; None where nothing ever was."""
@@ -111,8 +118,20 @@ class SiteService:
         self, method: str, address: str, language: str, body: Mapping[str, object] | None = None
     ) -> Document:
         """Ask for something, or change something; errors as in :meth:`get`."""
+        for _ in range(TRIES):
+            try:
+                return self._called(method, address, language, body)
+            except ServiceRefusal as refused:
+                if refused.error["code"] != NO_PLACE:
+                    raise
+            time.sleep(AGAIN_S)
+        return self._called(method, address, language, body)
+
+    def _called(
+        self, method: str, address: str, language: str, body: Mapping[str, object] | None
+    ) -> Document:
         try:
-            with self._asked(method, address, body, language, SILENT_S) as response:
+            with self._turn, self._asked(method, address, body, language, SILENT_S) as response:
                 return self._document(response)
         except (OSError, http.client.HTTPException) as error:
             raise ServiceSilent(reason=_reason(error)) from error

@@ -8,6 +8,7 @@ asked for a console alone: that takes the password once more (``helper``).
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -74,8 +75,11 @@ def sent(path: Path, request: Mapping[str, Any]) -> socket.socket:
     line = http.client.HTTPConnection("localhost")
     line.sock = connect(path, SILENT_S)
     try:
-        line.request(method, address, content, headers)
-        line.sock.shutdown(socket.SHUT_WR)
+        # Who is refused at once cannot say everything; why stands in the answer.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            line.request(method, address, content, headers)
+        with contextlib.suppress(OSError):
+            line.sock.shutdown(socket.SHUT_WR)
     except BaseException:
         line.close()
         raise

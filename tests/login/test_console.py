@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
+import http.client
 import pwd
 import re
 from collections.abc import Iterator
@@ -130,3 +132,42 @@ def test_what_goes_on_is_told_as_it_happens(web: Path) -> None:
     assert b"event: live\n" in lines
     answer.close()
     connection.close()
+
+
+def events(person: Person) -> http.client.HTTPConnection:
+    """Open the line of a page that is kept up to date."""
+    connection = UnixConnection(person.path)
+    connection.request("GET", "/live/events", headers={"Host": NAME, "Cookie": person.cookie})
+    return connection
+
+
+def test_twenty_sessions_of_one_account_are_all_answered(
+    web: Path, counter: Counter, login: LoginSocket
+) -> None:
+    """What they wait for and listen to takes no place from what they ask, nor from other people.
+
+    Every session looks at what takes long and follows what goes on, as do pages that stay open.
+    """
+    counter.inspector.door.clear()
+    with contextlib.ExitStack() as open_lines:
+        sessions = [entered(web, AMINA) for _ in range(20)]
+        for person in sessions:
+            line = events(person)
+            open_lines.callback(line.close)
+            answer = line.getresponse()
+            open_lines.callback(answer.close)
+            assert answer.status == 200 and answer.readline()
+            for path in ("/upgrade", "/help", "/proof"):
+                found = person.get(path)
+                assert (found.status, found.state) == (200, "loading"), found.text
+                assert not re.search("NU-93(04|2)", found.text), found.text
+        other = entered(web, MARIE)
+        assert other.get("/help").status == 200
+        for person in (*sessions, other):
+            assert person.get("/").status == 200
+        counter.inspector.door.set()
+        for person in (*sessions, other):
+            assert person.settled("/help").state == "ready"
+    uid = pwd.getpwnam(AMINA).pw_uid
+    running = [one.pid for one in login.processes if one.poll() is None]
+    assert len([number for number in running if owner(number) == uid]) == 1

@@ -1,0 +1,206 @@
+"""The few places that the service has for one person: pages take none, and lose nothing by it."""
+
+from __future__ import annotations
+
+import http.client
+import socket as sockets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.client import ServiceSite
+from ncen_updater.agent.service.api import server
+from ncen_updater.agent.service.api.fair_connections import FairConnections
+from ncen_updater.agent.service.api.server import TOO_MANY
+from ncen_updater.agent.service.api.stream import MOST_STREAMS
+from ncen_updater.agent.service.client import Client
+from ncen_updater.agent.service.errors import TooManyStreams
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.progress import Silent
+from ncen_updater.common.unix_socket import connect
+from ncen_updater.console.following import Following
+from ncen_updater.console.looking import Looking
+from ncen_updater.console.service import ServiceRefusal, SiteService
+from ncen_updater.login.bridge import sent
+from tests.agent.service.api.conftest import Counter
+from tests.agent.service.api.serving import answering
+from tests.support.forks import DEADLINE_S
+
+
+@dataclass
+class OnePlace:
+    """A service that counts everybody, and has one place for each."""
+
+    counter: Counter
+    path: Path
+    limits: FairConnections[Any]
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Somebody has the only place until an inspection has ended."""
+        self.counter.inspector.door.clear()
+        body = {"kind": "findings"}
+        number = SiteService(self.path).call("POST", "/v1/inspections", "en", body)["id"]
+        self.until(lambda: not self.limits._held)
+        head = f"GET /v1/inspections/{number}?wait=30 HTTP/1.1\r\nHost: x\r\n\r\n"
+        with connect(self.path, DEADLINE_S) as line:
+            line.sendall(head.encode())
+            self.until(lambda: bool(self.limits._answered))
+            try:
+                yield
+            finally:
+                self.counter.inspector.door.set()
+                self.until(lambda: not self.limits._answered)
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until the service has seen something."""
+        while not holds():
+            assert self.path.exists()
+
+
+@pytest.fixture
+def one(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> Iterator[OnePlace]:
+    made: list[FairConnections[Any]] = []
+
+    def limits(_: int, together: int, __: object) -> FairConnections[Any]:
+        made.append(FairConnections(1, together, ()))
+        return made[-1]
+
+    monkeypatch.setattr(server, "FairConnections", limits)
+    with answering(counter) as path:
+        yield OnePlace(counter, path, made[0])
+
+
+def test_a_request_without_a_place_is_made_again(
+    one: OnePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, refused = SiteService(one.path), threading.Event()
+    real = service._called
+
+    def called(*request: Any) -> Any:
+        try:
+            return real(*request)
+        except ServiceRefusal:
+            refused.set()
+            one.counter.inspector.door.set()
+            raise
+
+    monkeypatch.setattr(service, "_called", called)
+    with one.taken():
+        assert service.get("/v1/holds", "en") == {"holds": []}
+    assert refused.is_set()
+
+
+def test_one_that_never_gets_a_place_is_told_why(
+    one: OnePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody reads what is sent: why stands in what was answered before."""
+    monkeypatch.setattr("ncen_updater.console.service.TRIES", 1)
+    body = {"reason": "x" * 500_000}
+    with one.taken():
+        with pytest.raises(ServiceRefusal, match="NU-9322"):
+            SiteService(one.path).call("POST", "/v1/holds", "en", body)
+        with pytest.raises(UpdaterError, match="NU-9322"):
+            Client(one.path, "en").call("POST", "/v1/holds", body)
+
+
+def test_a_refusal_that_comes_before_the_request_reaches_the_console(tmp_path: Path) -> None:
+    """What asks for a person hands over a connection on which the answer is already there."""
+    path = tmp_path / "api.sock"
+    with sockets.socket(sockets.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        gone = threading.Event()
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            connection.sendall(TOO_MANY)
+            connection.close()
+            gone.set()
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        request = {"method": "POST", "address": "/v1/holds", "body": {"reason": "x" * 3_000_000}}
+        with sent(path, request) as line:
+            thread.join()
+            response = http.client.HTTPResponse(line)
+            response.begin()
+            assert (response.status, b"NU-9322" in response.read()) == (503, True)
+            response.close()
+
+
+def test_what_is_looked_at_holds_no_place(counter: Counter, socket: Path) -> None:
+    """No request of a page waits for an inspection: it would have a place for half a minute."""
+    asked: list[str] = []
+
+    class Noted(SiteService):
+        def get(self, address: str, language: str) -> Any:
+            asked.append(address)
+            if len(asked) == 3:
+                counter.inspector.door.set()
+            return super().get(address, language)
+
+    counter.inspector.door.clear()
+    looking = Looking(Noted(socket))
+    while (found := looking.look("findings", "m", {"language": "en"})).loading:
+        pass
+    assert found.found is not None
+    assert len(asked) >= 3
+    assert set(asked) == {"/v1/inspections/1"}
+
+
+def test_pages_follow_without_a_place_for_a_listener(
+    socket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes on is asked for, where nobody tells it."""
+    monkeypatch.setattr("ncen_updater.console.following.AGAIN_S", 0.01)
+    tried = threading.Semaphore(0)
+
+    class Noted(SiteService):
+        def stream(self, language: str) -> Iterator[Any]:
+            tried.release()
+            return super().stream(language)
+
+    client = Client(socket, "en")
+    streams = [client.stream(None) for _ in range(MOST_STREAMS)]
+    for stream in streams:
+        assert next(stream).kind == "service"
+    following = Following(Noted(socket))
+    following.start()
+    try:
+        for _ in range(2):  # what came of the first try is there by the second
+            assert tried.acquire(timeout=DEADLINE_S)
+        moment, here, _ = following.moment()
+        assert here and moment is not None and "running" in moment
+    finally:
+        following.end()
+        for stream in streams:
+            stream.close()  # type: ignore[attr-defined]
+
+
+def test_an_order_is_followed_without_a_place_for_a_listener(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three pages of the person listen already: a command asks instead, to the order's end."""
+    asked: list[str] = []
+
+    class Full:
+        def stream(self, after: int) -> Iterator[Any]:
+            raise TooManyStreams(count=3)
+            yield after
+
+        def get(self, address: str) -> Any:
+            asked.append(address)
+            if address == "/v1/status":
+                return {"service": {"running": None, "why": None}}
+            return {"ended_at": None if len(asked) < 5 else "now"}
+
+    monkeypatch.setattr("ncen_updater.agent.client.sleep", lambda _: None)
+    site = ServiceSite(None, Full())  # type: ignore[arg-type]
+    site._follow(7, 1, Silent())
+    assert asked == ["/v1/orders/7", "/v1/status"] * 2 + ["/v1/orders/7"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,10 @@ import pytest
 
 from demo.site import DemoSite, SiteOptions, version_of
 from tests.console.browsers import entered, keep, origin, settled
+from tests.support.attention import Attention, row
 from tests.support.made_users import made_users, require_made_users
 from tests.support.rotation import in_turns
-from tests.support.served import Served, served
+from tests.support.served import ROOT, Served, served
 from tests.support.sites import TrialFeed, connect, serve
 from tests.support.webdriver import Browser, missing
 
@@ -47,8 +48,9 @@ TOLD = {
 }
 
 
-@pytest.fixture
-def service() -> Iterator[Served]:
+@contextmanager
+def story_site() -> Iterator[Served]:
+    """The site of the story, and its service."""
     require_made_users()
     place = Path(tempfile.mkdtemp(prefix="nu-story-"))
     place.chmod(0o755)
@@ -71,13 +73,41 @@ def service() -> Iterator[Served]:
     shutil.rmtree(place)
 
 
-def go(person: Browser, path: str) -> None:
+@pytest.fixture
+def service() -> Iterator[Served]:
+    with story_site() as process:
+        yield process
+
+
+def told_of(where: str, people: Mapping[str, Attention]) -> None:
+    """What was counted is what the guide says."""
+    shares = [row(f"{where}: {who}", one) for who, one in people.items()]
+    whole = row(f"**{where}: all**", sum(people.values(), Attention()))
+    guide = (ROOT / "docs/console.md").read_text("utf-8")
+    lacks = [line for line in (*shares, whole) if line not in guide]
+    assert not lacks, "docs/console.md says otherwise:\n" + "\n".join(lacks)
+
+
+def look(person: Browser, path: str) -> None:
+    """Load a page to see that something is not there; no person would."""
     person.open(origin(person) + path)
     settled(person)
 
 
+def go(person: Browser, path: str) -> None:
+    person.attention.pages += 1
+    look(person, path)
+
+
+def person_waits(person: Browser, path: str, selector: str) -> None:
+    """Wait until a page has something; going there is counted by who acts on it."""
+    there(person, path, selector)
+    person.attention.pages -= 1
+
+
 def there(person: Browser, path: str, selector: str) -> None:
-    """Go to a page, again and again as a person does, until something is there."""
+    """Go to a page, and wait there until something is."""
+    person.attention.pages += 1
 
     def look() -> bool:
         person.open(origin(person) + path)
@@ -91,6 +121,7 @@ def press(person: Browser, path: str, form: str) -> None:
 
     A page that waits for something loads itself again, also between a look and a click.
     """
+    person.attention.pages += 1
 
     def sent() -> bool:
         person.open(origin(person) + path)
@@ -122,16 +153,16 @@ def say_yes(person: Browser, path: str) -> None:
 def both_say_yes(people: Sequence[Browser], path: str) -> None:
     """At once: each presses as soon as there is a button."""
     with ThreadPoolExecutor(len(people)) as pool:
-        for ready in [pool.submit(there, one, path, 'form[action="/approve"]') for one in people]:
-            ready.result()
+        ready = [pool.submit(person_waits, one, path, 'form[action="/approve"]') for one in people]
+        for one in ready:
+            one.result()
         for said in [pool.submit(say_yes, one, path) for one in people]:
             said.result()
 
 
 def upgrade_now(person: Browser) -> None:
     there(person, "/upgrade", "#agreed")
-    for closed in person.all("details > summary"):
-        closed.click()
+    person.one("details:has(button.grave) > summary").click()
     person.one("#agreed").click()
     person.one("button.grave").click()
 
@@ -164,24 +195,24 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
             person.scripts(on=told.scripts)
             assert person.one("html").attribute("lang") == told.language
         # The service found the release; prepare, rehearse.
-        there(first, "/upgrade", ".path .goal")
+        person_waits(first, "/upgrade", ".path .goal")
         assert not first.all('form[action="/order"]'), "who approves does not order"
         order(operator, "/upgrade", "prepare")
-        go(first, "/approve")
+        look(first, "/approve")
         assert not first.all('form[action="/approve"]'), "nothing was rehearsed"
         order(operator, "/upgrade", "rehearse")
         service.until_outlook(lambda outlook: outlook["binding"] is not None)
-        go(operator, "/upgrade")
+        look(operator, "/upgrade")
         keep(operator, "upgrade", told.language)
-        go(operator, "/approve")
+        look(operator, "/approve")
         assert not operator.all('form[action="/approve"]'), "who operates does not approve"
         # Two people say yes, each as themselves.
         say_yes(first, "/approve")
-        go(operator, "/")
+        look(operator, "/")
         keep(operator, "now", told.language)
-        go(operator, "/upgrade")
+        look(operator, "/upgrade")
         assert not operator.all("#agreed"), "one yes is not enough"
-        go(second, "/approve")
+        look(second, "/approve")
         keep(second, "approve", told.language)
         say_yes(second, "/approve")
         given = service.client.get("/v1/outlook")["approvals"]
@@ -192,7 +223,7 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         service.until("step-intended", step="migrate")
         service.kill_all()
         nobody_answers(first, told)
-        go(second, "/")
+        look(second, "/")
         assert second.all('main[data-state="broken"]'), second.text
         assert "3.2.4" in second.one(".stale").text, "what was known last"
         service.start()
@@ -229,4 +260,6 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
             operator.one("#typed").type(operator.one('input[name="lost"]').attribute("value") or "")
         operator.one(f"{form} button").click()
         ended(operator)
+        people = {"who operates": operator, "the first to approve": first, "the second": second}
+        told_of("browser", {name: person.attention for name, person in people.items()})
     assert version_of(service.demo).whole == "3.2.4"

@@ -26,6 +26,8 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.support.attention import Attention
+
 __all__ = ["Browser", "Element", "as_user", "browser", "known_place", "missing"]
 
 CHROMIUM, DRIVER = "chromium", "chromedriver"
@@ -91,10 +93,12 @@ class Element:
 
     def click(self) -> None:
         """Click on it."""
+        self.browser.attention.clicked()
         self.browser.call("POST", f"/element/{self.id}/click", {})
 
     def type(self, text: str) -> None:
         """Type into it what stands there afterwards."""
+        self.browser.attention.filled(text)
         self.browser.call("POST", f"/element/{self.id}/clear", {})
         self.browser.call("POST", f"/element/{self.id}/value", {"text": text})
 
@@ -105,10 +109,14 @@ class Browser:
     Args:
         address: Of the driver.
         session: Its number there.
+
+    Attributes:
+        attention: What was asked of the person before it.
     """
 
     def __init__(self, address: str, session: str) -> None:
         self._address = f"{address}/session/{session}"
+        self.attention = Attention()
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Give one command.

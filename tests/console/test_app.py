@@ -9,6 +9,7 @@ import socket as sockets
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,10 @@ from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.runner import Finished
 from ncen_updater.common import http_server
+from ncen_updater.console import sessions
 from ncen_updater.console.headers import PREFIX
-from ncen_updater.console.sessions import KEY_S, Keys
+from ncen_updater.console.service import SiteService
+from ncen_updater.console.sessions import KEY_S, FormOutcome, Keys
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
     APPROVER,
@@ -142,6 +145,75 @@ def test_a_form_is_taken_once_however_often_it_comes(counter: Counter, guest: Gu
     assert holds(counter) == ["customs fair"]
     shown = guest.get(first.headers["location"])
     assert "Upgrades are on hold." in shown.text and "customs fair" in shown.text
+
+
+def test_a_click_that_comes_while_the_first_is_at_work_waits_for_it(
+    counter: Counter, socket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is answered with what the first came to, and not before."""
+    counter.know(replace(NEXT, prepared=False, binding=""))
+    begun, gate = threading.Event(), threading.Event()
+
+    class Slow(SiteService):
+        def call(self, method: str, address: str, *more: Any) -> Any:
+            if address == "/v1/orders":
+                begun.set()
+                assert gate.wait(DEADLINE_S)
+            return super().call(method, address, *more)
+
+    class Ended(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            gate.set()  # the second waits: now the first may go on
+            return super().wait(timeout)
+
+    monkeypatch.setattr(sessions, "FormOutcome", lambda: FormOutcome(ended=Ended()))
+    with served_console(socket, Slow(socket)) as place:
+        guest = place.enter()
+        fields = guest.settled("/upgrade").form("/order")
+        found: list[str] = []
+        first = threading.Thread(
+            target=lambda: found.append(guest.post("/order", fields).headers["location"])
+        )
+        first.start()
+        assert begun.wait(DEADLINE_S)
+        second = guest.post("/order", fields).headers["location"]
+        gate.set()
+        first.join()
+    assert found == [second] and second.startswith("/orders/1?")
+    assert len(counter.rows()["orders"]) == 1
+
+
+def lifted(counter: Counter) -> int:
+    with Journal.open(counter.site.journal, read_only=True) as journal:
+        return sum(event.kind == "unheld" for event in journal.events())
+
+
+def test_a_hold_is_lifted_by_its_button_once(counter: Counter, guest: Guest) -> None:
+    """The same click that comes again lifts nothing that somebody set meanwhile."""
+    for reason in ("customs fair", "audit"):
+        guest.submit(guest.get("/hold"), "/hold", reason=reason)
+    fields = guest.get("/").form("/unhold")
+    first = guest.post("/unhold", fields)
+    assert first.status == 303
+    assert (holds(counter), lifted(counter)) == ([], 1)
+    shown = guest.get(first.headers["location"])
+    assert "No hold is in force any more." in shown.text and "customs fair" not in shown.text
+    guest.submit(guest.get("/hold"), "/hold", reason="closing of the year")
+    assert guest.post("/unhold", fields).headers["location"] == first.headers["location"]
+    assert (holds(counter), lifted(counter)) == (["closing of the year"], 1)
+
+
+def test_who_may_not_operate_lifts_nothing(
+    counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest.submit(guest.get("/hold"), "/hold", reason="customs fair")
+    kept = guest.get("/").form("/unhold")
+    as_user(monkeypatch, READER)
+    page = guest.get("/")
+    assert "/unhold" not in dict(page.forms()) and "NU-9314" in page.text
+    refused = guest.post("/unhold", kept)
+    assert (refused.status, "NU-9314" in refused.text) == (403, True)
+    assert holds(counter) == ["customs fair"]
 
 
 def test_nobody_is_asked_to_begin_what_people_have_not_agreed_to(guest: Guest) -> None:

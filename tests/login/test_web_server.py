@@ -50,6 +50,17 @@ CERTIFICATE, KEY = "/etc/ssl/certs/ncen-console.pem", "/etc/ssl/private/ncen-con
 CONSOLE, WEB = "nu-login-console", "www-data"
 
 
+#: What people read who asked for French; as they read it, and not as a catalogue has it.
+FRENCH = {
+    "way in": "Connectez-vous avec votre compte sur ce serveur",
+    "enter": "Se connecter",
+    "wrong": "Le nom ou le mot de passe est faux, ou ce compte ne peut pas entrer ici.",
+    "secret": "Votre mot de passe, pour ceci seulement",
+    "said": "Vous avez dit oui.",
+    "withdrawn": "Votre oui est retiré.",
+}
+
+
 @dataclass
 class Site:
     """Everything that is set up for people with passwords.
@@ -175,6 +186,45 @@ def test_a_person_with_a_password_looks_and_says_yes(site: Site, counter: Counte
         assert person.all("#password") and AMINA not in person.text
         refused = re.compile(r"the server responded with a status of 4(01|09)")
         assert [said for said in person.complaints() if not refused.search(said)] == []
+
+
+@pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
+def test_a_person_with_a_password_in_french(site: Site, counter: Counter) -> None:
+    """The same way in, in the browser's own language: every word of it, what is refused too."""
+    has_dossier(counter)
+    more = known_place(NAME, site.certificate)
+    with site.web() as web, browser(language="fr", more=more) as person:
+        address = f"https://{NAME}:{web.port}"
+        person.open(f"{address}/approve")
+        assert person.one("html").attribute("lang") == "fr"
+        assert person.one("h1").text == FRENCH["way in"]
+        assert person.one('form[action="/login"] button').text == FRENCH["enter"]
+        log_in(person, "faux")
+        told(person, "NU-9711")
+        told(person, FRENCH["wrong"])
+        assert person.cookies() == []
+        log_in(person, SECRETS[AMINA])
+        person.until("Now", lambda: person.all('body[data-page="now"]'))
+        assert f"Vous êtes {AMINA}." in person.text
+        # A yes takes the password again: a wrong one leaves nothing behind.
+        for password, words in (("faux", FRENCH["wrong"]), (SECRETS[AMINA], FRENCH["said"])):
+            assert approvals(counter) == []
+            person.open(f"{address}/approve")
+            settled(person)
+            label = person.one('form[action="/approve"] label[for]')
+            assert label.text == FRENCH["secret"]
+            person.one('form[action="/approve"] input[type="password"]').type(password)
+            person.one('form[action="/approve"] button').click()
+            told(person, words)
+        assert approvals(counter) == [AMINA]
+        person.open(f"{address}/approve")
+        settled(person)
+        person.one('form[action="/withdraw"] button').click()
+        told(person, FRENCH["withdrawn"])
+        assert counter.ask("GET", "/v1/outlook").document["approvals"] == []
+        person.one('form[action="/leave"] button').click()
+        person.until("the way in", lambda: person.all("#password"))
+        assert (person.one("h1").text, person.cookies()) == (FRENCH["way in"], [])
 
 
 def flooded(guest: TlsGuest, **headers: str | None) -> Answer:

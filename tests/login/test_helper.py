@@ -224,5 +224,7 @@ def test_what_is_asked_for_a_console_alone() -> None:
     for method, address, body in ASKED.values():
         assert not allowed(method, address, body) or method == "GET"
     assert allowed("GET", "/v1/history?limit=1", None)
-    assert allowed("POST", "/v1/orders", {"kind": "check"})
+    for kind in ("check", "import"):  # what keeps nobody out
+        assert allowed("POST", "/v1/orders", {"kind": kind})
+        assert not grave("POST", "/v1/orders", {"kind": kind})
     assert grave("POST", "/v1/approvals", {}) and not grave("POST", "/v1/approvals?x", {})

@@ -19,6 +19,8 @@ from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.service.api.people import group_id
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.landlock import available
+from ncen_updater.common.workers import Worker, ask
 from tests.agent.service.api.conftest import OPERATOR, READER, uid_of
 from tests.support.forks import run_publisher
 from tests.support.served import Served, served
@@ -174,6 +176,22 @@ def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, parts: lis
     result = service.client.get(f"/v1/orders/{number}")["result"]
     assert result["document"]["error"]["code"] == "NU-9334"
     assert told(service) == [("import-begun", "somebody"), ("import-refused", "somebody")]
+
+
+@pytest.mark.skipif(available() < 2, reason="this kernel knows no Landlock")
+def test_a_process_that_gave_up_its_own_code_imports(service: Served, parts: list[Path]) -> None:
+    """As its unit has it: nothing that an import needs to write is among what was given up."""
+    names, me = lay(service, parts), os.geteuid()
+    service.stop()
+    settings = {"service": {"mode": "notify", "timezone": "UTC", "runner": "systemd", **RIGHTS}}
+    service.demo.configure(settings)
+    (service.demo.root / "opt/ncen-updater").mkdir(parents=True, exist_ok=True)
+    with Journal.open(service.demo.state / JOURNAL) as journal:
+        number = Orders(journal).give(OrderKind.IMPORT, {"files": names}, Person("me", me))
+    worker = Worker("ncen_updater.agent.service.applying", (str(service.config),), stderr=True)
+    result = ask(worker, {"words": ["import", "--order", str(number)]})
+    assert result["exit_code"] == 0, result
+    assert told(service) == [("import-begun", "me"), ("imported", "me")]
 
 
 def test_files_that_are_shorter_or_longer_than_they_were(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ncen_updater.agent.approvals.rollback_approvals import loss_words
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.rollback_words import ONLY_CODE, way_words
 from ncen_updater.common.cli.render import (
@@ -395,14 +396,11 @@ def way_answer(
         if way.keeps_all and tried.named("lost"):
             words.append(Text(N_("By now nobody has entered anything there: nothing is lost.")))
     if not found.watched and found.people.missing:
-        approved = ", ".join(given.who for given in found.people.given) or "-"
-        values = {"missing": found.people.missing, "who": approved}
+        values = {"missing": found.people.missing, "who": found.who or "-"}
         alone = found.people.missing + len(found.people.given) == 1
         words.append(Text(_ALONE if alone else _TOGETHER, values))
     elif not found.watched and found.people.given:
-        approved = ", ".join(given.who for given in found.people.given)
-        loss = f" --accept-loss {found.agreed_loss}" if found.agreed_loss else ""
-        words.append(Text(_APPROVED, {"who": approved, "loss": loss}))
+        words.append(Text(_APPROVED, {"who": found.who, "loss": loss_words(found.agreed_loss)}))
     return Answer(document, words)
 
 

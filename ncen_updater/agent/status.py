@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from ncen_updater.agent.approvals.model import (
     Approval,
     ApprovalCount,
+    BackApproval,
     ReleaseApproval,
     count_approvals,
 )
+from ncen_updater.agent.approvals.rollback_approvals import brought_by
 from ncen_updater.agent.approvals.store import ApprovalStore, ScheduleRecord
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.noted_check import config_error
@@ -120,6 +122,7 @@ class JournalFacts:
         back: One that waits to go back from the release that is watched.
         approvals: Approvals in force, of whatever.
         of_releases: Those of upgrades, with where they lead.
+        of_rollbacks: Those of going back from a release that was brought last.
         schedules: Chosen times in force.
         used_up: Who had approved the last one, which was undone, and has not approved since.
     """
@@ -137,6 +140,7 @@ class JournalFacts:
     back: Order | None = None
     approvals: tuple[Approval, ...] = ()
     of_releases: tuple[ReleaseApproval, ...] = ()
+    of_rollbacks: tuple[BackApproval, ...] = ()
     schedules: tuple[ScheduleRecord, ...] = ()
     used_up: tuple[str, ...] = ()
 
@@ -181,8 +185,18 @@ def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
         back=order_to_go_back(journal),
         approvals=consent.in_force(),
         of_releases=consent.of_releases(),
+        of_rollbacks=_of_rollbacks(journal, consent),
         schedules=consent.schedules(),
         used_up=_used_up(consent, last, facts) if last else (),
+    )
+
+
+def _of_rollbacks(journal: Journal, consent: ApprovalStore) -> tuple[BackApproval, ...]:
+    """Approvals of what can still be done: a yes to undo an upgrade is none to undo another."""
+    given = consent.of_rollbacks()
+    brought = {one.origin: brought_by(journal, one.origin) for one in given}
+    return tuple(
+        one for one in given if (by := brought[one.origin]) is not None and by.id == one.undoes
     )
 
 

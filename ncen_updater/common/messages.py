@@ -1750,8 +1750,21 @@ BACK_NEEDS_APPROVAL = Message(
         "Going back to {version} has to be approved by {missing} more (of {needed}); by now: {who}."
     ),
     N_(
-        "Let them run 'ncen-updater approve --rollback', then try again. What cannot wait goes by "
-        "'rollback --emergency --reason TEXT', of which everybody is told."
+        "Let them run 'ncen-updater approve --rollback{loss}', then try again. What cannot wait "
+        "goes by 'rollback --emergency --reason TEXT', of which everybody is told."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
+LOSS_NOT_AGREED = Message(
+    "NU-6070",
+    N_(
+        "Those who approved going back to {version} ({who}) agreed to lose {agreed} records at "
+        "most, and not {count}."
+    ),
+    N_(
+        "If no more than that is lost, run 'ncen-updater rollback --accept-loss {agreed}'. Else "
+        "let each of them run 'ncen-updater approve --rollback --accept-loss {count}' and try "
+        "again, or somebody who may approve run 'ncen-updater rollback --accept-loss {count}'."
     ),
     ExitCode.APPROVAL_MISSING,
 )

@@ -120,6 +120,22 @@ def test_what_waits_for_whom() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"missing": 1}, "Going back needs 1 more approval."),
+        ({"accept_loss": 1}, "Going back is approved; up to 1 record may be lost by it."),
+        ({}, "Going back is approved; no record may be lost by it."),
+    ],
+)
+def test_who_has_said_yes_to_going_back_is_said(more: dict[str, int], words: str) -> None:
+    back = {"from": "3.3.0", "version": "3.2.4", "who": ["amina"], "missing": 0, "accept_loss": 0}
+    seen = status(journal={"rollback_approved": {**back, **more}})
+    assert [text.render() for text in waiting(seen, None)] == [
+        "amina has said yes to going back to 3.2.4.", words,
+    ]  # fmt: skip
+
+
 def report(state: str = "running", **more: Any) -> dict[str, Any]:
     def step(name: str, state: str, seconds: float | None) -> dict[str, Any]:
         at = "2026-11-24T06:00:00+00:00"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -187,6 +187,10 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         session.show(hold_words(hold))
     for row in part.get("approvals", ()):  # a service of an older agent says nothing of them
         session.show(_approved(row, next((r for r in part["approvals"] if r["next"]), None)))
+    back = part.get("rollback_approved")  # a service of an older agent says nothing of it
+    if back is not None:
+        for line in back_words(back):
+            session.show(line)
     for row in part["bad_releases"]:
         row_values = {
             "version": row["version"], "times": row["times"], "code": row["code"],
@@ -223,6 +227,36 @@ def _approved(row: Document, first: Document | None) -> Text:
     else:
         words = N_("{version} was approved by {who}; it comes next.")
     return Text(words, values)
+
+
+def back_words(back: Document) -> Iterator[Text]:
+    """Say who approved going back, up to what loss, what to type next, and until when it holds."""
+    values = {
+        "version": back["version"], "who": ", ".join(back["who"]), "count": back["accept_loss"],
+    }  # fmt: skip
+    if back["missing"]:
+        words = N_(
+            "Going back to {version} was approved by {who}; people who have yet to approve: "
+            "{count}. Each of them types 'ncen-updater approve --rollback'."
+        )
+        yield Text(words, {**values, "count": back["missing"]})
+    elif back["accept_loss"]:
+        words = N_(
+            "Going back to {version} is approved by {who}; up to {count} records may be lost by "
+            "it. Next: 'ncen-updater rollback --accept-loss {count}'."
+        )
+        yield Text(words, values)
+    else:
+        words = N_(
+            "Going back to {version} is approved by {who}; no record may be lost by it. Next: "
+            "'ncen-updater rollback'."
+        )
+        yield Text(words, values)
+    words = N_(
+        "  That holds until the next change, or until one of them takes it back: 'ncen-updater "
+        "approve --rollback --withdraw'."
+    )
+    yield Text(words)
 
 
 def _watched(change: Document | None) -> str | None:

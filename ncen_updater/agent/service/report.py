@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.model import approved_releases, count_approvals
+from ncen_updater.agent.approvals.model import agreed_loss, approved_releases, count_approvals
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
@@ -137,6 +137,7 @@ def _journal(status: SiteStatus) -> Document:
         "holds": list(journal.holds),
         "bad_releases": [bad for bad in journal.bad_releases if not _over(status, journal, bad)],
         "approvals": _approvals(journal, or_none(status.needed), status.next),
+        "rollback_approved": _back(journal, or_none(status.needed), or_none(status.current)),
         "approvals_used_up": list(journal.used_up),
         "confirmed_by": journal.facts.confirmed_by,
     }
@@ -176,6 +177,30 @@ def _approvals(
                 }
             )
     return rows
+
+
+def _back(
+    journal: JournalFacts, needed: int | None, current: str | None
+) -> dict[str, object] | None:
+    """Return who approved going back from the release in use, and up to what loss; pure.
+
+    None where nobody did, and where it is not known how many have to; and while a change is open or
+    a rollback is owed, which nobody has to approve.
+    """
+    if needed is None or current is None or journal.change is not None or journal.owed is not None:
+        return None
+    given = [one for one in journal.of_rollbacks if Version(one.origin) == Version(current)]
+    last = given[-1] if given else None
+    people = journal.people(last.approval.binding if last else "", needed)
+    if last is None or not people.given:  # root counts as none where two have to
+        return None
+    return {
+        "from": last.origin,
+        "version": last.target,
+        "who": [approval.who for approval in people.given],
+        "missing": people.missing,
+        "accept_loss": agreed_loss(given, people),
+    }
 
 
 def _over(status: SiteStatus, journal: JournalFacts, bad: BadReleaseRecord) -> bool:

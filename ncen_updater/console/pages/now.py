@@ -136,6 +136,8 @@ def waiting(status: Document, outlook: Document | None) -> Iterator[Text]:
             N_("Each who had approved ({who}) has to approve again: an approval is for one try."),
             values,
         )
+    if journal.get("rollback_approved"):
+        yield from _back(journal["rollback_approved"])
     if outlook is not None and outlook["target"] is not None:
         version = outlook["target"]
         for given in outlook["approvals"]:
@@ -157,6 +159,20 @@ def waiting(status: Document, outlook: Document | None) -> Iterator[Text]:
             "The log of the service says why."
         )
         yield Text(text, values)
+
+
+def _back(back: Document) -> Iterator[Text]:
+    """Say who approved going back, and up to what loss."""
+    for who in back["who"]:
+        values = {"who": who, "version": back["version"]}
+        yield Text(N_("{who} has said yes to going back to {version}."), values)
+    if back["missing"]:
+        yield Text(N_("Going back needs {count} more approvals."), {"count": back["missing"]})
+    elif back["accept_loss"]:
+        words = N_("Going back is approved; up to {count} records may be lost by it.")
+        yield Text(words, {"count": back["accept_loss"]})
+    else:
+        yield Text(N_("Going back is approved; no record may be lost by it."))
 
 
 def next_deed(status: Document, outlook: Document | None) -> Next:

@@ -405,6 +405,12 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
                         holds=_or_null(FLAG),
                     )
                 ),
+                rollback_approved=_or_null(
+                    _object(
+                        **{"from": TEXT}, version=TEXT, who=_list(TEXT), missing=NUMBER,
+                        accept_loss=NUMBER,
+                    )
+                ),
                 approvals_used_up=_list(TEXT), confirmed_by=_or_null(TEXT),
             ),
             BROKEN,

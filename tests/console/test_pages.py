@@ -116,7 +116,7 @@ def test_what_waits_for_whom() -> None:
         "Upgrades are on hold since 2026-11-24 06:00:00 UTC, set by bo: fair",
         "amina has said yes to 3.3.0.",
         "3.3.0 needs 1 more approval.",
-        "The service: it is on hold.",
+        "It is on hold.",
     ]
 
 

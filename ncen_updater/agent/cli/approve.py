@@ -21,7 +21,13 @@ from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import FEED_NEVER_READ, NOT_NEXT, NOTHING_TO_APPROVE
+from ncen_updater.common.messages import (
+    FEED_NEVER_READ,
+    NOT_NEXT,
+    NOTHING_TO_APPROVE,
+    OPEN_CHANGE,
+    WATCHED_FIRST,
+)
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -35,7 +41,9 @@ Document = Mapping[str, Any]
 #: Two sentences: what stands in the place is one.
 AFTER_YES = N_("This is what your yes leads to. {begins}")
 #: Why there is nothing to show of an approval, after it was taken back.
-_NOTHING_LEFT = frozenset({NOTHING_TO_APPROVE.code, FEED_NEVER_READ.code, NOT_NEXT.code})
+_NOTHING_LEFT = frozenset(
+    one.code for one in (NOTHING_TO_APPROVE, FEED_NEVER_READ, NOT_NEXT, OPEN_CHANGE, WATCHED_FIRST)
+)
 
 
 @click.command("approve", cls=Command, help=N_("Say yes to what was rehearsed."))
@@ -193,7 +201,7 @@ def _approve_back(
     if not dry_run:
         site.require_right("approve")
     way = site.way_back(accept_loss)
-    if dry_run or "binding" not in way.document:
+    if dry_run or "binding" not in way.document or way.document.get("watched"):
         return session.answer(way)
     for line in way.words:
         session.show(line)
@@ -225,7 +233,7 @@ def _show_others(session: AgentSession, seen: Document) -> None:
 
 
 def _when(session: AgentSession, text: str) -> str:
-    return format_time(datetime.fromisoformat(text), site_zone(session.config))
+    return format_time(datetime.fromisoformat(text), session.zone)
 
 
 def _begins_then(standing: Document) -> bool:

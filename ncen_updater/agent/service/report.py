@@ -24,9 +24,9 @@ from ncen_updater.agent.journal.change import (
     StepRecord,
     StepState,
 )
-from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, RECOVERY
+from ncen_updater.agent.journal.orders import Order
 from ncen_updater.agent.journal.rows import JournalEvent, reading, stored_value
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
 from ncen_updater.agent.policy.automation import DELAYS, Action, ActionFailure, Rehearsed
@@ -43,6 +43,7 @@ __all__ = [
     "change_report",
     "history_report",
     "lasting_failures",
+    "open_change",
     "site_report",
     "step_seconds",
 ]
@@ -56,8 +57,8 @@ _TORN = frozenset(DOWNTIME) | frozenset(BEFORE_COMMIT)
 _AT_WORK = frozenset({f"step-{StepState.INTENDED}", f"step-{StepState.UNDOING}"})
 REPORTED = frozenset(
     {
-        "current", "configuration", "door", "availability", "at_work", "journal", "needed", "view",
-        "brakes", "service_state", "free_bytes",
+        "current", "configuration", "door", "availability", "at_work", "journal", "needed",
+        "soak_s", "view", "brakes", "service_state", "free_bytes",
     }
 )  # fmt: skip
 
@@ -126,14 +127,15 @@ def _configuration(status: SiteStatus) -> Document:
 
 def _journal(status: SiteStatus) -> Document:
     holder, journal = need(status.at_work), need(status.journal)
-    change, last, owed = journal.change, journal.last, journal.owed
+    last, owed = journal.last, journal.owed
     return {
         "at_work": holder,
         "head": journal.head or None,
-        "open_change": _open_document(change, journal.facts) if change else None,
+        "open_change": open_change(status),
         "owed_rollback": owed
         and {"version": owed.change.to_version, "tries": owed.tries, "by_itself": owed.by_itself},
         "last_change": change_document(last, journal.facts) if last else None,
+        "order": journal.order and _order(journal.order),
         "holds": list(journal.holds),
         "bad_releases": [bad for bad in journal.bad_releases if not _over(status, journal, bad)],
         "approvals": _approvals(journal, or_none(status.needed), status.next),
@@ -141,6 +143,11 @@ def _journal(status: SiteStatus) -> Document:
         "approvals_used_up": list(journal.used_up),
         "confirmed_by": journal.facts.confirmed_by,
     }
+
+
+def _order(order: Order) -> Document:
+    """What somebody ordered and nobody has begun."""
+    return {"id": order.id, "kind": order.kind.value, "who": order.person.who, "at": order.at}
 
 
 def _approvals(
@@ -284,12 +291,21 @@ def _step(change: Change) -> tuple[StepName, StepState] | None:
     return record.name, record.state
 
 
-def _open_document(change: Change, facts: ChangeFacts) -> Document:
-    step = _step(change)
+def open_change(status: SiteStatus) -> Document | None:
+    """Return the change that has not come to its end, and until when its release is watched.
+
+    Args:
+        status: The parts ``journal`` and ``soak_s`` of the site.
+    """
+    journal = need(status.journal)
+    if journal.change is None:
+        return None
+    step = _step(journal.change)
     return {
-        **change_document(change, facts),
+        **change_document(journal.change, journal.facts),
         "step": step[0].value if step else None,
         "step_state": step[1].value if step else None,
+        "watched_until": status.watched_until,
     }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Any
 
-from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.cli.render import format_time, sentence
 from ncen_updater.common.holds import hold_words
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.console.asking import Asking, ShownPage
@@ -69,7 +70,7 @@ def page(asking: Asking) -> ShownPage:
             "tone": tone,
             "todo": todo,
             "may": asking.may(todo.right) if todo.deed and todo.right != "read" else None,
-            "waits": list(waiting(status, outlook)),
+            "waits": list(waiting(status, outlook, asking.zone)),
             "status": status,
             "outlook": outlook,
             "errors": [
@@ -123,13 +124,15 @@ def _open_change(status: Document) -> Document | None:
     return found
 
 
-def waiting(status: Document, outlook: Document | None) -> Iterator[Text]:
+def waiting(
+    status: Document, outlook: Document | None, zone: tzinfo | None = None
+) -> Iterator[Text]:
     """Say what waits, and for whom; pure."""
     journal = status["journal"]
     if "error" in journal:
         return
     for hold in journal["holds"]:
-        yield hold_words(hold)
+        yield hold_words(hold, zone)
     if journal.get("approvals_used_up"):
         values = {"who": ", ".join(journal["approvals_used_up"])}
         yield Text(
@@ -148,11 +151,11 @@ def waiting(status: Document, outlook: Document | None) -> Iterator[Text]:
             yield Text(N_("{version} needs {count} more approvals."), values)
     why = status["service"]["why"]
     if why:
-        yield Text(N_("The service: {why}."), {"why": str(why).rstrip(".")})
+        yield Text("{why}", {"why": sentence(str(why))})
     for failure in status["service"]["failures"]:
         values = {
             "what": failure.get("what") or failure["action"], "times": failure["times"],
-            "at": format_time(moment_of(failure["at"])),
+            "at": format_time(moment_of(failure["at"]), zone),
         }  # fmt: skip
         text = N_(
             "This failed (tries in a row: {times}, last {at}): {what}. "

@@ -327,6 +327,7 @@ def test_no_configuration(tmp_path: Path) -> None:
     done = site.run("status")
     assert (done.returncode, done.stdout) == (1, "")
     assert "NU-1002" in done.stderr
+    assert "/etc/ncen-updater/agent.toml.example" in " ".join(done.stderr.split())
     assert "The site was not looked at, and nothing was changed." in done.stderr
 
 
@@ -354,10 +355,12 @@ def test_a_hold_has_its_end_and_nothing_beside_it_that_reads_as_if_it_began(
     assert not _held({"journal": {"error": {}}})
     session, shown = AgentSession("ncen-updater", site.config), list[Text]()
     monkeypatch.setattr(session, "show", shown.append)
-    resting = {"running": None, "why": Text("it waits for the window")}
+    resting = {"running": None, "why": "release 3.3.0 waits for the window: 22:00"}
     _show_service(session, resting, held=True)
+    _show_service(session, resting, at_work=True)  # which is said by itself
     assert shown == []
     _show_service(session, resting)
+    assert [str(text) for text in shown] == ["Release 3.3.0 waits for the window: 22:00."]
     working = {"running": {"words": ["check"], "progress": None}}
     _show_service(session, working, held=True)
     assert len(shown) == 2

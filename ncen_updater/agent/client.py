@@ -392,7 +392,7 @@ class LocalSite:
 
     def require_no_hold(self) -> None:
         with self._journal() as journal:
-            require_no_hold(journal, datetime.now(UTC))
+            require_no_hold(journal, datetime.now(UTC), self._run.zone)
 
     def require_right(self, role: str) -> None:
         """See :class:`SiteClient`; what else is allowed here, the rights on the files decide."""
@@ -418,7 +418,6 @@ class LocalSite:
             outlook_document,
             require_settled,
         )
-        from ncen_updater.agent.config.paths import site_zone
         from ncen_updater.agent.engine.pending_rollback import left_behind
         from ncen_updater.agent.rehearsal.store import Rehearsals
         from ncen_updater.agent.service.state import Assessment, ServiceState
@@ -426,7 +425,7 @@ class LocalSite:
         site = self._site
         looked = read_status(load_places(self._run.config), datetime.now(UTC), SETTLED)
         change = open_change(looked)
-        require_settled(change and self._plain(change), site_zone(self._run.config))
+        require_settled(change and self._plain(change), self._run.zone)
         with self._journal() as journal, self._run.progress() as progress:
             chosen = self._chosen(journal)
             wanted = target or chosen.version
@@ -953,7 +952,9 @@ class ServiceSite:
 
     def require_no_hold(self) -> None:
         for hold in self._service.get("/v1/holds")["holds"]:
-            error = held(hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]))
+            error = held(
+                hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]), self._run.zone
+            )
             error.state = NOTHING_CHANGED
             raise error
 
@@ -974,11 +975,10 @@ class ServiceSite:
     def outlook(self, target: Version | None) -> Document:
         """See :class:`SiteClient`; waits until the service has looked at what happened last."""
         from ncen_updater.agent.approvals.outlook import require_settled
-        from ncen_updater.agent.config.paths import site_zone
 
         seen = self._seen()
         change = seen.get("open_change")  # an older service does not say
-        require_settled(change, site_zone(self._run.config), state=NOTHING_CHANGED)
+        require_settled(change, self._run.zone, state=NOTHING_CHANGED)
         return self._of(seen, target)
 
     def _of(self, seen: Document, target: Version | None) -> Document:
@@ -1140,12 +1140,10 @@ class ServiceSite:
 
     def _waits(self, ordered_at: str) -> Text | None:
         """Say what an order waits for: the release that is watched, or whatever is at work."""
-        from ncen_updater.agent.config.paths import site_zone
-
         seen = self.status()
         if _begun(seen["service"], ordered_at):
             return None
-        return order_waits(seen, site_zone(self._run.config))
+        return order_waits(seen, self._run.zone)
 
     def _form(self, kind: str, data: Mapping[str, object]) -> dict[str, object]:
         wanted = {"kind": kind, "language": self._run.language, **data}

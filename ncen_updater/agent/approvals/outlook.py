@@ -139,21 +139,28 @@ def require_binding(seen: Mapping[str, Any]) -> None:
     if seen["binding"] is not None:
         return
     if seen["voids"]:
-        reasons = "; ".join(seen["voids"])
-        raise UpdaterError(
-            REHEARSAL_OUTDATED, version=seen["target"], reasons=reasons, state=NOTHING_CHANGED
-        )
+        raise _outdated(seen)
     raise UpdaterError(NOT_REHEARSED, version=seen["target"], state=NOTHING_CHANGED)
+
+
+def _outdated(seen: Mapping[str, Any]) -> UpdaterError:
+    reasons = "; ".join(seen["voids"])
+    return UpdaterError(
+        REHEARSAL_OUTDATED, version=seen["target"], reasons=reasons, state=NOTHING_CHANGED
+    )
 
 
 def require_approvals(seen: Mapping[str, Any]) -> None:
     """Refuse where what was seen is not approved by as many as have to. Pure.
 
     Raises:
-        NotRehearsed, RehearsalOutdated: If there is nothing that could be.
+        NotRehearsed, RehearsalOutdated: If there is nothing that could be, or what people approved
+            is not what would be done now.
         ApprovalMissing: If it is not.
     """
     require_binding(seen)
+    if seen["missing"] and seen["voids"]:
+        raise _outdated(seen)
     if seen["missing"]:
         raise UpdaterError(
             APPROVAL_MISSING, version=seen["target"], missing=seen["missing"],

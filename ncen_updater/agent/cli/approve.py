@@ -14,7 +14,6 @@ from ncen_updater.agent.approvals.outlook import require_binding
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.hold import parse_until, show_beginning
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.config.paths import site_zone
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_time
@@ -121,7 +120,7 @@ def schedule(
     session = agent_session(context)
     if (time is None) is not cancel:
         raise Misuse(N_("give a TIME, or --cancel"), context)
-    moment = parse_until(time, datetime.now(UTC), site_zone(session.config))
+    moment = parse_until(time, datetime.now(UTC), session.zone)
     target = parse_version(version)
     site = session.client()
     if not dry_run:
@@ -274,7 +273,10 @@ def _show(session: AgentSession, seen: Document, **beside: object) -> ExitCode:
         session.show(Text(N_("Approved by {who}, {at}"), values))
     _show_digest(session, standing)
     missing = {"version": standing["version"], "count": standing["missing"]}
-    if standing["missing"]:
+    if not standing["binding"]:
+        words = N_("Nothing can be approved yet: {version} has to pass a rehearsal here first.")
+        session.show(Text(words, missing))
+    elif standing["missing"]:
         session.show(Text(N_("{version} needs {count} more approvals."), missing))
     else:
         session.show(Text(N_("{version} is approved."), missing))

@@ -108,6 +108,9 @@ def test_two_people_approve_what_was_rehearsed(
         be(somebody, "amina", 1001)
         assert desk.json("approve", "--yes", code=13)["error"]["code"] == "NU-6024"
     assert desk.json("dossier", code=13)["error"]["code"] == "NU-6024"
+    _, out, _ = desk.run("approve", "--dry-run")  # seen: "3.3.0 needs 2 more approvals."
+    assert "Nothing can be approved yet: 3.3.0 has to pass a rehearsal here first." in out
+    assert "approvals" not in out
     dry = desk.json("rehearse", "--dry-run")
     assert dry["rehearsal"] is None
     assert dry["available"] is True

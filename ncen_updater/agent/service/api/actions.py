@@ -271,7 +271,7 @@ def _may_begin(context: ApiContext, journal: Journal, kind: OrderKind, *, goes: 
     if kind in _ALONE and not (back and change and change.state is ChangeState.STUCK):
         require_no_change(journal)
     if kind is OrderKind.UPGRADE:
-        require_no_hold(journal, context.now())
+        require_no_hold(journal, context.now(), context.snapshots.settings.zone())
 
 
 def _agreed(context: ApiContext, journal: Journal, caller: Caller, emergency: str | None) -> None:

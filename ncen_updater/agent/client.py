@@ -144,7 +144,7 @@ class SiteClient(Protocol):
     def comes_next(self) -> tuple[str | None, Document | None]:
         """The release that comes next, and when that begins by itself; None for what is not known.
 
-        As the service found it last.
+        As the service found it last; not known while a change is open.
         """
 
     def require_no_hold(self) -> None:
@@ -321,7 +321,7 @@ class LocalSite:
     def comes_next(self) -> tuple[str | None, Document | None]:
         status = self._waiting()
         service_state = or_none(status.service_state)
-        if not service_state:
+        if not service_state or need(status.journal).change is not None:
             return None, None
         found = service_state.assessment
         return found.target if found else None, self._begins(status, service_state)[0]
@@ -948,6 +948,8 @@ class ServiceSite:
 
     def comes_next(self) -> tuple[str | None, Document | None]:
         seen = self._seen()
+        if seen.get("open_change"):
+            return None, None
         return seen["target"], seen.get("begins")  # an older service does not say
 
     def require_no_hold(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -117,6 +118,15 @@ def test_what_waits_for_whom() -> None:
         "amina has said yes to 3.3.0.",
         "3.3.0 needs 1 more approval.",
         "It is on hold.",
+    ]
+
+
+def test_while_a_release_is_watched_nobody_is_asked_to_approve_it() -> None:
+    watched = change(state="committed", watched_until="2026-11-24T20:40:00+00:00")
+    seen = status(journal={"open_change": watched})
+    zone = ZoneInfo("Indian/Mauritius")
+    assert [text.render() for text in waiting(seen, outlook(), zone)] == [
+        "3.3.0 is watched until 2026-11-25 00:40:00 +04 (2026-11-24 20:40:00 UTC)."
     ]
 
 

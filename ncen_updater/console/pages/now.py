@@ -141,7 +141,13 @@ def waiting(
         )
     if journal.get("rollback_approved"):
         yield from _back(journal["rollback_approved"])
-    if outlook is not None and outlook["target"] is not None:
+    change = journal["open_change"]
+    until = change.get("watched_until") if change is not None else None
+    if change is not None and until is not None:
+        values = {"version": change["to"], "until": format_time(moment_of(until), zone)}
+        yield Text(N_("{version} is watched until {until}."), values)
+    # What comes next is of before an open change, and nothing is approved beside it.
+    if outlook is not None and outlook["target"] is not None and change is None:
         version = outlook["target"]
         for given in outlook["approvals"]:
             values = {"who": given["who"], "version": version}

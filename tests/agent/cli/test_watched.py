@@ -68,6 +68,14 @@ def test_nothing_is_approved_beside_it_and_that_is_said(
     assert "'ncen-updater confirm' ends the watching at once" in said
 
 
+@pytest.mark.parametrize("alone", [(), ("--alone",)])
+def test_who_lifts_a_hold_is_told_of_no_upgrade_that_was_done(
+    watched: Counter, capsys: pytest.CaptureFixture[str], alone: tuple[str, ...]
+) -> None:
+    assert run(["--config", str(watched.site.config), *alone, "unhold"]) == 0
+    assert capsys.readouterr().out == "There was no hold.\n"
+
+
 def test_beside_a_change_that_is_under_way_nothing_is_approved_either(
     watched: Counter, capsys: pytest.CaptureFixture[str]
 ) -> None:

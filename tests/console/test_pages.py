@@ -187,6 +187,11 @@ def test_a_change_that_goes_on() -> None:
     assert view.busy and not view.watched
 
 
+def test_the_way_back_downloads_nothing() -> None:
+    view = live_view(report(kind="rollback"), BUSY, 2.4, NOW, "en")
+    assert view.steps[0].name == "verifying the release"
+
+
 def test_who_are_in_again_were_out() -> None:
     """Also while the release is watched; the time stands still then."""
     steps = [*report()["steps"], {"name": "open", "state": "done", "seconds": 0.2,

@@ -384,6 +384,14 @@ def test_control_characters_do_not_reach_the_terminal(site: TrialSite) -> None:
     assert "\x1b" not in site.run("status").stdout
 
 
+def test_before_there_is_a_step_there_is_no_last_one(site: TrialSite) -> None:
+    """Seen: "last step: - (-)"."""
+    site.open_change()
+    said = site.run("status").stdout
+    assert "Open: upgrade to 3.3.0" in said
+    assert "last step" not in said
+
+
 def test_an_interrupted_step_is_told_in_plain_words(site: TrialSite) -> None:
     site.open_change(StepName.FETCH)
     with Journal.open(site.journal) as journal:

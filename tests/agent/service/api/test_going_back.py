@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
+from ncen_updater.agent.answers import way_answer
 from ncen_updater.agent.approvals.rollback_approvals import (
     BackRequest,
     approve_back,
@@ -16,7 +18,8 @@ from ncen_updater.agent.approvals.rollback_approvals import (
 )
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
+from ncen_updater.agent.engine.rollback_plan import RollbackPlan
+from ncen_updater.agent.journal.change import ChangeState, Mode, StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import Orders
 from ncen_updater.agent.notifications.journal_news import news_since
@@ -247,6 +250,21 @@ def test_while_the_release_is_watched_going_back_is_free(upgraded: Counter) -> N
             is BackConsent.WATCHED
         )
     assert upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).status == 202
+
+
+def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) -> None:
+    """Seen: 'approve --rollback' asked for a yes that was refused then (NU-6005)."""
+    way = RollbackPlan(
+        Version("3.3.0"), Version("3.2.4"), Mode.MIGRATE, lost={"cases": {"cases": 4}}
+    )
+    with Journal.open(upgraded.site.journal) as journal:
+        before = way_answer(way, back_subject(journal, "3.3.0", 2), "en")
+        assert "People who have to approve going back yet: 2" in str(before.words[-1])
+        journal.state(CHANGE.id, ChangeState.COMMITTED)
+        watched = way_answer(way, back_subject(journal, "3.3.0", 2), "en")
+    assert watched.document["watched"] is True
+    assert "Nobody has to approve going back now" in str(watched.words[-1])
+    assert "'ncen-updater rollback --accept-loss 4'" in str(watched.words[-1])
 
 
 def test_a_yes_to_going_back_is_none_to_an_upgrade(upgraded: Counter) -> None:

@@ -202,5 +202,5 @@ def test_an_order_is_followed_without_a_place_for_a_listener(
 
     monkeypatch.setattr("ncen_updater.agent.client.sleep", lambda _: None)
     site = ServiceSite(None, Full())  # type: ignore[arg-type]
-    site._follow(7, 1, Silent())
+    site._follow("check", {"id": 7, "event": 1, "at": ""}, Silent())
     assert asked == ["/v1/orders/7", "/v1/status"] * 2 + ["/v1/orders/7"]

@@ -100,7 +100,7 @@ def mirror(
     values = {
         "size": format_bytes(int(str(report["brought"]))),
         "removed": report["removed"],
-        "until": format_time(until),
+        "until": format_time(until, session.zone),
     }
     session.show(
         Text(

@@ -67,10 +67,14 @@ def boots(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def torn(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """The same with a torn upgrade, and power that flickers in its recovery."""
-    recorded = _upgrade(ground)
-    rows = torn_and_late(ground, recorded, (0, 90, None), options.seed)
-    rows.append(flicker(ground, recorded, 6, options.seed))
+    """The same with a torn upgrade."""
+    rows = torn_and_late(ground, _upgrade(ground), (*options.late, None), options.seed)
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
+def flickering(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """Power that flickers in the recovery of a torn upgrade."""
+    rows = [flicker(ground, _upgrade(ground), 6, options.seed)]
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
@@ -125,7 +129,8 @@ def removal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 PARTS: Mapping[str, Part] = {
     "guide": guide, "units": units, "boots": boots, "upgrade": upgrade, "rollback": rollback,
-    "torn": torn, "renewal": renewal, "room": room, "world": world, "removal": removal,
+    "torn": torn, "flicker": flickering, "renewal": renewal, "room": room, "world": world,
+    "removal": removal,
 }  # fmt: skip
 
 

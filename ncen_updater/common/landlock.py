@@ -122,7 +122,9 @@ def hide_files(directory: Path, needed: Iterable[Path] = ()) -> bool:
         directory: Which.
         needed: Directories in which files are read, which may still have to be made.
     """
-    return _close(directory, needed, lambda places: _allow_only(places, READ_FILE), "read below")
+    # Linking and renaming across directories is refused by every ruleset that does not allow it.
+    access = READ_FILE | SINCE[2]
+    return _close(directory, needed, lambda places: _allow_only(places, access), "read below")
 
 
 def _close(

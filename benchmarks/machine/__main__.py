@@ -62,7 +62,8 @@ def units(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
 
 def boots(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     """Seconds from power on to officers at work."""
-    rows = late(ground, options.late, options.seed)
+    sides = [side == "with" for side in options.agent]
+    rows = late(ground, options.late, options.seed, agents=sides)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
@@ -173,6 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mirror", default="http://deb.debian.org/debian")
     parser.add_argument("--parts", nargs="*", default=[*PARTS], choices=[*PARTS])
     parser.add_argument("--late", nargs="*", type=float, default=[0, 15, 90, 600])
+    parser.add_argument(
+        "--agent", nargs="*", choices=["without", "with"], default=["without", "with"],
+        help="of boots alone",
+    )  # fmt: skip
     parser.add_argument(
         "--steps", nargs="*", choices=[*UPGRADE], help="cuts of these alone (upgrade, rollback)"
     )

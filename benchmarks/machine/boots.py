@@ -69,13 +69,15 @@ def idle(ground: Ground, image: Path, chance: Random) -> Image:
         box.close()
 
 
-def late(ground: Ground, seconds: Sequence[float], seed: int, *, down: bool = True) -> list[Boot]:
+def late(
+    ground: Ground, seconds: Sequence[float], seed: int, *, agents: Sequence[bool] = (False, True)
+) -> list[Boot]:
     """Cut the power of an idle machine with and without the agent, and let the server be late."""
     chance = Random(seed)
     found = []
-    for agent, image in ((False, ground.bare), (True, ground.site)):
-        cut = idle(ground, image, chance)
-        for server in (*seconds, *((None,) if down else ())):
+    for agent in agents:
+        cut = idle(ground, ground.site if agent else ground.bare, chance)
+        for server in (*seconds, None):
             found.append(_boot(ground, cut, "nothing open", server, agent=agent))
     return found
 

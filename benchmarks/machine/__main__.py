@@ -62,15 +62,20 @@ def units(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
 
 def boots(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     """Seconds from power on to officers at work."""
-    rows = late(ground, options.late, options.seed)
+    sides = [side == "with" for side in options.agent]
+    rows = late(ground, options.late, options.seed, agents=sides)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
 def torn(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """The same with a torn upgrade, and power that flickers in its recovery."""
-    recorded = _upgrade(ground)
-    rows = torn_and_late(ground, recorded, (0, 90, None), options.seed)
-    rows.append(flicker(ground, recorded, 6, options.seed))
+    """The same with a torn upgrade."""
+    rows = torn_and_late(ground, _upgrade(ground), (*options.late, None), options.seed)
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
+def flickering(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """Power that flickers in the recovery of a torn upgrade."""
+    rows = [flicker(ground, _upgrade(ground), 6, options.seed)]
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
@@ -125,7 +130,8 @@ def removal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 PARTS: Mapping[str, Part] = {
     "guide": guide, "units": units, "boots": boots, "upgrade": upgrade, "rollback": rollback,
-    "torn": torn, "renewal": renewal, "room": room, "world": world, "removal": removal,
+    "torn": torn, "flicker": flickering, "renewal": renewal, "room": room, "world": world,
+    "removal": removal,
 }  # fmt: skip
 
 
@@ -168,6 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mirror", default="http://deb.debian.org/debian")
     parser.add_argument("--parts", nargs="*", default=[*PARTS], choices=[*PARTS])
     parser.add_argument("--late", nargs="*", type=float, default=[0, 15, 90, 600])
+    parser.add_argument(
+        "--agent", nargs="*", choices=["without", "with"], default=["without", "with"],
+        help="of boots alone",
+    )  # fmt: skip
     parser.add_argument(
         "--steps", nargs="*", choices=[*UPGRADE], help="cuts of these alone (upgrade, rollback)"
     )

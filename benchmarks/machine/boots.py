@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-from benchmarks.debian.container import wait_for
+from benchmarks.debian.container import Container, wait_for
 from benchmarks.machine.box import Box
 from benchmarks.machine.disk import Image, Loss
 from benchmarks.machine.judge import LET_IN_S, Facts, officers_in, wrongs
@@ -16,7 +16,7 @@ from benchmarks.machine.prepare import Ground, changed
 from benchmarks.machine.record import Recorded, windows
 from benchmarks.report import say
 
-__all__ = ["Boot", "flicker", "late", "torn_and_late"]
+__all__ = ["Boot", "flicker", "late", "server_failed", "torn_and_late"]
 
 DATA = "var/lib/postgresql/17/main"
 CONFIG = "etc/postgresql/17/main"
@@ -69,13 +69,15 @@ def idle(ground: Ground, image: Path, chance: Random) -> Image:
         box.close()
 
 
-def late(ground: Ground, seconds: Sequence[float], seed: int, *, down: bool = True) -> list[Boot]:
+def late(
+    ground: Ground, seconds: Sequence[float], seed: int, *, agents: Sequence[bool] = (False, True)
+) -> list[Boot]:
     """Cut the power of an idle machine with and without the agent, and let the server be late."""
     chance = Random(seed)
     found = []
-    for agent, image in ((False, ground.bare), (True, ground.site)):
-        cut = idle(ground, image, chance)
-        for server in (*seconds, *((None,) if down else ())):
+    for agent in agents:
+        cut = idle(ground, ground.site if agent else ground.bare, chance)
+        for server in (*seconds, None):
             found.append(_boot(ground, cut, "nothing open", server, agent=agent))
     return found
 
@@ -113,7 +115,8 @@ def _boot(
         box.officers()
         begin = box.began
         if server is None:
-            wait_for(box.container.up, LET_IN_S)
+            if wait_for(lambda: server_failed(box.container), LET_IN_S) is None:
+                raise RuntimeError("the server is not down")
             early = officers_in(box, DOWN_S)
             if early is not None:
                 raise RuntimeError("officers work without a server")
@@ -130,6 +133,12 @@ def _boot(
         file.unlink()
     say(str(asdict(result)))
     return result
+
+
+def server_failed(container: Container) -> bool | None:
+    """Whether systemd has given the server up; None where it has not."""
+    state = container.run("systemctl", "is-active", "postgresql@17-main").stdout.strip()
+    return True if state == "failed" else None
 
 
 def flicker(ground: Ground, recorded: Recorded, times: int, seed: int) -> Boot:

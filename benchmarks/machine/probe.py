@@ -153,12 +153,21 @@ def main() -> None:
             "host name": attempt(lambda: socket.sethostname(socket.gethostname())),
         },
     }
-    if "--give-up" in sys.argv:
-        # As the agent does before it lets anybody in or begins anything, and by its own code.
+    # As the agent does before it lets anybody in or begins anything, and by its own code.
+    if "code" in sys.argv:
         from ncen_updater.common.landlock import keep_from
 
         keep_from(Path("/opt/ncen-updater"), [Path("/var/lib/ncen-updater")])
         found["write after giving up"] = {name: attempt(partial(write, name)) for name in WRITE}
+    if "files" in sys.argv:
+        from ncen_updater.agent.config.loader import load_config
+        from ncen_updater.agent.rights import leave_server_files
+
+        leave_server_files(load_config(Path("/etc/ncen-updater/agent.toml")))
+        found["read after giving up"] = {name: attempt(partial(read, name)) for name in READ}
+        found["see room after giving up"] = {
+            name: attempt(partial(os.statvfs, name)) for name in ROOM
+        }
     sys.stdout.write(json.dumps(found) + "\n")
 
 

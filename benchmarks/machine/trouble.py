@@ -12,7 +12,7 @@ from random import Random
 
 from benchmarks.debian.container import Container, wait_for
 from benchmarks.debian.site import running, sequence
-from benchmarks.machine.boots import torn
+from benchmarks.machine.boots import server_failed, torn
 from benchmarks.machine.box import Box
 from benchmarks.machine.disk import Image, Loss
 from benchmarks.machine.judge import (
@@ -249,7 +249,7 @@ def _full(ground: Ground, step: str, left: int, user: str) -> Event:
         if wait_for(lambda: _in_step(container, step), PATIENCE_S) is None:
             return Event(what, wrong=(f"the step {step} is not reached",))
         container.run("runuser", "-u", user, "--", "sh", "-c", FILL.format(left=left))
-        wait_for(lambda: _rest(container) or _server_failed(container), PATIENCE_S)
+        wait_for(lambda: _rest(container) or server_failed(container), PATIENCE_S)
         time.sleep(5)  # what it makes of that is in its log
         said = container.run("ncen-updater", "status").stdout
         container.run("rm", "-f", FILLER)
@@ -276,11 +276,6 @@ def _in_step(container: Container, step: str) -> bool | None:
         f"\"SELECT count(*) FROM steps WHERE name = '{step}'\").fetchone()[0])"
     )
     return True if container.run("python3", "-c", asked).stdout.strip() not in ("", "0") else None
-
-
-def _server_failed(container: Container) -> bool | None:
-    state = container.run("systemctl", "is-active", "postgresql@17-main").stdout.strip()
-    return True if state == "failed" else None
 
 
 def _rest(container: Container) -> bool | None:

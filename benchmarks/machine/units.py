@@ -47,13 +47,15 @@ SITE = frozenset({
 AT_WORK = frozenset(
     f"/run/ncen-updater/{name}.sock" for name in ("apply", "fetch", "send", "api", "console")
 )
-#: What both units have that work on the databases. As root past permissions they read what
-#: PostgreSQL keeps for itself, too: only so is its room to be seen (``docs/installation.md``).
+#: Below it, read by these as root past permissions until they give it up: only so is its room to be
+#: seen (``docs/installation.md``).
+SERVER_FILES = frozenset({f"{POSTGRESQL}/PG_VERSION", f"{POSTGRESQL}/global/1260"})
+#: What both units have that work on the databases.
 DATABASES = Allowed(
     writes=frozenset({
         OWN, f"{OWN}/received", "/opt/ncen/slots", "/run/ncen", "/var/tmp",
     }),
-    reads=SITE | {f"{POSTGRESQL}/PG_VERSION", f"{POSTGRESQL}/global/1260"},
+    reads=SITE | SERVER_FILES,
     sees_room=frozenset({POSTGRESQL}),
     sockets=AT_WORK | {
         "/run/postgresql/.s.PGSQL.5432", "/run/dbus/system_bus_socket", "/run/systemd/private",
@@ -100,25 +102,33 @@ UNITS: Mapping[str, Allowed] = {
 }  # fmt: skip
 #: Off as handed out; on where somebody wants the console behind a password.
 WANTED = ("ncen-updater-login.socket", "ncen-updater-console.socket")
-PERSON, PASSWORD = "amina", "of-the-trial"
-#: As the console does: a person comes in, and is asked for.
+PERSON, PASSWORD, LOGIN = "amina", "of-the-trial", "/run/ncen-updater/login.sock"
+#: As the console does: a person comes in, and the service is asked how the site stands.
 COME_IN = """
-import json, socket, sys
+import http.client, json, socket, sys
 with socket.socket(socket.AF_UNIX) as line:
     line.settimeout(60)
-    line.connect("/run/ncen-updater/login.sock")
+    line.connect(sys.argv[2])
     line.sendall(sys.argv[1].encode() + b"\\n")
     answer = json.loads(line.makefile("rb", 0).readline())
     if "who" in answer:
         line.sendall(b'{"method": "GET", "address": "/v1/status"}\\n')
         _, [handed], _, _ = socket.recv_fds(line, 4096, 1)
         with socket.socket(fileno=handed) as service:
-            answer["answered"] = service.makefile("rb").readline().decode().split()[1]
+            service.settimeout(60)  # what is handed over does not wait by itself
+            response = http.client.HTTPResponse(service)
+            response.begin()
+            answer["answered"] = response.status
+            answer["asked as"] = json.loads(response.read()).get("you", {}).get("who")
     print(json.dumps(answer))
 """
 PYTHON = "/opt/ncen-updater/current/bin/python"
-#: It gives up a right by itself, and keeps it until then.
-GIVES_UP = ("ncen-updater.service", "ncen-updater-apply@.service")
+#: Who gives up which right by itself, and keeps it until then: words of the probe.
+GIVES_UP: Mapping[str, str] = {
+    "ncen-updater.service": " code",
+    "ncen-updater-apply@.service": " code files",
+    "ncen-updater-resume.service": " files",
+}
 #: When and how often a unit runs; everything else limits it.
 OF_LIFE = re.compile(
     r"(Standard\w+|Type|Restart\w*|WatchdogSec|RemainAfterExit|ExecReload|RuntimeMaxSec"
@@ -174,12 +184,12 @@ def come_in(container: Container) -> list[str]:
     container.must("sh", "-c", f"echo {PERSON}:{PASSWORD} | chpasswd")
     wrong = []
     for password, expected in (
-        (PASSWORD, {"who": PERSON, "answered": "200"}),
+        (PASSWORD, {"who": PERSON, "answered": 200, "asked as": PERSON}),
         ("another", {"refused": "wrong"}),
     ):
         first = json.dumps({"user": PERSON, "password": password})
         said = container.run(
-            "runuser", "-u", "ncen-updater-console", "--", "python3", "-c", COME_IN, first
+            "runuser", "-u", "ncen-updater-console", "--", "python3", "-c", COME_IN, first, LOGIN
         )
         try:
             answer = json.loads(said.stdout)
@@ -196,9 +206,8 @@ def come_in(container: Container) -> list[str]:
 def as_probe(unit: str, text: str) -> str:
     """The file of a unit that starts the probe within the same limits. Pure."""
     kept = [line for line in text.splitlines() if not OF_LIFE.match(line)]
-    give_up = " --give-up" if unit in GIVES_UP else ""
     start = [
-        f"ExecStart={PYTHON} -I /pkg/probe.py{give_up}",
+        f"ExecStart={PYTHON} -I /pkg/probe.py{GIVES_UP.get(unit, '')}",
         "Type=oneshot",
         f"StandardOutput=truncate:/run/probe/{unit}.json",
     ]
@@ -218,7 +227,9 @@ def unexpected(unit: str, tried: Mapping[str, Any]) -> list[str]:
         ("write", allowed.writes),
         ("write after giving up", allowed.writes - {CODE}),
         ("read", allowed.reads),
+        ("read after giving up", allowed.reads - SERVER_FILES),
         ("see room", allowed.sees_room),
+        ("see room after giving up", allowed.sees_room),
         ("socket", allowed.sockets),
         ("connect", allowed.reaches),
         ("do", allowed.does),

@@ -1,8 +1,9 @@
-"""Giving up the right to write to places, for this thread, those that it starts, and all children.
+"""Giving up the right to write to places, or to read files, for this thread and all it starts.
 
-Linux refuses to write where a Landlock ruleset handles writing and allows no place
+Linux refuses what a Landlock ruleset handles and allows at no place
 (https://docs.kernel.org/userspace-api/landlock.html). It needs no right, cannot be taken back, and
-other processes go on writing. What is open for writing already stays so.
+other processes are not concerned. What is open already stays so; how much room a file system has is
+seen all the same.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import ctypes
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["allow_writing", "available", "everything_but", "keep_from"]
+__all__ = ["allow_writing", "available", "everything_but", "hide_files", "keep_from"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +24,11 @@ CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 PR_SET_NO_NEW_PRIVS = 38
 CREATE_RULESET_VERSION = 1
 RULE_PATH_BENEATH = 1
-WRITE_FILE = 1 << 1
+WRITE_FILE, READ_FILE = 1 << 1, 1 << 2
 REMOVE_AND_MAKE = sum(1 << bit for bit in range(4, 13))
 #: By the version of the kernel's interface that brought it: linking across directories, truncating.
 SINCE = {2: 1 << 13, 3: 1 << 14}
-OF_FILES = WRITE_FILE | SINCE[3]
+OF_FILES = WRITE_FILE | READ_FILE | SINCE[3]
 
 
 class _Ruleset(ctypes.Structure):
@@ -57,8 +58,14 @@ def allow_writing(places: Iterable[Path]) -> None:
     Raises:
         OSError: If the kernel does not do it; then nothing is refused.
     """
-    libc, known = _libc(), available()
-    access = WRITE_FILE | REMOVE_AND_MAKE | sum(bit for n, bit in SINCE.items() if n <= known)
+    known = available()
+    _allow_only(
+        places, WRITE_FILE | REMOVE_AND_MAKE | sum(bit for n, bit in SINCE.items() if n <= known)
+    )
+
+
+def _allow_only(places: Iterable[Path], access: int) -> None:
+    libc = _libc()
     rules = _Ruleset(access)
     ruleset = _done(libc.syscall(CREATE_RULESET, ctypes.byref(rules), ctypes.sizeof(rules), 0))
     try:
@@ -102,16 +109,39 @@ def keep_from(directory: Path, needed: Iterable[Path] = ()) -> bool:
         directory: Which.
         needed: Directories that are written to, which may still have to be made.
     """
+    return _close(directory, needed, allow_writing, "write to")
+
+
+def hide_files(directory: Path, needed: Iterable[Path] = ()) -> bool:
+    """Give up the right to read files below a directory; return whether that was done.
+
+    It can still be seen what there is and how much room is left. Not where the kernel does not
+    know it, as for :func:`keep_from`, and not where something that is needed would be closed, too.
+
+    Args:
+        directory: Which.
+        needed: Directories in which files are read, which may still have to be made.
+    """
+    # Linking and renaming across directories is refused by every ruleset that does not allow it.
+    access = READ_FILE | SINCE[2]
+    return _close(directory, needed, lambda places: _allow_only(places, access), "read below")
+
+
+def _close(
+    directory: Path, needed: Iterable[Path], allow: Callable[[Iterable[Path]], None], right: str
+) -> bool:
     if available() < 2 or not directory.is_dir():
         return False
     for place in needed:
         if _is_closed(place, directory):
-            logger.warning("the right to write to %s is kept: it is needed in %s", directory, place)
+            logger.warning(
+                "the right to %s %s is kept: it is needed in %s", right, directory, place
+            )
             return False
     try:
-        allow_writing(everything_but(directory))
+        allow(everything_but(directory))
     except OSError as error:
-        logger.warning("the right to write to %s is kept: %s", directory, error)
+        logger.warning("the right to %s %s is kept: %s", right, directory, error)
         return False
     return True
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -13,7 +17,8 @@ from benchmarks.machine.disk import Recording
 from benchmarks.machine.guide import INSTALLATION, commands
 from benchmarks.machine.judge import Facts, expect
 from benchmarks.machine.record import instants, windows
-from benchmarks.machine.units import UNITS, as_probe, unexpected
+from benchmarks.machine.units import COME_IN, PERSON, UNITS, as_probe, unexpected
+from tests.support.forks import DEADLINE_S
 
 GUIDE = """\
 # A guide
@@ -125,7 +130,7 @@ def test_a_probe_has_every_limit_of_its_unit() -> None:
     assert "Type=oneshot" in lines
     assert not {"Type=notify", "Restart=always", "StandardOutput=socket"} & set(lines)
     assert [line for line in lines if line.startswith("ExecStart=")] == [
-        "ExecStart=/opt/ncen-updater/current/bin/python -I /pkg/probe.py --give-up"
+        "ExecStart=/opt/ncen-updater/current/bin/python -I /pkg/probe.py code"
     ]
 
 
@@ -163,3 +168,36 @@ def test_only_what_works_on_the_databases_sees_below_them() -> None:
     }
     assert sees == {"ncen-updater-apply@.service", "ncen-updater-resume.service"}
     assert not any(place.startswith(below) for a in UNITS.values() for place in a.writes)
+
+
+def test_a_unit_that_still_reads_them_or_sees_no_room_after_giving_up_is_found() -> None:
+    unit, place = "ncen-updater-resume.service", "/var/lib/postgresql/17/main"
+    found = tried(unit)
+    found["read after giving up"] = {f"{place}/global/1260": "EACCES"}
+    found["see room after giving up"] = {place: "yes"}
+    assert unexpected(unit, found) == []
+    found["read after giving up"] = {f"{place}/global/1260": "yes"}
+    found["see room after giving up"] = {place: "EACCES"}
+    assert len(unexpected(unit, found)) == 2
+
+
+def test_who_came_in_is_asked_for_as_the_console_does(tmp_path: Path) -> None:
+    place = tmp_path / "login.sock"
+    with socket.socket(socket.AF_UNIX) as helper:
+        helper.bind(str(place))
+        helper.listen()
+        words = [sys.executable, "-c", COME_IN, json.dumps({"user": PERSON}), str(place)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as asking:
+            line, _ = helper.accept()
+            handed, service = socket.socketpair()
+            with line, handed, service, line.makefile("rb") as lines:
+                assert json.loads(lines.readline()) == {"user": PERSON}
+                line.sendall(json.dumps({"who": PERSON}).encode() + b"\n")
+                assert json.loads(lines.readline())["address"] == "/v1/status"
+                handed.settimeout(40)
+                socket.send_fds(line, [b"{}\n"], [handed.fileno()])
+                body = json.dumps({"you": {"who": PERSON}}).encode()
+                service.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+                service.sendall(body)
+                said, _ = asking.communicate(timeout=DEADLINE_S)
+    assert json.loads(said) == {"who": PERSON, "answered": 200, "asked as": PERSON}

@@ -36,6 +36,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
     from ncen_updater.agent.engine.pending_rollback import TAKEN_BACK
     from ncen_updater.agent.engine.recovery import Decision, RecoveryAction, Situation, decide
     from ncen_updater.agent.journal.names import JOURNAL
+    from ncen_updater.agent.rights import leave_server_files
     from ncen_updater.agent.service.watched_time import gives_way
     from ncen_updater.agent.status import need, read_status
 
@@ -46,6 +47,8 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
             result_answer(Result(decision=decide(Situation(None))), session.language)
         )
     site, places = session.open_site(), load_places(session.config)
+    if boot and not dry_run:
+        leave_server_files(site.config)
     by_person = not (boot or unattended)
     if dry_run:
         seen = read_status(places, site.clock.now(), {"journal", "databases"}, site=site)

@@ -22,7 +22,6 @@ from typing import IO
 from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import ExitCode, UpdaterError
-from ncen_updater.common.landlock import keep_from
 from ncen_updater.common.workers import serve
 from ncen_updater.feed.left_out_imports import leave_out
 
@@ -203,8 +202,7 @@ def _command(
 ) -> dict[str, object]:
     from ncen_updater.agent.cli.main import run
 
-    if words[0] not in RENEWING:
-        _leave_own_code(config)
+    _leave(config, renews=words[0] in RENEWING)
     before = ["--config", str(config), "--alone", "--json", "--words", "--quiet"]
     os.environ["NO_COLOR"] = "1"
     with tempfile.TemporaryFile() as output:
@@ -216,27 +214,18 @@ def _command(
         return {"exit_code": code, "document": _document(output)}
 
 
-def _leave_own_code(config_path: Path) -> None:
-    """Give up the right to write to the agent's own directory, which no other work needs.
-
-    Not as a child of a service that does the work itself: it keeps that right, and the commands of
-    its application may be such as take further ones ("sudo"), which nobody can after that.
-    """
+def _leave(config_path: Path, *, renews: bool) -> None:
+    """Give up what this work does not need."""
     from ncen_updater.agent.config.loader import load_config
+    from ncen_updater.agent.rights import leave_own_code, leave_server_files
 
     try:
         config = load_config(config_path)
     except UpdaterError:
         return  # the command says so
-    if config.service.runner != "process":
-        paths, databases = config.paths, config.databases
-        needed = [
-            paths.state, paths.slots, paths.current.parent, config.application.door_file.parent,
-            databases.dump_directory, databases.own.directory_on_disk,
-            *(item.directory for item in config.files),
-        ]  # fmt: skip
-        written = [paths.resolve(item) for item in needed if item is not None]
-        keep_from(paths.resolve(paths.agent), [*written, paths.received_directory])
+    leave_server_files(config)
+    if not renews:
+        leave_own_code(config)
 
 
 def _look(word: str, config: Path) -> dict[str, object]:

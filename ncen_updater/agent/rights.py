@@ -1,0 +1,49 @@
+"""What work on the site gives up for good: writing the agent's code, reading PostgreSQL's files.
+
+Where one process does everything (``service.runner = "process"``), it keeps them: the commands of
+its application may be such as take further rights ("sudo"), which nobody can after that.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ncen_updater.common.landlock import hide_files, keep_from
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.config.model import AgentConfig
+
+__all__ = ["leave_own_code", "leave_server_files"]
+
+#: Debian has all clusters below it.
+SERVER_FILES = Path("var/lib/postgresql")
+
+
+def leave_own_code(config: AgentConfig) -> None:
+    """Give up the right to write to the agent's own directory, which only its renewal needs."""
+    if config.service.runner != "process":
+        keep_from(config.paths.resolve(config.paths.agent), _used(config))
+
+
+def leave_server_files(config: AgentConfig) -> None:
+    """Give up the right to read PostgreSQL's files: as root one could, and nothing of ours does.
+
+    How much room it has stays to be seen. Not where a site lets its units write there: then what an
+    interrupted copy left is found and removed, which takes reading.
+    """
+    place = config.paths.resolve(SERVER_FILES)
+    clusters = (place, *place.glob("*"), *place.glob("*/*"))
+    if config.service.runner != "process" and not any(os.access(one, os.W_OK) for one in clusters):
+        hide_files(place, _used(config))
+
+
+def _used(config: AgentConfig) -> list[Path]:
+    paths, databases = config.paths, config.databases
+    needed = [
+        paths.state, paths.slots, paths.current.parent, config.application.door_file.parent,
+        databases.dump_directory, databases.own.directory_on_disk,
+        *(item.directory for item in config.files),
+    ]  # fmt: skip
+    return [paths.resolve(item) for item in needed if item is not None] + [paths.received_directory]

@@ -21,96 +21,15 @@ from tests.support.rotation import (
     IN_TURNS,
     SEED,
     Kinds,
+    in_shares,
     is_skipped,
+    long_modules,
     one_of_each,
     seed,
     weight,
 )
 from tests.support.trees import remove_tree
 
-#: Modules that take longest, the longest first (``--durations=0`` tells).
-LONG = tuple(
-    f"tests/{name}.py"
-    for name in (
-        "demo/test_show",
-        "agent/engine/test_in_place_ways",
-        "agent/engine/test_owed",
-        "agent/cli/test_both_ways",
-        "agent/engine/test_as_is",
-        "agent/rehearsal/test_rehearsing",
-        "agent/self_update/test_renewing",
-        "agent/service/test_serving",
-        "agent/rehearsal/test_values_on_trial",
-        "agent/service/test_real_site",
-        "agent/engine/test_contract",
-        "agent/databases/sqlite/test_kills",
-        "console/test_browser",
-        "publisher/test_try",
-        "agent/service/test_members",
-        "faults/test_matrix_postgresql",
-        "faults/test_matrix_in_place",
-        "agent/service/test_late_server",
-        "kinto/test_kinto",
-        "agent/cli/test_live",
-        "agent/engine/test_accepting",
-        "kinto/test_upgrade",
-        "faults/test_application",
-        "agent/engine/test_way_back",
-        "faults/test_matrix_sqlite",
-        "faults/test_matrix_by_code",
-        "agent/cli/test_approve",
-        "faults/test_kills",
-        "formats/bundle/test_programs",
-        "faults/test_scenarios",
-        "examples/test_examples",
-        "faults/test_soak",
-        "badinput/test_signed",
-        "agent/self_update/test_installing",
-        "agent/databases/postgresql/test_strangers",
-        "feed/test_proved",
-        "agent/engine/test_values",
-        "agent/service/test_watched_time",
-        "agent/self_update/test_service",
-        "agent/engine/test_collecting",
-        "test_support",
-        "agent/databases/postgresql/test_crash",
-        "faults/test_old_journals",
-        "agent/engine/test_older_agent",
-        "feed/test_stale",
-        "badinput/test_release",
-        "agent/overlay/test_change",
-        "agent/cli/test_adopt",
-        "agent/rehearsal/test_same_as_step",
-        "formats/bundle/test_mirror",
-        "agent/notifications/test_service",
-        "agent/engine/test_second_agent",
-        "agent/databases/postgresql/test_carrying",
-        "agent/service/test_inspecting",
-        "faults/test_packs",
-        "publisher/test_upload",
-        "agent/engine/test_aside",
-        "common/test_languages",
-        "common/test_messages",
-        "publisher/test_rollout_cli",
-        "agent/self_update/test_trials",
-        "formats/bundle/test_kills",
-        "publisher/test_tokens",
-        "console/test_app",
-        "publisher/test_monitor",
-        "test_caught",
-        "publisher/test_brake",
-        "test_arrows",
-        "faults/test_files",
-        "agent/service/api/test_openapi",
-        "agent/diagnostics/test_owner",
-        "packaging/test_agent_wheel",
-        "publisher/test_carried",
-        "agent/cli/test_full_disk",
-        "agent/databases/postgresql/test_swap",
-        "agent/engine/test_private",
-        "demo/test_way_there_and_back",
-    )
-)
 #: After how many objects, and of how many such looks one is longer, circles are looked for.
 SELDOM = (50_000, 20, 20)
 #: The directory of this run, where it is in memory; and how the run ended.
@@ -214,11 +133,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         runs = {kinds[item] for item in items if not is_skipped(item)}
         able = [item for item in items if not is_skipped(item) or kinds[item] not in runs]
         chosen = one_of_each(able, kinds.__getitem__, weight)
+        chosen = in_shares(chosen, lambda item: item.nodeid, long_modules())
         left = {id(item) for item in chosen}
         config.hook.pytest_deselected(items=[item for item in items if id(item) not in left])
         items[:] = chosen
     if _is_worker(config):
-        rank = {name: number for number, name in enumerate(LONG)}
+        rank = {name: number for number, name in enumerate(long_modules())}
         items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
 
 

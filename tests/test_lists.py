@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LONG
+from tests.support.rotation import long_modules
 
 ROOT = Path(__file__).parents[1]
 TURNS = re.compile(r"\b(in_turns|either_engine|part)\(")
@@ -19,7 +19,7 @@ def listed(name: str) -> list[str]:
     return [words[0] for line in lines if (words := line.partition("#")[0].split())]
 
 
-@pytest.mark.parametrize("name", ["quick.txt", "user.txt"])
+@pytest.mark.parametrize("name", ["quick.txt", "user.txt", "long.txt"])
 def test_every_path_is_there(name: str) -> None:
     paths = listed(name)
     assert paths == list(dict.fromkeys(paths))
@@ -31,7 +31,7 @@ def test_every_path_is_there(name: str) -> None:
 
 
 def test_every_long_module_is_there() -> None:
-    assert [name for name in LONG if not (ROOT / name).exists()] == []
+    assert [name for name in long_modules() if not (ROOT / name).is_file()] == []
 
 
 def test_what_is_tried_in_turns_is_told() -> None:

@@ -27,6 +27,7 @@ from tests.support.rotation import (
     SQLITE_TIMES,
     Kinds,
     either_engine,
+    in_shares,
     in_turns,
     one_of_each,
     part,
@@ -68,6 +69,26 @@ def test_all_seeds_together_give_each_and_each_one_of_those_alike(
         seen.update(found)
         assert len({item.split()[-1] for item in found}) > 1  # not all tests on one server
     assert seen == set(items)
+
+
+def test_each_run_meets_every_room_and_all_runs_each_of_its_tests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tests = [f"tests/{place}::test_{name}[{value}]" for place in
+             ("a/test_one.py", "a/test_two.py", "b/test_alone.py", "b/test_cheap.py")
+             for name in "xyz"[: 1 if "alone" in place else 3] for value in (1, 2)]  # fmt: skip
+    shares = {"tests/a/test_one.py": 4, "tests/a/test_two.py": 4, "tests/b/test_alone.py": 4}
+    seen = set()
+    for seed in range(100):
+        monkeypatch.setenv(SEED, str(seed))
+        found = in_shares(tests, str, shares)
+        assert found == in_shares(tests, str, shares)
+        assert [test for test in tests if test.startswith("tests/b/")] == found[-8:]
+        of_a = {test.partition("[")[0] for test in found[:-8]}
+        assert len(of_a) in (1, 2)  # of six
+        assert len(found[:-8]) == 2 * len(of_a)  # with all their values
+        seen.update(found)
+    assert seen == set(tests)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ncen_updater.agent.approvals.rollback_approvals import loss_words
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.rollback_words import ONLY_CODE, way_words
 from ncen_updater.common.cli.render import (
@@ -353,6 +354,10 @@ _TOGETHER = N_(
     "People who have to approve going back yet: {missing} (who has: {who}). Each of them types "
     "'ncen-updater approve --rollback'."
 )
+_FREE = N_(
+    "Nobody has to approve going back now: the release is still watched, or its change did not "
+    "come to its end. Next: 'ncen-updater rollback{loss}'."
+)
 _APPROVED = N_("Going back is approved ({who}). Next: 'ncen-updater rollback{loss}'.")
 
 
@@ -394,15 +399,14 @@ def way_answer(
         words += values_words(tried, language)
         if way.keeps_all and tried.named("lost"):
             words.append(Text(N_("By now nobody has entered anything there: nothing is lost.")))
-    if not found.watched and found.people.missing:
-        approved = ", ".join(given.who for given in found.people.given) or "-"
-        values = {"missing": found.people.missing, "who": approved}
+    if found.watched:
+        words.append(Text(_FREE, {"loss": loss_words(way.lost_total)}))
+    elif found.people.missing:
+        values = {"missing": found.people.missing, "who": found.who or "-"}
         alone = found.people.missing + len(found.people.given) == 1
         words.append(Text(_ALONE if alone else _TOGETHER, values))
-    elif not found.watched and found.people.given:
-        approved = ", ".join(given.who for given in found.people.given)
-        loss = f" --accept-loss {found.agreed_loss}" if found.agreed_loss else ""
-        words.append(Text(_APPROVED, {"who": approved, "loss": loss}))
+    elif found.people.given:
+        words.append(Text(_APPROVED, {"who": found.who, "loss": loss_words(found.agreed_loss)}))
     return Answer(document, words)
 
 

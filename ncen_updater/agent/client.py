@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from time import sleep
 from typing import TYPE_CHECKING, Protocol
@@ -51,7 +51,13 @@ from ncen_updater.agent.service.errors import (
     Refused,
     refusal,
 )
-from ncen_updater.agent.service.report import REPORTED, change_report, history_report, site_report
+from ncen_updater.agent.service.report import (
+    REPORTED,
+    change_report,
+    history_report,
+    open_change,
+    site_report,
+)
 from ncen_updater.agent.status import need, or_none, read_status
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.program import user_name
@@ -94,6 +100,7 @@ __all__ = [
     "LocalSite",
     "ServiceSite",
     "SiteClient",
+    "order_waits",
     "require_service",
     "service_for",
     "tell",
@@ -102,6 +109,8 @@ __all__ = [
 
 #: How often, and how long after one another, the service is asked whether it has looked.
 LOOKS, LOOK_S = 60, 0.5
+#: Parts of a site that say whether a change is open.
+SETTLED = frozenset({"journal", "soak_s"})
 #: So long the service keeps who waits for an inspection, before it says how far that is.
 INSPECT_WAIT_S = 2
 
@@ -135,7 +144,7 @@ class SiteClient(Protocol):
     def comes_next(self) -> tuple[str | None, Document | None]:
         """The release that comes next, and when that begins by itself; None for what is not known.
 
-        As the service found it last.
+        As the service found it last; not known while a change is open.
         """
 
     def require_no_hold(self) -> None:
@@ -168,6 +177,7 @@ class SiteClient(Protocol):
         Raises:
             NothingToApprove: If nothing does.
             FeedNeverRead: If that is not known yet.
+            WatchedFirst, OpenChange: If a change is open: what it comes to is to be seen first.
         """
 
     def approve(self, seen: Document) -> None:
@@ -311,7 +321,7 @@ class LocalSite:
     def comes_next(self) -> tuple[str | None, Document | None]:
         status = self._waiting()
         service_state = or_none(status.service_state)
-        if not service_state:
+        if not service_state or need(status.journal).change is not None:
             return None, None
         found = service_state.assessment
         return found.target if found else None, self._begins(status, service_state)[0]
@@ -382,7 +392,7 @@ class LocalSite:
 
     def require_no_hold(self) -> None:
         with self._journal() as journal:
-            require_no_hold(journal, datetime.now(UTC))
+            require_no_hold(journal, datetime.now(UTC), self._run.zone)
 
     def require_right(self, role: str) -> None:
         """See :class:`SiteClient`; what else is allowed here, the rights on the files decide."""
@@ -403,12 +413,19 @@ class LocalSite:
 
     def outlook(self, target: Version | None) -> Document:
         from ncen_updater.agent.approvals import approving
-        from ncen_updater.agent.approvals.outlook import approved_beside, outlook_document
+        from ncen_updater.agent.approvals.outlook import (
+            approved_beside,
+            outlook_document,
+            require_settled,
+        )
         from ncen_updater.agent.engine.pending_rollback import left_behind
         from ncen_updater.agent.rehearsal.store import Rehearsals
         from ncen_updater.agent.service.state import Assessment, ServiceState
 
         site = self._site
+        looked = read_status(load_places(self._run.config), datetime.now(UTC), SETTLED)
+        change = open_change(looked)
+        require_settled(change and self._plain(change), self._run.zone)
         with self._journal() as journal, self._run.progress() as progress:
             chosen = self._chosen(journal)
             wanted = target or chosen.version
@@ -448,6 +465,7 @@ class LocalSite:
             approved=approved_beside(found.target, chosen.approved),
             gone=chosen.gone,
             used_up=need(status.journal).used_up,
+            open_change=None,
         )
         return self._plain(document)
 
@@ -538,9 +556,10 @@ class LocalSite:
         product, words = site.config.site.product, list[Line]()
         record = read_import(site.config.paths.received_directory)
         read_at = view.checked_at if view else None
+        zone = site.config.service.zone()
         by_medium = record is not None and read_at == record.imported_at
         if by_medium and record is not None:
-            until = format_time(record.usable_until)
+            until = format_time(record.usable_until, zone)
             text = (
                 N_("By the lists that were imported at {at}; they may be used until {until}.")
                 if site.config.feed.offline
@@ -549,7 +568,7 @@ class LocalSite:
                     "be used until {until}."
                 )
             )
-            words.append(Text(text, {"at": format_time(record.imported_at), "until": until}))
+            words.append(Text(text, {"at": format_time(record.imported_at, zone), "until": until}))
         offers = view.offers if view else ()
         others = other_releases(path, offers, site.slots.current())
         words += path_words(product, current, path)
@@ -929,11 +948,15 @@ class ServiceSite:
 
     def comes_next(self) -> tuple[str | None, Document | None]:
         seen = self._seen()
+        if seen.get("open_change"):
+            return None, None
         return seen["target"], seen.get("begins")  # an older service does not say
 
     def require_no_hold(self) -> None:
         for hold in self._service.get("/v1/holds")["holds"]:
-            error = held(hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]))
+            error = held(
+                hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]), self._run.zone
+            )
             error.state = NOTHING_CHANGED
             raise error
 
@@ -952,12 +975,20 @@ class ServiceSite:
         return True
 
     def outlook(self, target: Version | None) -> Document:
-        """See :class:`SiteClient`; waits until the service has looked at what happened last.
+        """See :class:`SiteClient`; waits until the service has looked at what happened last."""
+        from ncen_updater.agent.approvals.outlook import require_settled
+
+        seen = self._seen()
+        change = seen.get("open_change")  # an older service does not say
+        require_settled(change, self._run.zone, state=NOTHING_CHANGED)
+        return self._of(seen, target)
+
+    def _of(self, seen: Document, target: Version | None) -> Document:
+        """Return what was seen, of the release that was named.
 
         Raises:
             NotNext: If another release comes next than the one that was named.
         """
-        seen = self._seen()
         if target is not None and target != type(target)(seen["target"] or "0"):
             return self._service.get(f"/v1/outlook?version={quote(str(target), safe='')}")
         if seen["target"] is None:
@@ -1002,7 +1033,7 @@ class ServiceSite:
     def require_consent(self, target: Version, *, retry: bool) -> None:
         from ncen_updater.agent.approvals.outlook import require_approvals
 
-        seen = self.outlook(target)
+        seen = self._of(self._seen(), target)
         # One who may approve alone does so by ordering it.
         if seen["needed"] > 1 or "approve" not in self.status()["you"]["roles"]:
             require_approvals(seen)
@@ -1088,19 +1119,33 @@ class ServiceSite:
             OrderTorn: If the service was killed meanwhile.
         """
         given = self._service.call("POST", "/v1/orders", self._form(kind, data))
-        number = given["id"]
+        number, waits = given["id"], None
         try:
             with self._run.progress() as progress:
                 for event in self._service.stream(given["event"]):
                     if event.kind == "order-ended" and event.data["data"].get("order") == number:
                         break
-                    if event.kind == "service":
+                    if event.kind != "service":
+                        continue
+                    # An order to go back ends the watching of a release, and waits for nothing.
+                    if kind != "rollback" and not _begun(event.data, given["at"]):
+                        waits = waits or self._waits(given["at"])
+                    if waits is not None and not _begun(event.data, given["at"]):
+                        progress.tell(waits)
+                    else:
                         tell(progress, event.data)
         except KeyboardInterrupt:
             text = N_("The service goes on with order {order}; 'ncen-updater watch' follows it.")
             self._run.say(Text(text, {"order": number}))
             return Answer({"order": number, "ended": False})
         return _came_to(number, self._service.get(f"/v1/orders/{number}")["result"])
+
+    def _waits(self, ordered_at: str) -> Text | None:
+        """Say what an order waits for: the release that is watched, or whatever is at work."""
+        seen = self.status()
+        if _begun(seen["service"], ordered_at):
+            return None
+        return order_waits(seen, self._run.zone)
 
     def _form(self, kind: str, data: Mapping[str, object]) -> dict[str, object]:
         wanted = {"kind": kind, "language": self._run.language, **data}
@@ -1194,6 +1239,38 @@ def require_service(run: AgentSession) -> Client:
     return client
 
 
+def _begun(moment: Document, ordered_at: str) -> bool:
+    """Whether the service is at what it began after an order was given. Pure."""
+    running = moment.get("running")
+    if running is None:
+        return False
+    return datetime.fromisoformat(running["since"]) >= datetime.fromisoformat(ordered_at)
+
+
+def order_waits(seen: Document, zone: tzinfo | None) -> Text | None:
+    """Say what an order that was not begun waits for; None where nothing is at work. Pure.
+
+    Args:
+        seen: How the site is, as ``status`` has it.
+        zone: Zone of the site.
+    """
+    journal, running = seen["journal"], seen.get("service", {}).get("running")
+    change, holder = journal.get("open_change") or {}, journal.get("at_work")
+    until = change.get("watched_until")  # an older service does not say
+    if until is not None:
+        words = N_(
+            "waiting until {version} is watched no longer: {until} ('ncen-updater confirm' ends "
+            "that at once)"
+        )
+        at = format_time(datetime.fromisoformat(until), zone)
+        return Text(words, {"version": change["to"], "until": at})
+    if running is None and holder is None:
+        return None
+    name = running["words"][0] if running else str(holder).partition(", process ")[0]
+    words = N_("waiting until this has ended: {what}")
+    return Text(words, {"what": deed_words(str(name))})
+
+
 def tell(progress: Progress, moment: Document) -> None:
     """Show what the service does at this moment."""
     for what, done, total in work_now(moment):
@@ -1201,11 +1278,11 @@ def tell(progress: Progress, moment: Document) -> None:
 
 
 def work_now(moment: Document) -> Iterator[tuple[Text, int | None, int | None]]:
-    """Say what the service does at this moment, with figures where it has some."""
+    """Say what the service does at this moment, with figures, or why it does nothing."""
     running = moment.get("running")
     if running is None:
         if moment.get("why"):
-            yield Text(N_("the service: {why}"), {"why": moment["why"]}), None, None
+            yield Text("{why}", {"why": moment["why"]}), None, None
         return
     told = ProgressUpdate.from_json(running.get("progress"))
     if told is None:

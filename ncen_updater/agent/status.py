@@ -15,7 +15,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from ncen_updater.agent.approvals.model import (
     Approval,
     ApprovalCount,
+    BackApproval,
     ReleaseApproval,
     count_approvals,
 )
+from ncen_updater.agent.approvals.rollback_approvals import brought_by
 from ncen_updater.agent.approvals.store import ApprovalStore, ScheduleRecord
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.noted_check import config_error
@@ -79,6 +81,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MAX_METADATA_BYTES = 5_000_000
+#: As in :class:`.config.model.SoakSettings`, which cannot be imported here; a test compares them.
+SOAK_S = 3600.0
 #: So many times a site is looked at once more where what was seen of it cannot be of one moment.
 LOOKS_AGAIN = 2
 T = TypeVar("T")
@@ -120,6 +124,7 @@ class JournalFacts:
         back: One that waits to go back from the release that is watched.
         approvals: Approvals in force, of whatever.
         of_releases: Those of upgrades, with where they lead.
+        of_rollbacks: Those of going back from a release that was brought last.
         schedules: Chosen times in force.
         used_up: Who had approved the last one, which was undone, and has not approved since.
     """
@@ -137,6 +142,7 @@ class JournalFacts:
     back: Order | None = None
     approvals: tuple[Approval, ...] = ()
     of_releases: tuple[ReleaseApproval, ...] = ()
+    of_rollbacks: tuple[BackApproval, ...] = ()
     schedules: tuple[ScheduleRecord, ...] = ()
     used_up: tuple[str, ...] = ()
 
@@ -181,8 +187,18 @@ def journal_facts(journal: Journal, now: datetime) -> JournalFacts:
         back=order_to_go_back(journal),
         approvals=consent.in_force(),
         of_releases=consent.of_releases(),
+        of_rollbacks=_of_rollbacks(journal, consent),
         schedules=consent.schedules(),
         used_up=_used_up(consent, last, facts) if last else (),
+    )
+
+
+def _of_rollbacks(journal: Journal, consent: ApprovalStore) -> tuple[BackApproval, ...]:
+    """Approvals of what can still be done: a yes to undo an upgrade is none to undo another."""
+    given = consent.of_rollbacks()
+    brought = {one.origin: brought_by(journal, one.origin) for one in given}
+    return tuple(
+        one for one in given if (by := brought[one.origin]) is not None and by.id == one.undoes
     )
 
 
@@ -234,6 +250,7 @@ class SiteStatus:
         at_work: Who holds the lock of changes.
         journal: What the journal says.
         needed: How many people have to approve.
+        soak_s: So many seconds a release is watched.
         rehearsals: Rehearsals, newest first.
         last_stop: The stop of the newest change that ended well, and its prediction.
         view: The last verified list.
@@ -255,6 +272,7 @@ class SiteStatus:
     at_work: Known[str | None] = NOT_READ
     journal: Known[JournalFacts] = NOT_READ
     needed: Known[int] = NOT_READ
+    soak_s: Known[float] = NOT_READ
     rehearsals: Known[tuple[RehearsalRecord, ...]] = NOT_READ
     last_stop: Known[LastStop | None] = NOT_READ
     view: Known[LastView | None] = NOT_READ
@@ -288,6 +306,19 @@ class SiteStatus:
 
         torn = any(one.state is RehearsalState.RUNNING for one in need(self.rehearsals))
         return need(self.journal).change is not None or torn
+
+    @property
+    def watched_until(self) -> datetime | None:
+        """Until when the release of the open change is watched, if all goes well; else None.
+
+        An outage of the databases makes it longer; who confirms the release ends it.
+        """
+        journal, seconds = or_none(self.journal), or_none(self.soak_s)
+        if journal is None or seconds is None or journal.change is None:
+            return None
+        if not journal.change.watched or journal.facts.turned_bad or journal.waits:
+            return None
+        return (journal.facts.soak_began or self.now) + timedelta(seconds=seconds)
 
     @property
     def withdrawn(self) -> bool | None:
@@ -371,6 +402,7 @@ def read_status(
             at_work=at_work,
             journal=journal,
             needed=part("needed", lambda: _needed(places.config)),
+            soak_s=part("soak_s", lambda: _soak_s(places.config)),
             rehearsals=rehearsals,
             last_stop=stop,
             view=part("view", lambda: _view(places, cache)),
@@ -473,6 +505,12 @@ def _needed(config: Path) -> int:
     service = read_config(config).data.get("service", {})
     needed = service.get("approvals") if isinstance(service, dict) else None
     return needed if type(needed) is int and needed > 0 else 1
+
+
+def _soak_s(config: Path) -> float:
+    soak = read_config(config).data.get("soak", {})
+    seconds = soak.get("seconds") if isinstance(soak, dict) else None
+    return float(seconds) if isinstance(seconds, int | float) and seconds >= 0 else SOAK_S
 
 
 def _availability(places: Places) -> Availability:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 from ncen_updater.common.cli.render import clean, format_time
 from ncen_updater.common.i18n import N_, Text
@@ -11,18 +11,19 @@ from ncen_updater.common.i18n import N_, Text
 __all__ = ["hold_words"]
 
 
-def hold_words(hold: Mapping[str, str | None]) -> Text:
+def hold_words(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> Text:
     """Say since when upgrades are on hold, until when, and who set that.
 
     Args:
         hold: As the document of a site has it.
+        zone: Zone of the site; that of the machine by default.
     """
     values: dict[str, object] = {
         "by": clean(hold["by"] or "-"), "reason": clean(hold["reason"] or "-"),
-        "since": format_time(datetime.fromisoformat(hold["since"] or "")),
+        "since": format_time(datetime.fromisoformat(hold["since"] or ""), zone),
     }  # fmt: skip
     until = hold.get("until")
     if until is None:
         return Text(N_("Upgrades are on hold since {since}, set by {by}: {reason}"), values)
     words = N_("Upgrades are on hold since {since} until {until}, set by {by}: {reason}")
-    return Text(words, {**values, "until": format_time(datetime.fromisoformat(until))})
+    return Text(words, {**values, "until": format_time(datetime.fromisoformat(until), zone)})

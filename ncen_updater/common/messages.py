@@ -90,7 +90,11 @@ CONFIG_ERROR = Message(
 CONFIG_UNREADABLE = Message(
     "NU-1002",
     N_("The configuration {path} cannot be read."),
-    N_("Give the right file with --config, and check who may read it."),
+    N_(
+        "Give the right file with --config, and check who may read it. Where there is none yet: "
+        "the Debian package brings /etc/ncen-updater/agent.toml.example, to be copied to "
+        "agent.toml beside it and filled in."
+    ),
 )
 CONFIG_TOO_LARGE = Message(
     "NU-1003",
@@ -1540,7 +1544,7 @@ CHANGE_FAILED = Message(
 )
 GOING_BACK_FAILED = Message(
     "NU-6012",
-    N_("Going back stopped in the step '{step}': {cause}"),
+    N_("Undoing the change stopped in the step '{step}': {cause}"),
     N_("Mend what is named, then run 'ncen-updater resume'. {cause_remedy}"),
     ExitCode.NEEDS_PERSON,
 )
@@ -1750,10 +1754,35 @@ BACK_NEEDS_APPROVAL = Message(
         "Going back to {version} has to be approved by {missing} more (of {needed}); by now: {who}."
     ),
     N_(
-        "Let them run 'ncen-updater approve --rollback', then try again. What cannot wait goes by "
-        "'rollback --emergency --reason TEXT', of which everybody is told."
+        "Let them run 'ncen-updater approve --rollback{loss}', then try again. What cannot wait "
+        "goes by 'rollback --emergency --reason TEXT', of which everybody is told."
     ),
     ExitCode.APPROVAL_MISSING,
+)
+LOSS_NOT_AGREED = Message(
+    "NU-6070",
+    N_(
+        "Those who approved going back to {version} ({who}) agreed to lose {agreed} records at "
+        "most, and not {count}."
+    ),
+    N_(
+        "If no more than that is lost, run 'ncen-updater rollback --accept-loss {agreed}'. Else "
+        "let each of them run 'ncen-updater approve --rollback --accept-loss {count}' and try "
+        "again, or somebody who may approve run 'ncen-updater rollback --accept-loss {count}'."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
+WATCHED_FIRST = Message(
+    "NU-6071",
+    N_(
+        "There is nothing to approve yet: {version} is in use and is watched until {until}. What "
+        "that comes to is to be seen first."
+    ),
+    N_(
+        "Look again then. Where the release is good, 'ncen-updater confirm' ends the watching at "
+        "once."
+    ),
+    ExitCode.BUSY,
 )
 EMERGENCY_WITHOUT_REASON = Message(
     "NU-6057",

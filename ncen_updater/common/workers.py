@@ -61,6 +61,7 @@ __all__ = [
     "error_from",
     "last_words",
     "serve",
+    "unanswered",
 ]
 
 logger = logging.getLogger(__name__)
@@ -298,7 +299,7 @@ class _Asking:
             words = self._tail.decode("utf-8", "backslashreplace")
             # For --verbose; people are told why, not where in a program that is not theirs.
             logger.debug("a worker ended without an answer: %s", words)
-            raise WorkerFailed(last_words(words) or f"exit status {status}", status)
+            raise WorkerFailed(last_words(words) or unanswered(status), status)
         return self._result
 
     def _give(self, line: bytes) -> None:
@@ -416,6 +417,19 @@ def last_words(said: str) -> str:
     ends = [n for n, line in enumerate(lines) if line.startswith((" ", "\t"))]
     traced = any(TRACED.match(line) for line in lines)
     return "\n".join(lines[ends[-1] + 1 :]) if traced and ends else said
+
+
+def unanswered(status: int | None) -> str:
+    """Say of a worker that left no word why it gave no answer; pure.
+
+    Args:
+        status: Its exit status, negative for a signal; None where its end is not ours to see.
+    """
+    if status is None or status < 0:
+        reason = "the process that was asked was ended from outside before it had answered"
+    else:
+        reason = f"the process that was asked ended without an answer (status {status})"
+    return reason
 
 
 # ---- errors --------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.agent.approvals.rollback_approvals import approve_back, back_subject
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.cli.main import _state_now
 from ncen_updater.agent.cli.session import AgentSession
@@ -140,6 +141,14 @@ def _waits(stage: Stage) -> None:
         journal.keep(CHANGE.id, ChangeFacts(waits_for_person=True))
 
 
+def _back(stage: Stage) -> None:
+    stage.change(ChangeState.FINISHED)
+    stage.counter.site.use("3.3.0")
+    with stage.journal() as journal:
+        for person, loss in ((AMINA, 7), (BO, 5)):
+            approve_back(journal, back_subject(journal, "3.3.0", 2), person, accept_loss=loss)
+
+
 def _scheduled(stage: Stage) -> None:
     stage.rehearsed(AMINA, BO)
     with stage.journal() as journal:
@@ -213,6 +222,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "approved": lambda s: s.rehearsed(AMINA, BO),
     "approved and scheduled": _scheduled,
     "approved, on hold": _both(lambda s: s.rehearsed(AMINA, BO), _hold(None)),
+    "going back is approved": _back,
     "an approval is void": lambda s: s.rehearsed(
         AMINA, binding="", basis=None, rehearsed=Rehearsed.VOID, voids=("the plan is another",)
     ),
@@ -274,7 +284,8 @@ def said(directory: Path, name: str) -> dict[str, object]:
     stage = Stage(counter)
     if name in SITES:
         SITES[name](stage)
-    disk = SimpleNamespace(f_blocks=1000, f_bavail=5 if name == "the disk is full" else 500)
+    free = 5 if name == "the disk is full" else 500
+    disk = SimpleNamespace(f_frsize=2**20, f_blocks=1000, f_bavail=free)
     config = load_config(site.config)
     looks: list[Any] = []
     teller = Notifier(
@@ -334,11 +345,14 @@ def differing(base: Mapping[str, object], found: Mapping[str, object]) -> dict[s
 
 
 @pytest.mark.parametrize("name", [*SITES, *OFFICERS, *LASTING])
-def test_what_is_said_of_a_site(tmp_path: Path, name: str) -> None:
+def test_what_is_said_of_a_site(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
     held = json.loads(HELD.read_text())
     found = said(tmp_path, name)
     base = {} if name == "at rest" else held["at rest"]
     assert differing(base, found) == held[name]
+    assert "a mistake of ours" not in caplog.text
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -32,6 +33,7 @@ from ncen_updater.common.workers import (
     WorkerOverdue,
     ask,
     last_words,
+    unanswered,
 )
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.forks import DEADLINE_S
@@ -245,6 +247,27 @@ def test_the_end_of_what_a_worker_said_tells_why_it_failed(run: Any) -> None:
     body = "sys.stderr.write('x' * 300_000)\nsys.exit('the reason')"
     with pytest.raises(WorkerFailed, match="the reason"):
         run(said(body))
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "was ended from outside before it had answered"),
+        ("raise SystemExit(3)", "ended without an answer (status 3)"),
+    ],
+)
+def test_of_a_worker_that_left_no_word_it_is_said_how_it_ended(
+    run: Any, code: str, words: str
+) -> None:
+    """Seen: "exit status None", where systemd had started what was killed; in French, too."""
+    with pytest.raises(WorkerFailed, match=re.escape(words)) as ended:
+        run(code)
+    why = Text("{why}", {"why": ended.value.detail}).render("fr")
+    assert why.startswith("le processus interrogé")
+
+
+def test_the_end_of_a_worker_behind_a_socket_is_not_ours_to_see() -> None:
+    assert unanswered(None) == unanswered(-9)
 
 
 def test_who_was_stopped_meanwhile_hears_what_was_said_before_it_judges(

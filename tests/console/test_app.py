@@ -315,6 +315,18 @@ def test_nobody_says_yes_to_what_is_not_shown(counter: Counter, guest: Guest) ->
     assert counter.rows()["approvals"] == []
 
 
+def test_while_a_release_is_watched_there_is_nothing_to_decide(
+    counter: Counter, guest: Guest
+) -> None:
+    counter.site.open_change(StepName.FETCH, StepName.OPEN)
+    with Journal.open(counter.site.journal) as journal:
+        journal.commit(CHANGE.id)
+    found = guest.settled("/approve")
+    assert found.heading == "There is nothing to decide now."
+    assert "3.3.0 is in use and is watched until " in found.text
+    assert "/approve" not in [address for address, _ in found.forms()]
+
+
 # ---- a service that is away ----------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -116,8 +117,33 @@ def test_what_waits_for_whom() -> None:
         "Upgrades are on hold since 2026-11-24 06:00:00 UTC, set by bo: fair",
         "amina has said yes to 3.3.0.",
         "3.3.0 needs 1 more approval.",
-        "The service: it is on hold.",
+        "It is on hold.",
     ]
+
+
+def test_while_a_release_is_watched_nobody_is_asked_to_approve_it() -> None:
+    watched = change(state="committed", watched_until="2026-11-24T20:40:00+00:00")
+    seen = status(journal={"open_change": watched})
+    zone = ZoneInfo("Indian/Mauritius")
+    assert [text.render() for text in waiting(seen, outlook(), zone)] == [
+        "3.3.0 is watched until 2026-11-25 00:40:00 +04 (2026-11-24 20:40:00 UTC)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"missing": 1}, "Going back needs 1 more approval."),
+        ({"accept_loss": 1}, "Going back is approved; up to 1 record may be lost by it."),
+        ({}, "Going back is approved; no record may be lost by it."),
+    ],
+)
+def test_who_has_said_yes_to_going_back_is_said(more: dict[str, int], words: str) -> None:
+    back = {"from": "3.3.0", "version": "3.2.4", "who": ["amina"], "missing": 0, "accept_loss": 0}
+    seen = status(journal={"rollback_approved": {**back, **more}})
+    assert [text.render() for text in waiting(seen, None)] == [
+        "amina has said yes to going back to 3.2.4.", words,
+    ]  # fmt: skip
 
 
 def report(state: str = "running", **more: Any) -> dict[str, Any]:
@@ -159,6 +185,11 @@ def test_a_change_that_goes_on() -> None:
         ("later-word", "", ""),
     ]
     assert view.busy and not view.watched
+
+
+def test_the_way_back_downloads_nothing() -> None:
+    view = live_view(report(kind="rollback"), BUSY, 2.4, NOW, "en")
+    assert view.steps[0].name == "verifying the release"
 
 
 def test_who_are_in_again_were_out() -> None:

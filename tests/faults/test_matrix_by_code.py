@@ -35,7 +35,7 @@ ALL = [
 CELLS = [
     pytest.param(named, cell, id=f"{named}-{cell.id}")
     for named in ("sqlite-copy", "sqlite-in-place", "postgresql-copy", "postgresql-in-place")
-    for cell in part(ALL, 149, f"by code {named}")
+    for cell in part(ALL, 307, f"by code {named}")
 ]
 
 

@@ -24,7 +24,7 @@ ALL = [
 CELLS = [
     pytest.param(engine, cell, id=f"{engine}-{cell.id}")
     for engine in ("sqlite", "postgresql", "postgresql-dump")
-    for cell in part(ALL, 149, f"in place {engine}")
+    for cell in part(ALL, 211, f"in place {engine}")
 ]
 
 

@@ -14,9 +14,9 @@ from tests.support.rotation import part
 # A part of all cells, in turns. No divisor of the number of faults, so that each step meets
 # different ones.
 CELLS = [
-    *part([*all_cells()], 47, "postgresql forward"),
-    *part([*undo_cells()], 97, "postgresql back"),
-    *part([*all_cells("rollback"), *undo_cells("rollback")], 149, "postgresql rollback"),
+    *part([*all_cells()], 101, "postgresql forward"),
+    *part([*undo_cells()], 197, "postgresql back"),
+    *part([*all_cells("rollback"), *undo_cells("rollback")], 307, "postgresql rollback"),
 ]
 
 

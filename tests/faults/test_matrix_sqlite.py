@@ -14,9 +14,9 @@ from tests.support.rotation import part
 # A part of all cells, in turns. No divisor of the number of faults, so that each step meets
 # different ones.
 CELLS = [
-    *part([*all_cells()], 29, "sqlite forward"),
-    *part([*undo_cells()], 61, "sqlite back"),
-    *part([*all_cells("rollback"), *undo_cells("rollback")], 101, "sqlite rollback"),
+    *part([*all_cells()], 59, "sqlite forward"),
+    *part([*undo_cells()], 127, "sqlite back"),
+    *part([*all_cells("rollback"), *undo_cells("rollback")], 211, "sqlite rollback"),
 ]
 
 

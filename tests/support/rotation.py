@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import pytest
@@ -22,8 +23,10 @@ __all__ = [
     "Kinds",
     "chance",
     "either_engine",
+    "in_shares",
     "in_turns",
     "is_skipped",
+    "long_modules",
     "one_of_each",
     "part",
     "seed",
@@ -39,6 +42,10 @@ ALWAYS = frozenset({"postgres", "any_site"})
 #: How often SQLite is chosen where either engine will do, for once that another one is: a site on
 #: it costs a third, and what engines do is held elsewhere.
 SQLITE_TIMES = 2
+
+#: What takes longest, and the share of it that a whole run takes.
+LONG = Path(__file__).parents[1] / "long.txt"
+SHARES = {"all": 1, "1/2": 2, "1/4": 4}
 
 T = TypeVar("T")
 
@@ -87,6 +94,41 @@ def one_of_each(
         for of, numbers in alike.items()
     }
     return [item for number, item in enumerate(items) if number in chosen]
+
+
+def long_modules() -> dict[str, int]:
+    """The modules of :data:`LONG`, longest first, and of how many of its tests a run takes one.
+
+    Raises:
+        KeyError: If a share is none of :data:`SHARES`.
+    """
+    lines = (line.partition("#")[0].split() for line in LONG.read_text("utf-8").splitlines())
+    return {words[0]: SHARES[words[1]] for words in lines if words}
+
+
+def in_shares(items: Sequence[T], name: Callable[[T], str], shares: Mapping[str, int]) -> list[T]:
+    """Of the tests of a room that have one share every ``share``-th, with all its values.
+
+    The room decides, not the module: one whole site is much like another, and so a module of a
+    single test is not in every run. Each run meets every room, and all runs together each test.
+
+    Args:
+        items: Tests in their order.
+        name: Their node ids.
+        shares: By module; of one that has none everything is taken.
+    """
+    rooms: dict[tuple[str, int], dict[str, None]] = {}
+    for item in items:
+        test = name(item).partition("[")[0]
+        module = test.partition("::")[0]
+        share = shares.get(module, 1)
+        rooms.setdefault((str(PurePosixPath(module).parent), share), {})[test] = None
+    chosen = {
+        test
+        for (room, share), tests in rooms.items()
+        for test in part([*tests], min(share, len(tests)), f"1/{share} of {room}")
+    }
+    return [item for item in items if name(item).partition("[")[0] in chosen]
 
 
 def in_turns(*parameters: str) -> pytest.MarkDecorator:

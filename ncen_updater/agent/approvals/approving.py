@@ -51,16 +51,28 @@ class ApprovalSubject:
 
 
 def subject(
-    site: Site, journal: Journal, progress: Progress, target: Version | None = None
+    site: Site,
+    journal: Journal,
+    progress: Progress,
+    target: Version | None = None,
+    *,
+    retry: bool = False,
 ) -> ApprovalSubject:
     """Say what can be approved, from what is here already; asks no feed.
+
+    Args:
+        site: The site.
+        journal: Its journal.
+        progress: Told what is being done.
+        target: The release; what comes next where it is left out.
+        retry: Whether one that failed here is taken, too.
 
     Raises:
         NothingToApprove: If nothing is on offer.
         FeedNeverRead: If what is on offer is not known yet.
         UpdaterError: If a database or a slot cannot be read.
     """
-    path: UpgradePath | NoPath = Operations(site, progress).known_path(journal, target)
+    path: UpgradePath | NoPath = Operations(site, progress).known_path(journal, target, retry=retry)
     current = site.slots.current()
     if not isinstance(path, UpgradePath) or current is None:
         raise UpdaterError(NOTHING_TO_APPROVE, current=str(current))

@@ -22,9 +22,11 @@ __all__ = [
     "Approval",
     "ApprovalBasis",
     "ApprovalCount",
+    "BackApproval",
     "Invalidation",
     "ReleaseApproval",
     "VoidReason",
+    "agreed_loss",
     "approved_releases",
     "count_approvals",
     "used_up_words",
@@ -226,6 +228,36 @@ def approved_releases(given: Iterable[ReleaseApproval], needed: int) -> tuple[st
             found.pop(one.version, None)
             found[one.version] = None
     return tuple(reversed(found))
+
+
+@dataclass(frozen=True)
+class BackApproval:
+    """One person's yes to a rollback.
+
+    Attributes:
+        undoes: The upgrade that it undoes.
+        origin: The release that is left.
+        target: The release that is gone back to.
+        accept_loss: So many records may be lost by it.
+        approval: The yes.
+    """
+
+    undoes: str
+    origin: str
+    target: str
+    accept_loss: int
+    approval: Approval
+
+
+def agreed_loss(given: Iterable[BackApproval], people: ApprovalCount) -> int:
+    """How many records a rollback may lose by all who approved it; none until they are enough.
+
+    Args:
+        given: Approvals of rollbacks in force.
+        people: Who approved this one.
+    """
+    agreed = [one.accept_loss for one in given if one.approval in people.given]
+    return min(agreed, default=0) if people else 0
 
 
 def used_up_words(who: Sequence[str]) -> Text:

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from ncen_updater.agent.rehearsal.stops import stop_range
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, rehearsal_document
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
+from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import APPROVAL_MISSING, NOT_REHEARSED, REHEARSAL_OUTDATED
+from ncen_updater.common.messages import (
+    APPROVAL_MISSING,
+    NOT_REHEARSED,
+    OPEN_CHANGE,
+    REHEARSAL_OUTDATED,
+    WATCHED_FIRST,
+)
 
 if TYPE_CHECKING:
     from ncen_updater.agent.approvals.model import ApprovalCount
     from ncen_updater.agent.approvals.store import ScheduleRecord
     from ncen_updater.agent.policy.automation import Rehearsed
 
-__all__ = ["approved_beside", "outlook_document", "require_approvals", "require_binding"]
+__all__ = [
+    "approved_beside",
+    "outlook_document",
+    "require_approvals",
+    "require_binding",
+    "require_settled",
+]
 
 
 def outlook_document(
@@ -39,6 +52,7 @@ def outlook_document(
     approved: Sequence[str],
     gone: Sequence[str],
     used_up: Sequence[str],
+    open_change: Mapping[str, object] | None,
 ) -> dict[str, object]:
     """Return what comes next, and what it waits for; pure.
 
@@ -59,6 +73,7 @@ def outlook_document(
         approved: Other releases that enough people approved; what comes first is first.
         gone: Releases that enough people approved, and that can no longer be taken.
         used_up: Who approved the last change, which was undone, and has to approve again.
+        open_change: The change that has not come to its end: nothing can be approved beside it.
     """
     stop = stop_range(rehearsal)
     return {
@@ -81,12 +96,38 @@ def outlook_document(
         "also_approved": list(approved),
         "approved_but_gone": list(gone),
         "approvals_used_up": list(used_up),
+        "open_change": open_change,
     }
 
 
 def approved_beside(target: str | None, approved: Sequence[str]) -> tuple[str, ...]:
     """Return the approved releases other than the one that is looked at. Pure."""
     return tuple(version for version in approved if version != target)
+
+
+def require_settled(
+    change: Mapping[str, Any] | None, zone: tzinfo | None, *, state: Text | None = None
+) -> None:
+    """Refuse while a change is open: what it comes to is to be seen before a yes. Pure.
+
+    Args:
+        change: The open change, as :func:`.report.open_change` has it in JSON; None without.
+        zone: Zone of the site.
+        state: What is known of the site then.
+
+    Raises:
+        WatchedFirst: If its release is watched.
+        OpenChange: If there is more to do.
+    """
+    if change is None:
+        return
+    until = change.get("watched_until")  # an older service does not say
+    if until is None:
+        raise UpdaterError(
+            OPEN_CHANGE, change=change["id"], kind=change["kind"], version=change["to"], state=state
+        )
+    at = format_time(datetime.fromisoformat(str(until)), zone)
+    raise UpdaterError(WATCHED_FIRST, version=change["to"], until=at, state=state)
 
 
 def require_binding(seen: Mapping[str, Any]) -> None:
@@ -98,21 +139,28 @@ def require_binding(seen: Mapping[str, Any]) -> None:
     if seen["binding"] is not None:
         return
     if seen["voids"]:
-        reasons = "; ".join(seen["voids"])
-        raise UpdaterError(
-            REHEARSAL_OUTDATED, version=seen["target"], reasons=reasons, state=NOTHING_CHANGED
-        )
+        raise _outdated(seen)
     raise UpdaterError(NOT_REHEARSED, version=seen["target"], state=NOTHING_CHANGED)
+
+
+def _outdated(seen: Mapping[str, Any]) -> UpdaterError:
+    reasons = "; ".join(seen["voids"])
+    return UpdaterError(
+        REHEARSAL_OUTDATED, version=seen["target"], reasons=reasons, state=NOTHING_CHANGED
+    )
 
 
 def require_approvals(seen: Mapping[str, Any]) -> None:
     """Refuse where what was seen is not approved by as many as have to. Pure.
 
     Raises:
-        NotRehearsed, RehearsalOutdated: If there is nothing that could be.
+        NotRehearsed, RehearsalOutdated: If there is nothing that could be, or what people approved
+            is not what would be done now.
         ApprovalMissing: If it is not.
     """
     require_binding(seen)
+    if seen["missing"] and seen["voids"]:
+        raise _outdated(seen)
     if seen["missing"]:
         raise UpdaterError(
             APPROVAL_MISSING, version=seen["target"], missing=seen["missing"],

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.model import ROOT, ApprovalCount
-from ncen_updater.agent.approvals.store import ApprovalStore, Person
+from ncen_updater.agent.approvals.model import ROOT, ApprovalCount, agreed_loss, count_approvals
+from ncen_updater.agent.approvals.store import ApprovalStore, Person, accepted_loss
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.pending_rollback import pending_rollback
 from ncen_updater.agent.engine.permitted import require_no_change
@@ -22,6 +21,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BACK_NEEDS_APPROVAL,
     EMERGENCY_WITHOUT_REASON,
+    LOSS_NOT_AGREED,
     NOTHING_TO_ROLL_BACK,
 )
 
@@ -32,7 +32,9 @@ __all__ = [
     "asked_by_order",
     "back_subject",
     "brought_by",
+    "loss_words",
     "require_back",
+    "require_loss",
 ]
 
 
@@ -78,6 +80,11 @@ class BackSubject:
         """What approvals of it carry."""
         return back_binding(self.undoes, self.origin, self.target)
 
+    @property
+    def who(self) -> str:
+        """Names of those who approved it; empty where nobody did."""
+        return ", ".join(given.who for given in self.people.given)
+
     def document(self) -> dict[str, object]:
         """Who has approved and who is missing, as JSON has it."""
         return {
@@ -119,13 +126,11 @@ def back_subject(journal: Journal, current: str, needed: int) -> BackSubject:
     if upgrade is None:
         raise UpdaterError(NOTHING_TO_ROLL_BACK)
     binding = back_binding(upgrade.id, current, upgrade.from_version)
-    store = ApprovalStore(journal)
-    people, bases = store.people(binding, needed), store.bases(binding)
-    # Who took it back between the two looks agreed to nothing.
-    agreed = [_accepted(bases.get(given.uid, {})) for given in people.given] if people else []
+    given = ApprovalStore(journal).of_rollbacks()
+    people = count_approvals((one.approval for one in given), binding, needed)
     watched = journal.open_change() is not None or pending_rollback(journal) is not None
     return BackSubject(
-        upgrade.id, current, upgrade.from_version, people, watched, min(agreed, default=0)
+        upgrade.id, current, upgrade.from_version, people, watched, agreed_loss(given, people)
     )
 
 
@@ -157,8 +162,11 @@ def approve_back(
     }  # fmt: skip
     if accept_loss:
         basis["accept_loss"] = accept_loss
-    before = store.bases(found.binding).get(person.uid)
-    if before is not None and _accepted(before) != accept_loss:
+    before = [
+        one.accept_loss for one in store.of_rollbacks()
+        if (one.approval.binding, one.approval.uid) == (found.binding, person.uid)
+    ]  # fmt: skip
+    if before and before[-1] != accept_loss:
         require_no_change(journal)
         store.withdraw(found.binding, person)
     return store.approve(
@@ -167,16 +175,12 @@ def approve_back(
     )  # fmt: skip
 
 
-def _accepted(basis: Mapping[str, object]) -> int:
-    number = basis.get("accept_loss", 0)
-    return number if type(number) is int else 0
-
-
 def require_back(journal: Journal, found: BackSubject, asked: BackRequest) -> BackVerdict:
     """Refuse a rollback that people have not agreed to; write an emergency down.
 
     Raises:
-        BackNeedsApproval: If somebody has to approve it yet, or so great a loss.
+        BackNeedsApproval: If somebody has to approve it yet.
+        LossNotAgreed: If who asks may not approve, and fewer records may be lost by those who may.
         EmergencyWithoutReason: If nobody could know afterwards why it could not wait.
     """
     if asked.emergency is not None and not asked.emergency.strip():
@@ -188,21 +192,41 @@ def require_back(journal: Journal, found: BackSubject, asked: BackRequest) -> Ba
         approver=asked.approver,
         emergency=asked.emergency is not None,
     )
-    too_much = not asked.approver and asked.accept_loss > found.agreed_loss
-    if not verdict or too_much:
+    if not verdict:
         raise UpdaterError(
             BACK_NEEDS_APPROVAL,
             version=found.target,
-            missing=verdict.missing or found.people.needed,
+            missing=verdict.missing,
             needed=found.people.needed,
-            who=", ".join(given.who for given in found.people.given) or "-",
+            who=found.who or "-",
+            loss=loss_words(asked.accept_loss),
         )
+    if not asked.approver:
+        require_loss(found, asked.accept_loss)
     if verdict.consent is BackConsent.EMERGENCY:
         journal.note(
             ROLLBACK_EMERGENCY, undoes=found.undoes, version=found.target, origin=found.origin,
             reason=asked.emergency, by=asked.person.who, uid=asked.person.uid,
         )  # fmt: skip
     return verdict
+
+
+def require_loss(found: BackSubject, count: int) -> None:
+    """Refuse a loss that is greater than all who approved a rollback agreed to.
+
+    Raises:
+        LossNotAgreed: If so.
+    """
+    if count > found.agreed_loss:
+        raise UpdaterError(
+            LOSS_NOT_AGREED, version=found.target, who=found.who or "-", agreed=found.agreed_loss,
+            count=count,
+        )  # fmt: skip
+
+
+def loss_words(count: int) -> str:
+    """What is typed behind a command that may lose so many records; nothing where none is lost."""
+    return f" --accept-loss {count}" if count else ""
 
 
 def asked_by_order(journal: Journal, number: int) -> BackRequest:
@@ -219,5 +243,5 @@ def asked_by_order(journal: Journal, number: int) -> BackRequest:
         order.person,
         order.data.get("by_approver") is True,
         str(emergency) if emergency is not None else None,
-        _accepted(order.data),
+        accepted_loss(order.data),
     )

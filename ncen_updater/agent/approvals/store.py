@@ -14,6 +14,7 @@ from ncen_updater.agent.approvals.model import (
     ROOT,
     Approval,
     ApprovalCount,
+    BackApproval,
     ReleaseApproval,
     approved_releases,
     count_approvals,
@@ -25,7 +26,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ROOT_IS_NOBODY
 from ncen_updater.common.records import stored_time
 
-__all__ = ["ApprovalStore", "Person", "ScheduleRecord", "require_somebody"]
+__all__ = ["ApprovalStore", "Person", "ScheduleRecord", "accepted_loss", "require_somebody"]
 
 #: Before the id of a change, in the place of who took an approval back; no user has such a name.
 SPENT_BY = "change "
@@ -257,17 +258,23 @@ class ApprovalStore:
         """Approvals of a binding in force."""
         return tuple(found for found in self.in_force() if found.binding == binding)
 
-    def bases(self, binding: str) -> Mapping[int, Mapping[str, object]]:
-        """What each person saw who approved a binding, by the number of the user; in force only."""
+    def of_rollbacks(self) -> tuple[BackApproval, ...]:
+        """Approvals of rollbacks in force, in the order in which they came."""
         if not self._journal.has_table("approvals"):
-            return {}
+            return ()
         with reading(self._journal.path):
             rows = self._journal.rows(
-                "SELECT binding, uid, basis FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
+                "SELECT * FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
             )
-            return {
-                row["uid"]: stored_value(row["basis"]) for row in rows if row["binding"] == binding
-            }
+            seen = ((stored_value(row["basis"]), _approval(row)) for row in rows)
+            return tuple(
+                BackApproval(
+                    str(basis["rollback"]), str(basis["from"]), str(basis["to"]),
+                    accepted_loss(basis), approval,
+                )
+                for basis, approval in seen
+                if "rollback" in basis
+            )  # fmt: skip
 
     def people(self, binding: str, needed: int) -> ApprovalCount:
         """Who approved a binding, of so many who have to."""
@@ -337,6 +344,12 @@ class ApprovalStore:
     def scheduled(self, binding: str) -> ScheduleRecord | None:
         """The time that was chosen for a binding."""
         return next((found for found in self.schedules() if found.binding == binding), None)
+
+
+def accepted_loss(basis: Mapping[str, object]) -> int:
+    """How many records may be lost, by what a person approved or ordered."""
+    number = basis.get("accept_loss", 0)
+    return number if type(number) is int else 0
 
 
 def _approval(row: sqlite3.Row) -> Approval:

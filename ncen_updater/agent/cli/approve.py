@@ -14,14 +14,19 @@ from ncen_updater.agent.approvals.outlook import require_binding
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.hold import parse_until, show_beginning
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.config.paths import site_zone
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import FEED_NEVER_READ, NOT_NEXT, NOTHING_TO_APPROVE
+from ncen_updater.common.messages import (
+    FEED_NEVER_READ,
+    NOT_NEXT,
+    NOTHING_TO_APPROVE,
+    OPEN_CHANGE,
+    WATCHED_FIRST,
+)
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -35,7 +40,9 @@ Document = Mapping[str, Any]
 #: Two sentences: what stands in the place is one.
 AFTER_YES = N_("This is what your yes leads to. {begins}")
 #: Why there is nothing to show of an approval, after it was taken back.
-_NOTHING_LEFT = frozenset({NOTHING_TO_APPROVE.code, FEED_NEVER_READ.code, NOT_NEXT.code})
+_NOTHING_LEFT = frozenset(
+    one.code for one in (NOTHING_TO_APPROVE, FEED_NEVER_READ, NOT_NEXT, OPEN_CHANGE, WATCHED_FIRST)
+)
 
 
 @click.command("approve", cls=Command, help=N_("Say yes to what was rehearsed."))
@@ -113,7 +120,7 @@ def schedule(
     session = agent_session(context)
     if (time is None) is not cancel:
         raise Misuse(N_("give a TIME, or --cancel"), context)
-    moment = parse_until(time, datetime.now(UTC), site_zone(session.config))
+    moment = parse_until(time, datetime.now(UTC), session.zone)
     target = parse_version(version)
     site = session.client()
     if not dry_run:
@@ -193,7 +200,7 @@ def _approve_back(
     if not dry_run:
         site.require_right("approve")
     way = site.way_back(accept_loss)
-    if dry_run or "binding" not in way.document:
+    if dry_run or "binding" not in way.document or way.document.get("watched"):
         return session.answer(way)
     for line in way.words:
         session.show(line)
@@ -225,7 +232,7 @@ def _show_others(session: AgentSession, seen: Document) -> None:
 
 
 def _when(session: AgentSession, text: str) -> str:
-    return format_time(datetime.fromisoformat(text), site_zone(session.config))
+    return format_time(datetime.fromisoformat(text), session.zone)
 
 
 def _begins_then(standing: Document) -> bool:
@@ -266,7 +273,10 @@ def _show(session: AgentSession, seen: Document, **beside: object) -> ExitCode:
         session.show(Text(N_("Approved by {who}, {at}"), values))
     _show_digest(session, standing)
     missing = {"version": standing["version"], "count": standing["missing"]}
-    if standing["missing"]:
+    if not standing["binding"]:
+        words = N_("Nothing can be approved yet: {version} has to pass a rehearsal here first.")
+        session.show(Text(words, missing))
+    elif standing["missing"]:
         session.show(Text(N_("{version} needs {count} more approvals."), missing))
     else:
         session.show(Text(N_("{version} is approved."), missing))

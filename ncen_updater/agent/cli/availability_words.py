@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import tzinfo
 
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
 from ncen_updater.common.cli.render import clean, format_time
@@ -24,16 +25,19 @@ def trouble(seen: Availability) -> Text:
     return Text(text, {"detail": clean(seen.detail)})
 
 
-def officers_words(seen: Availability, version: str | None) -> Iterator[Text]:
+def officers_words(
+    seen: Availability, version: str | None, zone: tzinfo | None = None
+) -> Iterator[Text]:
     """Say whether officers can work, and since when as far as that is known.
 
     Args:
         seen: What was seen.
         version: The release that is chosen here.
+        zone: Zone of the site; that of the machine by default.
     """
     values: dict[str, object] = {"version": version or "-", "detail": clean(seen.detail)}
     if seen.since is not None:
-        values["since"] = format_time(seen.since)
+        values["since"] = format_time(seen.since, zone)
     match seen.state:
         case AvailabilityState.WORKS if seen.since is not None:
             text = N_("Officers can work; the application has run since {since}.")

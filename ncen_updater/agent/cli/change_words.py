@@ -7,12 +7,12 @@ and of what nobody wrote down, there is no line.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Any
 
 from ncen_updater.agent.journal.change import DOWNTIME, StepName
 from ncen_updater.common.cli.render import clean, format_duration, format_time
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, translate
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Figure, Text, translate
 from ncen_updater.common.reasons import reason
 
 __all__ = ["change_lines"]
@@ -22,13 +22,17 @@ Document = Mapping[str, Any]
 NAMED, SHORTEST_S = 4, 0.1
 
 
-def change_lines(report: Document, language: str) -> Iterator[Text]:
+def change_lines(report: Document, language: str, zone: tzinfo | None = None) -> Iterator[Text]:
     """Say it.
 
     Args:
         report: The change as JSON has it.
         language: Of words of ours within the lines.
+        zone: Zone of the site; that of the machine by default.
     """
+
+    def when(text: str) -> Figure:
+        return format_time(_moment(text), zone)
 
     def word(value: str) -> str:
         return translate(value, language)
@@ -40,11 +44,11 @@ def change_lines(report: Document, language: str) -> Iterator[Text]:
             "id": report["id"], "state": word(report["state"]),
         },
     )  # fmt: skip
-    yield _when(report)
+    yield _when(report, when)
     yield from _who(report)
     yield from _stop(report, word)
     yield from _watched(report["facts"])
-    yield from _failure(report, word, language)
+    yield from _failure(report, word, language, when)
     yield from _records(report, word)
 
 
@@ -52,14 +56,14 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _when(report: Document) -> Text:
+def _when(report: Document, when: Callable[[str], Figure]) -> Text:
     begun = _moment(report["created_at"])
-    values: dict[str, object] = {"begun": format_time(begun)}
+    values: dict[str, object] = {"begun": when(report["created_at"])}
     if report["ended_at"] is None:
         return Text(N_("  begun {begun}, and open"), values)
     ended = _moment(report["ended_at"])
     values |= {
-        "ended": format_time(ended),
+        "ended": when(report["ended_at"]),
         "took": format_duration(max(0.0, (ended - begun).total_seconds())),
     }
     return Text(N_("  begun {begun}, ended {ended}, {took} later"), values)
@@ -115,7 +119,9 @@ def _watched(facts: Document) -> Iterator[Text]:
         yield Text(N_("  confirmed by {name}"), {"name": clean(str(facts["confirmed_by"]))})
 
 
-def _failure(report: Document, word: Callable[[str], str], language: str) -> Iterator[Text]:
+def _failure(
+    report: Document, word: Callable[[str], str], language: str, when: Callable[[str], Figure]
+) -> Iterator[Text]:
     failure, code = report.get("failure"), report["error_code"]
     understood = False
     if failure:
@@ -127,7 +133,7 @@ def _failure(report: Document, word: Callable[[str], str], language: str) -> Ite
         yield Text(
             N_("  it failed in the step '{step}' at {at}: {error}"),
             {
-                "step": word(str(failure["step"])), "at": format_time(_moment(failure["at"])),
+                "step": word(str(failure["step"])), "at": when(failure["at"]),
                 "error": told,
             },
         )  # fmt: skip
@@ -149,8 +155,8 @@ def _failure(report: Document, word: Callable[[str], str], language: str) -> Ite
                 "the machine came to an end"
             )
         )
-        yield Text(text, {"step": word(cut["step"]), "at": format_time(_moment(cut["at"]))})
-        resumed = {"at": format_time(_moment(cut["resumed_at"]))}
+        yield Text(text, {"step": word(cut["step"]), "at": when(cut["at"])})
+        resumed = {"at": when(cut["resumed_at"])}
         yield Text(N_("  it was taken up again at {at}"), resumed)
     if report.get("taken_back_by"):
         yield Text(N_("  it was taken back by change {id}"), {"id": report["taken_back_by"]})

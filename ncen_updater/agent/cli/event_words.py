@@ -7,7 +7,7 @@ they are, other languages have an entry for each.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 from ncen_updater.common.cli.render import clean, format_duration, format_time
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, translate
@@ -60,7 +60,13 @@ NAMES = frozenset(
 OF_OURS = frozenset({"action", "kind", "mode", "step", "what"})
 
 
-def event_line(at: str | None, kind: str, data: Mapping[str, object] | None, language: str) -> str:
+def event_line(
+    at: str | None,
+    kind: str,
+    data: Mapping[str, object] | None,
+    language: str,
+    zone: tzinfo | None = None,
+) -> str:
     """Return one event as a line.
 
     Args:
@@ -68,8 +74,9 @@ def event_line(at: str | None, kind: str, data: Mapping[str, object] | None, lan
         kind: Of it.
         data: What it holds.
         language: Of the session.
+        zone: Zone of the site; that of the machine by default.
     """
-    when = format_time(datetime.fromisoformat(at)).render(language) if at else "-"
+    when = format_time(datetime.fromisoformat(at), zone).render(language) if at else "-"
     words = ", ".join(
         _pair(name, value, language) for name, value in (data or {}).items() if value is not None
     )

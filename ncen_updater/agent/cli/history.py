@@ -45,13 +45,13 @@ def _texts(value: object) -> str:
     return clean(", ".join(map(str, value))) if isinstance(value, list) else "-"
 
 
-def _when(text: str) -> str:
-    return format_time(datetime.fromisoformat(text))
+def _when(session: AgentSession, text: str) -> str:
+    return format_time(datetime.fromisoformat(text), session.zone)
 
 
 def _show_import(session: AgentSession, event: Document) -> None:
     values = {
-        "at": _when(event["at"]),
+        "at": _when(session, event["at"]),
         "by": event.get("by"),
         "code": event.get("code"),
         "files": _texts(event.get("files")),
@@ -86,7 +86,7 @@ def _list(session: AgentSession, found: Document) -> None:
                 session.text(change["state"]),
                 "-" if stop is None else format_duration(stop),
                 change["error_code"] or "-",
-                _when(change["created_at"]),
+                _when(session, change["created_at"]),
             ]
         )
     if found["changes"]:
@@ -103,7 +103,7 @@ def _list(session: AgentSession, found: Document) -> None:
 
 
 def _one(session: AgentSession, report: Document, *, events: bool) -> None:
-    for line in change_lines(report, session.language):
+    for line in change_lines(report, session.language, session.zone):
         session.show(line)
     if not events:
         text = N_("Every step and event: 'ncen-updater history {id} --events'")
@@ -120,5 +120,5 @@ def _one(session: AgentSession, report: Document, *, events: bool) -> None:
     for shown in table(rows, session.language):
         session.show(shown)
     for event in report["events"]:
-        told = event_line(event["at"], event["kind"], event["data"], session.language)
+        told = event_line(event["at"], event["kind"], event["data"], session.language, session.zone)
         session.show(f"  {told}")

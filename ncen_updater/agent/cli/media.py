@@ -57,7 +57,7 @@ def _show_import(session: AgentSession, record: ImportRecord, *, dry_run: bool) 
         "product": record.product,
         "releases": ", ".join(record.releases),
         "reaches": record.reaches,
-        "until": format_time(record.usable_until),
+        "until": format_time(record.usable_until, session.zone),
         "agents": ", ".join(record.agents),
         "agent": record.agent,
         "languages": ", ".join(record.languages),
@@ -152,7 +152,7 @@ def mirror(
     values = {
         "size": format_bytes(int(str(report["brought"]))),
         "removed": report["removed"],
-        "until": format_time(until),
+        "until": format_time(until, session.zone),
     }
     session.show(
         Text(

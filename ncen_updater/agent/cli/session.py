@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ncen_updater.common.cli.session import Session
@@ -55,6 +56,19 @@ class AgentSession(Session):
             return None
         contact = site.get("contact") if isinstance(site, dict) else None
         return contact if isinstance(contact, str) else None
+
+    @cached_property
+    def zone(self) -> tzinfo | None:
+        """The zone in which people of the site speak of hours; None for the machine's own.
+
+        What is wrong with the configuration is said elsewhere.
+        """
+        from ncen_updater.agent.config.paths import site_zone
+
+        try:
+            return site_zone(self.config)
+        except UpdaterError:
+            return None
 
     def learn_secrets(self) -> None:
         """Keep what the configuration has of passwords out of the log."""

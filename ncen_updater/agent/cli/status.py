@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from ncen_updater.agent.cli.availability_words import officers_words
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
-from ncen_updater.agent.client import work_now
+from ncen_updater.agent.client import order_waits, work_now
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.agent.journal.change import ChangeState, StepState
@@ -31,6 +31,7 @@ from ncen_updater.common.cli.render import (
     error_document,
     format_duration,
     format_time,
+    sentence,
     without_unit,
 )
 from ncen_updater.common.errors import ExitCode, UpdaterError
@@ -55,7 +56,7 @@ def status(context: click.Context) -> ExitCode:
     found = session.client().status()
     _show(session, found)
     if "service" in found:
-        _show_service(session, found["service"], held=_held(found))
+        _show_service(session, found["service"], held=_held(found), at_work=_at_work(found))
     parts = [found.get(name) for name in ("running", "journal", "feed", "configuration")]
     errors = [
         _of_rights(session, refusal(part["error"]))
@@ -96,7 +97,13 @@ def _held(document: Document) -> bool:
     return bool(document["journal"].get("holds"))
 
 
-def _show_service(session: AgentSession, moment: Document, *, held: bool = False) -> None:
+def _at_work(document: Document) -> bool:
+    return document["journal"].get("at_work") is not None
+
+
+def _show_service(
+    session: AgentSession, moment: Document, *, held: bool = False, at_work: bool = False
+) -> None:
     """Show what the service does just now, and what it did in vain.
 
     Args:
@@ -104,9 +111,13 @@ def _show_service(session: AgentSession, moment: Document, *, held: bool = False
         moment: What the service says of itself.
         held: Whether upgrades are on hold: what it waits for besides, and may have found before
             the hold was set, would read as if it began nevertheless.
+        at_work: Whether it was said who is at work here, which is what the service waits for.
     """
-    waits = held and moment.get("running") is None
-    for what, done, total in () if waits else work_now(moment):
+    if moment.get("running") is None:
+        why = moment.get("why")
+        if why and not held and not at_work:
+            session.show(Text("{why}", {"why": sentence(str(why))}))
+    for what, done, total in work_now(moment) if moment.get("running") else ():
         known = done is not None and total
         said = without_unit(what.render(session.language))
         figures: dict[str, object] = {"what": Figure(said, **{session.language: said})}
@@ -116,7 +127,7 @@ def _show_service(session: AgentSession, moment: Document, *, held: bool = False
         session.show(Text(text, figures))
     for failure in moment.get("failures", ()):
         values = {"what": deed_words(failure["action"]), "times": failure["times"],
-                  "at": _when(failure["at"])}  # fmt: skip
+                  "at": _when(session, failure["at"])}  # fmt: skip
         session.show(Text(FAILED, values))
 
 
@@ -133,8 +144,8 @@ def _show(session: AgentSession, document: Document) -> None:
             show(session, document, part)
 
 
-def _when(text: str) -> str:
-    return format_time(datetime.fromisoformat(text))
+def _when(session: AgentSession, text: str) -> str:
+    return format_time(datetime.fromisoformat(text), session.zone)
 
 
 def _show_running(session: AgentSession, document: Document, part: Document) -> None:
@@ -147,7 +158,7 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
     session.show(Text(text, {**names, "version": part["version"]}))
     seen = part.get("officers")  # a service of an older agent asked nobody
     if seen is not None:
-        for line in officers_words(Availability.from_json(seen), part["version"]):
+        for line in officers_words(Availability.from_json(seen), part["version"], session.zone):
             session.show(line)
     full = part.get("full_disk")
     if full is not None:
@@ -183,20 +194,39 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
             else N_("{version} turned bad and could not be taken back: run 'ncen-updater doctor'.")
         )
         session.show(Text(text, {"version": owed["version"]}))
+    _show_order(session, document, part)
     for hold in part["holds"]:
-        session.show(hold_words(hold))
+        session.show(hold_words(hold, session.zone))
     for row in part.get("approvals", ()):  # a service of an older agent says nothing of them
         session.show(_approved(row, next((r for r in part["approvals"] if r["next"]), None)))
+    back = part.get("rollback_approved")  # a service of an older agent says nothing of it
+    if back is not None:
+        for line in back_words(back):
+            session.show(line)
     for row in part["bad_releases"]:
         row_values = {
             "version": row["version"], "times": row["times"], "code": row["code"],
-            "at": _when(row["last_at"]),
+            "at": _when(session, row["last_at"]),
         }  # fmt: skip
         words = N_(
             "{version} failed here, times: {times}, last {at} ({code}): 'ncen-updater history'"
             " shows how."
         )
         session.show(Text(words, row_values))
+
+
+def _show_order(session: AgentSession, document: Document, part: Document) -> None:
+    """Show what somebody asked for and nobody has begun, and what it waits for."""
+    order = part.get("order")  # a service of an older agent says nothing of it
+    if order is None:
+        return
+    values = {
+        "who": clean(order["who"]), "what": deed_words(order["kind"]), "order": order["id"],
+    }  # fmt: skip
+    session.show(Text(N_("{who} asked for this, and it was not begun yet: {what}."), values))
+    waits = order_waits(document, session.zone)
+    if waits is not None:
+        session.show(Text("  {waits}", {"waits": waits}))
 
 
 def _approved(row: Document, first: Document | None) -> Text:
@@ -225,6 +255,36 @@ def _approved(row: Document, first: Document | None) -> Text:
     return Text(words, values)
 
 
+def back_words(back: Document) -> Iterator[Text]:
+    """Say who approved going back, up to what loss, what to type next, and until when it holds."""
+    values = {
+        "version": back["version"], "who": ", ".join(back["who"]), "count": back["accept_loss"],
+    }  # fmt: skip
+    if back["missing"]:
+        words = N_(
+            "Going back to {version} was approved by {who}; people who have yet to approve: "
+            "{count}. Each of them types 'ncen-updater approve --rollback'."
+        )
+        yield Text(words, {**values, "count": back["missing"]})
+    elif back["accept_loss"]:
+        words = N_(
+            "Going back to {version} is approved by {who}; up to {count} records may be lost by "
+            "it. Next: 'ncen-updater rollback --accept-loss {count}'."
+        )
+        yield Text(words, values)
+    else:
+        words = N_(
+            "Going back to {version} is approved by {who}; no record may be lost by it. Next: "
+            "'ncen-updater rollback'."
+        )
+        yield Text(words, values)
+    words = N_(
+        "  That holds until the next change, or until one of them takes it back: 'ncen-updater "
+        "approve --rollback --withdraw'."
+    )
+    yield Text(words)
+
+
 def _watched(change: Document | None) -> str | None:
     """The release that is watched; None where there is more to do with it."""
     watched = change is not None and change["state"] == ChangeState.COMMITTED
@@ -243,7 +303,7 @@ def _show_open(
     state = N_("interrupted") if torn else change["state"]
     values = {
         "kind": _word(session, change["kind"]), "version": change["to"], "change": change["id"],
-        "state": _word(session, state), "since": format_time(begun),
+        "state": _word(session, state), "since": format_time(begun, session.zone),
         "age": format_duration(max(0.0, (now - begun).total_seconds())),
         "step": _word(session, change["step"]),
         "step_state": _word(session, STEPS.get(change["step_state"], change["step_state"])),
@@ -254,7 +314,15 @@ def _show_open(
             values,
         )
     )
-    session.show(Text(N_("  last step: {step} ({step_state})"), values))
+    until = change.get("watched_until")  # a service of an older agent says nothing of it
+    if until is not None:
+        words = N_(
+            "  officers work with it, and it is watched until {until}; where it is good, "
+            "'ncen-updater confirm' ends that at once"
+        )
+        session.show(Text(words, {"until": _when(session, until)}))
+    elif change["step"] is not None:
+        session.show(Text(N_("  last step: {step} ({step_state})"), values))
     if at_work:
         return
     if serves and change["state"] != ChangeState.STUCK:
@@ -273,7 +341,7 @@ def show_last_change(session: AgentSession, change: Document) -> None:
     values = {
         "kind": _word(session, change["kind"]), "version": change["to"],
         "state": _word(session, change["state"]), "change": change["id"],
-        "at": _when(change["ended_at"] or change["created_at"]),
+        "at": _when(session, change["ended_at"] or change["created_at"]),
     }  # fmt: skip
     session.show(Text(N_("Last: {kind} to {version}, {state} {at} (change {change})."), values))
     if change["state"] == ChangeState.UNDONE:
@@ -286,7 +354,8 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
         return
     values = {
         "newest": part["versions"][-1] if part["versions"] else "-",
-        "checked": _when(part["checked_at"]), "expires": _when(part["expires_at"]),
+        "checked": _when(session, part["checked_at"]),
+        "expires": _when(session, part["expires_at"]),
     }  # fmt: skip
     session.show(Text(N_("On the signed list: up to {newest}, read {checked}."), values))
     notice = part["running_withdrawn"]
@@ -297,7 +366,7 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
         ):
             session.show(line)
     for brake in part["brakes"]:
-        values = {**brake, "until": _when(brake["until"])}
+        values = {**brake, "until": _when(session, brake["until"])}
         words = N_("Release {version} is braked by {owner} until {until}: {reason}")
         session.show(Text(words, values))
     if part["stale"]:

@@ -109,4 +109,6 @@ def _write(session: AgentSession, event: StreamEvent) -> None:
         return
     at = event.data.get("at")
     moment = at if isinstance(at, str) else None
-    session.write(event_line(moment, event.kind, event.data.get("data"), session.language))
+    session.write(
+        event_line(moment, event.kind, event.data.get("data"), session.language, session.zone)
+    )

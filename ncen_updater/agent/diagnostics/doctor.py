@@ -288,7 +288,10 @@ def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         yield Finding(
             "NU-6125",
             Severity.ADVISORY,
-            Text(N_("The application does not run, since {since}."), {"since": format_time(since)})
+            Text(
+                N_("The application does not run, since {since}."),
+                {"since": format_time(since, site.config.service.zone())},
+            )
             if since
             else Text(N_("The application does not run.")),
             Text(N_("Start it, or find out why it stopped, before you upgrade.")),

@@ -71,7 +71,8 @@ def renew_dossiers(site: Site, target: str | None, binding: str) -> None:
 
 
 def _keep(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
-    found = approving.subject(site, journal, Silent(), Version(target))
+    # One that failed here may be tried again, and approved for that.
+    found = approving.subject(site, journal, Silent(), Version(target), retry=True)
     facts = gather(site, journal, found)
     directory = site.state / DIRECTORY
     durable.make_directory(directory, 0o750)

@@ -176,7 +176,8 @@ class Operations:
         with self._at_work("upgrade") as journal:
             catch_up(self._site, journal)
             require_nothing_open(self._site, journal)
-            require_no_hold(journal, self._site.clock.now())
+            zone = self._site.config.service.zone()
+            require_no_hold(journal, self._site.clock.now(), zone)
             offers = self._site.source.refresh().offers
             path = choose(self._site, offers, journal, target, retry=retry)
             outcomes: list[Outcome] = []
@@ -186,7 +187,7 @@ class Operations:
                 agreed = agree(journal, path)
             walked = tuple(hop.version for hop in hops)
             for offer in hops:
-                require_no_hold(journal, self._site.clock.now())
+                require_no_hold(journal, self._site.clock.now(), zone)
                 change = self._new_change(
                     ChangeKind.UPGRADE, running_version(self._site), offer.release_version
                 )

@@ -51,7 +51,11 @@ logger = logging.getLogger(__name__)
 
 #: For the statistics of originals that came back; the rest is left to the server.
 BACK_LIMIT_S = 60.0
-GOING_BACK = N_("going back: {step}")
+#: A rollback that is undone goes nowhere back: the newer release stays.
+UNDOING: Mapping[ChangeKind, str] = {
+    ChangeKind.UPGRADE: N_("going back: {step}"),
+    ChangeKind.ROLLBACK: N_("the rollback is undone: {step}"),
+}
 
 Checkpoint = Callable[[StepName, Phase], None]
 
@@ -215,7 +219,9 @@ class Runner:
     def _do(self, name: StepName, change_id: str) -> None:
         step = self._steps[name]
         context = self.context(change_id)
-        self._progress.tell(step.title)
+        told = step.doing(context)
+        if told is not None:
+            self._progress.tell(told)
         self._journal.step(change_id, name, StepState.INTENDED, step.prepare(context))
         self._checkpoint(name, Phase.BEFORE_EFFECT)
         with nullcontext() if name in UNINTERRUPTED else self._interruption.allowed():
@@ -231,7 +237,7 @@ class Runner:
         context = self.context(change_id)
         told = step.undoing(context)
         if told is not None:
-            self._progress.tell(Text(GOING_BACK, {"step": told}))
+            self._progress.tell(Text(UNDOING[context.change.kind], {"step": told}))
         self._journal.step(change_id, name, StepState.UNDOING)
         try:
             self._checkpoint(name, Phase.BEFORE_UNDO)

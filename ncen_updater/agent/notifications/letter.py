@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from typing import Any
 
 from ncen_updater.agent.notifications.news import News
 from ncen_updater.agent.notifications.words import Explain, sentences, title
+from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["Letter", "LetterReader", "write_letter"]
@@ -80,7 +81,7 @@ def write_letter(
     blocks, items = [], []
     for item in news:
         lines = [say(text) for text in sentences(item, reader.zone, explain)]
-        at = _local(item.at, reader.zone)
+        at = format_minute(item.at, reader.zone).render(reader.language)
         blocks.append("\n".join([f"{at}  {lines[0]}", *(f"    {line}" for line in lines[1:])]))
         items.append({**item.to_json(), "words": lines})
     if left_out:
@@ -109,7 +110,3 @@ def write_letter(
             "news": items,
         },
     )
-
-
-def _local(at: datetime, zone: tzinfo) -> str:
-    return f"{at.astimezone(zone):%Y-%m-%d %H:%M}"

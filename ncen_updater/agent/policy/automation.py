@@ -74,6 +74,7 @@ RUNNING_LOOK = timedelta(minutes=5)
 LONGEST_SLEEP = timedelta(hours=24)
 #: When to look again whether another process still works on the site.
 BUSY_WAIT = timedelta(seconds=15)
+ORDERED = N_("somebody asked for something: it is done now")
 
 
 class Automation(StrEnum):
@@ -216,7 +217,7 @@ def decide(facts: Inputs) -> ServiceDecision:
         )
     if facts.stuck:
         if facts.ordered:
-            return ServiceDecision(Action.ORDER, Text(N_("what somebody asked for comes next")))
+            return ServiceDecision(Action.ORDER, Text(ORDERED))
         return _wait(facts, None, Text(N_("a change is stuck: a person has to look at it")))
     if facts.open_change and facts.back:
         words = N_("somebody asked to go back: the release is watched no longer")
@@ -255,7 +256,7 @@ def _further(facts: Inputs) -> ServiceDecision:
 def _at_rest(facts: Inputs) -> ServiceDecision:
     """Rules 4 to 9."""
     if facts.ordered:
-        return ServiceDecision(Action.ORDER, Text(N_("what somebody asked for comes next")))
+        return ServiceDecision(Action.ORDER, Text(ORDERED))
     if facts.now >= facts.next_check:
         return ServiceDecision(Action.CHECK, Text(N_("it is time to ask the feed")))
     collect_at = _collect_at(facts)

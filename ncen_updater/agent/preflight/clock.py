@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from ncen_updater.agent.preflight.base import Context, advisory, check, strict
+from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
@@ -23,7 +24,8 @@ def check_clock(context: Context) -> tuple[Finding, ...]:
     if newest is None:
         return ()
     behind = newest - context.now
-    figures = {"now": context.now.isoformat(), "signed": newest.isoformat()}
+    zone = context.config.service.zone()
+    figures = {"now": format_time(context.now, zone), "signed": format_time(newest, zone)}
     if behind > BEHIND_ADVISORY:
         make = strict if behind > BEHIND_STRICT else advisory
         return (

@@ -92,9 +92,10 @@ class AvailabilityAsker:
         began, mark = self._clock(), self._mark()
         try:
             answer = self._look()
-        except Exception as error:  # those who wait must not wait for nothing
+        except Exception:  # those who wait must not wait for nothing
             logger.exception("whether officers can work was not found out")
-            answer = Availability(AvailabilityState.UNKNOWN, why=type(error).__name__)
+            why = "a mistake in the program; the log of the service says which"
+            answer = Availability(AvailabilityState.UNKNOWN, why=why)
         with self._changed:
             now = self._clock()
             self._heard, self._heard_at, self._looking = answer, mark, False

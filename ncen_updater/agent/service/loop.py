@@ -254,6 +254,7 @@ class Service:
                 checked_at=now if done else service_state.checked_at,
                 next_check=self._schedule(now, service_state.failures.get(Action.CHECK)),
             )
+        self._said = None  # what comes next is told anew, also where it is the same again
         # A child may have changed anything: what was known before it is not known any more.
         self._keep(_outdated(service_state))
         values: dict[str, object] = {"action": action.value, "exit_code": finished.exit_code}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.model import approved_releases, count_approvals
+from ncen_updater.agent.approvals.model import agreed_loss, approved_releases, count_approvals
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
@@ -24,9 +24,9 @@ from ncen_updater.agent.journal.change import (
     StepRecord,
     StepState,
 )
-from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, RECOVERY
+from ncen_updater.agent.journal.orders import Order
 from ncen_updater.agent.journal.rows import JournalEvent, reading, stored_value
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
 from ncen_updater.agent.policy.automation import DELAYS, Action, ActionFailure, Rehearsed
@@ -43,6 +43,7 @@ __all__ = [
     "change_report",
     "history_report",
     "lasting_failures",
+    "open_change",
     "site_report",
     "step_seconds",
 ]
@@ -56,8 +57,8 @@ _TORN = frozenset(DOWNTIME) | frozenset(BEFORE_COMMIT)
 _AT_WORK = frozenset({f"step-{StepState.INTENDED}", f"step-{StepState.UNDOING}"})
 REPORTED = frozenset(
     {
-        "current", "configuration", "door", "availability", "at_work", "journal", "needed", "view",
-        "brakes", "service_state", "free_bytes",
+        "current", "configuration", "door", "availability", "at_work", "journal", "needed",
+        "soak_s", "view", "brakes", "service_state", "free_bytes",
     }
 )  # fmt: skip
 
@@ -126,20 +127,27 @@ def _configuration(status: SiteStatus) -> Document:
 
 def _journal(status: SiteStatus) -> Document:
     holder, journal = need(status.at_work), need(status.journal)
-    change, last, owed = journal.change, journal.last, journal.owed
+    last, owed = journal.last, journal.owed
     return {
         "at_work": holder,
         "head": journal.head or None,
-        "open_change": _open_document(change, journal.facts) if change else None,
+        "open_change": open_change(status),
         "owed_rollback": owed
         and {"version": owed.change.to_version, "tries": owed.tries, "by_itself": owed.by_itself},
         "last_change": change_document(last, journal.facts) if last else None,
+        "order": journal.order and _order(journal.order),
         "holds": list(journal.holds),
         "bad_releases": [bad for bad in journal.bad_releases if not _over(status, journal, bad)],
         "approvals": _approvals(journal, or_none(status.needed), status.next),
+        "rollback_approved": _back(journal, or_none(status.needed), or_none(status.current)),
         "approvals_used_up": list(journal.used_up),
         "confirmed_by": journal.facts.confirmed_by,
     }
+
+
+def _order(order: Order) -> Document:
+    """What somebody ordered and nobody has begun."""
+    return {"id": order.id, "kind": order.kind.value, "who": order.person.who, "at": order.at}
 
 
 def _approvals(
@@ -176,6 +184,30 @@ def _approvals(
                 }
             )
     return rows
+
+
+def _back(
+    journal: JournalFacts, needed: int | None, current: str | None
+) -> dict[str, object] | None:
+    """Return who approved going back from the release in use, and up to what loss; pure.
+
+    None where nobody did, and where it is not known how many have to; and while a change is open or
+    a rollback is owed, which nobody has to approve.
+    """
+    if needed is None or current is None or journal.change is not None or journal.owed is not None:
+        return None
+    given = [one for one in journal.of_rollbacks if Version(one.origin) == Version(current)]
+    last = given[-1] if given else None
+    people = journal.people(last.approval.binding if last else "", needed)
+    if last is None or not people.given:  # root counts as none where two have to
+        return None
+    return {
+        "from": last.origin,
+        "version": last.target,
+        "who": [approval.who for approval in people.given],
+        "missing": people.missing,
+        "accept_loss": agreed_loss(given, people),
+    }
 
 
 def _over(status: SiteStatus, journal: JournalFacts, bad: BadReleaseRecord) -> bool:
@@ -259,12 +291,21 @@ def _step(change: Change) -> tuple[StepName, StepState] | None:
     return record.name, record.state
 
 
-def _open_document(change: Change, facts: ChangeFacts) -> Document:
-    step = _step(change)
+def open_change(status: SiteStatus) -> Document | None:
+    """Return the change that has not come to its end, and until when its release is watched.
+
+    Args:
+        status: The parts ``journal`` and ``soak_s`` of the site.
+    """
+    journal = need(status.journal)
+    if journal.change is None:
+        return None
+    step = _step(journal.change)
     return {
-        **change_document(change, facts),
+        **change_document(journal.change, journal.facts),
         "step": step[0].value if step else None,
         "step_state": step[1].value if step else None,
+        "watched_until": status.watched_until,
     }
 
 

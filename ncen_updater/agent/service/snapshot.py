@@ -106,8 +106,8 @@ class ServiceSnapshots:
             self._set(running=running.tell(told, self._now()))
 
     def ended(self) -> None:
-        """Take note that the command has ended."""
-        self._set(running=None)
+        """Take note that the command has ended; why it began is no longer told."""
+        self._set(running=None, action=None, why=None)
 
     def close(self) -> None:
         """Send everybody home who waits."""

@@ -39,6 +39,7 @@ __all__ = [
     "grouped",
     "is_rich",
     "jsonable",
+    "sentence",
     "table",
     "without_unit",
 ]
@@ -80,39 +81,38 @@ def format_day(moment: datetime) -> Figure:
 
 
 def format_time(moment: datetime, zone: tzinfo | None = None) -> Figure:
-    """Return a time in local time and UTC.
+    """Return a time: at the site, and in UTC.
 
     Args:
         moment: With its zone.
-        zone: The local zone; that of the machine by default.
+        zone: The zone of the site; that of the machine by default.
     """
-    local, utc = moment.astimezone(zone), moment.astimezone(UTC)
-    return Figure(_time(local, utc, "%Y-%m-%d"), fr=_time(local, utc, "%d/%m/%Y à"))
-
-
-def _time(local: datetime, utc: datetime, date: str) -> str:
-    if local.utcoffset() == utc.utcoffset():
-        return f"{utc:{date} %H:%M:%S} UTC"
-    day = "" if local.date() == utc.date() else f"{utc:{date}} "
-    return f"{local:{date} %H:%M:%S %Z} ({day}{utc:%H:%M:%S} UTC)"
+    return _in_both(moment, zone, "%H:%M:%S")
 
 
 def format_minute(moment: datetime, zone: tzinfo | None = None) -> Figure:
-    """Return a time that people chose, without its seconds: at the site, and in UTC.
+    """Return a time that people chose, without its seconds: as :func:`format_time`.
 
     Args:
         moment: With its zone.
-        zone: The local zone; that of the machine by default.
+        zone: The zone of the site; that of the machine by default.
     """
+    return _in_both(moment, zone, "%H:%M")
+
+
+def _in_both(moment: datetime, zone: tzinfo | None, clock: str) -> Figure:
     local, utc = moment.astimezone(zone), moment.astimezone(UTC)
-    return Figure(_minute(local, utc, "%Y-%m-%d %H:%M"), fr=_minute(local, utc, "%d/%m/%Y à %H:%M"))
+    english, french = (
+        _time(local, utc, date, clock) for date in ("%Y-%m-%d", "%d/%m/%Y à")
+    )  # fmt: skip
+    return Figure(english, fr=french)
 
 
-def _minute(local: datetime, utc: datetime, form: str) -> str:
+def _time(local: datetime, utc: datetime, date: str, clock: str) -> str:
     if local.utcoffset() == utc.utcoffset():
-        return f"{utc:{form}} UTC"
-    day = form if local.date() != utc.date() else "%H:%M"
-    return f"{local:{form} %z} ({utc:{day}} UTC)"
+        return f"{utc:{date} {clock}} UTC"
+    day = "" if local.date() == utc.date() else f"{utc:{date}} "
+    return f"{local:{date} {clock} %Z} ({day}{utc:{clock}} UTC)"
 
 
 def format_duration(seconds: float) -> Figure:
@@ -167,6 +167,12 @@ def without_unit(said: str) -> str:
 
 def _with_comma(english: str) -> Figure:
     return Figure(english, fr=english.replace(".", ","))
+
+
+def sentence(words: str) -> str:
+    """Return a reason, as it stands behind another word, as a sentence of its own."""
+    end = "" if words.endswith((".", "!", "?")) else "."
+    return f"{words[:1].upper()}{words[1:]}{end}"
 
 
 def grouped(digest: str) -> str:

@@ -21,7 +21,7 @@ def page(asking: Asking) -> ShownPage:
     """What is to be decided."""
     status, outlook = asking.status(), asking.get("/v1/outlook")
     values = {"status": status, "outlook": outlook}
-    if outlook["target"] is None or not outlook["binding"]:
+    if outlook.get("open_change") or outlook["target"] is None or not outlook["binding"]:
         return ShownPage("approve", {**values, "looked": None}, "empty")
     looked = asking.look("dossier", mark_of(status, outlook))
     uid = status["you"]["uid"]
@@ -36,7 +36,7 @@ def page(asking: Asking) -> ShownPage:
             "same": found is not None and found["binding"] == outlook["binding"],
             "mine": any(given["uid"] == uid for given in outlook["approvals"]),
             "may": asking.may("approve"),
-            "then": begins_words(outlook["begins_after_yes"]),
+            "then": begins_words(outlook["begins_after_yes"], asking.zone),
         },
         "loading" if looked.loading else "stale" if looked.stale else "ready",
         again_s=2 if looked.loading else 0,

@@ -236,6 +236,8 @@ def _steps(report: Document, now: datetime, language: str) -> Iterator[LiveStep]
     for step in report["steps"]:
         look, words = STATES.get(step["state"], ("", step["state"]))
         name = STEPS.get(step["name"], step["name"])
+        if step["name"] == "fetch" and report.get("kind") == "rollback":
+            name = N_("verifying the release")  # which is here: the way back asks no feed
         seconds = step["seconds"]
         if look == "now":
             seconds = max(0.0, (now - moment_of(step["started_at"])).total_seconds())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Any
 
-from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.cli.render import format_time, sentence
 from ncen_updater.common.holds import hold_words
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.console.asking import Asking, ShownPage
@@ -69,7 +70,7 @@ def page(asking: Asking) -> ShownPage:
             "tone": tone,
             "todo": todo,
             "may": asking.may(todo.right) if todo.deed and todo.right != "read" else None,
-            "waits": list(waiting(status, outlook)),
+            "waits": list(waiting(status, outlook, asking.zone)),
             "status": status,
             "outlook": outlook,
             "errors": [
@@ -123,20 +124,30 @@ def _open_change(status: Document) -> Document | None:
     return found
 
 
-def waiting(status: Document, outlook: Document | None) -> Iterator[Text]:
+def waiting(
+    status: Document, outlook: Document | None, zone: tzinfo | None = None
+) -> Iterator[Text]:
     """Say what waits, and for whom; pure."""
     journal = status["journal"]
     if "error" in journal:
         return
     for hold in journal["holds"]:
-        yield hold_words(hold)
+        yield hold_words(hold, zone)
     if journal.get("approvals_used_up"):
         values = {"who": ", ".join(journal["approvals_used_up"])}
         yield Text(
             N_("Each who had approved ({who}) has to approve again: an approval is for one try."),
             values,
         )
-    if outlook is not None and outlook["target"] is not None:
+    if journal.get("rollback_approved"):
+        yield from _back(journal["rollback_approved"])
+    change = journal["open_change"]
+    until = change.get("watched_until") if change is not None else None
+    if change is not None and until is not None:
+        values = {"version": change["to"], "until": format_time(moment_of(until), zone)}
+        yield Text(N_("{version} is watched until {until}."), values)
+    # What comes next is of before an open change, and nothing is approved beside it.
+    if outlook is not None and outlook["target"] is not None and change is None:
         version = outlook["target"]
         for given in outlook["approvals"]:
             values = {"who": given["who"], "version": version}
@@ -146,17 +157,31 @@ def waiting(status: Document, outlook: Document | None) -> Iterator[Text]:
             yield Text(N_("{version} needs {count} more approvals."), values)
     why = status["service"]["why"]
     if why:
-        yield Text(N_("The service: {why}."), {"why": str(why).rstrip(".")})
+        yield Text("{why}", {"why": sentence(str(why))})
     for failure in status["service"]["failures"]:
         values = {
             "what": failure.get("what") or failure["action"], "times": failure["times"],
-            "at": format_time(moment_of(failure["at"])),
+            "at": format_time(moment_of(failure["at"]), zone),
         }  # fmt: skip
         text = N_(
             "This failed (tries in a row: {times}, last {at}): {what}. "
             "The log of the service says why."
         )
         yield Text(text, values)
+
+
+def _back(back: Document) -> Iterator[Text]:
+    """Say who approved going back, and up to what loss."""
+    for who in back["who"]:
+        values = {"who": who, "version": back["version"]}
+        yield Text(N_("{who} has said yes to going back to {version}."), values)
+    if back["missing"]:
+        yield Text(N_("Going back needs {count} more approvals."), {"count": back["missing"]})
+    elif back["accept_loss"]:
+        words = N_("Going back is approved; up to {count} records may be lost by it.")
+        yield Text(words, {"count": back["accept_loss"]})
+    else:
+        yield Text(N_("Going back is approved; no record may be lost by it."))
 
 
 def next_deed(status: Document, outlook: Document | None) -> Next:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
 from urllib.parse import quote
 
 from ncen_updater.common.cli.render import format_duration, format_time
@@ -79,7 +80,7 @@ def page(asking: Asking) -> ShownPage:
             "notes": notes,
             "stop": span(stop),
             "bar": scale(stop),
-            "begins": begins_words(outlook["begins"]),
+            "begins": begins_words(outlook["begins"], asking.zone),
             "may": asking.may("operate"),
             "busy": status["service"]["running"] is not None,
         },
@@ -107,12 +108,12 @@ def scale(stop: Document | None) -> Scale | None:
     return Scale(left, right, mark)
 
 
-def begins_words(begins: Document | None) -> Text:
+def begins_words(begins: Document | None, zone: tzinfo | None = None) -> Text:
     """Say when an upgrade begins by itself; pure."""
     if begins is None:
         return Text(N_("not known"))
     if begins["when"] == "now":
         return Text(N_("at once"))
     if begins["when"] == "at" and begins["at"]:
-        return Text(N_("{at}"), {"at": format_time(moment_of(begins["at"]))})
+        return Text(N_("{at}"), {"at": format_time(moment_of(begins["at"]), zone)})
     return Text(WAITS.get(str(begins["stays"]), N_("not by itself")))

@@ -82,6 +82,11 @@ class TrialSite:
         """Run the real program with no terminal."""
         return run_agent(*arguments, environment=self.environment(**environment))
 
+    def use(self, version: str) -> None:
+        """Have the link choose another release."""
+        (self.root / "current").unlink()
+        (self.root / "current").symlink_to(f"slots/{version}")
+
     def open_change(self, *done: StepName) -> None:
         """Begin a change and record steps as done."""
         with Journal.open(self.journal) as journal:

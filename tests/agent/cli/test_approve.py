@@ -12,8 +12,13 @@ from typing import Any
 import pytest
 
 from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.cli.approve import _begins_then
 from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.service.assess import assess_site
 from tests.support.sites import TrialFeed, connect, serve
 
 
@@ -21,11 +26,11 @@ class Desk:
     """Somebody who types commands."""
 
     def __init__(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self._config, self._capsys = config, capsys
+        self.config, self._capsys = config, capsys
         self.state = config.parents[2] / "var/lib/ncen-updater"
 
     def run(self, *words: str) -> tuple[int, str, str]:
-        code = run(["--config", str(self._config), *words])
+        code = run(["--config", str(self.config), *words])
         captured = self._capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -103,13 +108,18 @@ def test_two_people_approve_what_was_rehearsed(
         be(somebody, "amina", 1001)
         assert desk.json("approve", "--yes", code=13)["error"]["code"] == "NU-6024"
     assert desk.json("dossier", code=13)["error"]["code"] == "NU-6024"
+    _, out, _ = desk.run("approve", "--dry-run")  # seen: "3.3.0 needs 2 more approvals."
+    assert "Nothing can be approved yet: 3.3.0 has to pass a rehearsal here first." in out
+    assert "approvals" not in out
     dry = desk.json("rehearse", "--dry-run")
     assert dry["rehearsal"] is None
     assert dry["available"] is True
     code, out, _ = desk.run("rehearse")
     assert code == 0
     assert "officers are out for" in out
-    assert "CITES" in out
+    # Seen: "classes without a class in 3.3.0: 6 rows get a new code".
+    assert "CITES offence classes that 3.3.0 maps anew: " in out
+    assert " rows get a new code" in out
     be(monkeypatch, "amina", 1001)
     seen = desk.json("approve", "--dry-run")
     assert (seen["missing"], seen["approvals"]) == (2, [])
@@ -226,3 +236,21 @@ def test_a_chosen_time_that_holds_is_told_once(at: str | None, once: bool) -> No
     begins = {"when": "at", "at": at} if at else {"when": "not-by-itself", "at": None}
     assert _begins_then({"scheduled": chosen, "begins": begins}) is once
     assert not _begins_then({"scheduled": chosen, "begins": None})
+
+
+def test_the_dossier_of_a_release_that_failed_is_written_all_the_same(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Seen: NU-2207 in the log of the service at each event, for it may be approved once more."""
+    be(monkeypatch, "amina", 1001)
+    desk.json("rehearse")
+    desk.json("approve", "--yes")
+    with Journal.open(desk.state / JOURNAL) as journal:
+        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-6007", None)
+        ApprovalStore(journal).spend("aaaaaaaa")
+    pages = sorted((desk.state / "dossiers").glob("*.html"))
+    assert pages and all("amina" in path.read_text() for path in pages)
+    found = assess_site(desk.config)
+    assert found["bad_until"] is not None
+    assert "was not written" not in caplog.text
+    assert not any("amina" in path.read_text() for path in pages)

@@ -24,6 +24,7 @@ from demo.databases import PostgresPlace
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.common.cli.render import sentence
 from tests.agent.cli.terminal_run import run_on_terminal
 from tests.support.postgres import available, running
 from tests.support.rotation import in_turns
@@ -39,7 +40,7 @@ MUST_DIFFER = {
     ("confirm", "error.state"): "likewise",
     ("rollback", "error.state"): "likewise",
 }
-#: Lines for people that only one way has: what the service does at this moment.
+#: Lines for people that only one way has: what the service does at this moment; and why nothing.
 ONLY_THERE = ("Now: ",)
 #: What is another one each time: ids, digests, times, seconds and what was measured.
 EACH_TIME = (
@@ -78,7 +79,12 @@ class Said:
                 inner = inner.get(key, {})
             if name == command.split(maxsplit=1)[0]:
                 inner.pop(last, None)
-        words = [_each_time(line) for line in self.words if not line.startswith(ONLY_THERE)]
+        why = sentence(str(self.document.get("service", {}).get("why")))
+        words = [
+            _each_time(line)
+            for line in self.words
+            if line != why and not line.startswith(ONLY_THERE)
+        ]
         return self.code, _plain(document), words
 
 

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[3]
 #: Databases, tables and files of the stand-in, directories of its feed, parts of a bundle.
 DATA = (
     "ncen mu port louis seizures suspects companies photographs trees releases persons aliases"
-    " offences sqlite clôture CITES offence classes without a class in"
+    " offences sqlite clôture CITES offence classes that maps anew"
 )
 #: What is done to the site, in order. `plan --sql` alone is left out: it writes SQL for a program.
 SESSION: tuple[tuple[str, ...], ...] = (

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.approvals.rollback_approvals import approve_back, back_subject
+from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.status import _approved, _held, _show, _show_service
 from ncen_updater.agent.config import noted_check
@@ -325,6 +327,7 @@ def test_no_configuration(tmp_path: Path) -> None:
     done = site.run("status")
     assert (done.returncode, done.stdout) == (1, "")
     assert "NU-1002" in done.stderr
+    assert "/etc/ncen-updater/agent.toml.example" in " ".join(done.stderr.split())
     assert "The site was not looked at, and nothing was changed." in done.stderr
 
 
@@ -352,10 +355,12 @@ def test_a_hold_has_its_end_and_nothing_beside_it_that_reads_as_if_it_began(
     assert not _held({"journal": {"error": {}}})
     session, shown = AgentSession("ncen-updater", site.config), list[Text]()
     monkeypatch.setattr(session, "show", shown.append)
-    resting = {"running": None, "why": Text("it waits for the window")}
+    resting = {"running": None, "why": "release 3.3.0 waits for the window: 22:00"}
     _show_service(session, resting, held=True)
+    _show_service(session, resting, at_work=True)  # which is said by itself
     assert shown == []
     _show_service(session, resting)
+    assert [str(text) for text in shown] == ["Release 3.3.0 waits for the window: 22:00."]
     working = {"running": {"words": ["check"], "progress": None}}
     _show_service(session, working, held=True)
     assert len(shown) == 2
@@ -377,6 +382,14 @@ def test_control_characters_do_not_reach_the_terminal(site: TrialSite) -> None:
     with Journal.open(site.journal) as journal:
         SiteHistory(journal).hold("a\x1b[2Jb", "x", None)
     assert "\x1b" not in site.run("status").stdout
+
+
+def test_before_there_is_a_step_there_is_no_last_one(site: TrialSite) -> None:
+    """Seen: "last step: - (-)"."""
+    site.open_change()
+    said = site.run("status").stdout
+    assert "Open: upgrade to 3.3.0" in said
+    assert "last step" not in said
 
 
 def test_an_interrupted_step_is_told_in_plain_words(site: TrialSite) -> None:
@@ -405,3 +418,48 @@ APPROVED = {"version": "3.3.0", "who": ["amina", "bo"], "missing": 0, "next": Tr
 def test_what_is_said_of_approvals(row: dict[str, object], first: str | None, words: str) -> None:
     document = {**APPROVED, "holds": True, **row}
     assert words in _approved(document, {"version": first} if first else None).render("en")
+
+
+def test_a_rollback_that_was_approved_is_told_until_something_else_happens(site: TrialSite) -> None:
+    """Seen: after the last yes status knew of nothing, and the next step stood in a scroll."""
+    site.open_change(StepName.FETCH)
+    site.use("3.3.0")
+    with Journal.open(site.journal) as journal:
+        journal.commit(CHANGE.id)
+        journal.state(CHANGE.id, ChangeState.FINISHED)
+    with site.config.open("a") as config:
+        config.write("[service]\napprovals = 2\n")
+    assert "Going back" not in site.run("status").stdout
+    for who, uid, loss, words in (
+        ("root", 0, 3, "-"),
+        ("amina", 1001, 7, "by amina; people who have yet to approve: 1."),
+        ("bo", 1002, 5, "by amina, bo; up to 5 records may be lost by it. Next: 'ncen-updater "
+         "rollback --accept-loss 5'."),
+        ("bo", 1002, 0, "no record may be lost by it. Next: 'ncen-updater rollback'."),
+    ):  # fmt: skip
+        with Journal.open(site.journal) as journal:
+            found = back_subject(journal, "3.3.0", 1 if uid == 0 else 2)
+            approve_back(journal, found, Person(who, uid), accept_loss=loss)
+        out = " ".join(site.run("status").stdout.split())
+        assert (words in out) if uid else ("Going back" not in out), who
+        assert "That holds until the next change, or until one of them takes it" in out or not uid
+    told = json.loads(site.run("status", "--json").stdout)["journal"]["rollback_approved"]
+    assert told == {
+        "from": "3.3.0", "version": "3.2.4", "who": ["amina", "bo"], "missing": 0, "accept_loss": 0,
+    }  # fmt: skip
+    site.use("3.2.4")  # a release that is not in use is not gone back from
+    assert "Going back" not in site.run("status").stdout
+
+
+def test_a_yes_to_undo_an_upgrade_is_none_to_undo_the_next(site: TrialSite) -> None:
+    site.use("3.3.0")
+    for number, change in enumerate((CHANGE, dataclasses.replace(CHANGE, id="bcdefghi"))):
+        with Journal.open(site.journal) as journal:
+            journal.begin(change)
+            journal.step(change.id, StepName.COMMIT, StepState.INTENDED)
+            journal.commit(change.id)
+            journal.state(change.id, ChangeState.FINISHED)
+            if number == 0:
+                found = back_subject(journal, "3.3.0", 1)
+                approve_back(journal, found, Person("amina", 1001))
+        assert ("Going back to 3.2.4 is approved" in site.run("status").stdout) is (number == 0)

@@ -12,9 +12,10 @@ import pytest
 from ncen_updater.agent.config import model
 from ncen_updater.agent.config.errors import ConfigInvalid
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.model import AgentConfig, PathSettings, SiteSettings
+from ncen_updater.agent.config.model import AgentConfig, PathSettings, SiteSettings, SoakSettings
 from ncen_updater.agent.config.paths import DEFAULT_PRODUCT, DEFAULTS, PATTERNS, load_places
 from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
+from ncen_updater.agent.status import SOAK_S
 from ncen_updater.common.messages import (
     CONFIG_EXPOSED,
     CONFIG_NOT_TEXT,
@@ -275,6 +276,7 @@ def test_places_have_the_defaults_and_forms_of_the_model() -> None:
     for name, default in DEFAULTS.items():
         assert str(PathSettings.model_fields[name].default) == default
     assert SiteSettings.model_fields["product"].default == DEFAULT_PRODUCT
+    assert SoakSettings.model_fields["seconds"].default == SOAK_S
     schema = SiteSettings.model_json_schema()["properties"]
     for name, pattern in PATTERNS.items():
         assert schema[name]["pattern"] == f"^{pattern}$"

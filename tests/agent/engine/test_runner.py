@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -15,6 +17,7 @@ from ncen_updater.agent.engine.errors import ChangeFailed, JournalUnwritable, So
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.runner import Runner
 from ncen_updater.agent.engine.steps import Step, all_steps
+from ncen_updater.agent.engine.steps.release import BuildSlot, Fetch
 from ncen_updater.agent.journal import reserve
 from ncen_updater.agent.journal.change import (
     BEFORE_COMMIT,
@@ -289,3 +292,61 @@ def test_a_signal_ends_a_step_and_the_change_is_undone(trial: Trial) -> None:
     assert says(caught.value.__cause__, INTERRUPTED)
     assert trial.state() is ChangeState.UNDONE
     assert "undo fence" in trial.calls
+
+
+class Heard:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        self.said.append(str(what))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (ChangeKind.UPGRADE, "going back: a step"),
+        (ChangeKind.ROLLBACK, "the rollback is undone: a step"),
+    ],
+)
+def test_what_is_undone_is_named(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch, kind: ChangeKind, words: str
+) -> None:
+    """Seen: "going back", where the newer release was left in use."""
+    trial.journal.state(CHANGE.id, ChangeState.UNDONE)
+    change = replace(CHANGE, id="bbbbbbbb", kind=kind)
+    trial.journal.begin(change)
+    trial.journal.step(change.id, StepName.FETCH, StepState.INTENDED)
+    monkeypatch.setattr(Noted, "undoing", lambda self, context: self.title)
+    monkeypatch.setattr(Noted, "undo", lambda self, context: None)
+    heard = Heard()
+    runner = trial.runner()
+    monkeypatch.setattr(runner, "_progress", heard)
+    runner.back(change.id)
+    assert set(heard.said) == {words}
+
+
+@pytest.mark.parametrize(
+    ("here", "fetched", "words"),
+    [
+        (True, False, ["verifying the release", None]),
+        (False, True, ["downloading and verifying the release",
+                       "building the slot of the release"]),
+    ],
+)  # fmt: skip
+def test_nothing_is_said_to_be_downloaded_or_built_that_is_here(
+    *, here: bool, fetched: bool, words: list[str | None]
+) -> None:
+    """Seen: a way back that "downloads and verifies" the release that stands beside."""
+    slots = SimpleNamespace(versions=lambda: {"3.2.4"} if here else set())
+    context = cast(
+        "StepContext",
+        SimpleNamespace(
+            target_version="3.2.4", site=SimpleNamespace(slots=slots),
+            facts=lambda: ChangeFacts(fetched=fetched),
+        ),
+    )  # fmt: skip
+    told = [step.doing(context) for step in (Fetch(), BuildSlot())]
+    assert [text and str(text) for text in told] == words

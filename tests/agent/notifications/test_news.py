@@ -68,10 +68,10 @@ def test_times_are_those_of_the_site() -> None:
     reader = LetterReader("ke-1", "en", ZoneInfo("Africa/Nairobi"))
     letter = write_letter("id", [news], 0, reader, reason)
     assert (
-        letter.subject
-        == "[ke-1] The upgrade to 3.3.0 begins at 2026-03-01 15:00 +0300 (12:00 UTC)."
+        letter.subject == "[ke-1] The upgrade to 3.3.0 begins at 2026-03-01 15:00 EAT (12:00 UTC)."
     )
     assert "Officers will be kept out for 1 min to 1 min 30 s." in letter.body
+    assert letter.body.startswith("2026-03-01 15:00 EAT (12:00 UTC)  The upgrade")
     assert not letter.urgent
 
 

@@ -293,11 +293,11 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     ),
     "clock years behind": (
         lambda w: w.change(newest_signed_time=NOW + timedelta(days=900)),
-        "NU-6311", STRICT, "behind",
+        "NU-6311", STRICT, "UTC",
     ),
     "clock far ahead": (
         lambda w: w.change(newest_signed_time=NOW - timedelta(days=900)),
-        "NU-6312", ADVISORY, "newest list",
+        "NU-6312", ADVISORY, "UTC",
     ),
     "not writable": (_unwritable, "NU-6313", STRICT, "may not write"),
     "another disk": (_other_disk, "NU-6314", STRICT, "another disk"),

@@ -213,6 +213,7 @@ def test_nothing_keeps_officers_out_once_the_window_has_closed(demo: DemoSite, s
     with refused(WINDOW_CLOSED) as caught:
         operations.upgrade(Version("3.3.0"), begin_before=site.clock.now())
     assert caught.value.exit_code is ExitCode.HELD
+    assert "+00:00" not in str(caught.value) and " UTC" in str(caught.value)
     assert database_digests(demo.databases) == before
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         (change,) = journal.changes()

@@ -147,6 +147,16 @@ def test_an_open_change_is_resumed_at_once_and_before_anything_else(trial: Trial
     assert trial.site.diary[0].words == ("resume", "--unattended")
 
 
+def test_what_comes_next_is_told_after_each_act_also_where_it_is_the_same(trial: Trial) -> None:
+    """What was told before is out of date by then, and is not shown any more."""
+    trial.site.open_change = True
+    for _ in range(2):
+        trial.service.step()
+        trial.site.open_change, trial.site.now = True, trial.site.now + timedelta(hours=2)
+    told = [str(event.values["why"]) for event in trial.told if event.kind == "next"]
+    assert told == ["a change has not come to its end"] * 2
+
+
 def test_an_order_is_done_once_and_ended(trial: Trial) -> None:
     trial.until(MORNING + timedelta(minutes=5))
     trial.site.order = Order(7, OrderKind.CHECK, {}, Person("amina", 1001), trial.site.now)

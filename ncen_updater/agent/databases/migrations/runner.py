@@ -239,17 +239,17 @@ class MigrationRunner:
             raise refused(self._database, MigrationReason.LEDGER_BROKEN, at)
         work = Work(self._dialect, driver, self._database, change, self._now)
         for number, step in enumerate(steps):
-            what = Text(
-                N_("{database}: migration {migration} {direction} ({number} of {total})"),
-                {
-                    "database": self._database,
-                    "migration": step.id,
-                    "direction": step.direction,
-                    "number": number + 1,
-                    "total": len(steps),
-                },
+            values = {
+                "database": self._database, "migration": step.id, "number": number + 1,
+                "total": len(steps),
+            }  # fmt: skip
+            # Whole sentences: a word that crosses to the service on its own is translated nowhere.
+            words = (
+                N_("{database}: migration {migration} ({number} of {total})")
+                if step.direction is Direction.UP
+                else N_("{database}: way back of migration {migration} ({number} of {total})")
             )
-            progress.tell(what, number, len(steps))
+            progress.tell(Text(words, values), number, len(steps))
             item = migrations[step.direction, step.id]
             with heartbeat(self._beat(step, progress), self._heartbeat_s):
                 work.run(step, item, *versions[number : number + 2])

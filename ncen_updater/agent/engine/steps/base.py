@@ -29,6 +29,10 @@ class Step(abc.ABC):
     name: ClassVar[StepName]
     title: ClassVar[Text]
 
+    def doing(self, context: StepContext) -> Text | None:
+        """What :meth:`do` does here, for people; None where it has nothing to do."""
+        return self.title
+
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Decide, without any effect, what the journal must know before the effect begins."""
         return NO_FACTS

@@ -16,6 +16,7 @@ from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.journal.change import ChangeKind, StepName
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.site import StepContext
+from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
@@ -44,7 +45,8 @@ def _refuse_late(context: StepContext) -> None:
     """Refuse a change whose window has closed: the next step keeps officers out."""
     until = context.facts().begin_before
     if until is not None and context.site.clock.now() >= until:
-        raise UpdaterError(WINDOW_CLOSED, until=until)
+        zone = context.site.config.service.zone()
+        raise UpdaterError(WINDOW_CLOSED, until=format_minute(until, zone))
 
 
 def _refuse_unwanted(context: StepContext) -> None:
@@ -54,7 +56,8 @@ def _refuse_unwanted(context: StepContext) -> None:
     """
     if context.change.kind is not ChangeKind.UPGRADE:
         return
-    require_no_hold(context.journal, context.site.clock.now())
+    site = context.site
+    require_no_hold(context.journal, site.clock.now(), site.config.service.zone())
     facts = context.facts()
     needed, binding = facts.approvals or 0, facts.binding or ""
     people = ApprovalStore(context.journal).people(binding, needed)

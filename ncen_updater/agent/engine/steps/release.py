@@ -43,6 +43,11 @@ class Fetch(Step):
     name = StepName.FETCH
     title = Text(N_("downloading and verifying the release"))
 
+    def doing(self, context: StepContext) -> Text:
+        """Nothing is downloaded where it is here already, as on the way back."""
+        here = context.target_version in context.site.slots.versions()
+        return Text(N_("verifying the release")) if here else self.title
+
     def do(self, context: StepContext) -> ChangeFacts:
         """Fetch unless the slot stands already, untouched since it was built.
 
@@ -68,6 +73,10 @@ class BuildSlot(Step):
 
     name = StepName.BUILD_SLOT
     title = Text(N_("building the slot of the release"))
+
+    def doing(self, context: StepContext) -> Text | None:
+        """See :meth:`Step.doing`."""
+        return self.title if context.facts().fetched else None
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Remember whether a slot was there before, so that going back leaves it."""

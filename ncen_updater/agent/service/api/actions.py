@@ -17,6 +17,7 @@ from ncen_updater.agent.approvals.rollback_approvals import (
     back_subject,
     brought_by,
     require_back,
+    require_loss,
 )
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.outcome import change_document
@@ -270,7 +271,7 @@ def _may_begin(context: ApiContext, journal: Journal, kind: OrderKind, *, goes: 
     if kind in _ALONE and not (back and change and change.state is ChangeState.STUCK):
         require_no_change(journal)
     if kind is OrderKind.UPGRADE:
-        require_no_hold(journal, context.now())
+        require_no_hold(journal, context.now(), context.snapshots.settings.zone())
 
 
 def _agreed(context: ApiContext, journal: Journal, caller: Caller, emergency: str | None) -> None:
@@ -292,15 +293,20 @@ def _may_lose(context: ApiContext, journal: Journal, caller: Caller, count: int)
     """Refuse whoever agrees to a loss that nobody who may has agreed to.
 
     Raises:
-        NotAllowed: If they may not approve, and those who approved agreed to fewer records.
+        LossNotAgreed: If they may not approve, and those who approved agreed to fewer records.
+        NotAllowed: If they may not approve, and it is not approved by enough people.
     """
-    if ApiRole.APPROVE not in caller.roles:
-        found = context.assessment()
-        current = found.current if found is not None else None
-        known = current is not None and brought_by(journal, current) is not None
-        if known and count <= _back(context, journal).agreed_loss:
-            return
+    if ApiRole.APPROVE in caller.roles:
+        return
+    found = context.assessment()
+    current = found.current if found is not None else None
+    back = None
+    if current is not None and brought_by(journal, current) is not None:
+        back = _back(context, journal)
+    if back is None or back.watched or not back.people:
         caller.require(ApiRole.APPROVE)
+    else:
+        require_loss(back, count)
 
 
 def _not_twice(journal: Journal, kind: OrderKind) -> None:

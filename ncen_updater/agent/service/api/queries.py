@@ -33,6 +33,7 @@ from ncen_updater.agent.service.report import (
     change_report,
     history_report,
     lasting_failures,
+    open_change,
     site_report,
 )
 from ncen_updater.agent.service.snapshot import ServiceSnapshot
@@ -67,7 +68,7 @@ MAX_ROWS = 10_000
 #: So many times a site is looked at for one answer, while the service begins and ends work.
 MOST_LOOKS = 3
 #: Parts of a site that :func:`outlook` tells of.
-OUTLOOK = frozenset({"journal", "rehearsals", "service_state"})
+OUTLOOK = frozenset({"journal", "soak_s", "rehearsals", "service_state"})
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,7 @@ def outlook(context: ApiContext, request: Request) -> tuple[int, Document]:
             approved=approved_beside(found.target, approved),
             gone=known.gone if known else (),
             used_up=journal.used_up,
+            open_change=open_change(status),
         ),
     }
 

@@ -281,7 +281,9 @@ SCHEMAS: Mapping[str, Schema] = {
         number=NUMBER, at=TIME, change=_or_null(TEXT), kind=TEXT, data=named("EventData")
     ),
     "Change": _object(**CHANGE),
-    "OpenChange": _object(**CHANGE, step=_or_null(TEXT), step_state=_or_null(TEXT)),
+    "OpenChange": _object(
+        **CHANGE, step=_or_null(TEXT), step_state=_or_null(TEXT), watched_until=_or_null(TIME)
+    ),
     "ChangeReport": CHANGE_REPORT,
     "Import": {
         **EVENT_DATA,
@@ -398,11 +400,18 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
                 open_change=_or_null(named("OpenChange")),
                 owed_rollback=_or_null(_object(version=TEXT, tries=NUMBER, by_itself=FLAG)),
                 last_change=_or_null(named("Change")),
+                order=_or_null(_object(id=NUMBER, kind=TEXT, who=TEXT, at=TIME)),
                 holds=_list(named("Hold")), bad_releases=_list(named("BadRelease")),
                 approvals=_list(
                     _object(
                         version=TEXT, who=_list(TEXT), missing=NUMBER, next=FLAG, gone=FLAG,
                         holds=_or_null(FLAG),
+                    )
+                ),
+                rollback_approved=_or_null(
+                    _object(
+                        **{"from": TEXT}, version=TEXT, who=_list(TEXT), missing=NUMBER,
+                        accept_loss=NUMBER,
                     )
                 ),
                 approvals_used_up=_list(TEXT), confirmed_by=_or_null(TEXT),
@@ -439,7 +448,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
         rehearsal=_or_null(named("Rehearsal")), stop_s=_or_null(_object(low=FIGURE, high=FIGURE)),
         begins=named("Beginning"), begins_after_yes=named("Beginning"),
         newest=_or_null(TEXT), also_approved=_list(TEXT), approved_but_gone=_list(TEXT),
-        approvals_used_up=_list(TEXT),
+        approvals_used_up=_list(TEXT), open_change=_or_null(named("OpenChange")),
     ),
     ("GET", "/v1/holds"): _object(holds=_list(named("Hold"))),
     ("POST", "/v1/holds"): _object(held=FLAG, reason=TEXT, by=TEXT, until=_or_null(TIME)),

@@ -138,14 +138,16 @@ class Cases:
         assert database.tables() == {"a", "b"}
         assert database.ask("SELECT x FROM a")[0][0] == "100% of :name; 'quoted'"
         assert runner.state() == Marker("2.0", 2, CHANGE.id)
-        assert told.said[0] == "cases: migration 0001_a up (1 of 2)"
+        assert told.said[0] == "cases: migration 0001_a (1 of 2)"
         assert told.said[-1] == "cases: all migrations have run"
         rows = runner.applied()
         assert [(r.id, r.direction, r.sha256, r.release, r.change) for r in rows] == [
             (m.migration.id, Direction.UP, m.up_sha256, "2.0", CHANGE.id) for m in both
         ]
         assert runner.migrate(CHANGE, both, None, Silent()).steps == ()
-        runner.migrate(CHANGE, both[:1], both, Silent())
+        told = Told()
+        runner.migrate(CHANGE, both[:1], both, told)
+        assert told.said[0] == "cases: way back of migration 0002_b (1 of 1)"
         assert database.tables() == {"a"}
         runner.migrate(CHANGE, [], both, Silent())
         assert database.tables() == set()

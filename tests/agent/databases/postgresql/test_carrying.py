@@ -29,6 +29,7 @@ from ncen_updater.common.messages import LOSS_UNKNOWN, NOT_CARRIED, ROWS_UNREADA
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, OWNER, Site
 from tests.support.errors import refused
+from tests.support.rotation import in_turns
 
 REHEARSAL = replace(CHANGE, id="rehearse")
 # What only a superuser puts in: statements, and what the catalogue has to name.
@@ -139,6 +140,7 @@ def seen_in(site: Site, user: str = AGENT, restorer: str = OWNER) -> set[str]:
         return {obstacle.item.words for obstacle in judge(seen)}
 
 
+@in_turns("thing")
 @pytest.mark.parametrize("thing", THINGS)
 def test_it_is_found_refused_where_a_dump_is_the_way_back_and_left_out_of_a_rehearsal(
     agents: Site, thing: str, tmp_path: Path

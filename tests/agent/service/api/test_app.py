@@ -72,6 +72,16 @@ def test_what_the_service_does_and_the_site_are_of_one_moment(
     assert [work is not None for work in works] == [False, True]
 
 
+def test_what_a_command_began_for_is_not_told_after_its_end(counter: Counter) -> None:
+    """Seen: "undone" beside "a change has not come to its end", until the service had looked."""
+    why = Text("a change has not come to its end")
+    counter.snapshots.tell(ServiceEvent("next", {"action": "resume", "why": why}))
+    counter.snapshots.began(["resume", "--unattended"])
+    counter.snapshots.ended()
+    seen = counter.ask("GET", "/v1/status", user=READER).document["service"]
+    assert (seen["running"], seen["action"], seen["why"]) == (None, None, None)
+
+
 def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was_seen(
     counter: Counter,
 ) -> None:

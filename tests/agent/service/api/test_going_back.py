@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
+from ncen_updater.agent.answers import way_answer
 from ncen_updater.agent.approvals.rollback_approvals import (
     BackRequest,
     approve_back,
@@ -16,7 +18,8 @@ from ncen_updater.agent.approvals.rollback_approvals import (
 )
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
+from ncen_updater.agent.engine.rollback_plan import RollbackPlan
+from ncen_updater.agent.journal.change import ChangeState, Mode, StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import Orders
 from ncen_updater.agent.notifications.journal_news import news_since
@@ -25,7 +28,11 @@ from ncen_updater.agent.policy.going_back import BackConsent
 from ncen_updater.agent.service.api.app import ApiApplication
 from ncen_updater.agent.service.loop import words_of_order
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
-from ncen_updater.common.messages import BACK_NEEDS_APPROVAL, EMERGENCY_WITHOUT_REASON
+from ncen_updater.common.messages import (
+    BACK_NEEDS_APPROVAL,
+    EMERGENCY_WITHOUT_REASON,
+    LOSS_NOT_AGREED,
+)
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
     APPROVER,
@@ -123,7 +130,7 @@ def test_two_people_approve_going_back(upgraded: Counter) -> None:
     assert upgraded.ask("POST", "/v1/approvals", yes, APPROVER).status == 200
     answer = upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR)
     assert answer.document["error"]["values"] == {
-        "version": "3.2.4", "missing": 1, "needed": 2, "who": APPROVER,
+        "version": "3.2.4", "missing": 1, "needed": 2, "who": APPROVER, "loss": "",
     }  # fmt: skip
     _one_is_enough(upgraded)
     assert upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).status == 202
@@ -137,11 +144,15 @@ def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: 
     _one_is_enough(upgraded)
     assert upgraded.ask("POST", "/v1/orders", order, OPERATOR).code == "NU-9314"
     assert upgraded.ask("POST", "/v1/approvals", yes, APPROVER).status == 201
-    assert upgraded.ask("POST", "/v1/orders", order, OPERATOR).code == "NU-9314", "of none"
+    answer = upgraded.ask("POST", "/v1/orders", order, OPERATOR)
+    assert answer.code == "NU-6070", "of none"
+    assert answer.document["error"]["values"] == {
+        "version": "3.2.4", "who": APPROVER, "agreed": 0, "count": 5,
+    }  # fmt: skip
     for number, status in ((5, 201), (5, 200), (4, 201)):
         given = upgraded.ask("POST", "/v1/approvals", {**yes, "accept_loss": number}, APPROVER)
         assert given.status == status, number
-    assert upgraded.ask("POST", "/v1/orders", order, OPERATOR).code == "NU-9314", "of four"
+    assert upgraded.ask("POST", "/v1/orders", order, OPERATOR).code == "NU-6070", "of four"
     assert upgraded.ask("POST", "/v1/orders", {**order, "accept_loss": 4}, OPERATOR).status == 202
 
 
@@ -166,8 +177,13 @@ def test_who_agrees_to_fewer_after_the_order_is_heard(upgraded: Counter) -> None
         found = back_subject(journal, "3.3.0", 1)
         assert approve_back(journal, found, Person(APPROVER, found.people.given[0].uid),
                             accept_loss=4)  # fmt: skip
-        with refused(BACK_NEEDS_APPROVAL):
+        with refused(LOSS_NOT_AGREED) as caught:  # nobody has to approve it any more
             require_back(journal, back_subject(journal, "3.3.0", 1), asked)
+        assert (caught.value.values["agreed"], caught.value.values["count"]) == (4, 5)
+        with refused(BACK_NEEDS_APPROVAL) as missing:
+            require_back(journal, back_subject(journal, "3.3.0", 2), asked)
+        assert missing.value.values["missing"] == 1
+        assert "'ncen-updater approve --rollback --accept-loss 5'" in str(missing.value.remedy_text)
 
 
 def test_what_was_ordered_is_asked_again_when_it_begins(upgraded: Counter) -> None:
@@ -234,6 +250,21 @@ def test_while_the_release_is_watched_going_back_is_free(upgraded: Counter) -> N
             is BackConsent.WATCHED
         )
     assert upgraded.ask("POST", "/v1/orders", ROLLBACK, OPERATOR).status == 202
+
+
+def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) -> None:
+    """Seen: 'approve --rollback' asked for a yes that was refused then (NU-6005)."""
+    way = RollbackPlan(
+        Version("3.3.0"), Version("3.2.4"), Mode.MIGRATE, lost={"cases": {"cases": 4}}
+    )
+    with Journal.open(upgraded.site.journal) as journal:
+        before = way_answer(way, back_subject(journal, "3.3.0", 2), "en")
+        assert "People who have to approve going back yet: 2" in str(before.words[-1])
+        journal.state(CHANGE.id, ChangeState.COMMITTED)
+        watched = way_answer(way, back_subject(journal, "3.3.0", 2), "en")
+    assert watched.document["watched"] is True
+    assert "Nobody has to approve going back now" in str(watched.words[-1])
+    assert "'ncen-updater rollback --accept-loss 4'" in str(watched.words[-1])
 
 
 def test_a_yes_to_going_back_is_none_to_an_upgrade(upgraded: Counter) -> None:

@@ -1,0 +1,169 @@
+"""While a release is watched: what is approved, what an order waits for, and until when."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.client import order_waits
+from ncen_updater.agent.journal.change import StepName, StepState
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.service.api.queries import moment_document
+from ncen_updater.agent.service.client import Client, StreamEvent
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.common.documents import jsonable
+from ncen_updater.common.errors import ExitCode
+from tests.agent.cli.site import CHANGE, make_site
+from tests.agent.service.api.conftest import NEXT, SETTINGS, Counter
+from tests.agent.service.api.serving import answering
+
+SOMEBODY = Person("amina", 1001)
+BEGAN = datetime(2026, 11, 24, 20, 30, tzinfo=UTC)
+#: The site's hour and that of UTC, which are of two days.
+UNTIL = "2026-11-25 00:40:00 +04 (2026-11-24 20:40:00 UTC)"
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Counter]:
+    """A site in Mauritius whose service watches 3.3.0."""
+    site = make_site(tmp_path / "site")
+    with site.config.open("a") as config:
+        config.write('[service]\nsocket = "api.sock"\ntimezone = "Indian/Mauritius"\n')
+        config.write("[soak]\nseconds = 600\n")
+    site.open_change(StepName.FETCH, StepName.OPEN)
+    site.use("3.3.0")
+    with Journal.open(site.journal) as journal:
+        journal.commit(CHANGE.id)
+        journal.step(CHANGE.id, StepName.SOAK, StepState.INTENDED, ChangeFacts(soak_began=BEGAN))
+    snapshots = ServiceSnapshots(SETTINGS, lambda: BEGAN)
+    snapshots.began(["upgrade", "3.3.0"])
+    counter = Counter(site, snapshots)
+    counter.know(NEXT)
+    with answering(counter):
+        yield counter
+
+
+@pytest.mark.parametrize("alone", [(), ("--alone",)])
+@pytest.mark.parametrize("words", [("approve",), ("approve", "3.4.0"), ("schedule", "2099-01-01")])
+def test_nothing_is_approved_beside_it_and_that_is_said(
+    watched: Counter,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    alone: tuple[str, ...],
+) -> None:
+    """Seen: the rehearsal and the approvals of the very release that was watched."""
+    config = str(watched.site.config)
+    assert run(["--config", config, *alone, *words, "--dry-run"]) == ExitCode.BUSY
+    said = " ".join(capsys.readouterr().err.split())
+    assert "NU-6071" in said
+    assert f"nothing to approve yet: 3.3.0 is in use and is watched until {UNTIL}" in said
+    assert "'ncen-updater confirm' ends the watching at once" in said
+
+
+@pytest.mark.parametrize("alone", [(), ("--alone",)])
+def test_who_lifts_a_hold_is_told_of_no_upgrade_that_was_done(
+    watched: Counter, capsys: pytest.CaptureFixture[str], alone: tuple[str, ...]
+) -> None:
+    assert run(["--config", str(watched.site.config), *alone, "unhold"]) == 0
+    assert capsys.readouterr().out == "There was no hold.\n"
+
+
+def test_beside_a_change_that_is_under_way_nothing_is_approved_either(
+    watched: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Journal.open(watched.site.journal) as journal:
+        journal.step(CHANGE.id, StepName.SOAK, StepState.DONE)
+    assert run(["--config", str(watched.site.config), "approve", "--dry-run"]) == ExitCode.BUSY
+    assert "NU-6005" in capsys.readouterr().err
+
+
+def test_status_says_until_when_and_what_an_order_waits_for(
+    watched: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Journal.open(watched.site.journal) as journal:
+        Orders(journal).give(OrderKind.CHECK, {}, SOMEBODY)
+    assert run(["--config", str(watched.site.config), "status"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"officers work with it, and it is watched until {UNTIL}" in said
+    assert "last step" not in said
+    assert (
+        "amina asked for this, and it was not begun yet: reading the signed list. waiting until "
+        f"3.3.0 is watched no longer: {UNTIL} ('ncen-updater confirm' ends that at once)" in said
+    )
+
+
+def test_an_order_says_at_once_what_it_waits_for(
+    watched: Counter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: 'check' stood for as long as the release was watched, and did not say why."""
+
+    def stream(self: Client, after: int | None = None) -> Iterator[StreamEvent]:
+        def moment() -> StreamEvent:
+            document = jsonable(moment_document(watched.snapshots.latest(), "en"))
+            assert isinstance(document, dict)
+            return StreamEvent("service", document)
+
+        yield moment()
+        watched.snapshots.ended()
+        with Journal.open(watched.site.journal) as journal:
+            Orders(journal).take(1)
+        watched.snapshots._now = lambda: datetime.now(UTC) + timedelta(hours=1)
+        watched.snapshots.began(["check"])
+        yield moment()
+        with Journal.open(watched.site.journal) as journal:
+            Orders(journal).end(1, {"exit_code": 0, "document": {"words": ["read"]}})
+        yield StreamEvent("order-ended", {"data": {"order": 1}})
+
+    monkeypatch.setattr(Client, "stream", stream)
+    assert run(["--config", str(watched.site.config), "check"]) == 0
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        f"waiting until 3.3.0 is watched no longer: {UNTIL} ('ncen-updater confirm' ends that at "
+        "once)",
+        "reading the signed list",
+    ]
+    assert said.out == "read\n"
+
+
+AT_REST: dict[str, object] = {"open_change": None, "at_work": None}
+
+
+@pytest.mark.parametrize(
+    ("journal", "running", "words"),
+    [
+        ({}, None, None),
+        ({"at_work": "rehearse, process 7"}, None, "rehearsing a release on copies"),
+        ({}, {"words": ["collect"]}, "clearing away what was kept long enough"),
+        (
+            {"open_change": {"to": "3.3.0"}, "at_work": "resume, process 7"},
+            None,
+            "bringing a change",
+        ),
+    ],
+)
+def test_what_an_order_waits_for(
+    journal: dict[str, object], running: object, words: str | None
+) -> None:
+    seen = {"journal": {**AT_REST, **journal}, "service": {"running": running}}
+    found = order_waits(seen, None)
+    assert (found is None) if words is None else (found is not None and words in str(found))
+
+
+def test_history_speaks_of_the_hours_of_the_site(
+    watched: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: in the zone of the machine, beside the site's in 'approve'."""
+    for words in ([], [CHANGE.id], [CHANGE.id, "--events"]):
+        assert run(["--config", str(watched.site.config), "history", *words]) == 0
+        assert "2026-01-02 07:04:05 +04 (03:04:05 UTC)" in capsys.readouterr().out
+    assert run(["--config", str(watched.site.config), "status", "--json"]) == 0
+    change = json.loads(capsys.readouterr().out)["journal"]["open_change"]
+    assert change["watched_until"] == "2026-11-24T20:40:00Z"

@@ -227,6 +227,7 @@ def full_disk(ground: Ground, seed: int) -> list[Event]:
         ("preflight", 4 << 20, "nobody"),
         ("copy", 8 << 20, "nobody"),
         ("migrate", 0, "nobody"),
+        ("start", 0, "nobody"),
         ("copy", 0, "root"),
     ):
         events.append(_told(_full(ground, step, left, user)))

@@ -1,4 +1,4 @@
-"""What work on the site gives up for good: writing the agent's code, reading PostgreSQL's files.
+"""What work on the site gives up for good: writing the agent's code, reading a server's own files.
 
 Where one process does everything (``service.runner = "process"``), it keeps them: the commands of
 its application may be such as take further rights ("sudo"), which nobody can after that.
@@ -10,15 +10,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ncen_updater.agent.databases.engines import ENGINES, kind_of
 from ncen_updater.common.landlock import hide_files, keep_from
 
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import AgentConfig
 
 __all__ = ["leave_own_code", "leave_server_files"]
-
-#: Debian has all clusters below it.
-SERVER_FILES = Path("var/lib/postgresql")
 
 
 def leave_own_code(config: AgentConfig) -> None:
@@ -28,15 +26,19 @@ def leave_own_code(config: AgentConfig) -> None:
 
 
 def leave_server_files(config: AgentConfig) -> None:
-    """Give up the right to read PostgreSQL's files: as root one could, and nothing of ours does.
+    """Give up the right to read what a database server keeps for itself: as root one could.
 
-    How much room it has stays to be seen. Not where a site lets its units write there: then what an
-    interrupted copy left is found and removed, which takes reading.
+    Nothing of ours does. How much room it has stays to be seen. Not where a site lets its units
+    write there: then what an interrupted copy left is found and removed, which takes reading.
     """
-    place = config.paths.resolve(SERVER_FILES)
-    clusters = (place, *place.glob("*"), *place.glob("*/*"))
-    if config.service.runner != "process" and not any(os.access(one, os.W_OK) for one in clusters):
-        hide_files(place, _used(config))
+    if config.service.runner == "process":
+        return
+    for files in (kind_of(name).server_files for name in ENGINES):
+        if files is not None:
+            place = config.paths.resolve(Path(files))
+            clusters = (place, *place.glob("*"), *place.glob("*/*"))
+            if not any(os.access(one, os.W_OK) for one in clusters):
+                hide_files(place, _used(config))
 
 
 def _used(config: AgentConfig) -> list[Path]:

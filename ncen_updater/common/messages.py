@@ -1759,31 +1759,6 @@ BACK_NEEDS_APPROVAL = Message(
     ),
     ExitCode.APPROVAL_MISSING,
 )
-LOSS_NOT_AGREED = Message(
-    "NU-6070",
-    N_(
-        "Those who approved going back to {version} ({who}) agreed to lose {agreed} records at "
-        "most, and not {count}."
-    ),
-    N_(
-        "If no more than that is lost, run 'ncen-updater rollback --accept-loss {agreed}'. Else "
-        "let each of them run 'ncen-updater approve --rollback --accept-loss {count}' and try "
-        "again, or somebody who may approve run 'ncen-updater rollback --accept-loss {count}'."
-    ),
-    ExitCode.APPROVAL_MISSING,
-)
-WATCHED_FIRST = Message(
-    "NU-6071",
-    N_(
-        "There is nothing to approve yet: {version} is in use and is watched until {until}. What "
-        "that comes to is to be seen first."
-    ),
-    N_(
-        "Look again then. Where the release is good, 'ncen-updater confirm' ends the watching at "
-        "once."
-    ),
-    ExitCode.BUSY,
-)
 EMERGENCY_WITHOUT_REASON = Message(
     "NU-6057",
     N_("An emergency was not given a reason."),
@@ -1876,6 +1851,31 @@ WATCHED_ON_FULL_DISK = Message(
         " fills again at once, see whether {version} itself is what writes so much (its log, its"
         " files): then go back, by 'ncen-updater rollback'."
     ),
+)
+LOSS_NOT_AGREED = Message(
+    "NU-6070",
+    N_(
+        "Those who approved going back to {version} ({who}) agreed to lose {agreed} records at "
+        "most, and not {count}."
+    ),
+    N_(
+        "If no more than that is lost, run 'ncen-updater rollback --accept-loss {agreed}'. Else "
+        "let each of them run 'ncen-updater approve --rollback --accept-loss {count}' and try "
+        "again, or somebody who may approve run 'ncen-updater rollback --accept-loss {count}'."
+    ),
+    ExitCode.APPROVAL_MISSING,
+)
+WATCHED_FIRST = Message(
+    "NU-6071",
+    N_(
+        "There is nothing to approve yet: {version} is in use and is watched until {until}. What "
+        "that comes to is to be seen first."
+    ),
+    N_(
+        "Look again then. Where the release is good, 'ncen-updater confirm' ends the watching at "
+        "once."
+    ),
+    ExitCode.BUSY,
 )
 
 # ---- 7xxx: the publisher ---------------------------------------------------------------------

@@ -41,6 +41,7 @@ class EngineKind(abc.ABC):
         first_settings: What an installation writes into it.
         begin: Opens a transaction, for eyes.
         before_commit: What a migration's transaction says at its end, for eyes.
+        server_files: Below which a server keeps its own files where the system's packages put them.
         text_columns: Asks for (table, column, ...) of all that may hold a person's words; both
             quoted, and none of them the agent's own.
     """
@@ -49,6 +50,7 @@ class EngineKind(abc.ABC):
     first_settings: ClassVar[Mapping[str, str]] = {}
     begin: ClassVar[str] = "BEGIN;"
     before_commit: ClassVar[tuple[str, ...]] = ()
+    server_files: ClassVar[str | None] = None
     text_columns: ClassVar[str]
 
     @abc.abstractmethod

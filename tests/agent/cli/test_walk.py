@@ -91,7 +91,7 @@ def test_without_a_configuration(
 ) -> None:
     command = command_of("ncen-updater", [name])
     words = [name, "--json", "--config", str(tmp_path / "none.toml")]
-    words += ["--cancel"] if name == "schedule" else []
+    words += {"schedule": ["--cancel"], "import": ["a.ncen-bundle"]}.get(name, [])
     for parameter in command.params:
         if parameter.required:
             words += [*parameter.opts[:1]] if isinstance(parameter, click.Option) else []

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from ncen_updater.agent.application.base import Health, ProbeResult
-from ncen_updater.agent.application.errors import ApplicationError
+from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
 from ncen_updater.agent.application.waiting import wait_until_healthy
 from ncen_updater.agent.databases.errors import DatabaseUnreachable
 from ncen_updater.agent.engine.errors import Unhealthy
 from ncen_updater.agent.engine.runner import blames_release
+from ncen_updater.agent.engine.steps import application as steps
 from ncen_updater.agent.engine.steps.starting import Sign, blamed, require_well, sign_of
 from ncen_updater.agent.journal.change import StepName
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.site import Site, StepContext
+from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.messages import ANOTHER_ANSWERS, NEVER_ANSWERED
 from ncen_updater.formats.document import ReleaseDocument
 
+DATABASES, ROOM = Path("/srv/databases"), 1 << 40
 BAD = (ProbeResult("health", "not as expected"),)
 
 
@@ -90,6 +95,30 @@ def test_what_is_hopeless_is_not_waited_for() -> None:
     assert waited.looks == 4
 
 
+def site_of(version: Callable[[], str], health: Health, free: int) -> Site:
+    """A site of which nothing but the last look and its disks matters."""
+    place = Path("/")
+    settings = SimpleNamespace(health_timeout_s=0.0, version_field="version", health_url="x")
+    paths = SimpleNamespace(resolve=lambda path: path)
+    application = SimpleNamespace(
+        health=lambda _: health, running=lambda: True, stop=lambda: None, start=lambda: None
+    )
+    site = SimpleNamespace(
+        config=SimpleNamespace(application=settings, paths=paths, files=()),
+        application=application,
+        engine=SimpleNamespace(version=version, free_bytes=lambda: {DATABASES: free}),
+        clock=SimpleNamespace(monotonic=lambda: 0.0, wait=lambda _: None),
+        state=place,
+        slots=SimpleNamespace(directory=place),
+    )
+    return cast("Site", site)
+
+
+def document_of() -> ReleaseDocument:
+    manifest = SimpleNamespace(version="3.3.0", reported="3.3.0", product="ncen", health=())
+    return cast("ReleaseDocument", SimpleNamespace(manifest=manifest))
+
+
 @pytest.mark.parametrize("gone", [True, False])
 def test_no_release_is_well_without_its_databases(gone: bool) -> None:
     """It answers as itself, unwell: by its own fault only where its databases can be reached."""
@@ -99,16 +128,41 @@ def test_no_release_is_well_without_its_databases(gone: bool) -> None:
             raise DatabaseUnreachable(database="main")
         return "15.1"
 
-    health = Health(BAD, {"version": "3.3.0"})
-    settings = SimpleNamespace(health_timeout_s=0.0, version_field="version")
-    site = SimpleNamespace(
-        config=SimpleNamespace(application=settings),
-        application=SimpleNamespace(health=lambda _: health, running=lambda: True),
-        engine=SimpleNamespace(version=version),
-        clock=SimpleNamespace(monotonic=lambda: 0.0, wait=lambda _: None),
-    )
-    manifest = SimpleNamespace(version="3.3.0", reported="3.3.0", product="ncen", health=())
-    document = SimpleNamespace(manifest=manifest)
+    site = site_of(version, Health(BAD, {"version": "3.3.0"}), ROOM)
     with pytest.raises(DatabaseUnreachable if gone else Unhealthy) as caught:
-        require_well(cast("Site", site), cast("ReleaseDocument", document))
+        require_well(site, document_of())
     assert blames_release(caught.value, StepName.HEALTH) is not gone
+
+
+@pytest.mark.parametrize(
+    "health",
+    [
+        Health(BAD, {"version": "3.3.0"}),  # it answers as itself, and cannot write
+        Health(BAD, answered=False),  # it ended, twice
+        Health(BAD, {"version": "3.2.4"}),
+    ],
+)
+def test_no_release_is_to_blame_for_a_full_disk(health: Health) -> None:
+    site = site_of(lambda: "15.1", health, 0)
+    with pytest.raises(SpaceShort) as caught:
+        require_well(site, document_of())
+    assert str(DATABASES) in str(caught.value)
+    assert not blames_release(caught.value, StepName.HEALTH)
+
+
+@pytest.mark.parametrize(("free", "error"), [(0, SpaceShort), (ROOM, CommandFailed)])
+def test_nor_for_a_start_that_fails_on_one(
+    free: int, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = site_of(lambda: "15.1", Health((), {}), free)
+
+    def start() -> None:
+        raise CommandFailed(command="start", status=1)
+
+    application = cast("Any", site.application)
+    application.start, application.close_door = start, lambda: None
+    monkeypatch.setattr(steps, "require_nobody_answers", lambda *_: False)
+    context = SimpleNamespace(site=site, target=document_of)
+    with pytest.raises(error) as caught:
+        steps.Start().do(cast("StepContext", context))
+    assert blames_release(caught.value, StepName.START) is bool(free)

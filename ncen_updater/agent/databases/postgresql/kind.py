@@ -62,6 +62,7 @@ class PostgresKind(EngineKind):
 
     settings = PostgresSettings
     before_commit = ("SET CONSTRAINTS ALL IMMEDIATE;",)
+    server_files = "var/lib/postgresql"  # Debian has all clusters below it
     text_columns = (
         "SELECT quote_ident(c.table_schema) || '.' || quote_ident(c.table_name),"
         " quote_ident(c.column_name), 'text' FROM information_schema.columns c"

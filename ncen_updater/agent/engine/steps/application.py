@@ -10,6 +10,7 @@ from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.engine.steps.starting import (
     require_nobody_answers,
+    require_room,
     require_well,
     start_rest,
     stop_if_it_can,
@@ -173,7 +174,11 @@ class Start(Step):
         except CommandFailed as error:
             logger.warning("the start failed and is tried once more: %s", error)
             application.stop()
-            application.start()
+            try:
+                application.start()
+            except CommandFailed as again:
+                require_room(context.site, str(again))
+                raise
         return NO_FACTS
 
     def undoing(self, context: StepContext) -> Text | None:

@@ -22,13 +22,13 @@ from ncen_updater.agent.journal.names import (
     DISK_FULL,
     DISK_HAS_ROOM,
 )
-from ncen_updater.agent.site import StepContext
+from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.disk_space import MARGIN_BYTES, free_bytes
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import WATCHED_ON_FULL_DISK, WATCHED_WITHOUT_DATABASES
 
-__all__ = ["AWAY_LIMIT_S", "Outage"]
+__all__ = ["AWAY_LIMIT_S", "Outage", "full_place"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,25 @@ class Cause(Enum):
 
 BEGINNINGS = {cause.value[0]: cause for cause in Cause}
 ENDS = frozenset(cause.value[1] for cause in Cause)
+
+
+def full_place(site: Site) -> Path | None:
+    """A place of the site, or of its databases, where nothing more can be written."""
+    paths = site.config.paths
+    places = [site.state, site.slots.directory]
+    places += [paths.resolve(item.directory) for item in site.config.files]
+    for place in places:
+        try:
+            if free_bytes(place) < MARGIN_BYTES:
+                return place
+        except OSError as error:
+            logger.warning("how much room there is was not found out: %s", error)
+    try:
+        free = site.engine.free_bytes()
+    except (OSError, UpdaterError) as error:
+        logger.warning("how much room the databases have was not found out: %s", error)
+        return None
+    return next((place for place, left in free.items() if left < MARGIN_BYTES), None)
 
 
 class Outage:
@@ -87,7 +106,7 @@ class Outage:
         if self._away():
             self._lasts(Cause.DATABASES)
             return True
-        full = self._full()
+        full = full_place(self._context.site)
         if full is not None:
             self._lasts(Cause.DISK, full)
             return True
@@ -132,25 +151,6 @@ class Outage:
             # It takes sessions: that it refuses ours may be the doing of the release.
             logger.warning("what is there of the databases was not found out: %s", error)
             return False
-
-    def _full(self) -> Path | None:
-        """A place of the site, or of its databases, where nothing more can be written."""
-        site = self._context.site
-        paths = site.config.paths
-        places = [site.state, site.slots.directory]
-        places += [paths.resolve(item.directory) for item in site.config.files]
-        for place in places:
-            try:
-                if free_bytes(place) < MARGIN_BYTES:
-                    return place
-            except OSError as error:
-                logger.warning("how much room there is was not found out: %s", error)
-        try:
-            free = site.engine.free_bytes()
-        except (OSError, UpdaterError) as error:
-            logger.warning("how much room the databases have was not found out: %s", error)
-            return None
-        return next((place for place, left in free.items() if left < MARGIN_BYTES), None)
 
     def _lasts(self, cause: Cause, place: Path | None = None) -> None:
         context, now = self._context, self._now()

@@ -14,8 +14,10 @@ from ncen_updater.agent.application.base import Expectation, Health
 from ncen_updater.agent.application.errors import ApplicationError, CommandFailed, StopFailed
 from ncen_updater.agent.application.waiting import wait_until_healthy
 from ncen_updater.agent.engine.errors import Unhealthy
+from ncen_updater.agent.engine.steps.outage import full_place
 from ncen_updater.agent.site import Site
-from ncen_updater.common.messages import ANOTHER_ANSWERS, NEVER_ANSWERED
+from ncen_updater.common.errors import SpaceShort
+from ncen_updater.common.messages import ANOTHER_ANSWERS, DISK_FULL, NEVER_ANSWERED
 from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.reported import says
 
@@ -23,6 +25,7 @@ __all__ = [
     "Sign",
     "blamed",
     "require_nobody_answers",
+    "require_room",
     "require_well",
     "sign_of",
     "start_rest",
@@ -100,12 +103,14 @@ def require_well(site: Site, document: ReleaseDocument, *, told_apart: bool = Tr
         AnotherAnswers: Because something else has its address.
         ApplicationError: If it cannot be stopped or started.
         DatabaseError: If the databases cannot be reached, so that no release could be well.
+        SpaceShort: If a disk is full, so that none could, either.
     """
     seconds, health, first = _wait(site, document, told_apart=told_apart)
     if first is None:
         return seconds
     site.engine.version()  # a server that is gone makes any release unwell, and is told as such
     if first is Sign.UNWELL:
+        require_room(site, _problems(health))
         raise _unhealthy(site, document, health)
     before = _problems(health)
     logger.warning("the application is not well and is started once more: %s", before)
@@ -116,6 +121,7 @@ def require_well(site: Site, document: ReleaseDocument, *, told_apart: bool = Tr
     if second is None:
         return seconds
     site.engine.version()
+    require_room(site, _problems(health))
     if blamed(first, second, stranger=stranger):
         raise _unhealthy(site, document, health)
     raise ApplicationError(
@@ -125,6 +131,18 @@ def require_well(site: Site, document: ReleaseDocument, *, told_apart: bool = Tr
         first=before,
         second=_problems(health),
     )
+
+
+def require_room(site: Site, problems: str) -> None:
+    """Refuse to judge what does not run as it should while a disk of the site is full.
+
+    Raises:
+        SpaceShort: With the place.
+    """
+    full = full_place(site)
+    if full is not None:
+        logger.warning("%s is full, and nothing is judged by this: %s", full, problems)
+        raise SpaceShort(DISK_FULL, path=full)
 
 
 def require_nobody_answers(site: Site, document: ReleaseDocument) -> bool:

@@ -16,6 +16,7 @@ from ncen_updater.agent.config.model import PathSettings
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.reader.child import LIMITS, NETWORK_ACTS
 from ncen_updater.agent.service.serve import RUNNER
+from ncen_updater.common.i18n import SITE_LOCALE_DIR
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 UNITS = sorted([*PACKAGING.glob("*/*.service"), *PACKAGING.glob("*/*.socket")])
@@ -172,6 +173,16 @@ def test_the_console_reaches_nothing_of_the_site() -> None:
         assert f"-{place}" in hidden
     members = re.findall(r"^m .*$", (where / "ncen-updater.sysusers").read_text(), re.MULTILINE)
     assert not [line for line in members if "console" in line]
+
+
+def test_the_console_speaks_the_languages_of_the_country() -> None:
+    """Seen: the catalogue of a site "is left out: Permission denied", and its language with it."""
+    unit = PACKAGING / "systemd/ncen-updater-console.service"
+    [configuration] = settings(unit, "TemporaryFileSystem")
+    assert configuration == "/etc/ncen-updater:ro", "and nothing else of it"
+    assert settings(unit, "BindReadOnlyPaths") == [f"-{SITE_LOCALE_DIR}"]
+    hidden = " ".join(settings(unit, "InaccessiblePaths")).replace("-/", "/").split()
+    assert not [place for place in hidden if SITE_LOCALE_DIR.startswith(place)]
 
 
 def test_the_console_waits_until_a_site_wants_it() -> None:

@@ -711,7 +711,10 @@ BUNDLE_DOES_NOT_FIT = Message(
 BUNDLE_UNREADABLE = Message(
     "NU-2313",
     N_("{path} cannot be read."),
-    N_("Check that the medium is there and mounted, then try again. Nothing was kept."),
+    N_(
+        "Check that the medium is there and mounted, and that you may read what you name; then try"
+        " again. Nothing was kept."
+    ),
 )
 PART_MISSING = Message(
     "NU-2314",
@@ -2502,7 +2505,10 @@ TRAY_UNUSABLE = Message(
 TRAY_FILE = Message(
     "NU-9334",
     N_("'{name}' is not taken from the tray: {reason}."),
-    N_("Lay the bundle down as yourself, a file for each part: 'ncen-updater import FILE' does."),
+    N_(
+        "Lay the bundle down as yourself, a file for each part, by a name that nobody else has laid"
+        " there: 'ncen-updater import FILE' does."
+    ),
     ExitCode.BLOCKED,
 )
 SEQUENCE_DAMAGED = Message(
@@ -2756,6 +2762,11 @@ CONSOLE_ROOT = Message(
     "NU-9715",
     N_("'root' is nobody's own name: the console lets people in."),
     N_("Come in with an account of your own."),
+)
+CONSOLE_OUTSIDE = Message(
+    "NU-9717",
+    N_("{user} is not in the group {group}, and may not look at this site."),
+    N_("Ask whoever keeps the server to type 'sudo usermod -aG {group} {user}'; then come in."),
 )
 CONSOLE_NO_LOGIN = Message(
     "NU-9716",

@@ -23,6 +23,7 @@ from ncen_updater.common.messages import (
     CONSOLE_EXPIRED,
     CONSOLE_NO_LOGIN,
     CONSOLE_NOT_IN,
+    CONSOLE_OUTSIDE,
     CONSOLE_PASSWORD,
     CONSOLE_ROOT,
     CONSOLE_SECOND_SECRET,
@@ -44,6 +45,7 @@ REFUSALS: Mapping[str, Message] = {
     "expired": CONSOLE_EXPIRED,
     "more": CONSOLE_SECOND_SECRET,
     "root": CONSOLE_ROOT,
+    "outside": CONSOLE_OUTSIDE,
 }
 
 
@@ -225,7 +227,8 @@ def _not_refused(said: Mapping[str, Any]) -> Mapping[str, Any]:
         return said
     message = REFUSALS.get(str(refused), CONSOLE_NO_LOGIN)
     wait = format_duration(float(said.get("seconds", 0)))
-    raise UpdaterError(message, wait=wait, reason=str(refused))
+    who, group = str(said.get("user", "")), str(said.get("group", ""))
+    raise UpdaterError(message, wait=wait, reason=str(refused), user=who, group=group)
 
 
 def _given(found: list[int]) -> socket.socket:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import grp
 import http.client
 import json
 import logging
@@ -93,8 +94,13 @@ class LoginHelper:
         if entry.pw_uid == 0:  # root is no person, and the service counts them as nobody
             self._say(refused="root")
             return
-        logger.info("%s came in%s", entry.pw_name, "" if act is None else " to decide")
         become(entry)
+        group = shut_out(self._service)
+        if group is not None:
+            logger.info("%s is not in the group %s", entry.pw_name, group)
+            self._say(refused="outside", user=entry.pw_name, group=group)
+            return
+        logger.info("%s came in%s", entry.pw_name, "" if act is None else " to decide")
         if act is None:
             self._say(who=entry.pw_name, uid=entry.pw_uid)
             self._line.settimeout(IDLE_S)
@@ -151,6 +157,23 @@ def become(entry: pwd.struct_passwd) -> None:
         raise PermissionError
     os.environ.clear()
     os.chdir("/")
+
+
+def shut_out(service: Path) -> str | None:
+    """Return whose members alone may ask the service, where this process may not; None elsewhere.
+
+    A service that is not there lets nobody in either, which is told when it is asked.
+    """
+    try:
+        group = service.stat().st_gid
+    except OSError:
+        return None
+    if os.access(service, os.W_OK):
+        return None
+    try:
+        return grp.getgrgid(group).gr_name
+    except KeyError:
+        return str(group)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -145,6 +145,15 @@ def test_a_po_is_read_as_it_was_written(messages: dict[str, Any], tmp_path: Path
     assert messages["read_po"](tmp_path / "x.po") == rows
 
 
+def test_a_unit_that_stands_with_the_figures_is_left_out_in_french(
+    messages: dict[str, Any],
+) -> None:
+    """Seen: "Copie de ke.ncen dans le bac (octets)  36,1 ko sur 36,1 ko"."""
+    rows = messages["read_po"](LOCALE_DIR / "fr" / "LC_MESSAGES" / "ncen_updater.po")
+    counted = {said for english, said in rows.items() if english.endswith("(bytes)")}
+    assert counted and not [said for said in counted if said.endswith(")")]
+
+
 def test_words_of_enumerations_are_said_in_french() -> None:
     assert (LOCALE_DIR / "fr" / "LC_MESSAGES" / "ncen_updater.mo").is_file()
     assert Text("{kind}", {"kind": ChangeKind.ROLLBACK}).render("fr") == "retour arrière"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import html
+import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import Orders
-from tests.agent.service.api.conftest import READER, Counter
+from ncen_updater.feed.last_view import LastView, view_path
+from tests.agent.service.api.conftest import NOW, READER, Counter
 from tests.console.support import Answer, Guest, Place
 from tests.console.test_app import as_user
 
@@ -72,6 +76,18 @@ def test_an_empty_tray_and_none_at_all(counter: Counter, guest: Guest) -> None:
     (counter.site.state / "tray").mkdir(mode=0o700)
     empty = guest.get("/upgrade")
     assert "Nothing lies in the tray." in empty.text and "NU-9333" not in empty.text
+
+
+def test_pages_say_of_the_feed_what_is_known(counter: Counter, guest: Guest) -> None:
+    """Seen: a list that was imported as "the feed was asked", and three failures as "never"."""
+    counter.know(None)
+    assert "The service has had no answer of the feed yet." in guest.get("/upgrade").text
+    path = view_path(load_places(counter.site.config).received, "ncen")
+    path.parent.mkdir(parents=True)
+    view = LastView(NOW, NOW + timedelta(days=9), 1, ("3.2.4",), ())
+    path.write_text(json.dumps({"schema": 1, **view.to_json()}))
+    now = guest.get("/").text
+    assert "The signed list was read" in now and "The feed was asked" not in now
 
 
 def test_a_file_that_was_taken_away_meanwhile(counter: Counter, tray: Path, guest: Guest) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.agent.service.api.conftest import BINDING, Counter
+from tests.agent.service.api.serving import answering
 from tests.console.support import Answer
 from tests.console.test_app import has_dossier
 from tests.login.behind import NAME, Person, UnixConnection, approvals, served_behind
-from tests.login.logins import AMINA, MARIE, SECRETS, LoginSocket
+from tests.login.logins import AMINA, MARIE, SECRETS, LoginSocket, login_socket, opened
 
 
 @pytest.fixture
@@ -79,6 +80,19 @@ def test_two_people_at_one_console_are_two_people(web: Path, counter: Counter) -
     assert first.submit(first.get("/"), "/leave").status == 200
     assert first.get("/").status == 401
     assert second.get("/").status == 200
+
+
+def test_who_may_not_look_at_the_site_does_not_come_in(counter: Counter, place: Path) -> None:
+    with (
+        answering(counter) as service,
+        login_socket(place, service) as login,
+        served_behind(place / "console.sock", login.path) as web,
+    ):
+        opened(service)
+        service.chmod(0o660)
+        found = Person(web).log_in(AMINA, SECRETS[AMINA])
+    assert (found.status, "NU-9717" in found.text) == (403, True)
+    assert "set-cookie" not in found.headers
 
 
 def approve(person: Person, secret: str) -> Answer:

@@ -18,7 +18,7 @@ from ncen_updater.login.bridge import allowed, grave
 from ncen_updater.login.pam import PamService, PamVerdict
 from tests.agent.service.api.conftest import BINDING, READER, Counter
 from tests.agent.service.api.serving import answering
-from tests.login.logins import AMINA, MARIE, RULES, SECRETS, LoginSocket, login_socket
+from tests.login.logins import AMINA, MARIE, RULES, SECRETS, LoginSocket, login_socket, opened
 from tests.support.made_users import expired
 
 APPROVE = {"binding": BINDING, "of": "upgrade"}
@@ -80,6 +80,20 @@ def test_root_does_not_come_in_with_a_right_password_either(counter: Counter, pl
         pytest.raises(UpdaterError, match="NU-9715"),
     ):
         PersonLogin(login.path).open("root", "x")
+
+
+def test_who_may_not_look_at_the_site_is_told_which_group_may(
+    counter: Counter, place: Path
+) -> None:
+    """Seen: the right password, and then "The service of this site does not answer"."""
+    with answering(counter) as service, login_socket(place, service) as login:
+        opened(service)
+        service.chmod(0o660)
+        with pytest.raises(UpdaterError, match="NU-9717") as caught:
+            PersonLogin(login.path).open(AMINA, SECRETS[AMINA])
+        assert {"user": AMINA, "group": service.group()}.items() <= caught.value.values.items()
+        service.unlink()  # one that is not there is no question of rights
+        came_in(login)
 
 
 def test_an_account_that_has_expired(counter: Counter, place: Path) -> None:

@@ -119,6 +119,11 @@ def make_certificate(place: Path) -> None:
     )  # fmt: skip
 
 
+def test_the_guide_makes_the_certificate_before_it_tries_the_rules() -> None:
+    """Seen: `cannot load certificate`, typed line by line."""
+    assert 0 < GUIDE.index("    sudo openssl req") < GUIDE.index("    sudo nginx -t")
+
+
 @pytest.fixture
 def site(counter: Counter, place: Path) -> Iterator[Site]:
     make_certificate(place)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import re
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from ncen_updater.agent.config.model import PathSettings
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.reader.child import LIMITS, NETWORK_ACTS
 from ncen_updater.agent.service.serve import RUNNER
+from ncen_updater.common.i18n import SITE_LOCALE_DIR
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 UNITS = sorted([*PACKAGING.glob("*/*.service"), *PACKAGING.glob("*/*.socket")])
@@ -172,6 +175,16 @@ def test_the_console_reaches_nothing_of_the_site() -> None:
     assert not [line for line in members if "console" in line]
 
 
+def test_the_console_speaks_the_languages_of_the_country() -> None:
+    """Seen: the catalogue of a site "is left out: Permission denied", and its language with it."""
+    unit = PACKAGING / "systemd/ncen-updater-console.service"
+    [configuration] = settings(unit, "TemporaryFileSystem")
+    assert configuration == "/etc/ncen-updater:ro", "and nothing else of it"
+    assert settings(unit, "BindReadOnlyPaths") == [f"-{SITE_LOCALE_DIR}"]
+    hidden = " ".join(settings(unit, "InaccessiblePaths")).replace("-/", "/").split()
+    assert not [place for place in hidden if SITE_LOCALE_DIR.startswith(place)]
+
+
 def test_the_console_waits_until_a_site_wants_it() -> None:
     postinst = (PACKAGING / "debian/postinst").read_text("utf-8")
     (units,) = re.findall(r'^units="(.*)"$', postinst, re.MULTILINE)
@@ -327,6 +340,27 @@ def test_users_and_directories(tmp_path: Path) -> None:
     tray = (state / "tray").stat()
     assert (tray.st_mode & 0o7777, tray.st_uid) == (0o1770, 0)
     assert str(tray.st_gid) == groups[ServiceSettings().operate_group]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
+@pytest.mark.parametrize("guide", ["docs/installation.md", "docs/fr/installation.md"])
+def test_another_group_keeps_the_tray_at_the_next_start(tmp_path: Path, guide: str) -> None:
+    """Seen: the group of a `chgrp`, as the guide had it, was taken back."""
+    found = re.search(r"`(a\+ /var/lib/ncen-updater/tray - - - - group:)\w+(:rwx)`",
+                      (PACKAGING.parent / guide).read_text("utf-8"))  # fmt: skip
+    assert found is not None
+    packaged, own = PACKAGING / "systemd/ncen-updater.tmpfiles", tmp_path / "own.conf"
+    own.write_text(f"{found[1]}daemon{found[2]}\n")
+    root = tmp_path / "root"
+    make = [program("systemd-tmpfiles"), f"--root={root}", "--create"]
+    users = [program("systemd-sysusers"), f"--root={root}"]
+    subprocess.run([*users, str(PACKAGING / "systemd/ncen-updater.sysusers")], check=True)
+    for config in (packaged, own, packaged):  # the last is the next start
+        subprocess.run([*make, str(config)], check=True, capture_output=True)
+    tray = root / "var/lib/ncen-updater/tray"
+    entry = struct.pack("<HHI", 0x08, 7, grp.getgrnam("daemon").gr_gid)  # acl(5): a group, rwx
+    assert entry in os.getxattr(tray, "system.posix_acl_access")
+    assert tray.stat().st_mode & 0o7777 == 0o1770
 
 
 def test_logrotate_takes_the_log_and_nothing_else(tmp_path: Path) -> None:

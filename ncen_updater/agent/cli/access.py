@@ -10,15 +10,25 @@ from pathlib import Path
 from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import LOG_IN_AGAIN, MEMBER_NEEDS_ROOT, NOT_A_MEMBER
+from ncen_updater.common.messages import (
+    BUNDLE_UNREADABLE,
+    LOG_IN_AGAIN,
+    MEMBER_NEEDS_ROOT,
+    NOT_A_MEMBER,
+    TRAY_UNUSABLE,
+)
 
 __all__ = ["denied", "explained"]
 
+#: Of what a person named, or is lent: each says itself what to do.
+_THEIRS = (BUNDLE_UNREADABLE, TRAY_UNUSABLE)
 _TOLD = re.compile(r"\[Errno 13\] [^:']*: '([^']+)'")
 
 
 def denied(error: BaseException) -> str | None:
-    """Return what a user may not enter or read, where that is behind an error; None elsewhere."""
+    """Return what of the site a user may not enter or read, if that is behind an error."""
+    if isinstance(error, UpdaterError) and error.message in _THEIRS:
+        return None
     seen: set[int] = set()
     here: BaseException | None = error
     while here is not None and id(here) not in seen:

@@ -13,7 +13,7 @@ _DEEDS = {
     "check": N_("reading the signed list"),
     "collect": N_("clearing away what was kept long enough"),
     "confirm": N_("ending the watched time"),
-    "import": N_("reading media"),
+    "import": N_("importing a bundle"),
     "order": N_("what somebody asked for"),
     "plan": N_("preparing a release"),
     "prepare": N_("preparing a release"),

@@ -100,6 +100,12 @@ class PartHeader:
         return header
 
 
+def _unreadable(path: Path, error: OSError | ValueError) -> UpdaterError:
+    """The system's own words, without a number, and without the name, which is told already."""
+    said = error.strerror if isinstance(error, OSError) else None
+    return UpdaterError(BUNDLE_UNREADABLE, path=path, detail=said or str(error))
+
+
 def open_file(path: Path) -> int:
     """Open a file of a bundle for whoever is to read it; return the descriptor.
 
@@ -110,7 +116,7 @@ def open_file(path: Path) -> int:
         # Opening a pipe would wait for its writer.
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        raise UpdaterError(BUNDLE_UNREADABLE, path=path, detail=str(error)) from error
+        raise _unreadable(path, error) from error
 
 
 class _File:
@@ -123,7 +129,7 @@ class _File:
             stack.callback(os.close, self._descriptor)
             info = os.fstat(self._descriptor)
         except OSError as error:
-            raise UpdaterError(BUNDLE_UNREADABLE, path=path, detail=str(error)) from error
+            raise _unreadable(path, error) from error
         if not stat.S_ISREG(info.st_mode):
             raise UpdaterError(NOT_A_BUNDLE, path=path)
         self._bytes = info.st_size
@@ -143,7 +149,7 @@ class _File:
                     raise UpdaterError(BUNDLE_CUT, path=self.path)
                 content += more
         except OSError as error:
-            raise UpdaterError(BUNDLE_UNREADABLE, path=self.path, detail=str(error)) from error
+            raise _unreadable(self.path, error) from error
         return content
 
 

@@ -11,10 +11,12 @@ from ncen_updater.agent.cli.access import denied, refusal_for
 from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
+    BUNDLE_UNREADABLE,
     LOCAL_STORE_FAILED,
     LOG_IN_AGAIN,
     MEMBER_NEEDS_ROOT,
     NOT_A_MEMBER,
+    TRAY_UNUSABLE,
     Message,
 )
 from tests.agent.cli.site import make_site
@@ -53,6 +55,8 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (UpdaterError(LOCAL_STORE_FAILED, detail="[Errno 13] Permission denied: '/x'"), "/x"),
         (UpdaterError(LOCAL_STORE_FAILED, detail="[Errno 28] No space left: '/x'"), None),
         (UpdaterError(LOCAL_STORE_FAILED), None),
+        (caused(UpdaterError(BUNDLE_UNREADABLE), PermissionError(13, "no", "/home/x")), None),
+        (caused(UpdaterError(TRAY_UNUSABLE), PermissionError(13, "no", "/var/x/tray")), None),
         (FileNotFoundError(2, "no", "/var/x"), None),
     ],
 )

@@ -187,7 +187,8 @@ class Service:
         try:
             found = Assessment.from_json(finished.document)
         except ValueError as error:
-            logger.warning("no assessment (exit code %s): %s", finished.exit_code, error)
+            logger.warning("what comes next was not found out (exit code %s)", finished.exit_code)
+            logger.debug("its answer: %s", error)
             found = Assessment(event=need(status.journal).event)
         service_state = replace(self._service_state, assessment=found)
         if before is None or before.target != found.target:

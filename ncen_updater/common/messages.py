@@ -1762,8 +1762,8 @@ BACK_NEEDS_APPROVAL = Message(
 LOSS_NOT_AGREED = Message(
     "NU-6070",
     N_(
-        "Those who approved going back to {version} ({who}) agreed to lose {agreed} records at "
-        "most, and not {count}."
+        "Going back to {version} would lose more (records: {count}) than was agreed to ({agreed} "
+        "at most; approved by: {who})."
     ),
     N_(
         "If no more than that is lost, run 'ncen-updater rollback --accept-loss {agreed}'. Else "
@@ -1889,7 +1889,7 @@ WRONG_PASSPHRASE = Message(
     "NU-7003",
     N_("The private key {path} does not open with this passphrase."),
     N_("Check that it is the right key and type its passphrase again."),
-    ExitCode.TRUST,
+    ExitCode.USAGE,
 )
 DUPLICATE_KEY = Message(
     "NU-7004",
@@ -1994,7 +1994,10 @@ NOT_ATOMIC = Message(
 BAD_PASSPHRASE_SOURCE = Message(
     "NU-7022",
     N_("The passphrase cannot be taken from {source}."),
-    N_("Use a file that only you may read (chmod 600), a descriptor, or the prompt."),
+    N_(
+        "Use a file that only you may read (chmod 600), with one line for all keys, or one a key "
+        "in the order in which they are named; or a descriptor, or the prompt."
+    ),
     ExitCode.USAGE,
 )
 ROLE_LAPSED = Message(

@@ -2374,10 +2374,10 @@ TOO_LARGE = Message(
 )
 NOT_ALLOWED = Message(
     "NU-9314",
-    N_("{who} may not do this here; it takes the right '{role}'."),
+    N_("{who} may not do this here; that is for members of the group '{group}'."),
     N_(
-        "The group '{group}' has it: {members}. Ask one of them to do it, or whoever manages this "
-        "machine to add you to it."
+        "Members: {members}. Ask one of them to do it, or whoever manages this machine to add you "
+        "to that group."
     ),
 )
 BINDING_CHANGED = Message(

@@ -143,7 +143,10 @@ def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: 
     assert upgraded.ask("POST", "/v1/approvals", {**yes, "of": "upgrade", "accept_loss": 5},
                         APPROVER).code == "NU-9312"  # fmt: skip
     _one_is_enough(upgraded)
-    assert upgraded.ask("POST", "/v1/orders", order, OPERATOR).code == "NU-9314"
+    refusal = upgraded.ask("POST", "/v1/orders", order, OPERATOR)
+    assert refusal.code == "NU-9314"
+    # A group that people know, and no name of a right of ours, in English in every language.
+    assert "; that is for members of the group '" in refusal.document["error"]["what"]
     assert upgraded.ask("POST", "/v1/approvals", yes, APPROVER).status == 201
     answer = upgraded.ask("POST", "/v1/orders", order, OPERATOR)
     assert answer.code == "NU-6070", "of none"

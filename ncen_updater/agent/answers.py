@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ncen_updater.agent.approvals.rollback_approvals import loss_words
+from ncen_updater.agent.approvals.rollback_approvals import NOBODY_YET, loss_words
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.rollback_words import ONLY_CODE, way_words
 from ncen_updater.common.cli.render import (
@@ -285,7 +285,8 @@ def plan_words(made: Plan, language: str, report: RehearsalReport | None = None)
 def _way_of(hop: HopPlan, shown: RehearsedHop | None) -> Text:
     """Say the way back as the rehearsal and the dossier do: with what was lost on trial."""
     loses = hop.way.loses or (shown.not_kept if shown else ())
-    return way_words(hop.way.back, hop.offer.version, hop.origin, loses)
+    tried = shown is not None or hop.as_is
+    return way_words(hop.way.back, hop.offer.version, hop.origin, loses, tried=tried)
 
 
 def _rehearsed_words(hop: RehearsedHop, language: str) -> Iterator[Line]:
@@ -357,7 +358,7 @@ def _result_words(result: Result) -> Iterator[Line]:
 _ALONE = N_("Somebody who may approve has to agree to going back; they do so by ordering it.")
 _TOGETHER = N_(
     "People who have to approve going back yet: {missing} (who has: {who}). Each of them types "
-    "'ncen-updater approve --rollback'."
+    "'ncen-updater approve --rollback{loss}'."
 )
 _FREE = N_(
     "Nobody has to approve going back now: the release is still watched, or its change did not "
@@ -407,7 +408,10 @@ def way_answer(
     if found.watched:
         words.append(Text(_FREE, {"loss": loss_words(way.lost_total)}))
     elif found.people.missing:
-        values = {"missing": found.people.missing, "who": found.who or "-"}
+        values = {
+            "missing": found.people.missing, "who": found.who or NOBODY_YET,
+            "loss": loss_words(way.lost_total),
+        }  # fmt: skip
         alone = found.people.missing + len(found.people.given) == 1
         words.append(Text(_ALONE if alone else _TOGETHER, values))
     elif found.people.given:

@@ -1858,8 +1858,8 @@ WATCHED_ON_FULL_DISK = Message(
 LOSS_NOT_AGREED = Message(
     "NU-6070",
     N_(
-        "Those who approved going back to {version} ({who}) agreed to lose {agreed} records at "
-        "most, and not {count}."
+        "Going back to {version} would lose more (records: {count}) than was agreed to ({agreed} "
+        "at most; approved by: {who})."
     ),
     N_(
         "If no more than that is lost, run 'ncen-updater rollback --accept-loss {agreed}'. Else "
@@ -1892,7 +1892,7 @@ WRONG_PASSPHRASE = Message(
     "NU-7003",
     N_("The private key {path} does not open with this passphrase."),
     N_("Check that it is the right key and type its passphrase again."),
-    ExitCode.TRUST,
+    ExitCode.USAGE,
 )
 DUPLICATE_KEY = Message(
     "NU-7004",
@@ -1997,7 +1997,10 @@ NOT_ATOMIC = Message(
 BAD_PASSPHRASE_SOURCE = Message(
     "NU-7022",
     N_("The passphrase cannot be taken from {source}."),
-    N_("Use a file that only you may read (chmod 600), a descriptor, or the prompt."),
+    N_(
+        "Use a file that only you may read (chmod 600), with one line for all keys, or one a key "
+        "in the order in which they are named; or a descriptor, or the prompt."
+    ),
     ExitCode.USAGE,
 )
 ROLE_LAPSED = Message(
@@ -2374,10 +2377,10 @@ TOO_LARGE = Message(
 )
 NOT_ALLOWED = Message(
     "NU-9314",
-    N_("{who} may not do this here; it takes the right '{role}'."),
+    N_("{who} may not do this here; that is for members of the group '{group}'."),
     N_(
-        "The group '{group}' has it: {members}. Ask one of them to do it, or whoever manages this "
-        "machine to add you to it."
+        "Members: {members}. Ask one of them to do it, or whoever manages this machine to add you "
+        "to that group."
     ),
 )
 BINDING_CHANGED = Message(
@@ -2763,11 +2766,6 @@ CONSOLE_ROOT = Message(
     N_("'root' is nobody's own name: the console lets people in."),
     N_("Come in with an account of your own."),
 )
-CONSOLE_OUTSIDE = Message(
-    "NU-9717",
-    N_("{user} is not in the group {group}, and may not look at this site."),
-    N_("Ask whoever keeps the server to type 'sudo usermod -aG {group} {user}'; then come in."),
-)
 CONSOLE_NO_LOGIN = Message(
     "NU-9716",
     N_("Passwords cannot be looked at just now: {reason}"),
@@ -2775,4 +2773,9 @@ CONSOLE_NO_LOGIN = Message(
         "On the server 'systemctl status ncen-updater-login.socket' says whether it listens, and "
         "'ncen-updater doctor' what is missing. 'ncen-updater console' needs neither."
     ),
+)
+CONSOLE_OUTSIDE = Message(
+    "NU-9717",
+    N_("{user} is not in the group {group}, and may not look at this site."),
+    N_("Ask whoever keeps the server to type 'sudo usermod -aG {group} {user}'; then come in."),
 )

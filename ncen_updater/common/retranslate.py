@@ -38,6 +38,8 @@ SYSTEM: Final = frozenset(
         N_("Too many levels of symbolic links"), N_("Too many open files"), N_("timed out"),
     }
 )  # fmt: skip
+#: How each thing begins that the agent finds when it asks the application how it is.
+_FOUND: Final = r"(?:answered with |did not answer|the answer is not |the field '|'[^']+' is )"
 #: What libraries and servers say, by its form; what the groups hold are the values.
 OTHERS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
     (re.compile(form, re.DOTALL), template)
@@ -49,6 +51,23 @@ OTHERS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         # What rooms of ours say in a word.
         (r"no (?P<sign>[\w./-]+)", N_("{sign} is missing")),
         (r"(?:over|more than) (?P<limit>\d+) bytes", N_("more than {limit} bytes")),
+        # What the agent found when it asked the application: one thing, or several.
+        (rf"(?P<first>(?:[^:;']+: )?{_FOUND}.*?); (?P<second>(?:[^:;']+: )?{_FOUND}.*)",
+         N_("{first}, and {second}")),
+        (rf"(?P<code>[^:;']+): (?P<what>{_FOUND}.*)", N_("{code}: {what}")),
+        (r"answered with status (?P<status>\d+)", N_("answered with status {status}")),
+        (r"answered with status (?P<status>\d+), expected (?P<wanted>\d+)",
+         N_("answered with status {status}, expected {wanted}")),
+        (r"answered with more than (?P<most>\d+) bytes",
+         N_("answered with more than {most} bytes")),
+        (r"did not answer within (?P<limit>[\d.]+) seconds",
+         N_("did not answer within {limit} s")),
+        (r"did not answer: (?P<what>.+)", N_("did not answer: {what}")),
+        (r"the answer is not JSON", N_("the answer is not JSON")),
+        (r"the answer is not a JSON object", N_("the answer is not a JSON object")),
+        (r"the field '(?P<name>[^']+)' is missing", N_("the field '{name}' is missing")),
+        (r"'(?P<name>[^']+)' is (?P<found>.+), expected (?P<wanted>.+)",
+         N_("'{name}' is {found}, expected {wanted}")),
         # SQLite.
         (r"line (?P<line>\d+): (?P<what>.+)", N_("line {line}: {what}")),
         (r"UNIQUE constraint failed: (?P<place>\S+)",
@@ -172,8 +191,10 @@ _SQL: Final = re.compile(
 )
 #: Longer words are nobody's sentence; they may be a release's, and take time to compare.
 LONGEST: Final = 1000
-#: So much of a template has to be words for a sentence to be known by it.
+#: So much of a template has to be words for a sentence to be known by it, and where it begins with
+#: a place so many of them: one verb alone ("{key} becomes {value}") is in what people write, too.
 _ENOUGH: Final = 6
+_WORDS_ENOUGH: Final = 2
 _PLACE: Final = re.compile(r"\{([A-Za-z_]\w*)\}")
 #: A sentence is in a sentence that is in a sentence: deeper is nobody's.
 _DEEPEST: Final = 6
@@ -193,6 +214,8 @@ def retold(said: str, language: str, *, quoted: bool = False, depth: int = 0) ->
         return said
     if " " not in said.strip():
         return _figure(said).render(language)
+    if all(part in said for part in translate(QUOTED, language).split("{words}")):
+        return said  # it was told in this language before, and crossed a process since
     if len(said) > LONGEST:
         whole = None
     elif "\n" in said.strip():
@@ -294,6 +317,8 @@ def _index() -> dict[str, tuple[str, ...]]:
         if not places or sum(map(str.isalpha, literal)) < _ENOUGH or len(set(places)) < len(places):
             continue
         first = template.split(" ", 1)[0]
+        if template.startswith("{") and len(literal.split()) < _WORDS_ENOUGH:
+            continue
         found.setdefault("" if "{" in first else first, []).append(template)
     return {
         first: tuple(sorted(several, key=lambda t: -len(_PLACE.sub("", t))))

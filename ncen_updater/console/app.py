@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import secrets
@@ -86,7 +87,7 @@ class ConsoleApplication:
 
     Args:
         entrance: How people come in.
-        zone: Of the times; None for that of the machine.
+        zone: Of the times; None for that which the service tells.
         language: Of pages for who has no session.
     """
 
@@ -183,7 +184,16 @@ class ConsoleApplication:
             self._sessions.end(request.secret)  # the page hears that when it asks again
 
     def _asking(self, session: BrowserSession, request: WebRequest) -> Asking:
-        return Asking(session, self._zone, query=request.query)
+        return Asking(session, self._zone_for(session), query=request.query)
+
+    def _zone_for(self, session: BrowserSession) -> tzinfo | None:
+        """The zone of the site: told at the start, or by the service to who is in."""
+        service = session.inside.service
+        if self._zone is None and service.known() is None:
+            with contextlib.suppress(UpdaterError):  # the page asks, too, and says what is wrong
+                service.status(session.language)
+        known = service.known()
+        return self._zone or (known.zone if known else None)
 
     def _enter(self, environ: Mapping[str, Any], request: WebRequest, language: str) -> _Reply:
         """Let a browser in whose link or password is good.
@@ -327,12 +337,13 @@ class ConsoleApplication:
             replace(shown, values=values), session.language, token=session.acts.token,
             site=known.status if known else None, address=address, said=said,
             asks_secret=service.asks_secret, now=service.now(),
+            zone=self._zone or (known.zone if known else None),
         )  # fmt: skip
 
     def _render(self, shown: ShownPage, language: str, **more: Any) -> bytes:  # noqa: ANN401
-        more.setdefault("now", datetime.now(UTC))
+        more = {"now": datetime.now(UTC), "zone": self._zone, **more}
         return rendered(
-            shown, language, zone=self._zone, styles=_mark(),
+            shown, language, styles=_mark(),
             by_terminal=self._entrance.by_terminal, **more,
         )  # fmt: skip
 

@@ -13,9 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
@@ -74,6 +75,19 @@ class Known:
 
     status: Document
     at: datetime
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The zone in which people of the site speak of hours; None for the machine's own."""
+        try:
+            return ZoneInfo(self.status["service"]["timezone"])
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            OSError,
+        ):  # of an older service, or unknown here
+            return None
 
 
 class SiteService:

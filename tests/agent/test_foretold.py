@@ -48,9 +48,12 @@ def test_the_plan_says_the_way_back_with_what_was_lost_on_trial() -> None:
     """Seen: "keeps every record.", and three lines below what is lost of it."""
     way = SimpleNamespace(back=Back.KEEPS, loses=())
     offer = SimpleNamespace(version="3.3.0")
-    hop = cast("Any", SimpleNamespace(way=way, origin="3.2.4", offer=offer))
+    hop = cast("Any", SimpleNamespace(way=way, origin="3.2.4", offer=offer, as_is=False))
     lost = TriedValues((TriedColumn("seizures.classes.title", lost=8),))
     whole, but = (_way_of(hop, shown).render("en") for shown in (HOP, replace(HOP, values=lost)))
-    assert whole == _way_of(hop, None).render("en")
+    before = _way_of(hop, None).render("en")
+    assert "keeps every record; only a rehearsal shows" in before, "what its files say, and no more"
+    hop.as_is = True
+    assert _way_of(hop, None).render("en") == whole, "no database is touched"
     assert whole == "A rollback from 3.3.0 to 3.2.4 keeps every record."
     assert "but not what is entered in seizures.classes.title" in but

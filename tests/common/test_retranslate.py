@@ -61,6 +61,24 @@ TABLE = [
     ("UPDATE a SET b = c FROM d", "UPDATE a SET b = c FROM d"),
     ("Le disque est plein.", "Le disque est plein."),
     ("line 7: the moon is not there", "ligne 7 : « the moon is not there » (texte d'origine)"),
+    # Told in French before, by the service, with words of others in it: not quoted once more.
+    ("Le changement a échoué : « the moon is not there » (texte d'origine)",
+     "Le changement a échoué : « the moon is not there » (texte d'origine)"),
+    # What a person wrote is no sentence of ours for a word that it shares with one.
+    ("never becomes healthy", "never becomes healthy"),
+    ("the port is live, but nobody answers",
+     "« the port is live, but nobody answers » (texte d'origine)"),
+    # The application, as the agent asks it.
+    ("health: answered with status 503", "health : réponse avec le statut 503"),
+    ("answered with status 500, expected 200", "réponse avec le statut 500, au lieu de 200"),
+    ("health: answered with status 503; 'version' is \"3.3.4\", expected \"3.3.0\"; permits: the"
+     " answer is not JSON",
+     "health : réponse avec le statut 503, et « version » vaut \"3.3.4\" au lieu de \"3.3.0\", et"
+     " permits : la réponse n'est pas du JSON"),
+    ("health: did not answer: [Errno 111] Connection refused",
+     "health : pas de réponse : connexion refusée"),
+    ("health: did not answer within 5 seconds", "health : pas de réponse en 5 s"),
+    ("health: the field 'version' is missing", "health : le champ « version » manque"),
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.runner import Finished
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.common import http_server
 from ncen_updater.console import sessions
 from ncen_updater.console.headers import PREFIX
@@ -32,9 +33,11 @@ from tests.agent.service.api.conftest import (
     NOW,
     OTHER,
     READER,
+    SETTINGS,
     Counter,
     uid_of,
 )
+from tests.agent.service.api.serving import answering
 from tests.console.support import Answer, Guest, Place, served_console
 from tests.support.forks import DEADLINE_S
 
@@ -344,6 +347,14 @@ def test_an_address_is_shown_as_text(guest: Guest) -> None:
     assert "<script>" not in found.text
     found = guest.get("/help?code=%22%3E%3Cscript%3E")
     assert "<script>" not in found.text and "is no code of this agent" in found.text
+
+
+def test_times_are_those_of_the_site_however_people_came_in(counter: Counter) -> None:
+    """Seen behind a password: the zone of the machine, beside a terminal that had the site's."""
+    settings = SETTINGS.model_copy(update={"timezone": "Indian/Mauritius"})
+    counter.snapshots = ServiceSnapshots(settings, lambda: NOW)
+    with answering(counter) as path, served_console(path) as place:
+        assert "2026-11-24 10:00:00 +04 (06:00:00 UTC)" in place.enter().get("/").text
 
 
 def test_the_language_can_be_chosen(guest: Guest) -> None:

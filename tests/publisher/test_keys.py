@@ -24,6 +24,7 @@ from ncen_updater.common.messages import (
     KEY_READABLE,
     PASSPHRASE_SHORT,
     WRONG_PASSPHRASE,
+    ExitCode,
 )
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.signing import pkcs8
@@ -52,8 +53,9 @@ def test_a_key_signs_and_verifies(tmp_path: Path, algorithm: Algorithm) -> None:
     key = load_public_key(pair.public)
     key.verify_signature(signer.sign(b"data"), b"data")
     assert (owner_of(key), key.keyid) == ("amina", pair.keyid)
-    with refused(WRONG_PASSPHRASE):
+    with refused(WRONG_PASSPHRASE) as wrong:
         open_signer(pair.private, lambda _: "not the one")
+    assert wrong.value.exit_code is ExitCode.USAGE, "as docs/publisher.md says; it was 6"
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

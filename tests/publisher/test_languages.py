@@ -6,7 +6,8 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -27,7 +28,12 @@ from ncen_updater.feed.offers import languages_of
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.formats.errors import BadLanguage
 from ncen_updater.formats.language import parse_language_document
-from ncen_updater.publisher.build.languages import Sent, make_language, stage_language
+from ncen_updater.publisher.build.languages import (
+    Sent,
+    _declared,
+    make_language,
+    stage_language,
+)
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
@@ -206,6 +212,9 @@ def test_a_file_is_for_a_path_that_the_release_carries(desk: Desk) -> None:
             make_language(
                 desk.feed, "ncen", "3.3.0", "sr", [Sent(desk.write("sr.json", SR), overlay)]
             )
+    nothing = cast("Any", SimpleNamespace(manifest=SimpleNamespace(carried=(), version="1.0.0")))
+    with refused(LANGUAGE_FILE_UNUSABLE, match="carries no texts"):  # seen: "translations at: -"
+        _declared(nothing, Sent(desk.place / "sr.po"))
     twice = [Sent(desk.write("sr.json", SR)), Sent(desk.write("b.json", SR))]
     with refused(BadLanguage):
         make_language(desk.feed, "ncen", "3.3.0", "sr", twice)

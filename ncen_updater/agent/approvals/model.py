@@ -262,5 +262,8 @@ def agreed_loss(given: Iterable[BackApproval], people: ApprovalCount) -> int:
 
 def used_up_words(who: Sequence[str]) -> Text:
     """Say that a yes is for one try: after an undone change it has to be said again."""
-    words = N_("Each who had approved ({who}) has to approve again: an approval is for one try.")
+    words = N_(
+        "An approval is for one try: before another one each who had approved ({who}) has to"
+        " approve again."
+    )
     return Text(words, {"who": ", ".join(who)})

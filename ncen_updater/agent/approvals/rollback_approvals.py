@@ -18,6 +18,7 @@ from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.policy.going_back import BackConsent, BackVerdict, back_binding, may_go_back
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import (
     BACK_NEEDS_APPROVAL,
     EMERGENCY_WITHOUT_REASON,
@@ -198,7 +199,7 @@ def require_back(journal: Journal, found: BackSubject, asked: BackRequest) -> Ba
             version=found.target,
             missing=verdict.missing,
             needed=found.people.needed,
-            who=found.who or "-",
+            who=found.who or NOBODY_YET,
             loss=loss_words(asked.accept_loss),
         )
     if not asked.approver:
@@ -211,6 +212,10 @@ def require_back(journal: Journal, found: BackSubject, asked: BackRequest) -> Ba
     return verdict
 
 
+#: In the place of names.
+NOBODY_YET = N_("nobody yet")
+
+
 def require_loss(found: BackSubject, count: int) -> None:
     """Refuse a loss that is greater than all who approved a rollback agreed to.
 
@@ -219,8 +224,8 @@ def require_loss(found: BackSubject, count: int) -> None:
     """
     if count > found.agreed_loss:
         raise UpdaterError(
-            LOSS_NOT_AGREED, version=found.target, who=found.who or "-", agreed=found.agreed_loss,
-            count=count,
+            LOSS_NOT_AGREED, version=found.target, who=found.who or NOBODY_YET,
+            agreed=found.agreed_loss, count=count,
         )  # fmt: skip
 
 

@@ -263,9 +263,12 @@ def back_words(back: Document) -> Iterator[Text]:
     if back["missing"]:
         words = N_(
             "Going back to {version} was approved by {who}; people who have yet to approve: "
-            "{count}. Each of them types 'ncen-updater approve --rollback'."
+            "{count}. Each of them types 'ncen-updater approve --rollback{loss}'."
         )
-        yield Text(words, {**values, "count": back["missing"]})
+        from ncen_updater.agent.approvals.rollback_approvals import loss_words
+
+        loss = loss_words(back["accept_loss"])
+        yield Text(words, {**values, "count": back["missing"], "loss": loss})
     elif back["accept_loss"]:
         words = N_(
             "Going back to {version} is approved by {who}; up to {count} records may be lost by "

@@ -77,7 +77,8 @@ class DossierHop:
     @property
     def way_words(self) -> Text:
         """The way back in one sentence, as the rollback will say it."""
-        return way_words(self.way_back, self.version, self.origin, self.loses)
+        tried = self.report is not None or self.by_code
+        return way_words(self.way_back, self.version, self.origin, self.loses, tried=tried)
 
     @property
     def code_words(self) -> Text | None:

@@ -25,13 +25,20 @@ _WORDS = {
         " entered since, unless the rehearsal shows that the release changes nothing in them."
     ),
 }
+#: Of a release that was not rehearsed yet: its files say so, and a rehearsal may find that less is.
+_BY_ITS_FILES = N_(
+    "By its files, a rollback from {origin} to {target} keeps every record; only a rehearsal shows"
+    " what is lost of it."
+)
 _BUT = N_(
     "A rollback from {origin} to {target} keeps every record, but not what is entered in {objects}:"
     " how much that is, is counted and asked for first."
 )
 
 
-def way_words(back: Back, origin: object, target: object, loses: Sequence[str] = ()) -> Text:
+def way_words(
+    back: Back, origin: object, target: object, loses: Sequence[str] = (), *, tried: bool = True
+) -> Text:
     """Say the way back: one sentence for the plan, the dossier and the rollback itself; pure.
 
     Args:
@@ -39,8 +46,11 @@ def way_words(back: Back, origin: object, target: object, loses: Sequence[str] =
         origin: The release that is left.
         target: The release that is gone back to.
         loses: Tables and columns whose new values the ways down do not keep.
+        tried: Whether a rehearsal tried it, or a count says what is lost.
     """
     values = {"origin": str(origin), "target": str(target)}
     if back is Back.KEEPS and loses:
         return Text(_BUT, {**values, "objects": ", ".join(loses)})
+    if back is Back.KEEPS and not tried:
+        return Text(_BY_ITS_FILES, values)
     return Text(_WORDS[back], values)

@@ -74,7 +74,7 @@ RUNNING_LOOK = timedelta(minutes=5)
 LONGEST_SLEEP = timedelta(hours=24)
 #: When to look again whether another process still works on the site.
 BUSY_WAIT = timedelta(seconds=15)
-ORDERED = N_("somebody asked for something: it is being done")
+ORDERED = N_("somebody asked for something: it begins now")
 
 
 class Automation(StrEnum):

@@ -122,15 +122,16 @@ _WAITS = {
     Stays.NOT_REHEARSED: N_("It does not begin before it is rehearsed and approved."),
     Stays.REHEARSAL_FAILED: N_("It does not begin: its rehearsal failed."),
     Stays.NO_WINDOW: N_("It does not begin: no window ever opens here."),
-    Stays.ONLY_TOLD: N_("It does not begin before you type 'ncen-updater upgrade'."),
+    Stays.ONLY_TOLD: N_("It does not begin before somebody types 'ncen-updater upgrade'."),
     Stays.ANOTHER_FIRST: N_("It does not begin: another release was approved, and goes first."),
     Stays.NO_SERVICE: N_(
-        "The service does not run: it does not begin before you type 'ncen-updater upgrade', or "
-        "start the service."
+        "The service does not run: it does not begin before somebody types 'ncen-updater upgrade', "
+        "or starts the service."
     ),
 }
 _BY_HAND = N_(
-    "It does not begin before you type 'ncen-updater upgrade' or 'ncen-updater schedule TIME'."
+    "It does not begin before somebody types 'ncen-updater upgrade' or 'ncen-updater schedule "
+    "TIME'."
 )
 
 

@@ -136,7 +136,10 @@ def waiting(
     if journal.get("approvals_used_up"):
         values = {"who": ", ".join(journal["approvals_used_up"])}
         yield Text(
-            N_("Each who had approved ({who}) has to approve again: an approval is for one try."),
+            N_(
+                "An approval is for one try: before another one each who had approved ({who}) has"
+                " to approve again."
+            ),
             values,
         )
     if journal.get("rollback_approved"):

@@ -174,8 +174,11 @@ def _declared(release: ReleaseDocument, one: Sent) -> CarriedManifest:
     }  # fmt: skip
     if one.overlay is None and len(known) == 1:
         return next(iter(known.values()))
+    if not known:
+        why = N_("that release carries no texts that a country may have of its own")
+        raise UpdaterError(LANGUAGE_FILE_UNUSABLE, path=one.path, why=why)
     if one.overlay is None or one.overlay not in known:
-        paths = ", ".join(known) or "-"
+        paths = ", ".join(known)
         why = f"{release.manifest.version} carries translations at: {paths}"
         raise UpdaterError(LANGUAGE_FILE_UNUSABLE, path=one.path, why=why)
     return known[one.overlay]

@@ -133,7 +133,7 @@ def test_what_is_used_up_and_confirmed_is_said(
     _show(session, found)
     told = " ".join(str(text) for text in shown)
     assert "chan confirmed it: the release is good." in told
-    assert "Each who had approved (amina, bo) has to approve again" in told
+    assert "before another one each who had approved (amina, bo) has to approve again" in told
 
 
 @pytest.mark.parametrize("served", [True, False])

@@ -141,7 +141,7 @@ def test_what_was_entered_is_counted_and_asked_for(demo: DemoSite, version: str)
 
 @in_turns("demo")
 def test_what_is_parked_is_not_asked_for_and_comes_back(demo: DemoSite) -> None:
-    assert "3.2.6 to 3.2.4 keeps every record." in said(demo, "plan", PARKS)
+    assert "3.2.6 to 3.2.4 keeps every record; only a rehearsal" in said(demo, "plan", PARKS)
     operations(demo).upgrade(Version(PARKS))
     enter(demo, TWO, INSERT.format(1))
     assert "keeps every record." in said(demo, "rollback", "--dry-run")

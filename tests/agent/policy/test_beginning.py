@@ -45,7 +45,8 @@ APPROVED = Inputs(
     rehearsed=Rehearsed.PASSED,
 )
 BY_HAND = (
-    "It does not begin before you type 'ncen-updater upgrade' or 'ncen-updater schedule TIME'."
+    "It does not begin before somebody types 'ncen-updater upgrade' or 'ncen-updater schedule "
+    "TIME'."
 )
 SATURDAY_NIGHT = "It begins on Saturday 2026-11-28 22:00 EAT (19:00 UTC)."
 
@@ -105,7 +106,7 @@ ROWS = (
     Row(
         "only told",
         replace(APPROVED, mode=Automation.NOTIFY, windows=(DAY,)),
-        "It does not begin before you type 'ncen-updater upgrade'.",
+        "It does not begin before somebody types 'ncen-updater upgrade'.",
     ),
     Row(
         "nothing on offer",

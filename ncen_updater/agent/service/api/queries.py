@@ -129,6 +129,7 @@ def status(context: ApiContext, request: Request) -> tuple[int, Document]:
     }
     service = {
         "mode": settings.mode,
+        "timezone": settings.timezone,
         **moment_document(moment, request.language),
         "said": [
             {"tell": told.template, "values": told.values, "seconds": round(seconds, 3)}

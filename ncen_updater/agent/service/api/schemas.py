@@ -319,7 +319,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "RehearsalReport": _perhaps(_REPORT, blamed=FLAG),
     "Moment": _object(**NOW),
     "Service": _object(
-        mode=TEXT, **NOW,
+        mode=TEXT, timezone=_or_null(TEXT), **NOW,
         said=_list(_object(tell=TEXT, values=_each(TEXT), seconds=FIGURE)),
         failures=_list(_object(action=TEXT, what=TEXT, times=NUMBER, at=TIME, again_at=TIME)),
     ),

@@ -15,6 +15,7 @@ from ncen_updater.agent.approvals.rollback_approvals import (
     asked_by_order,
     back_subject,
     require_back,
+    require_loss,
 )
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings
@@ -142,7 +143,10 @@ def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: 
     assert upgraded.ask("POST", "/v1/approvals", {**yes, "of": "upgrade", "accept_loss": 5},
                         APPROVER).code == "NU-9312"  # fmt: skip
     _one_is_enough(upgraded)
-    assert upgraded.ask("POST", "/v1/orders", order, OPERATOR).code == "NU-9314"
+    refusal = upgraded.ask("POST", "/v1/orders", order, OPERATOR)
+    assert refusal.code == "NU-9314"
+    # A group that people know, and no name of a right of ours, in English in every language.
+    assert "; that is for members of the group '" in refusal.document["error"]["what"]
     assert upgraded.ask("POST", "/v1/approvals", yes, APPROVER).status == 201
     answer = upgraded.ask("POST", "/v1/orders", order, OPERATOR)
     assert answer.code == "NU-6070", "of none"
@@ -260,6 +264,12 @@ def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) 
     with Journal.open(upgraded.site.journal) as journal:
         before = way_answer(way, back_subject(journal, "3.3.0", 2), "en")
         assert "People who have to approve going back yet: 2" in str(before.words[-1])
+        # Seen: "approve --rollback", which is refused where something is lost (NU-6050).
+        assert "(who has: nobody yet)" in str(before.words[-1])
+        assert "'ncen-updater approve --rollback --accept-loss 4'" in str(before.words[-1])
+        with refused(LOSS_NOT_AGREED) as nobody:  # seen in an emergency: "(-)"
+            require_loss(back_subject(journal, "3.3.0", 2), 4)
+        assert "approved by: nobody yet" in str(nobody.value.what_text)
         journal.state(CHANGE.id, ChangeState.COMMITTED)
         watched = way_answer(way, back_subject(journal, "3.3.0", 2), "en")
     assert watched.document["watched"] is True

@@ -190,7 +190,9 @@ class ConsoleApplication:
         """The zone of the site: told at the start, or by the service to who is in."""
         service = session.inside.service
         if self._zone is None and service.known() is None:
-            with contextlib.suppress(UpdaterError):  # the page asks, too, and says what is wrong
+            with contextlib.suppress(
+                UpdaterError, ServiceRefusal
+            ):  # the page asks, too, and says it
                 service.status(session.language)
         known = service.known()
         return self._zone or (known.zone if known else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import logging
 import os
@@ -69,7 +70,10 @@ class TerminalLines:
 
 def _myself() -> str:
     """Who and where this is, as SSH has it."""
-    name = os.environ.get("SUDO_USER") or os.environ.get("USER") or "USER"
+    try:
+        name = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a number that has no name here
+        name = "USER"
     return f"{name}@{socket.gethostname()}"
 
 

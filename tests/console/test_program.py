@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import pwd
 import signal
 import socket as sockets
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.console.program import TerminalLines
 from tests.agent.service.api.conftest import Counter
 from tests.console.support import Guest, console
 from tests.support.forks import DEADLINE_S
@@ -81,3 +83,16 @@ def test_the_command_on_a_terminal_that_goes_away(counter: Counter, socket: Path
     assert "Ouvrez ce lien" in text
     os.close(terminal)
     assert os.waitpid(number, 0)[1] == 0
+
+
+def test_the_way_from_another_machine_names_who_it_is_whatever_the_environment_lacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("SUDO_USER", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    TerminalLines("en", as_json=False).way(8765)
+    who = pwd.getpwuid(os.getuid()).pw_name
+    assert f"ssh -N -L 8765:127.0.0.1:8765 {who}@" in capsys.readouterr().out
+    monkeypatch.setenv("SUDO_USER", "amina")
+    TerminalLines("en", as_json=False).way(8765)
+    assert " amina@" in capsys.readouterr().out

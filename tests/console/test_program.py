@@ -74,7 +74,11 @@ def test_the_command_on_a_terminal_that_goes_away(counter: Counter, socket: Path
                str(counter.site.config), "--lang", "fr", "console"]  # fmt: skip
     number, terminal = pty.fork()
     if number == 0:
-        os.execve(program[0], program, {**os.environ, "USER": "amina", "LANG": "C.UTF-8"})
+        os.execve(
+            program[0],
+            program,
+            {**os.environ, **dict.fromkeys(("LOGNAME", "USER"), "amina"), "LANG": "C.UTF-8"},
+        )
     said = b""
     while b"-N -L" not in said or b"Entr" not in said.partition(b"-N -L")[2]:
         said += os.read(terminal, 4096)

@@ -362,8 +362,9 @@ _TOGETHER = N_(
 )
 _FREE = N_(
     "Nobody has to approve going back now: the release is still watched, or its change did not "
-    "come to its end. Next: 'ncen-updater rollback{loss}'."
+    "come to its end."
 )
+_NEXT = N_("Next: 'ncen-updater rollback{loss}'.")
 _APPROVED = N_("Going back is approved ({who}). Next: 'ncen-updater rollback{loss}'.")
 
 
@@ -371,6 +372,9 @@ def way_answer(
     way: RollbackPlan, found: BackSubject, language: str, tried: TriedValues | None = None
 ) -> Answer:
     """Return how a rollback would go, what it would lose, and who has to approve it yet.
+
+    In the document ``how`` has the lines without what is to be typed, for who gives orders by
+    other means than a terminal.
 
     Args:
         way: The way back.
@@ -386,6 +390,7 @@ def way_answer(
         "values": tried and tried.to_json(),
         **found.document(),
     }  # fmt: skip
+    typed = list[Text]()
     words = [way.words, *([ONLY_CODE] if way.as_is else [])]
     if way.reason:
         words.append(Text(N_("Why: {reason}"), {"reason": way.reason}))
@@ -406,17 +411,18 @@ def way_answer(
         if way.keeps_all and tried.named("lost"):
             words.append(Text(N_("By now nobody has entered anything there: nothing is lost.")))
     if found.watched:
-        words.append(Text(_FREE, {"loss": loss_words(way.lost_total)}))
+        words.append(Text(_FREE))
+        typed.append(Text(_NEXT, {"loss": loss_words(way.lost_total)}))
     elif found.people.missing:
         values = {
             "missing": found.people.missing, "who": found.who or NOBODY_YET,
             "loss": loss_words(way.lost_total),
         }  # fmt: skip
         alone = found.people.missing + len(found.people.given) == 1
-        words.append(Text(_ALONE if alone else _TOGETHER, values))
+        (words if alone else typed).append(Text(_ALONE if alone else _TOGETHER, values))
     elif found.people.given:
-        words.append(Text(_APPROVED, {"who": found.who, "loss": loss_words(found.agreed_loss)}))
-    return Answer(document, words)
+        typed.append(Text(_APPROVED, {"who": found.who, "loss": loss_words(found.agreed_loss)}))
+    return Answer({**document, "how": words}, [*words, *typed])
 
 
 # ---- rehearsals ----------------------------------------------------------------------------------

@@ -103,6 +103,7 @@ __all__ = [
     "LocalSite",
     "ServiceSite",
     "SiteClient",
+    "decided_before",
     "order_waits",
     "require_service",
     "service_for",
@@ -1210,7 +1211,7 @@ class ServiceSite:
                     waits = waits or self._waits(given["at"])
                 if waits is not None and not _begun(event.data, given["at"]):
                     progress.tell(waits)
-                else:
+                elif not decided_before(event.data, given["at"]):
                     tell(progress, event.data)
         except UpdaterError as error:
             if error.code != TooManyStreams.message.code:
@@ -1325,6 +1326,14 @@ def _begun(moment: Document, ordered_at: str) -> bool:
     if running is None:
         return False
     return datetime.fromisoformat(running["since"]) >= datetime.fromisoformat(ordered_at)
+
+
+def decided_before(moment: Document, ordered_at: str) -> bool:
+    """Whether what the service says was decided before it knew of an order. Pure."""
+    looked_at = moment.get("looked_at")  # a service of an older agent does not say
+    if moment.get("running") is not None or looked_at is None:
+        return False
+    return datetime.fromisoformat(looked_at) < datetime.fromisoformat(ordered_at)
 
 
 def order_waits(seen: Document, zone: tzinfo | None) -> Text | None:

@@ -171,7 +171,8 @@ OTHERS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
 )  # fmt: skip
 _UNITS: Final = {"bytes": "o", "B": "o", "kB": "ko", "MB": "Mo", "GB": "Go", "TB": "To"}
 _FIGURE: Final = re.compile(
-    r"(?P<digits>\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)(?P<unit> (?:bytes|B|kB|MB|GB|TB|s|%))?"
+    r"(?P<digits>(?:< )?(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?))"
+    r"(?P<unit> (?:bytes|B|kB|MB|GB|TB|s|%))?"
 )
 _MOMENT: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.\d+)?(Z|\+00:00| UTC| [+-]\d{4})?)?"
@@ -234,7 +235,7 @@ def retold(said: str, language: str, *, quoted: bool = False, depth: int = 0) ->
 
 def _figure(said: str) -> Figure:
     """A figure, a size or a time as English writes it, with how French does; else the same."""
-    if not said[:1].isdigit():
+    if not said.removeprefix("< ")[:1].isdigit():
         return Figure(said)
     found = _FIGURE.fullmatch(said)
     if found is not None and ("," in found[1] or "." in found[1] or found[2]):

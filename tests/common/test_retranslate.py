@@ -79,6 +79,7 @@ TABLE = [
      "health : pas de réponse : connexion refusée"),
     ("health: did not answer within 5 seconds", "health : pas de réponse en 5 s"),
     ("health: the field 'version' is missing", "health : le champ « version » manque"),
+    ("< 0.1 s", "< 0,1 s"),
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from ncen_updater.agent.journal.change import DOWNTIME, StepName
 from ncen_updater.common.cli.render import clean, format_duration, format_time
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Figure, Text, translate
 from ncen_updater.common.reasons import reason
+from ncen_updater.common.step_words import step_words
 
 __all__ = ["change_lines"]
 
@@ -46,10 +47,10 @@ def change_lines(report: Document, language: str, zone: tzinfo | None = None) ->
     )  # fmt: skip
     yield _when(report, when)
     yield from _who(report)
-    yield from _stop(report, word)
+    yield from _stop(report, language)
     yield from _watched(report["facts"])
-    yield from _failure(report, word, language, when)
-    yield from _records(report, word)
+    yield from _failure(report, language, when)
+    yield from _records(report, language)
 
 
 def _moment(text: str) -> datetime:
@@ -77,7 +78,7 @@ def _who(report: Document) -> Iterator[Text]:
         yield Text(N_("  ordered by {name}"), {"name": clean(report["ordered_by"])})
 
 
-def _stop(report: Document, word: Callable[[str], str]) -> Iterator[Text]:
+def _stop(report: Document, language: str) -> Iterator[Text]:
     real, predicted = report["stop_s"], report.get("predicted_stop_s")
     if real is None:
         if not any(step["name"] == StepName.CLOSE for step in report["steps"]):
@@ -91,7 +92,7 @@ def _stop(report: Document, word: Callable[[str], str]) -> Iterator[Text]:
     yield Text(text, values)
     during = {name.value for name in DOWNTIME}
     took = [
-        (step["seconds"], word(step["name"]))
+        (step["seconds"], step_words(step["name"], language))
         for step in report["steps"]
         if step["name"] in during and (step["seconds"] or 0) >= SHORTEST_S
     ]
@@ -119,9 +120,7 @@ def _watched(facts: Document) -> Iterator[Text]:
         yield Text(N_("  confirmed by {name}"), {"name": clean(str(facts["confirmed_by"]))})
 
 
-def _failure(
-    report: Document, word: Callable[[str], str], language: str, when: Callable[[str], Figure]
-) -> Iterator[Text]:
+def _failure(report: Document, language: str, when: Callable[[str], Figure]) -> Iterator[Text]:
     failure, code = report.get("failure"), report["error_code"]
     understood = False
     if failure:
@@ -131,9 +130,9 @@ def _failure(
         known = Text("{told}", {"told": told}).render(language)
         understood = language == DEFAULT_LANGUAGE or error.removeprefix(f"{code}: ") not in known
         yield Text(
-            N_("  it failed in the step '{step}' at {at}: {error}"),
+            N_("  it failed at {at}, while {step}: {error}"),
             {
-                "step": word(str(failure["step"])), "at": when(failure["at"]),
+                "step": step_words(str(failure["step"]), language), "at": when(failure["at"]),
                 "error": told,
             },
         )  # fmt: skip
@@ -146,25 +145,29 @@ def _failure(
     if cut:
         text = (
             N_(
-                "  it was cut off in the step '{step}', which began at {at}: the process or "
-                "the machine came to an end"
+                "  it was cut off while {step}, which began at {at}: the process or the machine "
+                "came to an end"
             )
             if cut["during"]
             else N_(
-                "  it was cut off after the step '{step}', which ended at {at}: the process or "
-                "the machine came to an end"
+                "  it was cut off after {step}, which ended at {at}: the process or the machine "
+                "came to an end"
             )
         )
-        yield Text(text, {"step": word(cut["step"]), "at": when(cut["at"])})
+        yield Text(text, {"step": step_words(cut["step"], language), "at": when(cut["at"])})
         resumed = {"at": when(cut["resumed_at"])}
         yield Text(N_("  it was taken up again at {at}"), resumed)
     if report.get("taken_back_by"):
         yield Text(N_("  it was taken back by change {id}"), {"id": report["taken_back_by"]})
 
 
-def _records(report: Document, word: Callable[[str], str]) -> Iterator[Text]:
+def _records(report: Document, language: str) -> Iterator[Text]:
     if report["state"] == "undone":
-        undone = [word(step["name"]) for step in report["steps"] if step["state"] == "undone"]
+        undone = [
+            step_words(step["name"], language)
+            for step in report["steps"]
+            if step["state"] == "undone"
+        ]
         if undone:
             yield Text(N_("  undone, the last first: {steps}"), {"steps": ", ".join(undone[::-1])})
         yield Text(N_("  everything is as it was before it; no record was lost"))

@@ -37,6 +37,7 @@ from ncen_updater.common.cli.render import (
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.holds import hold_words
 from ncen_updater.common.i18n import N_, Figure, Text
+from ncen_updater.common.step_words import step_words
 
 __all__ = ["show_last_change", "status"]
 
@@ -308,7 +309,7 @@ def _show_open(
         "kind": _word(session, change["kind"]), "version": change["to"], "change": change["id"],
         "state": _word(session, state), "since": format_time(begun, session.zone),
         "age": format_duration(max(0.0, (now - begun).total_seconds())),
-        "step": _word(session, change["step"]),
+        "step": step_words(str(change["step"]), session.language),
         "step_state": _word(session, STEPS.get(change["step_state"], change["step_state"])),
     }  # fmt: skip
     session.show(
@@ -361,6 +362,9 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
         "expires": _when(session, part["expires_at"]),
     }  # fmt: skip
     session.show(Text(N_("On the signed list: up to {newest}, read {checked}."), values))
+    offered = part.get("comes_next")  # a service of an older agent says nothing of it
+    if offered is not None:
+        session.show(Text(N_("On offer for this site: {version}."), {"version": offered}))
     notice = part["running_withdrawn"]
     if notice is not None:
         running = document["running"].get("version")

@@ -150,7 +150,7 @@ class Service:
             status = self._assess(status)
         act = decide(self._facts(status))
         self._say(act)
-        self._tell(ServiceEvent("looked", {"action": act.action.value}))
+        self._tell(ServiceEvent("looked", {"action": act.action.value, "at": status.now}))
         journal = need(status.journal)
         order = journal.back or journal.order
         if act.action is Action.ORDER and order is not None:

@@ -160,7 +160,7 @@ def _approvals(
     """
     if needed is None:
         return []
-    seen = found if found is not None and found.event == journal.event else None
+    seen = _as_it_is(found, journal)
     gone = seen.gone if seen else ()
     enough = approved_releases(journal.of_releases, needed)
     first = next((version for version in enough if version not in gone), None)
@@ -269,6 +269,7 @@ def _feed(status: SiteStatus) -> Document | None:
         "stale": view.stale(status.now),
         "version": view.version,
         "versions": list(view.versions),
+        "comes_next": _comes_next(status),
         "withdrawn": list(view.withdrawn),
         "running_withdrawn": view.notices.get(str(need(status.current))),
         "brakes": [
@@ -276,6 +277,17 @@ def _feed(status: SiteStatus) -> Document | None:
             for one in or_none(status.brakes) or ()
         ],
     }
+
+
+def _comes_next(status: SiteStatus) -> str | None:
+    """The release for this site that the service found last; None where that is not known now."""
+    seen = _as_it_is(status.next, need(status.journal))
+    return seen.target if seen else None
+
+
+def _as_it_is(found: Assessment | None, journal: JournalFacts) -> Assessment | None:
+    """What the service looked at after the last event; None where it has yet to look again."""
+    return found if found is not None and found.event == journal.event else None
 
 
 def _step(change: Change) -> tuple[StepName, StepState] | None:

@@ -57,6 +57,7 @@ class ServiceSnapshot:
         number: Grows with every change.
         action: What the service decided to do next.
         why: Why, in words.
+        looked_at: Of when the site is that it decided that of, also where it was the same again.
         running: The command that is being carried out.
         closed: Whether the service is about to end.
     """
@@ -64,6 +65,7 @@ class ServiceSnapshot:
     number: int = 0
     action: str | None = None
     why: Text | None = None
+    looked_at: datetime | None = None
     running: Running | None = None
     closed: bool = False
 
@@ -94,6 +96,8 @@ class ServiceSnapshots:
         """Take note of what comes next; a listener of the service."""
         if happening.kind == "next":
             self._set(action=str(happening.values["action"]), why=happening.values["why"])
+        elif happening.kind == "looked":
+            self._set(looked_at=happening.values["at"])
 
     def began(self, words: Sequence[str]) -> None:
         """Take note of a command that begins."""

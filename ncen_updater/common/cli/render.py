@@ -116,7 +116,9 @@ def _time(local: datetime, utc: datetime, date: str, clock: str) -> str:
 
 
 def format_duration(seconds: float) -> Figure:
-    """Return seconds in the two largest units that matter."""
+    """Return seconds in the two largest units that matter; of the shortest that they are short."""
+    if 0 < seconds < 0.05:
+        return _with_comma("< 0.1 s")
     if seconds < 10:
         return _with_comma(f"{seconds:.1f} s")
     whole = round(seconds)

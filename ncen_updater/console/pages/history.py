@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from ncen_updater.common.step_words import STEP_WORDS
 from ncen_updater.console.asking import Asking, ShownPage
-from ncen_updater.console.pages.live import STATES, STEPS
+from ncen_updater.console.pages.live import STATES
 from ncen_updater.console.service import Document
 
 __all__ = ["DrawnStop", "change", "page", "stops", "way_back"]
@@ -96,7 +97,7 @@ def change(asking: Asking) -> ShownPage:
             "steps": [
                 (
                     STATES.get(step["state"], ("", step["state"])),
-                    STEPS.get(step["name"], step["name"]),
+                    STEP_WORDS.get(step["name"], step["name"]),
                     step,
                 )
                 for step in report["steps"]
@@ -123,7 +124,9 @@ def way_back(asking: Asking) -> ShownPage:
             **values,
             "looked": looked,
             "way": found if found is not None and "undoes" in found else None,
-            "words": [str(line) for line in found.get("words") or ()] if found else [],
+            "words": [str(line) for line in found.get("how") or found.get("words") or ()]
+            if found
+            else [],
             "lost": found.get("lost_total") if found else None,
             "mine": any(row["who"] == uid for row in (found or {}).get("approvals") or ()),
             "may": asking.may("operate"),

@@ -15,38 +15,19 @@ from ncen_updater.common.cli.render import amount, format_duration, without_unit
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.common.progress import ProgressUpdate
+from ncen_updater.common.step_words import STEP_WORDS
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.login import LoginGone
 from ncen_updater.console.rendering import moment_of
 from ncen_updater.console.service import Document, ServiceRefusal
 
-__all__ = ["STEPS", "LiveView", "live_messages", "live_view", "page"]
+__all__ = ["LiveView", "live_messages", "live_view", "page"]
 
 #: A page is told at least so often while something goes on, and while nothing does.
 BUSY_S, IDLE_S = 1.0, 10.0
 LOST = N_("The line to the console is lost. What is shown is what was last known.")
 AWAY = N_("The service of this site does not answer. What is shown is what was last known.")
 OUT, WERE_OUT = N_("How long officers are out"), N_("How long officers were out")
-#: The steps as people see them.
-STEPS: Mapping[str, str] = {
-    "fetch": N_("downloading and verifying the release"),
-    "build-slot": N_("building the slot of the release"),
-    "preflight": N_("looking over the site"),
-    "close": N_("showing officers the maintenance page"),
-    "stop": N_("stopping the application"),
-    "fence": N_("closing the databases to every session"),
-    "preflight-again": N_("looking over the databases once more"),
-    "copy": N_("copying the databases"),
-    "migrate": N_("migrating the databases"),
-    "cut-over": N_("cutting the databases over"),
-    "switch": N_("switching the code"),
-    "start": N_("starting the application"),
-    "health": N_("waiting until the application is healthy"),
-    "commit": N_("committing"),
-    "open": N_("letting officers in"),
-    "soak": N_("watching the release"),
-    "collect": N_("collecting what is no longer needed"),
-}
 STATES: Mapping[str, tuple[str, str]] = {
     "done": ("done", N_("done")),
     "intended": ("now", N_("goes on")),
@@ -235,7 +216,7 @@ def _work(running: Document | None, told: ProgressUpdate | None, language: str) 
 def _steps(report: Document, now: datetime, language: str) -> Iterator[LiveStep]:
     for step in report["steps"]:
         look, words = STATES.get(step["state"], ("", step["state"]))
-        name = STEPS.get(step["name"], step["name"])
+        name = STEP_WORDS.get(step["name"], step["name"])
         if step["name"] == "fetch" and report.get("kind") == "rollback":
             name = N_("verifying the release")  # which is here: the way back asks no feed
         seconds = step["seconds"]

@@ -7,6 +7,7 @@ quoted, and said to be so.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import subprocess
@@ -57,7 +58,7 @@ SESSION: tuple[tuple[str, ...], ...] = (
 def text_of(page: str) -> str:
     """The words of a page that people read."""
     bare = re.sub(r"<(style|head)\b.*?</\1>|<pre\b.*?</pre>", " ", page, flags=re.DOTALL)
-    return re.sub(r"<[^>]+>", " ", bare)
+    return html.unescape(re.sub(r"<[^>]+>", " ", bare))
 
 
 def test_a_digest_is_no_word() -> None:

@@ -119,7 +119,8 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  approved by amina, bo",
         "  ordered by amina",
         "  officers were kept out for 8.6 s; 3.9 s to 13 s were predicted",
-        "  longest of it: close 2.0 s, copy 2.0 s, migrate 2.0 s",
+        "  longest of it: showing officers the maintenance page 2.0 s, copying the databases 2.0 s,"
+        " migrating the databases 2.0 s",
         "  it was watched: 30 looks, 1 of them bad",
         "  confirmed by bo",
     ]),
@@ -127,7 +128,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): undone",
         "  begun <at>, ended <at>, <long> later",
         "  officers were not kept out",
-        "  it failed in the step 'migrate' at <at>: NU-4201: Migration 0003 of"
+        "  it failed at <at>, while migrating the databases: NU-4201: Migration 0003 of"
         " companies failed.",
         "  everything is as it was before it; no record was lost",
     ]),
@@ -135,17 +136,18 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): undone",
         "  begun <at>, ended <at>, <long> later",
         "  officers were kept out for <long>",
-        "  it was cut off in the step 'migrate', which began at <at>: the process or the machine"
-        " came to an end",
+        "  it was cut off while migrating the databases, which began at <at>: the process or the"
+        " machine came to an end",
         "  it was taken up again at <at>",
-        "  undone, the last first: migrate, copy, close",
+        "  undone, the last first: migrating the databases, copying the databases, showing officers"
+        " the maintenance page",
         "  everything is as it was before it; no record was lost",
     ]),
     "interrupted": (interrupted, [
         "upgrade 3.2.4 -> 3.3.0 (change abcdefgh): undone",
         "  begun <at>, ended <at>, <long> later",
         "  officers were not kept out",
-        "  it failed in the step 'copy' at <at>: NU-9999: it is gone",
+        "  it failed at <at>, while copying the databases: NU-9999: it is gone",
         "  everything is as it was before it; no record was lost",
     ]),
     "taken back": (taken_back, [

@@ -51,8 +51,8 @@ STATE = [Text("a."), Text("b.")]
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.04, "0.0 s"), (9.96, "10.0 s"), (59.4, "59 s"), (61, "1 min 01 s"), (3660, "1 h 01 min"),
-     (200_000, "2 d 7 h")],
+    [(0, "0.0 s"), (0.04, "< 0.1 s"), (0.06, "0.1 s"), (9.96, "10.0 s"), (59.4, "59 s"),
+     (61, "1 min 01 s"), (3660, "1 h 01 min"), (200_000, "2 d 7 h")],
 )  # fmt: skip
 def test_durations(seconds: float, words: str) -> None:
     assert format_duration(seconds) == words

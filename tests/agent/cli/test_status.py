@@ -22,9 +22,15 @@ from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import SERVICE_LOCK
+from ncen_updater.agent.journal.names import JOURNAL, SERVICE_LOCK
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.service.report import REPORTED, site_report
+from ncen_updater.agent.service.state import (
+    SERVICE_STATE,
+    Assessment,
+    ServiceState,
+    ServiceStateFile,
+)
 from ncen_updater.agent.status import read_status
 from ncen_updater.common.i18n import Text
 from ncen_updater.feed.brakes import BrakeSeen
@@ -74,7 +80,7 @@ def test_another_process_at_work(site: TrialSite) -> None:
         document = json.loads(site.run("status", "--json").stdout)
     assert "At work here now: an upgrade (process " in done.stdout
     assert "upgrade to 3.3.0 (change abcdefgh), running" in done.stdout
-    assert "last step: copy (done)" in done.stdout
+    assert "last step: copying the databases (done)" in done.stdout
     assert "resume" not in done.stdout
     assert document["journal"]["open_change"]["step"] == "copy"
 
@@ -193,6 +199,22 @@ def test_a_fresh_list(site: TrialSite) -> None:
     assert "lapsed" not in site.run("status").stdout
     feed = json.loads(site.run("status", "--json").stdout)["feed"]
     assert (feed["stale"], feed["checked_at"]) == (False, "2026-01-01T00:00:00Z")
+
+
+def test_what_is_on_offer_here_is_named_before_it_is_prepared(site: TrialSite) -> None:
+    """The list is of every country: what of it is for this site, the service found."""
+    _write_view(site, datetime.now(UTC) + timedelta(days=1))
+    assert "On offer for this site" not in site.run("status").stdout
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        event = journal.last_event()
+    (site.state / "service").mkdir(exist_ok=True)
+    keeper = ServiceStateFile(site.state / SERVICE_STATE)
+    keeper.save(ServiceState(Assessment(event, current="3.2.4", target="3.3.0")))
+    assert "On offer for this site: 3.3.0." in site.run("status").stdout
+    feed = json.loads(site.run("status", "--json").stdout)["feed"]
+    assert feed["comes_next"] == "3.3.0"
+    keeper.save(ServiceState(Assessment(event - 1, current="3.2.4", target="3.3.0")))
+    assert "On offer for this site" not in site.run("status").stdout
 
 
 def test_a_site_with_a_withdrawn_release_reads_the_advice(site: TrialSite) -> None:
@@ -398,7 +420,7 @@ def test_an_interrupted_step_is_told_in_plain_words(site: TrialSite) -> None:
         journal.step("abcdefgh", StepName.COPY, StepState.INTENDED)
     said = site.run("status").stdout
     assert "upgrade to 3.3.0 (change abcdefgh), interrupted, begun" in said
-    assert "last step: copy (begun, not finished)" in said
+    assert "last step: copying the databases (begun, not finished)" in said
 
 
 APPROVED = {"version": "3.3.0", "who": ["amina", "bo"], "missing": 0, "next": True, "gone": False}

@@ -11,7 +11,7 @@ import pytest
 
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.cli.main import run
-from ncen_updater.agent.client import order_waits
+from ncen_updater.agent.client import decided_before, order_waits
 from ncen_updater.agent.journal.change import StepName, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
@@ -167,3 +167,22 @@ def test_history_speaks_of_the_hours_of_the_site(
     assert run(["--config", str(watched.site.config), "status", "--json"]) == 0
     change = json.loads(capsys.readouterr().out)["journal"]["open_change"]
     assert change["watched_until"] == "2026-11-24T20:40:00Z"
+
+
+@pytest.mark.parametrize(
+    ("moment", "before"),
+    [
+        ({"looked_at": "2026-11-27T07:59:59+00:00", "running": None}, True),
+        ({"looked_at": "2026-11-27T08:00:00+00:00", "running": None}, False),
+        ({"looked_at": "2026-11-27T08:00:01+00:00", "running": None}, False),
+        ({"looked_at": "2026-11-27T07:00:00+00:00", "running": {"words": ["check"]}}, False),
+        ({"looked_at": None, "running": None}, False),
+        ({"running": None}, False),
+    ],
+    ids=["before", "at once", "after", "at work", "not yet", "an older service"],
+)
+def test_why_the_service_waited_before_an_order_is_no_answer_to_it(
+    moment: dict[str, object], before: bool
+) -> None:
+    """Seen: 'ncen-updater check' began with "nothing is on offer for this site"."""
+    assert decided_before(moment, "2026-11-27T08:00:00+00:00") is before

@@ -180,6 +180,7 @@ def moment_document(moment: ServiceSnapshot, language: str) -> dict[str, object]
     return {
         "action": moment.action,
         "why": moment.why and moment.why.render(language),
+        "looked_at": moment.looked_at,
         "running": running
         and {
             "words": running.words, "since": running.since, "progress": progress,

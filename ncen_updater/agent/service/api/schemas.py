@@ -114,7 +114,7 @@ PATH = {
     "rejected": _list(_object(version=TEXT, reason=TEXT, words=TEXT)),
 }
 NOW = {
-    "action": _or_null(TEXT), "why": _or_null(TEXT),
+    "action": _or_null(TEXT), "why": _or_null(TEXT), "looked_at": _or_null(TIME),
     "running": _or_null(
         _object(words=_list(TEXT), what=TEXT, since=TIME, progress=_or_null(named("Progress")))
     ),
@@ -216,7 +216,7 @@ FOUND: Mapping[str, Schema] = {
             "lost": _or_null(ROWS),
             "lost_total": _or_null(NUMBER), "reason": _or_null(TEXT), "undoes": _or_null(TEXT),
             "binding": SHA256, "watched": FLAG, "approvals": _list(_object(who=TEXT, at=TIME)),
-            "missing": NUMBER, "values": schema_of(TriedValues | None),
+            "missing": NUMBER, "values": schema_of(TriedValues | None), "how": _list(TEXT),
         }
     ),
     "DiagnosisFound": _found(healthy=FLAG, findings=FINDINGS),
@@ -427,7 +427,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
         feed=_any_of(
             _object(
                 checked_at=TIME, expires_at=TIME, stale=FLAG, version=NUMBER,
-                versions=_list(TEXT), withdrawn=_list(TEXT),
+                versions=_list(TEXT), withdrawn=_list(TEXT), comes_next=_or_null(TEXT),
                 running_withdrawn=schema_of(Notice | None),
                 brakes=_list(
                     _object(version=TEXT, until=_or_null(TIME), owner=TEXT, reason=TEXT)

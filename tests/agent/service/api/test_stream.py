@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -82,7 +83,8 @@ def test_many_events_come_whole_and_in_order(counter: Counter) -> None:
 
 def test_progress_comes_as_it_is_told(counter: Counter) -> None:
     stream = messages(EventStreams(counter.context).open(request("0")))
-    assert next(stream) == ("service", {"action": None, "why": None, "running": None})
+    nothing = {"action": None, "why": None, "looked_at": None, "running": None}
+    assert next(stream) == ("service", nothing)
     snapshots = counter.snapshots
     snapshots.tell(ServiceEvent("next", {"action": "upgrade", "why": Text("because")}))
     snapshots.began(["upgrade"])
@@ -94,6 +96,18 @@ def test_progress_comes_as_it_is_told(counter: Counter) -> None:
     }  # fmt: skip
     snapshots.ended()
     assert next(stream)[1]["running"] is None
+
+
+def test_a_look_that_decides_the_same_again_is_told_all_the_same(counter: Counter) -> None:
+    """So that who gave an order meanwhile knows whether the reason is an answer to it."""
+    snapshots = counter.snapshots
+    snapshots.tell(ServiceEvent("next", {"action": "wait", "why": Text("because")}))
+    stream = messages(EventStreams(counter.context).open(request("0")))
+    assert next(stream)[1]["looked_at"] is None
+    at = datetime(2026, 11, 27, 8, tzinfo=UTC)
+    snapshots.tell(ServiceEvent("looked", {"action": "wait", "at": at}))
+    told = next(stream)[1]
+    assert (told["why"], told["looked_at"]) == ("because", "2026-11-27T08:00:00Z")
 
 
 def test_a_sign_of_life(counter: Counter) -> None:

@@ -1,0 +1,41 @@
+"""The steps of a change as people read them, in the console and on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from ncen_updater.common.i18n import N_, translate
+
+__all__ = ["STEP_WORDS", "step_words"]
+
+#: By the name that the journal has; each follows "it failed while ...", and a number of seconds.
+STEP_WORDS: Final[Mapping[str, str]] = {
+    "fetch": N_("downloading and verifying the release"),
+    "build-slot": N_("building the slot of the release"),
+    "preflight": N_("looking over the site"),
+    "close": N_("showing officers the maintenance page"),
+    "stop": N_("stopping the application"),
+    "fence": N_("closing the databases to every session"),
+    "preflight-again": N_("looking over the databases once more"),
+    "copy": N_("copying the databases"),
+    "migrate": N_("migrating the databases"),
+    "cut-over": N_("cutting the databases over"),
+    "switch": N_("switching the code"),
+    "start": N_("starting the application"),
+    "health": N_("waiting until the application is healthy"),
+    "commit": N_("committing"),
+    "open": N_("letting officers in"),
+    "soak": N_("watching the release"),
+    "collect": N_("collecting what is no longer needed"),
+}
+
+
+def step_words(name: str, language: str) -> str:
+    """Return what a step does, in a language; a name of a newer journal as it stands.
+
+    Args:
+        name: As the journal has it.
+        language: Of the session.
+    """
+    return translate(STEP_WORDS.get(name, name), language)

@@ -285,7 +285,9 @@ def test_nothing_of_root_reads_how_people_log_in(path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", ["apply@", "resume"])
-def test_what_becomes_the_applications_user_needs_none_of_what_is_hidden(unit: str) -> None:
+def test_what_becomes_the_applications_user_needs_none_of_what_is_hidden(
+    unit: str, tmp_path: Path
+) -> None:
     """Tried with all of it covered, as systemd does it."""
     if os.geteuid() != 0:
         pytest.skip("only root becomes somebody")
@@ -313,7 +315,7 @@ with Supervised(
         f"mount --bind {'$d/dir' if Path(place).is_dir() else '$d/file'} {place} && "
         for place in there
     )
-    words = f'd=$(mktemp -d) && mount -t tmpfs none $d && mkdir $d/dir && : > $d/file && {cover}' \
+    words = f'd={tmp_path} && mount -t tmpfs none $d && mkdir $d/dir && : > $d/file && {cover}' \
         'exec "$@"'  # fmt: skip
     ended = subprocess.run(
         [program("unshare"), "-m", "sh", "-c", words, "sh", sys.executable, "-c", script, *there],

@@ -198,7 +198,7 @@ def with_a_language(public: Public) -> Path:
 
 
 def test_a_language_is_looked_at_as_the_files_of_a_release(public: Public) -> None:
-    """It is a signed target of its own (decision 84): a place may have every release and lack it."""
+    """It is a target of its own (decision 84): a place may have every release and lack it."""
     there = with_a_language(public)
     content = there.read_bytes()
     code, said, strict = public.look("--feed", public.feed, "--deep")

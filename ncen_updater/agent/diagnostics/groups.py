@@ -21,7 +21,7 @@ from ncen_updater.agent.tray import Tray
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["Opened", "group_findings", "may_use", "places_of_groups"]
+__all__ = ["GroupPlace", "group_findings", "may_use", "places_of_groups"]
 
 #: An access list as the kernel keeps it, acl(5): its head, an entry, and tags of entries.
 LIST = "system.posix_acl_access"
@@ -40,7 +40,7 @@ _MADE_ANEW = N_(
 
 
 @dataclass(frozen=True)
-class Opened:
+class GroupPlace:
     """A place that is to be open to a group.
 
     Attributes:
@@ -82,23 +82,23 @@ def may_use(mode: int, its_group: int, access_list: bytes | None, group: int, ri
     return any(given & wanted == wanted for given in found or [mode & 7])
 
 
-def places_of_groups(config: AgentConfig, config_path: Path) -> Iterator[Opened]:
+def places_of_groups(config: AgentConfig, config_path: Path) -> Iterator[GroupPlace]:
     """Yield what is to be open to which group; with the units of the package, all of it."""
     service = config.service
     if service.runner == "systemd":
-        yield Opened(
+        yield GroupPlace(
             "NU-6139", config_path, service.read_group, "r",
             N_("Whoever may look (read_group: {group}) cannot read {path}, and runs no command:"
                " its group is {found}, its mode {mode}."),
         )  # fmt: skip
-        yield Opened(
+        yield GroupPlace(
             "NU-6140", config.paths.resolve(service.socket), service.read_group, "w",
             N_("Whoever may look (read_group: {group}) does not reach the service at {path}: its"
                " group is {found}, its mode {mode}."),
             _MADE_ANEW,
         )  # fmt: skip
     tray = Tray(config.paths.resolve(config.paths.state)).path
-    yield Opened(
+    yield GroupPlace(
         "NU-6141", tray, service.operate_group, "rwx",
         N_("Whoever may order (operate_group: {group}) cannot lay bundles into the tray {path}:"
            " its group is {found}, its mode {mode}."),
@@ -155,7 +155,7 @@ def _unknown(
             yield setting, group
 
 
-def _closed(place: Opened, number: int) -> Iterator[Finding]:
+def _closed(place: GroupPlace, number: int) -> Iterator[Finding]:
     with suppress(FileNotFoundError):
         info, access_list = place.path.stat(), None
         with suppress(OSError):  # it has none, or the disk keeps none

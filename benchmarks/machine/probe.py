@@ -22,7 +22,8 @@ WRITE = (
     "/srv/ncen", "/root", "/home/amina", "/var/log", "/var/tmp", "/run/ncen-updater-login",
 )  # fmt: skip
 READ = (
-    "/var/lib/ncen-updater/journal.sqlite", "/etc/ncen-updater/agent.toml", "/etc/shadow",
+    "/var/lib/ncen-updater/journal.sqlite", "/etc/ncen-updater/agent.toml",
+    "/etc/shadow", "/etc/shadow-", "/etc/gshadow",
     # 1260 holds the passwords of PostgreSQL's roles.
     "/var/lib/postgresql/17/main/PG_VERSION", "/var/lib/postgresql/17/main/global/1260",
     "/srv/ncen/overlay/ncen.json",
@@ -59,7 +60,8 @@ def write(directory: str) -> None:
 
 def read(path: str) -> None:
     with Path(path).open("rb") as file:
-        file.read(1)
+        if not file.read(1):  # what systemd hides is an empty file, which root may open
+            raise OSError(errno.ENODATA, path)
 
 
 def unix(path: str) -> None:

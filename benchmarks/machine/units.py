@@ -41,8 +41,8 @@ CODE = "/opt/ncen-updater"
 POSTGRESQL = "/var/lib/postgresql/17/main"
 #: Of the site, read by whoever may pass the permissions of files.
 SITE = frozenset({
-    f"{OWN}/journal.sqlite", "/etc/ncen-updater/agent.toml", "/etc/shadow",
-    "/srv/ncen/overlay/ncen.json", "/opt/ncen/current/app/release.json",
+    f"{OWN}/journal.sqlite", "/etc/ncen-updater/agent.toml", "/srv/ncen/overlay/ncen.json",
+    "/opt/ncen/current/app/release.json",
 })  # fmt: skip
 AT_WORK = frozenset(
     f"/run/ncen-updater/{name}.sock" for name in ("apply", "fetch", "send", "api", "console")

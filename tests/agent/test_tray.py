@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -261,6 +262,57 @@ def test_what_was_left_of_ones_own_makes_place(tray: Tray, medium: list[Path]) -
     lay(tray, medium[0].name, b"a part of it")
     with laid_down(tray.path, medium, Told()) as (names, _):
         assert (tray.path / names[0]).read_bytes() == b"12345"
+
+
+class KilledAt(Told):
+    """Ends the process once so many pieces were copied, as a power cut or a SIGKILL does."""
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        self._left = pieces
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_a_process(do: Callable[[], object]) -> int:
+    """Do it in a fork that never returns; the signal that ended it, 0 where none did."""
+    child = os.fork()
+    if child == 0:
+        try:
+            do()
+        finally:
+            os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
+def test_a_kill_at_any_piece_leaves_what_is_seen_and_makes_place(
+    tray: Tray, medium: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was copied so far lies there, of whoever copied it, and nothing under another name."""
+    monkeypatch.setattr(trays, "PIECE", 2)
+    copied = []
+    for pieces in range(1, 7):
+
+        def killed(pieces: int = pieces) -> None:
+            with laid_down(tray.path, medium, KilledAt(pieces)):
+                pass
+
+        assert in_a_process(killed) == signal.SIGKILL
+        found, more = tray.files(ME)
+        assert (sorted(file.name for file in found), more) == (lies(tray), 0)
+        assert all(file.why_not is None for file in found)
+        sizes = {file.name: file.size_bytes for file in found}
+        copied.append(tuple(sizes.get(file.name, 0) for file in medium))
+        for file in medium[: len(sizes)]:
+            assert file.read_bytes().startswith((tray.path / file.name).read_bytes())
+        with laid_down(tray.path, medium, Told()) as (names, _):
+            assert [(tray.path / name).read_bytes() for name in names] == [b"12345"] * 2
+        assert lies(tray) == [], "typed once more, it takes away what was left, too"
+    assert copied == [(2, 0), (4, 0), (5, 0), (5, 2), (5, 4), (5, 5)]
 
 
 @pytest.mark.skipif(ME != 0, reason="only root gives files away")

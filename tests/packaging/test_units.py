@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -259,6 +260,70 @@ def test_the_example_of_a_file_system_of_its_own(tmp_path: Path) -> None:
     assert (ended.returncode, [x for x in ended.stderr.splitlines() if "ncen" in x]) == (0, [])
 
 
+#: How people log in, and the keys that this machine shows: nothing of the agent's.
+LOGGING_IN = frozenset({
+    "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/security/opasswd",
+    "/etc/ssh", "/var/backups/shadow.bak", "/var/backups/gshadow.bak", "/var/lib/sss/db",
+    "/var/lib/sss/secrets",
+})  # fmt: skip
+
+
+def hidden_by(path: Path) -> frozenset[str]:
+    words = " ".join(settings(path, "InaccessiblePaths")).split()
+    assert all(word.startswith("-/") for word in words), "what is not there is no mistake"
+    return frozenset(word.removeprefix("-") for word in words)
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=ids)
+def test_nothing_of_root_reads_how_people_log_in(path: Path) -> None:
+    """Root owns these files, so that no capability is needed to read them; PAM alone has to."""
+    if settings(path, "DynamicUser") == ["yes"] or settings(path, "User") not in ([], ["root"]):
+        return
+    asks_pam = path.name == "ncen-updater-login@.service"
+    assert LOGGING_IN - hidden_by(path) == ({"/etc/shadow"} if asks_pam else frozenset())
+    assert settings(path, "ProtectHome") == ["yes"]
+
+
+@pytest.mark.parametrize("unit", ["apply@", "resume"])
+def test_what_becomes_the_applications_user_needs_none_of_what_is_hidden(
+    unit: str, tmp_path: Path
+) -> None:
+    """Tried with all of it covered, as systemd does it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes somebody")
+    hidden = hidden_by(PACKAGING / f"systemd/ncen-updater-{unit}.service")
+    script = """
+import os, subprocess, sys
+from ncen_updater.agent.databases.migrations.command import migrator_user
+from ncen_updater.agent.service.api.people import caller
+from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.common.supervised import LeftBehind, Supervised
+for place in sys.argv[1:]:
+    empty = not os.listdir(place) if os.path.isdir(place) else not open(place, "rb").read(1)
+    assert empty, place
+user = migrator_user("nobody")
+assert caller(user.uid, ServiceSettings()).person.who == "nobody"
+with Supervised(
+    ["/bin/sh", "-c", "test $(id -un) = nobody"], {"PATH": os.defpath}, left=LeftBehind.NOTHING,
+    cwd="/", output=subprocess.DEVNULL, become=(user.uid, user.gid),
+) as command:
+    sys.exit(command.wait(60))
+"""
+    there = sorted(place for place in hidden if Path(place).exists())
+    assert "/etc/shadow" in there
+    cover = "".join(
+        f"mount --bind {'$d/dir' if Path(place).is_dir() else '$d/file'} {place} && "
+        for place in there
+    )
+    words = f'd={tmp_path} && mount -t tmpfs none $d && mkdir $d/dir && : > $d/file && {cover}' \
+        'exec "$@"'  # fmt: skip
+    ended = subprocess.run(
+        [program("unshare"), "-m", "sh", "-c", words, "sh", sys.executable, "-c", script, *there],
+        capture_output=True, text=True, check=False, cwd=PACKAGING.parent,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_what_works_on_databases_makes_nothing_that_others_read() -> None:
     for name in ("ncen-updater-apply@.service", "ncen-updater-resume.service"):
         assert settings(PACKAGING / "systemd" / name, "UMask") == ["0077"]
@@ -326,12 +391,11 @@ def test_users_and_directories(tmp_path: Path) -> None:
         line.split(":")[0]: line.split(":")[2]
         for line in (tmp_path / "etc/group").read_text().splitlines()
     }
-    assert str(config.stat().st_gid) == groups[ServiceSettings().read_group]
-    # Names in access lists are those of this machine, where that user is not: the line alone.
+    # Names in access lists are those of this machine, where these are not: the lines alone.
     lines = (where / "ncen-updater.tmpfiles").read_text("utf-8").splitlines()
-    assert ["a+", "/etc/ncen-updater/agent.toml", "-", "-", "-", "-", "u:ncen-updater-fetch:r"] in [
-        line.split() for line in lines
-    ]
+    given = [line.split()[6] for line in lines if line.startswith("a+")]
+    read = ServiceSettings().read_group
+    assert given == [f"g::r,g:{read}:r", "u:ncen-updater-fetch:r"], "apart: one may be unknown"
     state, received = tmp_path / "var/lib/ncen-updater", tmp_path / "var/lib/ncen-updater/received"
     assert state.stat().st_mode & 0o777 == 0o751
     assert state.stat().st_uid == 0
@@ -342,24 +406,77 @@ def test_users_and_directories(tmp_path: Path) -> None:
     assert str(tray.st_gid) == groups[ServiceSettings().operate_group]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
-@pytest.mark.parametrize("guide", ["docs/installation.md", "docs/fr/installation.md"])
-def test_another_group_keeps_the_tray_at_the_next_start(tmp_path: Path, guide: str) -> None:
-    """Seen: the group of a `chgrp`, as the guide had it, was taken back."""
-    found = re.search(r"`(a\+ /var/lib/ncen-updater/tray - - - - group:)\w+(:rwx)`",
-                      (PACKAGING.parent / guide).read_text("utf-8"))  # fmt: skip
-    assert found is not None
-    packaged, own = PACKAGING / "systemd/ncen-updater.tmpfiles", tmp_path / "own.conf"
-    own.write_text(f"{found[1]}daemon{found[2]}\n")
-    root = tmp_path / "root"
-    make = [program("systemd-tmpfiles"), f"--root={root}", "--create"]
+#: acl(5): tags of entries.
+ACL_GROUP_OBJ, ACL_GROUP = 0x04, 0x08
+
+
+def entry(tag: int, rights: int, number: int = 0xFFFFFFFF) -> bytes:
+    return struct.pack("<HHI", tag, rights, number)
+
+
+def installed(root: Path) -> tuple[Path, Path, Path]:
+    """Users, groups and a configuration as somebody copied it; its state and its tray."""
+    (root / "etc/ncen-updater").mkdir(parents=True)
+    config = root / "etc/ncen-updater/agent.toml"
+    config.touch(0o600)
     users = [program("systemd-sysusers"), f"--root={root}"]
     subprocess.run([*users, str(PACKAGING / "systemd/ncen-updater.sysusers")], check=True)
-    for config in (packaged, own, packaged):  # the last is the next start
-        subprocess.run([*make, str(config)], check=True, capture_output=True)
-    tray = root / "var/lib/ncen-updater/tray"
-    entry = struct.pack("<HHI", 0x08, 7, grp.getgrnam("daemon").gr_gid)  # acl(5): a group, rwx
-    assert entry in os.getxattr(tray, "system.posix_acl_access")
+    return config, root / "var/lib/ncen-updater", root / "var/lib/ncen-updater/tray"
+
+
+def started(root: Path, *files: Path) -> None:
+    """What a start of the machine does to directories and files."""
+    make = [program("systemd-tmpfiles"), f"--root={root}", "--create"]
+    for file in files or (PACKAGING / "systemd/ncen-updater.tmpfiles",):
+        subprocess.run([*make, str(file)], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
+@pytest.mark.parametrize("guide", ["docs/installation.md", "docs/fr/installation.md"])
+def test_groups_of_the_site_stay_at_the_next_start(tmp_path: Path, guide: str) -> None:
+    """Seen: of another read_group or operate_group, given as the guide says, nothing was left."""
+    config, state, tray = installed(tmp_path)
+    text = (PACKAGING.parent / guide).read_text("utf-8")
+    for place in (config, tray):
+        assert re.search(rf"`sudo chgrp \w+ /{place.relative_to(tmp_path)}`", text), place
+    started(tmp_path)
+    for place in (config, state, tray):
+        os.chown(place, -1, grp.getgrnam("daemon").gr_gid)
+    started(tmp_path)
+    for place in (config, state, tray):
+        assert place.stat().st_gid == grp.getgrnam("daemon").gr_gid, place
+    assert config.stat().st_mode & 0o777 == 0o640
+    assert tray.stat().st_mode & 0o7777 == 0o1770
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
+def test_whoever_may_look_reads_a_configuration_that_was_copied(tmp_path: Path) -> None:
+    """The lines of the package with groups of this machine: a list takes no others."""
+    config, _, _ = installed(tmp_path / "root")
+    own = tmp_path / "own.conf"
+    packaged = (PACKAGING / "systemd/ncen-updater.tmpfiles").read_text("utf-8")
+    own.write_text(
+        packaged.replace("g:ncen-updater:", "g:daemon:").replace("u:ncen-updater-fetch:", "u:bin:")
+    )
+    for mode in (0o600, 0o644, 0o600):  # the last with a list that is there
+        config.chmod(mode)
+        started(tmp_path / "root", own)
+        found = os.getxattr(config, "system.posix_acl_access")
+        assert entry(ACL_GROUP, 4, grp.getgrnam("daemon").gr_gid) in found
+        assert entry(ACL_GROUP_OBJ, 4) in found, "and so does its own group"
+        assert config.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
+def test_a_list_that_a_site_gave_the_tray_stays(tmp_path: Path) -> None:
+    """As the guide had it before: a line of tmpfiles.d for another operate_group."""
+    own, root = tmp_path / "own.conf", tmp_path / "root"
+    own.write_text("a+ /var/lib/ncen-updater/tray - - - - group:daemon:rwx\n")
+    _, _, tray = installed(root)
+    packaged = PACKAGING / "systemd/ncen-updater.tmpfiles"
+    started(root, packaged, own, packaged)  # the last is the next start
+    found = os.getxattr(tray, "system.posix_acl_access")
+    assert entry(ACL_GROUP, 7, grp.getgrnam("daemon").gr_gid) in found
     assert tray.stat().st_mode & 0o7777 == 0o1770
 
 

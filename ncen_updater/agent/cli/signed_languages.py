@@ -45,6 +45,7 @@ def show_offered(
         unknown = N_("Which signed languages are on offer is not known: {what}")
         session.show(Text(unknown, {"what": error.what_text}))
     taken = {t.language: t for t in layer.signed.taken() if t.version == version}
+    waits = set(layer.not_in_use(version)) if layer.is_of(version) else set()
     found: list[dict[str, object]] = []
     for offer in newest_languages(view.languages if view else (), str(version)):
         mine = taken.get(offer.language)
@@ -66,6 +67,12 @@ def show_offered(
             )
         session.show(Text(words, values))
         found.append(values)
+    for language in sorted(waits):
+        words = N_(
+            "  {language}: officers still see what was in use before; run 'ncen-updater"
+            " translations apply'"
+        )
+        session.show(Text(words, {"language": language}))
     for language, reason in _taken_back(view, layer, version):
         words = N_("  {language}: what is taken was taken back by the Secretariat: {reason}")
         session.show(Text(words, {"language": language, "reason": reason}))

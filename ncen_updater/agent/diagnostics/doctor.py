@@ -12,6 +12,7 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole, Strategy
+from ncen_updater.agent.diagnostics.groups import group_findings
 from ncen_updater.agent.diagnostics.passwords import PasswordParts, password_findings
 from ncen_updater.agent.diagnostics.unknown_names import REFUSED, unknown_database
 from ncen_updater.agent.diagnostics.verify import Look, not_ended, verify_looks
@@ -78,6 +79,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         lambda: _settings(site.config),
         lambda: _room(status),
         lambda: _tray(site),
+        lambda: group_findings(site.config, config_path),
         lambda: _files(site),
         lambda: _list(status),
         lambda: password_findings(PasswordParts.here()),

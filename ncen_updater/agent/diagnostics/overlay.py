@@ -20,7 +20,8 @@ SHOWN = 10
 def overlay_look(site: Site, current: Version) -> tuple[Finding, ...]:
     """NU-6133 where what was merged is not in use, NU-6134 for files that nothing uses.
 
-    NU-6137 for a signed language that was taken back.
+    NU-6137 for a signed language that was taken back, NU-6142 for one that is taken and not in use,
+    or the other way round.
     """
     layer, found = site.overlay, []
     if layer is None:
@@ -43,6 +44,8 @@ def overlay_look(site: Site, current: Version) -> tuple[Finding, ...]:
                 values,
             )
         )
+    elif carried:
+        found += _not_in_use(layer, current)
     found += _taken_back(site, layer)
     paths = site.config.paths
     files = layer.unnamed(current, [paths.resolve(item.directory) for item in site.config.files])
@@ -64,6 +67,28 @@ def overlay_look(site: Site, current: Version) -> tuple[Finding, ...]:
             )
         )
     return tuple(found)
+
+
+def _not_in_use(layer: Layer, current: Version) -> list[Finding]:
+    languages = ", ".join(layer.not_in_use(current))
+    if not languages:
+        return []
+    values = {"languages": languages, "version": str(current)}
+    return [
+        Finding(
+            "NU-6142",
+            Severity.ADVISORY,
+            Text(
+                N_(
+                    "{languages}: officers do not see the signed language as it was taken, or"
+                    " dropped, last for {version}: that command was cut off before it was in use."
+                ),
+                values,
+            ),
+            Text(N_("Run 'ncen-updater translations apply'; restart nCEN to see it.")),
+            values,
+        )
+    ]
 
 
 def _taken_back(site: Site, layer: Layer) -> list[Finding]:

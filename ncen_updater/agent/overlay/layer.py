@@ -3,7 +3,9 @@
 ``<merged>/<version>-<digest>/`` holds every merged file at the path that it has in the slot, and is
 never changed; ``<merged>/current`` chooses one. It is built aside under ``.partial`` and flushed
 before it gets its name, so a name is always a whole directory. ``<merged>/languages/`` holds the
-signed languages that were taken: they count as if the release had shipped them.
+signed languages that were taken: they count as if the release had shipped them. One is kept there
+first, and then what is merged is built and chosen: in between a language is taken and not in use,
+or dropped and still in use, which what is merged says itself (``.signed.json``).
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ CURRENT = "current"
 LANGUAGES = "languages"
 PARTIAL = ".partial"
 MADE_FOR = ".made-for.json"
+SIGNED = ".signed.json"
 MAX_MADE_FOR = 100_000_000
 WRITABLE = 0o222
 
@@ -397,6 +400,32 @@ class Layer:
         name = self.chosen()
         return name is not None and name.rpartition("-")[0] == str(version)
 
+    def not_in_use(self, version: Version) -> tuple[str, ...]:
+        """Signed languages of which officers see something else than what is taken, by name.
+
+        A command that takes or drops one was cut off before what is merged was chosen.
+
+        Args:
+            version: The release that runs, for which something was merged.
+        """
+        there, used = self._used_signed(version), self._signed_in_use()
+        return tuple(sorted(name for name in {*there, *used} if there.get(name) != used.get(name)))
+
+    def _used_signed(self, version: Version) -> dict[str, list[object]]:
+        """The release and the revision of each signed language that a release uses."""
+        return {
+            language: [str(taken.version), self._signed.revision(taken)]
+            for language, taken in self._signed.used_by(version).items()
+        }
+
+    def _signed_in_use(self) -> Mapping[str, object]:
+        """The same, as it was when what is in use was merged; empty where there was none."""
+        try:
+            data = parse_json(read_file(self._merged / CURRENT / SIGNED, MAX_MADE_FOR))
+        except (OSError, ValueError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
     def build(
         self, origin: Version | None, target: Version, extra: Mapping[str, MadeFor] | None = None
     ) -> str:
@@ -407,13 +436,14 @@ class Layer:
         """
         place = self._merged / f"{target}{PARTIAL}"
         try:
-            durable.make_directory(self._merged)
+            durable.make_directory(self._merged, exactly=True)
             shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(0o755)
+            durable.make_directory(place, exactly=True)
             digest = hashlib.sha256()
             kept: list[tuple[str, MadeFor]] = []
             for one in self._each(origin, target, extra):
                 for path, content in _outputs(one):
+                    durable.make_directory((place / path).parent, exactly=True)
                     _write(place / path, content, one.like)
                     # Who may read it is a part of what it is: settings may hold secrets.
                     whose = (one.like.mode, one.like.uid, one.like.gid) if one.like else ()
@@ -423,6 +453,11 @@ class Layer:
             record = _record(kept)
             (place / MADE_FOR).write_bytes(record)
             digest.update(record)
+            signed = self._used_signed(target)
+            if signed:  # what was merged before there were any keeps its name
+                record = canonical_json(signed)
+                (place / SIGNED).write_bytes(record)
+                digest.update(record)
             name = f"{target}-{digest.hexdigest()[:12]}"
             if (self._merged / name).exists():
                 shutil.rmtree(place)
@@ -539,7 +574,6 @@ def _outputs(one: _One) -> Iterator[tuple[str, bytes]]:
 
 def _write(path: Path, content: bytes, like: Found | None) -> None:
     """Write a file that nothing uses yet; readable as the country's own is."""
-    path.parent.mkdir(0o755, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(content)

@@ -118,7 +118,14 @@ class SignedLanguages:
                 durable.remove(path)
 
     def collect(self, releases: tuple[Version, ...]) -> None:
-        """Remove what no release that is here, nor any later one, would use."""
+        """Remove what no release that is here, nor any later one, would use.
+
+        And what a write that was killed left under its temporary name.
+        """
+        with contextlib.suppress(OSError):
+            for item in sorted(self._directory.iterdir()):
+                if durable.is_leftover(item):
+                    durable.remove(item)
         if not releases:
             return
         oldest = self.used_by(min(releases))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,6 +182,29 @@ def test_a_tray_that_others_can_change_is_told(trial: Trial) -> None:
         assert "NU-9333" not in codes(trial)
     finally:
         tray.rmdir()
+
+
+def test_a_tray_of_another_group_than_the_one_that_may_order_is_told(trial: Trial) -> None:
+    """Operators were refused by their own copying, and 'doctor' said nothing."""
+    config, tray = trial.demo.config_path, trial.demo.state / "tray"
+    before = config.read_text("utf-8")
+    its_group = grp.getgrgid(os.getegid()).gr_name
+    tray.mkdir()
+    tray.chmod(0o1770)
+    try:
+        for group, told in ((its_group, False), ("nobody-has-it", True), ("sys", True)):
+            config.write_text(operated_by(before, group), "utf-8")
+            assert bool(codes(trial) & {"NU-6138", "NU-6141"}) is told, group
+    finally:
+        config.write_text(before, "utf-8")
+        tray.rmdir()
+
+
+def operated_by(text: str, group: str) -> str:
+    line = f'operate_group = "{group}"'
+    if "[service]" in text:
+        return text.replace("[service]", f"[service]\n{line}", 1)
+    return f"{text}\n[service]\n{line}\n"
 
 
 def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Trial) -> None:

@@ -144,6 +144,20 @@ def test_what_is_merged_has_the_owner_and_the_mode_of_the_country_s_own(place: P
     assert (made.st_uid, made.st_gid) == (own.stat().st_uid, own.stat().st_gid)
 
 
+def test_the_application_enters_what_a_unit_of_the_package_merged(place: Place) -> None:
+    """Seen: with the mask of the units (0077) nobody but root could enter it."""
+    place.write("i18n/fr.json", '{"a": "mine"}')
+    before = os.umask(0o077)
+    try:
+        place.layer.choose(place.layer.build(None, OLD))
+    finally:
+        os.umask(before)
+    current = place.layer.merged / "current"
+    ways = [place.layer.merged, current, *(path for path in current.rglob("*") if path.is_dir())]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in ways} == {0o755}
+    assert stat.S_IMODE((current / "app/i18n/en.json").stat().st_mode) == 0o644
+
+
 def test_a_file_that_fewer_may_read_is_merged_anew(place: Place) -> None:
     own = place.write("s.ini", "[net]\nport = 5\n")
     own.chmod(0o644)

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent import tray as trays
 from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.client import ServiceSite
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.service.api.people import group_id
+from ncen_updater.agent.service.client import Client
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.landlock import available
+from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.common.workers import Worker, ask
 from tests.agent.service.api.conftest import OPERATOR, READER, uid_of
 from tests.support.forks import run_publisher
@@ -27,6 +38,7 @@ from tests.support.served import Served, served
 from tests.support.sites import TrialFeed, connect
 
 ROOT = os.geteuid() == 0
+ME = pwd.getpwuid(os.geteuid()).pw_name
 needs_people = pytest.mark.skipif(not ROOT, reason="only root can be other people")
 RIGHTS = {"read_group": READER, "operate_group": OPERATOR} if ROOT else {}
 
@@ -159,6 +171,114 @@ def test_a_person_without_root_imports_from_where_it_is(service: Served, parts: 
     assert json.loads(nobody.stdout)["error"]["code"] == "NU-9314", nobody.stdout
     listed = service.client.get("/v1/orders")["orders"]
     assert {order["kind"] for order in listed} == {"import"}
+
+
+class Typed:
+    """The command of one person, as the client of the service knows it."""
+
+    language = "en"
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        yield self._progress
+
+
+class Cut(Silent):
+    """Says nothing, and ends the process once all bytes were copied but these."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        if done is not None and total is not None and done >= total - self._left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KilledAtTheOrder(Client):
+    """Ends the process before the order is given, or as soon as it was."""
+
+    def __init__(self, path: Path, *, given: bool) -> None:
+        super().__init__(path, "en")
+        self._given = given
+
+    def call(
+        self, method: str, address: str, body: Mapping[str, object] | None = None
+    ) -> dict[str, Any]:
+        if method == "POST" and not self._given:
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = super().call(method, address, body)
+        if method == "POST":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+
+def cut_off(service: Served, parts: list[Path], instant: str) -> None:
+    """Type 'import' as a person who may order; it is killed at that instant."""
+    child = os.fork()
+    if child == 0:
+        try:
+            if ROOT:
+                entry = pwd.getpwnam(OPERATOR)
+                os.setgroups([group_id(READER) or 0, group_id(OPERATOR) or 0])
+                os.setgid(entry.pw_gid)
+                os.setuid(entry.pw_uid)
+            client = KilledAtTheOrder(service.client.path, given=instant == "after it")
+            trays.PIECE = 4096
+            progress = Cut(10_000) if instant == "while it is copied" else Silent()
+            typed = cast("AgentSession", Typed(progress))
+            ServiceSite(typed, client).import_bundle(parts, dry_run=False)
+        except BaseException:  # noqa: BLE001 - it must not go on as the trial itself
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status), "it came to its end, or failed by itself"
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+@pytest.mark.parametrize("instant", ["while it is copied", "before the order", "after it"])
+def test_an_import_that_is_killed_leaves_what_its_person_can_go_on_with(
+    service: Served, parts: list[Path], instant: str
+) -> None:
+    """The copy lies in the tray and the order does not name it: it is seen, and no more."""
+    names = [part.name for part in parts]
+    cut_off(service, parts, instant)
+    seen = service.client.get("/v1/tray")["files"]
+    assert {file["owner"] for file in seen} == {OPERATOR if ROOT else ME}
+    assert {file["name"] for file in seen} == set(lies(service)) <= set(names)
+    whole = {file["name"]: file["size_bytes"] for file in seen} == {
+        part.name: part.stat().st_size for part in parts
+    }
+    assert whole is (instant != "while it is copied")
+    orders = service.client.get("/v1/orders")["orders"]
+    assert len(orders) == (1 if instant == "after it" else 0)
+    if instant == "after it":
+        number = orders[0]["id"]
+        while service.client.get(f"/v1/orders/{number}")["ended_at"] is None:
+            time.sleep(0.02)  # between two looks, not in place of an answer
+        assert service.client.get(f"/v1/orders/{number}")["result"]["exit_code"] == 0
+        assert lies(service) == names, "nobody is there to take them away"
+    else:
+        assert told(service) == [], "nothing was begun that somebody would have to bring to its end"
+    if ROOT:  # the very line again takes the place of what was left, and takes all of it away
+        words = ("import", *(str(part) for part in parts), "--json")
+        done = service.run(*words, user=OPERATOR, groups=(READER, OPERATOR))
+        assert json.loads(done.stdout)["kept"] is True, done.stdout + done.stderr
+        assert lies(service) == []
+
+
+@needs_people
+def test_half_of_a_copy_is_not_taken_for_a_bundle(service: Served, parts: list[Path]) -> None:
+    """Whoever presses the button for what was left is told that it is cut."""
+    cut_off(service, parts, "while it is copied")
+    for name in lies(service):
+        os.chown(service.demo.state / "tray" / name, 0, -1)
+    refused = ordered(service, *lies(service))["document"]["error"]["code"]
+    assert refused in ("NU-2314", "NU-2317")
+    assert [kind for kind, _ in told(service)] == ["import-begun", "import-refused"]
 
 
 @needs_people

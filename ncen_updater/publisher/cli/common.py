@@ -460,19 +460,26 @@ def show_event(
         show_wrapped(session, text)
     for text in further_lines(page, session.language):
         show_line(session, text)
-    for release in releases:
-        said = CARRIED if release.files is None else COMPARED
-        show_line(session, Text(said, vars(release)))
-        for text in paper_lines(release.papers):
+    compared = [
+        (Text(CARRIED if one.files is None else COMPARED, vars(one)), paper_lines(one.papers))
+        for one in releases
+    ]
+    for said, papers in compared:
+        show_line(session, said)
+        for text in papers:
             show_line(session, text, "  ")
     if not anchored:
         show_line(session, Text(UNANCHORED))
-    _signature_lines(session, signatures)
+    signed = list(_signature_lines(signatures))
+    for text in signed:
+        show_line(session, text)
     for text in annex_lines(page):
         show_line(session, text)
     if html is not None:
         remarks = [Text(UNANCHORED)] if not anchored else []
-        atomic_files.write(html, page_of(page, remarks, session.language))
+        remarks += [text for _, papers in compared for text in papers if text.template == UNREAD]
+        content = page_of(page, remarks, session.language, compared=compared, signed=signed)
+        atomic_files.write(html, content)
     changes = [
         {
             "role": line.role,
@@ -501,11 +508,12 @@ def show_event(
 
 def show_signatures(session: Session, signatures: Sequence[SignatureStatus]) -> None:
     """Show who has signed and who is missing."""
-    _signature_lines(session, signatures)
+    for text in _signature_lines(signatures):
+        show_line(session, text)
     session.finish({"signatures": [dataclasses.asdict(item) for item in signatures]})
 
 
-def _signature_lines(session: Session, signatures: Sequence[SignatureStatus]) -> None:
+def _signature_lines(signatures: Sequence[SignatureStatus]) -> Iterator[Text]:
     complete = N_("{role} version {version}: signed by {names}; enough")
     lacking = N_(
         "{role} version {version}: signed by {names}; still missing: {lacking} of {threshold}; who"
@@ -520,9 +528,9 @@ def _signature_lines(session: Session, signatures: Sequence[SignatureStatus]) ->
             "lacking": item.lacking,
             "open": ", ".join(item.missing) or "-",
         }
-        show_line(session, Text(complete if item.complete else lacking, values))
+        yield Text(complete if item.complete else lacking, values)
     if all(item.complete for item in signatures):
         words = N_(
             "Once it is published, 'ncen-publisher status FEED --minutes' says for ever who signed."
         )
-        show_line(session, Text(words))
+        yield Text(words)

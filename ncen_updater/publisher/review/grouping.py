@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.publisher.review.sql_marks import Kind, Mark
 from ncen_updater.publisher.signing.value_words import joined
 
@@ -94,7 +94,7 @@ def _said(items: list[PlacedMark]) -> Text:
         "path": items[0].path,
         "line": items[0].mark.line,
         "kinds": _kinds(items[0].mark),
-        "statement": items[0].mark.text,
+        "statement": Figure(items[0].mark.text),  # as it is, whatever its words mean
     }
     if len(items) == 1:
         return Text(N_("WARNING: {path}, line {line}, {kinds}: {statement}"), values)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.feed.brake_statements import brake_keys
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
@@ -226,7 +226,7 @@ def lowered_by(manifest: Manifest, before: Manifest | None) -> Iterator[Text]:
     name = f"{manifest.product} {manifest.version}"
     migrator, was = manifest.migrator, before.migrator if before else None
     if migrator is not None:
-        values: dict[str, object] = {"name": name, "command": " ".join(migrator.argv)}
+        values: dict[str, object] = {"name": name, "command": Figure(" ".join(migrator.argv))}
         words = N_(
             "WARNING: {name} brings a program of its own that changes the databases of every site:"
             " {command}"

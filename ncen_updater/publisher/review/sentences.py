@@ -19,9 +19,9 @@ __all__ = ["sentences"]
 
 
 def sentences(event: SigningEvent) -> list[Text]:
-    """Say it; never nothing."""
+    """Say it, who may sign first; never nothing."""
     found: list[Text] = []
-    for role, draft in event.drafts.items():
+    for role, draft in sorted(event.drafts.items(), key=lambda item: item[0] != "root"):
         base = event.base.get(role)
         old, new = base.signed if base else None, draft.signed
         said: list[Text] = []

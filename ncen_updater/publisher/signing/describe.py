@@ -155,7 +155,8 @@ def _role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator[Line
     lines = list(
         _root(role, old, new) if isinstance(new, Root) else _targets(role, old, new)
     ) + list(_rest(role, old, new))
-    yield from lines or [_line(role, N_("nothing else changes"))]
+    nothing = N_("nothing else changes") if old else N_("nothing stands in it yet")
+    yield from lines or [_line(role, nothing)]
 
 
 def _root(role: str, old: Root | None, new: Root) -> Iterator[Line]:

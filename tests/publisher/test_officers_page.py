@@ -348,7 +348,8 @@ def test_of_a_release_with_many_dangers_each_is_marked(desk: Desk) -> None:
         found = [line for line in grave if re.search(expected, line)]
         assert len(found) == 1, (danger, grave)
         assert found[0] in html, danger
-    assert len(grave) == len(together), grave
+    # No mark beside them, but that lint refuses the country, too.
+    assert len([line for line in grave if "lint refuses it" not in line]) == len(together), grave
 
 
 def test_the_page_shows_a_release_whole(desk: Desk) -> None:

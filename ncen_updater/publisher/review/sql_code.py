@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ncen_updater.formats.dialects import DIALECTS
 from ncen_updater.formats.sql import Statement, lexemes, split
 
 __all__ = ["Program", "can_run", "program_of"]
@@ -20,8 +21,6 @@ _CALLED: Final = {"FUNCTION", "PROCEDURE"}
 _BY_ITSELF: Final = {"TRIGGER", "RULE"}
 #: Languages whose words are those of SQL.
 _READ: Final = {"SQL", "PLPGSQL"}
-#: Only this one has functions and DO.
-_SERVER: Final = "postgresql"
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,10 @@ def program_of(statement: Statement, engine: str) -> Program | None:
 
 def can_run(statement: Statement, engine: str) -> bool:
     """Whether an engine has such programs at all: one that has not refuses the whole file."""
-    thing = _thing(statement.words)
-    if thing == "TRIGGER":
-        return ("EXECUTE" in statement.words) is (engine == _SERVER)
-    return thing is None or engine == _SERVER
+    thing, bodies = _thing(statement.words), DIALECTS[engine].bodies
+    if thing == "TRIGGER":  # with a body of its own, or the name of a function
+        return ("EXECUTE" in statement.words) is ("TRIGGER" not in bodies)
+    return thing is None or "FUNCTION" in bodies
 
 
 def _thing(words: Sequence[str]) -> str | None:

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from demo.releases import assemble
+from ncen_updater.formats.rollout import Wave
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
 from ncen_updater.publisher.signing.draft import Draft, draft_first, draft_releases
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.rollout_drafts import Wave
 from ncen_updater.publisher.signing.value_words import range_words, time_words
 from tests.publisher.feeds import ceremony_of
 from tests.publisher.releases import NOW, clock, ring
@@ -58,8 +58,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     build_release(assemble("3.3.0", place / "release"), place / "staging")
     state = Feed(feed).state()
     waves = [
-        Wave(opens="2026-12-01T08:00:00Z", percent=5),  # type: ignore[arg-type]
-        Wave(opens="2026-12-08T08:00:30Z", percent=100, countries=("SN",)),  # type: ignore[arg-type]
+        Wave(opens="2026-12-01T08:00:00Z", percent=5),
+        Wave(opens="2026-12-08T08:00:30Z", percent=100, countries=("SN",)),
     ]
     draft = draft_releases(state, place / "staging", NOW, waves, None, Feed(feed))
     SigningEvent.create(place / "release-event", draft.title, draft.roles, state, draft.papers)

@@ -412,7 +412,10 @@ def paper_lines(papers: Checked) -> list[Text]:
     """What the papers of a release say, in sentences."""
     parts = Text(N_("It has no SBOM."))
     if papers.parts is not None:
-        parts = Text(N_("Its SBOM lists {count} parts."), {"count": papers.parts})
+        words = (
+            N_("Its SBOM lists {count} parts.") if papers.parts else N_("Its SBOM lists no part.")
+        )
+        parts = Text(words, {"count": papers.parts})
     if papers.unread:
         return [parts, Text(UNREAD)]
     if papers.provenance is None:

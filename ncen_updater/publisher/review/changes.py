@@ -74,7 +74,7 @@ class FileChange:
         was, now = _kind(self.before, mode=other), _kind(self.after, mode=other)
         values |= {"old": was, "new": now}
         if was.render() == now.render():
-            return Text(N_("changed: {path}, {new} as before, of another content{note}"), values)
+            return Text(N_("changed: {path}, {new} as before, with other content{note}"), values)
         return Text(N_("changed: {path}, {old} becomes {new}{note}"), values)
 
 

@@ -78,6 +78,19 @@ def test_every_sentence_of_click_is_known(
     assert usage_words(refused.value, "fr") == french
 
 
+def test_what_a_missing_option_is_for_stands_behind_it() -> None:
+    @click.command()
+    @click.option("--advice", required=True, help=N_("Why, for operators."))
+    def told(**given: object) -> None:
+        """Do nothing."""
+
+    with pytest.raises(click.UsageError) as refused:
+        told.main([], standalone_mode=False)
+    assert usage_words(refused.value, "en") == "Missing option '--advice'. Why, for operators."
+    said = usage_words(refused.value, "fr")
+    assert said == "Il manque l'option '--advice'. Pourquoi, pour les opérateurs."
+
+
 def test_what_a_command_finds_itself() -> None:
     plain = Misuse(N_("give a TIME, or --cancel"))
     assert usage_words(plain, "en") == plain.message == "give a TIME, or --cancel"

@@ -36,6 +36,7 @@ from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, publish_draft, publish_release
 from ncen_updater.publisher.signing.draft import draft_first, draft_keys
 from ncen_updater.publisher.signing.keys import new_key, open_signer
+from ncen_updater.publisher.signing.value_words import time_words
 from tests.publisher.feeds import ceremony_of
 from tests.publisher.releases import PASSPHRASE, ring, write_release
 from tests.support.errors import refused
@@ -361,7 +362,8 @@ def test_as_it_is_typed(country: Country, capsys: pytest.CaptureFixture[str]) ->
     run([*monitor, "--json"])
     assert json.loads(capsys.readouterr().out)["brakes"] == [row]
     run(monitor)
-    assert f"ncen 3.4.0 is braked by amina-brake until {said['until']}" in capsys.readouterr().out
+    told = f"ncen 3.4.0 is braked by amina-brake until {time_words(said['until'])}"
+    assert told in capsys.readouterr().out
     assert len(country.look().brakes) == 1
     assert run([*base, "--lift", "--yes"]) == 0
     assert "braked no longer" in capsys.readouterr().out

@@ -131,7 +131,8 @@ def test_it_says_who_has_signed_who_is_missing_and_who_ever_signed(officer: Offi
     _, out, _ = officer.run("merge", event)
     lines += [line for line in out.splitlines() if line.startswith("root version 1: ")]
     assert lines == [
-        "root version 1: signed by -; still missing: 2 of 2; who may sign: amina, bo, chen",
+        "root version 1: signed by nobody yet; still missing: 2 of 2; who may sign: amina, bo,"
+        " chen",
         "root version 1: signed by amina; still missing: 1 of 2; who may sign: bo, chen",
         "root version 1: signed by amina, bo; enough",
     ]

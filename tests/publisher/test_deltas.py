@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.delta import make
@@ -135,8 +136,8 @@ def test_officers_read_of_the_packs_that_they_sign(tmp_path: Path, feed: PackFee
     event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state)
     words = "\n".join(line.text.render() for line in describe(event))
     for ref in release.document.deltas:
-        said = f"added: delta pack from {ref.from_version} straight to {THIRD}, {ref.length} bytes"
-        assert said in words
+        said = f"added: delta pack from {ref.from_version} straight to {THIRD}, "
+        assert f"{said}{format_bytes(ref.length)}, sha256" in words
     assert f"ncen {THIRD} has delta packs from: " in words
     assert "deltas is" not in words
     assert "says {}" not in words

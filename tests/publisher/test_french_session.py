@@ -12,10 +12,10 @@ from tests.support.french import foreign
 
 __all__ = ["officer"]
 
-#: Roles, officers, directories of the trial, and fields of the signed lists, told by their names.
+#: Roles, officers and directories of the trial, told by their names.
 NAMES = (
     "amina bo chen snapshot timestamp targets root ncen updater stable main cases feed r s keys"
-    " metadata trees releases deltas sbom required user urgency routine languages language"
+    " metadata trees releases deltas sbom languages language"
 )
 
 

@@ -90,11 +90,11 @@ def test_nothing_is_said_to_be_nothing(desk: Desk) -> None:
         (text("settings.ini", "rows = 100", "rows = 1"),
          ["lint refuses it (NU-7159): settings.ini: the release's own value of lists.rows breaks"
           " its rule: >= 10"],
-         ["settings.ini: the settings lists.rows have another value than in 3.4.0."]),
+         ["settings.ini: settings with another value than in 3.4.0: lists.rows."]),
         (text("settings.ini", "fax = no\n", ""), [],
-         ["settings.ini: the settings mail.fax of 3.4.0 are gone."]),
+         ["settings.ini: settings of 3.4.0 that are gone: mail.fax."]),
         (words("i18n/en.json", saved="Saved as {ref} by {officer}"), [],
-         ["i18n/{lang}.json: seizure.saved have other placeholders than in 3.4.0."]),
+         ["i18n/{lang}.json: other placeholders than in 3.4.0: seizure.saved."]),
         (words("i18n/en.json", more="More"), [], []),
     ],
 )  # fmt: skip

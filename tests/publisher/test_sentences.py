@@ -11,8 +11,11 @@ from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 from ncen_updater.formats.tuf_names import OFFER_FIELD
 from ncen_updater.publisher.review.sentences import sentences
 from ncen_updater.publisher.review.words import TITLES, title_words
+from ncen_updater.publisher.signing.value_words import time_words
 
 FIRST, SECOND, THIRD = "2026-12-01T08:00:00Z", "2026-12-03T08:00:00Z", "2026-12-08T08:00:00Z"
+#: As all pages tell times: where they are read, and in UTC.
+TOLD = {time: time_words(time) for time in (FIRST, SECOND, THIRD)}
 
 
 class Signed:
@@ -43,15 +46,16 @@ def wave(opens: str, percent: int, *countries: str) -> dict[str, Any]:
     ("waves", "expected"),
     [
         ([], "to all of them as soon as it is published"),
-        ([wave(FIRST, 100)], f"to 100 % of them from {FIRST} on"),
+        ([wave(FIRST, 100)], f"to 100 % of them from {TOLD[FIRST]} on"),
         (
             [wave(SECOND, 100, "SN", "MU"), wave(FIRST, 20)],
-            f"to 20 % of them from {FIRST} on, and to 100 % of those in MU, SN from {SECOND} on",
+            f"to 20 % of them from {TOLD[FIRST]} on,"
+            f" and to 100 % of those in MU, SN from {TOLD[SECOND]} on",
         ),
         (
             [wave(FIRST, 5), wave(SECOND, 25), wave(THIRD, 100)],
-            f"to 5 % of them from {FIRST} on, to 25 % of them from {SECOND} on,"
-            f" and to 100 % of them from {THIRD} on",
+            f"to 5 % of them from {TOLD[FIRST]} on, to 25 % of them from {TOLD[SECOND]} on,"
+            f" and to 100 % of them from {TOLD[THIRD]} on",
         ),
     ],
 )

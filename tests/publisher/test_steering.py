@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTHING_TO_DO, OFFER_HALTED
 from ncen_updater.common.progress import Silent
@@ -39,6 +40,7 @@ from tests.support.http_server import WebServer
 
 TOMORROW = NOW + timedelta(days=1)
 FIRST, SECOND = Wave(opens=NOW, percent=1), Wave(opens=TOMORROW, percent=100)
+AT = format_minute(NOW)
 HALT = Halt(reason="prints blank permits")
 
 
@@ -172,7 +174,7 @@ def test_a_new_release_is_drafted_with_its_waves(feed: Path, tmp_path: Path) -> 
     build_release(write_release(tmp_path / "r2", "3.4.0"), tmp_path / "staging")
     draft = draft_releases(Feed(feed).state(), tmp_path / "staging", NOW, [FIRST, SECOND])
     shown = words(feed, tmp_path / "event", draft)
-    assert "ncen 3.4.0 opens 2026-11-24T12:00:00Z to 1 % of all sites" in shown
+    assert f"ncen 3.4.0 opens {AT} to 1 % of all sites" in shown
     assert set(draft.roles) == {"ncen"}  # not in the list of plain clients, who know no waves
 
 
@@ -204,7 +206,7 @@ Make = Callable[[FeedState], Draft]
             lambda s: draft_waves(
                 s, "ncen", "3.3.0", [Wave(opens=NOW, percent=5, countries=("SN", "MU"))], NOW
             ),
-            ["ncen 3.3.0 opens 2026-11-24T12:00:00Z to 5 % in SN, MU"],
+            [f"ncen 3.3.0 opens {AT} to 5 % in SN, MU"],
         ),
         (
             lambda s: draft_halt(s, "ncen", "3.3.0", HALT, NOW),
@@ -236,8 +238,8 @@ def test_words_of_taking_something_away(feed: Path, keys: KeyRing, tmp_path: Pat
     assert words(feed, tmp_path / "b", draft_waves(state(), "ncen", "3.3.0", [], NOW)) == [
         "ncen 3.3.0 is no longer halted",
         "ncen 3.3.0 is open to every site at once, without waves",
-        "WARNING: ncen 3.3.0: the wave of 2026-11-24T12:00:00Z, 1 %, is gone",
-        "WARNING: ncen 3.3.0: the wave of 2026-11-25T12:00:00Z, 100 %, is gone",
+        f"WARNING: ncen 3.3.0: the wave of {AT}, 1 %, is gone",
+        f"WARNING: ncen 3.3.0: the wave of {format_minute(TOMORROW)}, 100 %, is gone",
     ]
     wider = [Wave(opens=NOW, percent=20)]
     draft = draft_waves(state(), "ncen", "3.3.0", wider, NOW, add=True)

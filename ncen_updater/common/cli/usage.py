@@ -27,6 +27,7 @@ _METAVAR: Final = re.compile(
     r"(?<![A-Za-z_-])(?:" + "|".join(sorted(METAVARS, reverse=True)) + r")(?![A-Za-z_-])"
 )
 ANY: Final = "(?:File|Directory|Path)"
+FOR: Final = N_("{what} {help}")
 INVALID: Final = N_("Invalid value for {name}: {what}")
 #: A sentence of click to ours; what its groups hold are the values, by name.
 FORMS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
@@ -109,7 +110,13 @@ def usage_words(error: click.ClickException, language: str) -> str:
     """Return what a mistake in the command line is; pure."""
     if isinstance(error, Misuse):
         return error.words(language)
-    return _words(error.format_message(), language)
+    said = _words(error.format_message(), language)
+    parameter = error.param if isinstance(error, click.MissingParameter) else None
+    help_of = parameter.help if isinstance(parameter, click.Option) else None
+    if not help_of:
+        return said
+    # What it is for: nobody has to look it up to write it.
+    return Text(FOR, {"what": said, "help": Text(help_of)}).render(language)
 
 
 def _words(said: str, language: str) -> str:

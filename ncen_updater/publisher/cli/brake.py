@@ -9,6 +9,7 @@ import click
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
+from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
@@ -135,7 +136,7 @@ def brake(
     said = N_("{product} {version} is braked no longer by {owner}.")
     if not lift:
         said = N_(
-            "{product} {version} is braked by {owner} until {until}: a site that looks begins no"
+            "{product} {version} is braked by {owner} until {end}: a site that looks begins no"
             " upgrade to it. It ends by itself; let the officers sign a halt or a withdrawal by"
             " then."
         )
@@ -146,4 +147,5 @@ def brake(
             "until": format_moment(made[-1].until), "reason": made[-1].reason, "lifted": lift,
         },
         said,
+        end=format_time(made[-1].until),
     )  # fmt: skip

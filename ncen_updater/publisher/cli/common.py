@@ -355,10 +355,20 @@ def withdrawal(reason: str, advice: str) -> Withdrawal:
         raise Misuse(N_("1 to 1000 characters"), hint="--reason, --advice") from error
 
 
-def show_result(session: Session, data: Mapping[str, object], sentence: str, *lines: str) -> None:
-    """Show a result: as JSON, or as a sentence and lines below it."""
+def show_result(
+    session: Session, data: Mapping[str, object], sentence: str, *lines: str, **said: object
+) -> None:
+    """Show a result: as JSON, or as a sentence and lines below it.
+
+    Args:
+        session: Where it is shown.
+        data: The result; its values stand in the sentence, too.
+        sentence: A template.
+        *lines: Below it.
+        **said: What stands in the sentence as people are told it, and not in JSON.
+    """
     plain = {k: ", ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in data.items()}
-    show_line(session, Text(sentence, plain))
+    show_line(session, Text(sentence, {**plain, **said}))
     for line in lines:
         show_line(session, line, "  ")
     session.finish(data)
@@ -402,7 +412,10 @@ def paper_lines(papers: Checked) -> list[Text]:
     """What the papers of a release say, in sentences."""
     parts = Text(N_("It has no SBOM."))
     if papers.parts is not None:
-        parts = Text(N_("Its SBOM lists {count} parts."), {"count": papers.parts})
+        words = (
+            N_("Its SBOM lists {count} parts.") if papers.parts else N_("Its SBOM lists no part.")
+        )
+        parts = Text(words, {"count": papers.parts})
     if papers.unread:
         return [parts, Text(UNREAD)]
     if papers.provenance is None:
@@ -450,19 +463,26 @@ def show_event(
         show_wrapped(session, text)
     for text in further_lines(page, session.language):
         show_line(session, text)
-    for release in releases:
-        said = CARRIED if release.files is None else COMPARED
-        show_line(session, Text(said, vars(release)))
-        for text in paper_lines(release.papers):
+    compared = [
+        (Text(CARRIED if one.files is None else COMPARED, vars(one)), paper_lines(one.papers))
+        for one in releases
+    ]
+    for said, papers in compared:
+        show_line(session, said)
+        for text in papers:
             show_line(session, text, "  ")
     if not anchored:
         show_line(session, Text(UNANCHORED))
-    _signature_lines(session, signatures)
+    signed = list(_signature_lines(signatures))
+    for text in signed:
+        show_line(session, text)
     for text in annex_lines(page):
         show_line(session, text)
     if html is not None:
         remarks = [Text(UNANCHORED)] if not anchored else []
-        atomic_files.write(html, page_of(page, remarks, session.language))
+        remarks += [text for _, papers in compared for text in papers if text.template == UNREAD]
+        content = page_of(page, remarks, session.language, compared=compared, signed=signed)
+        atomic_files.write(html, content)
     changes = [
         {
             "role": line.role,
@@ -491,11 +511,12 @@ def show_event(
 
 def show_signatures(session: Session, signatures: Sequence[SignatureStatus]) -> None:
     """Show who has signed and who is missing."""
-    _signature_lines(session, signatures)
+    for text in _signature_lines(signatures):
+        show_line(session, text)
     session.finish({"signatures": [dataclasses.asdict(item) for item in signatures]})
 
 
-def _signature_lines(session: Session, signatures: Sequence[SignatureStatus]) -> None:
+def _signature_lines(signatures: Sequence[SignatureStatus]) -> Iterator[Text]:
     complete = N_("{role} version {version}: signed by {names}; enough")
     lacking = N_(
         "{role} version {version}: signed by {names}; still missing: {lacking} of {threshold}; who"
@@ -505,14 +526,14 @@ def _signature_lines(session: Session, signatures: Sequence[SignatureStatus]) ->
         values = {
             "role": item.role,
             "version": item.version,
-            "names": ", ".join(item.signed) or "-",
+            "names": ", ".join(item.signed) or Text(N_("nobody yet")),
             "threshold": item.threshold,
             "lacking": item.lacking,
             "open": ", ".join(item.missing) or "-",
         }
-        show_line(session, Text(complete if item.complete else lacking, values))
+        yield Text(complete if item.complete else lacking, values)
     if all(item.complete for item in signatures):
         words = N_(
             "Once it is published, 'ncen-publisher status FEED --minutes' says for ever who signed."
         )
-        show_line(session, Text(words))
+        yield Text(words)

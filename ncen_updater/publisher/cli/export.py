@@ -9,7 +9,7 @@ import click
 
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
-from ncen_updater.common.cli.render import format_bytes
+from ncen_updater.common.cli.render import format_bytes, format_minute
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
@@ -171,8 +171,8 @@ def export(
         "sites": ", ".join(sites),
         "origin": origin,
         "agent": own,
-        "lapses": f"{done.lapses:%Y-%m-%d %H:%M} UTC",
-        "until": f"{done.usable_until:%Y-%m-%d %H:%M} UTC",
+        "lapses": format_minute(done.lapses),
+        "until": format_minute(done.usable_until),
     }
     wrote = N_("Would write: {files} ({size})") if dry_run else N_("Wrote: {files} ({size})")
     show_line(session, Text(wrote, values))

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
     from ncen_updater.common.cli.session import Session
+    from ncen_updater.publisher.feed.brakes import BrakeLine
     from ncen_updater.publisher.feed.minutes import SignedList
     from ncen_updater.publisher.feed.status import ReleaseLine, RoleStatus
 
-__all__ = ["online_options", "online_signers", "publish", "refresh", "status"]
+__all__ = ["braked", "online_options", "online_signers", "publish", "refresh", "status"]
 
 
 SPOKEN = N_(
     "{product} {version} in '{language}', revision {revision}: {translated} of {total} translated"
 )
 TAKEN_BACK = N_("{product} {version} in '{language}', revision {revision}: withdrawn: {withdrawn}")
-BRAKED = N_("{product} {version} is braked by {owner} until {until}: {reason}")
 
 
 def online_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -185,7 +185,7 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
     for language in languages:
         show_line(session, Text(TAKEN_BACK if language.withdrawn else SPOKEN, vars(language)))
     for brake in brakes:
-        show_line(session, Text(BRAKED, dataclasses.asdict(brake)))
+        show_line(session, braked(brake))
     session.finish(
         {
             "brakes": [dataclasses.asdict(brake) for brake in brakes],
@@ -194,6 +194,14 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
             "languages": [dataclasses.asdict(language) for language in languages],
         }
     )
+
+
+def braked(brake: BrakeLine) -> Text:
+    """Say who brakes what, and until when."""
+    from ncen_updater.publisher.signing.value_words import time_words
+
+    words = N_("{product} {version} is braked by {owner} until {until}: {reason}")
+    return Text(words, {**dataclasses.asdict(brake), "until": time_words(brake.until)})
 
 
 def _role_rows(session: Session, roles: Sequence[RoleStatus]) -> list[list[str]]:

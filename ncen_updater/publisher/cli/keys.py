@@ -35,6 +35,17 @@ if TYPE_CHECKING:
     from ncen_updater.common.cli.session import Session
 
 WORDS = 6
+#: Where a public file goes: by what the key is for, which its name does not say.
+GOES = (
+    N_(
+        "The public file of an officer, of 'snapshot' or 'timestamp', or for a brake goes into the"
+        " ceremony (ceremony.toml)."
+    ),
+    N_(
+        "That of a builder goes into no ceremony: who drafts and each officer name a copy of their"
+        " own, with --builder-key or as builder_key in officer.toml."
+    ),
+)
 
 __all__ = ["COMMANDS", "import_token", "keys", "new", "show"]
 
@@ -122,8 +133,9 @@ def new(
             "keyid": pair.keyid,
             "fingerprint": mark,
         },
-        N_("Made {private} (keep it) and {public} (give it to the ceremony)."),
+        N_("Made {private} (keep it) and {public}."),
         _read_out(session, mark),
+        *(session.text(words) for words in GOES),
     )
 
 

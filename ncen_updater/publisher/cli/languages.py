@@ -129,7 +129,11 @@ def add(
 @event_option
 @product_option
 @click.option("--reason", required=True, help=N_("Why, for operators."))
-@click.option("--advice", required=True, help=N_("What sites that took it should do."))
+@click.option(
+    "--advice",
+    required=True,
+    help=N_("What sites that took it should do: operators read it there."),
+)
 @click.pass_context
 def withdraw(
     context: click.Context,

@@ -15,7 +15,7 @@ from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import DIRECTORY, FILE, now, show_line
-from ncen_updater.publisher.cli.feed import BRAKED
+from ncen_updater.publisher.cli.feed import braked
 
 __all__ = ["monitor"]
 
@@ -126,7 +126,7 @@ def monitor(
     for role in look.roles:
         show_line(session, Text(role_line, dataclasses.asdict(role)))
     for brake in look.brakes:
-        show_line(session, Text(BRAKED, dataclasses.asdict(brake)))
+        show_line(session, braked(brake))
     for line in finding_lines(findings, session.language):
         session.show(line)
     code = exit_code(findings)

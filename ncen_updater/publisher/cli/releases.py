@@ -273,7 +273,11 @@ def draft(
 @event_option
 @product_option
 @click.option("--reason", required=True, help=N_("Why, for operators."))
-@click.option("--advice", required=True, help=N_("What sites that have it should do."))
+@click.option(
+    "--advice",
+    required=True,
+    help=N_("What sites that have it should do: operators read it there."),
+)
 @click.pass_context
 def withdraw(
     context: click.Context,

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from securesystemslib.signer import Signer
 
+from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BRAKE_NOT_SET,
@@ -95,7 +96,7 @@ def statement(
         if (one.keyid, one.product, one.version) == (signer.public_key.keyid, product, version):
             raise UpdaterError(
                 BRAKE_SPENT, product=product, version=version, owner=owner,
-                until=format_moment(one.until),
+                until=format_time(one.until),
             )  # fmt: skip
     since = now.replace(microsecond=0)
     until = since + timedelta(hours=hours)

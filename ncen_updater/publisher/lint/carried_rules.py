@@ -310,7 +310,7 @@ def _texts_changed(change: CarriedChange, last: str) -> Iterator[Finding]:
         yield finding(
             7148,
             Severity.ADVISORY,
-            N_("{path}: {keys} have other placeholders than in {last}."),
+            N_("{path}: other placeholders than in {last}: {keys}."),
             N_(
                 "A country's translation of them is not used until it is written anew; a new key"
                 " for a new text leaves the old one alone."
@@ -336,7 +336,7 @@ def _settings_changed(change: CarriedChange, last: str) -> Iterator[Finding]:
         yield finding(
             7155,
             Severity.ADVISORY,
-            N_("{path}: the settings {keys} of {last} are gone."),
+            N_("{path}: settings of {last} that are gone: {keys}."),
             N_("What countries set there has no effect any more: say so in the notes."),
             keys=change.named(change.gone),
             **values,
@@ -345,7 +345,7 @@ def _settings_changed(change: CarriedChange, last: str) -> Iterator[Finding]:
         yield finding(
             7156,
             Severity.ADVISORY,
-            N_("{path}: the settings {keys} have another value than in {last}."),
+            N_("{path}: settings with another value than in {last}: {keys}."),
             N_("Countries that set them keep theirs; say in the notes why it changed."),
             keys=change.named(change.changed),
             **values,

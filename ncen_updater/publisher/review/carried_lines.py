@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.formats.texts.catalogue import shown
 from ncen_updater.publisher.lint.carried_changes import CarriedChange, carried_changes, printed
 from ncen_updater.publisher.review.evidence import Shown
@@ -44,5 +44,5 @@ def _lines(change: CarriedChange) -> Iterator[Text]:
         yield Text(N_("and further ones in {path}: {more}"), more)
 
 
-def _said(forms: tuple[str, ...]) -> str:
-    return " / ".join(f"“{printed(form)}”" for form in forms) or "-"
+def _said(forms: tuple[str, ...]) -> Figure:
+    return Figure(" / ".join(f"“{printed(form)}”" for form in forms) or "-")

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
+from ncen_updater.publisher.review.programs import named_as_program
 
 __all__ = ["FileChange", "Read", "file_changes"]
 
@@ -44,33 +44,49 @@ class FileChange:
 
     @property
     def program(self) -> bool:
-        """Whether it can be run."""
-        return _runs(self.after or self.before)
+        """Whether it can be run, or is of a kind that is."""
+        entry = self.after or self.before
+        return _runs(entry) or _named(entry)
+
+    @property
+    def runs_now(self) -> bool:
+        """Whether it can be run and could not before: by its mode, or by what it begins with."""
+        return self.became or (_runs(self.after) and not _runs(self.before))
 
     @property
     def new_program(self) -> bool:
-        """Whether it can be run and could not before: by its mode, or by what it begins with."""
-        return self.became or (_runs(self.after) and not _runs(self.before))
+        """Whether it is a program and was none: by that, or by what it is named."""
+        return self.runs_now or (_named(self.after) and not _named(self.before))
 
     @property
     def text(self) -> Text:
         """What became of it."""
         note: Text | str = Text(N_(" (a program)")) if self.program else ""
         values: dict[str, object] = {"path": self.path, "note": note}
-        if self.before is None and self.after is not None:
-            return Text(N_("new: {path}, {size}{note}"), values | {"size": _kind(self.after)})
         if self.after is None:
             return Text(N_("gone: {path}{note}"), values)
+        if self.before is None:
+            return Text(N_("new: {path}, {size}{note}"), values | {"size": _kind(self.after)})
         if self.plus is not None:
             values |= {"plus": self.plus, "minus": self.minus}
             return Text(N_("changed: {path}, lines +{plus} -{minus}{note}"), values)
-        was = _kind(self.before) if self.before else ""
-        values |= {"old": was, "new": _kind(self.after)}
+        other = self.before.mode != self.after.mode and self.before.type is self.after.type
+        was, now = _kind(self.before, mode=other), _kind(self.after, mode=other)
+        values |= {"old": was, "new": now}
+        if was.render() == now.render():
+            return Text(N_("changed: {path}, {new} as before, with other content{note}"), values)
         return Text(N_("changed: {path}, {old} becomes {new}{note}"), values)
 
 
 def _runs(entry: TreeEntry | None) -> bool:
     return entry is not None and entry.type is EntryType.FILE and bool(entry.mode & EXECUTES)
+
+
+def _named(entry: TreeEntry | None) -> bool:
+    """Also a link: what it leads to is run by its name."""
+    return (
+        entry is not None and entry.type is not EntryType.DIRECTORY and named_as_program(entry.path)
+    )
 
 
 def _begins_as_program(entry: TreeEntry | None, read: Read) -> bool:
@@ -80,12 +96,14 @@ def _begins_as_program(entry: TreeEntry | None, read: Read) -> bool:
     return content is not None and content.startswith(PROGRAMS)
 
 
-def _kind(entry: TreeEntry) -> str:
+def _kind(entry: TreeEntry, *, mode: bool = False) -> Text:
     if entry.type is EntryType.SYMLINK:
-        return f"-> {entry.target}"
-    if entry.type is EntryType.DIRECTORY:
-        return "dir"
-    return f"{format_bytes(entry.size)}, {entry.mode:o}"
+        return Text(N_("a link to {target}"), {"target": entry.target})
+    kind = Text(N_("a directory"))
+    if entry.type is EntryType.FILE:
+        kind = Text("{size_bytes}", {"size_bytes": entry.size})
+    rights = {"kind": kind, "mode": f"{entry.mode:o}"}
+    return Text(N_("{kind} with the rights {mode}"), rights) if mode else kind
 
 
 def file_changes(before: Tree, after: Tree, old: Read, new: Read) -> list[FileChange]:

@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.publisher.review.sql_marks import Kind, Mark
+from ncen_updater.publisher.signing.value_words import joined
 
 __all__ = ["GroupedMarks", "PlacedMark", "grouped"]
 
@@ -22,7 +23,7 @@ __all__ = ["GroupedMarks", "PlacedMark", "grouped"]
 USUAL = {Kind.ADDS, Kind.RENAMES}
 
 #: Kinds that no ``down`` file needs: what they do stays at a site that went back.
-BEYOND = {Kind.RIGHTS, Kind.CODE, Kind.OTHER}
+BEYOND = {Kind.RIGHTS, Kind.CODE, Kind.BY_ITSELF, Kind.SWITCHES, Kind.UNCODES, Kind.OTHER}
 
 
 #: A release writes its own number into the product's own row: nothing else, and in every row.
@@ -92,8 +93,8 @@ def _said(items: list[PlacedMark]) -> Text:
     values: dict[str, object] = {
         "path": items[0].path,
         "line": items[0].mark.line,
-        "kinds": _kinds(items[0].mark.kinds),
-        "statement": items[0].mark.text,
+        "kinds": _kinds(items[0].mark),
+        "statement": Figure(items[0].mark.text),  # as it is, whatever its words mean
     }
     if len(items) == 1:
         return Text(N_("WARNING: {path}, line {line}, {kinds}: {statement}"), values)
@@ -107,10 +108,10 @@ def _places(items: list[PlacedMark]) -> Iterator[str]:
         yield f"{item.path}:{item.mark.line}"
 
 
-def _kinds(kinds: tuple[Kind, ...]) -> Text:
+def _kinds(mark: Mark) -> Text | str:
     """Several kinds in one sentence: each is translated by itself."""
-    joined = Text(kinds[0].value)
-    for kind in kinds[1:]:
-        both = {"first": joined, "second": Text(kind.value)}
-        joined = Text(N_("{first}, {second}"), both)
-    return joined
+    said = joined([Text(kind.value) for kind in mark.kinds])
+    if not mark.inside:
+        return said
+    inside = joined([Text(kind.value) for kind in mark.inside])
+    return Text(N_("{kinds}; its body {inside}"), {"kinds": said, "inside": inside})

@@ -9,7 +9,7 @@ from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.common.messages import PAPERS_MISSING
 from ncen_updater.formats.document import release_target
 from ncen_updater.formats.language import (
@@ -119,5 +119,5 @@ def _texts(document: LanguageDocument) -> Iterator[Text]:
             yield Text(N_("and further ones in {path}: {more}"), more)
 
 
-def _said(forms: tuple[str, ...]) -> str:
-    return " / ".join(f"“{printed(form)}”" for form in forms)
+def _said(forms: tuple[str, ...]) -> Figure:
+    return Figure(" / ".join(f"“{printed(form)}”" for form in forms))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.feed.brake_statements import brake_keys
 from ncen_updater.formats.manifest import Manifest
-from ncen_updater.formats.rollout import FORM
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.signing.countries import impossible
 from ncen_updater.publisher.signing.event import SigningEvent
@@ -23,6 +22,7 @@ from ncen_updater.publisher.signing.roles import (
     POLICY,
     issued_at,
 )
+from ncen_updater.publisher.signing.value_words import moment_of, time_words
 
 __all__ = ["goes_back_as_is", "lowered", "lowered_by", "wave_warnings"]
 
@@ -136,12 +136,17 @@ def _periods(old: Root | None, new: Root) -> Iterator[Text]:
                 "WARNING: {name}: a list lasts {days} days (until now: {old}). For so long a site"
                 " can be shown an old one."
             )
-            yield Text(words, {"name": name, "days": days, "old": was or "-"})
+            if was is None:
+                words = N_(
+                    "WARNING: {name}: a list lasts {days} days. For so long a site can be shown an"
+                    " old one."
+                )
+            yield Text(words, {"name": name, "days": days, "old": was})
 
 
 def _offers(old: Targets | None, new: Targets) -> Iterator[Text]:
     issued = issued_at(new)
-    drafted = _moment(issued)
+    drafted = moment_of(issued)
     for path, target in sorted(new.targets.items()):
         offer = (target.custom or {}).get(OFFER_FIELD)
         if not path.startswith(RELEASES_PREFIX) or not isinstance(offer, dict):
@@ -175,9 +180,9 @@ def wave_warnings(
     highest: dict[tuple[str, ...], int] = {}
     everybody = 0
     for wave in sorted(waves, key=lambda wave: str(wave.get("opens"))):
-        opens = _moment(str(wave.get("opens")))
+        opens = moment_of(str(wave.get("opens")))
         percent = int(wave.get("percent") or 0)
-        values = {"name": name, "opens": wave.get("opens"), "percent": percent}
+        values = {"name": name, "opens": time_words(wave.get("opens")), "percent": percent}
         if drafted is not None and opens is not None and opens < drafted - PAST:
             words = N_(
                 "WARNING: {name}: the wave of {opens} lies in the past: {percent} % of its sites"
@@ -221,7 +226,7 @@ def lowered_by(manifest: Manifest, before: Manifest | None) -> Iterator[Text]:
     name = f"{manifest.product} {manifest.version}"
     migrator, was = manifest.migrator, before.migrator if before else None
     if migrator is not None:
-        values: dict[str, object] = {"name": name, "command": " ".join(migrator.argv)}
+        values: dict[str, object] = {"name": name, "command": Figure(" ".join(migrator.argv))}
         words = N_(
             "WARNING: {name} brings a program of its own that changes the databases of every site:"
             " {command}"
@@ -258,9 +263,3 @@ def lowered_by(manifest: Manifest, before: Manifest | None) -> Iterator[Text]:
             N_("WARNING: {name} is not asked any more whether it works after an upgrade."),
             {"name": name},
         )
-
-
-def _moment(text: str) -> datetime | None:
-    if not FORM.fullmatch(text):
-        return None
-    return datetime.fromisoformat(text).astimezone(UTC)

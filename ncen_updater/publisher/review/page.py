@@ -14,13 +14,22 @@ from ncen_updater.publisher.signing.digest_words import spoken
 __all__ = ["page_of"]
 
 
-def page_of(page: Review, remarks: Sequence[Text] = (), language: str = DEFAULT_LANGUAGE) -> bytes:
+def page_of(
+    page: Review,
+    remarks: Sequence[Text] = (),
+    language: str = DEFAULT_LANGUAGE,
+    *,
+    compared: Sequence[tuple[Text, Sequence[Text]]] = (),
+    signed: Sequence[Text] = (),
+) -> bytes:
     """Write the page.
 
     Args:
         page: What it shows.
         remarks: What else the program has to say, such as that nothing was compared.
         language: Of the sentences.
+        compared: What was compared of each release, and what its papers say.
+        signed: Who has signed when it was written.
     """
     title = title_words(page.title)
     return fill(
@@ -30,6 +39,8 @@ def page_of(page: Review, remarks: Sequence[Text] = (), language: str = DEFAULT_
         page=page,
         title=title.render(language) if isinstance(title, Text) else title,
         remarks=remarks,
+        compared=compared,
+        signed=signed,
         groups=list(marked(page)),
         words=spoken(page.digest),
         severities=SEVERITIES,

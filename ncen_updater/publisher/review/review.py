@@ -31,6 +31,7 @@ from ncen_updater.publisher.review.evidence import (
 from ncen_updater.publisher.review.grouping import PlacedMark, grouped
 from ncen_updater.publisher.review.languages import LanguagePage, language_pages
 from ncen_updater.publisher.review.lowered_protection import goes_back_as_is, lowered, lowered_by
+from ncen_updater.publisher.review.programs import programs_told
 from ncen_updater.publisher.review.sentences import sentences
 from ncen_updater.publisher.review.sql_marks import Mark, marks
 from ncen_updater.publisher.signing.carried_papers import carried_digests
@@ -42,6 +43,9 @@ __all__ = ["ReleasePage", "Review", "SqlPage", "review"]
 
 #: A table in which a way down parks: in a schema on PostgreSQL, by its own name on SQLite.
 PARKED_TABLE = re.compile(r'ncen_kept(?:__|"?\s*\.\s*"?)(\w+)')
+
+OTHER_PROGRAMS = N_("WARNING: other programs than before: {paths}")
+NEW_PROGRAMS = N_("WARNING: programs that were not there before: {paths}")
 
 
 @dataclass(frozen=True)
@@ -246,8 +250,13 @@ def _page(shown: Shown, last: Shown | None) -> ReleasePage:
             )
         )
     programs = tuple(c.path for c in files or () if c.program and not c.new_program)
-    new = tuple(change.path for change in files or () if change.new_program)
-    grave = (*_grave(shown, last, fresh, findings), *_new_programs(new))
+    # What can be run as it lies is told by itself: it is not lost among what is only named so.
+    new = [
+        tuple(c.path for c in files or () if c.new_program and c.runs_now is runs)
+        for runs in (True, False)
+    ]
+    told = [text for paths in new for text in programs_told(paths, NEW_PROGRAMS)]
+    grave = (*_grave(shown, last, fresh, findings), *told)
     placed = (
         PlacedMark((page.database, page.migration, page.direction), page.path, mark)
         for page in sql
@@ -266,7 +275,7 @@ def _page(shown: Shown, last: Shown | None) -> ReleasePage:
         known=len(migrations) - len(fresh),
         findings=findings,
         grave=(*grave, *found.grave),
-        warnings=(*found.usual, *_programs(programs), *_advised(findings)),
+        warnings=(*found.usual, *programs_told(programs, OTHER_PROGRAMS), *_advised(findings)),
         harmless=found.harmless,
         missing=shown.missing,
     )
@@ -348,18 +357,6 @@ def _advised(findings: tuple[Finding, ...]) -> Iterator[Text]:
     for finding in findings:
         if finding.code in TOUCHES_COUNTRIES:
             yield Text(N_("WARNING: {what}"), {"what": finding.what})
-
-
-def _programs(paths: tuple[str, ...]) -> Iterator[Text]:
-    if paths:
-        words = N_("WARNING: other programs than before: {paths}")
-        yield Text(words, {"paths": ", ".join(paths)})
-
-
-def _new_programs(paths: tuple[str, ...]) -> Iterator[Text]:
-    if paths:
-        words = N_("WARNING: programs that were not there before: {paths}")
-        yield Text(words, {"paths": ", ".join(paths)})
 
 
 def _way_back(

@@ -7,19 +7,21 @@ from typing import Any
 
 from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
 
+from ncen_updater.common.cli.render import format_day
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.tuf_names import LANGUAGES_PREFIX, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.language_words import language_sentence
 from ncen_updater.publisher.signing.roles import POLICY
+from ncen_updater.publisher.signing.value_words import time_words
 
 __all__ = ["sentences"]
 
 
 def sentences(event: SigningEvent) -> list[Text]:
-    """Say it; never nothing."""
+    """Say it, who may sign first; never nothing."""
     found: list[Text] = []
-    for role, draft in event.drafts.items():
+    for role, draft in sorted(event.drafts.items(), key=lambda item: item[0] != "root"):
         base = event.base.get(role)
         old, new = base.signed if base else None, draft.signed
         said: list[Text] = []
@@ -27,7 +29,7 @@ def sentences(event: SigningEvent) -> list[Text]:
             said = list(_of_root(old, new))
         elif isinstance(new, Targets):
             said = list(_of_targets(old, new))
-        lasts = {"role": role, "expires": f"{new.expires:%Y-%m-%d}"}
+        lasts = {"role": role, "expires": format_day(new.expires)}
         words = N_("{role} stays as it is, and lasts until {expires}.")
         if old is None:
             words = N_("{role} begins with nothing in it, and lasts until {expires}.")
@@ -136,7 +138,7 @@ def _order(wave: Mapping[str, Any]) -> tuple[str, int]:
 def _step(wave: Mapping[str, Any]) -> Text:
     values = {
         "percent": wave.get("percent"),
-        "opens": wave.get("opens"),
+        "opens": time_words(wave.get("opens")),
         "countries": ", ".join(sorted(wave.get("countries") or [])),
     }
     if values["countries"]:

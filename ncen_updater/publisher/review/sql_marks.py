@@ -9,13 +9,14 @@ does not keep is no matter of marks: :mod:`ncen_updater.formats.losses` reads it
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from ncen_updater.common.i18n import N_
+from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.losses import Own, own
 from ncen_updater.formats.sql import Statement, lexemes, split
+from ncen_updater.publisher.review.sql_code import Program, can_run, program_of
 
 __all__ = ["Kind", "Mark", "marks"]
 
@@ -30,6 +31,10 @@ class Kind(Enum):
     RENAMES = N_("gives another name")
     RIGHTS = N_("changes who may do what")
     CODE = N_("puts a program into the database, or runs one")
+    BY_ITSELF = N_("puts a program into the database that runs by itself at each change")
+    SWITCHES = N_("switches programs of the database on or off")
+    UNCODES = N_("takes a program out of the database")
+    UNREAD = N_("runs statements that cannot be read here")
     CALLS = N_("runs a function")
     OTHER = N_("is of an unusual kind")
 
@@ -42,6 +47,7 @@ class Mark:
         line: Of its first character, from 1.
         last: Of its last character.
         kinds: What it does.
+        inside: What the program does that it defines or runs.
         text: Its beginning, in one line.
         own: Why it touches nothing but what the release itself made; None if it may.
         same: All of it in one form, in which both engines' statements are compared.
@@ -53,6 +59,16 @@ class Mark:
     text: str
     own: Own | None = None
     same: str = ""
+    inside: tuple[Kind, ...] = ()
+
+    @property
+    def said(self) -> tuple[Text, ...]:
+        """What it does, one sentence each."""
+        body = N_("its body {kind}")
+        return (
+            *(Text(kind.value) for kind in self.kinds),
+            *(Text(body, {"kind": Text(kind.value)}) for kind in self.inside),
+        )
 
 
 _DROPS = {"DROP", "DETACH"}
@@ -66,7 +82,12 @@ _CODE = {
     "TRIGGER", "WRAPPER",
 }  # fmt: skip
 #: A word of these sets says it wherever it stands, for heads that define something.
-_DEFINES = {"ALTER", "COMMENT", "CREATE", "DROP", "GRANT", "REVOKE", "REASSIGN", "SECURITY"}
+_DEFINES = {"ALTER", "CREATE", "DROP", "GRANT", "REVOKE", "REASSIGN", "SECURITY"}
+#: What is only about rights, whatever it names that somebody may do.
+_RIGHTS_ONLY = {("CREATE", "POLICY"), ("ALTER", "DEFAULT")}
+#: In the head of a program: with whose rights it runs.
+_OF_OTHERS = {("SECURITY", "DEFINER"), ("SET", "ROLE"), ("SET", "SESSION")}
+_SWITCHES = {"DISABLE", "ENABLE"}
 _HARMLESS_HEADS = {
     "ANALYZE", "CLUSTER", "COMMENT", "DELETE", "DROP", "GRANT", "INSERT", "MERGE", "PRAGMA",
     "REINDEX", "REPLACE", "REVOKE", "TRUNCATE", "UPDATE", "VACUUM", "DO", "CALL",
@@ -119,10 +140,15 @@ def marks(sql: str, engines: Sequence[str], down: str | None = None) -> list[Mar
         down: For an ``up`` file, the way back from it; empty if there is none.
     """
     found: dict[tuple[int, int, str], Mark] = {}
+    read = {engine: _placed(sql, engine) for engine in engines}
     for engine in engines:
         mine = own(sql, down, engine) if down is not None else ()
-        for number, statement in enumerate(split(sql, engine)):
-            named = set(_kinds(statement.words)) | set(_called(statement, engine))
+        for number, (start, statement) in enumerate(read[engine]):
+            if _in_another(start, engine, read):
+                continue
+            program = program_of(statement, engine)
+            named = set(_kinds(statement, engine, program))
+            inside = set(_inside(program))
             if not named:
                 continue
             last = statement.line + statement.text.count("\n")
@@ -133,11 +159,40 @@ def marks(sql: str, engines: Sequence[str], down: str | None = None) -> list[Mar
             before = found.get(place)
             if before is not None:  # two engines may read it as two things
                 named |= set(before.kinds)
+                inside |= set(before.inside)
                 why = why if why is before.own else None
-            kinds = tuple(kind for kind in Kind if kind in named)
+            kinds, within = (tuple(k for k in Kind if k in said) for said in (named, inside))
             same = _same(lexemes(statement.text, engine))
-            found[place] = Mark(statement.line, last, kinds, _short(statement), why, same)
+            short = _short(statement)
+            found[place] = Mark(statement.line, last, kinds, short, why, same, within)
     return [found[place] for place in sorted(found, key=lambda place: place[:2])]
+
+
+def _placed(sql: str, engine: str) -> list[tuple[int, Statement]]:
+    """Each statement with the place of its first character."""
+    found, end = [], 0
+    for statement in split(sql, engine):
+        start = sql.index(statement.text, end)
+        end = start + len(statement.text)
+        found.append((start, statement))
+    return found
+
+
+def _in_another(
+    start: int, engine: str, read: Mapping[str, Sequence[tuple[int, Statement]]]
+) -> bool:
+    """Whether a statement is a piece of a program that the other engine reads whole.
+
+    An engine that has no such programs cuts one at each semicolon in it, and runs no piece: it
+    refuses the program's head, and with it the file.
+    """
+    refused = {place for place, statement in read[engine] if not can_run(statement, engine)}
+    return any(
+        place <= start < place + len(statement.text)
+        for other, statements in read.items()
+        for place, statement in statements
+        if place in refused and other != engine and can_run(statement, other)
+    )
 
 
 def _same(words: Sequence[str]) -> str:
@@ -151,9 +206,39 @@ def _short(statement: Statement) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
-def _kinds(words: tuple[str, ...]) -> Iterator[Kind]:
+def _kinds(statement: Statement, engine: str, program: Program | None) -> Iterator[Kind]:
+    words = statement.words
     head = words[0] if words else ""
-    pairs = list(zip(("", *words), words, strict=False))
+    if program is not None:
+        yield Kind.BY_ITSELF if program.by_itself else Kind.CODE
+        if set(_pairs(program.head)) & _OF_OTHERS:
+            yield Kind.RIGHTS
+    elif head in ("GRANT", "REVOKE") or words[:2] in _RIGHTS_ONLY:
+        yield Kind.RIGHTS  # it names what others may do, and does none of it
+    else:
+        yield from _done(words)
+        yield from _shaped(head, words)
+        yield from _called(statement, engine)
+
+
+def _inside(program: Program | None) -> Iterator[Kind]:
+    if program is None:
+        return
+    for words in program.inside:
+        yield from _done(words)
+        if "GRANT" in words or "REVOKE" in words:
+            yield Kind.RIGHTS
+    if program.unread:
+        yield Kind.UNREAD
+
+
+def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip(("", *words), words, strict=False))
+
+
+def _done(words: tuple[str, ...]) -> Iterator[Kind]:
+    """What is done to records and to parts of the database."""
+    head, pairs = words[0] if words else "", _pairs(words)
     if any(word == "TRUNCATE" or (word == "DELETE" and before != "ON") for before, word in pairs):
         yield Kind.DELETES
     if any(
@@ -168,16 +253,23 @@ def _kinds(words: tuple[str, ...]) -> Iterator[Kind]:
     if "INSERT" in words or head == "REPLACE":
         yield Kind.ADDS
     if _DROPS & set(words):
-        yield Kind.DROPS
+        code = (words[1:2] and words[1] in _CODE) or words[1:3] == ("EVENT", "TRIGGER")
+        yield Kind.UNCODES if head == "DROP" and code else Kind.DROPS
     if "RENAME" in words or (head == "ALTER" and ("SET", "SCHEMA") in pairs):
         yield Kind.RENAMES
+
+
+def _shaped(head: str, words: tuple[str, ...]) -> Iterator[Kind]:
+    """What is made of the database, and what runs for it."""
     defines = head in _DEFINES and not _new_table(words)
     if ("GRANT" in words or "REVOKE" in words) or (defines and _RIGHTS & set(words)):
         yield Kind.RIGHTS
-    runs = head in ("DO", "CALL", "LOAD", "EXECUTE", "PREPARE") or "PROGRAM" in words
-    if runs or (defines and _CODE & set(words)):
+    runs = head in ("CALL", "LOAD", "EXECUTE", "PREPARE") or "PROGRAM" in words
+    if head == "ALTER" and _SWITCHES & set(words) and {"TRIGGER", "RULE"} & set(words):
+        yield Kind.SWITCHES
+    elif runs or (defines and head != "DROP" and _CODE & set(words)):
         yield Kind.CODE
-    if head in _QUESTIONS or _fills(head, words, pairs):
+    if head in _QUESTIONS or _fills(head, words, _pairs(words)):
         yield Kind.CALLS
     if head not in _QUESTIONS and not _usual(head, words):
         yield Kind.OTHER

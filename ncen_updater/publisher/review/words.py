@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ncen_updater.common.cli.render import finding_lines
-from ncen_updater.common.i18n import N_, Text, of_language, translate
+from ncen_updater.common.i18n import N_, Figure, Text, of_language, translate
 from ncen_updater.publisher.review.languages import LanguagePage
 from ncen_updater.publisher.review.review import ReleasePage, Review, SqlPage
 from ncen_updater.publisher.signing.digest_words import spoken
@@ -101,7 +101,8 @@ def annex_lines(page: Review) -> Iterator[Text | str]:
 
 
 def _in(text: Text | str) -> Text:
-    return Text("  {line}", {"line": text})
+    """Below a heading; what is no sentence of ours stays as somebody wrote it."""
+    return Text("  {line}", {"line": text if isinstance(text, Text) else Figure(text)})
 
 
 def _release(page: ReleasePage, language: str) -> Iterator[Text | str]:
@@ -115,7 +116,7 @@ def _release(page: ReleasePage, language: str) -> Iterator[Text | str]:
     )
     title, text = of_language(page.notes, language) or ("", "")
     for line in (title, *text.strip().split("\n")) if title else ():
-        yield _in(line)
+        yield _in(line) if line.strip() else ""
     yield Text(N_("The way back:"))
     for sentence in page.way_back:
         yield _in(sentence)
@@ -165,8 +166,8 @@ def _sql(page: SqlPage) -> Iterator[Text | str]:
     for number, line in enumerate(page.lines, 1):
         mark = page.mark_at(number)
         if mark is not None:
-            for kind in mark.kinds:
-                yield Text("      >> {kind}", {"kind": Text(kind.value)})
+            for said in mark.said:
+                yield Text("      >> {kind}", {"kind": said})
         sign = MARK if page.marked(number) else PLAIN
         yield f"{number:5} {sign} {line}"
 

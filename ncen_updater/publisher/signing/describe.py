@@ -15,20 +15,28 @@ from typing import Any
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.common.cli.render import grouped
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.cli.render import format_day, grouped
+from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.feed.brake_statements import brake_keys
 from ncen_updater.formats.tuf_names import DELTAS_PREFIX, LANGUAGES_PREFIX, OFFER_FIELD
 from ncen_updater.publisher.signing.event import SigningEvent, digest_of
 from ncen_updater.publisher.signing.keys import fingerprint, owner_of
 from ncen_updater.publisher.signing.language_words import language_lines
-from ncen_updater.publisher.signing.offer_words import STEERED, steering_words
+from ncen_updater.publisher.signing.offer_words import STEERED, field_words, steering_words
 from ncen_updater.publisher.signing.raw_diff import leftovers
 from ncen_updater.publisher.signing.roles import POLICY, issued_at
+from ncen_updater.publisher.signing.value_words import time_words
 
 __all__ = ["Line", "describe"]
 
 BACK = N_("WARNING: {product} {version} is no longer withdrawn")
+#: What an archive says to clients that are plain tufup, in these bytes alone.
+PLAIN = {
+    '{"tufup": {"required": false}, "user": {}}': N_(
+        "{path}: a plain tufup client may skip it for a later one"
+    ),
+    '{"tufup": {"required": true}, "user": {}}': N_("{path}: no plain tufup client may skip it"),
+}
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,14 @@ def _named_once(lines: Iterable[Line]) -> Iterator[Line]:
 def _line(
     role: str, template: str, *, heading: bool = False, annex: bool = False, **values: object
 ) -> Line:
-    return Line(role, Text(template, values), heading, values, annex)
+    return _said(role, Text(template, values), heading=heading, annex=annex)
+
+
+def _said(role: str, text: Text, *, heading: bool = False, annex: bool = False) -> Line:
+    """A line whose figures are what stands in the lists, and not how it is told."""
+    told = (Text, Figure)
+    figures = {key: value for key, value in text.values.items() if not isinstance(value, told)}
+    return Line(role, text, heading, figures, annex)
 
 
 def _role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator[Line]:
@@ -120,10 +135,15 @@ def _role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator[Line
     )
     yield _line(
         role,
-        N_("drafted {issued}, valid until {expires} (until now: {before})"),
+        N_("drafted {at}, valid until {day} (until now: {day_before})")
+        if old
+        else N_("drafted {at}, valid until {day}"),
         issued=issued_at(new),
+        at=time_words(issued_at(new)),
         expires=f"{new.expires:%Y-%m-%d}",
+        day=format_day(new.expires),
         before=f"{old.expires:%Y-%m-%d}" if old else "-",
+        day_before=format_day(old.expires) if old else "-",
     )
     keys = event.signers_of(role).values()
     named = [owner_of(key) for key in keys]
@@ -135,7 +155,8 @@ def _role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator[Line
     lines = list(
         _root(role, old, new) if isinstance(new, Root) else _targets(role, old, new)
     ) + list(_rest(role, old, new))
-    yield from lines or [_line(role, N_("nothing else changes"))]
+    nothing = N_("nothing else changes") if old else N_("nothing stands in it yet")
+    yield from lines or [_line(role, nothing)]
 
 
 def _root(role: str, old: Root | None, new: Root) -> Iterator[Line]:
@@ -178,7 +199,9 @@ def _periods(role: str, old: Root | None, new: Root) -> Iterator[Line]:
                 N_(
                     "{name}: valid for {days} days, to be signed anew in the last {signing} (until"
                     " now: {old_days}, {old_signing})"
-                ),
+                )
+                if name in before
+                else N_("{name}: valid for {days} days, to be signed anew in the last {signing}"),
                 name=name,
                 days=days,
                 signing=signing,
@@ -211,17 +234,23 @@ def _targets(role: str, old: Targets | None, new: Targets) -> Iterator[Line]:
         )
         facts = {
             "paths": N_("{name}: the names of its files: {value}"),
-            "terminating": N_("{name}: no other product may use these names: {value}"),
+            "terminating": N_("{name}: no other product may use these names")
+            if holder.terminating
+            else N_("WARNING: {name}: other products may use these names too"),
             "path_hash_prefixes": N_("{name}: the digests of its names begin with: {value}"),
         }
         for fact, words in facts.items():
             value, before = getattr(holder, fact), getattr(old_holder, fact, None)
             if value != before:
-                said = ", ".join(map(str, value)) if isinstance(value, list) else _json(value)
-                yield _line(role, words, name=name, value=said)
+                yield _line(role, words, name=name, value=", ".join(map(str, _list(value))))
     if was and list(was) != list(now):
         yield _line(role, N_("order of the products: {order}"), order=", ".join(now))
     yield from _files(role, old.targets if old else {}, new.targets)
+
+
+def _list(value: object) -> list[object]:
+    """A list of a fact that may be missing."""
+    return value if isinstance(value, list) else []
 
 
 def _delegations(targets: Targets | None) -> dict[str, tuple[Any, dict[str, Key]]]:
@@ -269,7 +298,9 @@ def _holders(
     if (old_threshold, len(old)) != (threshold, len(new)):
         yield _line(
             role,
-            N_("{name}: {threshold} of {count} must sign (until now: {old} of {old_count})"),
+            N_("{name}: {threshold} of {count} must sign (until now: {old} of {old_count})")
+            if old_threshold
+            else N_("{name}: {threshold} of {count} must sign"),
             name=name,
             threshold=threshold,
             count=len(new),
@@ -288,30 +319,30 @@ def _files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
             yield _line(
                 role,
                 N_(
-                    "added: delta pack from {origin} straight to {version}, {size} bytes, "
+                    "added: delta pack from {origin} straight to {version}, {size_bytes}, "
                     "sha256 {digest}"
                 ),
                 annex=True,
                 origin=pack[0],
                 version=pack[1],
-                size=target.length,
+                size_bytes=target.length,
                 digest=grouped(target.hashes["sha256"]),
             )
         elif before is None:
             yield _line(
                 role,
-                N_("added: {path}, {size} bytes, sha256 {digest}"),
+                N_("added: {path}, {size_bytes}, sha256 {digest}"),
                 annex=True,
                 path=path,
-                size=target.length,
+                size_bytes=target.length,
                 digest=grouped(target.hashes["sha256"]),
             )
         elif (before.length, before.hashes) != (target.length, target.hashes):
             yield _line(
                 role,
-                N_("WARNING: replaced: {path}, {size} bytes, sha256 {digest}"),
+                N_("WARNING: replaced: {path}, {size_bytes}, sha256 {digest}"),
                 path=path,
-                size=target.length,
+                size_bytes=target.length,
                 digest=grouped(target.hashes["sha256"]),
             )
         said = (before.custom if before else None) or {}
@@ -331,17 +362,18 @@ def _pack(path: str) -> tuple[str, str] | None:
 def _language(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[Line]:  # noqa: ANN401 - JSON
     before, offer = (of.get(OFFER_FIELD) or {} for of in (old, new or {}))
     for text in language_lines(before, offer):
-        yield Line(role, text, figures={**text.values, "path": path})
+        yield replace(_said(role, text), figures={**text.values, "path": path})
 
 
 def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[Line]:  # noqa: ANN401 - JSON
     new = new or {}
     offer, before = new.get(OFFER_FIELD), old.get(OFFER_FIELD) or {}
     if offer is None:
-        yield _line(role, N_("{path} says {value}"), path=path, value=_json(new))
+        said = _json(new)
+        yield _line(role, PLAIN.get(said, N_("{path} says {value}")), path=path, value=said)
         return
     for text in steering_words(before, offer):
-        yield Line(role, text, figures=text.values)
+        yield _said(role, text)
     for key, value in sorted(offer.items()):
         if key in STEERED:
             continue
@@ -360,14 +392,8 @@ def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[
                 reason=str(value.get("reason")).rstrip("."),
                 advice=(value.get("advice") or "-").rstrip("."),
             )
-        elif key == "deltas" and isinstance(value, dict):
-            yield _line(
-                role,
-                N_("{product} {version} has delta packs from: {origins}"),
-                product=offer.get("product"),
-                version=offer.get("version"),
-                origins=", ".join(f"{origin} ({size} bytes)" for origin, size in value.items()),
-            )
+        elif (worded := field_words(offer, key)) is not None:
+            yield _said(role, worded)
         else:
             yield _line(
                 role, N_("{path}: {key} is {value}"), path=path, key=key, value=_json(value)
@@ -385,7 +411,16 @@ def _rest(role: str, old: Any, new: Any) -> Iterator[Line]:  # noqa: ANN401 - an
         if place == f"{POLICY}/plain_tufup" and value == []:
             yield _line(role, N_("no product has clients that are plain tufup"))
             continue
-        yield _line(role, N_("{key} becomes {value}"), key=place, value=_json(value))
+        if place == f"{POLICY}/plain_tufup" and _is_names(value):
+            words = N_("products that plain tufup clients find as well: {products}")
+            yield _line(role, words, products=", ".join(value))
+            continue
+        words = N_("{key} becomes {value}") if value is not None else N_("{key} is taken away")
+        yield _line(role, words, key=place, value=_json(value))
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _json(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What an event changes about who may have a release, in words."""
+"""What an event changes about a release on offer, in words: who may have it, and what it is."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.formats.manifest import Urgency
+from ncen_updater.publisher.signing.value_words import joined, range_words, time_words
 
-__all__ = ["STEERED", "steering_words"]
+__all__ = ["STEERED", "field_words", "steering_words"]
 
 #: Fields of an offer that :func:`steering_words` speaks of.
 STEERED = ("waves", "halted", "channel", "countries")
+_URGENCIES = {urgency.value: urgency for urgency in Urgency}
 
 
 def steering_words(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Text]:
@@ -67,15 +70,50 @@ def _waves(
         values = {
             **name,
             "opens": wave.get("opens"),
+            "at": time_words(wave.get("opens")),
             "percent": wave.get("percent"),
             "countries": ", ".join(wave.get("countries") or []),
         }
         if values["countries"]:
-            template = N_("{product} {version} opens {opens} to {percent} % in {countries}")
+            template = N_("{product} {version} opens {at} to {percent} % in {countries}")
         else:
-            template = N_("{product} {version} opens {opens} to {percent} % of all sites")
+            template = N_("{product} {version} opens {at} to {percent} % of all sites")
         yield Text(template, values)
     for wave in [wave for wave in old if wave not in new]:
-        values = {**name, "opens": wave.get("opens"), "percent": wave.get("percent")}
-        template = N_("WARNING: {product} {version}: the wave of {opens}, {percent} %, is gone")
+        opens = wave.get("opens")
+        values = {**name, "opens": opens, "at": time_words(opens), "percent": wave.get("percent")}
+        template = N_("WARNING: {product} {version}: the wave of {at}, {percent} %, is gone")
         yield Text(template, values)
+
+
+def field_words(offer: Mapping[str, Any], key: str) -> Text | None:
+    """Say what an offer says of its release; None for what has no words, or another form.
+
+    Args:
+        offer: The offer that is drafted.
+        key: The field.
+    """
+    name = {"product": offer.get("product"), "version": offer.get("version")}
+    match key, offer.get(key):
+        case "agent", str(wanted):
+            words = N_("{product} {version} needs this version of the agent: {range}")
+            return Text(words, {**name, "agent": wanted, "range": range_words(wanted)})
+        case "deltas", dict(packs) if all(type(size) is int for size in packs.values()):
+            words = N_("{product} {version} has delta packs from: {origins}")
+            one = N_("{origin} ({size_bytes})")
+            said = [Text(one, {"origin": o, "size_bytes": size}) for o, size in packs.items()]
+            return Text(words, {**name, "deltas": packs, "origins": joined(said)})
+        case "required", True:
+            return Text(N_("{product} {version}: no site may skip it"), name)
+        case "required", False:
+            return Text(N_("{product} {version}: a site may skip it for a later one"), name)
+        case "unpacked_bytes", int(size) if type(size) is int:
+            words = N_("{product} {version} takes {unpacked_bytes} at a site, unpacked")
+            return Text(words, {**name, "unpacked_bytes": size})
+        case "upgrade_from", str(admitted):
+            words = N_("{product} {version} can be installed where this runs: {range}")
+            return Text(words, {**name, "upgrade_from": admitted, "range": range_words(admitted)})
+        case "urgency", str(urgency) if urgency in _URGENCIES:
+            words = N_("{product} {version}: urgency: {urgency}")
+            return Text(words, {**name, "urgency": _URGENCIES[urgency]})
+    return None

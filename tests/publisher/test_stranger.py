@@ -1,0 +1,161 @@
+"""The page of officers as somebody reads it who never saw one: no field, no raw time, no JSON."""
+
+from __future__ import annotations
+
+import html as markup
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from demo.releases import assemble
+from ncen_updater.formats.rollout import Wave
+from ncen_updater.publisher.build.build import build_release
+from ncen_updater.publisher.cli.main import run
+from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
+from ncen_updater.publisher.signing.draft import Draft, draft_first, draft_releases
+from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.value_words import range_words, time_words
+from tests.publisher.feeds import ceremony_of
+from tests.publisher.releases import NOW, clock, ring
+
+#: What belongs to machines, on a page of people.
+MACHINE = {
+    "a raw time": r"\d{4}-\d\d-\d\dT",
+    "JSON": r"[{\[]\"|\bnull\b",
+    "a field": r"unpacked_bytes|upgrade_from|expiry_days|signing_days|\btufup\"",
+    "bytes by the thousand": r"\b\d{4,} (?:bytes|octets)\b",
+    "of nothing": r"\b0 (?:of|sur) 0\b|-, -|: -\)|signed by -|signé par -",
+    "our own words as those of others": r"texte d'origine",
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A feed with 3.2.4 of the stand-in, and two events."""
+
+    place: Path
+
+    def shown(self, event: str, language: str, tmp_path: Path, *more: str) -> tuple[str, str]:
+        html = tmp_path / "page.html"
+        words = ["show", str(self.place / event), "--html", str(html), "--lang", language, *more]
+        assert run(words) == 0
+        text = re.sub(r"<style>.*?</style>|<[^>]+>", "", html.read_text("utf-8"), flags=re.DOTALL)
+        return text, markup.unescape(text)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    place = tmp_path_factory.mktemp("stranger")
+    keys, feed = ring(place), place / "feed"
+    make_feed(feed, keys, clock, plain_tufup=["ncen"])
+    publish_release(feed, [assemble("3.2.4", place / "before")], keys, clock)
+    build_release(assemble("3.3.0", place / "release"), place / "staging")
+    state = Feed(feed).state()
+    waves = [
+        Wave(opens="2026-12-01T08:00:00Z", percent=5),
+        Wave(opens="2026-12-08T08:00:30Z", percent=100, countries=("SN",)),
+    ]
+    draft = draft_releases(state, place / "staging", NOW, waves, None, Feed(feed))
+    SigningEvent.create(place / "release-event", draft.title, draft.roles, state, draft.papers)
+    first = _first(keys)
+    SigningEvent.create(place / "first-event", first.title, first.roles, None)
+    return Made(place)
+
+
+def _first(keys: KeyRing) -> Draft:
+    online = {name: held[0] for name, held in keys.online.items()}
+    return draft_first(ceremony_of(keys.officers, online), NOW)
+
+
+@pytest.fixture
+def nairobi(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Africa/Nairobi")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("event", ["release-event", "first-event"])
+def test_it_says_nothing_in_the_words_of_machines(
+    made: Made, event: str, language: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = ("--root", str(made.place / "feed/metadata/1.root.json")) if "rel" in event else ()
+    _, page = made.shown(event, language, tmp_path, *beside)
+    terminal = capsys.readouterr().out
+    for where, text in (("terminal", terminal), ("page", page)):
+        # The SQL stands there as it is.
+        lines = [line for line in text.splitlines() if not re.match(r" *\d+ [>|] ", line)]
+        for what, form in MACHINE.items():
+            assert not [line for line in lines if re.search(form, line)], (where, what)
+
+
+@pytest.mark.usefixtures("nairobi")
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        ("en", ["2026-12-01 11:00 EAT (08:00 UTC)", "2026-12-08 11:00:30 EAT (08:00:30 UTC)",
+                "drafted 2026-11-24 15:00 EAT (12:00 UTC), valid until 2027-11-24",
+                "ncen 3.3.0 can be installed where this runs: 3.2.4 or later, earlier than 3.3.0",
+                "ncen 3.3.0 takes 58.8 kB at a site, unpacked", "ncen 3.3.0: a site may skip it",
+                "a plain tufup client may skip it", "signed by nobody yet"]),
+        ("fr", ["01/12/2026 à 11:00 EAT (08:00 UTC)", "08/12/2026 à 11:00:30 EAT (08:00:30 UTC)",
+                "rédigé le 24/11/2026 à 15:00 EAT (12:00 UTC), valable jusqu'au 24/11/2027",
+                "ncen 3.3.0 s'installe là où fonctionne : 3.2.4 ou postérieure, antérieure à 3.3.0",
+                "ncen 3.3.0 occupe 58,8 ko sur un site", "ncen 3.3.0 : un site peut la sauter",
+                "un client de simple tufup peut la sauter", "signé par personne à ce jour"]),
+    ],
+)  # fmt: skip
+def test_it_is_told_as_other_pages_tell_it(
+    made: Made, language: str, told: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, page = made.shown("release-event", language, tmp_path)
+    terminal = " ".join(capsys.readouterr().out.split())
+    for words in told:
+        assert words in page, words
+        assert words in terminal, words
+
+
+def test_programs_read_what_stands_in_the_lists(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However it is told to people, ``figures`` hold it as it is signed."""
+    capsys.readouterr()
+    assert run(["show", str(made.place / "release-event"), "--json"]) == 0
+    figures = [change["figures"] for change in json.loads(capsys.readouterr().out)["changes"]]
+    assert [one["opens"] for one in figures if "opens" in one] == [
+        "2026-12-01T08:00:00Z", "2026-12-08T08:00:30Z",
+    ]  # fmt: skip
+    held = {key: value for one in figures for key, value in one.items()}
+    assert held["issued"] == "2026-11-24T12:00:00Z"
+    assert held["expires"] == "2027-11-24"
+    assert held["upgrade_from"] == ">=3.2.4,<3.3.0"
+    assert held["urgency"] == "recommended"
+    assert held["unpacked_bytes"] > 50_000
+
+
+@pytest.mark.parametrize(
+    ("signed", "said"),
+    [
+        (">=3.2.4,<3.3.0", "3.2.4 or later, earlier than 3.3.0"),
+        ("==3.2.4", "3.2.4"),
+        (">3,<=4,!=3.5", "later than 3, 4 or earlier, not 3.5"),
+        ("~=3.2", "~=3.2"),
+        ("==3.*", "==3.*"),
+        ("", ""),
+    ],
+)
+def test_a_range_of_versions(signed: str, said: str) -> None:
+    assert str(range_words(signed)) == said
+
+
+@pytest.mark.parametrize("odd", ["soon", "2026-13-45T99:00:00Z", None, 7])
+def test_what_is_no_time_stays_as_it_was_written(odd: object) -> None:
+    assert time_words(odd) == str(odd)

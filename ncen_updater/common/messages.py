@@ -599,7 +599,9 @@ TARGET_BAD = Message(
     N_("Release {version} failed at this site before."),
     N_(
         "Read 'ncen-updater history'; to try it again, "
-        "run 'ncen-updater upgrade {version} --retry'."
+        "run 'ncen-updater upgrade {version} --retry'. Where two people have to approve it, first "
+        "'ncen-updater rehearse {version} --retry', then each types 'ncen-updater approve "
+        "{version}'."
     ),
     ExitCode.BLOCKED,
 )

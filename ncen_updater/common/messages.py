@@ -1759,8 +1759,9 @@ BACK_NEEDS_APPROVAL = Message(
         "Going back to {version} has to be approved by {missing} more (of {needed}); by now: {who}."
     ),
     N_(
-        "Let them run 'ncen-updater approve --rollback{loss}', then try again. What cannot wait "
-        "goes by 'rollback --emergency --reason TEXT', of which everybody is told."
+        "Let them run 'ncen-updater approve --rollback{loss}', then try again. What cannot wait, "
+        "and loses no record, goes by 'ncen-updater rollback --emergency --reason TEXT', of which "
+        "everybody is told."
     ),
     ExitCode.APPROVAL_MISSING,
 )

@@ -2157,7 +2157,7 @@ WRONG_PIN = Message(
     "NU-7044",
     N_("The token '{label}' refuses the PIN."),
     N_("It was tried once. Be sure of the PIN before you try again: the token locks itself."),
-    ExitCode.TRUST,
+    ExitCode.USAGE,
 )
 NO_TOKEN_SUPPORT = Message(
     "NU-7045",
@@ -2583,6 +2583,12 @@ WHEELS_UNUSABLE = Message(
     "NU-9412",
     N_("The wheels in {path} do not make a release of the agent: {reason}"),
     N_("Make them anew with script/agent-release, from a checkout that is unchanged."),
+)
+SERVICE_STILL_RUNS = Message(
+    "NU-9413",
+    N_("The service of ncen-updater runs."),
+    N_("Stop it first ('systemctl stop ncen-updater'), then run the command again."),
+    ExitCode.BUSY,
 )
 READER_UNIT_AWAY = Message(
     "NU-9501",

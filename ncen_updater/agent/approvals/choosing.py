@@ -98,9 +98,7 @@ def path_to(
 def tried_since(journal: Journal, target: Version) -> bool:
     """Whether a release passed a rehearsal after anything up to it had failed here."""
     failed = [
-        row.last_at
-        for row in SiteHistory(journal).bad_releases()
-        if Version(row.version) <= target
+        row.last_at for row in SiteHistory(journal).bad_releases() if Version(row.version) <= target
     ]
     passed = [
         row.started_at

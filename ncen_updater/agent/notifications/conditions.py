@@ -154,9 +154,7 @@ def _person(now: SiteStatus, limits: AlertLimits) -> Iterator[Lasting]:
         yield Lasting(NewsKind.NEEDS_PERSON, f"bad {change.id}", values)
 
 
-def _target(
-    now: SiteStatus, limits: AlertLimits, told: Mapping[str, str]
-) -> Iterator[Lasting]:
+def _target(now: SiteStatus, limits: AlertLimits, told: Mapping[str, str]) -> Iterator[Lasting]:
     found, journal = now.next, or_none(now.journal)
     if found is None or found.target is None:
         return

@@ -451,7 +451,7 @@ def _ordered_by(journal: Journal, change: Change) -> str | None:
 def _emergency(journal: Journal, change: Change, begun: int) -> Document | None:
     """Who went back without the approvals that it takes, and why; None where nobody did.
 
-    It is written down right before the rollback begins: what another change came after is not of it.
+    It is written down right before the rollback begins, and nothing else comes between.
     """
     if change.kind is not ChangeKind.ROLLBACK:
         return None

@@ -250,7 +250,9 @@ def test_an_emergency_is_told_with_its_name_and_reason_of_the_rollback_that_it_b
     assert [one["emergency"] for one in reports] == [
         None, {"by": "olga", "reason": "officers lose cases"}, None,
     ]  # fmt: skip
-    told = [line.render("en") for line in change_lines(jsonable(reports[1]), "en")]
+    report = jsonable(reports[1])
+    assert isinstance(report, dict)
+    told = [line.render("en") for line in change_lines(report, "en")]
     assert (
         "  in an emergency, without the approvals that it takes, by olga: officers lose cases"
     ) in told

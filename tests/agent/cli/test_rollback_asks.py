@@ -33,7 +33,7 @@ def asked(missing: int, given: int, *, emergency: bool) -> list[str]:
     }  # fmt: skip
     shown = Shown()
     answer = Answer(document, ["It keeps every record.", WAITS])
-    _show(cast(AgentSession, shown), answer, emergency=emergency)
+    _show(cast("AgentSession", shown), answer, emergency=emergency)
     return shown.lines
 
 

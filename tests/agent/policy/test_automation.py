@@ -396,8 +396,8 @@ SCHEDULED = (
     ),
     (
         replace(READY, not_before=NOW + HOUR, windows=(NIGHT,)),
-        "the upgrade to 3.3.0 was scheduled for 2026-11-24 16:00 EAT (13:00 UTC); no window is open "
-        "then, the next one is: 2026-11-24 22:00 EAT (19:00 UTC)",
+        "the upgrade to 3.3.0 was scheduled for 2026-11-24 16:00 EAT (13:00 UTC); no window is "
+        "open then, the next one is: 2026-11-24 22:00 EAT (19:00 UTC)",
     ),
 )
 

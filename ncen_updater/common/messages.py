@@ -599,7 +599,9 @@ TARGET_BAD = Message(
     N_("Release {version} failed at this site before."),
     N_(
         "Read 'ncen-updater history'; to try it again, "
-        "run 'ncen-updater upgrade {version} --retry'."
+        "run 'ncen-updater upgrade {version} --retry'. Where two people have to approve it, first "
+        "'ncen-updater rehearse {version} --retry', then each types 'ncen-updater approve "
+        "{version}'."
     ),
     ExitCode.BLOCKED,
 )
@@ -1757,8 +1759,9 @@ BACK_NEEDS_APPROVAL = Message(
         "Going back to {version} has to be approved by {missing} more (of {needed}); by now: {who}."
     ),
     N_(
-        "Let them run 'ncen-updater approve --rollback{loss}', then try again. What cannot wait "
-        "goes by 'rollback --emergency --reason TEXT', of which everybody is told."
+        "Let them run 'ncen-updater approve --rollback{loss}', then try again. What cannot wait, "
+        "and loses no record, goes by 'ncen-updater rollback --emergency --reason TEXT', of which "
+        "everybody is told."
     ),
     ExitCode.APPROVAL_MISSING,
 )
@@ -2154,7 +2157,7 @@ WRONG_PIN = Message(
     "NU-7044",
     N_("The token '{label}' refuses the PIN."),
     N_("It was tried once. Be sure of the PIN before you try again: the token locks itself."),
-    ExitCode.TRUST,
+    ExitCode.USAGE,
 )
 NO_TOKEN_SUPPORT = Message(
     "NU-7045",
@@ -2580,6 +2583,12 @@ WHEELS_UNUSABLE = Message(
     "NU-9412",
     N_("The wheels in {path} do not make a release of the agent: {reason}"),
     N_("Make them anew with script/agent-release, from a checkout that is unchanged."),
+)
+SERVICE_STILL_RUNS = Message(
+    "NU-9413",
+    N_("The service of ncen-updater runs."),
+    N_("Stop it first ('systemctl stop ncen-updater'), then run the command again."),
+    ExitCode.BUSY,
 )
 READER_UNIT_AWAY = Message(
     "NU-9501",

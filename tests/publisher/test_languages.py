@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from demo.releases import assemble
 from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.common.messages import (
     ALREADY_PUBLISHED,
@@ -252,7 +253,7 @@ def test_officers_see_coverage_and_texts_before_they_sign(desk: Desk) -> None:
     """From the event alone."""
     content = {"title": "Predmeti\u202e", "seizure": {"saved": "Sačuvano kao {ref}"}}
     event = desk.event(desk.staged(content))
-    assert event.title == "Languages of ncen 3.3.0 in sr"
+    assert event.title == "Languages of ncen 3.3.0 (sr)"
     page = review(event, whole=True)
     lines = said(page)
     assert page.sentences[0].render() == (
@@ -268,6 +269,23 @@ def test_officers_see_coverage_and_texts_before_they_sign(desk: Desk) -> None:
     assert "Langues de" in "\n".join(said(page, "fr"))
     assert compare_carried(event, None) == []
     assert compare_files(event, desk.place / "staging", None) == []
+
+
+def test_a_language_of_a_release_with_migrations_is_judged_from_the_event_alone(
+    tmp_path: Path, made: Desk
+) -> None:
+    make_feed(tmp_path / "feed", made.keys, clock)
+    release = assemble("3.2.4", tmp_path / "release")
+    publish_release(tmp_path / "feed", [release], made.keys, clock)
+    desk = replace(made, place=tmp_path)
+    sent = desk.sent({"title": "Predmeti"})
+    language = make_language(desk.feed, "ncen", "3.2.4", "sr", sent)
+    stage_language(language, tmp_path / "staging")
+    page = review(desk.event(tmp_path / "staging"), whole=True)
+    assert page.grave == ()
+    assert [line for line in said(page) if "NU-7174" in line]
+    french = "\n".join(said(page, "fr"))
+    assert "Langues de ncen 3.2.4 (sr)" in french
 
 
 def test_one_signature_is_not_enough(desk: Desk) -> None:
@@ -411,7 +429,7 @@ def test_the_commands_from_a_file_to_the_feed(
     found = answered("add", "sr", *words, "--staging", staging)
     assert (found["translated"], found["total"], found["revision"]) == (1, 3, 1)
     shown = officer.json("draft", *feed, "--staging", staging, "--event", event)
-    assert shown["title"] == "Languages of ncen 3.3.0 in sr"
+    assert shown["title"] == "Languages of ncen 3.3.0 (sr)"
     officer.sign_and_publish(event, "--staging", staging)
     lines = officer.json("status", desk.place / "feed")["languages"]
     assert [(o["language"], o["revision"], o["withdrawn"]) for o in lines] == [("sr", 1, None)]
@@ -423,4 +441,4 @@ def test_the_commands_from_a_file_to_the_feed(
         "withdraw", "sr", "--version", "3.3.0", *feed, "--reason", "wrong terms",
         "--advice", "drop it", "--event", desk.place / "gone",
     )  # fmt: skip
-    assert found["title"] == "Withdrawal of ncen 3.3.0 in sr"
+    assert found["title"] == "Withdrawal of ncen 3.3.0 (sr)"

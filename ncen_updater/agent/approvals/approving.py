@@ -7,6 +7,7 @@ from datetime import datetime
 
 from packaging.version import Version
 
+from ncen_updater.agent.approvals.choosing import tried_since
 from ncen_updater.agent.approvals.model import ApprovalBasis, ApprovalCount
 from ncen_updater.agent.approvals.status import ApprovalStatus, standing_for
 from ncen_updater.agent.approvals.store import ApprovalStore, Person, ScheduleRecord
@@ -72,7 +73,8 @@ def subject(
         FeedNeverRead: If what is on offer is not known yet.
         UpdaterError: If a database or a slot cannot be read.
     """
-    path: UpgradePath | NoPath = Operations(site, progress).known_path(journal, target, retry=retry)
+    again = retry or (target is not None and tried_since(journal, target))
+    path: UpgradePath | NoPath = Operations(site, progress).known_path(journal, target, retry=again)
     current = site.slots.current()
     if not isinstance(path, UpgradePath) or current is None:
         raise UpdaterError(NOTHING_TO_APPROVE, current=str(current))

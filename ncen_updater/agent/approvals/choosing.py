@@ -10,6 +10,8 @@ from packaging.version import Version
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.preconditions import choose
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.upgrade_path import UpgradePath
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.site import Site
     from ncen_updater.formats.document import Offer
 
-__all__ = ["ChosenRelease", "chosen_release", "path_to"]
+__all__ = ["ChosenRelease", "chosen_release", "path_to", "tried_since"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def path_to(
 ) -> UpgradePath | None:
     """Return the way to a release that people name; None where it cannot be taken.
 
+    One that failed here can be, once it passed a rehearsal since: somebody asked for that.
+
     Args:
         site: The site.
         journal: Its journal.
@@ -85,7 +89,20 @@ def path_to(
         target: The release.
     """
     try:
-        path = choose(site, offers, journal, target, retry=False)
+        path = choose(site, offers, journal, target, retry=tried_since(journal, target))
     except PathError:
         return None
     return path if isinstance(path, UpgradePath) else None
+
+
+def tried_since(journal: Journal, target: Version) -> bool:
+    """Whether a release passed a rehearsal after anything up to it had failed here."""
+    failed = [
+        row.last_at for row in SiteHistory(journal).bad_releases() if Version(row.version) <= target
+    ]
+    passed = [
+        row.started_at
+        for row in Rehearsals(journal).all()
+        if row.state is RehearsalState.PASSED and Version(row.to_version) == target
+    ]
+    return bool(failed and passed) and max(passed) > max(failed)

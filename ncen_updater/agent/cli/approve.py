@@ -16,7 +16,7 @@ from ncen_updater.agent.cli.hold import parse_until, show_beginning
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.cli.render import format_time, grouped
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
@@ -213,7 +213,7 @@ def _approve_back(
 def _show_digest(session: AgentSession, seen: Document) -> None:
     """Say what people compare with the paper before they say yes, and find in the journal later."""
     if seen["binding"]:
-        digest = {"digest": seen["binding"]}
+        digest = {"digest": grouped(str(seen["binding"]))}
         session.show(Text(N_("Digest of what is approved: {digest}"), digest))
 
 

@@ -76,6 +76,11 @@ def _who(report: Document) -> Iterator[Text]:
         yield Text(N_("  approved by {names}"), {"names": names})
     if report.get("ordered_by"):
         yield Text(N_("  ordered by {name}"), {"name": clean(report["ordered_by"])})
+    emergency = report.get("emergency")  # a service of an older agent says nothing of it
+    if emergency:
+        words = N_("  in an emergency, without the approvals that it takes, by {name}: {reason}")
+        values = {"name": clean(emergency["by"]), "reason": clean(emergency["reason"])}
+        yield Text(words, values)
 
 
 def _stop(report: Document, language: str) -> Iterator[Text]:

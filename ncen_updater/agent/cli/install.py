@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,7 +112,9 @@ def uninstall(
     root = root.absolute()
     config = _config(session, root)
     state = load_places(config).state if config.exists() else root / "var/lib/ncen-updater"
-    with nothing_at_work(state), session.progress() as progress:
+    # What is only looked at keeps nobody from work.
+    ready = contextlib.nullcontext() if dry_run else nothing_at_work(state)
+    with ready, session.progress() as progress:
         parts = uninstall_parts(root, config, purge=purge)
         if dry_run:
             done = missing(parts)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import click
 
+from ncen_updater.agent.answers import Answer
 from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.render import clean
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import BACK_NEEDS_APPROVAL
 
 __all__ = ["rollback"]
 
@@ -52,7 +57,7 @@ def rollback(
 ) -> ExitCode:
     session = agent_session(context)
     if emergency is not (reason is not None):
-        raise Misuse(N_("--emergency needs a --reason, and a --reason --emergency"), context)
+        raise Misuse(N_("write both, or neither: --emergency --reason TEXT"), context)
     if order is not None and not dry_run:
         return session.answer(session.local().rollback(accept_loss, undoes, order=order))
     site = session.client()
@@ -62,9 +67,39 @@ def rollback(
         way = site.way_back(accept_loss)
         if dry_run or "to" not in way.document:
             return session.answer(way)
-        for line in way.words:
-            session.show(line)
+        _show(session, way, emergency=emergency)
         question = Text(N_("Go back to {target} now?"), {"target": way.document["to"]})
         session.agree(question, yes=False)
         undoes = way.document["undoes"]  # what was agreed to, whatever comes meanwhile
     return session.answer(site.rollback(accept_loss, undoes, reason))
+
+
+def _show(session: AgentSession, way: Answer, *, emergency: bool) -> None:
+    """Show what is asked about.
+
+    Raises:
+        BackNeedsApproval: If people have to approve it yet: a yes would be refused.
+    """
+    found = way.document
+    missing, given = int(found.get("missing") or 0), found.get("approvals") or []
+    together = missing > 0 and missing + len(given) > 1
+    if not emergency or not missing:
+        for line in way.words:
+            session.show(line)
+        if together:
+            from ncen_updater.agent.approvals.rollback_approvals import NOBODY_YET, loss_words
+
+            raise UpdaterError(
+                BACK_NEEDS_APPROVAL, version=found["to"], missing=missing,
+                needed=missing + len(given),
+                who=", ".join(clean(one["who"]) for one in given) or NOBODY_YET,
+                loss=loss_words(found["lost_total"]), state=NOTHING_CHANGED,
+            )  # fmt: skip
+        return
+    for line in found["how"]:
+        session.show(line)
+    words = N_(
+        "An emergency: this goes without the approvals that are missing ({missing}). Your name and "
+        "the reason are written down, and everybody who gets messages is told at once."
+    )
+    session.show(Text(words, {"missing": missing}))

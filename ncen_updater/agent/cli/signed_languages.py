@@ -106,7 +106,7 @@ def take(
         if language not in offers:
             raise UpdaterError(
                 LANGUAGE_NOT_OFFERED, language=language, version=version,
-                languages=", ".join(offers) or "-", state=NOTHING_CHANGED,
+                languages=", ".join(offers) or N_("none"), state=NOTHING_CHANGED,
             )  # fmt: skip
         document = site.source.fetch_language(offers[language], progress)
     values: dict[str, object] = {
@@ -138,7 +138,7 @@ def drop(
     if language not in taken:
         raise UpdaterError(
             LANGUAGE_NOT_TAKEN, language=language, version=version,
-            languages=", ".join(taken) or "-", state=NOTHING_CHANGED,
+            languages=", ".join(taken) or N_("none"), state=NOTHING_CHANGED,
         )  # fmt: skip
     with (
         session.progress() as progress,

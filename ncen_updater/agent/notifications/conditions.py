@@ -21,6 +21,8 @@ __all__ = ["OUTAGE", "AlertLimits", "fresh", "is_down", "lasting"]
 RECOVERED = 2.0
 #: An application that is away for less was restarted; nobody is told of that.
 OUTAGE = timedelta(minutes=2)
+#: What asks people for something, or tells them when it begins.
+ASKS = (NewsKind.WAITS, NewsKind.WINDOW)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def lasting(
     """
     yield from _outage(now, told, down_since)
     yield from _person(now, limits)
-    yield from _target(now, limits)
+    yield from _target(now, limits, told)
     yield from _feed(now, limits)
     if now.withdrawn:
         yield Lasting(NewsKind.WITHDRAWN, str(now.current), {"version": now.current})
@@ -152,7 +154,7 @@ def _person(now: SiteStatus, limits: AlertLimits) -> Iterator[Lasting]:
         yield Lasting(NewsKind.NEEDS_PERSON, f"bad {change.id}", values)
 
 
-def _target(now: SiteStatus, limits: AlertLimits) -> Iterator[Lasting]:
+def _target(now: SiteStatus, limits: AlertLimits, told: Mapping[str, str]) -> Iterator[Lasting]:
     found, journal = now.next, or_none(now.journal)
     if found is None or found.target is None:
         return
@@ -160,6 +162,11 @@ def _target(now: SiteStatus, limits: AlertLimits) -> Iterator[Lasting]:
     yield Lasting(NewsKind.AVAILABLE, found.target, {**version, "from": or_none(now.current)})
     if found.voids:
         yield Lasting(NewsKind.APPROVAL_VOID, f"{found.target} {len(found.voids)}", version)
+    if journal is not None and found.event != journal.event:
+        # It was found before what happened last: it may be installed, or have failed, by now. What
+        # was told lasts until the service has looked again; nobody is asked for anything till then.
+        yield from (Lasting(kind, told[kind], {}) for kind in ASKS if kind in told)
+        return
     ready = found.binding and found.rehearsed in (Rehearsed.PASSED, Rehearsed.NOT_WANTED)
     if not ready or not limits.self_starting:
         return

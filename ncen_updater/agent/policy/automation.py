@@ -342,14 +342,27 @@ def _consent(facts: Inputs, target: str) -> Obstacle | None:
     asked = facts.left or facts.mode is Automation.APPROVE
     if not (asked and facts.missing_approvals):
         return None
+    values: dict[str, object] = {"version": target, "count": facts.missing_approvals}
     words = N_("release {version} waits for approval: {count} more")
-    return _stays(Stays.APPROVAL, words, version=target, count=facts.missing_approvals)
+    if facts.not_before is not None and facts.now < facts.not_before:
+        words = N_("release {version}, scheduled for {at}, waits for approval: {count} more")
+        values["at"] = _at(facts, facts.not_before)
+    return _stays(Stays.APPROVAL, words, **values)
 
 
 def _hours(facts: Inputs, target: str) -> Obstacle | None:
     if facts.not_before is not None and facts.now < facts.not_before:
+        values = {"version": target, "at": _at(facts, facts.not_before)}
+        later = next_opening(facts.windows, facts.not_before, facts.zone) if facts.windows else None
+        if later is not None and not later.holds(facts.not_before):
+            words = N_(
+                "the upgrade to {version} was scheduled for {at}; no window is open then, the next "
+                "one is: {window}"
+            )
+            values["window"] = _at(facts, later.start)
+            return _passes(facts.not_before, words, **values)
         words = N_("the upgrade to {version} was scheduled for {at}")
-        return _passes(facts.not_before, words, version=target, at=_at(facts, facts.not_before))
+        return _passes(facts.not_before, words, **values)
     if not facts.windows:
         if facts.not_before is not None:
             return None

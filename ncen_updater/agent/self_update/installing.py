@@ -18,6 +18,7 @@ from pathlib import Path
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import PathSettings
 from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.engine.errors import Busy
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK, SERVICE_LOCK
@@ -36,6 +37,7 @@ from ncen_updater.common.messages import (
     CHANGE_STILL_OPEN,
     ROOT_ALREADY_INSTALLED,
     ROOT_UNUSABLE,
+    SERVICE_STILL_RUNS,
 )
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.agent_release import REQUIREMENTS
@@ -281,12 +283,18 @@ def nothing_at_work(state: Path) -> Iterator[None]:
 
     Raises:
         ChangeStillOpen: If one is open.
-        Busy: If one is at work, or the service runs.
+        Busy: If one is at work.
+        ServiceStillRuns: If the service runs.
     """
     if not state.is_dir():
         yield
         return
-    with change_lock(state / LOCK, "uninstall"), change_lock(state / SERVICE_LOCK, "uninstall"):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(change_lock(state / LOCK, "uninstall"))
+        try:
+            stack.enter_context(change_lock(state / SERVICE_LOCK, "uninstall"))
+        except Busy as error:
+            raise UpdaterError(SERVICE_STILL_RUNS) from error
         if (state / JOURNAL).exists():
             with Journal.open(state / JOURNAL, read_only=True) as journal:
                 change = journal.open_change()

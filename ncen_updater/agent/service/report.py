@@ -19,13 +19,19 @@ from ncen_updater.agent.journal.change import (
     BEFORE_COMMIT,
     DOWNTIME,
     Change,
+    ChangeKind,
     ChangeState,
     StepName,
     StepRecord,
     StepState,
 )
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, RECOVERY
+from ncen_updater.agent.journal.names import (
+    IMPORT_REFUSED,
+    IMPORTED,
+    RECOVERY,
+    ROLLBACK_EMERGENCY,
+)
 from ncen_updater.agent.journal.orders import Order
 from ncen_updater.agent.journal.rows import JournalEvent, reading, stored_value
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
@@ -442,6 +448,24 @@ def _ordered_by(journal: Journal, change: Change) -> str | None:
     return rows[0]["who"] if rows else None
 
 
+def _emergency(journal: Journal, change: Change, begun: int) -> Document | None:
+    """Who went back without the approvals that it takes, and why; None where nobody did.
+
+    It is written down right before the rollback begins, and nothing else comes between.
+    """
+    if change.kind is not ChangeKind.ROLLBACK:
+        return None
+    with reading(journal.path):
+        rows = journal.rows(
+            f"SELECT * FROM events WHERE kind IN ('{ROLLBACK_EMERGENCY}', 'begun')"  # noqa: S608
+            f" AND number < {begun:d} ORDER BY number DESC LIMIT 1"
+        )
+        found = next(map(JournalEvent, rows), None)
+    if found is None or found.kind != ROLLBACK_EMERGENCY:
+        return None
+    return {"by": str(found.data.get("by")), "reason": str(found.data.get("reason"))}
+
+
 def change_report(journal: Journal, change_id: str) -> Document:
     """Return one change whole: steps, facts, events, and what they came to for people.
 
@@ -459,6 +483,7 @@ def change_report(journal: Journal, change_id: str) -> Document:
         **change_document(change, facts),
         "approved_by": list(ApprovalStore(journal).spent_on(change_id, facts.binding)),
         "ordered_by": _ordered_by(journal, change),
+        "emergency": _emergency(journal, change, events[0].number) if events else None,
         "predicted_stop_s": _range_document(predicted_stop(journal, change_id)),
         "failure": _failure(events),
         "cut_off": _cut_off(events),

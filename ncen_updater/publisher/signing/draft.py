@@ -270,7 +270,7 @@ def draft_releases(
             )
         for name in sorted(fresh & languages.keys()):
             language = languages[name]
-            spoken.append(f"{product} {language.version} in {language.language}")
+            spoken.append(f"{product} {language.version} ({language.language})")
             papers |= {t.hashes["sha256"]: root / name for t in targets if t.path == name}
             if feed is not None and published is not None:
                 papers |= papers_of_published(feed, published.signed, language.version)

@@ -62,4 +62,4 @@ def draft_language_withdrawal(
         targets.targets[newest.target].unrecognized_fields["custom"] = {
             OFFER_FIELD: gone.model_dump(mode="json", exclude_none=True)
         }
-    return Draft(f"Withdrawal of {product} {version} in {language}", repository.changed)
+    return Draft(f"Withdrawal of {product} {version} ({language})", repository.changed)

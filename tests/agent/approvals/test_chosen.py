@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
+from ncen_updater.agent.approvals.choosing import tried_since
 from ncen_updater.agent.approvals.outlook import approved_beside
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Stays
 from ncen_updater.agent.policy.beginning import Beginning, BeginsWhen, behind_another
+from ncen_updater.agent.rehearsal.report import RehearsalCopies
+from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 
 AMINA, BO, CHEN, ROOT = (
     Person("amina", 1001), Person("bo", 1002), Person("chen", 1003), Person("root", 0)
@@ -92,3 +98,25 @@ def test_what_goes_first_holds_up_the_other(
 def test_the_other_approved_ones_are_told_beside() -> None:
     assert approved_beside("3.3.0", ("3.4.0", "3.3.0")) == ("3.4.0",)
     assert approved_beside(None, ("3.4.0",)) == ("3.4.0",)
+
+
+def test_what_failed_is_tried_again_by_a_rehearsal_that_passed_since(tmp_path: Path) -> None:
+    at = [datetime(2026, 11, 27, 6, tzinfo=UTC)]
+    with Journal.create(tmp_path / "journal.sqlite", now=lambda: at[0]) as journal:
+
+        def rehearsed(number: str, version: str, state: RehearsalState) -> bool:
+            at[0] += timedelta(minutes=1)
+            Rehearsals(journal).begin(number, "3.2.4", version, RehearsalCopies())
+            Rehearsals(journal).end(number, state)
+            return tried_since(journal, Version("3.3.4"))
+
+        assert not rehearsed("aaaaaaaa", "3.3.4", RehearsalState.PASSED), "nothing failed"
+        at[0] += timedelta(minutes=1)
+        SiteHistory(journal).remember_bad("ncen", "3.3.4", "NU-6008", None)
+        assert not tried_since(journal, Version("3.3.4"))
+        assert not rehearsed("bbbbbbbb", "3.3.0", RehearsalState.PASSED)
+        assert not rehearsed("cccccccc", "3.3.4", RehearsalState.FAILED)
+        assert rehearsed("dddddddd", "3.3.4", RehearsalState.PASSED)
+        at[0] += timedelta(minutes=1)
+        SiteHistory(journal).remember_bad("ncen", "3.3.4", "NU-6008", None)
+        assert not tried_since(journal, Version("3.3.4")), "it failed once more"

@@ -15,7 +15,7 @@ from ncen_updater.agent.cli.change_words import change_lines
 from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import RECOVERY
+from ncen_updater.agent.journal.names import RECOVERY, ROLLBACK_EMERGENCY
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.rehearsal.predictions import ExpectedStop, expect
 from ncen_updater.agent.service.report import change_report
@@ -106,6 +106,13 @@ def taken_back(journal: Journal) -> None:
     journal.begin(BACK, ChangeFacts(undoes=UPGRADE.id))
     journal.commit(BACK.id)
     journal.state(BACK.id, ChangeState.FINISHED)
+
+
+def emergency(journal: Journal) -> None:
+    journal.note(
+        ROLLBACK_EMERGENCY, undoes=UPGRADE.id, version="3.2.4", origin="3.3.0",
+        reason="officers lose cases", by="olga", uid=1003,
+    )  # fmt: skip
 
 
 def opened(journal: Journal) -> None:
@@ -227,3 +234,25 @@ def test_the_list_leads_to_what_failed(site: TrialSite) -> None:
         undone(journal)
     said = site.run("history").stdout
     assert f"What failed, and what became of it: 'ncen-updater history {UPGRADE.id}'" in said
+
+
+def test_an_emergency_is_told_with_its_name_and_reason_of_the_rollback_that_it_began(
+    site: TrialSite,
+) -> None:
+    with Journal.open(site.journal) as journal:
+        committed(journal)
+        journal.state(UPGRADE.id, ChangeState.FINISHED)
+        emergency(journal)
+        journal.begin(BACK, ChangeFacts(undoes=UPGRADE.id))
+        journal.state(BACK.id, ChangeState.UNDONE)
+        journal.begin(replace(BACK, id="cccccccc"), ChangeFacts(undoes=UPGRADE.id))
+        reports = [change_report(journal, one) for one in (UPGRADE.id, BACK.id, "cccccccc")]
+    assert [one["emergency"] for one in reports] == [
+        None, {"by": "olga", "reason": "officers lose cases"}, None,
+    ]  # fmt: skip
+    report = jsonable(reports[1])
+    assert isinstance(report, dict)
+    told = [line.render("en") for line in change_lines(report, "en")]
+    assert (
+        "  in an emergency, without the approvals that it takes, by olga: officers lose cases"
+    ) in told

@@ -249,6 +249,17 @@ def test_people_still_needed_are_told_as_they_become_fewer() -> None:
     assert [(n.kind, n.values["missing"]) for n in news] == [(NewsKind.WAITS, 1)]
 
 
+def test_nobody_is_asked_to_approve_what_was_found_before_the_last_event() -> None:
+    # 3.3.0 was installed, or failed, a moment ago, and the service has not looked since.
+    behind = replace(CALM, journal=JournalFacts(event=2))
+    _, told = fresh(awaiting(replace(NEXT, binding="")), AlertLimits(), {})
+    news, still = fresh(awaiting(status=behind), AlertLimits(), told)
+    assert news == ()
+    assert still == told == {NewsKind.AVAILABLE: "3.3.0"}
+    seen = awaiting(replace(NEXT, event=2), behind)
+    assert [one.kind for one in fresh(seen, AlertLimits(), still)[0]] == [NewsKind.WAITS]
+
+
 def test_a_disk_at_the_bound_is_not_told_again_and_again() -> None:
     _, told = fresh(replace(CALM, free_percent={"state": 9.9}), AlertLimits(), {})
     _, told = fresh(replace(CALM, free_percent={"state": 10.5}), AlertLimits(), told)

@@ -379,3 +379,30 @@ def test_what_never_happens(facts: Inputs) -> None:
         assert NOW < act.until <= NOW + timedelta(hours=24)
     if facts.stuck:
         assert act.action is (Action.ORDER if facts.ordered else Action.WAIT)
+
+
+SCHEDULED = (
+    (
+        replace(READY, not_before=NOW + HOUR, missing_approvals=2),
+        "release 3.3.0, scheduled for 2026-11-24 16:00 EAT (13:00 UTC), waits for approval: 2 more",
+    ),
+    (
+        replace(READY, not_before=NOW - HOUR, missing_approvals=2),
+        "release 3.3.0 waits for approval: 2 more",
+    ),
+    (
+        replace(READY, not_before=NOW + HOUR, windows=(DAY,)),
+        "the upgrade to 3.3.0 was scheduled for 2026-11-24 16:00 EAT (13:00 UTC)",
+    ),
+    (
+        replace(READY, not_before=NOW + HOUR, windows=(NIGHT,)),
+        "the upgrade to 3.3.0 was scheduled for 2026-11-24 16:00 EAT (13:00 UTC); no window is "
+        "open then, the next one is: 2026-11-24 22:00 EAT (19:00 UTC)",
+    ),
+)
+
+
+@pytest.mark.parametrize(("facts", "why"), SCHEDULED)
+def test_a_chosen_time_is_told_with_all_that_it_waits_for(facts: Inputs, why: str) -> None:
+    """Seen: a time outside of the window stood there as if it began then, or stood nowhere."""
+    assert decide(facts).why.render() == why

@@ -26,6 +26,7 @@ from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.journal.change import StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.rehearsal.predictions import past
 from ncen_updater.agent.rehearsal.rehearse import Rehearser, clean_interrupted
@@ -52,10 +53,10 @@ pytestmark = either_engine("demo")
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)
 
 
-def rehearse(site: Site, version: str) -> RehearsalRecord:
+def rehearse(site: Site, version: str, *, retry: bool = False) -> RehearsalRecord:
     operations = Operations(site, Silent())
     with operations.between_changes("rehearse") as journal:
-        path = operations.known_path(journal, Version(version))
+        path = operations.known_path(journal, Version(version), retry=retry)
         assert isinstance(path, UpgradePath)
         return Rehearser(site, journal, Silent(), new_change_id).run(path)
 
@@ -130,6 +131,21 @@ def test_people_approve_what_was_rehearsed_and_nothing_else(demo: DemoSite, site
         compared = [e for e in journal.events() if e.kind == "stop-compared"]
         assert len(compared) == 1
         assert len(past(journal)) == 1
+
+
+def test_a_release_that_failed_can_be_approved_once_it_was_rehearsed_since(site: Site) -> None:
+    """Seen: each command sent people to the other one, and none of them would."""
+    rehearse(site, "3.3.0")
+    with Journal.open(site.state / JOURNAL) as journal:
+        SiteHistory(journal).remember_bad("ncen", "3.3.0", "NU-6008", None)
+    newest = assess(site)
+    assert newest.target != "3.3.0" and newest.of("3.3.0") is None
+    rehearse(site, "3.3.0", retry=True)
+    again = assess(site).of("3.3.0")
+    assert again is not None
+    assert again.rehearsed is Rehearsed.PASSED
+    assert again.binding
+    assert again.bad_until is not None, "by itself it is not tried before"
 
 
 def approve(site: Site, target: Version, person: Person) -> None:

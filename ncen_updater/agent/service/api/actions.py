@@ -300,8 +300,9 @@ def _may_lose(context: ApiContext, journal: Journal, caller: Caller, count: int)
     """Refuse whoever agrees to a loss that nobody who may has agreed to.
 
     Raises:
-        LossNotAgreed: If they may not approve, and those who approved agreed to fewer records.
-        NotAllowed: If they may not approve, and it is not approved by enough people.
+        LossNotAgreed: If they may not approve, and those who have to approve it have not all
+            agreed to so many records.
+        NotAllowed: If they may not approve, and nobody else can.
     """
     if ApiRole.APPROVE in caller.roles:
         return
@@ -310,7 +311,7 @@ def _may_lose(context: ApiContext, journal: Journal, caller: Caller, count: int)
     back = None
     if current is not None and brought_by(journal, current) is not None:
         back = _back(context, journal)
-    if back is None or back.watched or not back.people:
+    if back is None or back.watched or (back.people.needed < 2 and not back.people):
         caller.require(ApiRole.APPROVE)
     else:
         require_loss(back, count)

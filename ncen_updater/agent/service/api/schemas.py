@@ -170,6 +170,7 @@ DOSSIER_HOP = _object(
 )  # fmt: skip
 CHANGE_REPORT = _object(
     **CHANGE, approved_by=_list(TEXT), ordered_by=_or_null(TEXT),
+    emergency=_or_null(_object(by=TEXT, reason=TEXT)),
     predicted_stop_s=PREDICTED,
     failure=_or_null(
         _object(at=TIME, step=_or_null(TEXT), code=_or_null(TEXT), error=_or_null(TEXT))

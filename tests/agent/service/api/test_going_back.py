@@ -142,6 +142,13 @@ def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: 
     order = {**ROLLBACK, "accept_loss": 5}
     assert upgraded.ask("POST", "/v1/approvals", {**yes, "of": "upgrade", "accept_loss": 5},
                         APPROVER).code == "NU-9312"  # fmt: skip
+    # Seen in an emergency: the group of those who approve was named, who may not go back either.
+    for form in (order, {**order, "emergency": "officers lose cases"}):
+        alone = upgraded.ask("POST", "/v1/orders", form, OPERATOR)
+        assert alone.code == "NU-6070"
+        assert "each of them run 'ncen-updater approve --rollback --accept-loss 5'" in str(
+            alone.document["error"]["remedy"]
+        )
     _one_is_enough(upgraded)
     refusal = upgraded.ask("POST", "/v1/orders", order, OPERATOR)
     assert refusal.code == "NU-9314"

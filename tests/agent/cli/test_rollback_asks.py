@@ -1,0 +1,57 @@
+"""What ``rollback`` says before it asks, where people have to approve it yet."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from ncen_updater.agent.answers import Answer
+from ncen_updater.agent.cli.rollback import _show
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.common.messages import BACK_NEEDS_APPROVAL
+from tests.support.errors import refused
+
+WAITS = "People who have to approve going back yet: 1 (who has: bo)."
+
+
+class Shown:
+    """Keeps what a person sees."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def show(self, line: object) -> None:
+        self.lines.append(str(line))
+
+
+def asked(missing: int, given: int, *, emergency: bool) -> list[str]:
+    approvals = [{"who": "bo", "at": "2026-11-27T05:56:00+00:00"}] * given
+    document: dict[str, Any] = {
+        "to": "3.2.4", "lost_total": 0, "missing": missing, "approvals": approvals,
+        "how": ["It keeps every record."],
+    }  # fmt: skip
+    shown = Shown()
+    answer = Answer(document, ["It keeps every record.", WAITS])
+    _show(cast("AgentSession", shown), answer, emergency=emergency)
+    return shown.lines
+
+
+def test_an_emergency_says_what_it_is_and_asks_nobody_else() -> None:
+    """Seen: who goes back in an emergency was told to let others approve, and nothing besides."""
+    said = asked(1, 1, emergency=True)
+    assert WAITS not in said
+    assert "without the approvals that are missing (1)" in said[-1] and "told at once" in said[-1]
+
+
+@pytest.mark.parametrize(("missing", "given"), [(1, 1), (2, 0)])
+def test_nobody_is_asked_for_a_yes_that_is_refused(missing: int, given: int) -> None:
+    with refused(BACK_NEEDS_APPROVAL) as found:
+        asked(missing, given, emergency=False)
+    assert found.value.values["missing"] == missing
+    assert found.value.values["needed"] == 2
+
+
+@pytest.mark.parametrize(("missing", "given"), [(0, 2), (1, 0), (0, 0)])
+def test_who_may_go_back_is_asked(missing: int, given: int) -> None:
+    assert WAITS in asked(missing, given, emergency=False)

@@ -20,7 +20,13 @@ from benchmarks.machine.line import Outside
 from benchmarks.machine.prepare import Ground
 from benchmarks.machine.record import Recorded, record_rollback, record_upgrade
 from benchmarks.machine.replay import replay
-from benchmarks.machine.units import come_in, exposure, try_units, unexpected
+from benchmarks.machine.units import (
+    come_in,
+    exposure,
+    nothing_to_read,
+    try_units,
+    unexpected,
+)
 from benchmarks.report import finish, say
 
 CANNOT = 77
@@ -53,6 +59,7 @@ def units(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
         outside.connect(box)
         tried = try_units(box.container, ground.secretariat.directory)
         wrong = [line for unit, found in tried.items() for line in unexpected(unit, found)]
+        wrong += nothing_to_read(box.container)
         wrong += come_in(box.container)
         return {"exposure": exposure(box.container), "tried": tried, "wrong": wrong}
     finally:

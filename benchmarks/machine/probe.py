@@ -16,14 +16,21 @@ from functools import partial
 from pathlib import Path
 
 WRITE = (
-    "/var/lib/ncen-updater", "/var/lib/ncen-updater/received", "/opt/ncen-updater",
+    "/var/lib/ncen-updater", "/var/lib/ncen-updater/received", "/var/lib/ncen-updater/tray",
+    "/opt/ncen-updater",
     "/opt/ncen/slots", "/run/ncen", "/run/ncen-updater", "/etc/ncen-updater", "/etc/systemd/system",
     "/usr/local/bin", "/var/lib/ncen", "/var/lib/postgresql", "/var/lib/postgresql/17/main",
     "/srv/ncen", "/root", "/home/amina", "/var/log", "/var/tmp", "/run/ncen-updater-login",
+    "/etc/ssh", "/etc/security", "/var/backups",
+)  # fmt: skip
+#: How people log in, and what the machine shows them as its own.
+LOGGING_IN = (
+    "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/security/opasswd",
+    "/etc/ssh/ssh_host_ed25519_key", "/var/backups/shadow.bak", "/var/backups/gshadow.bak",
+    "/var/lib/sss/db/cache.ldb", "/var/lib/sss/secrets/secrets.ldb",
 )  # fmt: skip
 READ = (
-    "/var/lib/ncen-updater/journal.sqlite", "/etc/ncen-updater/agent.toml",
-    "/etc/shadow", "/etc/shadow-", "/etc/gshadow",
+    *LOGGING_IN, "/var/lib/ncen-updater/journal.sqlite", "/etc/ncen-updater/agent.toml",
     # 1260 holds the passwords of PostgreSQL's roles.
     "/var/lib/postgresql/17/main/PG_VERSION", "/var/lib/postgresql/17/main/global/1260",
     "/srv/ncen/overlay/ncen.json",

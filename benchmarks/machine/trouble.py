@@ -153,7 +153,8 @@ def package(ground: Ground, newer: Path, cuts: int, seed: int) -> list[Event]:
             wrong.append(f"installing it again: {again.stdout}{again.stderr}")
         if wait_for(lambda: serves(container), PATIENCE_S) is None:
             wrong.append("the service does not run")
-        wait_for(lambda: True if running(container) == "0.2.0" else None, PATIENCE_S)
+        if wait_for(lambda: True if running(container) == "0.2.0" else None, PATIENCE_S) is None:
+            wrong.append("the newer agent does not run")
         return f"{before}, then {installed(container)}, agent {running(container)}"
 
     try:

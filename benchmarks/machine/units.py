@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.debian.container import Container
+from benchmarks.machine.probe import LOGGING_IN, READ
 
-__all__ = ["UNITS", "Allowed", "come_in", "exposure", "try_units", "unexpected"]
+__all__ = [
+    "UNITS", "Allowed", "come_in", "exposure", "nothing_to_read", "try_units", "unexpected",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ SERVER_FILES = frozenset({f"{POSTGRESQL}/PG_VERSION", f"{POSTGRESQL}/global/1260
 #: What both units have that work on the databases.
 DATABASES = Allowed(
     writes=frozenset({
-        OWN, f"{OWN}/received", "/opt/ncen/slots", "/run/ncen", "/var/tmp",
+        OWN, f"{OWN}/received", f"{OWN}/tray", "/opt/ncen/slots", "/run/ncen", "/var/tmp",
     }),
     reads=SITE | SERVER_FILES,
     sees_room=frozenset({POSTGRESQL}),
@@ -66,7 +69,7 @@ DATABASES = Allowed(
 )  # fmt: skip
 UNITS: Mapping[str, Allowed] = {
     "ncen-updater.service": Allowed(
-        writes=frozenset({OWN, CODE, "/run/ncen-updater", "/var/tmp"}),
+        writes=frozenset({OWN, f"{OWN}/tray", CODE, "/run/ncen-updater", "/var/tmp"}),
         reads=SITE,
         sockets=AT_WORK,
         does=frozenset({"signal process 1"}),
@@ -134,6 +137,18 @@ OF_LIFE = re.compile(
     r"(Standard\w+|Type|Restart\w*|WatchdogSec|RemainAfterExit|ExecReload|RuntimeMaxSec"
     r"|ConditionPathExists|RequiredBy|Requires|WantedBy|Before|After|Wants)="
 )
+#: What a Debian fresh from ``debootstrap`` does not have, and a site has: a file that is missing is
+#: read by nobody.
+LAY = """
+for file in "$@"; do
+  mkdir -p "${file%/*}"
+  test -s "$file" || (umask 077; echo of the trial > "$file")
+done
+"""
+#: Without any limits, names what cannot be read.
+UNREADABLE = """
+for file in "$@"; do test "$(head -c 1 "$file" | wc -c)" = 1 || echo "$file"; done
+"""
 #: Nobody listens there: what matters is that the kernel refuses or not.
 NOBODY = ("ECONNREFUSED", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH")
 
@@ -158,6 +173,7 @@ def try_units(container: Container, shared: Path) -> dict[str, dict[str, Any]]:
     """
     shutil.copyfile(Path(__file__).with_name("probe.py"), shared / "probe.py")
     container.must("systemctl", "start", *WANTED)
+    container.must("sh", "-ec", LAY, "sh", *LOGGING_IN)
     found = {}
     for unit in UNITS:
         text = container.must("cat", f"/usr/lib/systemd/system/{unit}")
@@ -176,6 +192,12 @@ def try_units(container: Container, shared: Path) -> dict[str, dict[str, Any]]:
                 "failed": f"{ended.stderr} {container.run('journalctl', '-u', name).stdout}"
             }
     return found
+
+
+def nothing_to_read(container: Container) -> list[str]:
+    """What no unit could have read, since there is nothing: that would be no trial."""
+    said = container.run("sh", "-c", UNREADABLE, "sh", *READ).stdout
+    return [f"nothing to read: {file}" for file in said.split()]
 
 
 def come_in(container: Container) -> list[str]:

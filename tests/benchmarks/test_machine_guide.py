@@ -16,8 +16,17 @@ import pytest
 from benchmarks.machine.disk import Recording
 from benchmarks.machine.guide import INSTALLATION, commands
 from benchmarks.machine.judge import Facts, expect
+from benchmarks.machine.probe import LOGGING_IN, READ
 from benchmarks.machine.record import instants, windows
-from benchmarks.machine.units import COME_IN, PERSON, UNITS, as_probe, unexpected
+from benchmarks.machine.units import (
+    COME_IN,
+    LAY,
+    PERSON,
+    UNITS,
+    UNREADABLE,
+    as_probe,
+    unexpected,
+)
 from tests.support.forks import DEADLINE_S
 
 GUIDE = """\
@@ -168,6 +177,41 @@ def test_only_what_works_on_the_databases_sees_below_them() -> None:
     }
     assert sees == {"ncen-updater-apply@.service", "ncen-updater-resume.service"}
     assert not any(place.startswith(below) for a in UNITS.values() for place in a.writes)
+
+
+def test_all_that_is_hidden_from_the_work_on_the_site_is_asked_for() -> None:
+    unit = INSTALLATION.parent.parent / "packaging/systemd/ncen-updater-apply@.service"
+    hidden = [
+        word.removeprefix("-")
+        for line in unit.read_text("utf-8").splitlines()
+        if line.startswith("InaccessiblePaths=")
+        for word in line.partition("=")[2].split()
+    ]
+    assert len(hidden) >= len(LOGGING_IN)
+    for place in hidden:
+        assert any(file == place or file.startswith(f"{place}/") for file in LOGGING_IN), place
+    readers = {unit for unit, allowed in UNITS.items() if allowed.reads & {*LOGGING_IN}}
+    assert readers == {"ncen-updater-login@.service"}
+
+
+def test_a_file_that_is_not_there_or_empty_is_laid_and_is_no_trial_without(tmp_path: Path) -> None:
+    there, empty, missing = (tmp_path / name for name in ("there", "empty", "deep/missing"))
+    there.write_bytes(b"\0 a page of PostgreSQL")
+    empty.touch()
+    files = [str(file) for file in (there, empty, missing)]
+
+    def asked(script: str) -> list[str]:
+        said = subprocess.run(
+            ["sh", "-c", script, "sh", *files], stdout=subprocess.PIPE, text=True, check=True
+        )
+        return said.stdout.split()
+
+    assert asked(UNREADABLE) == files[1:]
+    asked(LAY)
+    assert asked(UNREADABLE) == []
+    assert there.read_bytes() == b"\0 a page of PostgreSQL"
+    assert missing.stat().st_mode & 0o077 == 0
+    assert {*LOGGING_IN} <= {*READ}
 
 
 def test_a_unit_that_still_reads_them_or_sees_no_room_after_giving_up_is_found() -> None:

@@ -39,6 +39,7 @@ from ncen_updater.common.messages import (
     PASSPHRASE_SHORT,
     WRONG_PASSPHRASE,
 )
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing import pkcs8
 
 __all__ = [
@@ -226,7 +227,7 @@ def load_public_key(path: Path) -> Key:
         key = Key.from_dict(keyid, data)
         fingerprint(key)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UpdaterError(BAD_KEY_FILE, path=path, detail=str(error)) from error
+        raise UpdaterError(BAD_KEY_FILE, path=path, detail=system_words(error)) from error
     if keyid != computed:
         raise UpdaterError(BAD_KEY_FILE, path=path, detail="the key id does not belong to the key")
     return key
@@ -297,7 +298,7 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
                 mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
                 content = stream.read(MAX_KEY_BYTES)
         except OSError as error:
-            raise UpdaterError(BAD_KEY_FILE, path=path, detail=str(error)) from error
+            raise UpdaterError(BAD_KEY_FILE, path=path, detail=system_words(error)) from error
         if mode & OTHERS:
             raise UpdaterError(KEY_READABLE, path=path, mode=f"{mode:04o}")
         if b"BEGIN ENCRYPTED PRIVATE KEY" not in content:

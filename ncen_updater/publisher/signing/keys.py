@@ -52,6 +52,7 @@ __all__ = [
     "fingerprint",
     "load_public_key",
     "name_key",
+    "names_of",
     "new_key",
     "open_signer",
     "owner_of",
@@ -143,6 +144,18 @@ def write_public_key(directory: Path, name: str, key: Key) -> Path:
     durable.make_directory(directory, 0o700)
     durable.write(path, _public_bytes(key))
     return path
+
+
+def names_of(keys: Iterable[Key]) -> tuple[str, ...]:
+    """Return the owners of keys in order; with the key beside a name that stands twice."""
+    held = [(owner_of(key), key) for key in keys]
+    named = [name for name, _ in held]
+    return tuple(
+        sorted(
+            f"{name} ({fingerprint(key)[:8]}...)" if named.count(name) > 1 else name
+            for name, key in held
+        )
+    )
 
 
 def owner_of(key: Key) -> str:

@@ -34,6 +34,7 @@ from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, verific
 from ncen_updater.publisher.signing.keys import (
     computed_keyid,
     fingerprint,
+    names_of,
     owner_of,
     refuse_duplicates,
 )
@@ -288,7 +289,7 @@ def enough(role: str, result: VerificationResult) -> None:
             role=role,
             signed=len(result.signed),
             threshold=result.threshold,
-            missing=", ".join(sorted(owner_of(key) for key in result.unsigned.values())),
+            missing=", ".join(names_of(result.unsigned.values())),
         )
 
 

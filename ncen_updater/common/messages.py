@@ -1978,7 +1978,7 @@ UNKNOWN_RELEASE = Message(
 )
 NOTHING_TO_DO = Message(
     "NU-7019",
-    N_("There is nothing to draft: {reason}"),
+    N_("There is nothing to draft: {reason}."),
     N_("See 'ncen-publisher status' for what the feed holds."),
     ExitCode.USAGE,
 )
@@ -2181,6 +2181,15 @@ LANGUAGE_FILE_UNUSABLE = Message(
     N_("{path} cannot be made a signed language: {why}."),
     N_("Correct the file, or name the [[carried]] that it is for as PATH=FILE."),
 )
+TOKEN_LOCKED = Message(
+    "NU-7049",
+    N_("The token '{label}' is locked after too many wrong PINs."),
+    N_(
+        "No PIN opens it now. Unlock it with its PUK and the tool of its maker; if nobody has that,"
+        " let the other officers put another key in its place ('ncen-publisher rekey')."
+    ),
+    ExitCode.BLOCKED,
+)
 PUBLISHER_BUNDLE_EXISTS = Message(
     "NU-7050",
     N_("{path} is there already."),
@@ -2242,6 +2251,16 @@ PLACE_DIFFERS = Message(
         "The timestamp was not renewed, so clients see what was there before. Look whether "
         "anything changes files on the way, then run the same command again."
     ),
+)
+PLACE_NO_CREDENTIALS = Message(
+    "NU-7065",
+    N_("This machine has no credentials for {place}, or not all of them."),
+    N_(
+        "Clients see what was there before. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
+        " AWS_PROFILE and ~/.aws/credentials, for the user who runs this; then run the same command"
+        " again."
+    ),
+    ExitCode.USAGE,
 )
 SBOM_INVALID = Message(
     "NU-7070",

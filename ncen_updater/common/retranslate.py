@@ -48,6 +48,7 @@ OTHERS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"\[Errno -?\d+\] (?P<what>[^:]+): (?P<path>'[^']+')( -> '[^']+')?",
          N_("file {path}: {what}")),
         (r"\[Errno -?\d+\] (?P<what>[^:]+)", "{what}"),
+        (r"file (?P<path>'[^']+'): (?P<what>.+)", N_("file {path}: {what}")),
         # What rooms of ours say in a word.
         (r"no (?P<sign>[\w./-]+)", N_("{sign} is missing")),
         (r"(?:over|more than) (?P<limit>\d+) bytes", N_("more than {limit} bytes")),

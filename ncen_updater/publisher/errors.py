@@ -9,7 +9,7 @@ from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import BUILD_REFUSED, WRITE_FAILED
 
-__all__ = ["BuildRefused", "write_failed"]
+__all__ = ["BuildRefused", "system_words", "write_failed"]
 
 
 class BuildRefused(UpdaterError):
@@ -18,11 +18,18 @@ class BuildRefused(UpdaterError):
     message = BUILD_REFUSED
 
 
+def system_words(error: BaseException) -> str:
+    """Return what an error says; of the system's, its words and the file, without the number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"file '{error.filename}': {error.strerror}" if error.filename else error.strerror
+
+
 def write_failed(cause: OSError) -> UpdaterError:
     """The disk or the file system under the feed."""
     full = cause.errno == errno.ENOSPC
     return UpdaterError(
         replace(WRITE_FAILED, exit_code=ExitCode.SPACE) if full else WRITE_FAILED,
         state=Text(N_("Clients see the feed as it was, or the whole new one.")),
-        detail=str(cause),
+        detail=system_words(cause),
     )

@@ -34,6 +34,7 @@ from ncen_updater.publisher.signing.keys import (
     Algorithm,
     fingerprint,
     load_public_key,
+    names_of,
     new_key,
     open_signer,
     owner_of,
@@ -157,3 +158,13 @@ def test_words_for_digests(text: str) -> None:
     assert told(words) == told(words.upper().replace(" ", "-")) == digest[:32]
     assert told(grouped(digest)) == digest
     assert told("lusab babad") == "7f000001", "as everybody else writes these words"
+
+
+def test_two_keys_under_one_name_are_told_apart(tmp_path: Path) -> None:
+    keys = []
+    for place, name in (("a", "chidi"), ("b", "chidi"), ("a", "amina")):
+        (tmp_path / place).mkdir(exist_ok=True)
+        keys.append(load_public_key(new_key(tmp_path / place, name, PASSPHRASE).public))
+    told = [f"chidi ({fingerprint(key)[:8]}...)" for key in keys[:2]]
+    assert names_of(keys) == ("amina", *sorted(told))
+    assert names_of(keys[1:]) == ("amina", "chidi")

@@ -261,8 +261,8 @@ def test_officers_see_coverage_and_texts_before_they_sign(desk: Desk) -> None:
         " translated."
     )
     assert [line for line in lines if "3.3.0 in 'sr': 2 of 3 translated." in line]
-    assert "  i18n/{lang}.json: seizure.saved, “Saved as {ref}”: “Sačuvano kao {ref}”" in lines
-    assert "  i18n/{lang}.json: title, “Cases”: “Predmeti ”" in lines
+    assert "  i18n/sr.json: seizure.saved, “Saved as {ref}”: “Sačuvano kao {ref}”" in lines
+    assert "  i18n/sr.json: title, “Cases”: “Predmeti ”" in lines
     assert (page.grave, page.releases) == ((), ())
     html = page_of(page).decode()
     assert "Sačuvano kao {ref}" in html

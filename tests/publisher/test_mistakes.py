@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import NOTHING_TO_DO
 from tests.publisher.releases import PASSPHRASE
 from tests.publisher.test_cli import Officer, officer
 
@@ -84,3 +86,9 @@ def test_what_a_missing_option_is_for_is_said(officer: Officer, command: tuple[s
     said = " ".join(err.split())
     assert "Missing option '--advice'. What sites that" in said, err
     assert "should do: operators read it there." in said
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_where_nothing_is_to_be_drafted_it_is_said_in_a_whole_sentence(language: str) -> None:
+    told = UpdaterError(NOTHING_TO_DO, reason="no role is named").what_text.render(language)
+    assert told.endswith(".") and told.count(".") == 1

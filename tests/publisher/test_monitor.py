@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -240,6 +241,22 @@ def test_a_server_that_is_no_feed(public: Public, fault: Fault) -> None:
     public.make(release=False)
     public.server.faults.append(fault)
     assert public.look()[::2] == (14, {"NU-7201"})
+
+
+def test_a_server_that_does_not_answer_is_no_feed_that_is_wrong(
+    public: Public, capsys: pytest.CaptureFixture[str]
+) -> None:
+    public.make(release=False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}/"
+    assert run(["monitor", nobody, "--root", str(public.root)]) == 7
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{nobody} did not answer" in said
+    assert "Nothing was found wrong" in said
+    assert "Act now" not in said
+    # A further place, likewise; what is known to be wrong says more.
+    assert public.look("--also", nobody)[::2] == (7, {"NU-7208"})
+    assert public.look("--ahead", 8, "--also", nobody)[::2] == (14, {"NU-7202", "NU-7208"})
 
 
 def test_a_server_without_parts_of_files(

@@ -60,9 +60,10 @@ def test_each_text_that_changed_is_shown(desk: Desk) -> None:
     )
     page = review(desk.event(drafted(desk, change)), whole=True)
     assert section(page) == [
-        "changed: i18n/{lang}.json: seizure.saved, “Saved as {ref}” becomes “Kept as {ref}”",
-        "gone: i18n/{lang}.json: seizure.new, “New & <b>seizure</b>”",
-        "new: i18n/{lang}.json: seizure.more, “<script> ”",
+        "changed: i18n/{lang}.json (in each language): seizure.saved,"
+        " “Saved as {ref}” becomes “Kept as {ref}”",
+        "gone: i18n/{lang}.json (in each language): seizure.new, “New & <b>seizure</b>”",
+        "new: i18n/{lang}.json (in each language): seizure.more, “<script> ”",
         "changed: settings.ini: lists.rows, “100” becomes “50”",
         "gone: settings.ini: mail.fax, “no”",
     ]
@@ -94,7 +95,7 @@ def test_nothing_is_said_to_be_nothing(desk: Desk) -> None:
         (text("settings.ini", "fax = no\n", ""), [],
          ["settings.ini: settings of 3.4.0 that are gone: mail.fax."]),
         (words("i18n/en.json", saved="Saved as {ref} by {officer}"), [],
-         ["i18n/{lang}.json: other placeholders than in 3.4.0: seizure.saved."]),
+         ["i18n/{lang}.json (in each language): other placeholders than in 3.4.0: seizure.saved."]),
         (words("i18n/en.json", more="More"), [], []),
     ],
 )  # fmt: skip

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from ncen_updater.common.findings import Severity
+from ncen_updater.common.i18n import Text
+from ncen_updater.formats.tree import EntryType, TreeEntry
+from ncen_updater.publisher.lint.release import finding, path_words
+from ncen_updater.publisher.review.carried_lines import quoted_forms
+from ncen_updater.publisher.review.changes import MOST, FileChange, changes_told
 from ncen_updater.publisher.review.programs import MOST_PLACES, named_as_program, programs_told
 
 WORDS = "WARNING: other programs than before: {paths}"
@@ -48,3 +54,35 @@ def test_many_places_become_few() -> None:
         "other programs than before: 80 in app/, such as 0/deep/a.py, 0/deep/b.py, 1/deep/a.py"
     ]
     assert len(told(*paths, *(f"x{place}/a.py" for place in range(40)))) <= MOST_PLACES
+
+
+def _entry(path: str) -> TreeEntry:
+    return TreeEntry(path=path, type=EntryType.FILE, mode=0o644, size=1, sha256="0" * 64)
+
+
+def test_very_many_changes_are_told_by_directory_but_programs_and_sql() -> None:
+    few = [FileChange(f"docs/{n:03}.html", None, _entry(f"docs/{n:03}.html")) for n in range(MOST)]
+    assert changes_told(few) == tuple(change.text for change in few)
+    kept = [FileChange(path, None, _entry(path)) for path in ("a/run.sh", "sql/1.sql")]
+    gone = FileChange("docs/old.html", _entry("docs/old.html"), None)
+    told = [text.render() for text in changes_told([*few, gone, *kept])]
+    assert told[:2] == [change.text.render() for change in kept]
+    assert told[2:] == [f"docs/: files new {MOST}, changed 0, gone 1"]
+
+
+def test_what_a_place_in_a_path_stands_for_is_said() -> None:
+    found = finding(
+        7150, Severity.INFO, "{path}: x", "-", path="lang/{lang}.json", names="a {lang}"
+    )
+    assert found.what.render() == "lang/{lang}.json (in each language): x"
+    assert found.figures["path"] == "lang/{lang}.json"
+    down = path_words("sql/{engine}/1.down.sql")
+    assert isinstance(down, Text)
+    assert down.render("fr") == "sql/{engine}/1.down.sql (pour chaque moteur)"
+    assert path_words("plain.json") == "plain.json"
+
+
+def test_texts_are_quoted_as_their_reader_quotes() -> None:
+    said = quoted_forms(("a", "b"))
+    assert said.render("en") == "“a” / “b”"
+    assert said.render("fr") == "« a » / « b »"

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from securesystemslib.signer import HSMSigner
 
-from ncen_updater.common.messages import TOKEN_UNUSABLE
+from ncen_updater.common.messages import TOKEN_LOCKED, TOKEN_UNUSABLE, WRONG_PIN, Message
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing
@@ -23,7 +24,7 @@ from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import draft_first
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import load_public_key, owner_of
-from ncen_updater.publisher.signing.tokens import MODULES, Token, find_module
+from ncen_updater.publisher.signing.tokens import MODULES, Token, find_module, public_key
 from tests.publisher.releases import NOW, clock
 from tests.support.errors import refused
 
@@ -169,6 +170,34 @@ def test_a_token_that_cannot_be_used(
     )
     assert (code, said["error"]["code"]) == (1, "NU-7043")
     assert not (tmp_path / "k").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "told"),
+    [
+        ("Found 0 cryptographic tokens matching filter {'label': 'x'}", TOKEN_UNUSABLE, "sees no"),
+        ("Found 2 cryptographic tokens matching filter {'label': 'x'}", TOKEN_UNUSABLE, "several"),
+        ("could not find ecdsa key for 2", TOKEN_UNUSABLE, "it holds no ECDSA key of this id"),
+        ("found more than one ecdsa key for 2", TOKEN_UNUSABLE, "it holds several ECDSA keys"),
+        ("found key on secp521r1, should be on one of []", TOKEN_UNUSABLE, "another curve"),
+        ("CKR_DEVICE_ERROR (0x00000030)", TOKEN_UNUSABLE, "CKR_DEVICE_ERROR"),
+        ("CKR_PIN_INCORRECT (0x000000A0)", WRONG_PIN, None),
+        ("CKR_PIN_LOCKED (0x000000A4)", TOKEN_LOCKED, None),
+    ],
+)
+def test_what_a_driver_says_is_told_in_our_words(
+    monkeypatch: pytest.MonkeyPatch, said: str, message: Message, told: str | None
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError(said)
+
+    assert DRIVER is not None
+    monkeypatch.setattr(HSMSigner, "import_", refuse)
+    with refused(message) as caught:
+        public_key(Token("wco-a", 2, Path(DRIVER)))
+    detail = caught.value.detail
+    assert (detail is None) if told is None else (told in (detail or ""))
+    assert "Found" not in str(caught.value)
 
 
 def test_a_key_of_no_officer_is_not_asked_for_its_pin(

@@ -20,8 +20,10 @@ from ncen_updater.common.messages import (
     PLACE_DIFFERS,
     PLACE_FAILED,
     PLACE_INVALID,
+    PLACE_NO_CREDENTIALS,
 )
 from ncen_updater.common.progress import Silent
+from ncen_updater.common.retranslate import retold
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.publisher.distribute.storage import (
@@ -187,6 +189,30 @@ def test_a_store_that_is_not_there(feed: Path, monkeypatch: pytest.MonkeyPatch) 
         with refused(PLACE_FAILED) as caught:
             upload(Feed(feed), nowhere, Silent())
         assert "no-such-bucket" in str(caught.value)
+
+
+def test_a_store_for_which_there_are_no_credentials(
+    feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with object_store(monkeypatch) as url:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        with refused(PLACE_NO_CREDENTIALS) as caught:
+            upload(Feed(feed), ObjectStore("s3://releases/ncen", url), Silent())
+    assert caught.value.detail is None
+
+
+def test_what_the_system_says_is_told_without_its_number(feed: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with refused(PLACE_FAILED) as caught:
+        upload(Feed(feed), DirectoryPlace(tmp_path / "taken/mirror"), Silent())
+    detail = caught.value.detail or ""
+    assert detail.startswith(f"file '{tmp_path}")
+    assert detail.endswith(": File exists")
+    told = retold(detail, "fr")
+    assert "existe déjà" in told and "source" not in told
 
 
 def test_a_directory(feed: Path, keys: KeyRing, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from ncen_updater.common.messages import WHEELS_UNUSABLE
 from ncen_updater.formats.agent_release import REQUIREMENTS, WHEELS
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+from ncen_updater.publisher.errors import system_words
 
 __all__ = ["UNITS", "AgentRelease", "Locked", "make_agent_release", "parse_lock"]
 
@@ -160,7 +161,7 @@ def make_agent_release(
         locked = parse_lock(lock.read_text("utf-8"))
         own, others = _sorted(wheels, locked)
     except (OSError, ValueError) as error:
-        raise UpdaterError(WHEELS_UNUSABLE, path=wheels, reason=str(error)) from error
+        raise UpdaterError(WHEELS_UNUSABLE, path=wheels, reason=system_words(error)) from error
     version = str(parse_wheel_filename(own.name)[1])
     partial = place.with_name(f"{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -19,7 +19,7 @@ from typing import IO, Final
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.formats.document import TargetRef
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
-from ncen_updater.publisher.errors import BuildRefused
+from ncen_updater.publisher.errors import BuildRefused, system_words
 
 __all__ = ["DEFAULT_EPOCH", "normalised", "write_archive"]
 
@@ -145,6 +145,8 @@ def _add(
                 reader = _Hashing(stream, on_bytes)
                 tar.addfile(info, reader)
         except OSError as error:
-            raise BuildRefused(path=root, reason=f"{entry.path} cannot be read: {error}") from error
+            raise BuildRefused(
+                path=root, reason=f"{entry.path} cannot be read: {system_words(error)}"
+            ) from error
         if reader.digest.hexdigest() != entry.sha256 or source.stat().st_size != entry.size:
             raise BuildRefused(path=root, reason=f"{entry.path} changed while it was being packed")

@@ -31,6 +31,7 @@ from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import Tree
 from ncen_updater.publisher.build.provenance import SourceOfBuild, check_provenance, make_provenance
 from ncen_updater.publisher.build.sbom import MAX_SBOM_BYTES, check_sbom, find_parts, write_sbom
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.feed.feed import Feed
 
 __all__ = ["Checked", "PaperMaker", "check_papers", "inspect_release"]
@@ -175,7 +176,7 @@ def _read(path: Path) -> bytes:
     try:
         return read_file(path, MAX_SBOM_BYTES)
     except (OSError, ValueError) as error:
-        raise UpdaterError(SBOM_INVALID, path=path, detail=str(error)) from error
+        raise UpdaterError(SBOM_INVALID, path=path, detail=system_words(error)) from error
 
 
 def _write(targets: Path, name: str, content: bytes) -> TargetRef:

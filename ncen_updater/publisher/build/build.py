@@ -30,7 +30,7 @@ from ncen_updater.formats.tree import EntryType, Tree, scan
 from ncen_updater.publisher.build.archive import DEFAULT_EPOCH, normalised, write_archive
 from ncen_updater.publisher.build.attachments import PaperMaker
 from ncen_updater.publisher.build.chunks import chunks_of
-from ncen_updater.publisher.errors import BuildRefused
+from ncen_updater.publisher.errors import BuildRefused, system_words
 
 if TYPE_CHECKING:
     from ncen_updater.publisher.build.deltas import DeltaMaker
@@ -74,9 +74,11 @@ def scan_release(directory: Path, on_bytes: Callable[[int], None] | None = None)
         tree = scan(directory, on_bytes)
         tree.canonical()
     except (BadTree, UnicodeEncodeError) as error:
-        raise BuildRefused(path=directory, reason=getattr(error, "detail", str(error))) from error
+        raise BuildRefused(
+            path=directory, reason=getattr(error, "detail", system_words(error))
+        ) from error
     except (OSError, ValueError) as error:
-        raise BuildRefused(path=directory, reason=str(error)) from error
+        raise BuildRefused(path=directory, reason=system_words(error)) from error
     return normalised(tree, frozenset({MANIFEST_NAME}))
 
 

@@ -36,6 +36,7 @@ from ncen_updater.formats.texts.carried_files import MAX_BYTES
 from ncen_updater.formats.texts.catalogue import Key, TextEntry, Unusable, shown
 from ncen_updater.formats.texts.readers import read_texts
 from ncen_updater.formats.texts.shipped import Shipped
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.feed.feed import Feed, delegated_roles, unknown_role
 from ncen_updater.publisher.lint.carried_changes import some
 from ncen_updater.publisher.lint.language import coverage_of, lint_language, shipped_in
@@ -152,7 +153,7 @@ def _parsed(said: Mapping[str, object], target: str) -> LanguageDocument:
     try:
         document = LanguageDocument.model_validate(said)
     except ValueError as error:
-        raise BadLanguage(source=target, detail=str(error)[:500]) from error
+        raise BadLanguage(source=target, detail=system_words(error)[:500]) from error
     return parse_language_document(document.canonical(), target)  # not too large, either
 
 
@@ -214,7 +215,7 @@ def _file(
         texts_of = tuple(gathered.texts)
         made = LanguageFile(overlay=declared.overlay, plural=plural, texts=texts_of)
     except ValidationError as error:  # longer, or in more forms, than any text is
-        why = str(error)[:300]
+        why = system_words(error)[:300]
         raise UpdaterError(LANGUAGE_FILE_UNUSABLE, path=path, why=why) from error
     return made, gathered
 

@@ -20,6 +20,7 @@ from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import PROVENANCE_INVALID
 from ncen_updater.formats.document import TargetRef
+from ncen_updater.publisher.errors import system_words
 
 __all__ = ["BUILD_TYPE", "SourceOfBuild", "check_provenance", "make_provenance"]
 
@@ -125,7 +126,7 @@ def check_provenance(
         ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError,
     ) as error:  # fmt: skip
         raise UpdaterError(
-            PROVENANCE_INVALID, path=path, reason="it cannot be read", detail=str(error)
+            PROVENANCE_INVALID, path=path, reason="it cannot be read", detail=system_words(error)
         ) from error
     if kinds != (STATEMENT, PREDICATE):
         raise UpdaterError(PROVENANCE_INVALID, path=path, reason=f"it is of the kind {kinds}")

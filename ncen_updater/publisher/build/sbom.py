@@ -24,6 +24,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import SBOM_INVALID
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import EntryType, Tree
+from ncen_updater.publisher.errors import system_words
 
 __all__ = ["SbomPart", "check_sbom", "find_parts", "write_sbom"]
 
@@ -189,7 +190,7 @@ def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
     try:
         data = parse_json(content)
     except ValueError as error:
-        raise UpdaterError(SBOM_INVALID, path=path, detail=str(error)) from error
+        raise UpdaterError(SBOM_INVALID, path=path, detail=system_words(error)) from error
     versions = {
         "1.4": SchemaVersion.V1_4, "1.5": SchemaVersion.V1_5, "1.6": SchemaVersion.V1_6,
     }  # fmt: skip

@@ -21,6 +21,7 @@ from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE, PASSPHRASE_UNASKED, PRODUCT_NEEDED
+from ncen_updater.publisher.errors import system_words
 
 if TYPE_CHECKING:
     from ncen_updater.common.cli.session import Session
@@ -236,7 +237,9 @@ def passphrases(
         content = _read_file(file) if file is not None else _read_descriptor(descriptor or 0)
         lines = content.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=source, detail=str(error)) from error
+        raise UpdaterError(
+            BAD_PASSPHRASE_SOURCE, source=source, detail=system_words(error)
+        ) from error
     if not lines or not all(lines):
         raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=source, detail="empty")
     remaining = iter(lines)

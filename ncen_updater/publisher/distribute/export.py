@@ -43,6 +43,7 @@ from ncen_updater.publisher.distribute.export_choice import (
     ways_of_agents,
     whole_targets,
 )
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.feed.feed import Feed, FeedState, unknown_role
 
 __all__ = ["USUAL_GRACE", "Destination", "ExportOrder", "Exported", "export_bundle"]
@@ -170,7 +171,7 @@ def _metadata(feed: Feed, state: FeedState) -> Iterator[BundleSource]:
             content = (feed.metadata_directory / name).read_bytes()
         except OSError as error:
             raise UpdaterError(
-                FEED_BROKEN, path=feed.directory, reason=f"{name}: {error}"
+                FEED_BROKEN, path=feed.directory, reason=f"{name}: {system_words(error)}"
             ) from error
         yield _source(f"metadata/{name}", content)
 
@@ -189,7 +190,7 @@ def _targets(
                     crc, size = zlib.crc32(block, crc), size + len(block)
         except OSError as error:
             raise UpdaterError(
-                FEED_BROKEN, path=feed.directory, reason=f"{name}: {error}"
+                FEED_BROKEN, path=feed.directory, reason=f"{name}: {system_words(error)}"
             ) from error
         if digest.hexdigest() != target.hashes["sha256"]:
             raise UpdaterError(

@@ -10,7 +10,7 @@ from packaging.version import Version
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import FEED_BROKEN, NOTHING_TO_EXPORT
+from ncen_updater.common.messages import FEED_BROKEN, NOTHING_TO_EXPORT, UNKNOWN_RELEASE
 from ncen_updater.feed.offers import languages_of, offers_of
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.document import (
@@ -23,6 +23,7 @@ from ncen_updater.formats.document import (
 from ncen_updater.formats.language import newest_languages
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.feed.feed import Feed, FeedState, unknown_role
 
 __all__ = [
@@ -120,6 +121,9 @@ def hops_of(
     now: datetime,
 ) -> list[tuple[Version | None, Offer]]:
     """The releases on the paths of all destinations, each with the one before it, oldest first."""
+    known = {offer.release_version for offer in offers}
+    if order.target is not None and order.target not in known:
+        raise UpdaterError(UNKNOWN_RELEASE, product=order.product, version=order.target)
     found: dict[tuple[Version | None, str], Offer] = {}
     for place in order.destinations:
         path = choose_path(
@@ -228,5 +232,7 @@ def _document(feed: Feed, target: TargetFile, name: str) -> ReleaseDocument:
     try:
         content = feed.target_path(target).read_bytes()
     except OSError as error:
-        raise UpdaterError(FEED_BROKEN, path=feed.directory, reason=f"{name}: {error}") from error
+        raise UpdaterError(
+            FEED_BROKEN, path=feed.directory, reason=f"{name}: {system_words(error)}"
+        ) from error
     return parse_release_document(content, name)

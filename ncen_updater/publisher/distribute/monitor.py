@@ -24,6 +24,13 @@ from tuf.api.metadata import Metadata, TargetFile  # type: ignore[attr-defined]
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import (
+    FEED_CUT,
+    FEED_ERROR,
+    FEED_PROXY,
+    FEED_TOO_SLOW,
+    FEED_UNREACHABLE,
+)
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.brake_statements import brakes_of
 from ncen_updater.feed.client import TrustClient
@@ -48,7 +55,12 @@ WILL_FAIL: Final = "NU-7202"
 MAX_LIST_BYTES: Final = 5_000_000
 BEHIND: Final = "NU-7203"
 DUE: Final = "NU-7204"
+UNANSWERED: Final = "NU-7208"
 LAPSES: Final = frozenset({FAILED, WILL_FAIL, BEHIND})
+#: Errors after which nobody knows anything of the feed: no whole answer came from it.
+NO_ANSWER: Final = frozenset(
+    message.code for message in (FEED_CUT, FEED_ERROR, FEED_PROXY, FEED_TOO_SLOW, FEED_UNREACHABLE)
+)
 
 
 @dataclass(frozen=True)
@@ -83,10 +95,15 @@ class FeedLook:
 
 
 def exit_code(findings: Sequence[Finding]) -> ExitCode:
-    """0 while no strict finding stands; 14 if a list lapses or is old, else 1."""
+    """0 while no strict finding stands; else what says most of the feed.
+
+    14 if a list lapses or is old, 7 if all that is known is that a place did not answer, else 1.
+    """
     strict = {finding.code for finding in findings if finding.severity is Severity.STRICT}
     if not strict:
         return ExitCode.OK
+    if strict == {UNANSWERED}:
+        return ExitCode.NETWORK
     return ExitCode.FEED_STALE if strict & LAPSES else ExitCode.ERROR
 
 
@@ -141,13 +158,13 @@ class Monitor:
         try:
             seen = self._read(now, timedelta(0), self._make_fetcher())
         except UpdaterError as error:
-            return FeedLook((), 0, 0, (_failed(error),))
+            return FeedLook((), 0, 0, (_failed(place, error),))
         for days, grace in ((ahead, timedelta(0)), (offline_ahead, timedelta(days=offline_ahead))):
             self._progress.tell(Text(N_("looking {days} days ahead"), {"days": days}))
             try:
                 self._read(now + timedelta(days=days), grace, _Undated(self._make_fetcher()))
             except UpdaterError as error:
-                findings.append(_will_fail(error, days))
+                findings.append(_will_fail(place, error, days))
         findings += _due(seen, now)
         if secretariat is not None:
             findings += _compare(seen, secretariat)
@@ -261,6 +278,8 @@ def _seen(role: str, metadata: Metadata[Any], now: datetime) -> RoleSeen:
 
 def place_failed(place: str, error: UpdaterError) -> Finding:
     """Say that another place cannot be compared."""
+    if error.code in NO_ANSWER:
+        return _unanswered(place, error)
     values = {"place": place, "what": error.what_text}
     return Finding(
         "NU-7207",
@@ -271,7 +290,29 @@ def place_failed(place: str, error: UpdaterError) -> Finding:
     )
 
 
-def _failed(error: UpdaterError) -> Finding:
+def _unanswered(place: str, error: UpdaterError) -> Finding:
+    """Say that nobody could look, which is no fault of the feed."""
+    words = N_(
+        "{place} did not answer: {what} Nothing was found wrong with the feed, since nobody could"
+        " look at it."
+    )
+    remedy = N_(
+        "Look at the address, and at the line and the proxy of this machine, then look again, from"
+        " another network too. If it answers nowhere, its server is down: sites run on as they are,"
+        " and can neither check nor upgrade until it answers."
+    )
+    return Finding(
+        UNANSWERED,
+        Severity.STRICT,
+        Text(words, {"place": place, "what": error.what_text}),
+        Text(remedy),
+        {"place": place, "code": error.code, "detail": error.detail},
+    )
+
+
+def _failed(place: str, error: UpdaterError) -> Finding:
+    if error.code in NO_ANSWER:
+        return _unanswered(place, error)
     return Finding(
         FAILED,
         Severity.STRICT,
@@ -281,7 +322,9 @@ def _failed(error: UpdaterError) -> Finding:
     )
 
 
-def _will_fail(error: UpdaterError, days: int) -> Finding:
+def _will_fail(place: str, error: UpdaterError, days: int) -> Finding:
+    if error.code in NO_ANSWER:
+        return _unanswered(place, error)
     return Finding(
         WILL_FAIL,
         Severity.STRICT,

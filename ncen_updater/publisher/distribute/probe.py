@@ -20,6 +20,7 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.feed.bounded_http import BoundedSession
 from ncen_updater.feed.limits import TooSlow
+from ncen_updater.publisher.errors import system_words
 
 __all__ = ["Probe", "said_once"]
 
@@ -135,7 +136,7 @@ def _in_one_family() -> Iterator[None]:
     except requests.RequestException:
         raise
     except (TooSlow, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        raise requests.RequestException(str(error)) from error
+        raise requests.RequestException(system_words(error)) from error
 
 
 def _max_age(answer: requests.Response) -> int | None:

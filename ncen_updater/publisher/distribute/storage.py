@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import PLACE_FAILED, PLACE_INVALID
+from ncen_updater.common.messages import PLACE_FAILED, PLACE_INVALID, PLACE_NO_CREDENTIALS
+from ncen_updater.publisher.errors import system_words
 
 __all__ = [
     "CHANGING",
@@ -101,7 +102,7 @@ class DirectoryPlace:
         try:
             yield
         except OSError as error:
-            raise UpdaterError(PLACE_FAILED, place=self.name, detail=str(error)) from error
+            raise UpdaterError(PLACE_FAILED, place=self.name, detail=system_words(error)) from error
 
 
 class ObjectStore:
@@ -124,11 +125,17 @@ class ObjectStore:
         if not self._root:
             raise UpdaterError(PLACE_INVALID, place=url)
         try:
-            from botocore.exceptions import BotoCoreError, ClientError
+            from botocore.exceptions import (
+                BotoCoreError,
+                ClientError,
+                NoCredentialsError,
+                PartialCredentialsError,
+            )
             from s3fs import S3FileSystem
         except ImportError as error:
-            raise UpdaterError(PLACE_INVALID, place=url, detail=str(error)) from error
+            raise UpdaterError(PLACE_INVALID, place=url, detail=system_words(error)) from error
         self._errors = (OSError, BotoCoreError, ClientError)
+        self._no_credentials = (NoCredentialsError, PartialCredentialsError)
         # What another machine wrote a second ago must be seen: no listing is remembered.
         self._store: Any = S3FileSystem(
             endpoint_url=endpoint, use_listings_cache=False, skip_instance_cache=True
@@ -170,8 +177,10 @@ class ObjectStore:
     def _failures(self) -> Iterator[None]:
         try:
             yield
+        except self._no_credentials as error:
+            raise UpdaterError(PLACE_NO_CREDENTIALS, place=self.name) from error
         except self._errors as error:
-            raise UpdaterError(PLACE_FAILED, place=self.name, detail=str(error)) from error
+            raise UpdaterError(PLACE_FAILED, place=self.name, detail=system_words(error)) from error
 
 
 def open_place(address: str, endpoint: str | None = None) -> Place:

@@ -29,6 +29,7 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import ROOT_VERSION_FIELD
 from ncen_updater.publisher.distribute.storage import Place
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.feed.feed import Feed, FeedState, delegated_roles, verification
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES
 
@@ -160,7 +161,9 @@ def _served(
         number = timestamp.signed.snapshot_meta.version
     except (RepositoryError, AttributeError) as error:
         raise UpdaterError(
-            PLACE_AHEAD, place=place.name, reason=f"its timestamp cannot be read ({error})"
+            PLACE_AHEAD,
+            place=place.name,
+            reason=f"its timestamp cannot be read ({system_words(error)})",
         ) from error
     if mine is None or version > mine.signed.version:
         raise UpdaterError(PLACE_AHEAD, place=place.name, reason=f"it has timestamp {version}")

@@ -33,6 +33,7 @@ from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import FEED_BROKEN, FEED_BUSY, UNKNOWN_PRODUCT
 from ncen_updater.formats.tuf_names import ROLE_FIELD
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing.roles import FeedPolicy, policy_of
 
 __all__ = [
@@ -268,7 +269,7 @@ class Feed:
         try:
             state.policy  # noqa: B018 - read for its check
         except ValueError as error:
-            raise self._broken(str(error)) from error
+            raise self._broken(system_words(error)) from error
         return state
 
     def signed_lists(self) -> Iterator[tuple[str, Metadata[Any]]]:
@@ -300,7 +301,7 @@ class Feed:
         try:
             metadata: Metadata[Any] = Metadata.from_bytes(read_file(path, MAX_METADATA_BYTES))
         except (OSError, RepositoryError) as error:
-            raise self._broken(f"{name} cannot be read: {error}") from error
+            raise self._broken(f"{name} cannot be read: {system_words(error)}") from error
         role = name.removesuffix(".json").rpartition(".")[2]
         said = metadata.signed.unrecognized_fields.get(ROLE_FIELD)
         if not isinstance(metadata.signed, kind) or said != role:

@@ -42,7 +42,7 @@ from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.formats.brakes import BRAKES_FIELD, BrakeStatement
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import ROOT_VERSION_FIELD
-from ncen_updater.publisher.errors import write_failed
+from ncen_updater.publisher.errors import system_words, write_failed
 from ncen_updater.publisher.feed.brakes import with_statement
 from ncen_updater.publisher.feed.feed import (
     DurableWriter,
@@ -391,7 +391,7 @@ class Publisher:
                 self._writer.copy(self._feed.target_path(target), source, target.hashes["sha256"])
             except SourceChanged as error:
                 raise UpdaterError(
-                    PUBLISHER_TARGET_MISSING, target=target.path, detail=str(error)
+                    PUBLISHER_TARGET_MISSING, target=target.path, detail=system_words(error)
                 ) from error
         self._progress.tell(Text(N_("writing the signed list")))
         order = [r for r in drafts if r not in ("root", "targets")] + ["targets", "snapshot"]

@@ -8,7 +8,7 @@ from datetime import datetime
 from ncen_updater.publisher.feed.feed import FeedState, verification
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.keys import owner_of
+from ncen_updater.publisher.signing.keys import names_of, owner_of
 from ncen_updater.publisher.signing.language_drafts import languages_of_feed
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, issued_at
 
@@ -123,9 +123,7 @@ def feed_status(state: FeedState, now: datetime) -> tuple[list[RoleStatus], list
                 days_left=(expires - now).days,
                 signed=len(result.signed),
                 threshold=result.threshold,
-                holders=tuple(
-                    sorted(owner_of(k) for k in (result.signed | result.unsigned).values())
-                ),
+                holders=names_of((result.signed | result.unsigned).values()),
                 due=expires - now < state.policy.window(role),
             )
         )
@@ -188,7 +186,7 @@ def signature_status(event: SigningEvent) -> list[SignatureStatus]:
                 version=metadata.signed.version,
                 signed=tuple(sorted(owner_of(key) for key in have.values())),
                 threshold=max(result.threshold for result in results),
-                missing=tuple(sorted(owner_of(key) for key in lack.values())),
+                missing=names_of(lack.values()),
                 lacking=max(max(0, r.threshold - len(r.signed)) for r in results),
                 complete=all(bool(result) for result in results),
             )

@@ -8,6 +8,7 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
 from ncen_updater.formats.language import LanguageDocument
 from ncen_updater.formats.manifest import CarriedKind, CarriedManifest, Manifest
+from ncen_updater.formats.texts.carried_files import rendered
 from ncen_updater.formats.texts.catalogue import Catalogue, Unusable, shown
 from ncen_updater.formats.texts.readers import read_texts
 from ncen_updater.formats.texts.shipped import Shipped, lay_over, shipped_of
@@ -99,16 +100,16 @@ def _findings(
                 Severity.STRICT,
                 N_("{path}: the translation of {keys} has other placeholders than its text."),
                 N_("Write the placeholders of the text: no site would use such a translation."),
-                path=file.overlay,
+                path=rendered(file.overlay, document.language),
                 keys=some([shown(key) for key in laid.unfit]),
             )
         if laid.other:
             yield finding(
                 7172,
                 Severity.STRICT,
-                N_("{path}: {keys} translate other texts than those of {version}."),
+                N_("{path}: the translation of {keys} is not of the text that {version} has."),
                 N_("Translate from 'translations export' of a site that has this release."),
-                path=file.overlay,
+                path=rendered(file.overlay, document.language),
                 keys=some([shown(key) for key in laid.other]),
                 version=manifest.version,
             )

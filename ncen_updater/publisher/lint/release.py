@@ -6,9 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.formats.document import ReleaseDocument
-from ncen_updater.formats.manifest import Manifest, Migration, path_for
+from ncen_updater.formats.manifest import (
+    ENGINE_PLACE,
+    LANGUAGE_PLACE,
+    Manifest,
+    Migration,
+    path_for,
+)
 from ncen_updater.formats.sql import ENGINES
 from ncen_updater.formats.tree import EntryType, Tree
 
@@ -56,8 +62,20 @@ class LintedRelease:
 
 
 def finding(number: int, severity: Severity, what: str, remedy: str, **values: object) -> Finding:
-    """Make a finding from its number."""
-    return Finding(f"NU-{number}", severity, Text(what, values), Text(remedy, values), values)
+    """Make a finding from its number; its figures hold paths as the manifest has them."""
+    told = {key: path_words(v) if isinstance(v, str) else v for key, v in values.items()}
+    return Finding(f"NU-{number}", severity, Text(what, told), Text(remedy, told), values)
+
+
+def path_words(path: str) -> Text | str:
+    """Say of a path of a manifest what its place stands for; other words stay as they are."""
+    if " " in path:
+        return path
+    if ENGINE_PLACE in path:
+        return Text(N_("{path} (for each engine)"), {"path": Figure(path)})
+    if LANGUAGE_PLACE in path:
+        return Text(N_("{path} (in each language)"), {"path": Figure(path)})
+    return path
 
 
 def files_of(tree: Tree) -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing import Any
 from ncen_updater.common.bounded_io import parse_toml, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NO_DESK_SITE
+from ncen_updater.publisher.errors import system_words
 
 __all__ = ["DeskSite", "load_desk"]
 
@@ -100,7 +101,9 @@ class DeskSite:
                 timeout=COMMAND_LIMIT_S, check=False, start_new_session=True,
             ).returncode  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise self._refused(f"its command '{act}' cannot be run: {error}") from error
+            raise self._refused(
+                f"its command '{act}' cannot be run: {system_words(error)}"
+            ) from error
 
     def _refused(self, reason: str) -> UpdaterError:
         return UpdaterError(NO_DESK_SITE, path=self.config, reason=reason)
@@ -128,7 +131,7 @@ def load_desk(path: Path) -> DeskSite:
     try:
         data = parse_toml(read_file(path, MAX_CONFIG_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
-        raise refused(str(error)) from error
+        raise refused(system_words(error)) from error
 
     def table(name: str) -> dict[str, Any]:
         found = data.get(name, {})

@@ -20,6 +20,7 @@ from typing import Any
 
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.messages import NO_DESK_SITE
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.new.desk import DeskSite
 
 __all__ = ["DeskRound", "RoundStage", "served"]
@@ -66,7 +67,7 @@ def served(directory: Path, desk: DeskSite) -> Iterator[None]:
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", desk.port), handler)
     except OSError as error:
-        reason = f"port {desk.port} of its feed: {error}"
+        reason = f"port {desk.port} of its feed: {system_words(error)}"
         raise UpdaterError(NO_DESK_SITE, path=desk.config, reason=reason) from error
     with server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -164,7 +165,7 @@ class DeskRound:
                 timeout=LIMIT_S, check=False,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
-            reason = f"the agent cannot be run: {error}"
+            reason = f"the agent cannot be run: {system_words(error)}"
             raise UpdaterError(NO_DESK_SITE, path=self._desk.config, reason=reason) from error
         document = _document(ended.stdout)
         failure = document.get("error")

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.formats.texts.catalogue import shown
 from ncen_updater.publisher.lint.carried_changes import CarriedChange, carried_changes, printed
+from ncen_updater.publisher.lint.release import path_words
 from ncen_updater.publisher.review.evidence import Shown
 
-__all__ = ["carried_lines"]
+__all__ = ["carried_lines", "quoted_forms"]
 
 #: So many keys of one file are shown; the rest is counted.
 MOST = 40
@@ -35,14 +36,19 @@ def _lines(change: CarriedChange) -> Iterator[Text]:
         (change.added, N_("new: {path}: {key}, {new}")),
     )
     found = [(words, key) for keys, words in sentences for key in keys]
-    path = change.declared.slot
+    path = path_words(change.declared.slot)
     for words, key in found[:MOST]:
-        old, new = (_said(side.get(key, ())) for side in (change.before, change.after))
+        old, new = (quoted_forms(side.get(key, ())) for side in (change.before, change.after))
         yield Text(words, {"path": path, "key": printed(shown(key)), "old": old, "new": new})
     if len(found) > MOST:
         more = {"path": path, "more": len(found) - MOST}
         yield Text(N_("and further ones in {path}: {more}"), more)
 
 
-def _said(forms: tuple[str, ...]) -> Figure:
-    return Figure(" / ".join(f"“{printed(form)}”" for form in forms) or "-")
+def quoted_forms(forms: tuple[str, ...]) -> Figure:
+    """Return a text in all its forms, between the quotes of the reader's language."""
+    english, french = (
+        " / ".join(f"{begin}{printed(form)}{end}" for form in forms) or "-"
+        for begin, end in (("“", "”"), ("« ", " »"))
+    )
+    return Figure(english, fr=french)

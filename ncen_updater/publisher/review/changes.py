@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
-from ncen_updater.publisher.review.programs import named_as_program
+from ncen_updater.publisher.review.programs import by_place, named_as_program
 
-__all__ = ["FileChange", "Read", "file_changes"]
+__all__ = ["FileChange", "Read", "changes_told", "file_changes"]
 
 #: More than this is not counted line by line.
 MAX_COUNTED = 5_000_000
 EXECUTES = 0o111
+#: So many changes are told one by one; of more, how many there are in each directory.
+MOST = 200
 #: How a file begins that can be run, whatever its mode says now: a script, and ELF.
 PROGRAMS = (b"#!", b"\x7fELF")
 
@@ -76,6 +78,27 @@ class FileChange:
         if was.render() == now.render():
             return Text(N_("changed: {path}, {new} as before, with other content{note}"), values)
         return Text(N_("changed: {path}, {old} becomes {new}{note}"), values)
+
+
+def changes_told(changes: Sequence[FileChange]) -> tuple[Text, ...]:
+    """Say what changed: each file, or very many by directory.
+
+    Programs and SQL are told one by one, however many there are.
+    """
+    if len(changes) <= MOST:
+        return tuple(change.text for change in changes)
+    alone = [c for c in changes if c.program or c.new_program or c.path.endswith(".sql")]
+    named = {c.path for c in alone}
+    others = {c.path: c for c in changes if c.path not in named}
+    words = N_("{directory}: files new {added}, changed {changed}, gone {gone}")
+    told = []
+    for place, names in by_place(others).items():
+        found = [others[f"{place}{name}"] for name in names]
+        added = sum(c.before is None for c in found)
+        gone = sum(c.after is None for c in found)
+        values = {"added": added, "gone": gone, "changed": len(found) - added - gone}
+        told.append(Text(words, {"directory": place or ".", **values}))
+    return (*(change.text for change in alone), *told)
 
 
 def _runs(entry: TreeEntry | None) -> bool:

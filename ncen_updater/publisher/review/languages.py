@@ -9,7 +9,7 @@ from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Figure, Text
+from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import PAPERS_MISSING
 from ncen_updater.formats.document import release_target
 from ncen_updater.formats.language import (
@@ -17,10 +17,12 @@ from ncen_updater.formats.language import (
     LanguageDocument,
     parse_language_document,
 )
+from ncen_updater.formats.texts.carried_files import rendered
 from ncen_updater.formats.texts.catalogue import shown
 from ncen_updater.formats.tuf_names import LANGUAGES_PREFIX
 from ncen_updater.publisher.lint.carried_changes import printed
 from ncen_updater.publisher.lint.language import lint_language
+from ncen_updater.publisher.review.carried_lines import quoted_forms
 from ncen_updater.publisher.review.evidence import ReviewEvidence
 from ncen_updater.publisher.signing.event import SigningEvent
 
@@ -112,16 +114,13 @@ def _page(
 
 def _texts(document: LanguageDocument) -> Iterator[Text]:
     for file in document.files:
+        path = rendered(file.overlay, document.language)
         for text in file.texts[:MOST]:
             values = {
-                "path": file.overlay, "key": printed(shown(text.key)),
-                "source": _said(text.source), "text": _said(text.text),
+                "path": path, "key": printed(shown(text.key)),
+                "source": quoted_forms(text.source), "text": quoted_forms(text.text),
             }  # fmt: skip
             yield Text(N_("{path}: {key}, {source}: {text}"), values)
         if len(file.texts) > MOST:
-            more = {"path": file.overlay, "more": len(file.texts) - MOST}
+            more = {"path": path, "more": len(file.texts) - MOST}
             yield Text(N_("and further ones in {path}: {more}"), more)
-
-
-def _said(forms: tuple[str, ...]) -> Figure:
-    return Figure(" / ".join(f"“{printed(form)}”" for form in forms))

@@ -13,7 +13,7 @@ from typing import Final
 
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["named_as_program", "programs_told"]
+__all__ = ["by_place", "named_as_program", "programs_told"]
 
 #: Names of what an interpreter, a loader, a web server or a service manager runs, or reads in order
 #: to run something.
@@ -50,7 +50,7 @@ def programs_told(paths: Sequence[str], words: str) -> tuple[Text, ...]:
     """
     if 0 < len(paths) <= MOST:
         return (Text(words, {"paths": ", ".join(paths)}),)
-    return tuple(Text(words, {"paths": _told(*item)}) for item in _by_place(paths).items())
+    return tuple(Text(words, {"paths": _told(*item)}) for item in by_place(paths).items())
 
 
 def _told(place: str, names: Sequence[str]) -> Text | str:
@@ -60,7 +60,7 @@ def _told(place: str, names: Sequence[str]) -> Text | str:
     return Text(N_("{count} in {directory}, such as {names}"), values)
 
 
-def _by_place(paths: Iterable[str]) -> dict[str, list[str]]:
+def by_place(paths: Iterable[str]) -> dict[str, list[str]]:
     """Names below directories: as near to the files as a few directories allow."""
     split = [PurePosixPath(path) for path in sorted(paths)]
     found: dict[str, list[str]] = {}

@@ -20,7 +20,7 @@ from ncen_updater.publisher.lint.carried_rules import BARS_SITES, TOUCHES_COUNTR
 from ncen_updater.publisher.lint.lint import lint_tree
 from ncen_updater.publisher.lint.release import content_of
 from ncen_updater.publisher.review.carried_lines import carried_lines
-from ncen_updater.publisher.review.changes import FileChange, file_changes
+from ncen_updater.publisher.review.changes import FileChange, changes_told, file_changes
 from ncen_updater.publisher.review.evidence import (
     ReviewEvidence,
     ReviewPlaces,
@@ -112,6 +112,11 @@ class ReleasePage:
     warnings: tuple[Text, ...]
     harmless: int
     missing: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> tuple[Text, ...] | None:
+        """What changed since the release before, as it is told; None as with ``files``."""
+        return None if self.files is None else changes_told(self.files)
 
 
 @dataclass(frozen=True)

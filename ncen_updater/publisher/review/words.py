@@ -121,11 +121,11 @@ def _release(page: ReleasePage, language: str) -> Iterator[Text | str]:
     for sentence in page.way_back:
         yield _in(sentence)
     yield Text(N_("Files of the program that are not as before:"))
-    if page.files is None:
+    if page.changes is None:
         yield _in(Text(N_("all of it is new, or there was nothing to compare it with")))
-    for change in page.files or ():
-        yield _in(change.text)
-    if page.files == ():
+    for change in page.changes or ():
+        yield _in(change)
+    if page.changes == ():
         yield _in(Text(NONE))
     if page.carried is not None:
         yield Text(N_("Texts and settings that countries may have their own of:"))

@@ -24,7 +24,7 @@ from ncen_updater.formats.sql import MAX_FILE_BYTES
 from ncen_updater.formats.texts.carried_files import MAX_BYTES, carried_files
 from ncen_updater.formats.tree import EntryType, Tree
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES, RELEASES_PREFIX
-from ncen_updater.publisher.errors import BuildRefused
+from ncen_updater.publisher.errors import BuildRefused, system_words
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.signing.event_files import read_plain
 
@@ -151,7 +151,7 @@ def _members(archive: Path, wanted: Mapping[str, str], most: int) -> dict[str, b
                     found[digest] = content
                     del missing[member.name]
     except (OSError, EOFError, tarfile.TarError) as error:
-        raise BuildRefused(path=archive, reason=str(error)) from error
+        raise BuildRefused(path=archive, reason=system_words(error)) from error
     if missing:
         raise BuildRefused(path=archive, reason=f"it does not hold {next(iter(missing))}")
     return found

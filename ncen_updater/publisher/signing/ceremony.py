@@ -21,6 +21,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, Targets  # 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BAD_CEREMONY, ONE_SIGNATURE
 from ncen_updater.formats.brakes import BRAKE_KEYS_FIELD, MOST_BRAKES
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing.keys import load_public_key, owner_of, refuse_duplicates
 from ncen_updater.publisher.signing.roles import (
     OFFLINE_DAYS,
@@ -184,7 +185,7 @@ def load_ceremony(path: Path) -> Ceremony:
         )
         raise UpdaterError(BAD_CEREMONY, path=path, detail=places) from error
     except (OSError, ValueError) as error:
-        raise UpdaterError(BAD_CEREMONY, path=path, detail=str(error)) from error
+        raise UpdaterError(BAD_CEREMONY, path=path, detail=system_words(error)) from error
     roles = {
         name: RoleHolders(
             keys=tuple(load_public_key(path.parent / key) for key in role.keys),

@@ -36,7 +36,7 @@ from ncen_updater.formats.tuf_names import (
     RELEASES_PREFIX,
 )
 from ncen_updater.publisher.build.attachments import Checked, check_papers
-from ncen_updater.publisher.errors import BuildRefused
+from ncen_updater.publisher.errors import BuildRefused, system_words
 from ncen_updater.publisher.signing.draft import refs_of
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import MAX_PAPER_BYTES, PAPERS, read_plain
@@ -214,7 +214,7 @@ def _carried(event: SigningEvent, name: str, sha256: str, limit: int) -> bytes:
     try:
         content = read_plain(event.directory / PAPERS / sha256, limit)
     except (OSError, ValueError) as error:
-        raise UpdaterError(PAPERS_MISSING, name=name, detail=str(error)) from error
+        raise UpdaterError(PAPERS_MISSING, name=name, detail=system_words(error)) from error
     if sha256_hex(content) != sha256:
         raise UpdaterError(PAPERS_MISSING, name=name, detail=f"{PAPERS}/{sha256} is another file")
     return content
@@ -225,7 +225,7 @@ def _read(path: Path, target: TargetFile, most: int = MAX_DOCUMENT_BYTES) -> byt
         content = read_plain(path, most)
     except (OSError, ValueError) as error:
         raise UpdaterError(
-            PUBLISHER_TARGET_MISSING, target=target.path, detail=str(error)
+            PUBLISHER_TARGET_MISSING, target=target.path, detail=system_words(error)
         ) from error
     if sha256_hex(content) != target.hashes["sha256"]:
         raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)

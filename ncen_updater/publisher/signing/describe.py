@@ -20,7 +20,7 @@ from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.feed.brake_statements import brake_keys
 from ncen_updater.formats.tuf_names import DELTAS_PREFIX, LANGUAGES_PREFIX, OFFER_FIELD
 from ncen_updater.publisher.signing.event import SigningEvent, digest_of
-from ncen_updater.publisher.signing.keys import fingerprint, owner_of
+from ncen_updater.publisher.signing.keys import fingerprint, names_of, owner_of
 from ncen_updater.publisher.signing.language_words import language_lines
 from ncen_updater.publisher.signing.offer_words import STEERED, field_words, steering_words
 from ncen_updater.publisher.signing.raw_diff import leftovers
@@ -145,12 +145,7 @@ def _role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator[Line
         before=f"{old.expires:%Y-%m-%d}" if old else "-",
         day_before=format_day(old.expires) if old else "-",
     )
-    keys = event.signers_of(role).values()
-    named = [owner_of(key) for key in keys]
-    names = sorted(
-        f"{name} ({fingerprint(key)[:8]}...)" if named.count(name) > 1 else name
-        for name, key in zip(named, keys, strict=True)
-    )
+    names = names_of(event.signers_of(role).values())
     yield _line(role, N_("may be signed by: {names}"), names=", ".join(names))
     lines = list(
         _root(role, old, new) if isinstance(new, Root) else _targets(role, old, new)

@@ -47,7 +47,7 @@ from ncen_updater.formats.tuf_names import (
     RELEASES_PREFIX,
 )
 from ncen_updater.publisher.build.attachments import check_papers
-from ncen_updater.publisher.errors import BuildRefused
+from ncen_updater.publisher.errors import BuildRefused, system_words
 from ncen_updater.publisher.feed.feed import (
     Feed,
     FeedState,
@@ -298,7 +298,7 @@ def _document(path: Path, most: int = MAX_DOCUMENT_BYTES) -> bytes:
     try:
         return read_file(path, most)
     except (OSError, ValueError) as error:
-        raise BuildRefused(path=path, reason=str(error)) from error
+        raise BuildRefused(path=path, reason=system_words(error)) from error
 
 
 def _papers(

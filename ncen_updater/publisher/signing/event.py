@@ -45,6 +45,7 @@ from ncen_updater.common.messages import (
     PUBLISHER_BAD_SIGNATURE,
     UNTRUSTED_BASE,
 )
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles
 from ncen_updater.publisher.signing.digest_words import MIN_DIGITS, told
 from ncen_updater.publisher.signing.event_files import (
@@ -173,7 +174,9 @@ class SigningEvent:
         try:
             record = _EventFile.model_validate(json.loads(read_plain(directory / "event.json")))
         except (OSError, ValueError, RecursionError) as error:
-            raise UpdaterError(BAD_EVENT, path=directory, detail=str(error)[:500]) from error
+            raise UpdaterError(
+                BAD_EVENT, path=directory, detail=system_words(error)[:500]
+            ) from error
         drafts = {r: _load(directory, "draft", r, ref) for r, ref in record.drafts.items()}
         base = {r: _load(directory, "base", r, ref) for r, ref in record.base.items()}
         for role, metadata in drafts.items():
@@ -205,7 +208,7 @@ class SigningEvent:
                     role, metadata.signed_bytes, metadata.signatures
                 )
             except ValueError as error:
-                raise UpdaterError(UNTRUSTED_BASE, reason=str(error)) from error
+                raise UpdaterError(UNTRUSTED_BASE, reason=system_words(error)) from error
             if not counted:
                 raise UpdaterError(
                     UNTRUSTED_BASE, reason=f"{role} in its base has too few signatures"

@@ -20,6 +20,7 @@ from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BAD_EVENT, PUBLISHER_TARGET_MISSING
 from ncen_updater.formats.tuf_names import ROLE_FIELD
+from ncen_updater.publisher.errors import system_words
 
 __all__ = [
     "FOLDERS",
@@ -71,7 +72,7 @@ def plain_folders(directory: Path) -> None:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise UpdaterError(BAD_EVENT, path=folder, detail=str(error)) from error
+            raise UpdaterError(BAD_EVENT, path=folder, detail=system_words(error)) from error
         if not stat.S_ISDIR(mode):
             raise UpdaterError(BAD_EVENT, path=folder, detail="it is no directory of the event")
         with os.scandir(folder) as entries:
@@ -92,7 +93,7 @@ def read_metadata(path: Path, role: str) -> Metadata[Any]:
         # Once more as JSON: what cannot be written again in the same way cannot be signed.
         metadata.signed_bytes  # noqa: B018
     except (OSError, ValueError, RecursionError, RepositoryError) as error:
-        raise UpdaterError(BAD_EVENT, path=path, detail=str(error)[:500]) from error
+        raise UpdaterError(BAD_EVENT, path=path, detail=system_words(error)[:500]) from error
     if (
         not isinstance(metadata.signed, Root if role == "root" else Targets)
         or metadata.signed.unrecognized_fields.get(ROLE_FIELD) != role
@@ -123,7 +124,7 @@ def numbered_roots(directory: Path) -> list[Metadata[Root]]:
                 )
             )
         except ValueError as error:
-            raise UpdaterError(BAD_EVENT, path=path, detail=str(error)) from error
+            raise UpdaterError(BAD_EVENT, path=path, detail=system_words(error)) from error
         if not follows:
             raise UpdaterError(
                 BAD_EVENT, path=path, detail="it does not follow from the root before it"
@@ -148,7 +149,7 @@ def write_papers(directory: Path, papers: Mapping[str, Path | bytes]) -> None:
             content = path if isinstance(path, bytes) else read_plain(path, MAX_PAPER_BYTES)
         except (OSError, ValueError) as error:
             raise UpdaterError(
-                PUBLISHER_TARGET_MISSING, target=sha256, detail=str(error)
+                PUBLISHER_TARGET_MISSING, target=sha256, detail=system_words(error)
             ) from error
         if sha256_hex(content) != sha256:
             raise UpdaterError(

@@ -39,6 +39,7 @@ from ncen_updater.common.messages import (
     PASSPHRASE_SHORT,
     WRONG_PASSPHRASE,
 )
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing import pkcs8
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "fingerprint",
     "load_public_key",
     "name_key",
+    "names_of",
     "new_key",
     "open_signer",
     "owner_of",
@@ -144,6 +146,18 @@ def write_public_key(directory: Path, name: str, key: Key) -> Path:
     return path
 
 
+def names_of(keys: Iterable[Key]) -> tuple[str, ...]:
+    """Return the owners of keys in order; with the key beside a name that stands twice."""
+    held = [(owner_of(key), key) for key in keys]
+    named = [name for name, _ in held]
+    return tuple(
+        sorted(
+            f"{name} ({fingerprint(key)[:8]}...)" if named.count(name) > 1 else name
+            for name, key in held
+        )
+    )
+
+
 def owner_of(key: Key) -> str:
     """Name of the person or machine that holds a key."""
     return str(key.unrecognized_fields.get(KEY_OWNER, key.keyid[:12]))
@@ -226,7 +240,7 @@ def load_public_key(path: Path) -> Key:
         key = Key.from_dict(keyid, data)
         fingerprint(key)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UpdaterError(BAD_KEY_FILE, path=path, detail=str(error)) from error
+        raise UpdaterError(BAD_KEY_FILE, path=path, detail=system_words(error)) from error
     if keyid != computed:
         raise UpdaterError(BAD_KEY_FILE, path=path, detail="the key id does not belong to the key")
     return key
@@ -297,7 +311,7 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
                 mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
                 content = stream.read(MAX_KEY_BYTES)
         except OSError as error:
-            raise UpdaterError(BAD_KEY_FILE, path=path, detail=str(error)) from error
+            raise UpdaterError(BAD_KEY_FILE, path=path, detail=system_words(error)) from error
         if mode & OTHERS:
             raise UpdaterError(KEY_READABLE, path=path, mode=f"{mode:04o}")
         if b"BEGIN ENCRYPTED PRIVATE KEY" not in content:

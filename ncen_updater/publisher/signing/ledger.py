@@ -20,8 +20,10 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import LEDGER_BROKEN, SIGNED_ANOTHER
 from ncen_updater.formats.rollout import format_moment
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing.event import SigningEvent, digest_of
 from ncen_updater.publisher.signing.event_files import read_plain
+from ncen_updater.publisher.signing.value_words import time_words
 
 __all__ = ["LEDGER_SUFFIX", "Ledger"]
 
@@ -81,7 +83,7 @@ class Ledger:
                     role=new.role,
                     version=new.version,
                     title=before.title,
-                    at=before.at,
+                    at=time_words(before.at),
                 )
 
     def note(self, event: SigningEvent, roles: Sequence[str], now: datetime) -> None:
@@ -121,4 +123,6 @@ class Ledger:
         except FileNotFoundError:
             return []
         except (OSError, ValueError, RecursionError) as error:
-            raise UpdaterError(LEDGER_BROKEN, path=self.path, detail=str(error)[:500]) from error
+            raise UpdaterError(
+                LEDGER_BROKEN, path=self.path, detail=system_words(error)[:500]
+            ) from error

@@ -24,6 +24,7 @@ from ncen_updater.common.messages import (
     OFFICER_FILE_OPEN,
     OFFICER_FILE_SECRET,
 )
+from ncen_updater.publisher.errors import system_words
 
 __all__ = ["VARIABLE", "OfficerSettings", "load_officer", "officer_path"]
 
@@ -124,7 +125,7 @@ def load_officer(path: Path | None) -> OfficerSettings:
     try:
         data = tomllib.loads(_content(path).decode())
     except (OSError, ValueError, RecursionError) as error:
-        raise UpdaterError(OFFICER_FILE_BAD, path=path, detail=str(error)[:500]) from error
+        raise UpdaterError(OFFICER_FILE_BAD, path=path, detail=system_words(error)[:500]) from error
     for name in data:
         if any(word in name.lower() for word in SECRETS):
             raise UpdaterError(OFFICER_FILE_SECRET, path=path, name=name)
@@ -146,7 +147,9 @@ def load_officer(path: Path | None) -> OfficerSettings:
                 _require_ours(found)
             return found
         except RuntimeError as error:  # of a user who is not known here
-            raise UpdaterError(OFFICER_FILE_BAD, path=path, detail=f"{text}: {error}") from error
+            raise UpdaterError(
+                OFFICER_FILE_BAD, path=path, detail=f"{text}: {system_words(error)}"
+            ) from error
 
     return OfficerSettings(
         source=path,

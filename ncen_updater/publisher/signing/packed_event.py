@@ -22,6 +22,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BAD_EVENT
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing.event_files import (
     FOLDERS,
     MAX_ENTRIES,
@@ -94,7 +95,7 @@ def pack_event(directory: Path) -> Path:
                 content = read_plain(directory / name, MAX_PAPER_BYTES)
                 packed.writestr(zipfile.ZipInfo(name, _TIME), content, zipfile.ZIP_DEFLATED)
     except (OSError, ValueError) as error:
-        raise UpdaterError(BAD_EVENT, path=directory, detail=str(error)[:500]) from error
+        raise UpdaterError(BAD_EVENT, path=directory, detail=system_words(error)[:500]) from error
     return path
 
 
@@ -129,7 +130,7 @@ def unpack_event(path: Path, directory: Path) -> None:
         OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error,
         zipfile.BadZipFile,
     ) as error:  # fmt: skip
-        raise UpdaterError(BAD_EVENT, path=path, detail=str(error)[:500]) from error
+        raise UpdaterError(BAD_EVENT, path=path, detail=system_words(error)[:500]) from error
 
 
 def _refuse_odd(entries: Sequence[zipfile.ZipInfo]) -> None:
@@ -161,4 +162,4 @@ def read_signatures(path: Path) -> tuple[DetachedSignature, ...]:
             return _SignaturesFile.model_validate(document).signatures
         return (DetachedSignature.model_validate(document),)
     except (OSError, ValueError, RecursionError) as error:
-        raise UpdaterError(BAD_EVENT, path=path, detail=str(error)[:500]) from error
+        raise UpdaterError(BAD_EVENT, path=path, detail=system_words(error)[:500]) from error

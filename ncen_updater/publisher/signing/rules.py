@@ -15,7 +15,9 @@ from pydantic import ValidationError
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, TargetFile, Targets, VerificationResult  # type: ignore[attr-defined]
 
+from ncen_updater.common.cli.render import format_day, format_minute
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     BAD_DATES,
     BELOW_THRESHOLD,
@@ -32,10 +34,12 @@ from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, verific
 from ncen_updater.publisher.signing.keys import (
     computed_keyid,
     fingerprint,
+    names_of,
     owner_of,
     refuse_duplicates,
 )
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, POLICY, issued_at, policy_of
+from ncen_updater.publisher.signing.value_words import time_words
 
 __all__ = [
     "enough",
@@ -214,9 +218,8 @@ def refuse_other_dates(
                 BAD_DATES, role=role, reason=f"it would last longer than {periods[role]} days"
             )
         if now is not None and issued - now > CLOCK_TOLERANCE:
-            raise UpdaterError(
-                BAD_DATES, role=role, reason=f"it was drafted in the future ({text})"
-            )
+            words = N_("it was drafted in the future ({at})")
+            raise UpdaterError(BAD_DATES, role=role, reason=Text(words, {"at": time_words(text)}))
 
 
 def refuse_backdated(
@@ -237,11 +240,9 @@ def refuse_backdated(
         before = issued_at(base[role].signed) if role in base else ""
         text = issued_at(metadata.signed)
         if before and _moment(role, before) - _moment(role, text) > CLOCK_TOLERANCE:
-            raise UpdaterError(
-                BAD_DATES,
-                role=role,
-                reason=f"it was drafted ({text}) before what it replaces ({before})",
-            )
+            words = N_("it was drafted ({at}) before what it replaces ({before})")
+            values = {"at": time_words(text), "before": time_words(before)}
+            raise UpdaterError(BAD_DATES, role=role, reason=Text(words, values))
 
 
 def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:
@@ -262,11 +263,9 @@ def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:
         metadata = published.get(role)
         text = issued_at(metadata.signed) if metadata is not None else ""
         if text and _moment(role, text) - now > CLOCK_TOLERANCE:
-            raise UpdaterError(
-                BAD_DATES,
-                role=role,
-                reason=f"{text} is published; this machine's clock says {now:%Y-%m-%d}",
-            )
+            words = N_("{at} is published; this machine's clock says {now}")
+            values = {"at": time_words(text), "now": format_minute(now)}
+            raise UpdaterError(BAD_DATES, role=role, reason=Text(words, values))
 
 
 def _moment(role: str, text: str) -> datetime:
@@ -290,7 +289,7 @@ def enough(role: str, result: VerificationResult) -> None:
             role=role,
             signed=len(result.signed),
             threshold=result.threshold,
-            missing=", ".join(sorted(owner_of(key) for key in result.unsigned.values())),
+            missing=", ".join(names_of(result.unsigned.values())),
         )
 
 
@@ -329,5 +328,5 @@ def refuse_lapsed(state: FeedState, now: datetime) -> None:
     }
     if lapsed:
         raise UpdaterError(
-            ROLE_LAPSED, role=", ".join(lapsed), expires=f"{min(lapsed.values()):%Y-%m-%d}"
+            ROLE_LAPSED, role=", ".join(lapsed), expires=format_day(min(lapsed.values()))
         )

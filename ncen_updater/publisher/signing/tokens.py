@@ -19,7 +19,8 @@ from securesystemslib.exceptions import UnsupportedLibraryError, UnverifiedSigna
 from securesystemslib.signer import HSMSigner, Key, Signature, Signer
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import NO_TOKEN_SUPPORT, TOKEN_UNUSABLE, WRONG_PIN
+from ncen_updater.common.messages import NO_TOKEN_SUPPORT, TOKEN_LOCKED, TOKEN_UNUSABLE, WRONG_PIN
+from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing.keys import fingerprint, name_key, write_public_key
 
 __all__ = [
@@ -91,7 +92,7 @@ def find_module(named: Path | None, candidates: Iterable[str] = MODULES) -> Path
     try:
         info = path.stat()
     except OSError as error:
-        raise UpdaterError(TOKEN_UNUSABLE, label="-", detail=str(error)) from error
+        raise UpdaterError(TOKEN_UNUSABLE, label="-", detail=system_words(error)) from error
     if not stat.S_ISREG(info.st_mode) or info.st_uid != 0 or info.st_mode & 0o022:
         raise UpdaterError(
             TOKEN_UNUSABLE, label="-", detail=f"{path} may be changed by others than root"
@@ -112,11 +113,29 @@ def _our_errors(token: Token) -> Iterator[None]:
         raise UpdaterError(NO_TOKEN_SUPPORT) from error
     except (PyKCS11Error, ValueError) as error:
         text = str(error)
+        if "CKR_PIN_LOCKED" in text:
+            raise UpdaterError(TOKEN_LOCKED, label=token.label) from error
         if "CKR_PIN" in text:
-            raise UpdaterError(WRONG_PIN, label=token.label, detail=text) from error
-        raise UpdaterError(
-            TOKEN_UNUSABLE, label=token.label, detail=f"{text}; driver {token.module}"
-        ) from error
+            raise UpdaterError(WRONG_PIN, label=token.label) from error
+        said = _words(text, token.module)
+        raise UpdaterError(TOKEN_UNUSABLE, label=token.label, detail=said) from error
+
+
+def _words(text: str, module: Path) -> str:
+    """What a driver or the library means; what is not known stays as it says it."""
+    if text.startswith("Found 0 "):
+        reason = f"the driver {module} sees no token of this label"
+    elif text.startswith("Found "):
+        reason = f"the driver {module} sees several tokens of this label"
+    elif text.startswith("could not find"):
+        reason = "it holds no ECDSA key of this id"
+    elif text.startswith("found more than one"):
+        reason = "it holds several ECDSA keys of this id"
+    elif text.startswith("found key on"):
+        reason = "its key is on another curve than P-256 and P-384"
+    else:
+        reason = f"{text}; driver {module}"
+    return reason
 
 
 def public_key(token: Token) -> Key:

@@ -30,12 +30,13 @@ from ncen_updater.common.messages import (
     NOT_A_BUNDLE,
     ROOT_CHAIN_BROKEN,
     ROOTS_HIDDEN,
+    UNKNOWN_RELEASE,
     Message,
 )
 from ncen_updater.feed.errors import RoleExpired
 from ncen_updater.formats.bundle.errors import BundleAltered
 from ncen_updater.publisher.distribute.export import Destination, ExportOrder
-from tests.formats.bundle.conftest import OfflineSite, Publication
+from tests.formats.bundle.conftest import ORDER, OfflineSite, Publication
 from tests.formats.bundle.forging import add, edited, flag_as_encrypted, members, odd, well_formed
 from tests.support.errors import refused, says
 
@@ -369,3 +370,12 @@ def test_the_newest_root_left_out(
     with refused(ROOTS_HIDDEN):
         ours.take(well_formed(tmp_path / "bad.ncen", kept))
     assert ours.contents() == {}
+
+
+def test_a_release_that_the_feed_has_not(publication: Publication, tmp_path: Path) -> None:
+    """A publisher is told of the feed's releases, and of no command of a site."""
+    order = replace(ORDER, target=Version("9.9.9"))
+    with refused(UNKNOWN_RELEASE) as caught:
+        publication.export(tmp_path / "b.ncen", order)
+    assert "ncen-publisher status" in caught.value.remedy_text.render()
+    assert not (tmp_path / "b.ncen").exists()

@@ -104,6 +104,7 @@ __all__ = [
     "LocalSite",
     "ServiceSite",
     "SiteClient",
+    "came_to",
     "decided_before",
     "order_waits",
     "require_service",
@@ -1212,7 +1213,7 @@ class ServiceSite:
             text = N_("The service goes on with order {order}; 'ncen-updater watch' follows it.")
             self._run.say(Text(text, {"order": number}))
             return Answer({"order": number, "ended": False})
-        return _came_to(number, self._service.get(f"/v1/orders/{number}")["result"])
+        return came_to(number, self._service.get(f"/v1/orders/{number}")["result"])
 
     def _follow(self, kind: str, given: Document, progress: Progress) -> None:
         """Show the progress of an order until it has ended."""
@@ -1270,7 +1271,7 @@ class ServiceSite:
             while True:
                 seen = self._service.get(f"/v1/inspections/{number}?wait={INSPECT_WAIT_S}")
                 if seen["result"] is not None:
-                    return _came_to(number, seen["result"])
+                    return came_to(number, seen["result"])
                 told = ProgressUpdate.from_json(seen["progress"])
                 if told is not None:
                     progress.tell(told.text, told.done, told.total)
@@ -1288,7 +1289,7 @@ def _values_tried(journal: Journal, way: RollbackPlan) -> TriedValues | None:
     return None
 
 
-def _came_to(number: int, result: object) -> Answer:
+def came_to(number: int, result: object) -> Answer:
     """Return what an order came to.
 
     Raises:

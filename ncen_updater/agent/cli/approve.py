@@ -129,7 +129,7 @@ def schedule(
     if moment is None:
         return _cancel(session, site, target, dry_run=dry_run)
     if dry_run:
-        return _show(session, site.outlook(target, not_before=moment), words=AT_THAT_TIME)
+        return _show(session, site.outlook(target, not_before=moment), AT_THAT_TIME)
     seen = site.outlook(target)
     require_binding(seen)
     site.schedule(seen, moment)
@@ -244,7 +244,7 @@ def _begins_then(standing: Document) -> bool:
 
 
 def _show(
-    session: AgentSession, seen: Document, *, words: str = "{begins}", **beside: object
+    session: AgentSession, seen: Document, words: str = "{begins}", /, **beside: object
 ) -> ExitCode:
     """Show where an approval stands.
 

@@ -10,7 +10,7 @@ from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.reasons import Reason
 
-__all__ = ["sentences", "span", "title"]
+__all__ = ["TITLES", "sentences", "span", "title"]
 
 Explain = Callable[[str], Reason | None]
 

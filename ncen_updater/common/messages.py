@@ -2525,6 +2525,17 @@ TRAY_FILE = Message(
     ),
     ExitCode.BLOCKED,
 )
+LOSS_FOR_APPROVERS = Message(
+    "NU-9335",
+    N_(
+        "Going back may lose records, up to {count}, and {who} may not agree to that alone; that "
+        "is for members of the group '{group}'."
+    ),
+    N_(
+        "Members: {members}. One of them runs 'ncen-updater rollback --accept-loss {count}'. What "
+        "loses no record, you may do yourself while the release is watched."
+    ),
+)
 SEQUENCE_DAMAGED = Message(
     "NU-9401",
     N_("{path} is damaged: {reason}"),

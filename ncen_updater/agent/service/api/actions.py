@@ -41,6 +41,7 @@ from ncen_updater.common.messages import (
     ALREADY_ORDERED,
     BINDING_CHANGED,
     FEED_NEVER_READ,
+    LOSS_FOR_APPROVERS,
     NOT_ASSESSED,
     NOT_REHEARSED,
     NOTHING_TO_APPROVE,
@@ -312,7 +313,7 @@ def _may_lose(context: ApiContext, journal: Journal, caller: Caller, count: int)
     if current is not None and brought_by(journal, current) is not None:
         back = _back(context, journal)
     if back is None or back.watched or (back.people.needed < 2 and not back.people):
-        caller.require(ApiRole.APPROVE)
+        caller.require(ApiRole.APPROVE, LOSS_FOR_APPROVERS, count=count)
     else:
         require_loss(back, count)
 

@@ -139,7 +139,11 @@ def path_words(product: str, current: str, path: UpgradePath | NoPath) -> Iterat
     hops = getattr(path, "hops", ())
     values: dict[str, object] = {"product": product, "current": current}
     if not hops:
-        barred = any(one.reason.value not in _NEVER_HERE for one in path.rejected)
+        barred = any(
+            one.reason.value not in _NEVER_HERE
+            or (one.offer.version == current and one.offer.withdrawn is not None)
+            for one in path.rejected
+        )
         text = (
             N_("{product} {current} stays in use: no other release can be taken here now.")
             if barred

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from ncen_updater.agent.answers import (
     Answer,
@@ -48,6 +48,7 @@ from ncen_updater.agent.journal.names import JOURNAL, SERVICE_LOCK
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.deeds import deed_words
 from ncen_updater.agent.service.errors import (
+    BadRequest,
     NoSuchThing,
     NotAllowed,
     Refused,
@@ -103,6 +104,7 @@ __all__ = [
     "LocalSite",
     "ServiceSite",
     "SiteClient",
+    "came_to",
     "decided_before",
     "order_waits",
     "require_service",
@@ -175,8 +177,12 @@ class SiteClient(Protocol):
     def goes_on(self) -> bool:
         """Whether the service of the site goes on by itself with what was written down."""
 
-    def outlook(self, target: Version | None) -> Document:
+    def outlook(self, target: Version | None, *, not_before: datetime | None = None) -> Document:
         """What comes next: its rehearsal, what an approval is bound to, who approved, its time.
+
+        Args:
+            target: The release that is named.
+            not_before: Say when it begins if this time were chosen for it.
 
         Raises:
             NothingToApprove: If nothing does.
@@ -376,6 +382,7 @@ class LocalSite:
         service_state: ServiceState,
         approved: Sequence[str] = (),
         people: ApprovalCount | None = None,
+        not_before: datetime | None = None,
     ) -> tuple[Document, Document]:
         """When it begins by itself: as it stands, and once who asks has approved, too."""
         from ncen_updater.agent.cli.person import person
@@ -390,6 +397,8 @@ class LocalSite:
         serves = lock_holder(status.places.state / SERVICE_LOCK) is not None
         settings = load_config(self._run.config).service
         facts = inputs_for(status, service_state, settings, status.now)
+        if not_before is not None:
+            facts = replace(facts, not_before=not_before)
         begins = behind_another(beginning(facts, serves=serves), facts.target, approved)
         after_yes = begins
         if people is not None:
@@ -418,7 +427,7 @@ class LocalSite:
     def goes_on(self) -> bool:
         return lock_holder(load_places(self._run.config).state / SERVICE_LOCK) is not None
 
-    def outlook(self, target: Version | None) -> Document:
+    def outlook(self, target: Version | None, *, not_before: datetime | None = None) -> Document:
         from ncen_updater.agent.approvals import approving
         from ncen_updater.agent.approvals.outlook import (
             approved_beside,
@@ -453,7 +462,7 @@ class LocalSite:
         status = self._waiting()
         known = or_none(status.service_state) or ServiceState()
         begins, after_yes = self._begins(
-            status, replace(known, assessment=assessment), chosen.approved, found.people
+            status, replace(known, assessment=assessment), chosen.approved, found.people, not_before
         )
         document = outlook_document(
             current=current,
@@ -1022,14 +1031,24 @@ class ServiceSite:
     def goes_on(self) -> bool:
         return True
 
-    def outlook(self, target: Version | None) -> Document:
+    def outlook(self, target: Version | None, *, not_before: datetime | None = None) -> Document:
         """See :class:`SiteClient`; waits until the service has looked at what happened last."""
         from ncen_updater.agent.approvals.outlook import require_settled
 
         seen = self._seen()
         change = seen.get("open_change")  # an older service does not say
         require_settled(change, self._run.zone, state=NOTHING_CHANGED)
-        return self._of(seen, target)
+        seen = self._of(seen, target)
+        if not_before is None:
+            return seen
+        asked = urlencode({"version": seen["target"], "not_before": not_before.isoformat()})
+        try:
+            return self._service.get(f"/v1/outlook?{asked}")
+        except UpdaterError as error:
+            # A service of before does not reckon with a time that nobody chose.
+            if error.code != BadRequest.message.code:
+                raise
+            return {**seen, "begins": None}
 
     def _of(self, seen: Document, target: Version | None) -> Document:
         """Return what was seen, of the release that was named.
@@ -1194,7 +1213,7 @@ class ServiceSite:
             text = N_("The service goes on with order {order}; 'ncen-updater watch' follows it.")
             self._run.say(Text(text, {"order": number}))
             return Answer({"order": number, "ended": False})
-        return _came_to(number, self._service.get(f"/v1/orders/{number}")["result"])
+        return came_to(number, self._service.get(f"/v1/orders/{number}")["result"])
 
     def _follow(self, kind: str, given: Document, progress: Progress) -> None:
         """Show the progress of an order until it has ended."""
@@ -1252,7 +1271,7 @@ class ServiceSite:
             while True:
                 seen = self._service.get(f"/v1/inspections/{number}?wait={INSPECT_WAIT_S}")
                 if seen["result"] is not None:
-                    return _came_to(number, seen["result"])
+                    return came_to(number, seen["result"])
                 told = ProgressUpdate.from_json(seen["progress"])
                 if told is not None:
                     progress.tell(told.text, told.done, told.total)
@@ -1270,7 +1289,7 @@ def _values_tried(journal: Journal, way: RollbackPlan) -> TriedValues | None:
     return None
 
 
-def _came_to(number: int, result: object) -> Answer:
+def came_to(number: int, result: object) -> Answer:
     """Return what an order came to.
 
     Raises:

@@ -311,12 +311,15 @@ class SiteStatus:
     def watched_until(self) -> datetime | None:
         """Until when the release of the open change is watched, if all goes well; else None.
 
-        An outage of the databases makes it longer; who confirms the release ends it.
+        An outage of the databases makes it longer; None once somebody confirmed the release, which
+        ends it.
         """
         journal, seconds = or_none(self.journal), or_none(self.soak_s)
         if journal is None or seconds is None or journal.change is None:
             return None
         if not journal.change.watched or journal.facts.turned_bad or journal.waits:
+            return None
+        if journal.facts.confirmed_by is not None:  # the service ends it at its next look
             return None
         return (journal.facts.soak_began or self.now) + timedelta(seconds=seconds)
 

@@ -165,7 +165,7 @@ BAD_VERSION = Message(
 )
 BAD_TIME = Message(
     "NU-1105",
-    N_("'{text}' is not a time in the future."),
+    N_("'{text}' is not a time."),
     N_("Write it as 2027-01-31 or 2027-01-31T18:00, in the time of the site."),
     ExitCode.USAGE,
 )
@@ -173,6 +173,14 @@ UNKNOWN_CHANGE = Message(
     "NU-1106",
     N_("The journal knows no change '{change}'."),
     N_("'ncen-updater history' lists every change with its id."),
+    ExitCode.USAGE,
+)
+TIME_PASSED = Message(
+    "NU-1107",
+    N_("'{text}' is not a time in the future."),
+    N_(
+        "Write a later one, such as 2027-01-31T18:00; without a zone it is in the time of the site."
+    ),
     ExitCode.USAGE,
 )
 STOPPED = Message(
@@ -2535,6 +2543,17 @@ TRAY_FILE = Message(
         " there: 'ncen-updater import FILE' does."
     ),
     ExitCode.BLOCKED,
+)
+LOSS_FOR_APPROVERS = Message(
+    "NU-9335",
+    N_(
+        "Going back may lose records, up to {count}, and {who} may not agree to that alone; that "
+        "is for members of the group '{group}'."
+    ),
+    N_(
+        "Members: {members}. One of them runs 'ncen-updater rollback --accept-loss {count}'. What "
+        "loses no record, you may do yourself while the release is watched."
+    ),
 )
 SEQUENCE_DAMAGED = Message(
     "NU-9401",

@@ -49,6 +49,8 @@ OTHERS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
          N_("file {path}: {what}")),
         (r"\[Errno -?\d+\] (?P<what>[^:]+)", "{what}"),
         (r"file (?P<path>'[^']+'): (?P<what>.+)", N_("file {path}: {what}")),
+        # Who holds a lock: a command, and its process.
+        (r"(?P<what>[a-z-]+), process (?P<process>\d+)", N_("{what}, process {process}")),
         # What rooms of ours say in a word.
         (r"no (?P<sign>[\w./-]+)", N_("{sign} is missing")),
         (r"(?:over|more than) (?P<limit>\d+) bytes", N_("more than {limit} bytes")),

@@ -7,7 +7,7 @@ from typing import Final
 
 from ncen_updater.common.i18n import N_, translate
 
-__all__ = ["STEP_WORDS", "step_words"]
+__all__ = ["STEP_WORDS", "step_name", "step_words"]
 
 #: By the name that the journal has; each follows "it failed while ...", and a number of seconds.
 STEP_WORDS: Final[Mapping[str, str]] = {
@@ -31,11 +31,27 @@ STEP_WORDS: Final[Mapping[str, str]] = {
 }
 
 
-def step_words(name: str, language: str) -> str:
-    """Return what a step does, in a language; a name of a newer journal as it stands.
+#: What a step does on the way back, where that is something else: that asks no feed.
+_BACK_WORDS: Final[Mapping[str, str]] = {"fetch": N_("verifying the release")}
+
+
+def step_name(name: str, kind: str) -> str:
+    """Return what a step does, in the words of the source; a name of a newer journal as it stands.
 
     Args:
         name: As the journal has it.
+        kind: Of the change: ``upgrade`` or ``rollback``.
+    """
+    back = _BACK_WORDS if kind == "rollback" else {}
+    return back.get(name) or STEP_WORDS.get(name, name)
+
+
+def step_words(name: str, kind: str, language: str) -> str:
+    """Return what a step does, in a language.
+
+    Args:
+        name: As the journal has it.
+        kind: Of the change: ``upgrade`` or ``rollback``.
         language: Of the session.
     """
-    return translate(STEP_WORDS.get(name, name), language)
+    return translate(step_name(name, kind), language)

@@ -61,3 +61,13 @@ def test_what_failed_here_is_newer_all_the_same(reasons: list[RejectionReason], 
     assert words[0] == said
     again = "'ncen-updater upgrade 3.3.1 --retry' would try it again"
     assert any(again in line for line in words) is (RejectionReason.BAD in reasons)
+
+
+@pytest.mark.parametrize(("version", "said"), [("3.2.4", STAYS), ("3.2.3", NEWEST)])
+def test_a_release_that_was_taken_back_is_not_the_newest_for_a_site(
+    version: str, said: str
+) -> None:
+    """Seen: "is the newest release for this site", and below it that it was withdrawn."""
+    gone: Any = SimpleNamespace(version=version, withdrawn=SimpleNamespace(reason="bad"))
+    path = NoPath(rejected=(Rejection(gone, RejectionReason.NOT_NEWER),))
+    assert [str(line) for line in path_words("ncen", "3.2.4", path)] == [said]

@@ -28,6 +28,7 @@ TABLE = [
     ("2026-11-26 22:00 +0300", "26/11/2026 à 22:00 +0300"),
     # What only looks so.
     ("3.3", "3.3"), ("3.3.0", "3.3.0"), ("2026-13-40", "2026-13-40"), ("20261126", "20261126"),
+    ("service, process 258", "service, processus 258"),
     ("/srv/a b", "/srv/a b"), ("amina, bo", "amina, bo"), ("", ""), (" ", " "),
     # The system.
     ("Permission denied", "accès refusé"),

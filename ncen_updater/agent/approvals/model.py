@@ -29,6 +29,7 @@ __all__ = [
     "agreed_loss",
     "approved_releases",
     "count_approvals",
+    "loss_so_far",
     "used_up_words",
     "voids",
 ]
@@ -256,8 +257,18 @@ def agreed_loss(given: Iterable[BackApproval], people: ApprovalCount) -> int:
         given: Approvals of rollbacks in force.
         people: Who approved this one.
     """
+    return loss_so_far(given, people) if people else 0
+
+
+def loss_so_far(given: Iterable[BackApproval], people: ApprovalCount) -> int:
+    """How many records a rollback may lose by those who approved it, be they enough or not.
+
+    Args:
+        given: Approvals of rollbacks in force.
+        people: Who approved this one.
+    """
     agreed = [one.accept_loss for one in given if one.approval in people.given]
-    return min(agreed, default=0) if people else 0
+    return min(agreed, default=0)
 
 
 def used_up_words(who: Sequence[str]) -> Text:

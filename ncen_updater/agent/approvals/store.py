@@ -320,9 +320,13 @@ class ApprovalStore:
         """Take back the chosen time; return how many there were."""
         at = self._journal.now().isoformat()
         with self._journal.transaction() as connection:
+            chosen = self.schedules()
             count = _cancel(connection, at, person)
             if count:
-                self._journal.event("schedule-cancelled", None, by=person.who, uid=person.uid)
+                self._journal.event(
+                    "schedule-cancelled", None, version=chosen[0].to_version, by=person.who,
+                    uid=person.uid,
+                )  # fmt: skip
         return count
 
     def schedules(self) -> tuple[ScheduleRecord, ...]:

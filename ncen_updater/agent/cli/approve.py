@@ -39,6 +39,7 @@ Document = Mapping[str, Any]
 
 #: Two sentences: what stands in the place is one.
 AFTER_YES = N_("This is what your yes leads to. {begins}")
+AT_THAT_TIME = N_("This is what that time leads to. {begins}")
 #: Why there is nothing to show of an approval, after it was taken back.
 _NOTHING_LEFT = frozenset(
     one.code for one in (NOTHING_TO_APPROVE, FEED_NEVER_READ, NOT_NEXT, OPEN_CHANGE, WATCHED_FIRST)
@@ -127,12 +128,12 @@ def schedule(
         site.require_right("operate")
     if moment is None:
         return _cancel(session, site, target, dry_run=dry_run)
+    if dry_run:
+        return _show(session, site.outlook(target, not_before=moment), AT_THAT_TIME)
     seen = site.outlook(target)
-    if not dry_run:
-        require_binding(seen)
-        site.schedule(seen, moment)
-        seen = site.outlook(target)
-    return _show(session, seen)
+    require_binding(seen)
+    site.schedule(seen, moment)
+    return _show(session, site.outlook(target))
 
 
 def _cancel(
@@ -242,12 +243,15 @@ def _begins_then(standing: Document) -> bool:
     return at is not None and datetime.fromisoformat(at) == datetime.fromisoformat(chosen)
 
 
-def _show(session: AgentSession, seen: Document, **beside: object) -> ExitCode:
+def _show(
+    session: AgentSession, seen: Document, words: str = "{begins}", /, **beside: object
+) -> ExitCode:
     """Show where an approval stands.
 
     Args:
         session: This run.
         seen: The outlook.
+        words: The sentence around when it begins.
         beside: What the document has, too.
     """
     names = ("binding", "plan", "rehearsed", "approvals", "missing", "voids", "bad_until")
@@ -292,6 +296,6 @@ def _show(session: AgentSession, seen: Document, **beside: object) -> ExitCode:
             else N_("It begins at the earliest {at}, as {who} chose.")
         )
         session.show(Text(text, chosen))
-    show_beginning(session, standing["begins"])
+    show_beginning(session, standing["begins"], words)
     session.finish(standing)
     return ExitCode.OK

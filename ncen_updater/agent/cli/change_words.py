@@ -97,7 +97,7 @@ def _stop(report: Document, language: str) -> Iterator[Text]:
     yield Text(text, values)
     during = {name.value for name in DOWNTIME}
     took = [
-        (step["seconds"], step_words(step["name"], language))
+        (step["seconds"], step_words(step["name"], report["kind"], language))
         for step in report["steps"]
         if step["name"] in during and (step["seconds"] or 0) >= SHORTEST_S
     ]
@@ -137,7 +137,8 @@ def _failure(report: Document, language: str, when: Callable[[str], Figure]) -> 
         yield Text(
             N_("  it failed at {at}, while {step}: {error}"),
             {
-                "step": step_words(str(failure["step"]), language), "at": when(failure["at"]),
+                "step": step_words(str(failure["step"]), report["kind"], language),
+                "at": when(failure["at"]),
                 "error": told,
             },
         )  # fmt: skip
@@ -159,7 +160,9 @@ def _failure(report: Document, language: str, when: Callable[[str], Figure]) -> 
                 "came to an end"
             )
         )
-        yield Text(text, {"step": step_words(cut["step"], language), "at": when(cut["at"])})
+        yield Text(
+            text, {"step": step_words(cut["step"], report["kind"], language), "at": when(cut["at"])}
+        )
         resumed = {"at": when(cut["resumed_at"])}
         yield Text(N_("  it was taken up again at {at}"), resumed)
     if report.get("taken_back_by"):
@@ -169,7 +172,7 @@ def _failure(report: Document, language: str, when: Callable[[str], Figure]) -> 
 def _records(report: Document, language: str) -> Iterator[Text]:
     if report["state"] == "undone":
         undone = [
-            step_words(step["name"], language)
+            step_words(step["name"], report["kind"], language)
             for step in report["steps"]
             if step["state"] == "undone"
         ]

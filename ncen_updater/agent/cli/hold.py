@@ -15,8 +15,8 @@ from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import clean, format_time
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode, UpdaterError
-from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import BAD_TIME
+from ncen_updater.common.i18n import N_, Figure, Text
+from ncen_updater.common.messages import BAD_TIME, TIME_PASSED
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
@@ -35,7 +35,7 @@ def parse_until(text: str | None, now: datetime, zone: tzinfo | None = None) -> 
         zone: Zone of the site, as its windows are reckoned; that of the machine by default.
 
     Raises:
-        BadTime: If it cannot be read or has passed.
+        BadTime, TimePassed: If it cannot be read, or has passed; it is quoted as it was typed.
     """
     if text is None:
         return None
@@ -44,9 +44,9 @@ def parse_until(text: str | None, now: datetime, zone: tzinfo | None = None) -> 
         local = written.replace(tzinfo=written.tzinfo or zone)
         moment = local.astimezone(UTC)
     except (ValueError, OverflowError, OSError) as error:
-        raise UpdaterError(BAD_TIME, text=text, state=NOTHING_CHANGED) from error
+        raise UpdaterError(BAD_TIME, text=Figure(text), state=NOTHING_CHANGED) from error
     if moment <= now:
-        raise UpdaterError(BAD_TIME, text=text, state=NOTHING_CHANGED)
+        raise UpdaterError(TIME_PASSED, text=Figure(text), state=NOTHING_CHANGED)
     return moment
 
 

@@ -309,7 +309,7 @@ def _show_open(
         "kind": _word(session, change["kind"]), "version": change["to"], "change": change["id"],
         "state": _word(session, state), "since": format_time(begun, session.zone),
         "age": format_duration(max(0.0, (now - begun).total_seconds())),
-        "step": step_words(str(change["step"]), session.language),
+        "step": step_words(str(change["step"]), change["kind"], session.language),
         "step_state": _word(session, STEPS.get(change["step_state"], change["step_state"])),
     }  # fmt: skip
     session.show(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -12,12 +12,14 @@ from ncen_updater.agent.cli.event_words import event_line
 from ncen_updater.agent.cli.hold import show_beginning
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.status import show_last_change
-from ncen_updater.agent.client import require_service, tell
+from ncen_updater.agent.client import came_to, require_service, tell
+from ncen_updater.agent.policy.deeds import deed_words
 from ncen_updater.agent.service.client import Client, StreamEvent
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.terminal import Heartbeat
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.reasons import reason
 
 __all__ = ["watch"]
 
@@ -31,12 +33,15 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
     session = agent_session(context)
     client = require_service(session)
     seen, before = 0, None if session.as_json else _newest(client)
+    order, work = _followed(client, order), list[str]()
     try:
         with session.progress() as progress:
             if not session.as_json:
                 _said_before(client, progress)
             for event in _events(client, order, goes_on=goes_on):
                 seen += 1
+                if event.kind == "service" and event.data["running"] is not None:
+                    work = list(event.data["running"]["words"])
                 if event.kind == "service" and not session.as_json:
                     tell(progress, event.data)
                 elif events or session.as_json:
@@ -44,8 +49,8 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
     except KeyboardInterrupt:
         return ExitCode.OK
     if not session.as_json:
-        if seen:
-            _show_end(session, before, _newest(client))
+        if seen or order is not None:
+            _show_end(session, client, before, order, work)
         else:
             session.show(Text(N_("The service does nothing just now.")))
             _show_next(session, client)
@@ -68,10 +73,76 @@ def _show_next(session: AgentSession, client: Client) -> None:
         show_beginning(session, outlook.get("begins"))
 
 
-def _show_end(session: AgentSession, before: Document | None, now: Document | None) -> None:
-    """Show what became of a change meanwhile, as ``upgrade`` does of its own."""
-    if now is not None and now != before:
+#: What works on a change; whatever else does has a result of its own.
+_CHANGES = frozenset({"upgrade", "rollback", "resume", "confirm"})
+
+
+def _show_end(
+    session: AgentSession, client: Client, before: Document | None, order: int | None,
+    work: Sequence[str],
+) -> None:  # fmt: skip
+    """Show what the work came to.
+
+    Args:
+        session: This run.
+        client: The service.
+        before: The newest change, as it was when somebody began to look.
+        order: The order that was followed.
+        work: The command that the service ran last.
+    """
+    now, result = _newest(client), None
+    if order is not None:
+        given = client.get(f"/v1/orders/{order}")
+        result = given["result"] if given["ended_at"] is not None else None
+        work = [given["kind"]]
+    if now is not None and now != before and (not work or work[0] in _CHANGES):
         show_last_change(session, now)
+    elif result is not None and order is not None:
+        answer = came_to(order, result)
+        for line in answer.words:
+            session.show(line)
+        if answer.error is not None:
+            session.show(answer.error.what_text)
+    elif work and work[0] == "rehearse":
+        _show_rehearsal(session, client)
+    elif work and work[0] == "plan":
+        _show_prepared(session, client, work)
+
+
+def _show_rehearsal(session: AgentSession, client: Client) -> None:
+    from ncen_updater.agent.notifications.news import NewsKind
+    from ncen_updater.agent.notifications.words import TITLES
+
+    found = next(iter(client.get("/v1/rehearsals?limit=1")["rehearsals"]), None)
+    kinds = {"passed": NewsKind.REHEARSED, "failed": NewsKind.REHEARSAL_FAILED}
+    kind = kinds.get(found["state"]) if found is not None else None
+    if found is None or kind is None:
+        return
+    session.show(Text(TITLES[kind], {"version": found["to"]}))
+    code = found["error_code"]
+    why = reason(str(code)) if code else None
+    if why is not None:
+        session.show(Text(N_("  {code}: {meaning}"), {"code": code, "meaning": why[0]}))
+    elif code:
+        session.show(Text(N_("  it ended with {code}"), {"code": code}))
+
+
+def _show_prepared(session: AgentSession, client: Client, work: Sequence[str]) -> None:
+    outlook = client.get("/v1/outlook")
+    if outlook["prepared"] and outlook["target"] in work[1:2]:
+        session.show(Text(N_("Release {version} is prepared here."), {"version": work[1]}))
+        return
+    # The service may not have looked at it yet.
+    text = N_("Ended: {what}. 'ncen-updater status' says what comes next.")
+    session.show(Text(text, {"what": deed_words(work[0])}))
+
+
+def _followed(client: Client, order: int | None) -> int | None:
+    """The order that is followed: the one that is named, or the oldest that has not ended."""
+    if order is not None:
+        return order
+    waiting = [row for row in client.get("/v1/orders")["orders"] if row["ended_at"] is None]
+    return min((row["id"] for row in waiting), default=None)
 
 
 def _newest(client: Client) -> Document | None:
@@ -85,10 +156,7 @@ def _events(client: Client, order: int | None, *, goes_on: bool) -> Iterator[Str
         given = client.get(f"/v1/orders/{order}")
         ended, after = given["ended_at"] is not None, given["event"]
     else:
-        waiting = [row for row in client.get("/v1/orders")["orders"] if row["ended_at"] is None]
-        order = min((row["id"] for row in waiting), default=None)
-        ended = order is None and client.get("/v1/status")["service"]["running"] is None
-        after = client.get(f"/v1/orders/{order}")["event"] if order is not None else None
+        ended, after = client.get("/v1/status")["service"]["running"] is None, None
     if ended and not goes_on:
         return
     for event in client.stream(after):

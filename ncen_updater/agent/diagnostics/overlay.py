@@ -28,7 +28,8 @@ def overlay_look(site: Site, current: Version) -> tuple[Finding, ...]:
         return ()
     carried = layer.carried(current)
     if carried and not layer.is_of(current):
-        values = {"version": current, "chosen": layer.chosen() or "-", "path": str(layer.merged)}
+        chosen = layer.chosen()
+        values = {"version": current, "chosen": chosen or "-", "path": str(layer.merged)}
         found.append(
             Finding(
                 "NU-6133",
@@ -37,6 +38,11 @@ def overlay_look(site: Site, current: Version) -> tuple[Finding, ...]:
                     N_(
                         "What the country owns in texts and settings is not merged for {version},"
                         " which runs (below {path} is: {chosen})."
+                    )
+                    if chosen
+                    else N_(
+                        "What the country owns in texts and settings is not merged for {version},"
+                        " which runs (below {path} none is chosen)."
                     ),
                     values,
                 ),

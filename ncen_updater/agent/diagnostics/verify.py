@@ -158,9 +158,17 @@ def _unchosen(site: Site) -> Finding:
     )
 
 
-def _differs(code: str, template: str, **values: object) -> Finding:
+def _differs(code: str, template: str, remedy: Text = CALL, **values: object) -> Finding:
     figures = {key: str(value) for key, value in values.items()}
-    return Finding(code, Severity.STRICT, Text(template, values), CALL, figures)
+    return Finding(code, Severity.STRICT, Text(template, values), remedy, figures)
+
+
+_TYPED_FIRST = Text(
+    N_(
+        "Compare what was typed with what was kept, the number and each digit. Where they are the "
+        "same, keep a copy of the journal as it is, and call the Secretariat."
+    )
+)
 
 
 def _heads(journal: Journal, heads: Sequence[ChainHead]) -> Iterator[Finding]:
@@ -171,6 +179,7 @@ def _heads(journal: Journal, heads: Sequence[ChainHead]) -> Iterator[Finding]:
             yield _differs(
                 "NU-6108",
                 N_("Event {number} is not in the journal any more; the last one is {last}."),
+                _TYPED_FIRST,
                 number=head.number,
                 last=journal.last_event(),
             )
@@ -178,6 +187,7 @@ def _heads(journal: Journal, heads: Sequence[ChainHead]) -> Iterator[Finding]:
             yield _differs(
                 "NU-6109",
                 N_("Event {number} or one before it was written anew: its hash is {hash}."),
+                _TYPED_FIRST,
                 number=head.number,
                 hash=there,
             )

@@ -56,6 +56,10 @@ class _News:
                 NewsKind.SCHEDULED,
                 {**self._some("version", "by"), "at_": self._event.get("not_before")},
             ),
+            "schedule-cancelled": lambda: (
+                NewsKind.SCHEDULE_CANCELLED,
+                self._some("version", "by"),
+            ),
             "step-done": self._step,
             "change-undone": self._undone,
             APPLICATION_STARTED: lambda: (NewsKind.STARTED, self._some("version")),

@@ -31,6 +31,7 @@ class NewsKind(StrEnum):
     BACK_APPROVED = "rollback-approved"
     EMERGENCY = "rollback-emergency"
     SCHEDULED = "scheduled"
+    SCHEDULE_CANCELLED = "schedule-cancelled"
     WINDOW = "window-coming"
     UPGRADED = "upgraded"
     FAILED = "failed"  # before or after the stop; the release of before runs
@@ -122,6 +123,7 @@ ALLOWED = {
     NewsKind.EMERGENCY: {"from": _version, "version": _version, "by": _login},
     NewsKind.APPROVAL_VOID: {"version": _version},
     NewsKind.SCHEDULED: {"version": _version, "at": _moment, "by": _login},
+    NewsKind.SCHEDULE_CANCELLED: {"version": _version, "by": _login},
     NewsKind.WINDOW: {"version": _version, "at": _moment, **_STOP},
     NewsKind.UPGRADED: {**_CHANGE, **_STOP, "stop_s": _number},
     NewsKind.FAILED: {**_CHANGE, "code": _code, "stop_s": _number, "approvals": _number},

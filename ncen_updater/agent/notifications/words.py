@@ -10,7 +10,7 @@ from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.reasons import Reason
 
-__all__ = ["sentences", "span", "title"]
+__all__ = ["TITLES", "sentences", "span", "title"]
 
 Explain = Callable[[str], Reason | None]
 
@@ -28,6 +28,9 @@ TITLES: Mapping[NewsKind, str] = {
     ),
     NewsKind.APPROVAL_VOID: N_("The approval of release {version} no longer holds."),
     NewsKind.SCHEDULED: N_("The upgrade to {version} may begin at {at}, as {by} chose."),
+    NewsKind.SCHEDULE_CANCELLED: N_(
+        "The time that was chosen for the upgrade to {version} was taken back by {by}."
+    ),
     NewsKind.WINDOW: N_("The upgrade to {version} begins at {at}."),
     NewsKind.UPGRADED: N_("Upgraded from {from} to {version}. Officers can work."),
     NewsKind.FAILED: N_("The upgrade from {from} to {version} failed and was undone: {from} runs."),

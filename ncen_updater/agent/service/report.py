@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.model import agreed_loss, approved_releases, count_approvals
+from ncen_updater.agent.approvals.model import approved_releases, count_approvals, loss_so_far
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
@@ -212,7 +212,7 @@ def _back(
         "version": last.target,
         "who": [approval.who for approval in people.given],
         "missing": people.missing,
-        "accept_loss": agreed_loss(given, people),
+        "accept_loss": loss_so_far(given, people),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from ncen_updater.common.step_words import STEP_WORDS
+from ncen_updater.common.step_words import step_name
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.pages.live import STATES
 from ncen_updater.console.service import Document
@@ -97,7 +97,7 @@ def change(asking: Asking) -> ShownPage:
             "steps": [
                 (
                     STATES.get(step["state"], ("", step["state"])),
-                    STEP_WORDS.get(step["name"], step["name"]),
+                    step_name(step["name"], report["kind"]),
                     step,
                 )
                 for step in report["steps"]

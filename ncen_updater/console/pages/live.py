@@ -15,7 +15,7 @@ from ncen_updater.common.cli.render import amount, format_duration, without_unit
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.common.progress import ProgressUpdate
-from ncen_updater.common.step_words import STEP_WORDS
+from ncen_updater.common.step_words import step_name
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.login import LoginGone
 from ncen_updater.console.rendering import moment_of
@@ -216,9 +216,7 @@ def _work(running: Document | None, told: ProgressUpdate | None, language: str) 
 def _steps(report: Document, now: datetime, language: str) -> Iterator[LiveStep]:
     for step in report["steps"]:
         look, words = STATES.get(step["state"], ("", step["state"]))
-        name = STEP_WORDS.get(step["name"], step["name"])
-        if step["name"] == "fetch" and report.get("kind") == "rollback":
-            name = N_("verifying the release")  # which is here: the way back asks no feed
+        name = step_name(step["name"], report.get("kind", "upgrade"))
         seconds = step["seconds"]
         if look == "now":
             seconds = max(0.0, (now - moment_of(step["started_at"])).total_seconds())

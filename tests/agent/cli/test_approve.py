@@ -229,6 +229,22 @@ def test_a_chosen_time(desk: Desk) -> None:
     assert (said["cancelled"], said["scheduled"]) == (0, None)
 
 
+def test_a_time_is_reckoned_with_before_it_is_chosen(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: nothing begins "before somebody types ... schedule TIME", said of that very time."""
+    desk.json("rehearse")
+    for name, uid in (("amina", 1001), ("bilal", 1002)):
+        be(monkeypatch, name, uid)
+        desk.json("approve", "--yes")
+    later = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
+    assert desk.json("approve", "--dry-run")["begins"]["stays"] == "no-time"
+    said = desk.json("schedule", later, "--dry-run")
+    assert (said["scheduled"], said["begins"]["stays"]) == (None, "no-service")
+    last = desk.run("schedule", later, "--dry-run")[1].splitlines()[-1]
+    assert last.startswith("This is what that time leads to. The service does not run"), last
+
+
 @pytest.mark.parametrize(("at", "once"), [("2026-11-28T19:00:00Z", True), (None, False)])
 def test_a_chosen_time_that_holds_is_told_once(at: str | None, once: bool) -> None:
     """Seen: "at the earliest 2026-11-28 23:00:00 +04 ..., as dana chose", and the same below."""

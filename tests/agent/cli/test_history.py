@@ -20,6 +20,7 @@ from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.rehearsal.predictions import ExpectedStop, expect
 from ncen_updater.agent.service.report import change_report
 from ncen_updater.common.documents import jsonable
+from ncen_updater.common.step_words import step_words
 from tests.agent.cli.site import CHANGE, TrialSite
 
 AT = datetime(2026, 11, 24, 22, tzinfo=UTC)
@@ -256,3 +257,14 @@ def test_an_emergency_is_told_with_its_name_and_reason_of_the_rollback_that_it_b
     assert (
         "  in an emergency, without the approvals that it takes, by olga: officers lose cases"
     ) in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("upgrade", "downloading and verifying the release"), ("rollback", "verifying the release")],
+)
+def test_the_way_back_downloads_nothing(kind: str, words: str) -> None:
+    """Seen: a rollback was "downloading and verifying the release", which it has here."""
+    assert step_words("fetch", kind, "en") == words
+    assert step_words("copy", kind, "en") == "copying the databases"
+    assert step_words("of-a-newer-agent", kind, "en") == "of-a-newer-agent"

@@ -60,7 +60,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
         (["rollback", "--yes"], 1, "NU-6014"),
         (["confirm"], 1, "NU-6016"),
         (["history", "zzzzzzzz"], 2, "NU-1106"),
-        (["hold", "--reason", "x", "--until", "2020-01-01"], 2, "NU-1105"),
+        (["hold", "--reason", "x", "--until", "2020-01-01"], 2, "NU-1107"),
         (["nonsense"], 2, "NU-1101"),
     ],
 )

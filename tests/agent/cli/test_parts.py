@@ -15,7 +15,7 @@ import pytest
 
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
-from ncen_updater.agent.client import _came_to
+from ncen_updater.agent.client import came_to
 from ncen_updater.agent.engine.errors import Busy, JournalForbidden
 from ncen_updater.agent.engine.recovery import Situation
 from ncen_updater.agent.journal.change import Change, ChangeState, StepName
@@ -309,4 +309,4 @@ def test_the_exit_code_is_that_of_the_error(capsys: pytest.CaptureFixture[str]) 
 def test_an_order_whose_process_was_killed_is_told_as_that(result: object) -> None:
     """Seen: "The service no longer answers: order 5 ended with 126", by a service that answered."""
     with refused(ORDER_TORN):
-        _came_to(5, result)
+        came_to(5, result)

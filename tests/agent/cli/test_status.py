@@ -454,7 +454,8 @@ def test_a_rollback_that_was_approved_is_told_until_something_else_happens(site:
     assert "Going back" not in site.run("status").stdout
     for who, uid, loss, words in (
         ("root", 0, 3, "-"),
-        ("amina", 1001, 7, "by amina; people who have yet to approve: 1."),
+        ("amina", 1001, 7, "by amina; people who have yet to approve: 1. Each of them types "
+         "'ncen-updater approve --rollback --accept-loss 7'."),
         ("bo", 1002, 5, "by amina, bo; up to 5 records may be lost by it. Next: 'ncen-updater "
          "rollback --accept-loss 5'."),
         ("bo", 1002, 0, "no record may be lost by it. Next: 'ncen-updater rollback'."),

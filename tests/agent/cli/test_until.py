@@ -14,7 +14,7 @@ from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.errors import ConfigInvalid
 from ncen_updater.agent.config.paths import site_zone
-from ncen_updater.common.messages import BAD_TIME
+from ncen_updater.common.messages import BAD_TIME, TIME_PASSED, Message
 from tests.agent.cli.site import make_site
 from tests.support.errors import refused
 
@@ -38,10 +38,21 @@ def test_times(text: str, zone: ZoneInfo, moment: datetime) -> None:
     assert parse_until(text, NOW, zone) == moment
 
 
-@pytest.mark.parametrize("text", ["2026-11-24T03:59", "0001-01-01", "9999-12-31T23:59-23:00", "x"])
-def test_no_times(text: str) -> None:
-    with refused(BAD_TIME):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2026-11-24T03:59", TIME_PASSED),
+        ("2020-01-01", TIME_PASSED),
+        ("0001-01-01", BAD_TIME),
+        ("9999-12-31T23:59-23:00", BAD_TIME),
+        ("tonight", BAD_TIME),
+    ],
+)
+def test_no_times(text: str, message: Message) -> None:
+    """Seen: "tonight" is "not a time in the future", and in French a date that nobody typed."""
+    with refused(message) as error:
         parse_until(text, NOW, MAURITIUS)
+    assert f"« {text} »" in error.value.what_text.render("fr")
 
 
 def test_the_zone_of_the_site(tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ from ncen_updater.agent.cli import watch
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.rehearsal.report import RehearsalCopies
+from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.agent.service.api.queries import moment_document
 from ncen_updater.agent.service.client import StreamEvent
 from ncen_updater.agent.service.snapshot import MOST, Running, ServiceSnapshots
@@ -85,6 +88,56 @@ def test_who_comes_later_sees_what_was_said_before_and_what_it_came_to(
         "stopping the application", "copying the databases", "switching the code",
     ]  # fmt: skip
     assert said.out.startswith("Last: upgrade to 3.3.0, undone")
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        ("plan", "Release 3.3.0 is prepared here."),
+        ("rehearse", "The rehearsal of release 3.3.0 failed. Nothing was changed."),
+        ("check", ""),
+    ],
+)
+def test_what_is_no_change_ends_with_its_result(
+    service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    work: str, said: str,
+) -> None:  # fmt: skip
+    """Seen: nothing at all, or what became of the release before."""
+
+    def happens(*_: object, **__: object) -> Iterator[StreamEvent]:
+        yield service.moment()
+        service.snapshots.ended()
+        with Journal.open(service.counter.site.journal) as journal:
+            journal.begin(CHANGE)
+            journal.state(CHANGE.id, ChangeState.UNDONE)
+            Rehearsals(journal).begin("abcdefgh", "3.2.4", "3.3.0", RehearsalCopies())
+            Rehearsals(journal).end("abcdefgh", RehearsalState.FAILED, error_code="NU-4150")
+
+    service.counter.know(NEXT)
+    service.snapshots.began([work, "3.3.0"])
+    monkeypatch.setattr(watch, "_events", happens)
+    assert run(["--config", str(service.counter.site.config), "watch"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:1] == ([said] if said else []), lines
+    assert ("NU-4150" in "".join(lines)) is (work == "rehearse")
+
+
+def test_an_order_ends_with_what_it_came_to(
+    service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal.open(service.counter.site.journal) as journal:
+        Orders(journal).give(OrderKind.CHECK, {}, Person("amina", 1001))
+
+    def happens(*_: object, **__: object) -> Iterator[StreamEvent]:
+        yield service.moment()
+        with Journal.open(service.counter.site.journal) as journal:
+            Orders(journal).take(1)
+            document = {"words": ["ncen 3.2.4 is the newest release for this site."]}
+            Orders(journal).end(1, {"exit_code": 0, "document": document})
+
+    monkeypatch.setattr(watch, "_events", happens)
+    assert run(["--config", str(service.counter.site.config), "watch"]) == 0
+    assert capsys.readouterr().out == "ncen 3.2.4 is the newest release for this site.\n"
 
 
 def test_who_looks_too_early_is_told_when_it_begins(

@@ -100,6 +100,17 @@ def test_status_says_until_when_and_what_an_order_waits_for(
     )
 
 
+def test_nobody_is_asked_to_confirm_what_was_confirmed(
+    watched: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: "amina confirmed it", and above it that 'ncen-updater confirm' ends the watching."""
+    with Journal.open(watched.site.journal) as journal:
+        journal.keep(CHANGE.id, ChangeFacts(confirmed_by="amina"))
+    assert run(["--config", str(watched.site.config), "status"]) == 0
+    said = capsys.readouterr().out
+    assert "amina confirmed it" in said and "'ncen-updater confirm'" not in said, said
+
+
 def test_an_order_says_at_once_what_it_waits_for(
     watched: Counter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

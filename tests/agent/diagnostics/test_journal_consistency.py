@@ -104,6 +104,9 @@ def test_an_event_was_rewritten_and_the_chain_made_anew(path: Path) -> None:
     with Journal.open(path) as journal:
         journal.note("more")
     assert said(path, kept) == ["NU-6109"]
+    with Journal.open(path) as journal:
+        (found,) = _heads(journal, [kept])
+    assert str(found.remedy).startswith("Compare what was typed"), "a slip of the hand comes first"
 
 
 @pytest.mark.parametrize(

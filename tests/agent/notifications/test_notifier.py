@@ -195,10 +195,13 @@ def test_a_rehearsal_that_failed_and_a_time_that_was_chosen(trial: Trial) -> Non
         Rehearsals(journal).begin("abcdefgh", "3.2.4", "3.3.0", RehearsalCopies())
         Rehearsals(journal).end("abcdefgh", RehearsalState.FAILED, error_code="NU-4150")
         ApprovalStore(journal).schedule("0" * 64, "3.3.0", START, Person("amina", 1001))
+        ApprovalStore(journal).cancel_schedule(Person("dana", 1002))
     trial.teller().round()
     items = trial.orders[0]["news"]
-    assert [item["kind"] for item in items] == ["rehearsal-failed", "scheduled"]
+    kinds = ["rehearsal-failed", "scheduled", "schedule-cancelled"]
+    assert [item["kind"] for item in items] == kinds
     assert items[1]["values"] == {"version": "3.3.0", "at": START.isoformat(), "by": "amina"}
+    assert items[2]["values"] == {"version": "3.3.0", "by": "dana"}
 
 
 def test_going_back_names_the_code_of_what_it_leaves(trial: Trial) -> None:

@@ -198,7 +198,9 @@ def test_a_switch_is_repeated_and_undone_at_any_instant(demo: DemoSite) -> None:
 def test_doctor_lists_what_no_release_names_and_what_is_not_in_use(demo: DemoSite) -> None:
     site = refreshed(demo)
     write(demo, "i18n/sw.po", "")
-    assert [f.code for f in overlay_look(site, OLD)] == ["NU-6133", "NU-6134"]
+    found = overlay_look(site, OLD)
+    assert [f.code for f in found] == ["NU-6133", "NU-6134"]
+    assert "none is chosen)." in found[0].what.render(), "Seen: 'is: -'"
     applied(demo, site)
     (demo.country / "i18n/sw.po").unlink()
     assert overlay_look(site, OLD) == ()

@@ -41,6 +41,7 @@ from ncen_updater.common.messages import (
     ALREADY_ORDERED,
     BINDING_CHANGED,
     FEED_NEVER_READ,
+    LOSS_FOR_APPROVERS,
     NOT_ASSESSED,
     NOT_REHEARSED,
     NOTHING_TO_APPROVE,
@@ -302,7 +303,7 @@ def _may_lose(context: ApiContext, journal: Journal, caller: Caller, count: int)
     Raises:
         LossNotAgreed: If they may not approve, and those who have to approve it have not all
             agreed to so many records.
-        NotAllowed: If they may not approve, and nobody else can.
+        NotAllowed: If they may not approve, and nobody else can: the loss is an approver's to take.
     """
     if ApiRole.APPROVE in caller.roles:
         return
@@ -312,7 +313,7 @@ def _may_lose(context: ApiContext, journal: Journal, caller: Caller, count: int)
     if current is not None and brought_by(journal, current) is not None:
         back = _back(context, journal)
     if back is None or back.watched or (back.people.needed < 2 and not back.people):
-        caller.require(ApiRole.APPROVE)
+        caller.require(ApiRole.APPROVE, LOSS_FOR_APPROVERS, count=count)
     else:
         require_loss(back, count)
 

@@ -25,7 +25,8 @@ from ncen_updater.agent.tray import MAX_NAME, is_plain_name
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, language_of, languages
 
 __all__ = ["MAX_BODY", "ApprovalForm", "Form", "HoldForm", "InspectionForm", "OrderForm",
-           "ScheduleForm", "query_of", "read_form", "validated", "whole_number"]  # fmt: skip
+           "ScheduleForm", "moment_of", "query_of", "read_form", "validated",
+           "whole_number"]  # fmt: skip
 
 MAX_BODY = 65_536
 #: SQLite's largest number.
@@ -268,6 +269,23 @@ def query_of(text: str, known: frozenset[str]) -> Mapping[str, str]:
     for name in found.keys() - known:
         raise BadRequest(reason=f"the query has an unknown name: {name[:50]!r}")
     return found
+
+
+def moment_of(text: str | None, name: str) -> datetime | None:
+    """Read a time.
+
+    Raises:
+        BadRequest: If it is none, or says nothing of its zone.
+    """
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+        if found.tzinfo is None:
+            raise ValueError(text)
+        return found.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadRequest(reason=f"{name} is not a time such as 2027-01-31T18:00:00Z") from error
 
 
 def whole_number(

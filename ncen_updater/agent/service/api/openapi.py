@@ -31,6 +31,7 @@ QUERY: Mapping[str, Schema] = {
     "before": {"type": "string", "pattern": PARTS["id"]},
     "after": {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER},
     "version": {"type": "string", "minLength": 1, "maxLength": 50},
+    "not_before": {"type": "string", "format": "date-time"},
     "form": {"type": "string", "enum": ["json", "html"]},
     "of": {"type": "string", "enum": ["upgrade", "rollback"]},
     "head": {"type": "string", "pattern": HEAD},

@@ -12,6 +12,7 @@ from enum import StrEnum
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.service.errors import NotAllowed
+from ncen_updater.common.messages import Message
 
 __all__ = ["ApiRole", "Caller", "caller", "group_id", "members_of", "roles_for"]
 
@@ -42,8 +43,13 @@ class Caller:
     roles: frozenset[ApiRole]
     groups: Mapping[ApiRole, str] = field(default_factory=dict)
 
-    def require(self, role: ApiRole) -> None:
+    def require(self, role: ApiRole, message: Message | None = None, **values: object) -> None:
         """Refuse whoever has not this right.
+
+        Args:
+            role: The right.
+            message: What is said of it, where more is known than that it is missing.
+            **values: For the places of the message.
 
         Raises:
             NotAllowed: If so.
@@ -51,8 +57,9 @@ class Caller:
         if role not in self.roles:
             group = self.groups.get(role, "-")
             raise NotAllowed(
-                who=self.person.who, role=role.value, group=group, members=_members(group)
-            )
+                message, who=self.person.who, role=role.value, group=group,
+                members=_members(group), **values,
+            )  # fmt: skip
 
 
 def roles_for(

@@ -24,7 +24,7 @@ from ncen_updater.agent.policy.beginning import beginning, behind_another, with_
 from ncen_updater.agent.policy.deeds import deed_words
 from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.service.api.context import ApiContext
-from ncen_updater.agent.service.api.forms import Form, whole_number
+from ncen_updater.agent.service.api.forms import Form, moment_of, whole_number
 from ncen_updater.agent.service.api.people import ApiRole, Caller, members_of
 from ncen_updater.agent.service.decision_inputs import inputs_for
 from ncen_updater.agent.service.errors import BadRequest, NoSuchThing, Refused
@@ -207,9 +207,13 @@ def right(context: ApiContext, request: Request) -> tuple[int, Document]:
 def outlook(context: ApiContext, request: Request) -> tuple[int, Document]:
     """What comes next here, or a release that was rehearsed, and what it waits for.
 
+    With a time: when it would begin if somebody chose that.
+
     Raises:
         NotNext: If the release that is named cannot be approved.
+        BadRequest: If the time is none.
     """
+    chosen = moment_of(request.query.get("not_before"), "not_before")
     status = read_status(context.places, context.now(), OUTLOOK)
     service_state, journal, known = need(status.service_state), need(status.journal), status.next
     found = known or Assessment(event=0)
@@ -219,6 +223,8 @@ def outlook(context: ApiContext, request: Request) -> tuple[int, Document]:
         service_state = replace(service_state, assessment=found)
         status = replace(status, service_state=service_state)
     facts = inputs_for(status, service_state, context.snapshots.settings, context.now())
+    if chosen is not None:
+        facts = replace(facts, not_before=chosen)
     approved = known.approved if known else ()
     people = journal.people(found.binding, context.snapshots.settings.approvals)
     begins = behind_another(beginning(facts), found.target, approved)

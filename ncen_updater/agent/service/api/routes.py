@@ -72,7 +72,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/status", ApiRole.READ, queries.status),
     Route("GET", "/v1/settings", ApiRole.READ, site_settings.settings),
     Route("GET", "/v1/rights/{role}", ApiRole.READ, queries.right),
-    Route("GET", "/v1/outlook", ApiRole.READ, queries.outlook, query=_RELEASE),
+    Route("GET", "/v1/outlook", ApiRole.READ, queries.outlook, query=_RELEASE | {"not_before"}),
     Route("GET", "/v1/holds", ApiRole.READ, queries.holds),
     Route("POST", "/v1/holds", ApiRole.OPERATE, actions.hold, HoldForm, statuses=(201,)),
     Route("DELETE", "/v1/holds", ApiRole.OPERATE, actions.unhold),

@@ -151,7 +151,9 @@ def test_an_operator_gives_the_number_that_all_who_approved_agreed_to(upgraded: 
         )
     _one_is_enough(upgraded)
     refusal = upgraded.ask("POST", "/v1/orders", order, OPERATOR)
-    assert refusal.code == "NU-9314"
+    assert (refusal.status, refusal.code) == (403, "NU-9335")
+    assert "may not agree to that alone" in refusal.document["error"]["what"]
+    assert "'ncen-updater rollback --accept-loss 5'" in refusal.document["error"]["remedy"]
     # A group that people know, and no name of a right of ours, in English in every language.
     assert "; that is for members of the group '" in refusal.document["error"]["what"]
     assert upgraded.ask("POST", "/v1/approvals", yes, APPROVER).status == 201

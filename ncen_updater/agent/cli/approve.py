@@ -278,8 +278,8 @@ def _show(
     _show_digest(session, standing)
     missing = {"version": standing["version"], "count": standing["missing"]}
     if not standing["binding"]:
-        words = N_("Nothing can be approved yet: {version} has to pass a rehearsal here first.")
-        session.show(Text(words, missing))
+        text = N_("Nothing can be approved yet: {version} has to pass a rehearsal here first.")
+        session.show(Text(text, missing))
     elif standing["missing"]:
         session.show(Text(N_("{version} needs {count} more approvals."), missing))
     else:

@@ -45,13 +45,14 @@ ONLY_THERE = ("Now: ",)
 #: What is another one each time: ids, digests, times, seconds and what was measured.
 EACH_TIME = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00|Z)?( UTC)?"), "<time>"),
-    (re.compile(r"\b[0-9a-f]{64}\b"), "<digest>"),
-    (re.compile(r"\b[0-9.]+ (ms|s|seconds?|min|minutes?)\b"), "<seconds>"),
+    # In groups of eight where people compare it, which a terminal breaks.
+    (re.compile(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{8}(?: [0-9a-f]{8})*\b"), "<digest>"),
+    (re.compile(r"(< )?\b[0-9.]+ (ms|s|seconds?|min|minutes?)\b"), "<seconds>"),
     (re.compile(r"\(change [a-z2-7]{8}\)"), "(change <id>)"),
     (re.compile(r"process \d+"), "process <number>"),
 )
 MEASURED = re.compile(r"(_s|_bytes|^seconds|^id|^undoes|^number|^low|^high|^step_s|^sizes)$")
-NUMBER = re.compile(r"\d+(?:\.\d+)*(?: (?:ms|s|min|h|kB|MB|B|bytes)\b)?")
+NUMBER = re.compile(r"(?:< )?\d+(?:\.\d+)*(?: (?:ms|s|min|h|kB|MB|B|bytes)\b)?")
 READS = (
     "status", "history", "history aaaaaaaa", "check", "check --exit-code", "rehearse --dry-run",
     "plan", "plan --sql", "plan 9.9.9 --sql", "dossier", "self-update",
@@ -112,7 +113,8 @@ def _unmeasured(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_unmeasured(item) for item in value]
     if isinstance(value, str):
-        return NUMBER.sub(lambda m: m[0] if m[0].count(".") > 1 else "<number>", value)
+        bare = _each_time(value)
+        return NUMBER.sub(lambda m: m[0] if m[0].count(".") > 1 else "<number>", bare)
     return "<number>" if isinstance(value, float) or type(value) is int else value
 
 

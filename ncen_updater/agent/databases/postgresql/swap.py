@@ -13,6 +13,7 @@ import psycopg
 from ncen_updater.agent.databases.base import ChangeRef, Marker, Strategy
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable, FenceFailed
 from ncen_updater.agent.databases.postgresql import reading
+from ncen_updater.agent.databases.postgresql.at_work import AtWork
 from ncen_updater.agent.databases.postgresql.attributes import carry_over, read_attributes
 from ncen_updater.agent.databases.postgresql.barring import admit_only, bar, take_grants, unbar
 from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow, read_databases
@@ -56,6 +57,7 @@ from ncen_updater.agent.databases.postgresql.setting_aside import Counts, write_
 from ncen_updater.agent.databases.postgresql.versions import altered, expect, forget, opened, renew
 from ncen_updater.agent.databases.postgresql.visiting import Visitor
 from ncen_updater.agent.databases.postgresql.visits import mark_strangers
+from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import (
     CUT_OVER_FAILED,
@@ -95,6 +97,7 @@ class Swap:
         self._fencing = fencing
         self._names = names
         self._visitor = Visitor(server)
+        self._at_work = AtWork(server)
 
     def state(self, change: ChangeRef) -> SwapRecord | None:
         """Return the last row of the control database about the change's swap."""
@@ -235,24 +238,33 @@ class Swap:
 
         The application's own writes at its start are among it: a row does not say who wrote it.
         """
-        counts: dict[str, dict[str, int] | None] = {}
         with self._server.facts() as connection:
             moment = read_moment(connection, change.id)
         until = time.monotonic() + COUNT_S
-        for live in sorted(self._names.values()):
-            found: dict[str, int] | None = None
-            try:
-                found = self._count(live, change, moment, until)
-            except (DatabaseError, psycopg.Error) as error:
-                # A table that we may not read, a copy that is damaged, or one that is too large to
-                # be read while officers wait must not keep the site from going back: it is kept.
-                # Of a server that is gone the way back itself will hear.
-                logger.warning("%s: rows cannot be counted: %s", live, said(error))
-            if found is None or found:
-                counts[live] = found
-        return counts
+        with self._at_work.begun():
+            # To enter a closed database takes longer than most are counted.
+            found = side_by_side(
+                {
+                    live: functools.partial(self._count, live, change, moment, until)
+                    for live in sorted(self._names.values())
+                },
+                halt=self._at_work.end,
+            )
+        return {live: tables for live, tables in found.items() if tables is None or tables}
 
     def _count(
+        self, live: str, change: ChangeRef, moment: int | None, until: float
+    ) -> dict[str, int] | None:
+        try:
+            return self._counted(live, change, moment, until)
+        except (DatabaseError, psycopg.Error) as error:
+            # A table that we may not read, a copy that is damaged, or one that is too large to
+            # be read while officers wait must not keep the site from going back: it is kept.
+            # Of a server that is gone the way back itself will hear.
+            logger.warning("%s: rows cannot be counted: %s", live, said(error))
+            return None
+
+    def _counted(
         self, live: str, change: ChangeRef, moment: int | None, until: float
     ) -> dict[str, int] | None:
         left = until - time.monotonic()
@@ -260,6 +272,7 @@ class Swap:
             return None
         connection = self._visitor.open(live, guard=True, purpose=change.id, statement_s=left)
         try:
+            self._at_work.add(connection)
             # Who slipped in with us may write once all is counted; who left again did it before.
             with self._server.facts() as outside:
                 mark_strangers(outside, [live])

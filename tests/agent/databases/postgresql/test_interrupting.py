@@ -16,6 +16,7 @@ import pytest
 
 from ncen_updater.agent.databases.base import MigrationSet
 from ncen_updater.agent.databases.errors import MigrationFailed
+from ncen_updater.agent.databases.postgresql import reading
 from ncen_updater.agent.databases.postgresql.dialect import PostgresDialect
 from ncen_updater.agent.databases.postgresql.visiting import Visitor
 from ncen_updater.agent.engine.interruption import Interruption
@@ -155,11 +156,10 @@ def test_a_migration_that_fails_ends_those_beside_it(
     assert engine.applied(CHANGE.candidate("seizure")) == ()
 
 
-@NEWEST
-def test_a_signal_ends_migrations(site: Site, tmp_path: Path) -> None:
-    engine, interruption, over = site.engine(), Interruption(), threading.Event()
-    fenced_copies(engine)
-    target = two_releases(tmp_path, SLEEPS, SLEEPS)
+@contextlib.contextmanager
+def interrupted_asleep(site: Site) -> Iterator[None]:
+    """Send a signal as soon as both databases are at work in the block, which obeys it."""
+    interruption, over = Interruption(), threading.Event()
 
     def ask() -> None:
         until = time.monotonic() + LONGEST_S
@@ -170,8 +170,37 @@ def test_a_signal_ends_migrations(site: Site, tmp_path: Path) -> None:
     asking = threading.Thread(target=ask)
     with interruption.handled(), refused(INTERRUPTED), interruption.allowed():
         asking.start()
-        engine.migrate(CHANGE, target, None, Silent())
+        yield
     asking.join()
+
+
+@NEWEST
+def test_a_signal_ends_the_counting_of_what_was_written(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = site.engine()
+    fenced_copies(engine)
+    engine.cut_over(CHANGE)
+
+    def sleep(live: psycopg.Connection[Any], *_: object) -> None:
+        live.execute(SLEEPS.encode())
+
+    with monkeypatch.context() as patched, interrupted_asleep(site):
+        patched.setattr(reading, "younger_by_table", sleep)
+        engine.cut_back(CHANGE)
+    assert site.sql("postgres", SLEEPING) == [(0,)]
+    assert engine.evidence(CHANGE).swapped
+    engine.cut_back(CHANGE)
+    assert not engine.evidence(CHANGE).swapped
+
+
+@NEWEST
+def test_a_signal_ends_migrations(site: Site, tmp_path: Path) -> None:
+    engine = site.engine()
+    fenced_copies(engine)
+    target = two_releases(tmp_path, SLEEPS, SLEEPS)
+    with interrupted_asleep(site):
+        engine.migrate(CHANGE, target, None, Silent())
     assert site.sql("postgres", SLEEPING) == [(0,)]
     engine.discard(CHANGE, engine.plan_copy(CHANGE))
     engine.unfence(CHANGE)

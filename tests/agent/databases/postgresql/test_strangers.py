@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -480,6 +481,25 @@ def test_what_cannot_be_read_does_not_bar_the_way_back(
     assert site.snapshot() == before
     if why == "damaged":
         Path(path).write_text(f"{site.server.binaries.major}\n")
+
+
+@NEWEST
+def test_rows_are_counted_side_by_side(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, count = site.engine(), reading.younger_by_table
+    plan = engine.plan_copy(CHANGE)
+    over(site, CHANGE, engine)
+    site.sql("t_seizure", ROW)
+    met = threading.Barrier(len(site.names))
+
+    def counted(*given: Any) -> Any:
+        met.wait(swap.COUNT_S)
+        return count(*given)
+
+    monkeypatch.setattr(reading, "younger_by_table", counted)
+    recover(engine, CHANGE, plan)
+    (aside,) = engine.set_aside()
+    assert aside.figures["rows"] == "t_seizure: cases 1"
+    assert not met.broken
 
 
 @NEWEST

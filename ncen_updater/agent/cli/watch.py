@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 import click
 
-from ncen_updater.agent.answers import Document
+from ncen_updater.agent.answers import Answer, Document
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.event_words import event_line
 from ncen_updater.agent.cli.hold import show_beginning
@@ -48,14 +49,24 @@ def watch(context: click.Context, order: int | None, goes_on: bool, events: bool
                     _write(session, event)
     except KeyboardInterrupt:
         return ExitCode.OK
+    given = client.get(f"/v1/orders/{order}") if order is not None else None
     if not session.as_json:
-        if seen or order is not None:
-            _show_end(session, client, before, order, work)
+        if seen or given is not None:
+            _show_end(session, client, before, given, work)
         else:
             session.show(Text(N_("The service does nothing just now.")))
             _show_next(session, client)
         session.finish({})
-    return ExitCode.OK
+    return _came_to(given).code if _has_ended(given) else ExitCode.OK
+
+
+def _has_ended(order: Document | None) -> TypeGuard[Document]:
+    """Whether it was carried out; who looked away with Ctrl-C or ``--on`` may not know."""
+    return order is not None and order["ended_at"] is not None and order["result"] is not None
+
+
+def _came_to(order: Document) -> Answer:
+    return came_to(order["id"], order["result"])
 
 
 def _said_before(client: Client, progress: Heartbeat) -> None:
@@ -78,7 +89,7 @@ _CHANGES = frozenset({"upgrade", "rollback", "resume", "confirm"})
 
 
 def _show_end(
-    session: AgentSession, client: Client, before: Document | None, order: int | None,
+    session: AgentSession, client: Client, before: Document | None, order: Document | None,
     work: Sequence[str],
 ) -> None:  # fmt: skip
     """Show what the work came to.
@@ -90,15 +101,13 @@ def _show_end(
         order: The order that was followed.
         work: The command that the service ran last.
     """
-    now, result = _newest(client), None
+    now = _newest(client)
     if order is not None:
-        given = client.get(f"/v1/orders/{order}")
-        result = given["result"] if given["ended_at"] is not None else None
-        work = [given["kind"]]
+        work = [order["kind"]]
     if now is not None and now != before and (not work or work[0] in _CHANGES):
         show_last_change(session, now)
-    elif result is not None and order is not None:
-        answer = came_to(order, result)
+    elif _has_ended(order):
+        answer = _came_to(order)
         for line in answer.words:
             session.show(line)
         if answer.error is not None:

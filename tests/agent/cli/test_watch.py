@@ -140,6 +140,25 @@ def test_an_order_ends_with_what_it_came_to(
     assert capsys.readouterr().out == "ncen 3.2.4 is the newest release for this site.\n"
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_order_that_failed_ends_with_its_own_code(
+    service: Service, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    """Seen: 0, which told a script that the upgrade had gone well."""
+    with Journal.open(service.counter.site.journal) as journal:
+        Orders(journal).give(OrderKind.CHECK, {}, Person("amina", 1001))
+
+    def happens(*_: object, **__: object) -> Iterator[StreamEvent]:
+        yield service.moment()
+        with Journal.open(service.counter.site.journal) as journal:
+            Orders(journal).take(1)
+            Orders(journal).end(1, {"exit_code": 7, "document": {"words": ["no line"]}})
+
+    monkeypatch.setattr(watch, "_events", happens)
+    words = ["--config", str(service.counter.site.config), "watch"]
+    assert run([*words, *(["--json"] if as_json else [])]) == 7
+
+
 def test_who_looks_too_early_is_told_when_it_begins(
     service: Service, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,8 +21,8 @@ class UpdaterError(Exception):
 
     Args:
         message: What it says; that of the class where it is left out.
-        state: What runs now and whether data were lost; where it is not given, the command that
-            shows the error asks the site. Never guess it.
+        state: What runs now and whether data were lost; where neither it nor the message says that,
+            the command that shows the error asks the site. Never guess it.
         detail: Text from a lower layer (a server's message, a line of a file), shown after *what*
             and never translated.
         **values: Values for the places of the two sentences; also part of ``--json``.
@@ -46,7 +46,8 @@ class UpdaterError(Exception):
         **values: object,
     ) -> None:
         self.message = message or type(self).message
-        self.state = state
+        said = self.message.state
+        self.state = Text(said, values) if state is None and said is not None else state
         self.detail = detail
         self.values = values
         super().__init__(self.what_text.render())

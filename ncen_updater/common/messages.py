@@ -47,12 +47,15 @@ class Message:
         what: Template of what happened, English; its ``{places}`` are filled when it is raised.
         remedy: Template of what to do.
         exit_code: What a command ends with.
+        state: Template of the state now, where the error alone says what that is; None where it is
+            asked for when the error is shown.
     """
 
     code: str
     what: str
     remedy: str
     exit_code: ExitCode = ExitCode.ERROR
+    state: str | None = None
 
 
 @lru_cache(maxsize=1)
@@ -2160,12 +2163,14 @@ TOKEN_UNUSABLE = Message(
         "Check that it is plugged in, its label, the id of the key, and the driver (--module); with"
         " two tokens of the same label, unplug one. Tokens sign with ECDSA P-256 or P-384 only."
     ),
+    state=N_("Nothing was signed."),
 )
 WRONG_PIN = Message(
     "NU-7044",
     N_("The token '{label}' refuses the PIN."),
     N_("It was tried once. Be sure of the PIN before you try again: the token locks itself."),
     ExitCode.USAGE,
+    state=N_("Nothing was signed."),
 )
 NO_TOKEN_SUPPORT = Message(
     "NU-7045",
@@ -2197,6 +2202,7 @@ TOKEN_LOCKED = Message(
         " let the other officers put another key in its place ('ncen-publisher rekey')."
     ),
     ExitCode.BLOCKED,
+    state=N_("Nothing was signed."),
 )
 PUBLISHER_BUNDLE_EXISTS = Message(
     "NU-7050",
@@ -2225,6 +2231,15 @@ UNUSABLE_BUNDLE = Message(
     ),
     ExitCode.TRUST,
 )
+RELEASE_NOT_FOR_SITE = Message(
+    "NU-7054",
+    N_("Release {version} cannot go to {site}: {reason}"),
+    N_(
+        "Check --for-site, --from, --channel, --agent and --to with the operator of that site;"
+        " 'ncen-publisher status' shows whom each release is for."
+    ),
+    ExitCode.BLOCKED,
+)
 PLACE_INVALID = Message(
     "NU-7060",
     N_("{place} is no place that a feed can be copied to."),
@@ -2234,11 +2249,9 @@ PLACE_INVALID = Message(
 PLACE_FAILED = Message(
     "NU-7061",
     N_("{place} could not be read or written."),
-    N_(
-        "Clients see what was there before, or the whole new feed. Look at the detail, then run "
-        "the same command again; it completes."
-    ),
+    N_("Look at the detail, then run the same command again; it completes."),
     ExitCode.NETWORK,
+    state=N_("Clients see what was there before, or the whole new feed."),
 )
 OTHER_FEED = Message(
     "NU-7062",
@@ -2255,20 +2268,18 @@ PLACE_AHEAD = Message(
 PLACE_DIFFERS = Message(
     "NU-7064",
     N_("{name} in {place} is not what was written there."),
-    N_(
-        "The timestamp was not renewed, so clients see what was there before. Look whether "
-        "anything changes files on the way, then run the same command again."
-    ),
+    N_("Look whether anything changes files on the way, then run the same command again."),
+    state=N_("The timestamp was not renewed, so clients see what was there before."),
 )
 PLACE_NO_CREDENTIALS = Message(
     "NU-7065",
     N_("This machine has no credentials for {place}, or not all of them."),
     N_(
-        "Clients see what was there before. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
-        " AWS_PROFILE and ~/.aws/credentials, for the user who runs this; then run the same command"
-        " again."
+        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and ~/.aws/credentials,"
+        " for the user who runs this; then run the same command again."
     ),
     ExitCode.USAGE,
+    state=N_("Clients see what was there before."),
 )
 SBOM_INVALID = Message(
     "NU-7070",

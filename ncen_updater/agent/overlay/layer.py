@@ -403,12 +403,15 @@ class Layer:
     def not_in_use(self, version: Version) -> tuple[str, ...]:
         """Signed languages of which officers see something else than what is taken, by name.
 
-        A command that takes or drops one was cut off before what is merged was chosen.
+        A command that takes or drops one was cut off before what is merged was chosen. To who may
+        not read what is in use, none is named.
 
         Args:
             version: The release that runs, for which something was merged.
         """
         there, used = self._used_signed(version), self._signed_in_use()
+        if used is None:
+            return ()
         return tuple(sorted(name for name in {*there, *used} if there.get(name) != used.get(name)))
 
     def _used_signed(self, version: Version) -> dict[str, list[object]]:
@@ -418,12 +421,17 @@ class Layer:
             for language, taken in self._signed.used_by(version).items()
         }
 
-    def _signed_in_use(self) -> Mapping[str, object]:
-        """The same, as it was when what is in use was merged; empty where there was none."""
+    def _signed_in_use(self) -> Mapping[str, object] | None:
+        """The same, as it was when what is in use was merged; None where it may not be read.
+
+        Empty where there was none, or what is written there is damaged: then it is merged anew.
+        """
         try:
             data = parse_json(read_file(self._merged / CURRENT / SIGNED, MAX_MADE_FOR))
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return {}
+        except OSError:
+            return None
         return data if isinstance(data, dict) else {}
 
     def build(

@@ -100,7 +100,7 @@ def export_bundle(
     Raises:
         BundleExists: If there is such a file already.
         NothingToExport: If there is no release for one of the sites.
-        PathError: If the named target may not be installed at one of them.
+        ReleaseNotForSite: If the named target may not be installed at one of them.
         MediaTooSmall: If it does not fit on 999 media.
         UnusableBundle: If a site would refuse it; nothing was written.
         FeedBroken, FeedBusy: If the feed cannot be read.

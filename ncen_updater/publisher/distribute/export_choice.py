@@ -10,8 +10,14 @@ from packaging.version import Version
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import FEED_BROKEN, NOTHING_TO_EXPORT, UNKNOWN_RELEASE
+from ncen_updater.common.messages import (
+    FEED_BROKEN,
+    NOTHING_TO_EXPORT,
+    RELEASE_NOT_FOR_SITE,
+    UNKNOWN_RELEASE,
+)
 from ncen_updater.feed.offers import languages_of, offers_of
+from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.document import (
     Offer,
@@ -126,17 +132,26 @@ def hops_of(
         raise UpdaterError(UNKNOWN_RELEASE, product=order.product, version=order.target)
     found: dict[tuple[Version | None, str], Offer] = {}
     for place in order.destinations:
-        path = choose_path(
-            order.origin,
-            offers,
-            site=place.site,
-            country=place.country,
-            channel=order.channel,
-            # The newer agent that comes along is there before the release is planned.
-            agent=max((hop.release_version for hop in ways.get(place, ())), default=order.agent),
-            now=now,
-            target=order.target,
-        )
+        try:
+            path = choose_path(
+                order.origin,
+                offers,
+                site=place.site,
+                country=place.country,
+                channel=order.channel,
+                # The newer agent that comes along is there before the release is planned.
+                agent=max((h.release_version for h in ways.get(place, ())), default=order.agent),
+                now=now,
+                target=order.target,
+            )
+        except PathError as error:
+            # What it tells a site to do is nothing that an officer could.
+            raise UpdaterError(
+                RELEASE_NOT_FOR_SITE,
+                version=order.target,
+                site=f"{place.country}/{place.site}",
+                reason=error.what_text,
+            ) from error
         if not isinstance(path, UpgradePath) and order.languages:
             continue
         if not isinstance(path, UpgradePath):

@@ -39,7 +39,7 @@ from ncen_updater.feed.fetching import FeedFetcher
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.resumable_download import DownloadPart
 from ncen_updater.formats.tuf_names import METADATA_PREFIX, TARGETS_PREFIX
-from ncen_updater.publisher.distribute.probe import Probe, said_once
+from ncen_updater.publisher.distribute.probe import UNREACHABLE, Probe, said_once
 from ncen_updater.publisher.distribute.shown_lists import ListShown, shown_in
 from ncen_updater.publisher.feed.brakes import BrakeLine, brake_lines
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, target_file_name
@@ -97,12 +97,13 @@ class FeedLook:
 def exit_code(findings: Sequence[Finding]) -> ExitCode:
     """0 while no strict finding stands; else what says most of the feed.
 
-    14 if a list lapses or is old, 7 if all that is known is that a place did not answer, else 1.
+    14 if a list lapses or is old, 7 if all that is known is that a place, or a file of it, did not
+    answer, else 1.
     """
     strict = {finding.code for finding in findings if finding.severity is Severity.STRICT}
     if not strict:
         return ExitCode.OK
-    if strict == {UNANSWERED}:
+    if strict <= {UNANSWERED, UNREACHABLE}:
         return ExitCode.NETWORK
     return ExitCode.FEED_STALE if strict & LAPSES else ExitCode.ERROR
 

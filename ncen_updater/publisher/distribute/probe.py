@@ -19,10 +19,11 @@ import urllib3
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.feed.bounded_http import BoundedSession
+from ncen_updater.feed.http import reason_of
 from ncen_updater.feed.limits import TooSlow
 from ncen_updater.publisher.errors import system_words
 
-__all__ = ["Probe", "said_once"]
+__all__ = ["UNREACHABLE", "Probe", "said_once"]
 
 TIMEOUT_S: Final = (20.0, 60.0)
 BLOCK: Final = 1 << 16
@@ -30,6 +31,7 @@ BLOCK: Final = 1 << 16
 TIMESTAMP_MAX_AGE_S: Final = 600
 #: Sites ask for the next root at every check, and must see it soon after it is there.
 ABSENT_MAX_AGE_S: Final = 600
+UNREACHABLE: Final = "NU-7211"
 NO_RANGES: Final = "NU-7215"
 OK, PARTIAL, FORBIDDEN, NOT_FOUND, GONE = 200, 206, 403, 404, 410
 #: Servers that answer a HEAD so may still give the file; some stores want a right of its own.
@@ -157,9 +159,12 @@ def _length(answer: requests.Response) -> int | None:
 
 def _unreachable(name: str, error: requests.RequestException) -> Finding:
     return Finding(
-        "NU-7211",
+        UNREACHABLE,
         Severity.STRICT,
-        Text(N_("'{name}' could not be asked for: {detail}"), {"name": name, "detail": error}),
+        Text(
+            N_("'{name}' could not be asked for: {detail}"),
+            {"name": name, "detail": reason_of(error)},
+        ),
         Text(N_("Look at the public server, its name, its certificate and the line to it.")),
         {"name": name},
     )

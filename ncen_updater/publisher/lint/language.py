@@ -86,7 +86,7 @@ def _findings(
                 N_("{version} carries no translations at {path}."),
                 N_("Name a path that stands as 'overlay' in a [[carried]] of the release."),
                 version=manifest.version,
-                path=file.overlay,
+                path=rendered(file.overlay, document.language),
             )
             continue
         try:

@@ -17,7 +17,7 @@ from ncen_updater.agent.cli.signed_languages import NOTE, drop, show_offered, ta
 from ncen_updater.agent.diagnostics.overlay import overlay_look
 from ncen_updater.agent.engine.operations import JOURNAL, Operations
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.overlay.layer import Layer
+from ncen_updater.agent.overlay.layer import CURRENT, SIGNED, Layer
 from ncen_updater.agent.site import Site
 from ncen_updater.common.atomic_files import is_leftover
 from ncen_updater.common.bounded_io import parse_json
@@ -174,6 +174,16 @@ def test_one_that_was_dropped_and_is_still_in_use_is_told(taking: Taking) -> Non
         assert used is ((revision == 1) is (taking.seen() == old))
         assert taking.codes() == (set() if used else {"NU-6142"})
     assert taking.told() == (None, True)
+
+
+def test_nothing_is_told_where_it_cannot_be_read_which_is_in_use(taking: Taking) -> None:
+    """Seen: somebody without root, who looks alone, read that officers do not see the language."""
+    torn(taking)
+    assert taking.codes() == {"NU-6142"}
+    written = taking.layer.merged / CURRENT / SIGNED
+    written.unlink()
+    written.symlink_to(written.name)  # as to a user without root: there, and not to be read
+    assert taking.codes() == set()
 
 
 def test_an_upgrade_after_it_uses_it(taking: Taking) -> None:

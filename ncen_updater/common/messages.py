@@ -1013,7 +1013,7 @@ OVERLAY_NOT_WRITTEN = Message(
 OVERLAY_FILE_UNUSABLE = Message(
     "NU-3302",
     N_("{path} cannot be used: {why}."),
-    N_("Correct the file, then try again. Nothing was changed."),
+    N_("Look at the file and at its name, then try again."),
 )
 OVERLAY_NOT_SET = Message(
     "NU-3303",
@@ -2240,6 +2240,12 @@ RELEASE_NOT_FOR_SITE = Message(
     ),
     ExitCode.BLOCKED,
 )
+LANGUAGE_NOT_SIGNED = Message(
+    "NU-7055",
+    N_("The feed has no signed language '{language}' for {product} {versions}."),
+    N_("See 'ncen-publisher status' for the languages that it has."),
+    ExitCode.BLOCKED,
+)
 PLACE_INVALID = Message(
     "NU-7060",
     N_("{place} is no place that a feed can be copied to."),
@@ -2565,6 +2571,12 @@ LOSS_FOR_APPROVERS = Message(
         "Members: {members}. One of them runs 'ncen-updater rollback --accept-loss {count}'. What "
         "loses no record, you may do yourself while the release is watched."
     ),
+)
+ORDER_UNKNOWN = Message(
+    "NU-9336",
+    N_("There is no order {order} here."),
+    N_("Its number stands where it was given; without one, 'watch' follows what is at work now."),
+    ExitCode.USAGE,
 )
 SEQUENCE_DAMAGED = Message(
     "NU-9401",

@@ -55,7 +55,10 @@ def _show_import(session: AgentSession, event: Document) -> None:
         "by": event.get("by"),
         "code": event.get("code"),
         "files": _texts(event.get("files")),
-        "releases": _texts(event.get("releases")),
+        # One may bring signed languages alone, or newer agents.
+        "releases": next(
+            (_texts(v) for k in ("releases", "languages", "agents") if (v := event.get(k))), "-"
+        ),
     }
     line = (
         N_("{at}: imported {releases} from {files}, by {by}")

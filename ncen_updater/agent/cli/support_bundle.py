@@ -49,11 +49,13 @@ def support_bundle(
 ) -> ExitCode:
     import base64
 
-    from ncen_updater.agent.diagnostics.support_bundle.bundle import write_archive
+    from ncen_updater.agent.diagnostics.support_bundle.bundle import require_parts, write_archive
     from ncen_updater.common.errors import UpdaterError
     from ncen_updater.common.messages import BUNDLE_LEAKS
 
     session = agent_session(context)
+    # Before the service is asked, which says of a name only that it is none.
+    require_parts((*leave_out, *show))
     if in_document:
         return _in_document(session, leave_out, show)
     now = datetime.now(UTC)

@@ -282,7 +282,8 @@ def _import(
         Text(N_("{language}: {added} texts are new, {changed} say something else"), values)
     )
     if taken.unknown:
-        session.show(Text(N_("{unknown} are of no release that is here, and are left out"), values))
+        words = N_("left out, since no release that is here has their text: {unknown}")
+        session.show(Text(words, values))
     if taken.added or taken.changed:
         session.agree(Text(N_("Take them into the country's own texts?")), yes=yes)
         with (
@@ -292,6 +293,7 @@ def _import(
             layer.write_own(declared, spoken, taken.own)
             merged_anew(layer, site, journal, {file.path: taken.made_for}, language=spoken)
         session.show(Text(N_("Taken; nCEN shows them after its next start.")))
+        _show_refused(session, layer, version, file.own)
     session.finish(
         {
             "language": spoken,
@@ -301,6 +303,17 @@ def _import(
         }
     )
     return ExitCode.OK
+
+
+def _show_refused(session: AgentSession, layer: Layer, version: Version, own: str) -> None:
+    """Say how many of a file's texts are not used: what is taken is not all shown."""
+    from ncen_updater.agent.overlay.merge import KeyOutcome
+
+    report = layer.report(None, version)
+    count = sum(len(f.of(KeyOutcome.REFUSED)) for f in report.files if f.own == own)
+    if count:
+        session.show(Text(N_("{count} wordings of yours cannot be used"), {"count": count}))
+        session.show(Text(N_("'ncen-updater translations report' says of each why.")))
 
 
 # ---- apply ---------------------------------------------------------------------------------------

@@ -16,10 +16,13 @@ from ncen_updater.agent.cli.status import show_last_change
 from ncen_updater.agent.client import came_to, require_service, tell
 from ncen_updater.agent.policy.deeds import deed_words
 from ncen_updater.agent.service.client import Client, StreamEvent
+from ncen_updater.agent.service.errors import NoSuchThing
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.terminal import Heartbeat
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import ORDER_UNKNOWN
 from ncen_updater.common.reasons import reason
 
 __all__ = ["watch"]
@@ -147,8 +150,18 @@ def _show_prepared(session: AgentSession, client: Client, work: Sequence[str]) -
 
 
 def _followed(client: Client, order: int | None) -> int | None:
-    """The order that is followed: the one that is named, or the oldest that has not ended."""
+    """The order that is followed: the one that is named, or the oldest that has not ended.
+
+    Raises:
+        OrderUnknown: If there is none of that number.
+    """
     if order is not None:
+        try:
+            client.get(f"/v1/orders/{order}")
+        except UpdaterError as error:
+            if error.code != NoSuchThing.message.code:
+                raise
+            raise UpdaterError(ORDER_UNKNOWN, order=order, state=NOTHING_CHANGED) from error
         return order
     waiting = [row for row in client.get("/v1/orders")["orders"] if row["ended_at"] is None]
     return min((row["id"] for row in waiting), default=None)

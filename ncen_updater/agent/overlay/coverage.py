@@ -75,16 +75,20 @@ def coverage(
     own: Catalogue,
     merged: Merged,
 ) -> Coverage:
-    """Count one language; texts of the country that cannot be used do not count."""
-    before, old_keys = base or theirs, tuple((base or theirs).keys())
+    """Count one language; texts of the country that cannot be used do not count.
+
+    Where no release is left, nothing was otherwise before.
+    """
     keys = tuple(theirs.keys())
+    translated = sum(1 for key in keys if key in merged.catalogue.entries)
+    old_keys = tuple(base.keys()) if base is not None else keys
     new = [item.key for item in merged.of(KeyOutcome.NEW)]
     counted = [AreaCount(a.words, sum(matches(key, a.keys) for key in new)) for a in areas]
     return Coverage(
         language,
-        sum(1 for key in keys if key in merged.catalogue.entries),
+        translated,
         len(keys),
-        _translated(before, own, old_keys),
+        _translated(base, own, old_keys) if base is not None else translated,
         len(old_keys),
         len(new),
         tuple(item for item in counted if item.count),

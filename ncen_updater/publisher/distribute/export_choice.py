@@ -12,6 +12,7 @@ from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     FEED_BROKEN,
+    LANGUAGE_NOT_SIGNED,
     NOTHING_TO_EXPORT,
     RELEASE_NOT_FOR_SITE,
     UNKNOWN_RELEASE,
@@ -169,9 +170,7 @@ def hops_of(
     if order.with_origin:
         own = next((o for o in offers if o.release_version == order.origin), None)
         if own is None:
-            raise UpdaterError(
-                NOTHING_TO_EXPORT, site="-", origin=order.origin, detail="it is not in the feed"
-            )
+            raise UpdaterError(UNKNOWN_RELEASE, product=order.product, version=order.origin)
         found[None, own.version] = own
     return sorted(
         ((before, hop) for (before, _), hop in found.items()),
@@ -187,15 +186,19 @@ def spoken_targets(
     """The signed languages that go in: of what runs there, and of where it leads.
 
     Raises:
-        NothingToExport: If one is on offer for none of these releases.
+        LanguageNotSigned: If one is on offer for none of these releases.
     """
     versions = {str(order.origin), *(hop.version for _, hop in hops)}
     offers = languages_of(order.product, listed)
     found = {o for version in versions for o in newest_languages(offers, version)}
     for language in order.languages:
         if language not in {offer.language for offer in found}:
-            detail = f"no signed language '{language}' for {', '.join(sorted(versions))}"
-            raise UpdaterError(NOTHING_TO_EXPORT, site="-", origin=order.origin, detail=detail)
+            raise UpdaterError(
+                LANGUAGE_NOT_SIGNED,
+                language=language,
+                product=order.product,
+                versions=", ".join(sorted(versions)),
+            )
     return sorted(offer.target for offer in found if offer.language in order.languages)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -180,6 +181,25 @@ def test_who_looks_too_early_is_told_when_it_begins(
         ApprovalStore(journal).schedule(BINDING, "3.3.0", at, Person("amina", 1001))
     assert run(["--config", config, "watch"]) == 0
     assert "It begins on Saturday 2099-01-03" in capsys.readouterr().out
+
+
+def test_an_order_that_was_never_given_is_told_by_its_number(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: "The service knows nothing at /v1/orders/999"."""
+    assert run(["--config", str(service.counter.site.config), "watch", "999", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["what"]) == ("NU-9336", "There is no order 999 here.")
+
+
+def test_a_part_of_a_support_bundle_that_is_none_is_told_with_the_others(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: what the service's reader says of a pattern."""
+    words = ("support-bundle", "--show", "histroy", "--json")
+    assert run(["--config", str(service.counter.site.config), *words]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], "events.json" in error["remedy"]) == ("NU-9654", True)
 
 
 def test_each_sentence_is_kept_once_with_its_time_and_not_without_end() -> None:

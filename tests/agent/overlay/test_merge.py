@@ -260,3 +260,5 @@ def test_coverage_counts_what_is_new_and_where() -> None:
     assert (found.translated, found.total, found.percent) == (1, 5, 20)
     assert found.new == 3
     assert found.areas == (AreaCount("where officers enter seizures", 2),)
+    alone = coverage("sw", areas, None, theirs, own, merged)
+    assert (alone.translated_before, alone.total_before) == (1, 5), "no release is left"

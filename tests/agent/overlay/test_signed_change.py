@@ -119,6 +119,17 @@ def test_it_rides_with_the_upgrade_and_is_given_back(live: LiveSite) -> None:
     assert [data.get("signed") for data in told] == ["3.2.4 (1)", "3.3.0 (1)", "-", None]
 
 
+def test_texts_that_do_not_fit_are_told_when_they_are_taken(live: LiveSite) -> None:
+    """Seen: "nCEN shows them", of which one lacked a placeholder and was not shown."""
+    came = live.demo.root / "sw.json"
+    texts = {"menu": {"fax": "Tuma faksi"}, "seizure": {"saved": "Imehifadhiwa"}}
+    came.write_text(json.dumps(texts), "utf-8")
+    done = live.run("translations", "import", str(came), "--language", "sw", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "1 wording of yours cannot be used" in done.stdout.splitlines()
+    assert seen(live.demo, "texts/sw")["menu"]["fax"] == "Tuma faksi"
+
+
 def test_one_that_officers_took_back_is_told_and_taken_by_nobody(live: LiveSite) -> None:
     published(live.feed, "3.2.4", {"menu": {"fax": "Faks"}})
     answer(live, "translations", "take", "sr", "--yes")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.common.messages import LANGUAGE_WITHDRAWN, NOTHING_TO_EXPORT
+from ncen_updater.common.messages import LANGUAGE_NOT_SIGNED, LANGUAGE_WITHDRAWN
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.errors import NotProved, TargetMissing, TrustError
 from ncen_updater.feed.offers import load_view
@@ -85,7 +85,7 @@ def test_a_bundle_with_releases_brings_their_languages_where_it_is_asked_for(
     assert record.reaches == "3.5.0"
     assert record.languages == ("3.5.0 sr (1)", "3.5.0 sw (1)")
     assert spoken.export(tmp_path / "plain.ncen").languages == ()
-    with refused(NOTHING_TO_EXPORT, match="'pt_BR'"):
+    with refused(LANGUAGE_NOT_SIGNED, match="'pt_BR'"):
         spoken.export(tmp_path / "none.ncen", order(languages=("pt_BR",)))
 
 
@@ -114,7 +114,7 @@ def test_a_language_that_was_taken_back_is_not_fetched(
     assert site.take(tmp_path / "after.ncen").languages == ("3.5.0 sw (1)",)
     with refused(LANGUAGE_WITHDRAWN, match="wrong terms"):
         site.source().fetch_language(held, Silent())
-    with refused(NOTHING_TO_EXPORT):
+    with refused(LANGUAGE_NOT_SIGNED):
         spoken.export(tmp_path / "again.ncen", before)
 
 

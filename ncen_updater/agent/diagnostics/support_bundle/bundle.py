@@ -33,12 +33,15 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import catalogue_texts
 from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART
 from ncen_updater.common.progress import Progress
 
-__all__ = ["Bundle", "make_bundle", "packed", "write_archive", "write_bundle"]
+__all__ = [
+    "Bundle", "make_bundle", "packed", "require_parts", "write_archive", "write_bundle",
+]  # fmt: skip
 
 UNCHECKED = "could not be compared with the databases"
 
@@ -56,6 +59,19 @@ class Bundle:
     parts: tuple[BundlePart, ...]
     leaks: tuple[Leak, ...]
     unread: dict[str, str]
+
+
+def require_parts(names: Iterable[str]) -> None:
+    """Refuse what is no part of a bundle.
+
+    Raises:
+        UnknownPart: With the names of all parts.
+    """
+    for name in names:
+        if name not in PARTS:
+            raise UpdaterError(
+                UNKNOWN_PART, part=name, parts=", ".join(PARTS), state=NOTHING_CHANGED
+            )
 
 
 def make_bundle(
@@ -80,9 +96,7 @@ def make_bundle(
     Raises:
         UnknownPart: If a name is none of a part.
     """
-    for name in leave_out:
-        if name not in PARTS:
-            raise UpdaterError(UNKNOWN_PART, part=name, parts=", ".join(PARTS))
+    require_parts(leave_out)
     gatherer = Gatherer(config_path, progress, now, run)
     parts = gatherer.parts(leave_out)
     found = _sampled(gatherer.config, config_path)

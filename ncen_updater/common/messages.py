@@ -2628,6 +2628,15 @@ SERVICE_STILL_RUNS = Message(
     N_("Stop it first ('systemctl stop ncen-updater'), then run the command again."),
     ExitCode.BUSY,
 )
+CAME_WITH_PACKAGE = Message(
+    "NU-9414",
+    N_("The agent came with a package of this system: {path} belongs to it."),
+    N_(
+        "Let the package take it away: 'sudo apt remove ncen-updater'. Without its files the "
+        "package's units would keep the application from starting."
+    ),
+    ExitCode.BLOCKED,
+)
 READER_UNIT_AWAY = Message(
     "NU-9501",
     N_("The unit that reads the feed cannot be reached at {path}."),

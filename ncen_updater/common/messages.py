@@ -428,7 +428,7 @@ LANGUAGE_WITHDRAWN = Message(
 OFFER_HALTED = Message(
     "NU-2041",
     N_("Release {version} was halted by the Secretariat: {reason}"),
-    N_("Wait until it is opened again; 'ncen-updater check' says when that is so."),
+    N_("Wait until it is opened again: 'ncen-updater check' and 'status' say when that is so."),
     ExitCode.HELD,
 )
 NOT_PROVED = Message(
@@ -628,7 +628,7 @@ NO_PATH_TO_TARGET = Message(
 TARGET_HALTED = Message(
     "NU-2210",
     N_("Release {version} was halted by the Secretariat: {reason}"),
-    N_("Wait until it is opened again; 'ncen-updater check' says when that is so."),
+    N_("Wait until it is opened again: 'ncen-updater check' and 'status' say when that is so."),
     ExitCode.HELD,
 )
 NOT_A_BUNDLE = Message(
@@ -1657,7 +1657,7 @@ REHEARSAL_FAILED = Message(
 NOTHING_TO_APPROVE = Message(
     "NU-6027",
     N_("Nothing is on offer that could be approved; {current} runs here."),
-    N_("Run 'ncen-updater check': it says why a release on the list cannot be taken now."),
+    N_("'ncen-updater check' and 'status' say why a release on the list cannot be taken now."),
 )
 LATER_HOP_FAILED = Message(
     "NU-6028",
@@ -2429,8 +2429,8 @@ NOT_NEXT = Message(
     "NU-9317",
     N_("Release {version} does not come next here; {target} does."),
     N_(
-        "Rehearse it first: 'ncen-updater rehearse {version}'; then it can be approved. Or leave "
-        "the version out."
+        "Who may operate runs 'ncen-updater rehearse {version}' first; then it can be approved. Or "
+        "leave the version out."
     ),
     ExitCode.BLOCKED,
 )
@@ -2554,6 +2554,15 @@ LOSS_FOR_APPROVERS = Message(
         "Members: {members}. One of them runs 'ncen-updater rollback --accept-loss {count}'. What "
         "loses no record, you may do yourself while the release is watched."
     ),
+)
+NOT_REHEARSED_BY_NAME = Message(
+    "NU-9336",
+    N_("Release {version} cannot be approved: it has passed no rehearsal here, or is not offered."),
+    N_(
+        "Who may operate runs 'ncen-updater rehearse {version}': it says what stands in the way. "
+        "Once it passed, it can be approved."
+    ),
+    ExitCode.BLOCKED,
 )
 SEQUENCE_DAMAGED = Message(
     "NU-9401",

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ncen_updater.formats.document import Offer
 
 __all__ = [
+    "BARRED",
     "Answer",
     "Document",
     "Line",
@@ -130,6 +131,9 @@ def other_releases(
     return tuple(str(one) for one in sorted(rest) if current is not None and one > current)
 
 
+#: Why a release that is on the list is not taken here now; ``status`` says it, too.
+BARRED = N_("Not for this site now: {version}, since {reason}")
+
 #: Why a release is none of those for this site.
 _NEVER_HERE = frozenset({"not-newer", "other-country", "other-channel"})
 
@@ -161,9 +165,8 @@ def path_words(product: str, current: str, path: UpgradePath | NoPath) -> Iterat
         yield Text(text, {**values, **more})
     for rejection in path.rejected:
         if rejection.reason.value != "not-newer":
-            text = N_("Not for this site now: {version}, since {reason}")
             version = {"version": rejection.offer.version}
-            yield Text(text, {**version, "reason": rejection.text})
+            yield Text(BARRED, {**version, "reason": rejection.text})
             if rejection.reason.value == "remembered-as-bad":
                 text = N_(
                     "  'ncen-updater history' shows what failed; 'ncen-updater upgrade {version}"

@@ -431,7 +431,7 @@ LANGUAGE_WITHDRAWN = Message(
 OFFER_HALTED = Message(
     "NU-2041",
     N_("Release {version} was halted by the Secretariat: {reason}"),
-    N_("Wait until it is opened again; 'ncen-updater check' says when that is so."),
+    N_("Wait until it is opened again: 'ncen-updater check' and 'status' say when that is so."),
     ExitCode.HELD,
 )
 NOT_PROVED = Message(
@@ -631,7 +631,7 @@ NO_PATH_TO_TARGET = Message(
 TARGET_HALTED = Message(
     "NU-2210",
     N_("Release {version} was halted by the Secretariat: {reason}"),
-    N_("Wait until it is opened again; 'ncen-updater check' says when that is so."),
+    N_("Wait until it is opened again: 'ncen-updater check' and 'status' say when that is so."),
     ExitCode.HELD,
 )
 NOT_A_BUNDLE = Message(
@@ -1660,7 +1660,7 @@ REHEARSAL_FAILED = Message(
 NOTHING_TO_APPROVE = Message(
     "NU-6027",
     N_("Nothing is on offer that could be approved; {current} runs here."),
-    N_("Run 'ncen-updater check': it says why a release on the list cannot be taken now."),
+    N_("'ncen-updater check' and 'status' say why a release on the list cannot be taken now."),
 )
 LATER_HOP_FAILED = Message(
     "NU-6028",
@@ -2446,8 +2446,8 @@ NOT_NEXT = Message(
     "NU-9317",
     N_("Release {version} does not come next here; {target} does."),
     N_(
-        "Rehearse it first: 'ncen-updater rehearse {version}'; then it can be approved. Or leave "
-        "the version out."
+        "Who may operate runs 'ncen-updater rehearse {version}' first; then it can be approved. Or "
+        "leave the version out."
     ),
     ExitCode.BLOCKED,
 )
@@ -2572,8 +2572,17 @@ LOSS_FOR_APPROVERS = Message(
         "loses no record, you may do yourself while the release is watched."
     ),
 )
-ORDER_UNKNOWN = Message(
+NOT_REHEARSED_BY_NAME = Message(
     "NU-9336",
+    N_("Release {version} cannot be approved: it has passed no rehearsal here, or is not offered."),
+    N_(
+        "Who may operate runs 'ncen-updater rehearse {version}': it says what stands in the way. "
+        "Once it passed, it can be approved."
+    ),
+    ExitCode.BLOCKED,
+)
+ORDER_UNKNOWN = Message(
+    "NU-9337",
     N_("There is no order {order} here."),
     N_("Its number stands where it was given; without one, 'watch' follows what is at work now."),
     ExitCode.USAGE,
@@ -2650,6 +2659,15 @@ SERVICE_STILL_RUNS = Message(
     N_("The service of ncen-updater runs."),
     N_("Stop it first ('systemctl stop ncen-updater'), then run the command again."),
     ExitCode.BUSY,
+)
+CAME_WITH_PACKAGE = Message(
+    "NU-9414",
+    N_("The agent came with a package of this system: {path} belongs to it."),
+    N_(
+        "Let the package take it away: 'sudo apt remove ncen-updater'. Without its files the "
+        "package's units would keep the application from starting."
+    ),
+    ExitCode.BLOCKED,
 )
 READER_UNIT_AWAY = Message(
     "NU-9501",

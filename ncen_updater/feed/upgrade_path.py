@@ -40,7 +40,14 @@ from ncen_updater.feed.waves import is_open
 from ncen_updater.formats.document import Offer
 from ncen_updater.formats.manifest import Channel, accepts
 
-__all__ = ["NoPath", "Rejection", "RejectionReason", "UpgradePath", "choose_path"]
+__all__ = [
+    "NoPath",
+    "Rejection",
+    "RejectionReason",
+    "UpgradePath",
+    "choose_path",
+    "rejected_words",
+]
 
 
 class RejectionReason(StrEnum):
@@ -86,6 +93,19 @@ NOT_MEANT = frozenset(
 )
 
 
+def rejected_words(reason: RejectionReason, *, opens: str | None = None, **values: object) -> Text:
+    """Why an offer is not on the path, in words.
+
+    Args:
+        reason: Why.
+        opens: When it opens to this site, as it is shown; None where that is not set.
+        values: What else the sentence of the reason names.
+    """
+    if reason is RejectionReason.WAVE and opens is None:
+        return Text(NO_DAY_YET)
+    return Text(WORDS[reason], {**values, "opens": opens or "-"})
+
+
 @dataclass(frozen=True)
 class Rejection:
     """An offer that is not on the path, and why.
@@ -104,19 +124,17 @@ class Rejection:
     def text(self) -> Text:
         """The reason in words."""
         offer = self.offer
-        if self.reason is RejectionReason.WAVE and self.opens is None:
-            return Text(NO_DAY_YET)
         why = offer.withdrawn or offer.halted
-        values: dict[str, object] = {
-            "agent": offer.agent,
-            "channel": offer.channel.value,
-            "countries": ", ".join(offer.countries),
-            "opens": f"{self.opens:%Y-%m-%d %H:%M} UTC" if self.opens else "-",
-            "stop": self.stop,
-            "upgrade_from": offer.upgrade_from or "-",
-            "why": why.reason if why else "",
-        }
-        return Text(WORDS[self.reason], values)
+        return rejected_words(
+            self.reason,
+            agent=offer.agent,
+            channel=offer.channel.value,
+            countries=", ".join(offer.countries),
+            opens=f"{self.opens:%Y-%m-%d %H:%M} UTC" if self.opens else None,
+            stop=self.stop,
+            upgrade_from=offer.upgrade_from or "-",
+            why=why.reason if why else "",
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from packaging.version import Version
 
 from ncen_updater.agent.answers import other_releases, path_words
+from ncen_updater.agent.service.assess import kept_back
+from ncen_updater.agent.service.state import Barred
 from ncen_updater.feed.upgrade_path import NoPath, Rejection, RejectionReason
 
 
@@ -71,3 +74,26 @@ def test_a_release_that_was_taken_back_is_not_the_newest_for_a_site(
     gone: Any = SimpleNamespace(version=version, withdrawn=SimpleNamespace(reason="bad"))
     path = NoPath(rejected=(Rejection(gone, RejectionReason.NOT_NEWER),))
     assert [str(line) for line in path_words("ncen", "3.2.4", path)] == [said]
+
+
+def test_what_the_secretariat_keeps_back_is_known_to_the_service() -> None:
+    """What failed here, or is for others, is no such thing."""
+    opens = datetime(2026, 12, 3, 8, tzinfo=UTC)
+
+    def one(version: str, **more: Any) -> Any:
+        return SimpleNamespace(**{"version": version, "withdrawn": None, "halted": None, **more})
+
+    rejected = (
+        Rejection(one("3.3.0", halted=SimpleNamespace(reason="slow")), RejectionReason.HALTED),
+        Rejection(one("3.3.1", withdrawn=SimpleNamespace(reason="bad")), RejectionReason.WITHDRAWN),
+        Rejection(one("3.3.2"), RejectionReason.WAVE, opens=opens),
+        *(
+            Rejection(one("3.3.3"), reason)
+            for reason in (RejectionReason.BAD, RejectionReason.OTHER_COUNTRY)
+        ),
+    )
+    assert kept_back(rejected) == (
+        Barred("3.3.0", "halted", "slow"),
+        Barred("3.3.1", "withdrawn", "bad"),
+        Barred("3.3.2", "wave", opens=opens),
+    )

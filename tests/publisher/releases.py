@@ -25,6 +25,7 @@ def write_release(
     product: str = "ncen",
     extra: str = "",
     required: bool = False,
+    upgrade_from: str = ">=3.2",
 ) -> Path:
     """A release with a program, a file, an empty directory and a link."""
     (directory / "bin").mkdir(parents=True)
@@ -36,7 +37,7 @@ def write_release(
     (directory / "link").symlink_to("bin/app")
     (directory / "manifest.toml").write_text(
         f'schema = 1\nproduct = "{product}"\nversion = "{version}"\n'
-        f'upgrade_from = ">=3.2"\nrequired = {str(required).lower()}\n'
+        f'upgrade_from = "{upgrade_from}"\nrequired = {str(required).lower()}\n'
         '[notes.en]\ntitle = "A release"\ntext = "Words."\n'
         '[notes.fr]\ntitle = "Une version"\ntext = "Des mots."\n'
         f"{extra}"

@@ -255,6 +255,21 @@ def test_what_is_published_counts_though_it_was_withdrawn(
     assert last.manifest.version == "3.3.0"
 
 
+def test_nothing_of_a_withdrawn_release_has_to_stay_where_no_site_comes_from_it(
+    feed: Path, tmp_path: Path, keys: KeyRing
+) -> None:
+    # Seen: its migration failed at every site, and lint wanted it kept as it was, for ever.
+    newer = write_release(tmp_path / "next", "3.4.0", upgrade_from=">=3.2,!=3.3.0")
+    last = last_release(Feed(feed), newer)
+    assert last is not None and last.manifest.version == "3.3.0"
+    withdraw(feed, "ncen", "3.3.0", Withdrawal(reason="bad"), keys, clock)
+    last = last_release(Feed(feed), newer)
+    assert last is None or last.manifest.version < "3.3.0"
+    same = write_release(tmp_path / "same", "3.3.0", upgrade_from=">=3.2,!=3.3.0")
+    last = last_release(Feed(feed), same)
+    assert last is not None and last.manifest.version == "3.3.0", "its number is used"
+
+
 def test_a_feed_with_a_gap_is_no_base(feed: Path, tmp_path: Path) -> None:
     (feed / "metadata" / "1.root.json").rename(feed / "metadata" / "2.root.json")
     with refused(FEED_BROKEN, match="roots 1 to N"):

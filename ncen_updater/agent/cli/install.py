@@ -105,11 +105,16 @@ def uninstall(
 ) -> ExitCode:
     from ncen_updater.agent.config.paths import load_places
     from ncen_updater.agent.self_update.installation_parts import apply, missing
-    from ncen_updater.agent.self_update.installing import nothing_at_work, uninstall_parts
+    from ncen_updater.agent.self_update.installing import (
+        nothing_at_work,
+        refuse_package,
+        uninstall_parts,
+    )
 
     session = agent_session(context)
     session.adopting = True
     root = root.absolute()
+    refuse_package(root)
     config = _config(session, root)
     state = load_places(config).state if config.exists() else root / "var/lib/ncen-updater"
     # What is only looked at keeps nobody from work.

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ncen_updater.agent.answers import notice_words
+from ncen_updater.agent.answers import BARRED, notice_words
 from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.cli.access import explained
 from ncen_updater.agent.cli.availability_words import officers_words
@@ -352,6 +352,17 @@ def show_last_change(session: AgentSession, change: Document) -> None:
         session.show(Text(N_("  everything is as it was before it; no record was lost")))
 
 
+def _barred(session: AgentSession, one: Document) -> Text:
+    """Say why a newer release cannot be taken here now, in the words of ``check``."""
+    from ncen_updater.feed.upgrade_path import RejectionReason, rejected_words
+
+    opens = one["opens"]
+    reason = rejected_words(
+        RejectionReason(one["reason"]), why=one["why"], opens=opens and _when(session, opens)
+    )
+    return Text(BARRED, {"version": one["version"], "reason": reason})
+
+
 def _show_feed(session: AgentSession, document: Document, part: Document | None) -> None:
     if part is None:
         session.show(Text(N_("The feed was never read here; run 'ncen-updater check'.")))
@@ -365,6 +376,8 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
     offered = part.get("comes_next")  # a service of an older agent says nothing of it
     if offered is not None:
         session.show(Text(N_("On offer for this site: {version}."), {"version": offered}))
+    for one in part.get("barred", ()):
+        session.show(_barred(session, one))
     notice = part["running_withdrawn"]
     if notice is not None:
         running = document["running"].get("version")

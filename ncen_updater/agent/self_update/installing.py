@@ -34,6 +34,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     AGENT_RELEASE_UNUSABLE,
+    CAME_WITH_PACKAGE,
     CHANGE_STILL_OPEN,
     ROOT_ALREADY_INSTALLED,
     ROOT_UNUSABLE,
@@ -44,13 +45,22 @@ from ncen_updater.formats.agent_release import REQUIREMENTS
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
-__all__ = ["InstallOrder", "check_root", "install_parts", "nothing_at_work", "uninstall_parts"]
+__all__ = [
+    "InstallOrder",
+    "check_root",
+    "install_parts",
+    "nothing_at_work",
+    "refuse_package",
+    "uninstall_parts",
+]
 
 UNITS = "units"
 #: Where the system looks for what comes in ``units``, by the end of its name.
 UNIT_PLACES = {".sysusers": Path("etc/sysusers.d"), ".tmpfiles": Path("etc/tmpfiles.d")}
 UNITS_PLACE = Path("etc/systemd/system")
 PROGRAM_PLACE = Path("usr/local/bin") / PROGRAM
+#: Where a package of the system has the unit without which the application does not start.
+PACKAGED_UNIT = Path("usr/lib/systemd/system/ncen-updater-resume.service")
 
 
 @dataclass(frozen=True)
@@ -275,6 +285,16 @@ def unit_place(root: Path, unit: Path) -> Path:
 
 
 # ---- taking it away ------------------------------------------------------------------------------
+
+
+def refuse_package(root: Path) -> None:
+    """Leave to a package of the system what it brought: its units would stay, and fail.
+
+    Raises:
+        UpdaterError: If it came with one.
+    """
+    if (root / PACKAGED_UNIT).exists():
+        raise UpdaterError(CAME_WITH_PACKAGE, path=root / PACKAGED_UNIT)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ and changes nothing but the dossiers that are kept of it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,15 +24,15 @@ from ncen_updater.agent.journal.site_history import BadReleaseRecord, SiteHistor
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.bad_releases import FailedRelease, next_attempt
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
-from ncen_updater.agent.service.state import Assessment
+from ncen_updater.agent.service.state import Assessment, Barred
 from ncen_updater.feed.errors import TrustError
 
 if TYPE_CHECKING:
     from ncen_updater.agent.site import Site
-    from ncen_updater.feed.upgrade_path import UpgradePath
+    from ncen_updater.feed.upgrade_path import Rejection, UpgradePath
     from ncen_updater.formats.document import Offer
 
-__all__ = ["assess", "assess_site", "built"]
+__all__ = ["assess", "assess_site", "built", "kept_back"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
         here = Assessment(event, str(current), agent=agent, collect_at=collect_at)
         if view is None:
             return here
-        newest = _path(site, current, view.offers, frozenset(map(Version, bad)))
+        newest, barred = _path(site, current, view.offers, frozenset(map(Version, bad)))
         chosen = chosen_release(site, journal, view.offers)
         path = chosen.path or newest
         found = here if path is None else _assessed(site, journal, here, path, bad)
@@ -84,6 +84,7 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
         others=others,
         approved=chosen.approved,
         gone=chosen.gone,
+        barred=barred,
     )
 
 
@@ -135,10 +136,11 @@ def _rehearsed(
 
 def _path(
     site: Site, current: Version, offers: tuple[Offer, ...], bad: frozenset[Version]
-) -> UpgradePath | None:
-    """The path that the service takes: around releases that failed here, where there is one."""
+) -> tuple[UpgradePath | None, tuple[Barred, ...]]:
+    """The path that the service takes, around what failed here, and what cannot be taken."""
     from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 
+    barred: tuple[Barred, ...] = ()
     for allow_bad in (False, True):
         path = choose_path(
             current,
@@ -151,9 +153,23 @@ def _path(
             bad=bad,
             allow_bad=allow_bad,
         )
+        barred = kept_back(path.rejected)
         if isinstance(path, UpgradePath):
-            return path
-    return None
+            return path, barred
+    return None, barred
+
+
+def kept_back(rejected: Iterable[Rejection]) -> tuple[Barred, ...]:
+    """What the Secretariat keeps back: who may only look learns it from here."""
+    from ncen_updater.feed.upgrade_path import RejectionReason
+
+    told = {RejectionReason.HALTED, RejectionReason.WITHDRAWN, RejectionReason.WAVE}
+    return tuple(
+        Barred(one.offer.version, one.reason.value, why.reason if why else "", one.opens)
+        for one in rejected
+        if one.reason in told
+        for why in [one.offer.withdrawn or one.offer.halted]
+    )
 
 
 def _standing(site: Site, journal: Journal, path: UpgradePath) -> tuple[str, ApprovalStatus | None]:

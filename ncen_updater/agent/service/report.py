@@ -276,6 +276,7 @@ def _feed(status: SiteStatus) -> Document | None:
         "version": view.version,
         "versions": list(view.versions),
         "comes_next": _comes_next(status),
+        "barred": list(_barred(status)),
         "withdrawn": list(view.withdrawn),
         "running_withdrawn": view.notices.get(str(need(status.current))),
         "brakes": [
@@ -289,6 +290,20 @@ def _comes_next(status: SiteStatus) -> str | None:
     """The release for this site that the service found last; None where that is not known now."""
     seen = _as_it_is(status.next, need(status.journal))
     return seen.target if seen else None
+
+
+def _barred(status: SiteStatus) -> Iterator[Document]:
+    """Newer releases that the Secretariat keeps back, but for those that a brake tells of."""
+    current, brakes = need(status.current), or_none(status.brakes) or ()
+    for one in status.next.barred if status.next is not None else ():
+        told = any(
+            brake.version == one.version and one.why.startswith(f"{brake.reason} [{brake.owner}, ")
+            for brake in brakes
+        )
+        if not told and current is not None and Version(one.version) > Version(current):
+            yield {
+                "version": one.version, "reason": one.reason, "why": one.why, "opens": one.opens,
+            }  # fmt: skip
 
 
 def _as_it_is(found: Assessment | None, journal: JournalFacts) -> Assessment | None:

@@ -17,12 +17,29 @@ from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearse
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.records import Record
 
-__all__ = ["SERVICE_STATE", "Assessment", "ServiceState", "ServiceStateFile"]
+__all__ = ["SERVICE_STATE", "Assessment", "Barred", "ServiceState", "ServiceStateFile"]
 
 logger = logging.getLogger(__name__)
 
 #: Where the service keeps it, below the state directory.
 SERVICE_STATE = "service/known.json"
+
+
+@dataclass(frozen=True)
+class Barred(Record):
+    """A newer release on the signed list that this site cannot take now.
+
+    Attributes:
+        version: Which.
+        reason: Why, as a word of ``RejectionReason``.
+        why: What the Secretariat wrote of it.
+        opens: When it opens to this site, if that is set.
+    """
+
+    version: str
+    reason: str
+    why: str = ""
+    opens: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,7 @@ class Assessment(Record):
         others: The same of further releases that were rehearsed here, and can be approved.
         approved: Releases that enough people approved; the target is the first of them.
         gone: Those that enough people approved, and that can no longer be taken.
+        barred: Newer releases that were halted, withdrawn, or are not open here yet.
     """
 
     event: int
@@ -66,6 +84,7 @@ class Assessment(Record):
     others: tuple[Assessment, ...] = ()
     approved: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    barred: tuple[Barred, ...] = ()
 
     def of(self, version: str) -> Assessment | None:
         """What stands between the site and a release that can be approved; None where it cannot."""

@@ -48,7 +48,7 @@ from ncen_updater.publisher.lint.sql import (
     unreadable_files,
 )
 from ncen_updater.publisher.lint.ways_down import ways_down
-from ncen_updater.publisher.signing.carried_papers import carried_texts
+from ncen_updater.publisher.signing.carried_papers import carried_texts, newest_before
 from ncen_updater.publisher.signing.countries import impossible
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.rules import refuse_unsound
@@ -182,7 +182,10 @@ def refuse_blocked(name: str, findings: Iterable[Finding]) -> None:
 
 
 def last_release(feed: Feed, directory: Path) -> ReleaseDocument | None:
-    """The newest published release of the product that lies in ``directory``, if there is one.
+    """The published release with which the one in ``directory`` is compared, if there is one.
+
+    The newest; one that was withdrawn only where this release can be installed over it, or has a
+    number that is used.
 
     Raises:
         FeedBroken: If the feed cannot be read, or a root is missing in it.
@@ -190,17 +193,22 @@ def last_release(feed: Feed, directory: Path) -> ReleaseDocument | None:
         BadRelease: If the published document cannot.
     """
     try:
-        product = load_manifest(directory / MANIFEST_NAME).product
+        manifest = load_manifest(directory / MANIFEST_NAME)
     except BadManifest:
         return None  # lint says so itself, with every mistake
     state = feed.state()
     refuse_unsound(state.root.signed, state.targets.signed, {})
-    role = state.delegated.get(product)
-    # A withdrawn one counts: sites that have it have its migrations, and its number is used.
+    role = state.delegated.get(manifest.product)
     offers = offers_of(role.signed) if role else []
     if role is None or not offers:
         return None
-    target = role.signed.targets[release_target(product, offers[-1].version)]
+    newest = offers[-1]
+    if manifest.release_version <= newest.release_version:
+        target = role.signed.targets[release_target(manifest.product, newest.version)]
+    elif (found := newest_before(manifest, role.signed.targets)) is not None:
+        target = found
+    else:
+        return None
     path = feed.target_path(target)
     return parse_release_document(path.read_bytes(), str(path))
 
@@ -298,7 +306,11 @@ def _history(release: LintedRelease) -> Iterator[Finding]:
             7106,
             Severity.STRICT,
             N_("{path} is not the file that was published with {version}."),
-            N_("Restore the published file and write a new migration instead."),
+            N_(
+                "Restore the published file and write a new migration instead. If {version} was "
+                "bad, withdraw it and leave it out of 'upgrade_from': nothing of it has to stay "
+                "then."
+            ),
             path=path,
             version=release.previous.manifest.version,
         )
@@ -310,9 +322,14 @@ def _history(release: LintedRelease) -> Iterator[Finding]:
                     7107,
                     Severity.STRICT,
                     N_("Migration {migration} of {database} was published and is gone."),
-                    N_("Keep every published migration in the manifest, with its files."),
+                    N_(
+                        "Keep every published migration in the manifest, with its files. If "
+                        "{version} was bad, withdraw it and leave it out of 'upgrade_from': "
+                        "nothing of it has to stay then."
+                    ),
                     migration=identifier,
                     database=database,
+                    version=release.previous.manifest.version,
                 )
         newest = max(ids, default="")
         for name, migration in release.new_migrations():

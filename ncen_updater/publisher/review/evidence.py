@@ -204,5 +204,6 @@ def before(document: ReleaseDocument, event: SigningEvent, role: str) -> TargetF
     """The document of the release before: of those that are published, and that are drafted."""
     base = event.base.get(role)
     return newest_before(
-        document, {**(base.signed.targets if base else {}), **event.drafts[role].signed.targets}
+        document.manifest,
+        {**(base.signed.targets if base else {}), **event.drafts[role].signed.targets},
     )

@@ -12,18 +12,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
+from pydantic import ValidationError
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.document import (
+    Offer,
     ReleaseDocument,
     parse_release_document,
 )
+from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.sql import MAX_FILE_BYTES
 from ncen_updater.formats.texts.carried_files import MAX_BYTES, carried_files
 from ncen_updater.formats.tree import EntryType, Tree
-from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES, RELEASES_PREFIX
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.errors import BuildRefused, system_words
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.signing.event_files import read_plain
@@ -57,7 +60,7 @@ def papers_of_release(
     found |= _members(archive, document.migrations, MAX_FILE_BYTES)
     found |= {sha256_hex(c): c for c in carried_texts(document, tree, archive).values()}
     listed = before.targets if before else {}
-    earlier = newest_before(document, listed)
+    earlier = newest_before(document.manifest, listed)
     if feed is not None and earlier is not None:
         path = feed.target_path(earlier)
         found[earlier.hashes["sha256"]] = path
@@ -123,16 +126,27 @@ def version_of(name: str) -> Version | None:
         return None  # no release that a site would take; the lists are said by name all the same
 
 
-def newest_before(
-    document: ReleaseDocument, targets: Mapping[str, TargetFile]
-) -> TargetFile | None:
-    """The newest release of a list that is older; a withdrawn one counts, sites may have it."""
+def newest_before(manifest: Manifest, targets: Mapping[str, TargetFile]) -> TargetFile | None:
+    """The newest older release of a list with which a release is compared.
+
+    A withdrawn one counts, since sites may have it, unless the release cannot be installed over it:
+    then no site comes from there, and what was wrong with it need not be carried on for ever.
+    """
     older = {
         version: target
         for name, target in targets.items()
-        if (version := version_of(name)) and version < document.manifest.release_version
+        if (version := version_of(name))
+        and version < manifest.release_version
+        and not (_withdrawn(target) and not manifest.accepts(version))
     }
     return older[max(older)] if older else None
+
+
+def _withdrawn(target: TargetFile) -> bool:
+    try:
+        return Offer.model_validate((target.custom or {})[OFFER_FIELD]).withdrawn is not None
+    except (KeyError, ValidationError):
+        return False  # no offer that a site would take; the rules of lists say what is wrong
 
 
 def _members(archive: Path, wanted: Mapping[str, str], most: int) -> dict[str, bytes]:

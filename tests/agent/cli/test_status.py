@@ -28,6 +28,7 @@ from ncen_updater.agent.service.report import REPORTED, site_report
 from ncen_updater.agent.service.state import (
     SERVICE_STATE,
     Assessment,
+    Barred,
     ServiceState,
     ServiceStateFile,
 )
@@ -215,6 +216,41 @@ def test_what_is_on_offer_here_is_named_before_it_is_prepared(site: TrialSite) -
     assert feed["comes_next"] == "3.3.0"
     keeper.save(ServiceState(Assessment(event - 1, current="3.2.4", target="3.3.0")))
     assert "On offer for this site" not in site.run("status").stdout
+
+
+def test_what_the_secretariat_keeps_back_is_told_to_who_may_only_look(site: TrialSite) -> None:
+    """Seen: "On the signed list: up to 3.3.1" and no more, of a release that was halted for good."""
+    _write_view(site, datetime.now(UTC) + timedelta(days=1))
+    (site.state / "service").mkdir(exist_ok=True)
+    keeper = ServiceStateFile(site.state / SERVICE_STATE)
+    opens = datetime(2026, 12, 3, 8, 0, tzinfo=UTC)
+    barred = (
+        Barred("3.2.4", "withdrawn", "runs here: told elsewhere"),
+        Barred("3.3.0", "halted", "loses cases"),
+        Barred("3.3.1", "withdrawn", "fails"),
+        Barred("3.4.0", "wave", opens=opens),
+        Barred("3.5.0", "wave"),
+        Barred("3.6.0", "halted", "slow [amina, -> 2026-11-30 08:31 UTC]"),
+    )
+    keeper.save(ServiceState(Assessment(0, current="3.2.4", barred=barred)))
+    now = datetime.now(UTC).replace(microsecond=0)
+    brake = BrakeSeen("ncen", "3.6.0", now, now + timedelta(hours=5), "slow", "amina")
+    ProvedMemory(site.state).update(lambda _: Proved(brakes={"key/ncen/3.6.0": brake}))
+    said = site.run("status").stdout
+    for line in (
+        "3.3.0, since it was halted by the Secretariat: loses cases",
+        "3.3.1, since it was withdrawn: fails",
+        "3.4.0, since it opens for this site on 2026-12-03",
+        "3.5.0, since it is opened in waves, and the day for this site is not set yet",
+    ):
+        assert f"Not for this site now: {line}" in said
+    # What a brake says is said once, and what runs here is told by itself.
+    assert said.count("3.6.0") == 1
+    assert said.count("Not for this site now") == 4
+    feed = json.loads(site.run("status", "--json").stdout)["feed"]
+    assert feed["barred"][0] == {
+        "version": "3.3.0", "reason": "halted", "why": "loses cases", "opens": None,
+    }  # fmt: skip
 
 
 def test_a_site_with_a_withdrawn_release_reads_the_advice(site: TrialSite) -> None:

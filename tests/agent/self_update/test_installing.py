@@ -31,6 +31,7 @@ from ncen_updater.agent.self_update.first_config import Answers, settings_text
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.messages import (
     AGENT_RELEASE_UNUSABLE,
+    CAME_WITH_PACKAGE,
     CHANGE_STILL_OPEN,
     ROOT_ALREADY_INSTALLED,
     ROOT_UNUSABLE,
@@ -305,6 +306,18 @@ def test_it_does_not_go_while_a_change_is_open_or_the_service_runs(copied: Serve
         # Seen: "wait until it has finished", of a service that never does; of a dry run, too.
         assert (code, document["error"]["code"]) == (ExitCode.BUSY, SERVICE_STILL_RUNS.code)
         assert copied.uninstall("--dry-run")[0] == 0
+    assert copied.agent.is_dir()
+
+
+def test_what_a_package_brought_is_left_to_the_package(copied: Server) -> None:
+    unit = copied.root / "usr/lib/systemd/system/ncen-updater-resume.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Unit]\n")
+    for words in ([], ["--dry-run"], ["--purge"]):
+        # Seen: the slots went, the unit that nCEN requires stayed, and nCEN did not start again.
+        code, document = copied.uninstall(*words)
+        assert (code, document["error"]["code"]) == (ExitCode.BLOCKED, CAME_WITH_PACKAGE.code)
+    assert "sudo apt remove ncen-updater" in document["error"]["remedy"]
     assert copied.agent.is_dir()
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, cast
 
+from packaging.version import Version
+
 from ncen_updater.agent.approvals.model import ROOT, ApprovalCount
 from ncen_updater.agent.approvals.outlook import approved_beside, outlook_document
 from ncen_updater.agent.approvals.rollback_approvals import (
@@ -41,8 +43,14 @@ from ncen_updater.agent.service.state import Assessment
 from ncen_updater.agent.status import SiteStatus, need, read_status
 from ncen_updater.agent.tray import Tray
 from ncen_updater.common.documents import jsonable
-from ncen_updater.common.messages import NOT_NEXT
+from ncen_updater.common.messages import (
+    NOT_NEXT,
+    NOT_REHEARSED_BY_NAME,
+    TARGET_HALTED,
+    TARGET_WITHDRAWN,
+)
 from ncen_updater.common.progress import ProgressUpdate
+from ncen_updater.feed.upgrade_path import RejectionReason
 
 __all__ = [
     "Document",
@@ -314,15 +322,29 @@ def named_release(known: Assessment, version: str) -> Assessment:
 
     Raises:
         BadRequest: If it is no version.
-        NotNext: If it cannot.
+        Refused: If it cannot.
     """
     try:
         found = known.of(version[:50])
     except ValueError as error:
         raise BadRequest(reason="version: not a version") from error
     if found is None:
-        raise Refused(NOT_NEXT, version=version[:50], target=known.target or "-")
+        raise _not_approvable(known, version[:50])
     return found
+
+
+def _not_approvable(known: Assessment, version: str) -> Refused:
+    """Why a release cannot be approved: it is kept back, or it was not rehearsed here."""
+    kept = {
+        RejectionReason.HALTED.value: TARGET_HALTED,
+        RejectionReason.WITHDRAWN.value: TARGET_WITHDRAWN,
+    }
+    for one in known.barred:
+        if Version(one.version) == Version(version) and one.reason in kept:
+            return Refused(kept[one.reason], version=version, reason=one.why)
+    if known.target is None:
+        return Refused(NOT_REHEARSED_BY_NAME, version=version)
+    return Refused(NOT_NEXT, version=version, target=known.target)
 
 
 def confirmation(context: ApiContext, request: Request) -> tuple[int, Document]:

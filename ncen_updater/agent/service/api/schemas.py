@@ -429,6 +429,9 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
             _object(
                 checked_at=TIME, expires_at=TIME, stale=FLAG, version=NUMBER,
                 versions=_list(TEXT), withdrawn=_list(TEXT), comes_next=_or_null(TEXT),
+                barred=_list(
+                    _object(version=TEXT, reason=TEXT, why=TEXT, opens=_or_null(TIME))
+                ),
                 running_withdrawn=schema_of(Notice | None),
                 brakes=_list(
                     _object(version=TEXT, until=_or_null(TIME), owner=TEXT, reason=TEXT)

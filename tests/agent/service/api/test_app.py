@@ -20,7 +20,7 @@ from ncen_updater.agent.policy.automation import Action, ActionFailure
 from ncen_updater.agent.service.api import queries
 from ncen_updater.agent.service.api.forms import MAX_BODY
 from ncen_updater.agent.service.loop import ServiceEvent
-from ncen_updater.agent.service.state import Assessment, ServiceState
+from ncen_updater.agent.service.state import Assessment, Barred, ServiceState
 from ncen_updater.agent.status import read_status
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.feed.last_view import LastView, view_path
@@ -92,6 +92,12 @@ def test_a_release_that_is_not_the_newest_is_approved_by_its_version_or_what_was
     assert counter.ask("GET", "/v1/outlook").document["target"] == "3.4.0"
     assert counter.ask("GET", "/v1/outlook?version=9.9").code == "NU-9317"
     assert counter.ask("GET", "/v1/outlook?version=x").code == "NU-9312"
+    # Seen: "Rehearse it first; then it can be approved", of one that was halted; "- comes next".
+    kept = (Barred("9.9", "halted", "bad"), Barred("9.8", "withdrawn", "worse"))
+    counter.know(replace(NEXT, target=None, barred=kept))
+    for version, code in (("9.9.0", "NU-2210"), ("9.8", "NU-2205"), ("9.7", "NU-9336")):
+        assert counter.ask("GET", f"/v1/outlook?version={version}").code == code
+    counter.know(replace(NEXT, target="3.4.0", others=(replace(NEXT, binding=OTHER),)))
     wrong = {"binding": BINDING, "version": "3.3.0"}
     assert counter.ask("POST", "/v1/approvals", wrong, APPROVER).code == "NU-9315"
     given = counter.ask("POST", "/v1/approvals", {"binding": OTHER}, APPROVER)

@@ -138,8 +138,17 @@ BARRED = N_("Not for this site now: {version}, since {reason}")
 _NEVER_HERE = frozenset({"not-newer", "other-country", "other-channel"})
 
 
-def path_words(product: str, current: str, path: UpgradePath | NoPath) -> Iterator[Line]:
-    """Say where the site would go, and what is not for it."""
+def path_words(
+    product: str, current: str, path: UpgradePath | NoPath, zone: tzinfo | None = None
+) -> Iterator[Line]:
+    """Say where the site would go, and what is not for it.
+
+    Args:
+        product: What is upgraded.
+        current: The release that runs.
+        path: What was chosen.
+        zone: In which times are told, beside UTC; that of the machine by default.
+    """
     hops = getattr(path, "hops", ())
     values: dict[str, object] = {"product": product, "current": current}
     if not hops:
@@ -166,7 +175,8 @@ def path_words(product: str, current: str, path: UpgradePath | NoPath) -> Iterat
     for rejection in path.rejected:
         if rejection.reason.value != "not-newer":
             version = {"version": rejection.offer.version}
-            yield Text(BARRED, {**version, "reason": rejection.text})
+            opens = format_time(rejection.opens, zone) if rejection.opens else None
+            yield Text(BARRED, {**version, "reason": rejection.words(opens)})
             if rejection.reason.value == "remembered-as-bad":
                 text = N_(
                     "  'ncen-updater history' shows what failed; 'ncen-updater upgrade {version}"

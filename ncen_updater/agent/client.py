@@ -586,7 +586,7 @@ class LocalSite:
             words.append(Text(text, {"at": format_time(record.imported_at, zone), "until": until}))
         offers = view.offers if view else ()
         others = other_releases(path, offers, site.slots.current())
-        words += path_words(product, current, path)
+        words += path_words(product, current, path, self._run.zone)
         if others:
             values = {"versions": ", ".join(others), "example": others[-1]}
             text = N_("Older, to be had by name ('ncen-updater plan {example}'): {versions}")
@@ -637,7 +637,7 @@ class LocalSite:
             else:
                 progress.tell(Text(N_("reading the signed list")))
                 path = Operations(site, progress).path(target, retry=retry)
-            words = list(path_words(site.config.site.product, str(current), path))
+            words = list(path_words(site.config.site.product, str(current), path, self._run.zone))
             if not isinstance(path, UpgradePath) or current is None:
                 return Answer(path_document(path, language, str(current)), words)
             words += self._before_newest(path.target.version)
@@ -801,7 +801,9 @@ class LocalSite:
                 if dry_run or not isinstance(path, UpgradePath):
                     current = str(site.slots.current())
                     document = path_document(path, self._run.language, current)
-                    words = tuple(path_words(site.config.site.product, current, path))
+                    words = tuple(
+                        path_words(site.config.site.product, current, path, self._run.zone)
+                    )
                     return Answer({"rehearsal": None, **document}, words)
                 rehearser = Rehearser(site, journal, progress, new_change_id, interruption)
                 record = rehearser.run(path)
@@ -840,7 +842,7 @@ class LocalSite:
         before: tuple[Line, ...] = ()
         if not result.outcomes and result.path is not None:
             product, current = site.config.site.product, str(site.slots.current())
-            before = tuple(path_words(product, current, result.path))
+            before = tuple(path_words(product, current, result.path, self._run.zone))
         return result_answer(result, self._run.language, before)
 
     def import_bundle(self, files: Sequence[Path], *, dry_run: bool) -> Answer:

@@ -634,6 +634,12 @@ TARGET_HALTED = Message(
     N_("Wait until it is opened again: 'ncen-updater check' and 'status' say when that is so."),
     ExitCode.HELD,
 )
+TARGET_RUNS_HERE = Message(
+    "NU-2211",
+    N_("Release {version} is what runs here."),
+    N_("Nothing has to be done; 'ncen-updater status' says what is on offer."),
+    ExitCode.BLOCKED,
+)
 NOT_A_BUNDLE = Message(
     "NU-2302",
     N_("{path} is not a bundle."),

@@ -32,6 +32,7 @@ from ncen_updater.common.messages import (
     TARGET_NEEDS_NEWER_AGENT,
     TARGET_NOT_NEWER,
     TARGET_OTHER_CHANNEL,
+    TARGET_RUNS_HERE,
     TARGET_UNKNOWN,
     TARGET_WITHDRAWN,
 )
@@ -122,7 +123,15 @@ class Rejection:
 
     @property
     def text(self) -> Text:
-        """The reason in words."""
+        """The reason in words, with times in UTC."""
+        return self.words(f"{self.opens:%Y-%m-%d %H:%M} UTC" if self.opens else None)
+
+    def words(self, opens: str | None) -> Text:
+        """The reason in words.
+
+        Args:
+            opens: When the offer opens to this site, as it is shown to who reads it.
+        """
         offer = self.offer
         why = offer.withdrawn or offer.halted
         return rejected_words(
@@ -130,7 +139,7 @@ class Rejection:
             agent=offer.agent,
             channel=offer.channel.value,
             countries=", ".join(offer.countries),
-            opens=f"{self.opens:%Y-%m-%d %H:%M} UTC" if self.opens else None,
+            opens=opens,
             stop=self.stop,
             upgrade_from=offer.upgrade_from or "-",
             why=why.reason if why else "",
@@ -295,7 +304,7 @@ def choose_path(
     if target is not None and target not in paths:
         raise _refusal(target, here, rejected)
     if target == current:
-        raise PathError(TARGET_NOT_NEWER, version=target, current=current)
+        raise PathError(TARGET_RUNS_HERE, version=target)
     hops = paths[max(paths) if target is None else target]
     return UpgradePath(hops, rejected) if hops else NoPath(rejected)
 
@@ -307,6 +316,8 @@ def _refusal(target: Version, site: _Site, rejected: tuple[Rejection, ...]) -> P
         return PathError(TARGET_UNKNOWN, version=target)
     offer = found.offer
     match found.reason:
+        case RejectionReason.NOT_NEWER if target == site.current:
+            return PathError(TARGET_RUNS_HERE, version=target)
         case RejectionReason.NOT_NEWER:
             return PathError(TARGET_NOT_NEWER, version=target, current=site.current)
         case RejectionReason.WITHDRAWN:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from packaging.version import Version
@@ -97,3 +98,15 @@ def test_what_the_secretariat_keeps_back_is_known_to_the_service() -> None:
         Barred("3.3.1", "withdrawn", "bad"),
         Barred("3.3.2", "wave", opens=opens),
     )
+
+
+def test_a_wave_opens_at_an_hour_of_the_site() -> None:
+    """Seen: in UTC alone, where all else is told in the time of the site as well."""
+    one: Any = SimpleNamespace(
+        version="3.3.1", agent="1", channel=SimpleNamespace(value="stable"), countries=("KE",),
+        withdrawn=None, halted=None, upgrade_from=None,
+    )  # fmt: skip
+    opens = datetime(2026, 12, 1, 20, tzinfo=UTC)
+    path = NoPath(rejected=(Rejection(one, RejectionReason.WAVE, opens=opens),))
+    said = [str(line) for line in path_words("ncen", "3.2.4", path, ZoneInfo("Africa/Nairobi"))]
+    assert "23:00:00" in said[1] and "20:00:00 UTC" in said[1]

@@ -17,8 +17,8 @@ from ncen_updater.common.messages import (
     TARGET_BAD,
     TARGET_FOR_OTHER_COUNTRY,
     TARGET_NEEDS_NEWER_AGENT,
-    TARGET_NOT_NEWER,
     TARGET_OTHER_CHANNEL,
+    TARGET_RUNS_HERE,
     TARGET_UNKNOWN,
     TARGET_WITHDRAWN,
     Message,
@@ -238,7 +238,7 @@ FEED = (
         ("3.8.0", TARGET_WITHDRAWN),
         ("3.9.0", TARGET_NEEDS_NEWER_AGENT),
         ("4.0.0", TARGET_BAD),
-        ("3.2.4", TARGET_NOT_NEWER),
+        ("3.2.4", TARGET_RUNS_HERE),
         ("3.0.0", TARGET_UNKNOWN),
     ],
 )
@@ -269,7 +269,7 @@ def test_named_target(target: str, outcome: tuple[str, ...] | Message) -> None:
 
 
 def test_the_current_version_is_never_a_path_even_if_nobody_offers_it() -> None:
-    with refused(TARGET_NOT_NEWER) as caught:
+    with refused(TARGET_RUNS_HERE) as caught:
         choose_path(
             V("3.2.4"),
             (),
@@ -280,7 +280,7 @@ def test_the_current_version_is_never_a_path_even_if_nobody_offers_it() -> None:
             agent=V("1"),
             target=V("3.2.4"),
         )
-    assert caught.value.values == {"version": V("3.2.4"), "current": V("3.2.4")}
+    assert caught.value.values == {"version": V("3.2.4")}
 
 
 versions = st.sampled_from([f"3.{minor}.{patch}" for minor in range(6) for patch in range(2)])

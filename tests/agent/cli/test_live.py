@@ -54,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
         (["plan", "x"], 2, "NU-1104"),
         (["upgrade", "3.3.7", "--yes"], 3, "NU-6018"),
         (["upgrade", "3.3.8", "--yes"], 3, "NU-2203"),
-        (["upgrade", "3.2.4", "--yes"], 3, "NU-2208"),
+        (["upgrade", "3.2.4", "--yes"], 3, "NU-2211"),
         (["upgrade"], 2, "NU-1102"),
         (["upgrade", "--nonsense"], 2, "NU-1101"),
         (["rollback", "--yes"], 1, "NU-6014"),

@@ -118,7 +118,7 @@ ROWS = [
     Mistake(35, "import {tmp}", 2, "NU-1101", ("is a directory",)),
     Mistake(35, "import {tmp}/nothing", 1, "NU-2313", ("is there and mounted",)),
     Mistake(49, "plan 9.9.9", 3, "NU-2202", ("to see what is offered",)),
-    Mistake(49, f"plan {OLD}", 3, "NU-2208", ("To go back, use 'ncen-updater rollback'",)),
+    Mistake(49, f"plan {OLD}", 3, "NU-2211", ("is what runs here", "Nothing has to be done")),
     Mistake(50, "adopt 1.0", 1, "NU-6019", ("not on offer",)),
     Mistake(51, f"adopt {NEW}", 3, "NU-606", (f"The application says that it is {OLD}.",)),
     Mistake(47, f"approve {NEW} --yes", 13, "NU-6024", ("Run 'ncen-updater rehearse'",)),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from ncen_updater.agent.approvals.model import Approval, ApprovalBasis
 from ncen_updater.agent.databases.tried import TriedColumn, TriedValues
 from ncen_updater.agent.databases.ways import Back
-from ncen_updater.agent.dossier import page
+from ncen_updater.agent.dossier import page, pictures
 from ncen_updater.agent.dossier.document import dossier_document
 from ncen_updater.agent.dossier.gather import Dossier, DossierHop
 from ncen_updater.agent.dossier.pictures import room, stop_parts, stop_ranges
@@ -286,3 +287,19 @@ def test_each_risk_is_named(name: str, facts: Dossier, words: str) -> None:
 def test_a_calm_upgrade_has_no_risks() -> None:
     calm = replace(REPORT, maps=())
     assert risks(replace(DOSSIER, hops=(replace(HOP, report=calm),))) == ()
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        "copying the databases",
+        "migrating the databases",
+        "stopping, starting, looking at the health",
+        "in the upgrade, and {days} days after it",
+    ],
+)
+def test_labels_end_before_their_bar(language: str, label: str) -> None:
+    """Seen: one that ran under its bar, in French. 250 units hold some 45 letters of that size."""
+    assert label in Path(pictures.__file__).read_text("utf-8")
+    assert len(Text(label, {"days": "14"}).render(language)) <= 44

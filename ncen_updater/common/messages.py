@@ -1636,7 +1636,10 @@ APPROVAL_MISSING = Message(
 NOT_REHEARSED = Message(
     "NU-6024",
     N_("Release {version} has passed no rehearsal at this site."),
-    N_("Run 'ncen-updater rehearse' and read what it says."),
+    N_(
+        "'ncen-updater history' says whether one failed, and of what. Who may operate runs "
+        "'ncen-updater rehearse'."
+    ),
     ExitCode.REHEARSAL_STALE,
 )
 REHEARSAL_OUTDATED = Message(

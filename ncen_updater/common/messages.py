@@ -2341,6 +2341,22 @@ OFFICER_FILE_SECRET = Message(
     N_("Take it out, and choose another passphrase or PIN if somebody else could have read it."),
     ExitCode.USAGE,
 )
+OWN_ROOT_UNUSABLE = Message(
+    "NU-7083",
+    N_("Your own copy of the root, {path}, cannot be used."),
+    N_(
+        "Correct its name, or take it from a backup of yours. Do not take it from the medium or "
+        "from whoever drafted the event: with it you look whether they tell the truth. Where none "
+        "is left, read the digest of another officer's to each other ('ncen-publisher keys show')."
+    ),
+    ExitCode.USAGE,
+)
+FEED_AWAY = Message(
+    "NU-7084",
+    N_("There is no feed at {path}: no such directory."),
+    N_("Look at the name, and at the directory that this was typed in."),
+    ExitCode.USAGE,
+)
 
 # ---- 9xxx: the service and the agent itself --------------------------------------------------
 

@@ -1645,7 +1645,10 @@ APPROVAL_MISSING = Message(
 NOT_REHEARSED = Message(
     "NU-6024",
     N_("Release {version} has passed no rehearsal at this site."),
-    N_("Run 'ncen-updater rehearse' and read what it says."),
+    N_(
+        "'ncen-updater history' says whether one failed, and of what. Who may operate runs "
+        "'ncen-updater rehearse'."
+    ),
     ExitCode.REHEARSAL_STALE,
 )
 REHEARSAL_OUTDATED = Message(
@@ -2359,6 +2362,22 @@ OFFICER_FILE_SECRET = Message(
     "NU-7082",
     N_("The officer's file {path} holds '{name}', which belongs in no file."),
     N_("Take it out, and choose another passphrase or PIN if somebody else could have read it."),
+    ExitCode.USAGE,
+)
+OWN_ROOT_UNUSABLE = Message(
+    "NU-7083",
+    N_("Your own copy of the root, {path}, cannot be used."),
+    N_(
+        "Correct its name, or take it from a backup of yours. Do not take it from the medium or "
+        "from whoever drafted the event: with it you look whether they tell the truth. Where none "
+        "is left, read the digest of another officer's to each other ('ncen-publisher keys show')."
+    ),
+    ExitCode.USAGE,
+)
+FEED_AWAY = Message(
+    "NU-7084",
+    N_("There is no feed at {path}: no such directory."),
+    N_("Look at the name, and at the directory that this was typed in."),
     ExitCode.USAGE,
 )
 

@@ -213,7 +213,7 @@ def test_exit_codes_and_errors(officer: Officer) -> None:
     code, out, _ = officer.run("lint", bad)
     assert (code, "NU-7101" in out) == (3, True)
     code, out, _ = officer.run("status", work / "nowhere", "--json")
-    assert (code, json.loads(out)["error"]["code"]) == (6, "NU-7006")
+    assert (code, json.loads(out)["error"]["code"]) == (2, "NU-7084")
     assert officer.run("sign")[0] == 2
     code, out, _ = officer.run("lint", bad, "--json")
     assert (code, len(json.loads(out)["findings"])) == (3, 1)
@@ -264,7 +264,7 @@ def test_help_and_options_on_either_side(officer: Officer) -> None:
     assert code == 0
     assert "Publier un événement signé" in out
     code, out, err = officer.run("--json", "status", officer.work / "nowhere")
-    assert (code, json.loads(out)["error"]["code"], err) == (6, "NU-7006", "")
+    assert (code, json.loads(out)["error"]["code"], err) == (2, "NU-7084", "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

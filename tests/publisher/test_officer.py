@@ -269,3 +269,16 @@ def test_a_file_that_is_no_event(
     said = capsys.readouterr().err
     assert BAD_EVENT.code in said or "NU-7008" in said
     assert sorted(path for path in tmp_path.rglob("*")) == there
+
+
+def test_an_own_root_that_is_not_there_is_never_asked_of_the_drafter(
+    desk: RememberedDesk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: "Copy it again from the person who drafted it", of what they are compared with."""
+    (desk.officer.parent / "root.json").unlink()
+    for command in (["show"], ["sign", "--yes", "--digest", desk.digest]):
+        words = [*command, str(desk.event), "--officer", str(desk.officer), "--json"]
+        assert run(words) == 2
+        error = json.loads(capsys.readouterr().out)["error"]
+        assert error["code"] == "NU-7083"
+        assert "from a backup of yours" in error["remedy"]

@@ -330,7 +330,9 @@ def test_the_order() -> None:
     assert upload_order(names, root_last=True) == last
 
 
-@pytest.mark.parametrize("address", ["", "s3://", "s3:///", "ftp://host/x", "https://host/x"])
+@pytest.mark.parametrize(
+    "address", ["", "s3://", "s3:///", "s3:/wco/ncen", "s3:wco", "ftp://host/x", "https://host/x"]
+)
 def test_addresses_that_are_none(address: str) -> None:
     with refused(PLACE_INVALID):
         open_place(address)

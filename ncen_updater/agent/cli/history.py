@@ -22,6 +22,9 @@ __all__ = ["history"]
 
 Document = Mapping[str, Any]
 
+#: What a bundle may have brought, as its event has it.
+IMPORTED_KINDS = ("releases", "agents", "languages")
+
 
 @click.command("history", cls=Command, help=N_("What was done here; with an id, one change whole."))
 @click.argument("change", required=False)
@@ -49,16 +52,27 @@ def _when(session: AgentSession, text: str) -> str:
     return format_time(datetime.fromisoformat(text), session.zone)
 
 
+def _show_rehearsal(session: AgentSession, failed: Document) -> None:
+    error = clean(str(failed["error"] or "")).split("\n", 1)[0]
+    code = failed["code"] or "-"
+    values = {"at": _when(session, failed["at"]), "version": failed["version"]}
+    if error:
+        told = error if code in error else f"{code}: {error}"
+        text = N_("{at}: the rehearsal of {version} failed: {error}")
+        session.show(Text(text, {**values, "error": told}))
+    else:
+        text = N_("{at}: the rehearsal of {version} failed ({code})")
+        session.show(Text(text, {**values, "code": code}))
+
+
 def _show_import(session: AgentSession, event: Document) -> None:
+    brought = [one for kind in IMPORTED_KINDS for one in event.get(kind) or ()]
     values = {
         "at": _when(session, event["at"]),
         "by": event.get("by"),
         "code": event.get("code"),
         "files": _texts(event.get("files")),
-        # One may bring signed languages alone, or newer agents.
-        "releases": next(
-            (_texts(v) for k in ("releases", "languages", "agents") if (v := event.get(k))), "-"
-        ),
+        "releases": _texts(brought) or "-",
     }
     line = (
         N_("{at}: imported {releases} from {files}, by {by}")
@@ -101,6 +115,8 @@ def _list(session: AgentSession, found: Document) -> None:
             session.show(Text(text, {"id": failed["id"]}))
     else:
         session.show(Text(N_("No change was ever begun here.")))
+    for failed in found.get("failed_rehearsals", ()):  # an older service says nothing of them
+        _show_rehearsal(session, failed)
     for event in found["imports"]:
         _show_import(session, event)
 

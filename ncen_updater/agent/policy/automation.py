@@ -333,7 +333,7 @@ def obstacle(facts: Inputs) -> Obstacle | None:
         words = N_("release {version} was not rehearsed yet")
         return _stays(Stays.NOT_REHEARSED, words, version=target)
     if facts.rehearsed is Rehearsed.FAILED:
-        words = N_("the rehearsal of release {version} failed; a person has to look at it")
+        words = N_("the rehearsal of release {version} failed: 'ncen-updater history' says of what")
         return _stays(Stays.REHEARSAL_FAILED, words, version=target)
     return _consent(facts, target) or _hours(facts, target) or _failed(facts, Action.UPGRADE)
 

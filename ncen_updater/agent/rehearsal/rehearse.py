@@ -53,6 +53,7 @@ from ncen_updater.agent.rehearsal.report import (
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
 from ncen_updater.agent.rehearsal.values_on_trial import try_values
 from ncen_updater.agent.site import Site
+from ncen_updater.common.database_words import said as words_of
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_, Text
@@ -195,6 +196,7 @@ class Rehearser:
             full = keep_full(journal.path.parent, number, error)
             rehearsals.end(
                 number, RehearsalState.FAILED, error_code=code,
+                error=str(error) if isinstance(error, UpdaterError) else words_of(error),
                 # What is not in the copies may be what it failed for.
                 left=RehearsalFailure(
                     blamed=blames_release(error) and not self._lacking,

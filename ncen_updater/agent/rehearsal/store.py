@@ -159,8 +159,12 @@ class Rehearsals:
         basis: Mapping[str, object] | None = None,
         left: RehearsalReport | RehearsalFailure | None = None,
         error_code: str | None = None,
+        error: str | None = None,
     ) -> None:
-        """Write what a rehearsal came to, after its last copy is gone."""
+        """Write what a rehearsal came to, after its last copy is gone.
+
+        ``error`` is what it failed with, in words that quote no record: ``history`` has them.
+        """
         with self._journal.transaction() as connection:
             connection.execute(
                 "UPDATE rehearsals SET state = ?, ended_at = ?, error_code = ?, basis = ?,"
@@ -172,7 +176,10 @@ class Rehearsals:
                     number,
                 ),
             )  # fmt: skip
-            self._journal.event(f"rehearsal-{state}", None, rehearsal=number, error_code=error_code)
+            told = {} if error is None else {"error": error[:2000]}
+            self._journal.event(
+                f"rehearsal-{state}", None, rehearsal=number, error_code=error_code, **told
+            )
 
     def all(self, limit: int = 100) -> tuple[RehearsalRecord, ...]:
         """Rehearsals, the one that was begun last first, whatever the clock said then."""

@@ -36,6 +36,7 @@ from ncen_updater.agent.journal.orders import Order
 from ncen_updater.agent.journal.rows import JournalEvent, reading, stored_value
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
 from ncen_updater.agent.policy.automation import DELAYS, Action, ActionFailure, Rehearsed
+from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.agent.status import JournalFacts, SiteStatus, need, or_none, require_zones
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.documents import error_document
@@ -57,6 +58,8 @@ __all__ = [
 Document = dict[str, object]
 
 
+#: Among so many rehearsals those that failed are looked for.
+FAILED_AMONG = 100
 #: Parts of a site that :func:`site_report` tells of.
 #: Steps that are torn where they are cut off; a release that is watched is watched on.
 _TORN = frozenset(DOWNTIME) | frozenset(BEFORE_COMMIT)
@@ -350,7 +353,7 @@ def step_seconds(record: StepRecord) -> float | None:
 
 
 def history_report(journal: Journal, limit: int, before: str | None = None) -> Document:
-    """Return changes and imports, each newest first; as much is read as is told.
+    """Return changes, imports and failed rehearsals, each newest first; as much is read as told.
 
     Args:
         journal: The journal.
@@ -377,7 +380,20 @@ def history_report(journal: Journal, limit: int, before: str | None = None) -> D
             {"at": event.at, "kind": event.kind, **event.data}
             for event in _newest(journal, (IMPORTED, IMPORT_REFUSED), limit)
         ],
+        "failed_rehearsals": list(_failed_rehearsals(journal, limit)),
     }
+
+
+def _failed_rehearsals(journal: Journal, limit: int) -> Iterator[Document]:
+    """Rehearsals that failed, the newest first: no change tells of them."""
+    known = {record.id: record for record in Rehearsals(journal).all(FAILED_AMONG)}
+    for event in _newest(journal, (f"rehearsal-{RehearsalState.FAILED}",), limit):
+        record = known.get(str(event.data.get("rehearsal")))
+        if record is not None:
+            yield {
+                "at": event.at, "from": record.from_version, "version": record.to_version,
+                "code": record.error_code, "error": event.data.get("error"),
+            }  # fmt: skip
 
 
 def _before(journal: Journal, change_id: str, limit: int) -> tuple[Change, ...]:

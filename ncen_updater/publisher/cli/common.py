@@ -20,10 +20,17 @@ from ncen_updater.common.cli.render import clean
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE, PASSPHRASE_UNASKED, PRODUCT_NEEDED
+from ncen_updater.common.messages import (
+    BAD_PASSPHRASE_SOURCE,
+    OWN_ROOT_UNUSABLE,
+    PASSPHRASE_UNASKED,
+    PRODUCT_NEEDED,
+)
 from ncen_updater.publisher.errors import system_words
 
 if TYPE_CHECKING:
+    from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
+
     from ncen_updater.common.cli.session import Session
     from ncen_updater.formats.document import Withdrawal
     from ncen_updater.formats.rollout import Wave
@@ -381,11 +388,19 @@ def anchor(event: SigningEvent, root: Path | None) -> None:
     """Compare an event with the officer's own root.
 
     Raises:
-        UntrustedBase, BadEvent: If it does not lead from it, or the file is no root.
+        UpdaterError: If it does not lead from it, or the file is no root.
     """
+    event.anchor(_own_root(root) if root is not None else None)
+
+
+def _own_root(path: Path) -> Metadata[Root]:
+    """Read the officer's own root; what is wrong with it is not the drafter's to mend."""
     from ncen_updater.publisher.signing.event_files import read_metadata
 
-    event.anchor(read_metadata(root, "root") if root is not None else None)
+    try:
+        return read_metadata(path, "root")
+    except UpdaterError as error:
+        raise UpdaterError(OWN_ROOT_UNUSABLE, path=path, detail=error.detail) from error
 
 
 def compare_releases(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -183,6 +184,9 @@ class ObjectStore:
             raise UpdaterError(PLACE_FAILED, place=self.name, detail=system_words(error)) from error
 
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
 def open_place(address: str, endpoint: str | None = None) -> Place:
     """Open a place by its address: a path, or ``s3://BUCKET/PREFIX``.
 
@@ -191,6 +195,7 @@ def open_place(address: str, endpoint: str | None = None) -> Place:
     """
     if address.startswith("s3://"):
         return ObjectStore(address, endpoint)
-    if "://" in address or not address:
+    # A word with a colon is meant as an address: "s3:/bucket" would be a directory here.
+    if not address or _SCHEME.match(address):
         raise UpdaterError(PLACE_INVALID, place=address)
     return DirectoryPlace(Path(address))

@@ -31,7 +31,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import FEED_BROKEN, FEED_BUSY, UNKNOWN_PRODUCT
+from ncen_updater.common.messages import FEED_AWAY, FEED_BROKEN, FEED_BUSY, UNKNOWN_PRODUCT
 from ncen_updater.formats.tuf_names import ROLE_FIELD
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing.roles import FeedPolicy, policy_of
@@ -214,6 +214,7 @@ class Feed:
         """All roots, from the first on.
 
         Raises:
+            FeedAway: If the directory is not there.
             FeedBroken: If there is none, one is missing in between, or one does not follow from
                 the one before it.
         """
@@ -222,6 +223,8 @@ class Feed:
             for path in self.metadata_directory.glob("*.root.json")
             if re.fullmatch(r"[0-9]{1,9}", path.name.split(".")[0])
         )
+        if not self.directory.exists():
+            raise UpdaterError(FEED_AWAY, path=self.directory)
         if not numbers or numbers != list(range(1, len(numbers) + 1)):
             raise self._broken(f"roots 1 to N must all be there, found {numbers}")
         chain: list[Metadata[Root]] = []

@@ -15,9 +15,11 @@ from ncen_updater.agent.cli.change_words import change_lines
 from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import RECOVERY, ROLLBACK_EMERGENCY
+from ncen_updater.agent.journal.names import IMPORTED, RECOVERY, ROLLBACK_EMERGENCY
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.rehearsal.predictions import ExpectedStop, expect
+from ncen_updater.agent.rehearsal.report import RehearsalCopies
+from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.agent.service.report import change_report
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.step_words import step_words
@@ -235,6 +237,25 @@ def test_the_list_leads_to_what_failed(site: TrialSite) -> None:
         undone(journal)
     said = site.run("history").stdout
     assert f"What failed, and what became of it: 'ncen-updater history {UPGRADE.id}'" in said
+
+
+def test_the_list_has_what_a_rehearsal_failed_of_and_what_a_bundle_brought(site: TrialSite) -> None:
+    """Seen: "No change was ever begun here.", and "imported  from ke.ncen", of a language."""
+    with Journal.open(site.journal, now=Clock()) as journal:
+        rehearsals = Rehearsals(journal)
+        for number, error in (
+            ("aaaaaaaa", "Migration 0003 of companies failed."),
+            ("bbbbbbbb", None),
+        ):
+            rehearsals.begin(number, "3.2.4", "3.3.1", RehearsalCopies())
+            rehearsals.end(number, RehearsalState.FAILED, error_code="NU-4006", error=error)
+        journal.note(
+            IMPORTED, None, by="yves", files=["ke.ncen"], releases=[], languages=["3.2.4 sr (1)"]
+        )
+    said = site.run("history").stdout
+    assert "the rehearsal of 3.3.1 failed: NU-4006: Migration 0003 of companies failed." in said
+    assert "the rehearsal of 3.3.1 failed (NU-4006)" in said
+    assert "imported 3.2.4 sr (1) from ke.ncen, by yves" in said
 
 
 def test_an_emergency_is_told_with_its_name_and_reason_of_the_rollback_that_it_began(

@@ -219,7 +219,7 @@ def test_what_is_on_offer_here_is_named_before_it_is_prepared(site: TrialSite) -
 
 
 def test_what_the_secretariat_keeps_back_is_told_to_who_may_only_look(site: TrialSite) -> None:
-    """Seen: "On the signed list: up to 3.3.1" and no more, of one that was halted for good."""
+    """Seen: "On the signed list: up to 3.3.1" and no more, of a release halted for good."""
     _write_view(site, datetime.now(UTC) + timedelta(days=1))
     (site.state / "service").mkdir(exist_ok=True)
     keeper = ServiceStateFile(site.state / SERVICE_STATE)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import cast
 
 import psycopg
 import pytest
@@ -33,6 +34,7 @@ from ncen_updater.agent.rehearsal.rehearse import Rehearser, clean_interrupted
 from ncen_updater.agent.rehearsal.report import RehearsedHop
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
 from ncen_updater.agent.service.assess import assess
+from ncen_updater.agent.service.report import history_report
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.messages import (
@@ -100,6 +102,10 @@ def test_a_bad_release_is_found_before_anybody_is_out(
         assert record is not None
         assert record.state is RehearsalState.FAILED
         assert standing_for(site, journal, "plan", version).rehearsed is Rehearsed.FAILED
+        # Seen: "Send the Secretariat what 'history' says", and there: "No change was ever begun".
+        (told,) = cast("list[dict[str, object]]", history_report(journal, 50)["failed_rehearsals"])
+    assert (told["version"], told["from"], told["code"]) == (version, "3.2.4", record.error_code)
+    assert str(caught.value.values["cause"]) in str(told["error"])
 
 
 def test_without_a_way_down_none_is_tried(site: Site) -> None:

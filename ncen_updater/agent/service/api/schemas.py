@@ -464,7 +464,13 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("POST", "/v1/holds"): _object(held=FLAG, reason=TEXT, by=TEXT, until=_or_null(TIME)),
     ("DELETE", "/v1/holds"): _object(held=FLAG, lifted=NUMBER),
     ("GET", "/v1/history"): _object(
-        changes=_list(_object(**CHANGE, predicted_stop_s=PREDICTED)), imports=_list(named("Import"))
+        changes=_list(_object(**CHANGE, predicted_stop_s=PREDICTED)),
+        imports=_list(named("Import")),
+        failed_rehearsals=_list(
+            _object(
+                at=TIME, **{"from": TEXT}, version=TEXT, code=_or_null(TEXT), error=_or_null(TEXT)
+            )
+        ),
     ),
     ("GET", "/v1/history/{id}"): named("ChangeReport"),
     ("GET", "/v1/rehearsals"): _object(rehearsals=_list(named("Rehearsal"))),

@@ -1733,7 +1733,7 @@ UNTOLD_LOSS = Message(
 )
 RELEASE_NOT_HERE = Message(
     "NU-6040",
-    N_("Release {version} is not on this site's disk, or not whole."),
+    N_("Release {version} is not on this site's disk."),
     N_("On the disk are: {versions}. Name the one that the databases belong to."),
 )
 RESTORED_IS_OTHER = Message(
@@ -1902,6 +1902,11 @@ WATCHED_FIRST = Message(
         "once."
     ),
     ExitCode.BUSY,
+)
+RELEASE_NOT_WHOLE = Message(
+    "NU-6072",
+    N_("Release {version} on this site's disk is not as it was signed: {files}"),
+    N_("Put these files back as they were ('ncen-updater verify' lists all), then try again."),
 )
 
 # ---- 7xxx: the publisher ---------------------------------------------------------------------

@@ -19,6 +19,7 @@ from ncen_updater.agent.client import order_waits, work_now
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.agent.journal.change import ChangeState, StepState
+from ncen_updater.agent.journal.names import RESTORED_AS
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.policy.deeds import at_work_words, deed_words
 from ncen_updater.agent.service.errors import refusal
@@ -236,6 +237,13 @@ def _approved(row: Document, first: Document | None) -> Text:
         "version": row["version"], "who": ", ".join(row["who"]), "count": row["missing"],
         "first": first and first["version"],
     }  # fmt: skip
+    restored = str(row["version"]).removeprefix(RESTORED_AS)
+    if restored != row["version"]:
+        words = N_(
+            "The restored databases were taken for {version} by {who}; people who have yet to type "
+            "'ncen-updater accept-restore {version}': {count}."
+        )
+        return Text(words, {**values, "version": restored})
     if row["missing"]:
         words = N_("{version} was approved by {who}; people who have yet to approve: {count}.")
         return Text(words, values)

@@ -30,6 +30,7 @@ from ncen_updater.agent.engine.situation import RESTORED, fingerprints_of, known
 from ncen_updater.agent.journal.change import Change, ChangeState
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import RESTORED_AS
 from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.site import Site, reference
 from ncen_updater.common.errors import UpdaterError
@@ -37,12 +38,16 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     OPEN_CHANGE,
     RELEASE_NOT_HERE,
+    RELEASE_NOT_WHOLE,
     RESTORED_IS_OTHER,
     STOP_APPLICATION_FIRST,
 )
 from ncen_updater.common.progress import Progress, Silent
 
 __all__ = ["PEOPLE", "Restored", "accept", "agree", "find", "whose"]
+
+#: So many altered files of a release are named; 'verify' lists all.
+SHOWN = 5
 
 #: So many people have to say it, whatever the site wants for an upgrade.
 PEOPLE = 2
@@ -102,9 +107,14 @@ def find(site: Site, journal: Journal, release: Version, progress: Progress) -> 
                 OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
             )
     versions = site.slots.versions()
-    if release not in versions or site.slots.verify(release, progress):
+    if release not in versions:
         names = ", ".join(str(version) for version in sorted(versions))
         raise UpdaterError(RELEASE_NOT_HERE, version=release, versions=names or "-")
+    differs = site.slots.verify(release, progress)
+    if differs:
+        raise UpdaterError(
+            RELEASE_NOT_WHOLE, version=release, files=", ".join(one.path for one in differs[:SHOWN])
+        )
     current = site.slots.current()
     # Files are put back only while nobody works with them.
     files = change is not None and site_files.owed(journal, change)
@@ -183,7 +193,7 @@ def agree(journal: Journal, found: Restored, person: Person) -> ApprovalCount:
     require_somebody(person, PEOPLE)
     basis = {"accept-restore": str(found.release), "schemas": dict(found.fingerprints)}
     consent = ApprovalStore(journal)
-    consent.approve(found.binding, f"restored {found.release}", basis, person)
+    consent.approve(found.binding, f"{RESTORED_AS}{found.release}", basis, person)
     return consent.people(found.binding, PEOPLE)
 
 

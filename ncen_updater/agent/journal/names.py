@@ -17,6 +17,7 @@ __all__ = [
     "JOURNAL",
     "LOCK",
     "RECOVERY",
+    "RESTORED_AS",
     "ROLLBACK_EMERGENCY",
     "SERVICE_LOCK",
     "TRAY",
@@ -45,3 +46,5 @@ DATABASES_BACK: Final = "databases-back"
 DISK_FULL: Final = "disk-full"
 #: until it has room.
 DISK_HAS_ROOM: Final = "disk-has-room"
+#: What people approve who take restored databases for those of a release: this, and the release.
+RESTORED_AS: Final = "restored "

@@ -478,6 +478,15 @@ def test_what_is_said_of_approvals(row: dict[str, object], first: str | None, wo
     assert words in _approved(document, {"version": first} if first else None).render("en")
 
 
+def test_of_restored_databases_it_says_what_the_other_person_types() -> None:
+    """Seen: "restored 3.3.10 was approved by ada; people who have yet to approve: 1"."""
+    row = {"version": "restored 3.3.10", "who": ["ada"], "missing": 1}
+    assert _approved(row, None).render("en") == (
+        "The restored databases were taken for 3.3.10 by ada; people who have yet to type "
+        "'ncen-updater accept-restore 3.3.10': 1."
+    )
+
+
 def test_a_rollback_that_was_approved_is_told_until_something_else_happens(site: TrialSite) -> None:
     """Seen: after the last yes status knew of nothing, and the next step stood in a scroll."""
     site.open_change(StepName.FETCH)

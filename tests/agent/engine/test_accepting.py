@@ -27,6 +27,7 @@ from ncen_updater.agent.site import Site
 from ncen_updater.common.messages import (
     MARKERS_DISAGREE,
     RELEASE_NOT_HERE,
+    RELEASE_NOT_WHOLE,
     RESTORED_IS_OTHER,
     ROOT_IS_NOBODY,
     STOP_APPLICATION_FIRST,
@@ -286,6 +287,12 @@ def test_what_it_refuses(demo: DemoSite, site: Site, backup: Backup) -> None:
         taken(site, Version("3.3.3"), ONE)
     with refused(STOP_APPLICATION_FIRST):
         taken(site, OLD, ONE)
+    altered = site.slots.path(OLD) / "app/bin/ncenctl"
+    mode = altered.stat().st_mode
+    altered.chmod(0o700)
+    with refused(RELEASE_NOT_WHOLE, match="app/bin/ncenctl"):
+        taken(site, OLD, ONE)
+    altered.chmod(mode)
     demo.stop_app()
     with refused(RESTORED_IS_OTHER):
         taken(site, OLD, ONE)  # nobody restored anything: these are of 3.3.0

@@ -234,8 +234,8 @@ CONFIG_OF_NO_GROUP = Message(
     "NU-1125",
     N_("{user} is in the group {group}, but {path} is not given to that group."),
     N_(
-        "Whoever manages this machine types 'sudo chgrp {group} {path} && sudo chmod g+r {path}'. It "
-        "counts at once; an editor may have taken it away."
+        "Whoever manages this machine types 'sudo chgrp {group} {path} && sudo chmod g+r {path}'. "
+        "It counts at once; an editor may have taken it away."
     ),
 )
 

@@ -213,8 +213,9 @@ MEMBER_NEEDS_ROOT = Message(
     "NU-1122",
     N_("{user} is in the group {group}, but this needs {path}, which only the agent itself reads."),
     N_(
-        "Members see the site through its service: check with 'systemctl status ncen-updater' that"
-        " it runs. What the service cannot do is done with sudo."
+        "Where the service runs ('systemctl status ncen-updater'), this is nothing that it does: "
+        "type the command again with sudo. Where it does not, members see nothing more until "
+        "'sudo systemctl start ncen-updater'."
     ),
 )
 UNKNOWN_COMMAND = Message(
@@ -231,6 +232,14 @@ NO_VERSION_TAKEN = Message(
         " 'ncen-updater rollback --dry-run' names; 'plan', 'rehearse' and 'upgrade' take a version."
     ),
     ExitCode.USAGE,
+)
+CONFIG_OF_NO_GROUP = Message(
+    "NU-1125",
+    N_("{user} is in the group {group}, but {path} is not given to that group."),
+    N_(
+        "Whoever manages this machine types 'sudo chgrp {group} {path} && sudo chmod g+r {path}'. "
+        "It counts at once; an editor may have taken it away."
+    ),
 )
 
 # ---- 2xxx: trust and the feed ----------------------------------------------------------------

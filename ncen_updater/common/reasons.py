@@ -9,7 +9,7 @@ from __future__ import annotations
 from ncen_updater.common.i18n import N_, PLACE, Text
 from ncen_updater.common.messages import message_of
 
-__all__ = ["Reason", "reason"]
+__all__ = ["Reason", "reason", "with_gaps"]
 
 #: What stands for a value.
 HIDDEN = "…"
@@ -24,6 +24,11 @@ def _hidden(template: str) -> Text:
     if not PLACE.sub("", template).strip():
         return Text(BY_CAUSE)
     return Text(template, dict.fromkeys(PLACE.findall(template), HIDDEN))
+
+
+def with_gaps(sentence: Text) -> bool:
+    """Whether values of the error are missing in a sentence of :func:`reason`."""
+    return HIDDEN in sentence.values.values()
 
 
 def reason(code: str) -> Reason | None:

@@ -12,6 +12,7 @@ from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BUNDLE_UNREADABLE,
+    CONFIG_OF_NO_GROUP,
     LOG_IN_AGAIN,
     MEMBER_NEEDS_ROOT,
     NOT_A_MEMBER,
@@ -45,7 +46,13 @@ def denied(error: BaseException) -> str | None:
 
 
 def refusal_for(
-    path: str, user: str, group: str, *, now: Collection[str], listed: Collection[str]
+    path: str,
+    user: str,
+    group: str,
+    *,
+    now: Collection[str],
+    listed: Collection[str],
+    config: str = "",
 ) -> UpdaterError:
     """Return what is told to whoever may not read something of the site; pure.
 
@@ -55,10 +62,11 @@ def refusal_for(
         group: Whose members may look.
         now: The groups that this process has.
         listed: The members of the group, as the machine has them.
+        config: The configuration, which is theirs to read.
     """
     message = NOT_A_MEMBER
     if group in now:
-        message = MEMBER_NEEDS_ROOT
+        message = CONFIG_OF_NO_GROUP if path == config else MEMBER_NEEDS_ROOT
     elif user in listed:
         message = LOG_IN_AGAIN
     return UpdaterError(message, state=NOTHING_CHANGED, user=user, group=group, path=path)
@@ -83,7 +91,7 @@ def explained(error: BaseException, config: Path) -> UpdaterError | None:
     except KeyError:
         return refusal_for(path, user, group, now=(), listed=())
     now = (group,) if entry.gr_gid in numbers else ()
-    return refusal_for(path, user, group, now=now, listed=entry.gr_mem)
+    return refusal_for(path, user, group, now=now, listed=entry.gr_mem, config=str(config))
 
 
 def _group(config: Path) -> str:

@@ -74,7 +74,13 @@ def _who(report: Document) -> Iterator[Text]:
     if report.get("approved_by"):
         names = ", ".join(clean(str(name)) for name in report["approved_by"])
         yield Text(N_("  approved by {names}"), {"names": names})
-    if report.get("ordered_by"):
+    if report["facts"].get("soak_of"):
+        # Within the order for the upgrade, whose name stands beside it.
+        yield Text(
+            N_("  by the agent itself, since {version} turned bad while it was watched"),
+            {"version": report["from"]},
+        )
+    elif report.get("ordered_by"):
         yield Text(N_("  ordered by {name}"), {"name": clean(report["ordered_by"])})
     emergency = report.get("emergency")  # a service of an older agent says nothing of it
     if emergency:

@@ -17,6 +17,7 @@ from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import clean, format_duration, format_time, table
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import SOAK_FAILED
 
 __all__ = ["history"]
 
@@ -82,6 +83,12 @@ def _show_import(session: AgentSession, event: Document) -> None:
     session.show(Text(line, values))
 
 
+def _code(change: Document) -> str | None:
+    """What a change failed with; of one that came to its end, what its release turned bad by."""
+    code: str | None = change["error_code"]
+    return code or (SOAK_FAILED.code if change.get("turned_bad") else None)
+
+
 def _list(session: AgentSession, found: Document) -> None:
     rows = [
         [
@@ -102,14 +109,14 @@ def _list(session: AgentSession, found: Document) -> None:
                 change["to"],
                 session.text(change["state"]),
                 "-" if stop is None else format_duration(stop),
-                change["error_code"] or "-",
+                _code(change) or "-",
                 _when(session, change["created_at"]),
             ]
         )
     if found["changes"]:
         for line in table(rows, session.language):
             session.show(line)
-        failed = next((one for one in found["changes"] if one["error_code"]), None)
+        failed = next((one for one in found["changes"] if _code(one)), None)
         if failed is not None:
             text = N_("What failed, and what became of it: 'ncen-updater history {id}'")
             session.show(Text(text, {"id": failed["id"]}))

@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 from ncen_updater.agent.notifications.news import News, NewsKind
 from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.reasons import Reason
+from ncen_updater.common.reasons import Reason, with_gaps
 
 __all__ = ["TITLES", "sentences", "span", "title"]
 
@@ -133,10 +133,13 @@ def sentences(news: News, zone: tzinfo, explain: Explain) -> list[Text]:
     said = [title(news, zone), *_figures(news)]
     code = news.values.get("code")
     known = explain(code) if isinstance(code, str) else None
-    if isinstance(code, str):
-        what = known[0] if known else Text("")
-        said.append(Text(N_("Reason {code}: {what}"), {"code": code, "what": what}))
-    if known is not None:
+    if isinstance(code, str) and known is not None and not with_gaps(known[0]):
+        said.append(Text(N_("Reason {code}: {what}"), {"code": code, "what": known[0]}))
+    elif isinstance(code, str):
+        # Half a sentence helps nobody, and what belongs into its gaps may quote the databases.
+        text = N_("Reason {code}: 'ncen-updater history' on the server says it in full.")
+        said.append(Text(text, {"code": code}))
+    if known is not None and not with_gaps(known[1]):
         said.append(known[1])
     if news.values.get("approvals"):
         said.append(Text(AGAIN))

@@ -373,6 +373,7 @@ def history_report(journal: Journal, limit: int, before: str | None = None) -> D
             {
                 **change_document(change, journal.facts(change.id)),
                 "predicted_stop_s": _range_document(foretold.get(change.id)),
+                "turned_bad": bool(journal.facts(change.id).soak_failed),
             }
             for change in changes
         ],

@@ -41,6 +41,15 @@ def test_what_is_told(now: list[str], listed: list[str], message: Message) -> No
     assert GROUP in str(error) and "bruno" in str(error) and "/var/x" in str(error)
 
 
+def test_a_configuration_whose_group_was_lost_is_told_as_that() -> None:
+    """Seen: "which only the agent itself reads", and to look whether the service ran; it did."""
+    error = refusal_for("/etc/a.toml", "bruno", GROUP, now=[GROUP], listed=[], config="/etc/a.toml")
+    assert error.code == "NU-1125"
+    assert f"sudo chgrp {GROUP} /etc/a.toml && sudo chmod g+r /etc/a.toml" in str(error.remedy_text)
+    stranger = refusal_for("/etc/a.toml", "eve", GROUP, now=[], listed=[], config="/etc/a.toml")
+    assert stranger.code == "NU-1120"
+
+
 def caused(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error

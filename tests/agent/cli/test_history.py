@@ -239,6 +239,26 @@ def test_the_list_leads_to_what_failed(site: TrialSite) -> None:
     assert f"What failed, and what became of it: 'ncen-updater history {UPGRADE.id}'" in said
 
 
+def test_what_turned_bad_is_told_in_the_list_and_who_went_back_for_it(site: TrialSite) -> None:
+    """Seen: "finished", without a code, and the rollback "ordered by" who ordered the upgrade."""
+    with Journal.open(site.journal, now=Clock()) as journal:
+        committed(journal, ChangeFacts(soak_failed="status 503"))
+        journal.state(UPGRADE.id, ChangeState.FINISHED)
+        order = Orders(journal).give(OrderKind.UPGRADE, {}, AMINA)
+        Orders(journal).take(order)
+        journal.begin(
+            replace(BACK, created_at=journal.now()),
+            ChangeFacts(undoes=UPGRADE.id, soak_of=UPGRADE.id),
+        )
+        journal.commit(BACK.id)
+        journal.state(BACK.id, ChangeState.FINISHED)
+    (row,) = [line for line in site.run("history").stdout.splitlines() if "NU-6009" in line]
+    assert row.startswith(UPGRADE.id)
+    said = site.run("history", BACK.id).stdout
+    assert "by the agent itself, since 3.3.0 turned bad while it was watched" in said
+    assert "ordered by" not in said
+
+
 def test_the_list_has_what_a_rehearsal_failed_of_and_what_a_bundle_brought(site: TrialSite) -> None:
     """Seen: "No change was ever begun here.", and "imported  from ke.ncen", of a language."""
     with Journal.open(site.journal, now=Clock()) as journal:

@@ -61,6 +61,15 @@ def test_a_code_is_explained_without_the_values_of_the_error() -> None:
     assert "NU-0000" in str(said[1])
 
 
+@pytest.mark.parametrize("code", ["NU-6008", "NU-6009", "NU-4006"])
+def test_a_reason_whose_values_are_not_told_is_no_half_sentence(code: str) -> None:
+    """Seen: "Reason NU-6008: … … did not become healthy in … seconds: …"."""
+    said = sentences(News.of("n", NewsKind.FAILED, AT, version="3.3.0", code=code), UTC, reason)
+    whole = "\n".join(map(str, said))
+    assert "…" not in whole
+    assert f"Reason {code}: 'ncen-updater history' on the server says it in full." in whole
+
+
 def test_times_are_those_of_the_site() -> None:
     news = News.of(
         "n", NewsKind.WINDOW, AT, version="3.3.0", at_=AT.isoformat(), low_s=60, high_s=90

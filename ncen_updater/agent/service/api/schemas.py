@@ -464,7 +464,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("POST", "/v1/holds"): _object(held=FLAG, reason=TEXT, by=TEXT, until=_or_null(TIME)),
     ("DELETE", "/v1/holds"): _object(held=FLAG, lifted=NUMBER),
     ("GET", "/v1/history"): _object(
-        changes=_list(_object(**CHANGE, predicted_stop_s=PREDICTED)),
+        changes=_list(_object(**CHANGE, predicted_stop_s=PREDICTED, turned_bad=FLAG)),
         imports=_list(named("Import")),
         failed_rehearsals=_list(
             _object(

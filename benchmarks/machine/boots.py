@@ -36,6 +36,8 @@ chown --reference={DATA}/PG_VERSION {DATA}/recovery.signal
 DOWN = f"echo 'nonsense = here' > {CONFIG}/conf.d/down.conf"
 REPAIR = f"rm /{CONFIG}/conf.d/down.conf; systemctl start postgresql@17-main"
 DOWN_S = 30
+#: In the place of a number of recoveries: no change is open any more.
+OVER = -1
 
 
 @dataclass(frozen=True)
@@ -142,17 +144,23 @@ def server_failed(container: Container) -> bool | None:
 
 
 def flicker(ground: Ground, recorded: Recorded, times: int, seed: int) -> Boot:
-    """Cut the power again and again, each time as soon as the journal notes one more recovery."""
+    """Cut the power again and again, each time as soon as the journal notes one more recovery.
+
+    A recovery may come to its end before the power goes; then there is none to be cut any more.
+    """
     chance = Random(seed)
     image = torn(recorded, chance)
-    noted = 0
-    for _ in range(times):
+    noted = cuts = 0
+    while cuts < times:
         box = ground.box(image, "flicker")
         try:
             box.start()
-            noted = wait_for(_one_more(box, noted), LET_IN_S) or -1
-            if noted < 0:
+            now = wait_for(_one_more(box, noted), LET_IN_S)
+            if now is None:
                 raise RuntimeError("no recovery begins")
+            if now == OVER:
+                break
+            noted, cuts = now, cuts + 1
             image = box.cut(chance.choice(list(Loss)), chance).image
         finally:
             box.close()
@@ -162,7 +170,7 @@ def flicker(ground: Ground, recorded: Recorded, times: int, seed: int) -> Boot:
         box.officers()
         seconds = officers_in(box)
         wrong = ["officers are not in"] if seconds is None else wrongs(box, recorded.known, [])[1]
-        result = Boot(f"{times} cuts in recovery", True, 0.0, seconds, tuple(wrong))
+        result = Boot(f"{cuts} cuts in recovery", True, 0.0, seconds, tuple(wrong))
     finally:
         box.close()
     say(str(asdict(result)))
@@ -171,17 +179,20 @@ def flicker(ground: Ground, recorded: Recorded, times: int, seed: int) -> Boot:
 
 def _one_more(box: Box, noted: int) -> Callable[[], int | None]:
     def look() -> int | None:
-        found = _recoveries(box)
-        return found if found > noted else None
+        found, still_open = _recoveries(box)
+        if found > noted:
+            return found
+        return None if still_open else OVER
 
     return look
 
 
-def _recoveries(box: Box) -> int:
-    """How many recoveries the journal has noted."""
+def _recoveries(box: Box) -> tuple[int, bool]:
+    """How many recoveries the journal has noted, and whether a change is open."""
     asked = (
-        "import sqlite3; print(sqlite3.connect('/var/lib/ncen-updater/journal.sqlite').execute("
-        "\"SELECT count(*) FROM events WHERE kind = 'recovery'\").fetchone()[0])"
+        "import sqlite3; print(*sqlite3.connect('/var/lib/ncen-updater/journal.sqlite').execute("
+        "\"SELECT (SELECT count(*) FROM events WHERE kind = 'recovery'), (SELECT count(*) FROM"
+        " changes WHERE state NOT IN ('finished', 'undone'))\").fetchone())"
     )
-    said = box.container.run("python3", "-c", asked).stdout.strip()
-    return int(said) if said else 0
+    said = box.container.run("python3", "-c", asked).stdout.split()
+    return (int(said[0]), said[1] != "0") if said else (0, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.lint.lint import lint_release
 from tests.examples.building import (
     ALEMBIC,
+    CONTAINER,
     DJANGO,
     EXAMPLES,
     OLD,
@@ -42,6 +44,8 @@ from tests.support.migrators import not_as_root
 from tests.support.rotation import in_turns
 
 GUIDE = SOURCES.parent / "using-your-own-application.md"
+#: The release's own migrator: where it is in a container, only what runs within that.
+MIGRATOR = re.compile(r"bin/ncen-migrate|^/bin/sh /app/migrate")
 ENTERED = ["first", "second", "third"]
 
 
@@ -113,9 +117,7 @@ def by_the_guide(example: Example, ground: Ground) -> None:
     shim.chmod(0o755)
     (tools / "ncen-publisher").symlink_to(Path(sys.executable).parent / "ncen-publisher")
     (tmp_path / "docs").symlink_to(SOURCES.parent)
-    section = (
-        GUIDE.read_text("utf-8").partition("## Three worked examples")[2].partition("\n## ")[0]
-    )
+    section = GUIDE.read_text("utf-8").partition("## Four worked examples")[2].partition("\n## ")[0]
     blocks = re.findall(r"^```sh\n(.*?)^```$", section, re.S | re.M)
     assert len(blocks) == 2
     lines = "".join(blocks)
@@ -159,7 +161,7 @@ def at_a_site(example: Example, ground: Ground) -> None:
 
 
 CELLS = [
-    (DJANGO, by_the_guide), (ALEMBIC, tried), (TOMCAT, tried),
+    (DJANGO, by_the_guide), (ALEMBIC, tried), (TOMCAT, tried), (CONTAINER, tried),
     *((example, at_a_site) for example in EXAMPLES),
 ]  # fmt: skip
 
@@ -213,7 +215,7 @@ def kill_in_the_migrator(desk: Desk) -> None:
         [*words, "--yes"], env=desk.environment, cwd=Path(__file__).parents[2],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
-        while not migrators(desk):
+        while not any(MIGRATOR.search(line) for line in migrators(desk)):
             assert process.poll() is None, "it ended before its migrator was seen"
             assert time.monotonic() < deadline
             time.sleep(0.005)  # between two looks
@@ -224,14 +226,14 @@ def kill_in_the_migrator(desk: Desk) -> None:
 
 
 def migrators(desk: Desk) -> list[str]:
-    """Command lines of what migrates in a slot of this site."""
-    slot = str(desk.root / f"opt/{desk.example.product}/slots/{desk.example.release}")
+    """Command lines of whatever was told the address of a database of this site to migrate."""
+    told = re.compile(
+        rf"(^|\0)NCEN_DB_{desk.example.product.upper()}_URL=[^\0]*__next_[^\0]*{desk.server.port}"
+    )
     found = []
     for place in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if "bin/ncen-migrate" in line and str((place / "cwd").readlink()) == slot:
-                found.append(line)
-        except OSError:  # it ended meanwhile
-            continue
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if told.search((place / "environ").read_text("utf-8", "replace")):
+                line = (place / "cmdline").read_bytes().replace(b"\0", b" ")
+                found.append(line.decode(errors="replace"))
     return found

@@ -84,6 +84,12 @@ class Example:
         """What the guide shows."""
         return SOURCES / self.name
 
+    @property
+    def control(self) -> Path:
+        """The program of the site that starts, stops and shows it."""
+        own = self.sources / "control"
+        return own if own.exists() else SOURCES / "control"
+
 
 def _json(name: str) -> Callable[[str], str]:
     return lambda text: json.dumps({name: text})

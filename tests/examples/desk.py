@@ -24,7 +24,7 @@ from psycopg import sql
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
-from tests.examples.building import CONTAINER, SOURCES, Example
+from tests.examples.building import CONTAINER, Example
 from tests.support.forks import DEADLINE_S, run_agent
 from tests.support.podman import OVERRIDE, forget, podman_settings
 from tests.support.postgres import FAST_SETTINGS, available, running
@@ -94,8 +94,7 @@ class Desk:
         for place in ("run", "var/lib/ncen-updater"):
             (self.root / place).mkdir(parents=True)
         self.trusted_root.parent.mkdir(parents=True)
-        own = self.example.sources / "control"
-        shutil.copy(own if own.exists() else SOURCES / "control", self.root / "control")
+        shutil.copy(self.example.control, self.root / "control")
         if (self.example.sources / "site").is_dir():
             shutil.copytree(self.example.sources / "site", self.root / "tomcat")
         text = (self.example.sources / "agent.toml").read_text("utf-8")
@@ -123,10 +122,14 @@ class Desk:
         name = f"NCEN_DB_{self.example.product.upper()}_URL"
         url = f"postgresql://{self.example.product}@/{database}?host={quote(HOST)}&port={self.server.port}"
         argv = tomllib.loads((release / "manifest.toml").read_text("utf-8"))["migrator"]["argv"]
+        self.program(release, *argv, **{name: url})
+
+    def program(self, release: Path, *words: str, **variables: str) -> None:
+        """Run a program of a release with what the site gives its migrator."""
         settings = tomllib.loads(self.config.read_text("utf-8"))["databases"]
-        environment = {**self.environment, **settings.get("migrator_environment", {}), name: url}
-        subprocess.run(argv, cwd=release, env=environment, check=True,
-                       stdout=subprocess.DEVNULL, timeout=DEADLINE_S)  # fmt: skip
+        given = settings.get("migrator_environment", {})
+        subprocess.run(words, cwd=release, env={**self.environment, **given, **variables},
+                       check=True, stdout=subprocess.DEVNULL, timeout=DEADLINE_S)  # fmt: skip
 
     def control(self, act: str, release: Path | None = None) -> None:
         """Start or stop every part of the application by hand."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -88,9 +89,10 @@ def forget(place: Path) -> None:
     Args:
         place: As for :func:`environment_in`, or ``RUN`` and ``STORE`` of the example are below it.
     """
-    for held in place.rglob("pause.pid"):
-        with contextlib.suppress(ProcessLookupError, ValueError):
-            os.kill(int(held.read_text()), signal.SIGKILL)
+    while found := _podmans(place):
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     if os.geteuid() == 0:
         mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for point in reversed([one for one in mounted if one.startswith(f"{place}/")]):
@@ -100,6 +102,20 @@ def forget(place: Path) -> None:
             with contextlib.suppress(FileNotFoundError):
                 if not (path := Path(directory, name)).is_symlink():
                     path.chmod(0o700)
+
+
+def _podmans(place: Path) -> list[int]:
+    """What tidies up after a container, or waits for the next one, in this directory."""
+    told = re.compile(rb"(^|\0)XDG_RUNTIME_DIR=" + re.escape(os.fsencode(place)) + rb"(/[^\0]*)?\0")
+    found = []
+    for one in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            program = (one / "comm").read_text().split()[0]
+            if program in ("podman", "conmon", "exe") and told.search(
+                (one / "environ").read_bytes()
+            ):
+                found.append(int(one.name))
+    return found
 
 
 def rootfs(place: Path, *programs: str) -> Path:

@@ -32,6 +32,7 @@ __all__ = [
     "interpreter",
     "packages",
     "release",
+    "require",
 ]
 
 REPOSITORY = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ NEEDED = {
         "default-jdk-headless tomcat10-common libtomcat10-java libpostgresql-jdbc-java",
     ),
     "container": (
-        ("/usr/bin/podman", str(BUSYBOX)),
+        ("/usr/bin/podman", str(BUSYBOX), "/usr/lib/postgresql/*/bin/psql"),
         "podman crun busybox-static postgresql-client",
     ),
 }
@@ -169,13 +170,18 @@ def interpreter() -> Path:
     return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 
 
-def _build(example: Example, made: Path) -> None:
-    needed, packages = NEEDED[example.name]
-    missing = [path for path in needed if not Path(path).exists()]
+def require(example: Example) -> None:
+    """Skip where this machine lacks what a build takes from it, and say what."""
+    needed, packages = NEEDED.get(example.name, ((), ""))
+    missing = [path for path in needed if not [*Path("/").glob(path[1:])]]
     if missing:
         pytest.skip(f"{', '.join(missing)}: not here; apt-get install {packages}")
     if example.name == CONTAINER.name:
         podman_settings()
+
+
+def _build(example: Example, made: Path) -> None:
+    require(example)
     subprocess.run([example.sources / "build", made], check=True, timeout=300)
 
 

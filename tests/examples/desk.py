@@ -114,8 +114,11 @@ class Desk:
         """A line for each that starts containers, where this machine is not as others are."""
         settings = self.root / "containers.conf"
         settings.write_text(podman_settings(), "utf-8")
-        text = text.replace(" STORE =", f' {OVERRIDE} = "{settings}", STORE =', 1)
-        return f'{text}{OVERRIDE} = "{settings}"\n'
+        line = f'{OVERRIDE} = "{settings}"\n'
+        for table in ("[databases.migrator_environment]\n", "[application.environment]\n"):
+            assert table in text
+            text = text.replace(table, f"{table}{line}")
+        return text
 
     def migrate(self, release: Path, database: str) -> None:
         """Run a release's migrator on a database."""

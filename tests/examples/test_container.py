@@ -151,6 +151,12 @@ def test_no_other_image_than_that_of_the_release_runs(site: Site) -> None:
     assert (site.processes(), site.control("status")) == ({}, STOPPED)
 
 
+def test_nothing_is_unpacked_where_a_slot_is(site: Site) -> None:
+    """As with a setting that was not filled in."""
+    assert site.control("start", STORE="images") != 0
+    assert not (site.slots / OLD / "images").exists()
+
+
 def test_the_store_has_what_slots_have(site: Site) -> None:
     """What runs is kept; what was left before the machine was last started is not."""
     old, new = (site.image_of(version) for version in (OLD, CONTAINER.release))

@@ -97,6 +97,18 @@ def site(tmp_path: Path, releases: Path) -> Iterator[Site]:
         forget(tmp_path)
 
 
+def test_the_next_release_has_the_same_layer_of_programs(releases: Path) -> None:
+    """Which no site is sent again; the image's name is that of a file in both."""
+    layers = []
+    for version in (OLD, CONTAINER.release):
+        blobs = releases / version / "image/blobs/sha256"
+        assert (blobs / (releases / version / "image.id").read_text().strip()).is_file()
+        layers.append({path.name: path.stat().st_size for path in blobs.iterdir()})
+    shared = layers[0].keys() & layers[1].keys()
+    assert sum(layers[1][name] for name in layers[1].keys() - shared) < 20_000
+    assert sum(layers[1][name] for name in shared) > 1_000_000
+
+
 def test_it_starts_once_stops_and_leaves_nothing(site: Site) -> None:
     assert site.control("status") == STOPPED
     assert site.control("start") == 0

@@ -18,6 +18,7 @@ import pytest
 
 __all__ = ["BUSYBOX", "OVERRIDE", "environment_in", "forget", "podman_settings", "rootfs", "stored"]
 
+PODMAN = Path("/usr/bin/podman")
 BUSYBOX = Path("/bin/busybox")
 INSTALL = "apt-get install podman crun uidmap busybox-static postgresql-client"
 #: podman reads the file that this variable names after all others.
@@ -41,8 +42,7 @@ def podman_settings() -> str:
 @functools.cache
 def _settings() -> tuple[str, str]:
     """The settings, or why there are none."""
-    missing = [name for name in ("podman", "conmon") if shutil.which(name) is None]
-    missing += [] if BUSYBOX.exists() else [str(BUSYBOX)]
+    missing = [str(path) for path in (PODMAN, BUSYBOX) if not path.exists()]
     if missing:
         return "", f"{', '.join(missing)}: not here"
     said = ""
@@ -50,11 +50,14 @@ def _settings() -> tuple[str, str]:
         with _place(settings) as (place, environment):
             words = [*stored(place), "run", "--rm", "--network=host", "--rootfs",
                      str(rootfs(place, "true")), "/bin/true"]  # fmt: skip
-            ended = subprocess.run(words, env=environment, capture_output=True, text=True,
-                                   timeout=60, check=False)  # fmt: skip
-        if ended.returncode == 0:
-            return settings, ""
-        said = ended.stderr.strip()[-300:]
+            try:
+                subprocess.run(words, env=environment, capture_output=True, check=True, timeout=60)
+            except subprocess.CalledProcessError as error:
+                said = error.stderr.decode(errors="replace").strip()[-300:]
+            except subprocess.TimeoutExpired:
+                said = "it gave no answer within a minute"
+            else:
+                return settings, ""
     return "", f"podman runs nothing here: {said}"
 
 
@@ -139,5 +142,5 @@ def rootfs(place: Path, *programs: str) -> Path:
 
 def stored(place: Path) -> list[str]:
     """Podman with everything that it keeps in a directory."""
-    return ["/usr/bin/podman", "--root", str(place / "images"), "--runroot", str(place / "run"),
+    return [str(PODMAN), "--root", str(place / "images"), "--runroot", str(place / "run"),
             "--tmpdir", str(place / "tmp")]  # fmt: skip

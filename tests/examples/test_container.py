@@ -115,6 +115,8 @@ def test_it_starts_once_stops_and_leaves_nothing(site: Site) -> None:
     held = site.processes()
     assert held.keys() == {"conmon", "/app/web", "httpd"}
     assert site.control("status") == 0
+    (store,) = site.store.iterdir()
+    assert store.stat().st_mode & 0o777 == 0o700, "what podman notes of a container"
     assert site.control("start") == 0
     assert site.processes() == held, "started twice"
     root = [

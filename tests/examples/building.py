@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.publisher.cli.main import run
+from tests.support.podman import BUSYBOX, podman_settings
 
 __all__ = [
     "ALEMBIC",
+    "CONTAINER",
     "DJANGO",
     "EXAMPLES",
     "OLD",
@@ -30,16 +32,27 @@ __all__ = [
     "interpreter",
     "packages",
     "release",
+    "require",
 ]
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCES = REPOSITORY / "docs/examples"
 CACHE = REPOSITORY / ".venv/examples-cache"  # ignored by git, as all of .venv
-JAVA = (
-    "/usr/bin/javac",
-    "/usr/share/tomcat10/lib/servlet-api.jar",
-    "/usr/share/java/postgresql.jar",
-)
+#: What a build takes from the machine, and the packages that bring it.
+NEEDED = {
+    "tomcat": (
+        (
+            "/usr/bin/javac",
+            "/usr/share/tomcat10/lib/servlet-api.jar",
+            "/usr/share/java/postgresql.jar",
+        ),
+        "default-jdk-headless tomcat10-common libtomcat10-java libpostgresql-jdbc-java",
+    ),
+    "container": (
+        ("/usr/bin/podman", str(BUSYBOX), "/usr/lib/postgresql/*/bin/psql"),
+        "podman crun busybox-static postgresql-client",
+    ),
+}
 OLD = "1.0"
 #: Parts of Django and SQLAlchemy.
 UNUSED = frozenset({"admin", "admindocs", "gis", "humanize", "testing"})
@@ -56,6 +69,7 @@ class Example:
         records: The path of its records, and what they are called in the answer.
         column: Of the records, what an officer entered.
         body: What is sent to enter a record.
+        below: What each of its paths begins with.
     """
 
     name: str
@@ -64,11 +78,18 @@ class Example:
     records: str
     column: str
     body: Callable[[str], str]
+    below: str = ""
 
     @property
     def sources(self) -> Path:
         """What the guide shows."""
         return SOURCES / self.name
+
+    @property
+    def control(self) -> Path:
+        """The program of the site that starts, stops and shows it."""
+        own = self.sources / "control"
+        return own if own.exists() else SOURCES / "control"
 
 
 def _json(name: str) -> Callable[[str], str]:
@@ -78,7 +99,8 @@ def _json(name: str) -> Callable[[str], str]:
 DJANGO = Example("django", "register", "2.0", "seizures", "what", _json("what"))
 ALEMBIC = Example("alembic", "permits", "2.0+7", "permits", "holder", _json("holder"))
 TOMCAT = Example("tomcat", "vessels", "2.0", "vessels", "name", str)
-EXAMPLES = (DJANGO, ALEMBIC, TOMCAT)
+CONTAINER = Example("container", "parcels", "2.0", "parcels", "contents", str, "cgi-bin/")
+EXAMPLES = (DJANGO, ALEMBIC, TOMCAT, CONTAINER)
 
 
 def release(example: Example, version: str, place: Path, *, whole: bool = False) -> Path:
@@ -102,7 +124,7 @@ def release(example: Example, version: str, place: Path, *, whole: bool = False)
     if (example.sources / "build").exists():
         _build(example, made)
     words = ["new", str(made), "--product", example.product, "--release", version,
-             "--health", "/health", "--yes"]  # fmt: skip
+             "--health", f"/{example.below}health", "--yes"]  # fmt: skip
     if version != OLD:
         words += ["--upgrade-from", ">=1.0,<2.0"]
     assert run(words) == 0
@@ -148,11 +170,18 @@ def interpreter() -> Path:
     return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 
 
-def _build(example: Example, made: Path) -> None:
-    missing = [path for path in JAVA if not Path(path).exists()]
+def require(example: Example) -> None:
+    """Skip where this machine lacks what a build takes from it, and say what."""
+    needed, packages = NEEDED.get(example.name, ((), ""))
+    missing = [path for path in needed if not [*Path("/").glob(path[1:])]]
     if missing:
-        pytest.skip(f"{', '.join(missing)}: not here; apt-get install default-jdk-headless "
-                    "tomcat10-common libtomcat10-java libpostgresql-jdbc-java")  # fmt: skip
+        pytest.skip(f"{', '.join(missing)}: not here; apt-get install {packages}")
+    if example.name == CONTAINER.name:
+        podman_settings()
+
+
+def _build(example: Example, made: Path) -> None:
+    require(example)
     subprocess.run([example.sources / "build", made], check=True, timeout=300)
 
 

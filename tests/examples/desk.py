@@ -24,8 +24,9 @@ from psycopg import sql
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
-from tests.examples.building import SOURCES, Example
+from tests.examples.building import CONTAINER, Example
 from tests.support.forks import DEADLINE_S, run_agent
+from tests.support.podman import OVERRIDE, forget, podman_settings
 from tests.support.postgres import FAST_SETTINGS, available, running
 from tests.support.sites import serve
 
@@ -93,7 +94,7 @@ class Desk:
         for place in ("run", "var/lib/ncen-updater"):
             (self.root / place).mkdir(parents=True)
         self.trusted_root.parent.mkdir(parents=True)
-        shutil.copy(SOURCES / "control", self.root / "control")
+        shutil.copy(self.example.control, self.root / "control")
         if (self.example.sources / "site").is_dir():
             shutil.copytree(self.example.sources / "site", self.root / "tomcat")
         text = (self.example.sources / "agent.toml").read_text("utf-8")
@@ -102,18 +103,36 @@ class Desk:
         # The programs of the server that runs here; on a site they are found by themselves.
         programs = f'bin_directory = "{self.server.binaries.directory}"\n'
         text = text.replace("[databases.postgresql]\n", f"[databases.postgresql]\n{programs}")
+        if self.example is CONTAINER:
+            text = self._as_podman_runs_here(text)
         self.config.write_text(text.replace(*SHORTER), "utf-8")
         self.config.chmod(0o600)
         self.migrate(release, self.example.product)
         self.control("start", release)
+
+    def _as_podman_runs_here(self, text: str) -> str:
+        """A line for each that starts containers, where this machine is not as others are."""
+        settings = self.root / "containers.conf"
+        settings.write_text(podman_settings(), "utf-8")
+        line = f'{OVERRIDE} = "{settings}"\n'
+        for table in ("[databases.migrator_environment]\n", "[application.environment]\n"):
+            assert table in text
+            text = text.replace(table, f"{table}{line}")
+        return text
 
     def migrate(self, release: Path, database: str) -> None:
         """Run a release's migrator on a database."""
         name = f"NCEN_DB_{self.example.product.upper()}_URL"
         url = f"postgresql://{self.example.product}@/{database}?host={quote(HOST)}&port={self.server.port}"
         argv = tomllib.loads((release / "manifest.toml").read_text("utf-8"))["migrator"]["argv"]
-        subprocess.run(argv, cwd=release, env={**self.environment, name: url}, check=True,
-                       stdout=subprocess.DEVNULL, timeout=DEADLINE_S)  # fmt: skip
+        self.program(release, *argv, **{name: url})
+
+    def program(self, release: Path, *words: str, **variables: str) -> None:
+        """Run a program of a release with what the site gives its migrator."""
+        settings = tomllib.loads(self.config.read_text("utf-8"))["databases"]
+        given = settings.get("migrator_environment", {})
+        subprocess.run(words, cwd=release, env={**self.environment, **given, **variables},
+                       check=True, stdout=subprocess.DEVNULL, timeout=DEADLINE_S)  # fmt: skip
 
     def control(self, act: str, release: Path | None = None) -> None:
         """Start or stop every part of the application by hand."""
@@ -172,7 +191,8 @@ class Desk:
     def ask(self, path: str, body: str | None = None) -> Any:
         """One request; the answer's JSON."""
         data = None if body is None else body.encode()
-        request = urllib.request.Request(f"http://{HOST}:{self.port}/{path}", data)
+        address = f"http://{HOST}:{self.port}/{self.example.below}{path}"
+        request = urllib.request.Request(address, data)
         request.add_header("Content-Type", "application/json")
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
@@ -234,6 +254,7 @@ class Desk:
         """Stop everything and drop the databases, those of the agent too."""
         if self.config.exists():
             self.control("stop")
+        forget(self.root)
         with psycopg.connect(self.server.conninfo(), autocommit=True) as session:
             found = session.execute(
                 "SELECT datname FROM pg_database WHERE datname LIKE %s OR datname = %s",

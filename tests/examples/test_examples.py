@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.lint.lint import lint_release
 from tests.examples.building import (
     ALEMBIC,
+    CONTAINER,
     DJANGO,
     EXAMPLES,
     OLD,
@@ -35,13 +37,22 @@ from tests.examples.building import (
     interpreter,
     packages,
     release,
+    require,
 )
 from tests.examples.desk import Desk
 from tests.support.forks import DEADLINE_S
 from tests.support.migrators import not_as_root
+from tests.support.podman import OVERRIDE, podman_settings
 from tests.support.rotation import in_turns
 
 GUIDE = SOURCES.parent / "using-your-own-application.md"
+#: Where the guide has the lines of an example, and in how many blocks.
+SECTIONS = {
+    DJANGO: ("Four worked examples", 2),
+    CONTAINER: ("A release that is a container image", 1),
+}
+#: The release's own migrator: where it is in a container, only what runs within that.
+MIGRATOR = re.compile(r"bin/ncen-migrate|^/bin/sh /app/migrate")
 ENTERED = ["first", "second", "third"]
 
 
@@ -106,30 +117,38 @@ def by_the_guide(example: Example, ground: Ground) -> None:
     """Its lines, run by a shell; only ports, and where pip and the agent find things, are ours."""
     tmp_path, tools, server = ground.directory, ground.tools, ground.server
     desk = Desk(example, server, tmp_path / "desk", tools)
-    packages(example, tmp_path / "packages")
-    (tmp_path / "packages/bin").mkdir()
-    shim = tools / "pip"
-    shim.write_text(f'#!/bin/sh\nfor place; do :; done\ncp -r {tmp_path}/packages "$place"\n')
-    shim.chmod(0o755)
+    require(example)
+    if (example.sources / "requirements.txt").exists():
+        packages(example, tmp_path / "packages")
+        (tmp_path / "packages/bin").mkdir()
+        shim = tools / "pip"
+        shim.write_text(f'#!/bin/sh\nfor place; do :; done\ncp -r {tmp_path}/packages "$place"\n')
+        shim.chmod(0o755)
     (tools / "ncen-publisher").symlink_to(Path(sys.executable).parent / "ncen-publisher")
     (tmp_path / "docs").symlink_to(SOURCES.parent)
-    section = (
-        GUIDE.read_text("utf-8").partition("## Three worked examples")[2].partition("\n## ")[0]
-    )
+    title, count = SECTIONS[example]
+    section = GUIDE.read_text("utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
     blocks = re.findall(r"^```sh\n(.*?)^```$", section, re.S | re.M)
-    assert len(blocks) == 2
+    assert len(blocks) == count
     lines = "".join(blocks)
-    programs = f'bin_directory = "{server.binaries.directory}"'
+    ours = f"sed -i '/^.databases.postgresql/a bin_directory = \"{server.binaries.directory}\"'"
+    ours += " desk/agent.toml && "
+    environment = {**desk.environment, "HOME": str(tmp_path)}
+    if example is CONTAINER:
+        environment[OVERRIDE] = str(tmp_path / "containers.conf")
+        Path(environment[OVERRIDE]).write_text(podman_settings(), "utf-8")
+        said = f'{OVERRIDE} = "{environment[OVERRIDE]}"'
+        ours += f"sed -i '/environment.$/a {said}' desk/agent.toml && "
     for said, here in {
         "8080": str(desk.port), "8930": str(desk.feed_port), "5432": str(server.port),
-        "chmod 600": f"sed -i '/^.databases.postgresql/a {programs}' desk/agent.toml && chmod 600",
+        "chmod 600": f"{ours}chmod 600",
     }.items():  # fmt: skip
         assert said in lines
         lines = lines.replace(said, here)
     try:
         desk.databases()
         ended = subprocess.run(["sh", "-eu", "-c", f"{lines.rstrip()} --yes"], cwd=tmp_path,
-                               env=desk.environment, capture_output=True, text=True,
+                               env=environment, capture_output=True, text=True,
                                timeout=DEADLINE_S, check=False)  # fmt: skip
         assert ended.returncode == 0, ended.stdout + ended.stderr
         assert "over from 1.0 and back, all of it." in ended.stdout
@@ -159,7 +178,7 @@ def at_a_site(example: Example, ground: Ground) -> None:
 
 
 CELLS = [
-    (DJANGO, by_the_guide), (ALEMBIC, tried), (TOMCAT, tried),
+    (DJANGO, by_the_guide), (ALEMBIC, tried), (TOMCAT, tried), (CONTAINER, by_the_guide),
     *((example, at_a_site) for example in EXAMPLES),
 ]  # fmt: skip
 
@@ -213,7 +232,7 @@ def kill_in_the_migrator(desk: Desk) -> None:
         [*words, "--yes"], env=desk.environment, cwd=Path(__file__).parents[2],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
-        while not migrators(desk):
+        while not any(MIGRATOR.search(line) for line in migrators(desk)):
             assert process.poll() is None, "it ended before its migrator was seen"
             assert time.monotonic() < deadline
             time.sleep(0.005)  # between two looks
@@ -224,14 +243,14 @@ def kill_in_the_migrator(desk: Desk) -> None:
 
 
 def migrators(desk: Desk) -> list[str]:
-    """Command lines of what migrates in a slot of this site."""
-    slot = str(desk.root / f"opt/{desk.example.product}/slots/{desk.example.release}")
+    """Command lines of whatever was told the address of a database of this site to migrate."""
+    told = re.compile(
+        rf"(^|\0)NCEN_DB_{desk.example.product.upper()}_URL=[^\0]*__next_[^\0]*{desk.server.port}"
+    )
     found = []
     for place in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if "bin/ncen-migrate" in line and str((place / "cwd").readlink()) == slot:
-                found.append(line)
-        except OSError:  # it ended meanwhile
-            continue
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if told.search((place / "environ").read_text("utf-8", "replace")):
+                line = (place / "cmdline").read_bytes().replace(b"\0", b" ")
+                found.append(line.decode(errors="replace"))
     return found

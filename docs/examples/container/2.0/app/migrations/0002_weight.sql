@@ -1,0 +1,1 @@
+ALTER TABLE parcels ADD grams bigint NOT NULL DEFAULT 0;

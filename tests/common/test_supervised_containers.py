@@ -1,0 +1,175 @@
+"""The supervisor and real containers: nothing in one outlives its command, however that ends.
+
+``podman run`` leaves ``conmon`` behind it, in a session of its own, which is the parent of the
+container's first process; that has a tree of processes of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.common.supervised import LeftBehind, Supervised
+from tests.support.podman import environment_in, forget, podman_settings, rootfs, stored
+
+#: Its first process heeds no signal, and another one has left its session.
+WORK = "setsid sleep 600 & trap '' TERM INT HUP; sleep 600 & wait"
+AGENT = """
+import os, sys, tempfile
+from ncen_updater.common.supervised import LeftBehind, Supervised
+left, who, *argv = sys.argv[1:]
+become = (int(who), int(who)) if who else None
+with tempfile.TemporaryFile() as output:
+    with Supervised(
+        argv, dict(os.environ), left=LeftBehind(left), output=output, become=become
+    ) as command:
+        command.wait(600)
+"""
+NOBODY = 65534
+LIMIT_S = 60
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the containers of one trial are.
+
+    Attributes:
+        place: Of all that podman keeps.
+        environment: All variables; one is inherited by everything of the trial.
+        become: Whose the containers are.
+    """
+
+    place: Path
+    environment: dict[str, str]
+    become: tuple[int, int] | None
+
+    def words(self, *options: str) -> list[str]:
+        """A container with processes that do not end by themselves."""
+        return [*stored(self.place), "run", "--rm", "--network=host", "--read-only", *options,
+                "--env=NCEN_TRIAL", "--rootfs", str(self.place / "rootfs"),
+                "/bin/sh", "-c", WORK]  # fmt: skip
+
+    def supervised(self, argv: list[str], left: LeftBehind) -> Supervised:
+        """What the agent makes of a command."""
+        return Supervised(
+            argv, self.environment, left=left, output=subprocess.DEVNULL, become=self.become
+        )
+
+    def processes(self) -> dict[int, list[str]]:
+        """Numbers and words of whatever inherited the variable."""
+        mark = f"NCEN_TRIAL={self.place}".encode()
+        found = {}
+        for one in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (one / "environ").read_bytes().split(b"\0"):
+                    words = (one / "cmdline").read_bytes().decode().split("\0")
+                    found[int(one.name)] = words
+        return found
+
+    def alive(self) -> list[str]:
+        """Their programs."""
+        return [Path(words[0]).name for words in self.processes().values()]
+
+    def inside(self) -> bool:
+        """Whether both lasting processes of the container are at work."""
+        return self.alive().count("sleep") == 2
+
+
+@pytest.fixture(params=[False, True], ids=["of who runs it", "of the application's user"])
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """Root gives a migrator the application's user; others run it themselves."""
+    become = (NOBODY, NOBODY) if request.param else None
+    if become and os.geteuid() != 0:
+        pytest.skip("only root becomes somebody else")
+    settings = podman_settings()
+    with tempfile.TemporaryDirectory(prefix="nu-test-") as directory:  # where others may come in
+        place = Path(directory)
+        rootfs(place, "sh", "sleep", "setsid")
+        mark = {"NCEN_TRIAL": directory}
+        environment = environment_in(place, settings) | mark
+        if become:
+            os.chown(place, *become)
+        made = Machine(place, environment, become)
+        try:
+            yield made
+        finally:
+            for pid in made.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            forget(place)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # between two looks
+
+
+@pytest.mark.parametrize(
+    ("how", "left"),
+    [(signal.SIGKILL, left) for left in LeftBehind] + [(signal.SIGINT, LeftBehind.NOTHING)],
+)
+def test_nothing_of_it_outlives_its_agent(
+    machine: Machine, how: signal.Signals, left: LeftBehind
+) -> None:
+    """Killed, or by Ctrl-C."""
+    who = str(machine.become[0]) if machine.become else ""
+    words = [sys.executable, "-c", AGENT, left, who, *machine.words()]
+    with subprocess.Popen(words, env=machine.environment, stderr=subprocess.DEVNULL) as agent:
+        try:
+            until(machine.inside)
+            agent.send_signal(how)
+            agent.wait(LIMIT_S)
+        finally:
+            agent.kill()
+    until(lambda: not machine.alive())
+
+
+def test_a_late_one_is_gone_when_the_agent_goes_on(machine: Machine) -> None:
+    with machine.supervised(machine.words(), LeftBehind.NOTHING) as command:
+        until(machine.inside)
+        assert command.wait(0) is None
+    assert machine.alive() == []
+
+
+def test_nothing_is_left_of_a_migrator_whose_podman_was_killed(machine: Machine) -> None:
+    """The agent is told of the end when what ran on without it is gone."""
+    with machine.supervised(machine.words(), LeftBehind.NOTHING) as command:
+        until(machine.inside)
+        for pid, words in sorted(machine.processes().items()):
+            if words[0].endswith("/podman") and "--rootfs" in words:  # two, of an ordinary user
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        assert command.wait(LIMIT_S) not in (None, 0)
+        assert machine.alive() == []
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_what_was_started_stays_where_the_start_ended_well(machine: Machine, status: int) -> None:
+    argv = [
+        "/bin/sh",
+        "-c",
+        f'"$@" && exit {status}',
+        "sh",
+        *machine.words("--detach", "--name=it"),
+    ]
+    with machine.supervised(argv, LeftBehind.DAEMONS) as command:
+        assert command.wait(LIMIT_S) == status
+    if status == 0:
+        until(machine.inside)
+        gone = [*stored(machine.place), "rm", "--force", "--time=0", "it"]
+        with machine.supervised(gone, LeftBehind.NOTHING) as command:
+            assert command.wait(LIMIT_S) == 0
+    until(lambda: set(machine.alive()) <= {"podman"})  # its pause
+    assert machine.alive() == [] or status == 0

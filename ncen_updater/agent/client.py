@@ -78,7 +78,6 @@ from ncen_updater.common.messages import (
     ORDER_TORN,
     UNCHECKED_NEEDS_ROOT,
     UNKNOWN_CHANGE,
-    UNKNOWN_PART,
     WAY_BACK_CHANGED,
 )
 from ncen_updater.common.progress import Progress, ProgressUpdate
@@ -744,13 +743,7 @@ class LocalSite:
         import base64
 
         from ncen_updater.agent.diagnostics.support_bundle.bundle import make_bundle, packed
-        from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS
 
-        for name in show:
-            if name not in PARTS:
-                raise UpdaterError(
-                    UNKNOWN_PART, part=name, parts=", ".join(PARTS), state=NOTHING_CHANGED
-                )
         now = datetime.now(UTC)
         with self._run.progress() as progress:
             progress.tell(Text(N_("gathering")))

@@ -50,10 +50,15 @@ def support_bundle(
     import base64
 
     from ncen_updater.agent.diagnostics.support_bundle.bundle import write_archive
+    from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS
     from ncen_updater.common.errors import UpdaterError
-    from ncen_updater.common.messages import BUNDLE_LEAKS
+    from ncen_updater.common.messages import BUNDLE_LEAKS, UNKNOWN_PART
 
     session = agent_session(context)
+    for name in (*show, *leave_out):
+        if name not in PARTS:
+            known = ", ".join(PARTS)
+            raise UpdaterError(UNKNOWN_PART, part=name, parts=known, state=NOTHING_CHANGED)
     if in_document:
         return _in_document(session, leave_out, show)
     now = datetime.now(UTC)

@@ -20,6 +20,7 @@ from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
+    NOT_PREPARED,
     NOTHING_CARRIED,
     OVERLAY_FILE_UNUSABLE,
     OVERLAY_NOT_SET,
@@ -83,6 +84,8 @@ def translations(
         raise UpdaterError(OVERLAY_NOT_SET, state=NOTHING_CHANGED)
     current = site.slots.current()
     chosen = parse_version(version) or current
+    if version and chosen is not None and chosen not in site.slots.versions():
+        raise UpdaterError(NOT_PREPARED, version=chosen, state=NOTHING_CHANGED)
     if chosen is None or current is None or chosen not in site.slots.versions():
         raise UpdaterError(
             SLOT_MISSING, version=chosen or "-", slots=site.slots.directory, state=NOTHING_CHANGED
@@ -291,7 +294,11 @@ def _import(
         ):
             layer.write_own(declared, spoken, taken.own)
             merged_anew(layer, site, journal, {file.path: taken.made_for}, language=spoken)
-        session.show(Text(N_("Taken; nCEN shows them after its next start.")))
+        text = N_(
+            "Taken; nCEN shows them after its next start, but for those that cannot be used: "
+            "'ncen-updater translations report' names them."
+        )
+        session.show(Text(text))
     session.finish(
         {
             "language": spoken,

@@ -72,7 +72,7 @@ def test_it_rides_with_the_upgrade_and_is_given_back(live: LiveSite) -> None:
     demo, take = live.demo, ("translations", "take", "sr", "--yes")
     published(live.feed, "3.2.4", {"menu": {"search": "Pretraga", "fax": "Faks"}})
     assert (
-        answer(live, *take, "--for", "3.3.0", code=1)["error"]["code"] == "NU-3202"
+        answer(live, *take, "--for", "3.3.0", code=3)["error"]["code"] == "NU-9323"
     )  # no slot of it yet
     taken = answer(live, *take)
     assert (taken["changed"], taken["revision"]) == (True, 1)

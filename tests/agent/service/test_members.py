@@ -96,6 +96,8 @@ def member(service: Served, user: str, *words: str) -> tuple[int, Any]:
         (APPROVER, "dossier 9.9.9"),
         (APPROVER, "verify --journal"),
         (APPROVER, "approve --rollback --dry-run"),
+        (OPERATOR, "support-bundle --show histroy"),
+        (OPERATOR, "support-bundle --leave-out log"),
     ],
 )
 def test_members_see_what_root_sees(service: Served, user: str, command: str) -> None:

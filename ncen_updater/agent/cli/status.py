@@ -321,7 +321,7 @@ def _show_open(
     until = change.get("watched_until")  # a service of an older agent says nothing of it
     if until is not None:
         words = N_(
-            "  officers work with it, and it is watched until {until}; where it is good, "
+            "  officers were let in, and it is watched until {until}; where it is good, "
             "'ncen-updater confirm' ends that at once"
         )
         session.show(Text(words, {"until": _when(session, until)}))

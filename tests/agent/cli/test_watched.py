@@ -92,7 +92,7 @@ def test_status_says_until_when_and_what_an_order_waits_for(
         Orders(journal).give(OrderKind.CHECK, {}, SOMEBODY)
     assert run(["--config", str(watched.site.config), "status"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert f"officers work with it, and it is watched until {UNTIL}" in said
+    assert f"officers were let in, and it is watched until {UNTIL}" in said
     assert "last step" not in said
     assert (
         "amina asked for this, and it was not begun yet: reading the signed list. waiting until "

@@ -131,6 +131,20 @@ def codes(made: Any) -> list[str]:
 # ---- what a translator sends --------------------------------------------------------------------
 
 
+def test_a_name_that_was_typed_otherwise_is_no_second_language(desk: Desk) -> None:
+    """Seen: 'pt-br' beside 'pt_BR', staged, signed and offered to every site."""
+    desk.published({"title": "Casos"}, "pt_BR")
+    content = desk.sent({"title": "Casos"})
+    for language in ("pt-BR", "pt_br"):
+        made = make_language(desk.feed, "ncen", "3.3.0", language, content)
+        strict = [f for f in made.findings if f.severity == "strict"]
+        assert [f.code for f in strict] == ["NU-7178"], language
+        assert "under the name 'pt_BR'" in str(strict[0].what)
+    for language in ("pt_BR", "pt"):
+        made = make_language(desk.feed, "ncen", "3.3.0", language, content)
+        assert "NU-7178" not in codes(made)
+
+
 def test_what_is_signed_is_what_sites_would_use(desk: Desk) -> None:
     made = make_language(desk.feed, "ncen", "3.3.0", "sr", desk.sent({"title": "Predmeti"}))
     assert codes(made) == ["NU-7174"]

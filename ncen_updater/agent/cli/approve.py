@@ -293,7 +293,7 @@ def _show(
         text = (
             N_("{who} chose the time.")
             if _begins_then(standing)
-            else N_("It begins at the earliest {at}, as {who} chose.")
+            else N_("{who} chose {at}; it begins no earlier.")
         )
         session.show(Text(text, chosen))
     show_beginning(session, standing["begins"], words)

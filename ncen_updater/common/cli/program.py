@@ -65,6 +65,10 @@ def _run(
     except UpdaterError as error:
         failure = session.explain(error) or error
     except click.ClickException as error:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError) and not session.as_json:
+            # Whoever types the name alone made no mistake: they want to know what there is.
+            session.say(error.format_message())
+            return int(BAD_USAGE.exit_code)
         context = getattr(error, "ctx", None)
         command = context.command_path if context else session.program
         failure = UpdaterError(

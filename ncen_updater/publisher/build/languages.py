@@ -6,7 +6,7 @@ words by now, and those of which the translator was not sure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,7 +134,26 @@ def make_language(
         raise BadLanguage(source=target, detail=error.why) from error
     document = _parsed({**said, "translated": translated, "total": total}, target)
     found = [*lint_language(document, release.manifest, texts), *left_out]
+    found += _named_otherwise(language, (o.language for o in languages_of_feed(state, product)))
     return MadeLanguage(document, tuple(found))
+
+
+def _named_otherwise(language: str, known: Iterable[str]) -> Iterator[Finding]:
+    """A name that differs from one in the feed only in how it is written: no site asks for both."""
+    same = _alike(language)
+    for name in sorted({name for name in known if name != language and _alike(name) == same}):
+        yield finding(
+            7178,
+            Severity.STRICT,
+            N_("'{language}' is already in the feed under the name '{name}'."),
+            N_("Use that name: sites would be offered two languages, and take one of them."),
+            language=language,
+            name=name,
+        )
+
+
+def _alike(language: str) -> str:
+    return language.replace("-", "_").casefold()
 
 
 def stage_language(made: MadeLanguage, staging: Path) -> Path:

@@ -111,7 +111,7 @@ def field_words(offer: Mapping[str, Any], key: str) -> Text | None:
             words = N_("{product} {version} takes {unpacked_bytes} at a site, unpacked")
             return Text(words, {**name, "unpacked_bytes": size})
         case "upgrade_from", str(admitted) if not admitted.strip():
-            words = N_("{product} {version} can be installed over no release: sites begin with it")
+            words = N_("{product} {version} is installed over no release: a site begins with it")
             return Text(words, {**name, "upgrade_from": admitted})
         case "upgrade_from", str(admitted):
             words = N_("{product} {version} can be installed where this runs: {range}")

@@ -195,6 +195,14 @@ def test_a_stale_list_breaks_nothing(site: TrialSite) -> None:
     assert json.loads(site.run("status", "--json").stdout)["feed"]["stale"] is True
 
 
+def test_the_name_alone_is_answered_with_the_help(site: TrialSite) -> None:
+    """Seen: the whole help within "The command line cannot be understood"."""
+    done = site.run()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Usage: ncen-updater")
+    assert "NU-1101" not in done.stderr
+
+
 def test_a_fresh_list(site: TrialSite) -> None:
     _write_view(site, datetime.now(UTC) + timedelta(days=1))
     assert "lapsed" not in site.run("status").stdout

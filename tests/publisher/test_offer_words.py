@@ -1,0 +1,20 @@
+"""What the page says of one field of a release."""
+
+from __future__ import annotations
+
+import pytest
+
+from ncen_updater.publisher.signing.offer_words import field_words
+
+
+@pytest.mark.parametrize(
+    ("admitted", "said"),
+    [
+        ("", "ncen 3.2.4 is installed over no release: a site begins with it"),
+        (">=3.2.4", "ncen 3.2.4 can be installed where this runs: 3.2.4 or later"),
+    ],
+)
+def test_over_which_releases_it_goes(admitted: str, said: str) -> None:
+    """Seen: "can be installed where this runs: ", and nothing."""
+    offer = {"product": "ncen", "version": "3.2.4", "upgrade_from": admitted}
+    assert str(field_words(offer, "upgrade_from")) == said

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import builtins
+import hashlib
 import random
 import tempfile
 from pathlib import Path
@@ -92,6 +94,30 @@ def test_a_file_larger_than_the_window(tmp_path: Path) -> None:
     options = MakeOptions(group_bytes=100_000, window_bytes=100_000)
     info, _ = there(tmp_path, {"a": big}, {"a": big[:333_333] + b"x" + big[333_333:]}, options)
     assert info.pack_bytes < 5_000
+
+
+def _bundle(number: int) -> bytes:
+    """What a bundler leaves of a module: words that stand in no other, and much that does."""
+    draw = random.Random(number)
+    words = ((draw.randbytes(6).hex(), draw.randbytes(20).hex()) for _ in range(300))
+    return "".join(f"e.{name}_{number}=t({value});" for name, value in words).encode()
+
+
+def _hashed(content: bytes) -> str:
+    """A name that says nothing, as bundlers give them."""
+    name = base64.urlsafe_b64encode(hashlib.sha256(content).digest()[:6]).decode()
+    return f"assets/{name}.js"
+
+
+@pytest.mark.parametrize("window", [60_000, 200_000])
+def test_files_with_a_hash_for_a_name_find_their_partner(tmp_path: Path, window: int) -> None:
+    old = {_hashed(content): content for content in map(_bundle, range(40))}
+    edited = [content[:5000] + b"edit()" + content[5000:] for content in old.values()]
+    new = {_hashed(content): content for content in edited}
+    options = MakeOptions(group_bytes=window, window_bytes=window)
+    info, _ = there(tmp_path, old, new, options)
+    assert info.written_bytes > 3 * window
+    assert info.pack_bytes < 4_000
 
 
 @pytest.mark.parametrize("level", [0, 1, 6, 9])

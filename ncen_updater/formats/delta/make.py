@@ -35,7 +35,7 @@ from ncen_updater.formats.delta.grouping import Batch, batches
 from ncen_updater.formats.delta.index_writer import changed_files, write_index
 from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind, Recipe, Ref
 from ncen_updater.formats.delta.likeness import Likeness
-from ncen_updater.formats.delta.model import DeltaInfo, DeltaLimits, Linking, deflate_name
+from ncen_updater.formats.delta.model import COPIES, DeltaInfo, DeltaLimits, Linking, deflate_name
 from ncen_updater.formats.delta.pairing import pair
 from ncen_updater.formats.delta.zips import ZipTable, view_pieces
 from ncen_updater.formats.tree import EntryType, Tree
@@ -127,6 +127,7 @@ def _info(made: _Made, old: Tree, new: Tree) -> DeltaInfo:
     built = [e for e in made.plan.entries if isinstance(e, Fresh) and e.built]
     recipes = [recipe for group in made.plan.groups for recipe in group.recipes]
     levels = {op.argument for r in recipes for op in r.ops if op.kind is OpKind.DEFLATE}
+    copies = sum(1 for e in made.plan.entries if isinstance(e, Fresh) and e.copy_of is not None)
     files = sum(1 for entry in new.entries if entry.type is EntryType.FILE)
     return DeltaInfo(
         from_tree=old.digest(),
@@ -134,9 +135,9 @@ def _info(made: _Made, old: Tree, new: Tree) -> DeltaInfo:
         out_bytes=new.total_bytes,
         out_files=len(new.entries),
         max_memory_bytes=made.plan.memory_bytes,
-        needs=tuple(sorted(deflate_name(level) for level in levels)),
+        needs=tuple(sorted([*map(deflate_name, levels), *[COPIES] * made.plan.has_copies])),
         pack_bytes=made.path.stat().st_size,
-        same_files=files - len(built),
+        same_files=files - len(built) - copies,
         written_files=len(built),
         written_bytes=sum(entry.size for entry in built),
         rebuilt_archives=len(recipes),

@@ -19,6 +19,7 @@ from ncen_updater.formats.delta import archives
 from ncen_updater.formats.delta.covers import have_finder
 from ncen_updater.formats.delta.errors import DeltaNotProved
 from ncen_updater.formats.delta.make import MakeOptions, make_delta
+from ncen_updater.formats.delta.model import COPIES, capabilities
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, hash_file
 from tests.formats.delta.making import Content, Files, Link, Mode, jar, there, write
 from tests.support.errors import refused
@@ -118,6 +119,18 @@ def test_files_with_a_hash_for_a_name_find_their_partner(tmp_path: Path, window:
     info, _ = there(tmp_path, old, new, options)
     assert info.written_bytes > 3 * window
     assert info.pack_bytes < 4_000
+
+
+def test_what_is_new_in_several_places_comes_once(tmp_path: Path) -> None:
+    """Further apart than any dictionary reaches, of other modes, over what was there before."""
+    big = random.Random(2).randbytes(9 << 20)
+    old: Files = {"c": b"what was there"}
+    new: Files = {"a/data": big, "b/other": Mode(big, 0o755), "c": big, "d.jar": NOISE, "e": NOISE}
+    info, _ = there(tmp_path, old, new)
+    assert info.pack_bytes < len(big) + len(NOISE) + 10_000
+    assert (info.written_files, info.same_files) == (2, 0)
+    assert info.needs == (COPIES,)
+    assert COPIES in capabilities()
 
 
 @pytest.mark.parametrize("level", [0, 1, 6, 9])
@@ -256,7 +269,9 @@ def test_a_new_release_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None
 
 NAMES = st.sampled_from(["a", "b-1.0", "b-1.1", "é", "x.jar", "lib", "0123abcd.js", "9123abcd.js"])
 PIECES = st.lists(
-    st.sampled_from([CODE[:3000], NOISE[:5000], NOISE[5000:9000], b"\0" * 700, b"x", b""]),
+    st.sampled_from(
+        [CODE[:5000], CODE[:3000], NOISE[:5000], NOISE[5000:9000], b"\0" * 700, b"x", b""]
+    ),
     max_size=4,
 ).map(b"".join)
 JARS = st.dictionaries(st.sampled_from(["m", "n", "o/p"]), PIECES, min_size=1).flatmap(

@@ -122,13 +122,13 @@ def test_files_with_a_hash_for_a_name_find_their_partner(tmp_path: Path, window:
 
 
 def test_what_is_new_in_several_places_comes_once(tmp_path: Path) -> None:
-    """Further apart than any dictionary reaches, of other modes, over what was there before."""
-    big = random.Random(2).randbytes(9 << 20)
+    """Of other modes, and over what was there before; a small one is packed beside the first."""
     old: Files = {"c": b"what was there"}
-    new: Files = {"a/data": big, "b/other": Mode(big, 0o755), "c": big, "d.jar": NOISE, "e": NOISE}
+    new: Files = {"a/data": NOISE, "b/other": Mode(NOISE, 0o755), "c": NOISE}
+    new = {**new, "d": CODE[:99], "e": CODE[:99]}
     info, _ = there(tmp_path, old, new)
-    assert info.pack_bytes < len(big) + len(NOISE) + 10_000
-    assert (info.written_files, info.same_files) == (2, 0)
+    assert (info.written_files, info.written_bytes) == (3, len(NOISE) + 2 * 99)
+    assert info.same_files == 0
     assert info.needs == (COPIES,)
     assert COPIES in capabilities()
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import compile_as_installed, finish, median, say
-from benchmarks.transfer.corpora import PAIRS, Pair, unpacked
+from benchmarks.transfer.corpora import HELD_BACK, PAIRS, Pair, unpacked
 from benchmarks.transfer.measure import in_child
+from benchmarks.transfer.one_call import one_call
 from benchmarks.transfer.our_side import MANIFEST
 from benchmarks.transfer.serving import serving
 
@@ -27,6 +28,7 @@ AIMS = {
     "worst_pair_bytes": 1.0,
     "worst_pair_apply_cpu": 1.0,
 }
+HELD_BACK_AIMS = {"bytes": 0.6, "worst_pair_by_one_call": 1.0}
 COSTS = ("cpu_s", "peak_mb", "written_mb")
 
 
@@ -136,6 +138,36 @@ def _ours(pair: Pair, old: Path, new: Path, work: Path, turns: int) -> Side:
     return side
 
 
+@dataclass(frozen=True)
+class Row:
+    """What a pair came to.
+
+    Attributes:
+        tufup: None where it was not asked.
+        ours: Always there.
+        one_call: Bytes of one call of zstd, of the pairs that are held back.
+    """
+
+    tufup: Side | None
+    ours: Side
+    one_call: int | None
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        found: dict[str, object] = {"ours": self.ours.as_dict()}
+        if self.tufup is not None:
+            found["tufup"] = self.tufup.as_dict()
+        if self.one_call is not None:
+            found["one_call_bytes"] = self.one_call
+        return found
+
+
+def _by_one_call(rows: Mapping[str, Row]) -> dict[str, float]:
+    """Our packs by what one call of zstd takes, of the worst pair."""
+    found = [row.ours.made["pack_bytes"] / row.one_call for row in rows.values() if row.one_call]
+    return {"worst_pair_by_one_call": round(max(found), 4)} if found else {}
+
+
 def _ratios(rows: Mapping[str, tuple[Side, Side]]) -> dict[str, float]:
     """Ours by tufup's: in total, of the largest peak of each, and of the worst pair."""
 
@@ -165,7 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run, and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     names = [pair.name for pair in PAIRS]
-    parser.add_argument("--pairs", default=",".join(names), help="names, with commas between")
+    parser.add_argument("--pairs", default=",".join(names),
+                        help="names, with commas between; or 'held-back'")  # fmt: skip
     parser.add_argument("--turns", type=int, default=3, help="updates of each side")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/ncen-updater-benchmarks"),
                         help="keeps downloads and what tufup made")  # fmt: skip
@@ -173,28 +206,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     compile_as_installed()
     cache = chosen.cache.expanduser().absolute()
-    rows: dict[str, tuple[Side, Side]] = {}
-    for pair in (pair for pair in PAIRS if pair.name in chosen.pairs.split(",")):
+    held_back = chosen.pairs == "held-back"
+    wanted = [pair.name for pair in HELD_BACK] if held_back else chosen.pairs.split(",")
+    pairs = [pair for pair in (*PAIRS, *HELD_BACK) if pair.name in wanted]
+    rows: dict[str, Row] = {}
+    for pair in pairs:
         old, new = unpacked(pair, cache)
         # On the file system of the cache, where the releases can be linked.
         with tempfile.TemporaryDirectory(prefix="work-", dir=chosen.work or cache) as directory:
             work = Path(directory)
-            theirs = _tufup(pair, old, new, work, cache, chosen.turns)
-            rows[pair.name] = theirs, _ours(pair, old, new, work, chosen.turns)
-        for name, side in zip(("tufup", "ours"), rows[pair.name], strict=True):
-            say(f"{pair.name}: {name} {json.dumps(side.as_dict())}")
-    pairs = {
+            theirs = _tufup(pair, old, new, work, cache, chosen.turns) if pair.peer else None
+            ours = _ours(pair, old, new, work, chosen.turns)
+        call = one_call(pair, old, new, cache) if pair in HELD_BACK else None
+        rows[pair.name] = Row(theirs, ours, call)
+        say(f"{pair.name}: {json.dumps(rows[pair.name].as_dict())}")
+    told = {
         pair.name: {
-            "from": pair.old, "to": pair.new, "kind": pair.kind,
-            "tufup": rows[pair.name][0].as_dict(), "ours": rows[pair.name][1].as_dict(),
+            "from": pair.old, "to": pair.new, "kind": pair.kind, **rows[pair.name].as_dict(),
         }
-        for pair in PAIRS if pair.name in rows
+        for pair in pairs
     }  # fmt: skip
-    cached = [name for name, (theirs, _) in rows.items() if theirs.made["cached"]]
+    both = {name: (row.tufup, row.ours) for name, row in rows.items() if row.tufup is not None}
+    cached = [name for name, (theirs, _) in both.items() if theirs.made["cached"]]
+    ratios = {**(_ratios(both) if both else {}), **_by_one_call(rows)}
     finish(
         "transfer",
-        {"turns": chosen.turns, "pairs": pairs, "tufup_patches_of_an_earlier_run": cached,
-         "ratios": _ratios(rows), "aims": AIMS},
+        {"turns": chosen.turns, "pairs": told, "tufup_patches_of_an_earlier_run": cached,
+         "ratios": ratios, "aims": HELD_BACK_AIMS if held_back else AIMS},
     )  # fmt: skip
 
 

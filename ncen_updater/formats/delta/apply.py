@@ -35,6 +35,7 @@ from ncen_updater.formats.delta.index import read_plan
 from ncen_updater.formats.delta.index_columns import Malformed, NumberTooLarge, OutOfRange
 from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind
 from ncen_updater.formats.delta.model import (
+    COPIES,
     DeltaLimits,
     Linking,
     capabilities,
@@ -138,6 +139,8 @@ def _understood(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> 
     unsigned = {deflate_name(level) for level in levels} - set(limits.needs)
     if unsigned:
         raise NumberTooLarge(f"{', '.join(sorted(unsigned))}: was not signed as needed")
+    if plan.has_copies and COPIES not in limits.needs:
+        raise NumberTooLarge(f"{COPIES}: was not signed as needed")
     return plan
 
 
@@ -154,6 +157,7 @@ class _Builder:
     ) -> None:
         self._pack, self._plan, self._origin, self._below = pack, plan, origin, below
         self._place, self._progress = place, progress
+        self._linking = linking
         self._sharing = Sharing(origin, below, linking)
         self._digests: dict[int, str] = {}
         self._built = [at for at, e in enumerate(plan.entries) if isinstance(e, Fresh) and e.built]
@@ -166,7 +170,10 @@ class _Builder:
 
     def build(self) -> Tree:
         """Write everything; directories get their permissions and links are made at the end."""
-        require_space(self._place, self._left)
+        copies = [
+            e.size for e in self._plan.entries if isinstance(e, Fresh) and e.copy_of is not None
+        ]
+        require_space(self._place, self._left + sum(copies))
         entries = self._plan.entries
         for entry in entries:
             if self._type(entry) is EntryType.DIRECTORY:
@@ -177,6 +184,8 @@ class _Builder:
         for group in self._plan.groups:
             self._group(group, self._built[start : start + group.files])
             start += group.files
+        tree = Tree(entries=tuple(self._entry(at, entry) for at, entry in enumerate(entries)))
+        self._copy(tree)
         for entry in entries:
             target = self._origin.entry(entry).target if isinstance(entry, int) else entry.target
             if target is not None:
@@ -185,7 +194,16 @@ class _Builder:
             if self._type(entry) is EntryType.DIRECTORY:
                 mode = self._origin.entry(entry).mode if isinstance(entry, int) else entry.mode
                 self._below.set_mode(self._path(entry), mode)
-        return Tree(entries=tuple(self._entry(at, entry) for at, entry in enumerate(entries)))
+        return tree
+
+    def _copy(self, tree: Tree) -> None:
+        """Bring files that are in the new release more than once; each is hashed once more."""
+        with closing(Origin(self._place, tree)) as built:
+            sharing = Sharing(built, self._below, self._linking)
+            for entry in self._plan.entries:
+                if isinstance(entry, Fresh) and entry.copy_of is not None:
+                    sharing.take_over(entry.copy_of, entry.path, entry.mode)
+                    self._tell(entry.size)
 
     def _path(self, entry: int | Fresh) -> str:
         return self._origin.entry(entry).path if isinstance(entry, int) else entry.path
@@ -196,7 +214,7 @@ class _Builder:
     def _entry(self, at: int, entry: int | Fresh) -> TreeEntry:
         if isinstance(entry, int):
             return self._origin.entry(entry)
-        digest = self._digests.get(at)
+        digest = self._digests.get(at if entry.copy_of is None else entry.copy_of)
         if entry.origin is not None:
             digest = self._origin.entry(entry.origin).sha256
         return TreeEntry(

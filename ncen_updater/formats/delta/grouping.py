@@ -28,46 +28,70 @@ class Batch:
 
 
 def batches(
-    plan: LayoutPlan, old: Tree, weight: Callable[[Fresh], int], group_bytes: int
+    plan: LayoutPlan,
+    old: Tree,
+    weight: Callable[[Fresh], int],
+    group_bytes: int,
+    reference_bytes: int,
 ) -> list[Batch]:
     """Cut the files that are built into groups, in the order of the tree.
 
     Code moves between files, so a group refers to every old file that is gone or changed, not only
     to those that its files are paired with; where there are several groups, to those that stood
-    where its files stand. Old files that only moved are left out: nothing else is likely in them.
+    where its files stand, as far as the match finder sees them all at once, or else where there is
+    room. Old files that only moved are left out: nothing else is likely in them.
 
     Args:
         plan: The entries.
         old: The old tree.
         weight: Bytes of a file in the streams.
         group_bytes: A group is closed before it gets larger, unless it is one file.
+        reference_bytes: Likewise before the old files that it is paired with get larger.
     """
     made: list[Batch] = []
-    have = 0
+    pairs: set[int] = set()
+    have = paired = 0
     for entry in plan.entries:
         if not isinstance(entry, Fresh) or not entry.built:
             continue
         size = weight(entry)
-        if not made or have + size > group_bytes:
+        more = _more(entry, pairs, old)
+        if not made or have + size > group_bytes or paired + more > reference_bytes:
             made.append(Batch())
-            have = 0
+            pairs.clear()
+            have, paired = 0, 0
+            more = _more(entry, pairs, old)
         made[-1].files.append(entry)
+        if entry.like is not None:
+            pairs.add(entry.like)
         have += size
-    _refer(made, plan, old)
+        paired += more
+    _refer(made, plan, old, reference_bytes)
     return made
 
 
-def _refer(made: list[Batch], plan: LayoutPlan, old: Tree) -> None:
+def _more(entry: Fresh, pairs: set[int], old: Tree) -> int:
+    """Bytes that a group refers to beside its pairs if a file comes into it."""
+    return 0 if entry.like is None or entry.like in pairs else old.entries[entry.like].size
+
+
+def _refer(made: list[Batch], plan: LayoutPlan, old: Tree, reference_bytes: int) -> None:
     chosen: list[set[int]] = [
         {entry.like for entry in batch.files if entry.like is not None} for batch in made
     ]
     paired = set().union(*chosen)
     moved = {e.origin for e in plan.entries if isinstance(e, Fresh) and e.origin is not None}
     firsts = [order(batch.files[0].path) for batch in made]
+    room = [reference_bytes - sum(old.entries[i].size for i in refs) for refs in chosen]
     for index in changed_files(plan, old):
         if made and index not in paired and index not in moved:
-            at = bisect_right(firsts, order(old.entries[index].path)) - 1
-            chosen[max(at, 0)].add(index)
+            entry = old.entries[index]
+            first = max(bisect_right(firsts, order(entry.path)) - 1, 0)
+            for at in (first, *range(len(made))):
+                if entry.size <= room[at] or not chosen[at]:
+                    chosen[at].add(index)
+                    room[at] -= entry.size
+                    break
     candidates = set(changed_files(plan, old))
     for batch, refs in zip(made, chosen, strict=True):
         batch.refs = sorted(refs & candidates)

@@ -53,6 +53,7 @@ class IndexStep(IntEnum):
     MOVED = 5  # a file with the content of an old one
     RENAMED = 6  # a file with content of its own, named like an old one
     NEW = 7
+    COPY = 8  # a file with the content of one before it that the pack builds
 
 
 class Columns:
@@ -121,14 +122,15 @@ class _PlanReader:
         self._rules = PathRules()
         self._last: tuple[str, bool] = ("", True)
         self._changed: list[int] = []  # old files that groups may refer to
+        self._built: list[int] = []  # entries that groups build
 
     def read(self, streams_start: int) -> LayoutPlan:
         steps = self._columns["steps"]
         for _ in range(steps.number()):
-            self._step(IndexStep(steps.number(IndexStep.NEW)), steps)
+            self._step(IndexStep(steps.number(IndexStep.COPY)), steps)
         if self._cursor != len(self._old):
             raise OutOfRange("not every old entry is spoken of")
-        built = sum(1 for entry in self._plan.entries if isinstance(entry, Fresh) and entry.built)
+        built = len(self._built)
         # What one number can stand for many of is counted over the whole pack.
         self._refs_left = built + len(self._changed)
         self._ops_left, self._members_left = MAX_OPS, MAX_MEMBERS
@@ -169,6 +171,8 @@ class _PlanReader:
 
     def _add(self, entry: Fresh) -> None:
         self._see(entry.path, entry.type)
+        if entry.built:
+            self._built.append(len(self._plan.entries))
         self._plan.entries.append(entry)
 
     def _see(self, path: str, kind: EntryType) -> None:
@@ -181,12 +185,14 @@ class _PlanReader:
         if step in (IndexStep.MOVED, IndexStep.RENAMED):
             self._origin += self._columns["origins"].signed()
             like = self._old_file(self._origin)
-            path = self._path(like)
+            path = self._path(like.path)
             mode = self._mode(like.mode)
             if step is IndexStep.MOVED:
                 return Fresh(path, EntryType.FILE, mode, like.size, origin=self._origin)
             size = self._columns["sizes"].number()
             return Fresh(path, EntryType.FILE, mode, size, like=self._origin)
+        if step is IndexStep.COPY:
+            return self._copy()
         path = self._path(None)
         if step is IndexStep.LINK:
             target = self._columns["links"].text(TEXT_BYTES)
@@ -195,6 +201,17 @@ class _PlanReader:
         if step is IndexStep.DIRECTORY:
             return Fresh(path, EntryType.DIRECTORY, self._mode(0o755))
         return Fresh(path, EntryType.FILE, self._mode(0o644), self._columns["sizes"].number())
+
+    def _copy(self) -> Fresh:
+        back = self._columns["origins"].number()
+        if not 0 <= back < len(self._built):
+            raise OutOfRange("a copy of a file that is not built before it")
+        copy_of = self._built[-1 - back]
+        first = self._plan.entries[copy_of]
+        assert isinstance(first, Fresh)  # noqa: S101 - only these are built
+        path = self._path(first.path)
+        mode = self._mode(first.mode)
+        return Fresh(path, EntryType.FILE, mode, first.size, copy_of=copy_of)
 
     def _old_file(self, index: int) -> TreeEntry:
         if not 0 <= index < len(self._old) or self._old[index].type is not EntryType.FILE:
@@ -205,10 +222,10 @@ class _PlanReader:
         said = self._columns["modes"].number(0o1000)
         return said - 1 if said else usual
 
-    def _path(self, like: TreeEntry | None) -> str:
+    def _path(self, like: str | None) -> str:
         parts = self._last[0].split("/") if self._last[0] else []
         depth = self._columns["depths"].number(len(parts) if self._last[1] else len(parts) - 1)
-        name = self._name(like.path.rpartition("/")[2] if like else None)
+        name = self._name(like.rpartition("/")[2] if like else None)
         check_name(name)
         return "/".join([*parts[:depth], name])
 

@@ -8,7 +8,7 @@ from ncen_updater.formats.delta.index import Columns, IndexStep
 from ncen_updater.formats.delta.index_columns import put_number, put_signed, put_text
 from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind, Recipe, Ref
 from ncen_updater.formats.delta.path_rules import order
-from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
+from ncen_updater.formats.tree import EntryType, Tree
 
 __all__ = ["changed_files", "write_index"]
 
@@ -40,16 +40,22 @@ class _Entries:
         self._steps: list[tuple[IndexStep, int]] = []
         self._cursor = self._origin = 0
         self._last = ""
+        self._number: dict[int, int] = {}  # of entries that are built, in their order
 
     def write(self) -> None:
-        for entry in self._plan.entries:
+        for at, entry in enumerate(self._plan.entries):
             if isinstance(entry, int):
                 self._drop_until(entry)
                 self._run(IndexStep.KEEP)
                 self._cursor += 1
                 self._last = self._old[entry].path
             else:
-                self._fresh(entry)
+                if entry.copy_of is None:
+                    self._fresh(entry)
+                else:
+                    self._copy(entry, entry.copy_of)
+                if entry.built:
+                    self._number[at] = len(self._number)
                 self._last = entry.path
         self._drop_until(len(self._old))
         put_number(self._columns.steps, len(self._steps))
@@ -69,10 +75,22 @@ class _Entries:
             self._run(IndexStep.DROP)
         self._cursor = max(self._cursor, index)
 
-    def _fresh(self, entry: Fresh) -> None:
-        where = order(entry.path)
+    def _drop_before(self, path: str) -> None:
+        where = order(path)
         while self._cursor < len(self._old) and order(self._old[self._cursor].path) < where:
             self._drop_until(self._cursor + 1)
+
+    def _copy(self, entry: Fresh, copy_of: int) -> None:
+        self._drop_before(entry.path)
+        first = self._plan.entries[copy_of]
+        assert isinstance(first, Fresh)  # noqa: S101 - only these are built
+        self._steps.append((IndexStep.COPY, 1))
+        put_number(self._columns.origins, len(self._number) - 1 - self._number[copy_of])
+        self._path(entry.path, first.path)
+        self._mode(entry.mode, first.mode)
+
+    def _fresh(self, entry: Fresh) -> None:
+        self._drop_before(entry.path)
         if entry.built and entry.like == self._cursor and self._same_path(entry):
             self._steps.append((IndexStep.CHANGE, 1))
             put_number(self._columns.sizes, entry.size)
@@ -94,7 +112,7 @@ class _Entries:
         if like is not None:
             put_signed(self._columns.origins, like - self._origin)
             self._origin, original = like, self._old[like]
-        self._path(entry.path, original)
+        self._path(entry.path, original.path if original else None)
         if usual is not None:
             self._mode(entry.mode, usual)
         if entry.built:
@@ -108,13 +126,13 @@ class _Entries:
     def _mode(self, mode: int, usual: int) -> None:
         put_number(self._columns.modes, 0 if mode == usual else mode + 1)
 
-    def _path(self, path: str, like: TreeEntry | None) -> None:
+    def _path(self, path: str, like: str | None) -> None:
         directory, _, name = path.rpartition("/")
         put_number(self._columns.depths, directory.count("/") + 1 if directory else 0)
         if like is None:
             put_text(self._columns.names, name)
             return
-        other = like.path.rpartition("/")[2]
+        other = like.rpartition("/")[2]
         if other == name:
             put_number(self._columns.names, 0)
             return

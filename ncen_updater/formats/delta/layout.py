@@ -35,6 +35,7 @@ class Fresh:
         size: Bytes, of a file.
         origin: Index of the old entry that it has the content of; None if the pack builds it.
         target: Where a link leads.
+        copy_of: Which of the entries it has the content of, one before it that the pack builds.
         like: Index of the old file that it was paired with by name; only the maker looks at it.
     """
 
@@ -44,12 +45,13 @@ class Fresh:
     size: int = 0
     origin: int | None = None
     target: str | None = None
+    copy_of: int | None = None
     like: int | None = None
 
     @property
     def built(self) -> bool:
         """Whether the pack brings its content."""
-        return self.type is EntryType.FILE and self.origin is None
+        return self.type is EntryType.FILE and self.origin is None and self.copy_of is None
 
 
 class OpKind(IntEnum):
@@ -155,6 +157,11 @@ class LayoutPlan:
 
     entries: list[int | Fresh] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether a file is the copy of one that the pack builds."""
+        return any(isinstance(e, Fresh) and e.copy_of is not None for e in self.entries)
 
     @property
     def memory_bytes(self) -> int:

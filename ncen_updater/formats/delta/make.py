@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -32,9 +32,10 @@ from ncen_updater.formats.delta.errors import (
     DeltaNotProved,
 )
 from ncen_updater.formats.delta.grouping import Batch, batches
-from ncen_updater.formats.delta.index_writer import write_index
+from ncen_updater.formats.delta.index_writer import changed_files, write_index
 from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind, Recipe, Ref
-from ncen_updater.formats.delta.model import DeltaInfo, DeltaLimits, Linking, deflate_name
+from ncen_updater.formats.delta.likeness import Likeness
+from ncen_updater.formats.delta.model import COPIES, DeltaInfo, DeltaLimits, Linking, deflate_name
 from ncen_updater.formats.delta.pairing import pair
 from ncen_updater.formats.delta.zips import ZipTable, view_pieces
 from ncen_updater.formats.tree import EntryType, Tree
@@ -51,14 +52,14 @@ class MakeOptions:
     Attributes:
         scratch: Directory for the trial and for files in between; beside the pack by default.
         group_bytes: Files are built in groups of about so many bytes.
-        window_bytes: The match finder sees so many bytes at once; it takes six times as much
-            memory.
+        window_bytes: The match finder sees so many old bytes at once; it takes six times as much
+            memory. A group refers to no more of them, unless to one file.
         archives: Whether archives may be rebuilt from their members.
     """
 
     scratch: Path | None = None
     group_bytes: int = 128 << 20
-    window_bytes: int = 48 << 20
+    window_bytes: int = 128 << 20
     archives: bool = True
 
 
@@ -126,6 +127,7 @@ def _info(made: _Made, old: Tree, new: Tree) -> DeltaInfo:
     built = [e for e in made.plan.entries if isinstance(e, Fresh) and e.built]
     recipes = [recipe for group in made.plan.groups for recipe in group.recipes]
     levels = {op.argument for r in recipes for op in r.ops if op.kind is OpKind.DEFLATE}
+    copies = sum(1 for e in made.plan.entries if isinstance(e, Fresh) and e.copy_of is not None)
     files = sum(1 for entry in new.entries if entry.type is EntryType.FILE)
     return DeltaInfo(
         from_tree=old.digest(),
@@ -133,9 +135,9 @@ def _info(made: _Made, old: Tree, new: Tree) -> DeltaInfo:
         out_bytes=new.total_bytes,
         out_files=len(new.entries),
         max_memory_bytes=made.plan.memory_bytes,
-        needs=tuple(sorted(deflate_name(level) for level in levels)),
+        needs=tuple(sorted([*map(deflate_name, levels), *[COPIES] * made.plan.has_copies])),
         pack_bytes=made.path.stat().st_size,
-        same_files=files - len(built),
+        same_files=files - len(built) - copies,
         written_files=len(built),
         written_bytes=sum(entry.size for entry in built),
         rebuilt_archives=len(recipes),
@@ -168,6 +170,7 @@ class _Maker:
 
     def make(self) -> _Made:
         """Write the streams, then the index in front of them."""
+        self._pair_by_content()
         built = [e for e in self._plan.entries if isinstance(e, Fresh) and e.built]
         if self._options.archives:
             for entry in built:
@@ -176,7 +179,11 @@ class _Maker:
         streams, path = self._work / "streams", self._work / "pack"
         with streams.open("wb") as out:
             for batch in batches(
-                self._plan, self._old_tree, self._weight, self._options.group_bytes
+                self._plan,
+                self._old_tree,
+                self._weight,
+                self._options.group_bytes,
+                self._options.window_bytes,
             ):
                 self._plan.groups.append(self._group(batch, out))
                 self._done += sum(entry.size for entry in batch.files)
@@ -188,6 +195,31 @@ class _Maker:
             shutil.copyfileobj(source, out, PIECE)
         streams.unlink()
         return _Made(path, self._plan)
+
+    def _pair_by_content(self) -> None:
+        """Pair files that have new names by what stands in them.
+
+        Only where the match finder does not see all old files at once; else it finds that itself.
+        """
+        old, entries = self._old_tree.entries, self._plan.entries
+        changed = changed_files(self._plan, self._old_tree)
+        if sum(old[index].size for index in changed) <= self._options.window_bytes:
+            return
+        stays = {entry.path for entry in self._new_tree.entries}
+        moved = {e.origin for e in entries if isinstance(e, Fresh)}
+        likeness = Likeness()
+        for index in changed:
+            if old[index].path not in stays and index not in moved:
+                with (self._old / self._path(index)).open("rb") as stream:
+                    likeness.add(index, _pieces(stream))
+        for at, entry in enumerate(entries):
+            if not isinstance(entry, Fresh) or not entry.built:
+                continue
+            if entry.like is None or self._path(entry.like) != entry.path:
+                with (self._new / entry.path).open("rb") as stream:
+                    best = likeness.best(_pieces(stream))
+                if best is not None:
+                    entries[at] = replace(entry, like=best)
 
     def _look_into(self, entry: Fresh) -> None:
         if entry.like is None:

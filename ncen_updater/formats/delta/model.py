@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from ncen_updater.formats.tree import MAX_ENTRIES
 
 __all__ = [
+    "COPIES",
     "DeltaInfo",
     "DeltaLimits",
     "Linking",
@@ -27,6 +28,8 @@ DEFLATE_PROOF = {
     6: "3d87e6c11bb0a2485bff1d77e0e218d4da2ce58b83abe7d45ab5daceb05fd0d5",
     9: "a8de21a0df0eb7bb0cf5892cf4542b2af34f86c7ee2f307b1462fe7d60de3802",
 }
+
+COPIES = "copies"  # packs may say that a file is the copy of one that they build
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Capability = Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,40}$")]
@@ -104,7 +107,7 @@ def capabilities() -> frozenset[str]:
     but are not those that were signed. So the library is tried on a sample, once a process.
     """
     sample = b"".join(b"%d of %d;" % (n * n % 977, n) for n in range(7000))
-    able = set()
+    able = {COPIES}
     for level, expected in DEFLATE_PROOF.items():
         packer = deflated(level)
         content = packer.compress(sample) + packer.flush()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 
 from ncen_updater.common.messages import DELTA_NOT_POSSIBLE
 from ncen_updater.formats.delta.errors import DeltaNotMade
@@ -17,6 +18,7 @@ from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 __all__ = ["pair", "stem"]
 
+LEAST_COPY = 4096  # a smaller one costs next to nothing, where it is packed beside the first
 # A run of hexadecimal digits with at least one figure, of six or more; or a run of figures.
 VARYING = re.compile(r"(?=[0-9a-f]*[0-9])[0-9a-f]{6,}|[0-9]+(?:[._-]?[0-9]+)*")
 
@@ -34,7 +36,16 @@ def pair(old: Tree, new: Tree) -> LayoutPlan:
     """
     _check(new)
     pairs = _Pairs(old, new)
-    return LayoutPlan([pairs.entry(entry) for entry in new.entries])
+    plan = LayoutPlan()
+    first: dict[str, int] = {}
+    for at, entry in enumerate(new.entries):
+        made = pairs.entry(entry)
+        if isinstance(made, Fresh) and made.built and made.size >= LEAST_COPY:
+            copy_of = first.setdefault(entry.sha256 or "", at)
+            if copy_of != at:
+                made = replace(made, copy_of=copy_of, like=None)
+        plan.entries.append(made)
+    return plan
 
 
 def _check(new: Tree) -> None:

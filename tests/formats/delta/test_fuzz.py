@@ -94,7 +94,7 @@ def _honest(place: Path, version: int) -> Honest:
     new: Files = {
         "d/a": text[:900] + b"%d!" % version + text[900:], "d/n": b"new" * 9, "j-2.jar":
         jar(members), "k": b"k", "moved": b"m" * 50, "e/f": None, "l2": Link("d/n"),
-        "x": Mode(b"x", 0o755),
+        "t/1": text * 2, "t/2": text * 2, "x": Mode(b"x", 0o755),
     }  # fmt: skip
     tree, target = write(place / "old", old), write(place / "new", new)
     info = make_delta(place / "old", tree, place / "new", target, place / "pack", Silent())

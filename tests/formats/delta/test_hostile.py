@@ -22,8 +22,9 @@ from ncen_updater.common.messages import (
 from ncen_updater.formats.delta.index import Columns, IndexStep
 from ncen_updater.formats.delta.index_columns import put_number, put_text
 from ncen_updater.formats.delta.layout import Fresh, Op, OpKind, Recipe, Ref
+from ncen_updater.formats.delta.model import COPIES
 from ncen_updater.formats.delta.streams import Extent
-from ncen_updater.formats.tree import EntryType
+from ncen_updater.formats.tree import EntryType, scan
 from tests.formats.delta.making import Forge, fresh, group, jar
 from tests.support.errors import refused
 
@@ -197,6 +198,51 @@ def test_deflating_must_be_signed(tmp_path: Path) -> None:
     forge.apply()
     with refused(DELTA_OVER_LIMIT):
         forge.apply(forge.limits.model_copy(update={"needs": ()}))
+
+
+def _copy(path: str, size: int, copy_of: int) -> Fresh:
+    return Fresh(path, EntryType.FILE, 0o640, size, copy_of=copy_of)
+
+
+def test_a_copy_of_what_the_pack_builds(forge: Forge) -> None:
+    made, streams = group(b"abc", files=2)
+    entries = [fresh("a", 1), fresh("b", 2), _copy("c", 2, 1), _copy("d", 1, 0)]
+    forge.plan(entries, made, streams=streams)
+    needs = {"needs": (COPIES,)}
+    tree = forge.apply(forge.limits.model_copy(update=needs))
+    assert [(entry.mode, entry.size) for entry in tree.entries[2:]] == [(0o640, 2), (0o640, 1)]
+    assert tree == scan(forge.out)
+    with refused(DELTA_OVER_LIMIT, match="was not signed as needed"):
+        forge.apply()
+    with refused(DELTA_OVER_LIMIT, match="6 bytes, 5 were signed"):
+        forge.apply(forge.limits.model_copy(update={**needs, "out_bytes": 5}))
+
+
+@pytest.mark.parametrize("back", [0, 1, 2, 1 << 40])
+def test_a_copy_of_what_is_not_built_before_it(forge: Forge, back: int) -> None:
+    """Of an old file, of one that comes later, of itself: there is no way to say it."""
+    columns = Columns()
+    for number in (3, IndexStep.KEEP, 2, IndexStep.DROP, 1, IndexStep.COPY):
+        put_number(columns.steps, number)
+    put_number(columns.origins, back)
+    put_number(columns.names, 0)
+    put_number(columns.depths, 0)
+    put_number(columns.modes, 0)
+    put_number(columns.groups, 0)
+    forge.index(columns.content())
+    with refused(DELTA_RANGE_REFUSED, match="not built before it"):
+        forge.apply(forge.limits.model_copy(update={"needs": (COPIES,)}))
+    assert list(forge.out.iterdir()) == []
+
+
+def test_copies_need_room_as_well(forge: Forge) -> None:
+    size = 1 << 59
+    made, _ = group(b"ab")
+    vast = replace(made, view=size, literals=Extent(0, 9, size))
+    forge.plan([fresh("a", size), _copy("b", size, 0)], vast, streams=bytes(9))
+    with pytest.raises(SpaceShort) as caught:
+        forge.apply(forge.limits.model_copy(update={"out_bytes": 2 * size, "needs": (COPIES,)}))
+    assert caught.value.values["needed_bytes"] == 2 * size + MARGIN_BYTES
 
 
 def test_what_this_machine_cannot_do(forge: Forge) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import builtins
+import hashlib
 import random
 import tempfile
 from pathlib import Path
@@ -17,6 +19,7 @@ from ncen_updater.formats.delta import archives
 from ncen_updater.formats.delta.covers import have_finder
 from ncen_updater.formats.delta.errors import DeltaNotProved
 from ncen_updater.formats.delta.make import MakeOptions, make_delta
+from ncen_updater.formats.delta.model import COPIES, capabilities
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, hash_file
 from tests.formats.delta.making import Content, Files, Link, Mode, jar, there, write
 from tests.support.errors import refused
@@ -92,6 +95,42 @@ def test_a_file_larger_than_the_window(tmp_path: Path) -> None:
     options = MakeOptions(group_bytes=100_000, window_bytes=100_000)
     info, _ = there(tmp_path, {"a": big}, {"a": big[:333_333] + b"x" + big[333_333:]}, options)
     assert info.pack_bytes < 5_000
+
+
+def _bundle(number: int) -> bytes:
+    """What a bundler leaves of a module: words that stand in no other, and much that does."""
+    draw = random.Random(number)
+    words = ((draw.randbytes(6).hex(), draw.randbytes(20).hex()) for _ in range(300))
+    return "".join(f"e.{name}_{number}=t({value});" for name, value in words).encode()
+
+
+def _hashed(content: bytes) -> str:
+    """A name that says nothing, as bundlers give them."""
+    name = base64.urlsafe_b64encode(hashlib.sha256(content).digest()[:6]).decode()
+    return f"assets/{name}.js"
+
+
+@pytest.mark.parametrize("window", [60_000, 200_000])
+def test_files_with_a_hash_for_a_name_find_their_partner(tmp_path: Path, window: int) -> None:
+    old = {_hashed(content): content for content in map(_bundle, range(40))}
+    edited = [content[:5000] + b"edit()" + content[5000:] for content in old.values()]
+    new = {_hashed(content): content for content in edited}
+    options = MakeOptions(group_bytes=window, window_bytes=window)
+    info, _ = there(tmp_path, old, new, options)
+    assert info.written_bytes > 3 * window
+    assert info.pack_bytes < 4_000
+
+
+def test_what_is_new_in_several_places_comes_once(tmp_path: Path) -> None:
+    """Of other modes, and over what was there before; a small one is packed beside the first."""
+    old: Files = {"c": b"what was there"}
+    new: Files = {"a/data": NOISE, "b/other": Mode(NOISE, 0o755), "c": NOISE}
+    new = {**new, "d": CODE[:99], "e": CODE[:99]}
+    info, _ = there(tmp_path, old, new)
+    assert (info.written_files, info.written_bytes) == (3, len(NOISE) + 2 * 99)
+    assert info.same_files == 0
+    assert info.needs == (COPIES,)
+    assert COPIES in capabilities()
 
 
 @pytest.mark.parametrize("level", [0, 1, 6, 9])
@@ -230,7 +269,9 @@ def test_a_new_release_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None
 
 NAMES = st.sampled_from(["a", "b-1.0", "b-1.1", "é", "x.jar", "lib", "0123abcd.js", "9123abcd.js"])
 PIECES = st.lists(
-    st.sampled_from([CODE[:3000], NOISE[:5000], NOISE[5000:9000], b"\0" * 700, b"x", b""]),
+    st.sampled_from(
+        [CODE[:5000], CODE[:3000], NOISE[:5000], NOISE[5000:9000], b"\0" * 700, b"x", b""]
+    ),
     max_size=4,
 ).map(b"".join)
 JARS = st.dictionaries(st.sampled_from(["m", "n", "o/p"]), PIECES, min_size=1).flatmap(

@@ -158,7 +158,7 @@ GUIDE = Guide(
         "serve": (9,),
         "self-update": (6, 7, 8, 9),
         "install": (6,),
-        "uninstall": (9,),
+        "uninstall": (3, 9),
         "watch": (),
         "console": (),
         "confirm": (),

@@ -121,7 +121,7 @@ ROWS = [
     Mistake(49, f"plan {OLD}", 3, "NU-2211", ("is what runs here", "Nothing has to be done")),
     Mistake(50, "adopt 1.0", 1, "NU-6019", ("not on offer",)),
     Mistake(51, f"adopt {NEW}", 3, "NU-606", (f"The application says that it is {OLD}.",)),
-    Mistake(47, f"approve {NEW} --yes", 13, "NU-6024", ("Run 'ncen-updater rehearse'",)),
+    Mistake(47, f"approve {NEW} --yes", 13, "NU-6024", ("runs 'ncen-updater rehearse'",)),
     Mistake(56, "hold", 2, "NU-1101", ("--reason",)),
     Mistake(56, "hold --reason x --until tomorrow", 2, "NU-1105",
             ("'tomorrow' is not a time.", "Write it as 2027-01-31")),

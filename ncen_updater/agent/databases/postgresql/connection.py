@@ -370,7 +370,8 @@ class Server:
 
     def child_environment(self, user: str) -> dict[str, str]:
         """Return the environment of a program of the server's, which logs in as a role."""
-        environment = self.environment()
+        # By it the programs are known for ours, as the agent's own sessions are.
+        environment = {**self.environment(), "PGAPPNAME": f"{OUR_PROGRAM} dump"}
         if user == self.settings.owner:
             environment["PGOPTIONS"] = _UNHINDERED.strip()
         return environment

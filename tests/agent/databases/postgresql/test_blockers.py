@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Mapping
 
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 
 from ncen_updater.agent.databases.base import ChangeRef
 from ncen_updater.agent.databases.postgresql.naming import next_name
+from ncen_updater.agent.databases.postgresql.programs import program_for
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, Site
@@ -48,6 +50,26 @@ def test_sessions_of_the_agent_itself_are_nobody_elses_before_the_stop(site: Sit
         before, after = look(site), look(site, final=True)
     assert "NU-4120" not in before
     assert after["NU-4120"].severity is Severity.STRICT
+
+
+@NEWEST
+def test_nor_is_its_own_dump_of_a_rehearsal(site: Site) -> None:
+    """Seen: "pg_dump (1, ncen_updater): stop these programs", while a release was rehearsed."""
+    server = site.engine()._server
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with psycopg.connect(site.server.conninfo("t_seizure")) as holder:
+        holder.execute("LOCK TABLE cases")
+        words = [program_for(server, "pg_dump"), "-f", "/dev/null", "-h", str(site.server.host),
+                 "-p", str(site.server.port), "-U", server.settings.user, "-d", "t_seizure"]  # fmt: skip
+        with subprocess.Popen(words, env=server.child_environment(server.settings.user)) as dump:
+            try:
+                while site.sql("postgres", waits) != [(1,)]:
+                    assert dump.poll() is None
+                found = look(site)
+            finally:
+                dump.terminate()
+    assert "pg_dump" not in str(found.get("NU-4120"))
+    assert "ncen-updater" not in str(found.get("NU-4120"))
 
 
 @NEWEST

@@ -59,8 +59,10 @@ def test_nor_is_its_own_dump_of_a_rehearsal(site: Site) -> None:
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     with psycopg.connect(site.server.conninfo("t_seizure")) as holder:
         holder.execute("LOCK TABLE cases")
-        words = [program_for(server, "pg_dump"), "-f", "/dev/null", "-h", str(site.server.host),
-                 "-p", str(site.server.port), "-U", server.settings.user, "-d", "t_seizure"]  # fmt: skip
+        words = [
+            program_for(server, "pg_dump"), "-f", "/dev/null", "-h", str(site.server.host),
+            "-p", str(site.server.port), "-U", server.settings.user, "-d", "t_seizure",
+        ]  # fmt: skip
         with subprocess.Popen(words, env=server.child_environment(server.settings.user)) as dump:
             try:
                 while site.sql("postgres", waits) != [(1,)]:

@@ -836,6 +836,13 @@ MIRROR_FORBIDDEN = Message(
         " that user ('chown'), or name a new one, which is made for them."
     ),
 )
+MIRROR_OLDER = Message(
+    "NU-2327",
+    N_("The mirror {path} holds older lists than this site has already seen (list '{role}')."),
+    N_("The bundle is not the newest: make the mirror again from the newest, or from the feed."),
+    ExitCode.TRUST,
+    state=N_("Sites that read the mirror refuse it until then; this site is as it was."),
+)
 
 # ---- 3xxx: releases, transfer and slots ------------------------------------------------------
 

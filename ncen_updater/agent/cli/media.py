@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,8 +12,11 @@ from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_bytes, format_time
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.reader.child import ChildSource
 
 __all__ = ["import_", "mirror"]
 
@@ -90,7 +94,7 @@ def mirror(
             child.give(directory.absolute())
         report = dict(child.ask(order, progress))
         if not dry_run:
-            child.require_mirror(directory.absolute())
+            _require_newest(child, directory.absolute(), from_bundle=bool(files))
     releases = report["releases"]
     assert isinstance(releases, dict), "the child's own report"  # noqa: S101
     for product, versions in releases.items():
@@ -114,3 +118,20 @@ def mirror(
     session.show(Text(lapse, values))
     session.finish({"directory": str(directory), "changed": not dry_run, **report})
     return ExitCode.OK
+
+
+def _require_newest(child: ChildSource, directory: Path, *, from_bundle: bool) -> None:
+    """Refuse a mirror that is older than what was proved here; of an old bundle that is no attack.
+
+    Raises:
+        UpdaterError: If it is.
+    """
+    from ncen_updater.common.messages import MIRROR_OLDER, PROVED_OLDER
+
+    try:
+        child.require_mirror(directory)
+    except UpdaterError as error:
+        if not from_bundle or error.code != PROVED_OLDER.code:
+            raise
+        role = error.values["role"]
+        raise UpdaterError(MIRROR_OLDER, path=directory, role=role) from error

@@ -135,6 +135,20 @@ def test_a_mirror_by_the_program(live: LiveSite, feed: TrialFeed, tmp_path: Path
     assert (refused.returncode, json.loads(refused.stdout)["error"]["code"]) == (7, "NU-2325")
 
 
+def test_a_mirror_of_an_old_bundle_is_no_attack(live: LiveSite, tmp_path: Path) -> None:
+    """Seen: "have this server examined", of a stick that somebody had kept."""
+    growing, old, new = TrialFeed(tmp_path / "own"), tmp_path / "old.ncen", tmp_path / "new.ncen"
+    growing.publish(["3.2.4", "3.3.0"])
+    export(growing, old)
+    growing.publish(["3.3.1"])
+    export(growing, new)
+    shutil.copyfile(growing.root, live.demo.trusted_root)
+    assert live.run("import", str(new)).returncode == 0
+    made = live.run("mirror", str(tmp_path / "www"), "--from-bundle", str(old), "--json")
+    assert json.loads(made.stdout)["error"]["code"] == "NU-2327"
+    assert made.returncode == 6
+
+
 def test_the_agent_opens_the_files_that_a_person_names(
     live: LiveSite, feed: TrialFeed, tmp_path: Path
 ) -> None:

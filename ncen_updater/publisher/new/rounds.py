@@ -160,7 +160,7 @@ class DeskRound:
         environment = {**os.environ, "NCEN_CONFIG_FILE": str(self._desk.config)}
         try:
             ended = subprocess.run(
-                [*self._agent, *words, "--json", "--lang", self._language],
+                [*self._agent, *words, "--json", "--words", "--lang", self._language],
                 env=environment, stdin=subprocess.DEVNULL, capture_output=True,
                 timeout=LIMIT_S, check=False,
             )  # fmt: skip
@@ -168,9 +168,12 @@ class DeskRound:
             reason = f"the agent cannot be run: {system_words(error)}"
             raise UpdaterError(NO_DESK_SITE, path=self._desk.config, reason=reason) from error
         document = _document(ended.stdout)
+        shown = document.pop("words", [])
         failure = document.get("error")
         code = str(failure.get("code", "")) if isinstance(failure, dict) else ""
-        said = ended.stderr.decode("utf-8", "replace").strip()
+        told = ended.stderr.decode("utf-8", "replace").strip()
+        # A plan that is blocked is no error: what blocks it stands in the answer alone.
+        said = "\n".join([told, *shown]).strip() if not code else told
         seconds = time.monotonic() - begin
         return RoundStage(name, ended.returncode, seconds, code, said, document)
 

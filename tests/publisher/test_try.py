@@ -75,6 +75,8 @@ def test_a_release_that_fails_says_why(
     last = said["stages"][-1]
     assert (code, said["passed"], last["passed"]) == (ExitCode.BLOCKED, False, False)
     assert last["code"].startswith("NU-") and last["code"] in told
+    assert last["said"]["error"]["what"] in told, "the code alone says nothing to a person"
+    assert last["said"]["error"]["remedy"] in told
     assert desk.current.resolve().name == "3.2.4"
     assert not desk.app_running()
 

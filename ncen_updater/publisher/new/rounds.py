@@ -26,6 +26,8 @@ from ncen_updater.publisher.new.desk import DeskSite
 __all__ = ["DeskRound", "RoundStage", "served"]
 
 LIMIT_S = 24 * 3600.0
+#: Of an error as programs have it, what a person needs.
+EXPLAINED = ("what", "remedy", "detail")
 #: An application that writes by itself raises the number that was asked for; so often it is asked.
 ASKED = 3
 
@@ -172,8 +174,9 @@ class DeskRound:
         failure = document.get("error")
         code = str(failure.get("code", "")) if isinstance(failure, dict) else ""
         told = ended.stderr.decode("utf-8", "replace").strip()
-        # A plan that is blocked is no error: what blocks it stands in the answer alone.
-        said = "\n".join([told, *shown]).strip() if not code else told
+        # Why it failed stands in the answer: an error, or the lines about what blocks a plan.
+        why = [failure.get(part, "") for part in EXPLAINED] if isinstance(failure, dict) else []
+        said = "\n".join(line for line in (told, *shown, *why) if line)
         seconds = time.monotonic() - begin
         return RoundStage(name, ended.returncode, seconds, code, said, document)
 

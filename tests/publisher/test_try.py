@@ -75,6 +75,8 @@ def test_a_release_that_fails_says_why(
     last = said["stages"][-1]
     assert (code, said["passed"], last["passed"]) == (ExitCode.BLOCKED, False, False)
     assert last["code"].startswith("NU-") and last["code"] in told
+    assert last["said"]["error"]["what"] in told, "the code alone says nothing to a person"
+    assert last["said"]["error"]["remedy"] in told
     assert desk.current.resolve().name == "3.2.4"
     assert not desk.app_running()
 
@@ -110,6 +112,30 @@ def test_what_a_person_has_to_say_is_said(tmp_path: Path, start: int) -> None:
     stages = DeskRound(site, [sys.executable, str(program)], "en", told.append).run("1.0", "2.0")
     assert [stage.name for stage in stages][-2:] == ["rollback", "verify again"]
     assert all(stage.passed for stage in stages)
+
+
+#: Answers as the agent does where the plan is blocked: no error, and the reason among its lines.
+BLOCKED = """
+import json, sys
+if sys.argv[1] != "plan":
+    print("{}")
+    sys.exit(0)
+print(json.dumps({"plan": {"blocked": True}, "words": ["The agent is root (NU-4204)."]}))
+sys.exit(3)
+"""
+
+
+def test_a_plan_that_is_blocked_says_what_blocks_it(tmp_path: Path) -> None:
+    """Seen: 'look over the site: FAILED (3)', 'the stage that failed says why', and no word why."""
+    program = tmp_path / "agent.py"
+    program.write_text(BLOCKED, "utf-8")
+    site = DeskSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop",
+                    {"status": ["true"]}, tmp_path / "current")  # fmt: skip
+    told: list[RoundStage] = []
+    last = DeskRound(site, [sys.executable, str(program)], "en", told.append).run("1.0", "2.0")[-1]
+    assert (last.name, last.passed, last.code) == ("plan", False, "")
+    assert "NU-4204" in last.said
+    assert last.document == {"plan": {"blocked": True}}
 
 
 @pytest.mark.parametrize(

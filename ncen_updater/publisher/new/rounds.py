@@ -26,6 +26,8 @@ from ncen_updater.publisher.new.desk import DeskSite
 __all__ = ["DeskRound", "RoundStage", "served"]
 
 LIMIT_S = 24 * 3600.0
+#: Of an error as programs have it, what a person needs.
+EXPLAINED = ("what", "remedy", "detail")
 #: An application that writes by itself raises the number that was asked for; so often it is asked.
 ASKED = 3
 
@@ -160,7 +162,7 @@ class DeskRound:
         environment = {**os.environ, "NCEN_CONFIG_FILE": str(self._desk.config)}
         try:
             ended = subprocess.run(
-                [*self._agent, *words, "--json", "--lang", self._language],
+                [*self._agent, *words, "--json", "--words", "--lang", self._language],
                 env=environment, stdin=subprocess.DEVNULL, capture_output=True,
                 timeout=LIMIT_S, check=False,
             )  # fmt: skip
@@ -168,9 +170,13 @@ class DeskRound:
             reason = f"the agent cannot be run: {system_words(error)}"
             raise UpdaterError(NO_DESK_SITE, path=self._desk.config, reason=reason) from error
         document = _document(ended.stdout)
+        shown = document.pop("words", [])
         failure = document.get("error")
         code = str(failure.get("code", "")) if isinstance(failure, dict) else ""
-        said = ended.stderr.decode("utf-8", "replace").strip()
+        told = ended.stderr.decode("utf-8", "replace").strip()
+        # Why it failed stands in the answer: an error, or the lines about what blocks a plan.
+        why = [failure.get(part, "") for part in EXPLAINED] if isinstance(failure, dict) else []
+        said = "\n".join(line for line in (told, *shown, *why) if line)
         seconds = time.monotonic() - begin
         return RoundStage(name, ended.returncode, seconds, code, said, document)
 

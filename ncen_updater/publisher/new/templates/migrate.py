@@ -69,10 +69,10 @@ def run_django(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
 
 
 def with_driver(url: str) -> str:
-    """Name the driver that the release brings, where SQLAlchemy would look for another."""
-    for module, scheme in (("psycopg2", "postgresql"), ("psycopg", "postgresql+psycopg")):
+    """Name the driver that the release brings: which one SQLAlchemy takes unnamed, has changed."""
+    for module in ("psycopg2", "psycopg"):
         if url.startswith("postgresql:") and importlib.util.find_spec(module):
-            return scheme + url.removeprefix("postgresql")
+            return f"postgresql+{module}{url.removeprefix('postgresql')}"
     return url
 
 

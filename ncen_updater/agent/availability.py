@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import re
 import shlex
 import socket
 import threading
@@ -34,7 +35,7 @@ from ncen_updater.agent.slots.link import current_version
 from ncen_updater.agent.slots.reported import reported_by_slot
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.formats.reported import says
+from ncen_updater.formats.reported import says, told_in
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
@@ -101,6 +102,19 @@ def _text(table: Mapping[str, Any], name: str, default: str | None = None) -> st
     if not isinstance(value, str) or "\0" in value:
         raise _Unasked(f"'{name}' is missing or not text")
     return value
+
+
+def _fields(body: bytes, field: str, pattern: str) -> object:
+    """What the answer tells: an object of JSON, or the version alone that a pattern finds in it."""
+    try:
+        if pattern:
+            told = told_in(body, pattern)
+            return None if told is None else {field: told}
+        return json.loads(body)
+    except re.error as error:
+        raise _Unasked(f"'version_pattern' is no regular expression: {error}") from error
+    except (ValueError, RecursionError):
+        return None
 
 
 class _Asked:
@@ -199,11 +213,8 @@ class _Asked:
     def _answer(self, status: int, body: bytes) -> HealthSeen:
         if status != 200:
             return HealthSeen(HealthAnswer.STATUS, str(status))
-        try:
-            fields = json.loads(body)
-        except (ValueError, RecursionError):
-            fields = None
         field = _text(self._settings, "version_field", "version")
+        fields = _fields(body, field, _text(self._settings, "version_pattern", ""))
         if not isinstance(fields, dict) or field not in fields:
             return HealthSeen(HealthAnswer.NOT_UNDERSTOOD)
         writes = self._settings.get("write_probe_field")

@@ -67,6 +67,7 @@ OTHERS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
          N_("did not answer within {limit} s")),
         (r"did not answer: (?P<what>.+)", N_("did not answer: {what}")),
         (r"the answer is not JSON", N_("the answer is not JSON")),
+        (r"the answer tells no version", N_("the answer tells no version")),
         (r"the answer is not a JSON object", N_("the answer is not a JSON object")),
         (r"the field '(?P<name>[^']+)' is missing", N_("the field '{name}' is missing")),
         (r"'(?P<name>[^']+)' is (?P<found>.+), expected (?P<wanted>.+)",

@@ -7,9 +7,14 @@ Stands on the standard library and ``packaging`` alone, for ``ncen-updater statu
 
 from __future__ import annotations
 
+import re
+
 from packaging.version import InvalidVersion, Version
 
-__all__ = ["reported_by", "says"]
+__all__ = ["TEXT_BYTES", "reported_by", "says", "told_in"]
+
+#: So much of an answer that is no JSON is looked through for a version.
+TEXT_BYTES = 65_536
 
 
 def reported_by(version: str, reports: object) -> str:
@@ -34,3 +39,18 @@ def says(said: object, reported: str) -> bool:
         return said == reported or Version(said) == Version(reported)
     except InvalidVersion:
         return False
+
+
+def told_in(body: bytes, pattern: str) -> str | None:
+    """Find what an answer that is plain text, or a page, says of the version.
+
+    Args:
+        body: The answer; its beginning counts, :data:`TEXT_BYTES` of it.
+        pattern: A regular expression with one group, as the configuration has it.
+
+    Returns:
+        What stands in the group where the pattern is found first, without spaces around it; None
+        where it is not found, or nothing stands there.
+    """
+    found = re.search(pattern, body[:TEXT_BYTES].decode("utf-8", "replace"))
+    return (found[1] or "").strip()[:100] or None if found else None

@@ -213,6 +213,24 @@ def test_what_the_address_answers(
 
 
 @pytest.mark.parametrize(
+    ("answer", "pattern", "kind", "detail"),
+    [
+        (b"3.2.4\n", r"(\S+)", HealthAnswer.WELL, "3.2.4"),
+        (b"nCEN 3.3.0", r"nCEN (\S+)", HealthAnswer.OTHER_VERSION, "3.3.0"),
+        (b"<html>", r"nCEN (\S+)", HealthAnswer.NOT_UNDERSTOOD, ""),
+    ],
+)
+def test_what_it_answers_as_text(
+    site: TrialSite, answer: bytes, pattern: str, kind: HealthAnswer, detail: str
+) -> None:
+    configure(site, "[application]\n", f"[application]\nversion_pattern = '{pattern}'\n")
+    with answering(http(answer)) as url:
+        configure(site, "http://127.0.0.1:9", url)
+        seen = look(site)
+    assert (seen.answer, seen.detail) == (kind, detail)
+
+
+@pytest.mark.parametrize(
     ("record", "kind"),
     [
         ('{"manifest": {"reports": "3.2"}}', HealthAnswer.WELL),

@@ -22,14 +22,14 @@ from ncen_updater.agent.application.base import Expectation, Health, ProbeResult
 from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.config.model import ApplicationSettings
 from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
-from ncen_updater.formats.reported import says
+from ncen_updater.formats.reported import says, told_in
 
 __all__ = ["HealthProber"]
 
 MAX_BODY = 1_000_000
 MAIN = "health"
 HEADERS = {
-    "Accept": "application/json",
+    "Accept": "application/json, */*;q=0.5",
     "Cache-Control": "no-cache, no-store",
     "Pragma": "no-cache",
     "Connection": "close",
@@ -111,7 +111,7 @@ class HealthProber:
         statuses.append(answer.status)
         problems = [] if answer.status == 200 else [f"answered with status {answer.status}"]
         try:
-            fields = _json_object(answer.body)
+            fields = _fields(answer.body, settings)
         except _Unanswered as error:
             return "; ".join([*problems, str(error)])
         reported.update(fields)
@@ -166,6 +166,15 @@ class HealthProber:
         if len(body) > MAX_BODY:
             raise _Unanswered(f"answered with more than {MAX_BODY} bytes")
         return answer
+
+
+def _fields(body: bytes, settings: ApplicationSettings) -> dict[str, object]:
+    if not settings.version_pattern:
+        return _json_object(body)
+    told = told_in(body, settings.version_pattern)
+    if told is None:
+        raise _Unanswered("the answer tells no version")
+    return {settings.version_field: told}
 
 
 def _json_object(body: bytes) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -230,6 +231,8 @@ class ApplicationSettings(ControlSettings):
             the door was closed; not asked where it is left out.
         health_path: End point that reports the version, as a JSON object.
         version_field: Its field that holds the version.
+        version_pattern: Where the answer is no JSON: a regular expression whose one group is the
+            version. Empty where it is.
         schema_field: Its field that holds the release of the databases, if it has one.
         write_probe_field: Its field that is true once every database took a write, if it has one.
         health_timeout_s: How long it may take to become healthy after a start.
@@ -246,6 +249,7 @@ class ApplicationSettings(ControlSettings):
     front_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = None
     health_path: Annotated[str, StringConstraints(pattern=r"^/[!-~]{0,300}$")] = "/healthz"
     version_field: str = "version"
+    version_pattern: Annotated[str, StringConstraints(max_length=200)] = ""
     schema_field: str | None = None
     write_probe_field: str | None = None
     health_timeout_s: Seconds = 120.0
@@ -262,12 +266,28 @@ class ApplicationSettings(ControlSettings):
                 raise ValueError(f"the systemd adapter needs 'unit'{where}")
             if self.adapter == "command" and not (item.start and item.stop and item.status):
                 raise ValueError(f"the command adapter needs 'start', 'stop' and 'status'{where}")
+        self._finds_a_version()
         names = [part.name for part in self.parts]
         units = [item.unit for item in controlled if item.unit]
         for kind, found in (("name", names), ("unit", units)):
             if len(set(found)) != len(found):
                 raise ValueError(f"two parts of the application have the same {kind}")
         return self
+
+    def _finds_a_version(self) -> None:
+        if not self.version_pattern:
+            return
+        try:
+            groups = re.compile(self.version_pattern).groups
+        except re.error as error:
+            raise ValueError(f"'version_pattern' is no regular expression: {error}") from error
+        if groups != 1:
+            raise ValueError("'version_pattern' needs one group, which is the version")
+        if self.schema_field or self.write_probe_field:
+            raise ValueError(
+                "'schema_field' and 'write_probe_field' are fields of JSON, and 'version_pattern'"
+                " is for an answer that is none"
+            )
 
 
 class SoakSettings(Settings):

@@ -97,6 +97,46 @@ def test_another_spelling_of_its_version(server: Server) -> None:
     assert ask(server.url, schema_field="schema")
 
 
+@pytest.mark.parametrize(
+    ("body", "pattern", "problem"),
+    [
+        (b"3.3.0\n", r"(\S+)", None),
+        (b'"3.3.0"', r'"([0-9.]+)"', None),
+        (b"<footer>Release v3.3.0, (c) 2026</footer>", r"Release (\S+?),", None),
+        (b"3.2.4\n", r"(\S+)", '\'version\' is "3.2.4", expected "3.3.0"'),
+        (b"", r"(\S+)", "the answer tells no version"),
+        (b"<html>", r"Release (\S+)", "the answer tells no version"),
+        (b"   ", r"( *)", "the answer tells no version"),
+        (b"\xff\x00", r"(\d+)", "the answer tells no version"),
+        (b"-" * 70_000 + b"3.3.0", r"(\d\S+)", "the answer tells no version"),
+    ],
+)
+def test_an_answer_that_is_no_json(
+    server: Server, body: bytes, pattern: str, problem: str | None
+) -> None:
+    """Seen: an application that tells its version as text needed a program to say it as JSON."""
+    server.replies["/healthz"] = (200, body)
+    health = ask(server.url, version_pattern=pattern)
+    assert health.problems == (() if problem is None else (f"health: {problem}",))
+    if problem is None:
+        assert health.reported["version"] in ("3.3.0", "v3.3.0")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"version_pattern": "("}, "no regular expression"),
+        ({"version_pattern": r"\S+"}, "needs one group"),
+        ({"version_pattern": r"(\d)(\d)"}, "needs one group"),
+        ({"version_pattern": r"(\S+)", "schema_field": "schema"}, "fields of JSON"),
+        ({"version_pattern": "(" + "x" * 200 + ")"}, "200 characters"),
+    ],
+)
+def test_patterns_that_cannot_find_a_version(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        settings("http://127.0.0.1:1", **changes)
+
+
 UNHEALTHY: dict[str, tuple[Reply, str]] = {
     "old version": (reply({"version": "3.2.4"}), '\'version\' is "3.2.4", expected "3.3.0"'),
     "no version": (reply({}), "'version' is missing"),

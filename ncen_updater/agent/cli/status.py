@@ -244,9 +244,6 @@ def _approved(row: Document, first: Document | None) -> Text:
             "'ncen-updater accept-restore {version}': {count}."
         )
         return Text(words, {**values, "version": restored})
-    if row["missing"]:
-        words = N_("{version} was approved by {who}; people who have yet to approve: {count}.")
-        return Text(words, values)
     if row["gone"]:
         words = N_(
             "{version} was approved by {who}, and can no longer be taken here: it was withdrawn, "
@@ -257,6 +254,8 @@ def _approved(row: Document, first: Document | None) -> Text:
             "{version} was approved by {who}, but it is no longer what they saw: 'ncen-updater "
             "approve {version} --dry-run' says why."
         )
+    elif row["missing"]:
+        words = N_("{version} was approved by {who}; people who have yet to approve: {count}.")
     elif first is not None and not row["next"]:
         words = N_("{version} was approved as well, by {who}; {first} came later and goes first.")
     else:

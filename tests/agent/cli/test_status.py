@@ -475,6 +475,9 @@ APPROVED = {"version": "3.3.0", "who": ["amina", "bo"], "missing": 0, "next": Tr
     [
         ({"who": ["amina"], "missing": 1, "next": False}, None, "have yet to approve: 1."),
         ({}, "3.3.0", "3.3.0 was approved by amina, bo; it comes next."),
+        # Seen: "yet to approve: 1", of what a new rehearsal had made another plan.
+        ({"missing": 1, "holds": False}, "3.3.0", "no longer what they saw"),
+        ({"missing": 1, "gone": True}, None, "can no longer be taken here"),
         ({"holds": False}, "3.3.0", "no longer what they saw: 'ncen-updater approve 3.3.0"),
         ({"next": False}, "3.4.0", "approved as well, by amina, bo; 3.4.0 came later"),
         ({"next": False, "gone": True}, "3.4.0", "can no longer be taken here"),

@@ -166,7 +166,8 @@ class Session:
         if yes:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UpdaterError(NEEDS_YES, state=NOTHING_CHANGED)
+            words = question.render(self.language)
+            raise UpdaterError(NEEDS_YES, state=NOTHING_CHANGED, detail=words)
         lines, self._lines = self._lines, []
         for line in lines:  # what is asked about has to be read first
             self.say(line)

@@ -14,6 +14,7 @@ import pytest
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
+    FEED_AWAY,
     NOT_ATOMIC,
     OTHER_FEED,
     PLACE_AHEAD,
@@ -336,3 +337,13 @@ def test_the_order() -> None:
 def test_addresses_that_are_none(address: str) -> None:
     with refused(PLACE_INVALID):
         open_place(address)
+
+
+def test_a_feed_whose_name_was_typed_wrong_is_not_made(tmp_path: Path) -> None:
+    """Seen: an empty directory, which every later command called a feed that is not whole."""
+    feed = Feed(tmp_path / "fed")
+    with refused(FEED_AWAY):
+        upload(feed, DirectoryPlace(tmp_path / "place"), Silent())
+    with refused(FEED_AWAY):
+        Publisher(feed, clock).refresh(ring(tmp_path).online)
+    assert not feed.directory.exists()

@@ -193,14 +193,22 @@ class Feed:
         return (self.metadata_directory / "timestamp.json").exists()
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, make: bool = False) -> Iterator[None]:
         """Keep other publishers out until the block ends; the lock dies with its holder.
 
+        Args:
+            make: Whether a feed may begin here; else a mistyped name makes no directory.
+
         Raises:
+            FeedAway: If the directory is not there.
             FeedBusy: If another one is in.
         """
-        durable.make_directory(self.directory)
-        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if make:
+            durable.make_directory(self.directory)
+        try:
+            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise UpdaterError(FEED_AWAY, path=self.directory) from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

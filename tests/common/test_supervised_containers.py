@@ -25,7 +25,8 @@ from tests.support.podman import environment_in, forget, podman_settings, rootfs
 #: Its first process heeds no signal, and another one has left its session.
 WORK = "setsid sleep 600 & trap '' TERM INT HUP; sleep 600 & wait"
 AGENT = """
-import os, sys, tempfile
+import os, signal, sys, tempfile
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever began the tests may ignore it
 from ncen_updater.common.supervised import LeftBehind, Supervised
 left, who, *argv = sys.argv[1:]
 become = (int(who), int(who)) if who else None
@@ -80,6 +81,14 @@ class Machine:
         """Their programs."""
         return [Path(words[0]).name for words in self.processes().values()]
 
+    def ended(self) -> bool:
+        """Kill whatever is left; whether nothing was."""
+        left = self.processes()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not left
+
     def inside(self) -> bool:
         """Whether both lasting processes of the container are at work."""
         return self.alive().count("sleep") == 2
@@ -103,9 +112,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
         try:
             yield made
         finally:
-            for pid in made.processes():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            until(made.ended)
             forget(place)
 
 

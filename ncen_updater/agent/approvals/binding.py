@@ -20,7 +20,11 @@ __all__ = ["basis_now"]
 TABLES = ("site", "paths", "databases", "overlay", "application", "soak", "keep")
 #: Settings that came later: where they are not used, the digest is that of an agent before them, so
 #: that a renewal of the agent voids no approval.
-LATER = (("application", "user"), ("application", "front_url"))
+LATER = (
+    ("application", "user"),
+    ("application", "front_url"),
+    ("application", "version_pattern"),
+)
 
 
 def configuration_digest(site: Site) -> str:

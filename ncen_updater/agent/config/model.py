@@ -232,7 +232,7 @@ class ApplicationSettings(ControlSettings):
         health_path: End point that reports the version, as a JSON object.
         version_field: Its field that holds the version.
         version_pattern: Where the answer is no JSON: a regular expression whose one group is the
-            version. Empty where it is.
+            version. None where it is.
         schema_field: Its field that holds the release of the databases, if it has one.
         write_probe_field: Its field that is true once every database took a write, if it has one.
         health_timeout_s: How long it may take to become healthy after a start.
@@ -249,7 +249,7 @@ class ApplicationSettings(ControlSettings):
     front_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = None
     health_path: Annotated[str, StringConstraints(pattern=r"^/[!-~]{0,300}$")] = "/healthz"
     version_field: str = "version"
-    version_pattern: Annotated[str, StringConstraints(max_length=200)] = ""
+    version_pattern: Annotated[str, StringConstraints(max_length=200)] | None = None
     schema_field: str | None = None
     write_probe_field: str | None = None
     health_timeout_s: Seconds = 120.0

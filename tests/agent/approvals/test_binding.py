@@ -35,6 +35,7 @@ def test_a_setting_that_came_later_voids_nothing_where_it_is_not_used(tmp_path: 
 @pytest.mark.parametrize(
     ("table", "line"),
     [("[application]", 'front_url = "http://127.0.0.1:8080"'), ("[application]", 'user = "ncen"'),
+     ("[application]", "version_pattern = '(.+)'"),
      ("[site]", 'channel = "preview"')],
 )  # fmt: skip
 def test_what_an_upgrade_depends_on_voids_it(tmp_path: Path, table: str, line: str) -> None:

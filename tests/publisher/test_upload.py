@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -346,4 +348,7 @@ def test_a_feed_whose_name_was_typed_wrong_is_not_made(tmp_path: Path) -> None:
         upload(feed, DirectoryPlace(tmp_path / "place"), Silent())
     with refused(FEED_AWAY):
         Publisher(feed, clock).refresh(ring(tmp_path).online)
+    later: Any = SimpleNamespace(base={"ncen": None})  # an event that is not a feed's first
+    with refused(FEED_AWAY):
+        Publisher(feed, clock).publish(later, [], ring(tmp_path / "again").online)
     assert not feed.directory.exists()

@@ -135,7 +135,7 @@ class Publisher:
             DuplicateKey, KeyNotAllowed: If keys are used as they must not be.
             FeedBroken, FeedBusy: If the feed cannot be built on.
         """
-        with self._feed.lock(make=True):
+        with self._feed.lock(make=not event.base):
             self._progress.tell(Text(N_("verifying the signatures and the feed")))
             drafts = event.signed()
             base = self._base(event, drafts)

@@ -126,13 +126,24 @@ def _digest(rows: list[tuple[object, ...]]) -> str:
 def select(place: SiteDatabases, name: str, query: str) -> list[tuple[object, ...]]:
     """Read rows of a live database by its logical name; the query is trusted."""
     if isinstance(place, SqlitePlace):
-        address = f"file:{place.address(name)}?mode=ro"
-        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=30)) as connection:
-            return connection.execute(query).fetchall()
+        return _read(place.address(name), query)
     import psycopg
 
     with psycopg.connect(place.conninfo(place.names[name], place.superuser)) as session:
         return session.execute(query.encode()).fetchall()
+
+
+def _read(path: object, query: str) -> list[tuple[object, ...]]:
+    for mode in ("ro", "rw"):
+        address = f"file:{path}?mode={mode}"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=30)) as connection:
+            try:
+                return connection.execute(query).fetchall()
+            except sqlite3.OperationalError as error:
+                # A writer that was killed left its journal: whoever opens it next rolls it back.
+                if mode == "rw" or error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
+                    raise
+    raise LookupError(path)
 
 
 def _reported(port: int) -> str | None:

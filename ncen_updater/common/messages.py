@@ -841,7 +841,7 @@ MIRROR_OLDER = Message(
     N_("The mirror {path} holds older lists than this site has already seen (list '{role}')."),
     N_("The bundle is not the newest: make the mirror again from the newest, or from the feed."),
     ExitCode.TRUST,
-    state=N_("Sites that read the mirror refuse it until then; this site is as it was."),
+    state=N_("The mirror was written, with these older lists; this site is as it was."),
 )
 
 # ---- 3xxx: releases, transfer and slots ------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ncen_updater.agent.approvals.rollback_approvals import NOBODY_YET, loss_words
 from ncen_updater.agent.engine.outcome import change_document
-from ncen_updater.agent.engine.rollback_words import ONLY_CODE, way_words
+from ncen_updater.agent.engine.rollback_words import ONLY_CODE, stop_words, way_words
 from ncen_updater.common.cli.render import (
     clean,
     finding_document,
@@ -275,8 +275,9 @@ def plan_words(made: Plan, language: str, report: RehearsalReport | None = None)
                     "bad sector harms both; they are no backup"
                 )
             )
-        if hop.as_is:
-            yield f"  {ONLY_CODE.render(language)}"
+        spared = stop_words(as_is=hop.as_is, expands=hop.expands)
+        if spared is not None:
+            yield f"  {spared.render(language)}"
         for step in hop.migrations.steps:
             migration = {"database": step.database, "id": step.id}
             yield Text(N_("  migration {id} of {database}"), migration)

@@ -1365,6 +1365,16 @@ MIGRATOR_OUTSIDE = Message(
     N_("Nothing was run. Tell the Secretariat: the program has to lie in the release itself."),
     ExitCode.BLOCKED,
 )
+EXPAND_FAILED = Message(
+    "NU-4206",
+    N_(
+        "The program of {version} failed on the databases while {current} went on working: {cause}"
+    ),
+    N_(
+        "{current} runs on, and does not see what the program did until then. Send the Secretariat"
+        " what 'ncen-updater history' says; a next attempt runs it once more. {cause_remedy}"
+    ),
+)
 NOT_A_SET = Message(
     "NU-4220",
     N_("{database} is a plain directory, not a link to a set of databases."),

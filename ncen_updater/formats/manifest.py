@@ -321,15 +321,20 @@ class Compatibility(Model):
             whenever tables or what stands in them get another form.
         back_to: A release with this number or a later one runs on the databases of this release,
             and on whatever this release wrote into them from its first start on.
+        expand: Whether its migrations may run while such a release serves: they only add what
+            that one does not see, hold no lock for long, and may be repeated.
     """
 
     schema_number: Annotated[int, Field(ge=0, lt=2**31)]
     back_to: Annotated[int, Field(ge=0, lt=2**31)]
+    expand: bool = False
 
     @model_validator(mode="after")
     def _not_ahead_of_itself(self) -> Compatibility:
         if self.back_to > self.schema_number:
             raise ValueError("'back_to' is no later than 'schema_number'")
+        if self.expand and self.back_to == self.schema_number:
+            raise ValueError("'expand' needs an earlier 'back_to': a release that goes on serving")
         return self
 
 

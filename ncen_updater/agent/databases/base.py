@@ -303,6 +303,8 @@ class DatabaseEngine(abc.ABC):
     """All databases of a site in one engine. See the module for the contract."""
 
     kind: ClassVar[str]  # a name of .engines.ENGINES; fills {engine} in manifests
+    #: Whether a program may work on live databases while the application does.
+    expands: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
@@ -587,6 +589,16 @@ class DatabaseEngine(abc.ABC):
             Whether anything ran that wrote to a candidate beyond the agent's own tables. A change
             of the schema alone may be left out: the fingerprint tells that.
         """
+
+    def expand(self, target: MigrationSet, progress: Progress) -> None:
+        """Run a release's own program on the live databases, while the application works on them.
+
+        Only where :attr:`expands` is true. Nothing is marked, and nothing undoes it.
+
+        Raises:
+            MigratorFailed: It failed; what it did until then stays.
+        """
+        raise NotImplementedError(f"{self.kind}: {target.release}, {progress}")
 
     @abc.abstractmethod
     def write_values(

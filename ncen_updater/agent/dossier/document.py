@@ -64,6 +64,7 @@ def _hop(hop: DossierHop, language: str) -> dict[str, object]:
             name: {"title": notes.title, "text": notes.text} for name, notes in hop.notes.items()
         },
         "by_code": hop.by_code,
+        "expands": hop.expands,
         "way_back": hop.way_back.value,
         "way_words": hop.way_words.render(language),
         "why_no_way_back": [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ncen_updater.agent.approvals.approving import ApprovalSubject, require_basis
 from ncen_updater.agent.approvals.model import Approval, ApprovalBasis
 from ncen_updater.agent.engine.pending_rollback import left_behind
-from ncen_updater.agent.engine.rollback_words import ONLY_CODE, Back, way_words
+from ncen_updater.agent.engine.rollback_words import Back, stop_words, way_words
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.policy.windows import next_opening
 from ncen_updater.agent.rehearsal.predictions import ComparedStop, compared
@@ -41,7 +41,8 @@ class DossierHop:
         loses: Tables and columns of which the way back does not keep what is entered.
         report: What the rehearsal found of it; None without a rehearsal.
         files: What becomes of the site's own files, one sentence each.
-        by_code: Whether only the code changes: no database is copied or migrated.
+        by_code: Whether no database is copied or migrated while officers are out.
+        expands: Whether the release's program works on them before, while officers do.
         sql: Every statement that will run, in order; empty where the release has its own migrator.
     """
 
@@ -59,6 +60,7 @@ class DossierHop:
     country: Sequence[Text] = ()
     loses: Sequence[str] = ()
     by_code: bool = False
+    expands: bool = False
     sql: str = ""
 
     @property
@@ -82,8 +84,8 @@ class DossierHop:
 
     @property
     def code_words(self) -> Text | None:
-        """That only the code changes, where it is so."""
-        return ONLY_CODE if self.by_code else None
+        """What the stop spares, where it copies nothing."""
+        return stop_words(as_is=self.by_code, expands=self.expands)
 
     def values_tried(self, language: str) -> tuple[str, ...]:
         """What the rehearsal saw of values when it went back, in sentences."""
@@ -212,6 +214,7 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
             country=_country(hop.layer),
             loses=hop.way.loses or (seen.not_kept if seen else ()),
             by_code=hop.as_is,
+            expands=hop.expands,
             sql=_bounded(hop.sql(found.plan.engine)) if hop.migrations.steps else "",
         )
         for hop in found.plan.learnt(report).hops

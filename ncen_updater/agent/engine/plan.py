@@ -27,12 +27,14 @@ from ncen_updater.agent.databases.migrations.planner import (
     Back,
     WayBack,
     after_steps,
+    expands,
     goes_as_is,
     plan_set,
     plan_way_back,
 )
 from ncen_updater.agent.databases.migrations.render import render_sql
 from ncen_updater.agent.engine.build_slot import build, held_trees
+from ncen_updater.agent.engine.expanding import EXPANDING
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.rollback_words import way_words
 from ncen_updater.agent.engine.steps import all_steps
@@ -83,11 +85,17 @@ class PlannedStep:
     note: Text | None = None
 
 
-def planned_steps() -> tuple[PlannedStep, ...]:
-    """Every step in order, with the places of what this command does not do; pure."""
+def planned_steps(*, expands: bool = False) -> tuple[PlannedStep, ...]:
+    """Every step in order, with the places of what this command does not do; pure.
+
+    Args:
+        expands: Whether a release's program works on the databases before the stop.
+    """
     lines: list[PlannedStep] = []
     for name, step in all_steps().items():
         if name is StepName.CLOSE:
+            if expands:
+                lines.append(PlannedStep("expand", EXPANDING, False))
             lines += [PlannedStep(key, note, False, note) for key, note in NOT_YET.items()]
         lines.append(PlannedStep(name.value, step.title, name in DOWNTIME))
     return tuple(lines)
@@ -173,7 +181,8 @@ class HopPlan:
         way: The way back after the commit, as a rollback will take it.
         files: What the site's own files are called, and what the release says it does to them.
         layer: What becomes of the country's texts and settings; None where there are none.
-        as_is: Whether only the code changes: no database is migrated, none copied.
+        as_is: Whether no database is copied or migrated while officers are out.
+        expands: Whether the release's program works on them before, while officers do.
     """
 
     origin: Version
@@ -188,6 +197,7 @@ class HopPlan:
     files: Sequence[PlannedFiles] = ()
     layer: LayerReport | None = None
     as_is: bool = False
+    expands: bool = False
 
     @property
     def keeps_records(self) -> bool:
@@ -231,6 +241,7 @@ class HopPlan:
             "rollback_keeps_records": self.keeps_records,
             # What older agents approved has no such word.
             **({"by_code": True} if self.as_is else {}),
+            **({"expands": True} if self.expands else {}),
             # Only where there are any: approvals of before bind to a digest without them.
             **({"files": [item.facts() for item in self.files]} if self.files else {}),
             # A wording may be mended until the last moment; a setting is what was agreed to.
@@ -303,6 +314,7 @@ class Plan:
                 {
                     **hop.facts(),
                     "by_code": hop.as_is,
+                    "expands": hop.expands,
                     "way_back": hop.way.back.value,
                     "loses": list(hop.way.loses),
                     "country": _country(hop.layer),
@@ -372,7 +384,8 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
         findings: Sequence[Finding] = ()
         copy: CopyPlan | None = None
         migrations = plan_set(engine.names, ledgers, target, before)
-        as_is = goes_as_is(migrations, target, before)
+        expanding = engine.expands and expands(target, before)
+        as_is = expanding or goes_as_is(migrations, target, before)
         reference = replace(reference, as_is=as_is)
         ledgers = after_steps(ledgers, migrations, reference)
         way = (
@@ -400,11 +413,15 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
                 files,
                 site.overlay.report(origin, offer.release_version) if site.overlay else None,
                 as_is,
+                expanding,
             )
         )
         origin = offer.release_version
     return Plan(
-        Strategy(site.config.databases.strategy), site.engine.kind, tuple(hops), planned_steps()
+        Strategy(site.config.databases.strategy),
+        site.engine.kind,
+        tuple(hops),
+        planned_steps(expands=any(hop.expands for hop in hops)),
     )
 
 

@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["ONLY_CODE", "Back", "way_words"]
+__all__ = ["EXPANDS", "ONLY_CODE", "Back", "stop_words", "way_words"]
 
 #: Of a change that leaves the databases as they are, forward and back.
 ONLY_CODE = Text(
     N_("Only the code changes: no database is copied or migrated; officers are out for a restart.")
+)
+
+#: Of an upgrade whose program works on the live databases before the stop.
+EXPANDS = Text(
+    N_(
+        "The databases are migrated before, while officers go on working; no database is copied, and"
+        " officers are out for a restart."
+    )
 )
 
 _WORDS = {
@@ -34,6 +42,13 @@ _BUT = N_(
     "A rollback from {origin} to {target} keeps every record, but not what is entered in {objects}:"
     " how much that is, is counted and asked for first."
 )
+
+
+def stop_words(*, as_is: bool, expands: bool) -> Text | None:
+    """Say what a stop spares that copies nothing; None where databases are copied; pure."""
+    if expands:
+        return EXPANDS
+    return ONLY_CODE if as_is else None
 
 
 def way_words(

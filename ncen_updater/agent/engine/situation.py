@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from packaging.version import Version
 
@@ -16,6 +16,7 @@ from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
     "ADOPTED",
+    "EXPANDED",
     "RESTORED",
     "RecordedState",
     "contradiction",
@@ -29,6 +30,8 @@ __all__ = [
 ADOPTED = "adopted"
 #: Event: databases that people restored were taken as those of a release.
 RESTORED = "restore-accepted"
+#: Event: an upgrade was undone, and the live databases keep what its release put into them before.
+EXPANDED = "expanded"
 
 
 def _slot_seen(current: Version | None, change: Change) -> SlotSeen:
@@ -122,15 +125,23 @@ def known(journal: Journal) -> RecordedState:
     """Return what the journal says of the databases."""
     change = last_committed(journal)
     by_hand = _by_hand(journal)
-    if change is not None and (not by_hand or _committed_at(journal, change) > by_hand[-1].number):
-        return RecordedState(change.generation, change, journal.facts(change.id).fingerprints or {})
-    if not by_hand:
+    at = _committed_at(journal, change) if change is not None else 0
+    if change is not None and (not by_hand or at > by_hand[-1].number):
+        found = RecordedState(
+            change.generation, change, journal.facts(change.id).fingerprints or {}
+        )
+    elif by_hand:
+        at, data = by_hand[-1].number, by_hand[-1].data
+        generation = data.get("generation")
+        found = RecordedState(
+            generation if isinstance(generation, int) else 0, None, _table(data.get("fingerprints"))
+        )
+    else:
         return RecordedState()
-    data = by_hand[-1].data
-    generation = data.get("generation")
-    return RecordedState(
-        generation if isinstance(generation, int) else 0, None, _table(data.get("fingerprints"))
-    )
+    expanded = [e for e in journal.events() if e.kind == EXPANDED and e.number > at]
+    if not expanded:
+        return found
+    return replace(found, fingerprints=_table(expanded[-1].data.get("fingerprints")))
 
 
 def fingerprints_of(journal: Journal, release: Version) -> Mapping[str, object]:

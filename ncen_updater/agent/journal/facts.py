@@ -55,6 +55,8 @@ class ChangeFacts(Record):
         undoes: The upgrade that a rollback undoes.
         by_code: Whether a rollback leaves the databases as they are.
         as_is: Whether the live databases go to the other release as they are, uncopied.
+        expands: Whether the release's program runs on them before, while officers work.
+        expanded: Whether that began, on schemas that were as the journal had them.
         soak_of: The upgrade whose release turned bad, in a rollback that nobody ordered.
         waits_for_person: Whether nobody takes back by itself what turned bad.
         confirmed_by: Who said that the release is good.
@@ -103,6 +105,8 @@ class ChangeFacts(Record):
     undoes: str | None = None
     by_code: bool | None = None
     as_is: bool | None = None
+    expands: bool | None = None
+    expanded: bool | None = None
     soak_of: str | None = None
     waits_for_person: bool | None = None
     confirmed_by: str | None = None

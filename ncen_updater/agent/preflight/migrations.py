@@ -12,7 +12,7 @@ import shlex
 from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.databases.migrations.command import program_of
-from ncen_updater.agent.databases.migrations.planner import goes_as_is
+from ncen_updater.agent.databases.migrations.planner import expands, goes_as_is
 from ncen_updater.agent.preflight.base import Context, advisory, check, info, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
@@ -47,14 +47,17 @@ def check_migrations(context: Context) -> tuple[Finding, ...]:
         reasons = {reason for _, _, reason in plan.irreversible}
         user = context.engine.migrator_user()
         program_of(context.target.command, context.target.slot)
+        brings = advisory(
+            6337,
+            N_("The release brings a program that works on the databases: {command}"),
+            N_("It runs as {user}, and may do what the application may."),
+            command=shlex.join(context.target.command.argv),
+            user=user.name if user else getpass.getuser(),
+        )
+        if _stays_usable(context):
+            return (brings,)
         return (
-            advisory(
-                6337,
-                N_("The release brings a program that works on the databases: {command}"),
-                N_("It runs as {user}, and may do what the application may."),
-                command=shlex.join(context.target.command.argv),
-                user=user.name if user else getpass.getuser(),
-            ),
+            brings,
             advisory(
                 6324,
                 N_(
@@ -76,3 +79,11 @@ def check_migrations(context: Context) -> tuple[Finding, ...]:
         )
         for database, migration, reason in plan.irreversible
     )
+
+
+def _stays_usable(context: Context) -> bool:
+    """Whether the program runs before the stop, and the release before on what comes of it."""
+    target, origin = context.target, context.origin
+    if target is None or origin is None or not context.engine.expands:
+        return False
+    return expands(target, origin)

@@ -286,7 +286,7 @@ class Rehearser:
             if hop.back_s is None:
                 continue
             if hop.way.by_code:
-                if not hop.plan.as_is:
+                if hop.plan.expands or not hop.plan.as_is:
                     self._migrate(hop, reference)  # the next one begins there
                 continue
             hop.values = self._values(hop, reference, number)
@@ -358,7 +358,7 @@ class Rehearser:
         self._tell(N_("rehearsing the migrations to {version}"), version=manifest.version)
         hop.maps = self._maps(manifest, step)
         hop.stood = {n: len(engine.applied(step.candidate(n))) for n in engine.names}
-        if hop.plan.as_is:
+        if hop.plan.as_is and not hop.plan.expands:
             # Neither files nor the release's program run.
             found = mark_only(engine, step)
             hop.migrated = Migrated({}, {}, found, found, wrote=False)
@@ -434,8 +434,10 @@ class Rehearser:
         return tuple(found)
 
     def _report(self, hop: _Hop) -> RehearsedHop:
+        # What runs while officers work is none of the stop.
+        in_stop_s = 0.0 if hop.plan.expands else hop.migrate_s
         prediction = predict(
-            Measured(hop.copy_s, hop.migrate_s), history(self._journal), past(self._journal)
+            Measured(hop.copy_s, in_stop_s), history(self._journal), past(self._journal)
         )
         return RehearsedHop(
             from_=str(hop.plan.origin),

@@ -51,6 +51,11 @@ DOES = {
     "nothing": [],
     "schema": ["CREATE TABLE came_with_new (id integer)"],
     "rows": ["INSERT INTO came_with_old VALUES (1)"],
+    "again": ["CREATE TABLE IF NOT EXISTS came_with_new (id integer)"],
+    "half": [
+        "CREATE TABLE IF NOT EXISTS came_with_new (id integer)",
+        "SELECT 1 / (current_database() NOT LIKE '%companies')::integer",
+    ],
 }
 
 
@@ -61,6 +66,7 @@ def release(
     reports: str | None = None,
     *,
     compatibility: tuple[int, int] | None = None,
+    expand: bool = False,
     at_start: str | None = None,
 ) -> Path:
     """The first release under another number, with a program in place of its files or without.
@@ -71,6 +77,7 @@ def release(
         does: What its program does; None where it has files.
         reports: The version that the application reports, where that is another.
         compatibility: The number of its schema and how far back it goes, if it says so.
+        expand: Whether its program may run while the release before serves.
         at_start: A statement that the application runs at its start, whatever it says.
     """
     made = assemble(FIRST, directory / version)
@@ -105,7 +112,7 @@ def release(
         program.chmod(0o755)
     manifest.write_text(text, "utf-8")
     if compatibility is not None:
-        declare(made, *compatibility)
+        declare(made, *compatibility, expand=expand)
     return made
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "after_steps",
     "by_id",
     "effective",
+    "expands",
     "goes_as_is",
     "plan_set",
     "plan_steps",
@@ -337,6 +338,18 @@ def goes_as_is(plan: MigrationPlan, newer: MigrationSet, older: MigrationSet) ->
     if new is None or old is None or new.schema_number != old.schema_number:
         return False
     return not plan.steps and runs_as_is(newer, older)
+
+
+def expands(newer: MigrationSet, older: MigrationSet) -> bool:
+    """Whether the release's program may run on the live databases while the older one serves.
+
+    The newer release says so, and both say that the older one runs on what comes of it. Only of a
+    program of its own, whose ledger is its own affair: to run it once more is harmless.
+    """
+    new, old = newer.compatibility, older.compatibility
+    if newer.command is None or new is None or old is None or not new.expand:
+        return False
+    return new.schema_number > old.schema_number and runs_as_is(newer, older)
 
 
 def plan_way_back(

@@ -104,6 +104,7 @@ class PostgresEngine(DatabaseEngine):
     """
 
     kind = "postgresql"
+    expands = True
 
     def __init__(
         self,
@@ -533,6 +534,10 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.migrate`."""
         self._touch(change)
         return self._migrating.migrate(change, target, origin, progress)
+
+    def expand(self, target: MigrationSet, progress: Progress) -> None:
+        """See :meth:`DatabaseEngine.expand`."""
+        self._migrating.expand(target, progress)
 
     def mark(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.mark`."""

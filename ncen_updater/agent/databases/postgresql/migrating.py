@@ -141,7 +141,8 @@ class Migrating:
             if target.command is not None:
                 self._all(lambda name: self._make_ready(name, change))
                 before = self._writes(change)
-                self._run_command(change, target, progress)
+                with self._sessions.opened(change, owner=self._as_owner):
+                    self._run_command(change.candidate, target, progress)
                 changed = before is None or self._writes(change) != before
                 self._all(lambda name: self._runner(name, change).mark(change))
                 return changed
@@ -249,7 +250,16 @@ class Migrating:
             # In a thread of its own: a server that is gone has ended the session as well.
             logger.warning("a migration outlived its time: %s", error.detail or error)
 
-    def _run_command(self, change: ChangeRef, target: MigrationSet, progress: Progress) -> None:
+    def expand(self, target: MigrationSet, progress: Progress) -> None:
+        """Run the release's program on the live databases, which are open to all."""
+        self._run_command(Live, target, progress)
+
+    @property
+    def _as_owner(self) -> bool:
+        """Whether a program logs in as the application does; another user than ours always."""
+        return self._user() is not None or bool(self._server.owner_logs_in)
+
+    def _run_command(self, places: PlaceOf, target: MigrationSet, progress: Progress) -> None:
         from ncen_updater.agent.databases.migrations.command import (
             migrator_environment,
             run_command,
@@ -259,14 +269,11 @@ class Migrating:
             return
         user = self._user()
         environment = migrator_environment(os.environ, self._environment, user)
-        # Another user logs in as the application does, with neither role nor password of ours.
-        as_owner = user is not None or bool(self._server.owner_logs_in)
         if user is None:
             environment = self._server.environment(environment)
         for name in self._names:
-            database = self._sessions.physical(change.candidate(name))
-            url = self._server.url(database, as_owner=as_owner)
+            # Another user has neither role nor password of ours.
+            url = self._server.url(self._sessions.physical(places(name)), as_owner=self._as_owner)
             environment[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = url
         names = tuple(self._names)
-        with self._sessions.opened(change, owner=as_owner):
-            run_command(target.command, target.slot, environment, progress, names, user=user)
+        run_command(target.command, target.slot, environment, progress, names, user=user)

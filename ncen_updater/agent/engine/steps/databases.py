@@ -196,7 +196,7 @@ class Migrate(Step):
                 return ChangeFacts(
                     fingerprints=facts.fingerprints_before,
                     fingerprints_by=facts.fingerprints_by,
-                    databases_unchanged=True,
+                    databases_unchanged=not facts.expands,
                     one_way=False,
                 )
             if context.facts().by_code:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.databases.base import Live
-from ncen_updater.agent.databases.migrations.planner import goes_as_is
-from ncen_updater.agent.engine import site_files
+from ncen_updater.agent.databases.migrations.planner import expands, goes_as_is
+from ncen_updater.agent.engine import expanding, site_files
 from ncen_updater.agent.engine.fingerprints import fingerprints_of, taken_by
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.permitted import require_no_hold
@@ -70,20 +70,23 @@ def _refuse_unwanted(context: StepContext) -> None:
         )
 
 
-def leaves_as_is(context: StepContext) -> bool:
-    """Whether only the code changes: nothing is to be migrated, and both releases say so.
+def what_is_copied(context: StepContext) -> ChangeFacts:
+    """Say whether the databases go to the other release uncopied, and what runs before it.
 
     Asked once the slot is built and before officers are out. The answer is a fact of the change;
     of a rollback it is known from its beginning.
     """
     site = context.site
     if context.change.kind is not ChangeKind.UPGRADE:
-        return bool(context.facts().as_is)
+        return ChangeFacts(as_is=context.facts().as_is or None)
     target, origin = (
         site.migrations(context.target_version),
         site.migrations(context.origin_version),
     )
-    return goes_as_is(site.engine.plan_migrations(Live, target, origin), target, origin)
+    if site.engine.expands and expands(target, origin):
+        return ChangeFacts(as_is=True, expands=True)
+    as_is = goes_as_is(site.engine.plan_migrations(Live, target, origin), target, origin)
+    return ChangeFacts(as_is=as_is or None)
 
 
 class Preflight(Step):
@@ -94,15 +97,19 @@ class Preflight(Step):
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Say which of the site's own files are kept, and how; and whether databases stay."""
-        as_is = leaves_as_is(context)
-        return replace(site_files.planned(context), as_is=as_is or None)
+        found = what_is_copied(context)
+        return replace(site_files.planned(context), as_is=found.as_is, expands=found.expands)
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Run every check; strict ones block. Then keep the site's files as far as they go now."""
+        """Run every check; strict ones block. Then do what can be done while officers work."""
         findings = preflight_findings(
             context.site, context.ref, context.origin_version, context.progress
         )
         refuse_strict(findings)
+        if context.facts().expands:
+            _refuse_late(context)
+            _refuse_unwanted(context)
+            expanding.expand(context)
         site_files.prepare(context)
         _refuse_late(context)
         _refuse_unwanted(context)
@@ -121,8 +128,9 @@ class Preflight(Step):
         return Text(N_("removing what was kept of files")) if context.facts().files else None
 
     def undo(self, context: StepContext) -> None:
-        """Remove what was kept of files; they were put back before."""
+        """Remove what was kept of files; they were put back before. What was expanded stays."""
         site_files.discard(context)
+        expanding.note_what_stays(context)
 
 
 class PreflightAgain(Step):

@@ -146,7 +146,8 @@ PLANNED_HOP = _perhaps(
             "tree_digest": TEXT,
             "migrations": _list(_object(database=TEXT, id=TEXT, direction=TEXT, sha256=SHA256)),
             "command": _or_null(_list(TEXT)), "irreversible": WITHOUT,
-            "rollback_keeps_records": FLAG, "by_code": FLAG, "way_back": TEXT, "loses": _list(TEXT),
+            "rollback_keeps_records": FLAG, "by_code": FLAG, "expands": FLAG,
+            "way_back": TEXT, "loses": _list(TEXT),
             "country": _or_null(_list(COUNTRY)),
             "databases": _list(_object(name=TEXT, physical=TEXT, bytes=NUMBER)),
             "copy": _or_null(COPY), "findings": FINDINGS,
@@ -160,8 +161,8 @@ PLANNED_HOP = _perhaps(
 DOSSIER_HOP = _object(
     **{
         "from": TEXT, "to": TEXT, "required": FLAG, "urgency": TEXT, "notes": NOTES,
-        "by_code": FLAG, "way_back": TEXT, "way_words": TEXT, "why_no_way_back": WITHOUT,
-        "loses": _list(TEXT),
+        "by_code": FLAG, "expands": FLAG, "way_back": TEXT, "way_words": TEXT,
+        "why_no_way_back": WITHOUT, "loses": _list(TEXT),
         "migrations": NUMBER, "unpacked_bytes": NUMBER, "stop_s": _or_null(STOP),
         "files": _list(TEXT), "country": _list(TEXT),
         "tables": _list(_object(table=TEXT, before=TEXT, after=TEXT, what=TEXT)),

@@ -1,0 +1,196 @@
+"""Releases whose program works on the live databases while officers do, before the stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from demo.site import DemoSite, digests
+from ncen_updater.agent.databases.base import Live
+from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.engine.rollback_words import EXPANDS
+from ncen_updater.agent.journal.change import Change, Phase, StepName
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.common.messages import EXPAND_FAILED
+from ncen_updater.common.progress import Silent
+from tests.agent.engine.made import (
+    execute,
+    operations,
+    rehearse,
+    release,
+    runs,
+    said,
+    served_feed,
+    site_on,
+)
+from tests.support.errors import refused
+from tests.support.migrators import not_as_root
+from tests.support.sites import TrialFeed, site_in_process
+
+pytestmark = not_as_root
+
+OLD, NEW, HALF = "3.2.5", "3.2.6", "3.2.7"
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the agent comes after it."""
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
+    sources = tmp_path_factory.mktemp("sources")
+    built = [
+        release(sources, OLD, "nothing", compatibility=(1, 1)),
+        release(sources, NEW, "again", compatibility=(2, 1), expand=True),
+        release(sources, HALF, "half", compatibility=(2, 1), expand=True),
+    ]
+    with served_feed(tmp_path_factory.mktemp("feed"), built) as found:
+        yield found
+
+
+@pytest.fixture(params=["postgresql", "postgresql in-place"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> Iterator[DemoSite]:
+    with site_on(request, tmp_path, feed, schema_number=1) as site:
+        operations(site).upgrade(Version(OLD))  # from here on the journal knows the schemas
+        yield site
+
+
+def latest(demo: DemoSite) -> tuple[Change, ChangeFacts]:
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        change = journal.changes(1)[0]
+        return change, journal.facts(change.id)
+
+
+def came(demo: DemoSite) -> set[str]:
+    """The databases that have what the program makes."""
+    return {name.partition(".")[0] for name in digests(demo) if name.endswith(".came_with_new")}
+
+
+def numbers(demo: DemoSite) -> list[object]:
+    """What tells one database from another of the same name."""
+    site = site_in_process(demo)
+    sql = "SELECT oid FROM pg_database WHERE datname = current_database()"
+    return [site.engine.query(Live(name), sql) for name in site.engine.names]
+
+
+def strict(demo: DemoSite) -> set[str]:
+    site = site_in_process(demo)
+    with Journal.open(demo.state / JOURNAL) as journal:
+        return {f.code for f in verify_site(site, journal, Silent())} & {"NU-6106"}
+
+
+def enter(demo: DemoSite) -> None:
+    execute(
+        demo.databases.address("suspects"),
+        "INSERT INTO persons (person_ref, family_name, workflow_state)"
+        " VALUES ('LATER-1', 'entered later', 'new')",
+    )
+
+
+def is_there(demo: DemoSite) -> bool:
+    sql = "SELECT count(*) FROM persons WHERE person_ref = 'LATER-1'"
+    return site_in_process(demo).engine.query(Live("suspects"), sql) == [(1,)]
+
+
+ALL = {"seizures", "suspects", "companies"}
+
+
+def test_its_program_works_while_officers_do_and_nothing_is_copied(demo: DemoSite) -> None:
+    before, seen = numbers(demo), []
+
+    def look(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.PREFLIGHT, Phase.AFTER_EFFECT):
+            application = site_in_process(demo).application
+            seen.append((application.running(), application.door_closed(), came(demo)))
+            enter(demo)
+
+    assert str(EXPANDS) in said(demo, "plan", NEW)
+    operations(demo, look).upgrade(Version(NEW))
+    assert seen == [(True, False, ALL)]
+    assert runs(demo) == NEW and numbers(demo) == before and is_there(demo)
+    _, facts = latest(demo)
+    assert (facts.copy, facts.as_is, facts.databases_unchanged) == ({}, True, False)
+    assert strict(demo) == set()
+
+    way = operations(demo).way_back()
+    assert (way.keeps_all, way.by_code, way.as_is) == (True, True, True)
+    operations(demo).rollback()
+    assert runs(demo) == OLD and is_there(demo) and came(demo) == ALL
+    assert strict(demo) == set()
+
+
+def test_a_rehearsal_runs_it_and_foretells_a_stop_without_it(demo: DemoSite) -> None:
+    operations(demo).path(Version(NEW))  # reads the feed
+    hop = rehearse(demo, NEW)
+    assert hop["copy_s"] == 0.0 and hop["restore_s"] is None and hop["keeps_records"]
+    assert isinstance(hop["migrate_s"], float) and hop["migrate_s"] > 0
+    assert not hop["unchanged"] and came(demo) == set()
+
+
+def test_one_that_fails_half_way_keeps_nobody_out(demo: DemoSite) -> None:
+    with refused(EXPAND_FAILED):
+        operations(demo).upgrade(Version(HALF))
+    change, facts = latest(demo)
+    assert facts.closed_at is None and change.error_code == EXPAND_FAILED.code
+    assert runs(demo) == OLD and came(demo) == {"seizures", "suspects"}
+    assert strict(demo) == set()  # the journal says whose it is
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        assert not SiteHistory(journal).bad_releases()
+    operations(demo).upgrade(Version(NEW))
+    assert runs(demo) == NEW and came(demo) == ALL and strict(demo) == set()
+
+
+@pytest.mark.parametrize(
+    ("step", "phase"),
+    [
+        (StepName.PREFLIGHT, Phase.BEFORE_EFFECT),
+        (StepName.PREFLIGHT, Phase.AFTER_EFFECT),
+        (StepName.PREFLIGHT, Phase.AFTER_RECORD),
+        (StepName.CUT_OVER, Phase.AFTER_EFFECT),
+        (StepName.HEALTH, Phase.AFTER_EFFECT),
+    ],
+)
+def test_killed_at_any_instant_the_release_before_runs_on(
+    demo: DemoSite, step: StepName, phase: Phase
+) -> None:
+    def strike(at: StepName, when: Phase) -> None:
+        if (at, when) == (step, phase):
+            raise Killed
+
+    with pytest.raises(Killed):
+        operations(demo, strike).upgrade(Version(NEW))
+    if step is StepName.PREFLIGHT:
+        enter(demo)
+    operations(demo).resume(by_person=True)
+    begun = (step, phase) != (StepName.PREFLIGHT, Phase.BEFORE_EFFECT)
+    assert runs(demo) == OLD and came(demo) == (ALL if begun else set())
+    assert is_there(demo) is (step is StepName.PREFLIGHT)
+    assert strict(demo) == set()
+    operations(demo).upgrade(Version(NEW))
+    assert runs(demo) == NEW and strict(demo) == set()
+
+
+def test_undone_after_the_stop_what_it_added_stays_and_is_known(demo: DemoSite) -> None:
+    def fails(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.HEALTH, Phase.AFTER_EFFECT):
+            raise RuntimeError("after its start")
+
+    with pytest.raises(ChangeFailed):
+        operations(demo, fails).upgrade(Version(NEW))
+    assert runs(demo) == OLD and came(demo) == ALL and strict(demo) == set()
+
+
+def test_what_somebody_else_changed_is_not_taken_for_its_own(demo: DemoSite) -> None:
+    execute(demo.databases.address("suspects"), "CREATE TABLE planted (id integer)")
+    with refused(EXPAND_FAILED):
+        operations(demo).upgrade(Version(HALF))
+    assert came(demo) == {"seizures", "suspects"} and strict(demo) == {"NU-6106"}

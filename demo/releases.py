@@ -120,9 +120,7 @@ def assemble(name: str, destination: Path, *, source: Path | None = None) -> Pat
     return destination
 
 
-def declare(
-    source: Path, number: int, back_to: int | None = None, *, expand: bool = False
-) -> None:
+def declare(source: Path, number: int, back_to: int | None = None, *, expand: bool = False) -> None:
     """Let the sources of a release say which schema they run on, and how far back it goes.
 
     Args:

@@ -1367,9 +1367,7 @@ MIGRATOR_OUTSIDE = Message(
 )
 EXPAND_FAILED = Message(
     "NU-4206",
-    N_(
-        "The program of {version} failed on the databases while {current} went on working: {cause}"
-    ),
+    N_("The program of {version} failed on the databases while {current} went on working: {cause}"),
     N_(
         "{current} runs on, and does not see what the program did until then. Send the Secretariat"
         " what 'ncen-updater history' says; a next attempt runs it once more. {cause_remedy}"

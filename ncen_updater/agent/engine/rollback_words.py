@@ -17,7 +17,7 @@ ONLY_CODE = Text(
 #: Of an upgrade whose program works on the live databases before the stop.
 EXPANDS = Text(
     N_(
-        "The databases are migrated before, while officers go on working; no database is copied, and"
+        "The databases are migrated before, while officers go on working; none is copied, and"
         " officers are out for a restart."
     )
 )

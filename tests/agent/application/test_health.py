@@ -331,13 +331,23 @@ def test_waiting_until_healthy(
 def test_slow_looks_count_into_the_time() -> None:
     time = Time("----", look_s=4)
     waited = wait_until_healthy(time.look, timeout_s=8.2, clock=time.clock, wait=time.wait)
-    assert (waited.looks, round(waited.seconds, 3)) == (2, 8.1)
+    assert (waited.looks, round(waited.seconds, 3)) == (2, 8.4)
 
 
 def test_the_first_looks_are_close_to_each_other() -> None:
     time = Time("-----++")
     wait_until_healthy(time.look, timeout_s=60, clock=time.clock, wait=time.wait)
-    assert time.waits == [0.1, 0.2, 0.4, 0.5, 0.5, 0.5]
+    assert time.waits == [0.05, 0.05, 0.05, 0.05, 0.05, 0.1]
+
+
+def test_no_look_adds_more_than_a_tenth_to_a_start() -> None:
+    time = Time("-" * 80 + "++")
+    wait_until_healthy(time.look, timeout_s=60, clock=time.clock, wait=time.wait)
+    so_far = 0.0
+    for pause in time.waits[:-1]:
+        assert pause <= max(0.05, min(so_far * 0.1 + 1e-9, 0.5))
+        so_far += pause
+    assert so_far > 10
 
 
 @pytest.mark.parametrize(

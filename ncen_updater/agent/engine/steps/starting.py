@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from enum import StrEnum
+from functools import partial
 
 from ncen_updater.agent.application.base import Expectation, Health
 from ncen_updater.agent.application.errors import ApplicationError, CommandFailed, StopFailed
@@ -34,8 +35,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# An application that does not run is not waited for; but not every look asks whether it runs.
-LOOKS_BETWEEN = 4
+# An application that does not run is not waited for; but not every look asks whether it runs, which
+# is a command and takes time from what starts.
+DEAD_LOOK_S = 0.5
 LOOK_S = 0.5
 
 
@@ -200,20 +202,20 @@ def _wait(
 ) -> tuple[float, Health, Sign | None]:
     """Wait for health; returns the seconds, the last look, and what was wrong if anything was."""
     expectation = _expectation(document)
-    looks = 0
-
-    def look() -> Health:
-        nonlocal looks
-        looks += 1
-        return site.application.health(expectation)
+    clock = site.clock.monotonic
+    asked = clock()
 
     def dead(health: Health) -> bool:
-        return not health.answered and looks % LOOKS_BETWEEN == 0 and not site.application.running()
+        nonlocal asked
+        if health.answered or clock() - asked < DEAD_LOOK_S:
+            return False
+        asked = clock()
+        return not site.application.running()
 
     waited = wait_until_healthy(
-        look,
+        partial(site.application.health, expectation),
         timeout_s=site.config.application.health_timeout_s,
-        clock=site.clock.monotonic,
+        clock=clock,
         wait=site.clock.wait,
         hopeless=dead,
     )

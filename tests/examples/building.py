@@ -70,6 +70,7 @@ class Example:
         column: Of the records, what an officer entered.
         body: What is sent to enter a record.
         below: What each of its paths begins with.
+        expands: Whether its migrator works while the version before serves.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Example:
     column: str
     body: Callable[[str], str]
     below: str = ""
+    expands: bool = False
 
     @property
     def sources(self) -> Path:
@@ -97,8 +99,9 @@ def _json(name: str) -> Callable[[str], str]:
 
 
 DJANGO = Example("django", "register", "2.0", "seizures", "what", _json("what"))
-ALEMBIC = Example("alembic", "permits", "2.0+7", "permits", "holder", _json("holder"))
-TOMCAT = Example("tomcat", "vessels", "2.0", "vessels", "name", str)
+ALEMBIC = Example("alembic", "permits", "2.0+7", "permits", "holder", _json("holder"),
+                  expands=True)  # fmt: skip
+TOMCAT = Example("tomcat", "vessels", "2.0", "vessels", "name", str, expands=True)
 CONTAINER = Example("container", "parcels", "2.0", "parcels", "contents", str, "cgi-bin/")
 EXAMPLES = (DJANGO, ALEMBIC, TOMCAT, CONTAINER)
 
@@ -130,6 +133,9 @@ def release(example: Example, version: str, place: Path, *, whole: bool = False)
     assert run(words) == 0
     with (made / "manifest.toml").open("a", encoding="utf-8") as manifest:
         manifest.write((example.sources / "checks.toml").read_text("utf-8"))
+        if example.expands:
+            name = f"expand-{version.partition('+')[0]}.toml"
+            manifest.write((SOURCES / name).read_text("utf-8"))
     return made
 
 

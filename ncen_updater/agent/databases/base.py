@@ -590,6 +590,9 @@ class DatabaseEngine(abc.ABC):
             of the schema alone may be left out: the fingerprint tells that.
         """
 
+    def make_ready(self) -> None:  # noqa: B027 - most have nothing to make
+        """Make what changes are recorded in, where it is not there yet: before officers are out."""
+
     def expand(self, target: MigrationSet, progress: Progress) -> None:
         """Run a release's own program on the live databases, while the application works on them.
 

@@ -535,6 +535,10 @@ class PostgresEngine(DatabaseEngine):
         self._touch(change)
         return self._migrating.migrate(change, target, origin, progress)
 
+    def make_ready(self) -> None:
+        """See :meth:`DatabaseEngine.make_ready`: the control database takes as long as a copy."""
+        self._control.ensure()
+
     def expand(self, target: MigrationSet, progress: Progress) -> None:
         """See :meth:`DatabaseEngine.expand`."""
         self._migrating.expand(target, progress)

@@ -106,6 +106,7 @@ class Preflight(Step):
             context.site, context.ref, context.origin_version, context.progress
         )
         refuse_strict(findings)
+        context.site.engine.make_ready()
         if context.facts().expands:
             _refuse_late(context)
             _refuse_unwanted(context)

@@ -8,4 +8,4 @@ class Seizure(models.Model):
 
     what = models.CharField(max_length=200)
     entered = models.DateTimeField(auto_now_add=True)
-    office = models.CharField(max_length=50)
+    office = models.CharField(max_length=50, db_default="airport")

@@ -4,14 +4,13 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """As `manage.py makemigrations` wrote it, with a default for the rows that are there."""
+    """As `manage.py makemigrations` wrote it; the default is the database's own."""
 
     dependencies = [("seizures", "0001_first")]
     operations = [
         migrations.AddField(
             "seizure",
             "office",
-            models.CharField(max_length=50, default="airport"),
-            preserve_default=False,
+            models.CharField(max_length=50, db_default="airport"),
         )
     ]

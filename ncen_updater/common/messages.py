@@ -1369,8 +1369,8 @@ EXPAND_FAILED = Message(
     "NU-4206",
     N_("The program of {version} failed on the databases while {current} went on working: {cause}"),
     N_(
-        "{current} runs on, and does not see what the program did until then. Send the Secretariat"
-        " what 'ncen-updater history' says; a next attempt runs it once more. {cause_remedy}"
+        "What it did until then stays; {version} says that {current} does not see it, and that it"
+        " may be run once more. {cause_remedy}"
     ),
 )
 NOT_A_SET = Message(

@@ -208,6 +208,18 @@ def test_what_a_release_vouches_for_is_told_once_and_whether_it_can_be_left() ->
     assert "number 95" in said_of(far, new) and one_way in said_of(far, new)
 
 
+@pytest.mark.parametrize(("expand", "migrator"), [(True, True), (True, False), (False, True)])
+def test_a_program_on_live_databases_is_an_officers_decision(expand: bool, migrator: bool) -> None:
+    data: dict[str, Any] = {
+        "schema": 1, "product": "ncen", "version": "1.0",
+        "compatibility": {"schema_number": 2, "back_to": 1, "expand": expand},
+    }  # fmt: skip
+    if migrator:
+        data["migrator"] = {"argv": ["bin/migrate"]}
+    said = said_of(parse_manifest(data, "release"), None)
+    assert ("on the live databases of sites" in said) is (expand and migrator)
+
+
 def test_a_release_promises_no_more_than_it_is() -> None:
     data = {
         "schema": 1, "product": "ncen", "version": "1.0",
@@ -216,3 +228,7 @@ def test_a_release_promises_no_more_than_it_is() -> None:
     with pytest.raises(BadManifest) as caught:
         parse_manifest(data, "release")
     assert "'back_to' is no later than 'schema_number'" in str(caught.value.detail)
+    data["compatibility"] = {"schema_number": 1, "back_to": 1, "expand": True}
+    with pytest.raises(BadManifest) as caught:
+        parse_manifest(data, "release")
+    assert "a release that goes on serving" in str(caught.value.detail)

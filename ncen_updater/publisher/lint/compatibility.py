@@ -22,9 +22,17 @@ __all__ = ["compatibility"]
 def compatibility(release: LintedRelease) -> Iterator[Finding]:
     """What is said of the schema against what the newest published release said."""
     before = release.previous.manifest if release.previous else None
+    new = release.manifest.compatibility
+    if new is not None and new.expand and release.manifest.migrator is None:
+        yield finding(
+            7180,
+            Severity.ADVISORY,
+            N_("'expand' counts for nothing: only a [migrator] works while officers do."),
+            N_("Leave it out: files of migrations run on copies, in the stop."),
+        )
     if before is None:
         return
-    new, old = release.manifest.compatibility, before.compatibility
+    old = before.compatibility
     if new is None and old is not None:
         yield finding(
             7161,
@@ -80,6 +88,15 @@ def _numbers(
             N_("Be sure that releases of number {back_to} run on what {last} wrote, too."),
             back_to=new.back_to,
             back_before=old.back_to,
+            **values,
+        )
+    if new.expand and release.manifest.migrator is not None and new.back_to > old.schema_number:
+        yield finding(
+            7181,
+            Severity.ADVISORY,
+            N_("'expand' does not count from {last}, of number {before}: 'back_to' is {back_to}."),
+            N_("Sites that have it copy, with officers out. Lower 'back_to' if {last} does run."),
+            back_to=new.back_to,
             **values,
         )
     if release.manifest.migrator is not None and new.back_to > old.schema_number:

@@ -254,6 +254,12 @@ def lowered_by(manifest: Manifest, before: Manifest | None) -> Iterator[Text]:
         )
         values = {"name": name, "back_to": vouched.back_to, "number": vouched.schema_number}
         yield Text(words, values)
+    if vouched is not None and vouched.expand and migrator is not None:
+        words = N_(
+            "WARNING: the program of {name} works on the live databases of sites while releases"
+            " from schema number {back_to} on serve: no copy is made for it, and nothing undoes it."
+        )
+        yield Text(words, {"name": name, "back_to": vouched.back_to})
     for check in before.checks if before else ():
         if check not in manifest.checks:
             words = N_("WARNING: {name} no longer asks, or asks otherwise: '{check}'.")

@@ -126,6 +126,21 @@ def test_there_and_back_nothing_is_copied_and_no_record_lost(demo: DemoSite, ver
     assert strict(demo) == set()
 
 
+def test_what_changes_are_recorded_in_is_made_before_officers_are_out(demo: DemoSite) -> None:
+    found: list[object] = []
+
+    def look(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.CLOSE, Phase.BEFORE_EFFECT):
+            engine = site_in_process(demo).engine
+            name = f"{demo.databases.prefix}control"  # type: ignore[union-attr]
+            sql = f"SELECT count(*) FROM pg_database WHERE datname = '{name}'"
+            found.extend(engine.query(Live("suspects"), sql))
+
+    on_server = isinstance(demo.databases, PostgresPlace)
+    operations(demo, look if on_server else None).upgrade(Version(CODE))
+    assert found == ([(1,)] if on_server else [])
+
+
 def test_a_rehearsal_foretells_a_stop_without_a_copy(demo: DemoSite) -> None:
     operations(demo).path(Version(CODE))  # reads the feed
     hop = rehearse(demo, CODE)

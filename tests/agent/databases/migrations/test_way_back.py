@@ -27,6 +27,7 @@ from ncen_updater.agent.databases.migrations.planner import (
     WayBack,
     after_steps,
     effective,
+    expands,
     goes_as_is,
     plan_set,
     plan_way_back,
@@ -313,3 +314,21 @@ def test_what_has_to_run_is_copied_whatever_releases_say() -> None:
     after = upgraded(older, newer)
     way = plan_way_back(NAMES, after, newer, older, SECOND.id, engine="postgresql", read=str)
     assert (way.back, way.by_code, way.as_is) == (Back.KEEPS, False, False)
+
+
+@pytest.mark.parametrize("by", ["files", "a program"])
+@pytest.mark.parametrize("expand", [True, False])
+@pytest.mark.parametrize("said", SAID, ids=lambda said: said.name)
+def test_what_works_before_the_stop(said: Said, expand: bool, by: str) -> None:
+    """A program, on databases of a lower number, on which the older release runs on."""
+    program = PROGRAM if by == "a program" else None
+    older, newer = release("1.0", program=program), release("2.0", program=program)
+    if said.older is not None:
+        older = says(older, *said.older)
+    if said.newer is not None:
+        compatibility = Compatibility.model_construct(
+            schema_number=said.newer[0], back_to=said.newer[1], expand=expand
+        )
+        newer = dataclasses.replace(newer, compatibility=compatibility)
+    wanted = expand and program is not None and said.name == "newer, and the older runs on it"
+    assert expands(newer, older) is wanted

@@ -13,7 +13,7 @@ from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.rollback_words import EXPANDS
-from ncen_updater.agent.journal.change import Change, Phase, StepName
+from ncen_updater.agent.journal.change import BEFORE_COMMIT, Change, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
@@ -32,6 +32,7 @@ from tests.agent.engine.made import (
 )
 from tests.support.errors import refused
 from tests.support.migrators import not_as_root
+from tests.support.rotation import part
 from tests.support.sites import TrialFeed, site_in_process
 
 pytestmark = not_as_root
@@ -149,34 +150,46 @@ def test_one_that_fails_half_way_keeps_nobody_out(demo: DemoSite) -> None:
     assert runs(demo) == NEW and came(demo) == ALL and strict(demo) == set()
 
 
-@pytest.mark.parametrize(
-    ("step", "phase"),
-    [
-        (StepName.PREFLIGHT, Phase.BEFORE_EFFECT),
-        (StepName.PREFLIGHT, Phase.AFTER_EFFECT),
-        (StepName.PREFLIGHT, Phase.AFTER_RECORD),
-        (StepName.CUT_OVER, Phase.AFTER_EFFECT),
-        (StepName.HEALTH, Phase.AFTER_EFFECT),
-    ],
-)
-def test_killed_at_any_instant_the_release_before_runs_on(
-    demo: DemoSite, step: StepName, phase: Phase
-) -> None:
-    def strike(at: StepName, when: Phase) -> None:
-        if (at, when) == (step, phase):
+Instant = tuple[StepName, Phase]
+THERE = [
+    (step, phase)
+    for step in (*BEFORE_COMMIT, StepName.COMMIT, StepName.OPEN)
+    for phase in (Phase.BEFORE_EFFECT, Phase.AFTER_EFFECT, Phase.AFTER_RECORD)
+]
+BACK = [
+    (step, phase)
+    for step in BEFORE_COMMIT
+    for phase in (Phase.BEFORE_UNDO, Phase.AFTER_UNDO, Phase.AFTER_UNDO_RECORD)
+]
+#: Those around the program are tried each time, of all others a part.
+AROUND = [
+    *((StepName.PREFLIGHT, phase) for step, phase in THERE if step is StepName.PREFLIGHT),
+    *((StepName.PREFLIGHT, phase) for step, phase in BACK if step is StepName.PREFLIGHT),
+]
+OTHERS = [instant for instant in (*THERE, *BACK) if instant not in AROUND]
+
+
+@pytest.mark.parametrize("instant", [*AROUND, *part(OTHERS, 23, "expand")], ids=".".join)
+def test_killed_at_any_instant_one_whole_version_runs(demo: DemoSite, instant: Instant) -> None:
+    def strike(step: StepName, phase: Phase) -> None:
+        if (step, phase) == instant:
             raise Killed
+        if instant in BACK and (step, phase) == (StepName.HEALTH, Phase.AFTER_EFFECT):
+            raise RuntimeError("so that it goes back")
 
     with pytest.raises(Killed):
         operations(demo, strike).upgrade(Version(NEW))
-    if step is StepName.PREFLIGHT:
+    change, facts = latest(demo)
+    let_in = facts.closed_at is None
+    if let_in:
         enter(demo)
     operations(demo).resume(by_person=True)
-    begun = (step, phase) != (StepName.PREFLIGHT, Phase.BEFORE_EFFECT)
-    assert runs(demo) == OLD and came(demo) == (ALL if begun else set())
-    assert is_there(demo) is (step is StepName.PREFLIGHT)
-    assert strict(demo) == set()
-    operations(demo).upgrade(Version(NEW))
-    assert runs(demo) == NEW and strict(demo) == set()
+    assert runs(demo) == (NEW if change.commit_written else OLD)
+    assert came(demo) == (ALL if facts.expanded is not None else set())
+    assert is_there(demo) is let_in and strict(demo) == set()
+    if not change.commit_written:
+        operations(demo).upgrade(Version(NEW))
+        assert runs(demo) == NEW and is_there(demo) is let_in and strict(demo) == set()
 
 
 def test_undone_after_the_stop_what_it_added_stays_and_is_known(demo: DemoSite) -> None:

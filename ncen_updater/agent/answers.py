@@ -403,8 +403,8 @@ def way_answer(
     """
     document = {
         "from": way.origin, "to": way.target, "mode": way.mode.value, "lost": way.lost,
-        "lost_total": way.lost_total, "reason": way.reason, "undoes": way.undoes,
-        "by_code": way.as_is,
+        "lost_total": way.lost_total, "passed_over": way.passed_over, "reason": way.reason,
+        "undoes": way.undoes, "by_code": way.as_is,
         "values": tried and tried.to_json(),
         **found.document(),
     }  # fmt: skip
@@ -421,6 +421,12 @@ def way_answer(
         if way.keeps_but:
             copy = N_("A copy stays in the databases of {version}, which are kept for {days} days.")
             words.append(Text(copy, {"version": way.origin, "days": way.days}))
+    if way.passed_over:
+        passed = N_(
+            "Lost as well, and not counted, since {version} calls them no records: {tables}"
+        )
+        values = {"version": way.origin, "tables": way.passed_words}
+        words.append(Text(passed, values))
     if tried is not None:
         from ncen_updater.agent.rehearsal.values_words import values_words
 

@@ -109,6 +109,12 @@ DatabaseObject = Annotated[
         pattern=r"^[^\s.\x00-\x1f\x7f]+(\.[^\s.\x00-\x1f\x7f]+){0,2}$", max_length=200
     ),
 ]
+#: A table, with its schema where that is not the usual one; ``*`` stands for anything, but not for
+#: most of a name.
+TablePattern = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^\s*\x00-\x1f\x7f]{3}[^\s\x00-\x1f\x7f]*$", max_length=200),
+]
 Argument = Annotated[str, AfterValidator(_no_zero)]
 PRINTED = r"^[^\x00-\x1f\x7f]*$"
 KeyPattern = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=PRINTED)]
@@ -213,10 +219,18 @@ class Migration(Model):
 
 
 class DatabaseManifest(Model):
-    """One database of the product, with all migrations from the first release on, in order."""
+    """One database of the product, with all migrations from the first release on, in order.
+
+    Attributes:
+        name: As sites call it in their configuration.
+        migrations: Files; none where the application has a migrator of its own.
+        no_records: Tables with nothing that anybody entered (sessions, caches): what is lost of
+            them is told and not counted.
+    """
 
     name: Identifier
     migrations: tuple[Migration, ...] = ()
+    no_records: Annotated[tuple[TablePattern, ...], Field(max_length=200)] = ()
 
     @model_validator(mode="after")
     def _unique(self) -> DatabaseManifest:

@@ -232,3 +232,15 @@ def test_a_release_promises_no_more_than_it_is() -> None:
     with pytest.raises(BadManifest) as caught:
         parse_manifest(data, "release")
     assert "a release that goes on serving" in str(caught.value.detail)
+
+
+def test_tables_that_a_release_calls_no_records_are_an_officers_decision() -> None:
+    def made(*tables: str) -> Manifest:
+        databases = [{"name": "cases", "no_records": list(tables)}]
+        data = {"schema": 1, "product": "ncen", "version": "1.0", "databases": databases}
+        return parse_manifest(data, "release")
+
+    assert "loses them without asking: cases.sessions" in said_of(made("sessions"), None)
+    grown = said_of(made("sessions", "events"), made("sessions"))
+    assert "without asking: cases.events" in grown and "cases.sessions" not in grown
+    assert "without asking" not in said_of(made("sessions"), made("sessions", "events"))

@@ -473,7 +473,7 @@ class Operations:
                 way=way.words,
                 current=way.origin,
                 count=way.lost_total,
-                objects=way.lost_words,
+                objects=way.whole_words,
                 days=way.days,
                 lost=way.lost,
             )
@@ -484,7 +484,7 @@ class Operations:
                 version=way.target,
                 current=way.origin,
                 count=way.lost_total,
-                tables=way.lost_words,
+                tables=way.whole_words,
                 reason=way.reason,
                 lost=way.lost,
             )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from packaging.version import Version
 
@@ -25,13 +27,17 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
+    "Loss",
     "RollbackPlan",
     "entered_since",
     "lost_words",
     "records_lost",
+    "set_apart",
     "values_lost",
     "way_back",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 def entered_since(
@@ -47,10 +53,55 @@ def entered_since(
     return found
 
 
-def records_lost(site: Site, journal: Journal, reference: ChangeRef) -> dict[str, dict[str, int]]:
+@dataclass(frozen=True)
+class Loss:
+    """Rows that going back loses, by database and table.
+
+    Attributes:
+        records: What a person has to agree to.
+        passed_over: What the release that is left calls no records.
+    """
+
+    records: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    passed_over: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def set_apart(
+    lost: Mapping[str, Mapping[str, int]], no_records: Mapping[str, Sequence[str]]
+) -> Loss:
+    """Take out what a release calls no records; pure.
+
+    Args:
+        lost: Rows by database and table, or by database and object of a table.
+        no_records: Patterns of tables by database.
+    """
+    sides: tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]] = ({}, {})
+    for database, objects in lost.items():
+        for name, count in objects.items():
+            is_none = any(
+                fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+                for pattern in no_records.get(database, ())
+            )
+            sides[is_none].setdefault(database, {})[name] = count
+    return Loss(*sides)
+
+
+def records_lost(site: Site, journal: Journal, reference: ChangeRef) -> Loss:
     """Count the records that going back to the kept databases of ``reference.source`` loses."""
-    made = journal.facts(reference.source or "").made_by_release
-    return entered_since(site.engine.lost_rows(reference), made or {})
+    source = reference.source or ""
+    made = journal.facts(source).made_by_release
+    lost = entered_since(site.engine.lost_rows(reference), made or {})
+    return set_apart(lost, _no_records(site, journal.change(source)))
+
+
+def _no_records(site: Site, upgrade: Change) -> Mapping[str, Sequence[str]]:
+    """What the release that is left calls no records; nothing where it cannot be asked any more."""
+    try:
+        databases = site.slots.document(Version(upgrade.to_version)).manifest.databases
+    except UpdaterError as error:
+        logger.warning("every row is counted: %s", error)
+        return {}
+    return {item.name: item.no_records for item in databases}
 
 
 def lost_words(lost: Mapping[str, Mapping[str, int]]) -> str:
@@ -75,6 +126,7 @@ class RollbackPlan:
         reason: Why records cannot be kept.
         lost: Rows by database and table that a restore loses; for a way down, rows by database and
             object with something in it that was entered since and that is not kept.
+        passed_over: The same of tables that the release that is left calls no records.
         accepted: So many a person agreed to lose.
         keep_days: How long the databases stay that are left.
     """
@@ -88,6 +140,7 @@ class RollbackPlan:
     as_is: bool = False
     reason: str | Text = ""
     lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    passed_over: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     accepted: int = 0
     keep_days: float = 0.0
 
@@ -123,6 +176,22 @@ class RollbackPlan:
         """The loss for a person: table and count."""
         return lost_words(self.lost)
 
+    @property
+    def passed_words(self) -> str:
+        """What is lost and not counted, likewise."""
+        return lost_words(self.passed_over)
+
+    @property
+    def whole_words(self) -> str | Text:
+        """Both, for an error."""
+        if not self.passed_over:
+            return self.lost_words
+        words = N_("{tables}; not counted, since {version} calls them no records: {passed}")
+        values = {
+            "tables": self.lost_words or "-", "version": self.origin, "passed": self.passed_words,
+        }  # fmt: skip
+        return Text(words, values)
+
 
 def _kept(sets: Sequence[PreviousSet], change: Change) -> bool:
     return any(kept.change == change.id and kept.dropped_at is None for kept in sets)
@@ -149,6 +218,7 @@ def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | N
     )
     planned, reason = _planned(site, journal, upgrade, reference)
     if planned.back is Back.KEEPS:
+        values = _values_lost(site, upgrade, planned, reference)
         return RollbackPlan(
             current,
             target,
@@ -156,11 +226,13 @@ def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | N
             undoes=upgrade.id,
             by_code=planned.by_code,
             as_is=planned.as_is,
-            lost=site.engine.entered(reference, planned.losses) if planned.losses else {},
+            lost=values.records,
+            passed_over=values.passed_over,
             keep_days=site.config.keep.previous_days,
         )
     if not _kept(SiteHistory(journal).previous_sets(), upgrade):
         return None
+    loss = records_lost(site, journal, reference)
     return RollbackPlan(
         current,
         target,
@@ -168,18 +240,26 @@ def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | N
         source=upgrade.id,
         undoes=upgrade.id,
         reason=reason,
-        lost=records_lost(site, journal, reference),
+        lost=loss.records,
+        passed_over=loss.passed_over,
     )
 
 
-def values_lost(site: Site, journal: Journal, undoes: str) -> Mapping[str, Mapping[str, int]]:
+def _values_lost(site: Site, upgrade: Change, planned: WayBack, reference: ChangeRef) -> Loss:
+    if not planned.losses:
+        return Loss()
+    found = site.engine.entered(reference, planned.losses)
+    return set_apart(found, _no_records(site, upgrade))
+
+
+def values_lost(site: Site, journal: Journal, undoes: str) -> Loss:
     """Count once more what the ways down from an upgrade do not keep of what was entered since."""
     upgrade = journal.change(undoes)
     reference = ChangeRef(
         upgrade.id, upgrade.generation, Strategy.COPY, upgrade.from_version, source=upgrade.id
     )
     planned, _ = _planned(site, journal, upgrade, reference)
-    return site.engine.entered(reference, planned.losses) if planned.losses else {}
+    return _values_lost(site, upgrade, planned, reference)
 
 
 def _planned(

@@ -260,6 +260,21 @@ def lowered_by(manifest: Manifest, before: Manifest | None) -> Iterator[Text]:
             " from schema number {back_to} on serve: no copy is made for it, and nothing undoes it."
         )
         yield Text(words, {"name": name, "back_to": vouched.back_to})
+    known = {
+        (db.name, table) for db in (before.databases if before else ()) for table in db.no_records
+    }
+    fresh = [
+        f"{db.name}.{table}"
+        for db in manifest.databases
+        for table in db.no_records
+        if (db.name, table) not in known
+    ]
+    if fresh:
+        words = N_(
+            "WARNING: {name} calls these tables no records, so that going back loses them without"
+            " asking: {tables}"
+        )
+        yield Text(words, {"name": name, "tables": ", ".join(fresh)})
     for check in before.checks if before else ():
         if check not in manifest.checks:
             words = N_("WARNING: {name} no longer asks, or asks otherwise: '{check}'.")

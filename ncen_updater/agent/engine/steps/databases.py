@@ -60,7 +60,7 @@ class Fence(Step):
         context.site.engine.know(context.journal.last_event())
         if context.change.mode is not Mode.RESTORE:
             return replace(self._before_dump(context), lost=self._values_lost(context))
-        lost = records_lost(context.site, context.journal, context.ref)
+        lost = records_lost(context.site, context.journal, context.ref).records
         total = sum(sum(tables.values()) for tables in lost.values())
         if total > (context.facts().accepted_loss or 0):
             origin, target = context.change.from_version, context.change.to_version
@@ -80,7 +80,7 @@ class Fence(Step):
         undoes = context.facts().undoes
         if context.change.kind is not ChangeKind.ROLLBACK or undoes is None:
             return None
-        lost = values_lost(context.site, context.journal, undoes)
+        lost = values_lost(context.site, context.journal, undoes).records
         total = sum(sum(objects.values()) for objects in lost.values())
         if total > (context.facts().accepted_loss or 0):
             origin, target = context.change.from_version, context.change.to_version

@@ -215,7 +215,7 @@ FOUND: Mapping[str, Schema] = {
     "WayBackFound": _found(
         **{
             "from": TEXT, "to": TEXT, "mode": schema_of(Mode), "by_code": FLAG,
-            "lost": _or_null(ROWS),
+            "lost": _or_null(ROWS), "passed_over": _or_null(ROWS),
             "lost_total": _or_null(NUMBER), "reason": _or_null(TEXT), "undoes": _or_null(TEXT),
             "binding": SHA256, "watched": FLAG, "approvals": _list(_object(who=TEXT, at=TIME)),
             "missing": NUMBER, "values": schema_of(TriedValues | None), "how": _list(TEXT),

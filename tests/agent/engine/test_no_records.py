@@ -1,0 +1,113 @@
+"""Tables that a release calls no records: what is lost of them is told, and nobody has to agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from demo.releases import assemble
+from demo.site import DemoSite
+from ncen_updater.agent.engine.rollback_plan import set_apart
+from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
+from ncen_updater.formats.manifest import BadManifest, parse_manifest
+from tests.agent.engine.made import FIRST, execute, operations, runs, said, served_feed, site_on
+from tests.support.errors import refused
+from tests.support.rotation import either_engine
+from tests.support.sites import TrialFeed
+
+ONE_WAY = "3.3.9"
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
+    made = assemble(ONE_WAY, tmp_path_factory.mktemp("sources") / ONE_WAY)
+    manifest = made / "manifest.toml"
+    text = manifest.read_text("utf-8")
+    name = 'name = "suspects"\n'
+    assert text.count(name) == 1
+    manifest.write_text(text.replace(name, f'{name}no_records = ["identity_*"]\n'), "utf-8")
+    with served_feed(tmp_path_factory.mktemp("feed"), [made], [FIRST]) as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> Iterator[DemoSite]:
+    with site_on(request, tmp_path, feed) as site:
+        yield site
+
+
+def enter(demo: DemoSite, number: int) -> None:
+    execute(
+        demo.databases.address("suspects"),
+        "INSERT INTO persons (person_ref, family_name, workflow_state)"
+        f" VALUES ('LATER-{number}', 'entered later', 'new')",
+    )
+
+
+def touch(demo: DemoSite) -> None:
+    execute(
+        demo.databases.address("suspects"),
+        "UPDATE identity_documents SET number = 'later'"
+        " WHERE id = (SELECT min(id) FROM identity_documents)",
+    )
+
+
+@either_engine("demo")
+def test_only_records_are_counted_and_the_rest_is_told(demo: DemoSite) -> None:
+    operations(demo).upgrade(Version(ONE_WAY))
+    enter(demo, 1)
+    touch(demo)
+    with refused(RECORDS_WOULD_BE_LOST) as caught:
+        operations(demo).rollback()
+    assert caught.value.values["count"] == 1
+    passed = f"since {ONE_WAY} calls them no records: suspects.identity_documents 1"
+    for words in ([], ["--accept-loss", "1"]):
+        told = " ".join(said(demo, "rollback", "--dry-run", *words).split())
+        assert "suspects.persons 1" in told and passed in told
+
+    def one_more_row(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.CLOSE, Phase.BEFORE_EFFECT):
+            touch(demo)
+
+    operations(demo, one_more_row).rollback(accept_loss=1)
+    assert runs(demo) == FIRST
+
+
+@pytest.mark.parametrize(
+    ("patterns", "records", "passed_over"),
+    [
+        ((), {"a": {"b": 1, "c.b": 2, "bank": 3}}, {}),
+        (("bank",), {"a": {"b": 1, "c.b": 2}}, {"a": {"bank": 3}}),
+        (("c.b",), {"a": {"b": 1, "bank": 3}}, {"a": {"c.b": 2}}),
+        (("c.*", "bank"), {"a": {"b": 1}}, {"a": {"c.b": 2, "bank": 3}}),
+    ],
+)
+def test_what_is_set_apart(
+    patterns: Sequence[str],
+    records: Mapping[str, Mapping[str, int]],
+    passed_over: Mapping[str, Mapping[str, int]],
+) -> None:
+    lost = {"a": {"b": 1, "c.b": 2, "bank": 3}}
+    found = set_apart(lost, {"a": patterns, "other": ("*",)})
+    assert (found.records, found.passed_over) == (records, passed_over)
+
+
+def test_an_object_of_such_a_table_is_of_it() -> None:
+    found = set_apart({"a": {"sessions.key": 1, "sessions_of": 2}}, {"a": ("sessions",)})
+    assert (found.records, found.passed_over) == (
+        {"a": {"sessions_of": 2}},
+        {"a": {"sessions.key": 1}},
+    )
+
+
+@pytest.mark.parametrize("pattern", ["*", "ab*", "a b", "", "se\nssions"])
+def test_what_stands_for_nearly_everything_is_refused(pattern: str) -> None:
+    databases = [{"name": "cases", "no_records": [pattern]}]
+    with pytest.raises(BadManifest):
+        parse_manifest({"schema": 1, "product": "p", "version": "1.0", "databases": databases}, "m")

@@ -13,7 +13,8 @@ from demo.site import DemoSite
 from ncen_updater.agent.engine.rollback_plan import set_apart
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
-from ncen_updater.formats.manifest import BadManifest, parse_manifest
+from ncen_updater.formats.errors import BadManifest
+from ncen_updater.formats.manifest import parse_manifest
 from tests.agent.engine.made import FIRST, execute, operations, runs, said, served_feed, site_on
 from tests.support.errors import refused
 from tests.support.rotation import either_engine

@@ -32,6 +32,7 @@ __all__ = [
     "CarriedFormat",
     "CarriedKind",
     "CarriedManifest",
+    "ChangedItself",
     "Channel",
     "Check",
     "Compare",
@@ -212,14 +213,39 @@ class Migration(Model):
         return self
 
 
+class ChangedItself(StrEnum):
+    """Kinds of things that an application may change in a schema by itself; none of them is code.
+
+    An agent refuses a kind that it does not know, so there will be no more of them under this name.
+    """
+
+    TABLES = "tables"
+    COLUMNS = "columns"
+    CONSTRAINTS = "constraints"
+    INDEXES = "indexes"
+    SEQUENCES = "sequences"
+
+
 class DatabaseManifest(Model):
-    """One database of the product, with all migrations from the first release on, in order."""
+    """One database of the product, with all migrations from the first release on, in order.
+
+    Attributes:
+        name: As sites call it.
+        migrations: All that lead to this release.
+        changes_itself: What the application changes in its schema by itself, once it runs.
+    """
 
     name: Identifier
     migrations: tuple[Migration, ...] = ()
+    changes_itself: (
+        Annotated[tuple[ChangedItself, ...], Field(min_length=1, max_length=5)] | None
+    ) = None
 
     @model_validator(mode="after")
     def _unique(self) -> DatabaseManifest:
+        kinds = self.changes_itself or ()
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("'changes_itself' names a kind twice")
         ids = [m.id for m in self.migrations]
         if ids != sorted(set(ids)):
             raise ValueError("migration ids must be unique and in ascending order")

@@ -10,6 +10,7 @@ from packaging.version import Version
 from ncen_updater.agent.engine.recovery import Situation, SlotSeen
 from ncen_updater.agent.journal.change import Change, StepName
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import RESTORED
 from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.site import Site, reference
 from ncen_updater.common.i18n import N_, Text
@@ -27,8 +28,6 @@ __all__ = [
 
 #: Event: a site that was installed by hand was taken over.
 ADOPTED = "adopted"
-#: Event: databases that people restored were taken as those of a release.
-RESTORED = "restore-accepted"
 
 
 def _slot_seen(current: Version | None, change: Change) -> SlotSeen:
@@ -111,11 +110,13 @@ class RecordedState:
         generation: That they carry; 0 before the first cut-over of an agent.
         change: The change that brought them; None where people did.
         fingerprints: Of their schemas, by logical name, as far as they were kept.
+        kinds: Of each kind of things in them, as far as they were kept.
     """
 
     generation: int = 0
     change: Change | None = None
     fingerprints: Mapping[str, object] = field(default_factory=dict)
+    kinds: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 def known(journal: Journal) -> RecordedState:
@@ -123,13 +124,20 @@ def known(journal: Journal) -> RecordedState:
     change = last_committed(journal)
     by_hand = _by_hand(journal)
     if change is not None and (not by_hand or _committed_at(journal, change) > by_hand[-1].number):
-        return RecordedState(change.generation, change, journal.facts(change.id).fingerprints or {})
+        facts = journal.facts(change.id)
+        return RecordedState(
+            change.generation, change, facts.fingerprints or {}, facts.schema_kinds or {}
+        )
     if not by_hand:
         return RecordedState()
     data = by_hand[-1].data
     generation = data.get("generation")
+    kinds = {name: _table(found) for name, found in _table(data.get("schema_kinds")).items()}
     return RecordedState(
-        generation if isinstance(generation, int) else 0, None, _table(data.get("fingerprints"))
+        generation if isinstance(generation, int) else 0,
+        None,
+        _table(data.get("fingerprints")),
+        kinds,
     )
 
 

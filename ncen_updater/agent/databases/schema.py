@@ -38,6 +38,7 @@ class SchemaKind(StrEnum):
     TRIGGERS = "triggers"
     RULES = "rules"
     FUNCTIONS = "functions"
+    MEMBER_FUNCTIONS = "member-functions"
     CASTS = "casts"
     TYPES = "types"
     POLICIES = "policies"
@@ -58,13 +59,14 @@ _WORDS: Mapping[SchemaKind, str] = {
     SchemaKind.TRIGGERS: N_("triggers"),
     SchemaKind.RULES: N_("rules"),
     SchemaKind.FUNCTIONS: N_("functions"),
+    SchemaKind.MEMBER_FUNCTIONS: N_("functions that were put into extensions"),
     SchemaKind.CASTS: N_("casts"),
     SchemaKind.TYPES: N_("types"),
     SchemaKind.POLICIES: N_("row security"),
     SchemaKind.EXTENSIONS: N_("extensions"),
 }
 #: Kinds that the fingerprint of the whole does not hold: they were not looked at before.
-BESIDE = frozenset({SchemaKind.RULES, SchemaKind.CASTS})
+BESIDE = frozenset({SchemaKind.RULES, SchemaKind.CASTS, SchemaKind.MEMBER_FUNCTIONS})
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,12 @@ _QUERIES = (
     " FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class"
     " JOIN pg_namespace n ON n.oid = c.relnamespace"
     f" WHERE r.rulename <> '_RETURN' AND {_USER} AND {_RELATION}",
+    # An extension's own functions belong to a superuser; others were put there to be passed over.
+    "SELECT 'member', n.nspname, pg_get_functiondef(p.oid), 'member-functions'"
+    " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+    " JOIN pg_roles o ON o.oid = p.proowner"
+    f" WHERE p.prokind IN ('f', 'p', 'w') AND {_USER} AND NOT o.rolsuper AND NOT "
+    + _NO_EXTENSION.format(catalogue="pg_proc", oid="p.oid"),
     "SELECT 'cast', k.castsource::regtype::text, k.casttarget::regtype::text,"
     " CASE WHEN k.castfunc <> 0 THEN k.castfunc::regprocedure::text END, k.castcontext::text,"
     " k.castmethod::text, 'casts' FROM pg_cast k"

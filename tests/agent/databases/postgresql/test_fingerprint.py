@@ -107,6 +107,9 @@ KINDS = {
     "CREATE TYPE more AS ENUM ()": "types",
     "CREATE POLICY more ON files USING (fits)": "policies",
     "CREATE FUNCTION more() RETURNS int LANGUAGE sql AS 'SELECT 1'": "functions",
+    "CREATE FUNCTION more() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+    " ALTER FUNCTION more() OWNER TO ncen; ALTER EXTENSION plpgsql ADD FUNCTION more()":
+        "member-functions",
     "DROP EXTENSION plpgsql": "extensions",
 }  # fmt: skip
 

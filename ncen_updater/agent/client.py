@@ -729,6 +729,8 @@ class LocalSite:
             words.append(Text(N_("The journal is whole: every event stands where it was written.")))
         elif not findings:
             words.append(Text(N_("Everything is as it was recorded.")))
+        elif all(finding.severity is Severity.INFO for finding in findings):
+            words.append(Text(N_("Everything else is as it was recorded.")))
         words.append(Text(N_("Head of the journal: {head}"), {"head": head}))
         document = {
             "head": str(head),

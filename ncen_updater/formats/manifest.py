@@ -32,6 +32,7 @@ __all__ = [
     "CarriedFormat",
     "CarriedKind",
     "CarriedManifest",
+    "ChangedItself",
     "Channel",
     "Check",
     "Compare",
@@ -218,6 +219,19 @@ class Migration(Model):
         return self
 
 
+class ChangedItself(StrEnum):
+    """Kinds of things that an application may change in a schema by itself; none of them is code.
+
+    An agent refuses a kind that it does not know, so there will be no more of them under this name.
+    """
+
+    TABLES = "tables"
+    COLUMNS = "columns"
+    CONSTRAINTS = "constraints"
+    INDEXES = "indexes"
+    SEQUENCES = "sequences"
+
+
 class DatabaseManifest(Model):
     """One database of the product, with all migrations from the first release on, in order.
 
@@ -226,14 +240,23 @@ class DatabaseManifest(Model):
         migrations: Files; none where the application has a migrator of its own.
         no_records: Tables with nothing that anybody entered (sessions, caches): what is lost of
             them is told and not counted.
+        changes_itself: What the application changes in its schema by itself, once it runs.
     """
 
     name: Identifier
     migrations: tuple[Migration, ...] = ()
-    no_records: Annotated[tuple[TablePattern, ...], Field(max_length=200)] = ()
+    no_records: Annotated[tuple[TablePattern, ...], Field(min_length=1, max_length=200)] | None = (
+        None
+    )
+    changes_itself: (
+        Annotated[tuple[ChangedItself, ...], Field(min_length=1, max_length=5)] | None
+    ) = None
 
     @model_validator(mode="after")
     def _unique(self) -> DatabaseManifest:
+        kinds = self.changes_itself or ()
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("'changes_itself' names a kind twice")
         ids = [m.id for m in self.migrations]
         if ids != sorted(set(ids)):
             raise ValueError("migration ids must be unique and in ascending order")
@@ -341,7 +364,7 @@ class Compatibility(Model):
 
     schema_number: Annotated[int, Field(ge=0, lt=2**31)]
     back_to: Annotated[int, Field(ge=0, lt=2**31)]
-    expand: bool = False
+    expand: bool | None = None
 
     @model_validator(mode="after")
     def _not_ahead_of_itself(self) -> Compatibility:

@@ -220,6 +220,27 @@ def test_a_program_on_live_databases_is_an_officers_decision(expand: bool, migra
     assert ("on the live databases of sites" in said) is (expand and migrator)
 
 
+def test_what_an_application_changes_itself_is_told_where_it_is_new() -> None:
+    def made(version: str, *kinds: str) -> Manifest:
+        databases = [{"name": "synapse", "changes_itself": list(kinds)}]
+        data = {"schema": 1, "product": "synapse", "version": version, "databases": databases}
+        return parse_manifest(data, version)
+
+    told = "the application changes {} of synapse by itself"
+    assert told.format("indexes, columns") in said_of(made("1.0", "indexes", "columns"), None)
+    more = said_of(made("2.0", "indexes", "columns"), made("1.0", "indexes"))
+    assert told.format("columns") in more
+    assert "itself" not in said_of(made("2.0", "indexes"), made("1.0", "indexes", "columns"))
+
+
+@pytest.mark.parametrize("kinds", [["indexes", "indexes"], ["functions"], ["triggers"], ["all"]])
+def test_code_cannot_be_declared(kinds: list[str]) -> None:
+    databases = [{"name": "synapse", "changes_itself": kinds}]
+    data = {"schema": 1, "product": "synapse", "version": "1.0", "databases": databases}
+    with pytest.raises(BadManifest, match="changes_itself"):
+        parse_manifest(data, "release")
+
+
 def test_a_release_promises_no_more_than_it_is() -> None:
     data = {
         "schema": 1, "product": "ncen", "version": "1.0",

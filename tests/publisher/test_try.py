@@ -138,6 +138,49 @@ def test_a_plan_that_is_blocked_says_what_blocks_it(tmp_path: Path) -> None:
     assert last.document == {"plan": {"blocked": True}}
 
 
+#: Answers as the agent does where the application changed its schema after its start.
+CHANGED = """
+import json, sys
+if sys.argv[1] != "verify":
+    print("{}")
+    sys.exit(0)
+figures = {"database": "synapse", "kinds": KINDS}
+found = [{"code": "NU-6106", "figures": figures}]
+print(json.dumps({"findings": found, "words": ["[strict] NU-6106 The schema of synapse"]}))
+sys.exit(12)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kinds", "hint"),
+    [
+        (
+            ["columns", "indexes"],
+            'synapse in its manifest: changes_itself = ["columns", "indexes"]',
+        ),
+        (["indexes", "functions"], "Not all of it can be declared: functions of synapse are code"),
+        ([], None),
+    ],
+)
+def test_a_changed_schema_names_the_declaration_that_would_cover_it(
+    tmp_path: Path, kinds: list[str], hint: str | None
+) -> None:
+    """Seen: 'Do not upgrade', to who had made the release and knew what it was."""
+    program = tmp_path / "agent.py"
+    program.write_text(CHANGED.replace("KINDS", repr(kinds)), "utf-8")
+    site = DeskSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop",
+                    {"status": ["true"]}, tmp_path / "current")  # fmt: skip
+    round_ = DeskRound(site, [sys.executable, str(program)], "en", lambda _: None)
+    stages = round_.run("1.0", "2.0")
+    assert stages[-1].name == "verify" and not stages[-1].passed
+    hints = [str(line) for line in round_.hints(stages, "1.0", "2.0")]
+    if hint is None:
+        assert hints == []
+    else:
+        assert len(hints) == 1 and hint in hints[0]
+        assert round_.hints(stages[:-1], "1.0", "2.0") == (), "nothing failed there"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [

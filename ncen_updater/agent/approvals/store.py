@@ -80,6 +80,7 @@ class ApprovalStore:
         needed: int = 1,
         nobody: frozenset[int] = ROOT,
         told: tuple[str, str] | None = None,
+        reason: str | None = None,
     ) -> bool:
         """Write a person's approval; False where they had given it already.
 
@@ -91,6 +92,7 @@ class ApprovalStore:
             needed: How many people have to.
             nobody: Numbers of users that many people may act as.
             told: Kind of the event and the release that it names; an upgrade's by default.
+            reason: Why, where people are asked.
 
         Raises:
             OpenChange: If a change is open: what it comes to is to be seen first.
@@ -113,9 +115,10 @@ class ApprovalStore:
                  person.uid, at),
             )  # fmt: skip
             kind, version = told or ("approved", to_version)
+            why = {} if reason is None else {"reason": reason}
             self._journal.event(
-                kind, None, binding=binding, version=version, by=person.who, uid=person.uid,
-            )  # fmt: skip
+                kind, None, binding=binding, version=version, by=person.who, uid=person.uid, **why
+            )
         return True
 
     def withdraw(self, binding: str, person: Person) -> int:

@@ -8,8 +8,10 @@ import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.person import person
+from ncen_updater.agent.cli.reasons import plain_reason
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
@@ -27,14 +29,20 @@ __all__ = ["accept_restore"]
     help=N_("Take databases that were restored from a backup as those of a release."),
 )
 @click.argument("version")
+@click.option("--reason", metavar="TEXT", help=N_("Why, for the journal; each of the two says it."))
 @click.option("--yes", is_flag=True, help=N_("Do not ask. Nothing that blocks is passed over."))
 @click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.pass_context
-def accept_restore(context: click.Context, version: str, yes: bool, dry_run: bool) -> ExitCode:
+def accept_restore(
+    context: click.Context, version: str, reason: str | None, yes: bool, dry_run: bool
+) -> ExitCode:
     from ncen_updater.agent.engine import accept_restore as accepting
     from ncen_updater.agent.engine.operations import Operations
 
     session = agent_session(context)
+    if reason is None and not dry_run:
+        raise Misuse(N_("say why: --reason TEXT"), context)
+    why = "" if reason is None else plain_reason(reason, context)
     release = parse_version(version)
     assert release is not None, "the argument is required"  # noqa: S101
     site = session.open_site()
@@ -55,7 +63,7 @@ def accept_restore(context: click.Context, version: str, yes: bool, dry_run: boo
         operations = Operations(site, progress)
         with operations.alone("accept-restore") as journal:
             found = accepting.find(site, journal, release, progress)
-            people = accepting.agree(journal, found, person())
+            people = accepting.agree(journal, found, person(), why)
             if people:
                 accepting.accept(site, journal, found, people, progress=progress)
     if not people:
@@ -79,7 +87,11 @@ def _tell(session: AgentSession, found: Restored) -> None:
         change = {"change": found.closes.id, "version": found.closes.to_version}
         session.show(Text(N_("The change {change} to {version} ends as undone."), change))
     for approval in found.people.given:
-        session.show(Text(N_("{who} has said so already."), {"who": approval.who}))
+        said = {"who": approval.who, "reason": found.reasons.get(approval.who)}
+        words = N_("{who} has said so already: {reason}")
+        if said["reason"] is None:
+            words = N_("{who} has said so already.")
+        session.show(Text(words, said))
 
 
 def _finish(
@@ -93,6 +105,7 @@ def _finish(
             "unproved": list(found.unproved),
             "closes": found.closes.id if found.closes else None,
             "people": [approval.who for approval in people.given],
+            "reasons": [found.reasons.get(approval.who) for approval in people.given],
             "missing": people.missing,
             "taken": taken,
         }

@@ -50,8 +50,9 @@ NAMES = frozenset(
         N_("language"), N_("languages"), N_("merged"), N_("signed"),
         N_("lost"), N_("low_s"), N_("mode"), N_("name"), N_("not_before"), N_("order"),
         N_("origin"), N_("pack"), N_("path"), N_("place"), N_("real_s"), N_("reason"),
-        N_("reasons"), N_("rehearsal"), N_("release"), N_("releases"), N_("restored"), N_("slots"),
-        N_("step"), N_("taken_over_by"), N_("times"), N_("to_version"), N_("undoes"),
+        N_("reasons"), N_("rehearsal"), N_("release"), N_("releases"), N_("restored"),
+        N_("schema_kinds"), N_("slots"), N_("step"), N_("taken_over_by"), N_("times"),
+        N_("to_version"), N_("undoes"),
         N_("until"), N_("version"), N_("vouched"), N_("what"), N_("who"), N_("why"), N_("words"),
         N_("written"),
     }

@@ -100,6 +100,9 @@ GUIDE = Guide(
         "collect": {"collect --dry-run": N_("what would go, and how much room that gives")},
         "accept-restore": {
             "accept-restore 3.2.4 --dry-run": N_("compare the restored databases only"),
+            "accept-restore 3.2.4 --reason 'an index of ours'": N_(
+                "they are meant so, and why; two people type it"
+            ),
         },
         "translations": {
             "translations report --for 3.3.0": N_("what becomes of your own texts"),

@@ -83,6 +83,19 @@ def _show_import(session: AgentSession, event: Document) -> None:
     session.show(Text(line, values))
 
 
+def _show_accepted(session: AgentSession, taken: Document) -> None:
+    values = {
+        "at": _when(session, taken["at"]),
+        "version": taken["version"],
+        "by": _texts(taken["by"]),
+        "reasons": clean("; ".join(map(str, taken["reasons"]))) or "-",
+    }
+    words = N_(
+        "{at}: the databases as they are were taken as those of {version}, by {by}: {reasons}"
+    )
+    session.show(Text(words, values))
+
+
 def _code(change: Document) -> str | None:
     """What a change failed with; of one that came to its end, what its release turned bad by."""
     code: str | None = change["error_code"]
@@ -126,6 +139,8 @@ def _list(session: AgentSession, found: Document) -> None:
         _show_rehearsal(session, failed)
     for event in found["imports"]:
         _show_import(session, event)
+    for taken in found.get("accepted", ()):
+        _show_accepted(session, taken)
 
 
 def _one(session: AgentSession, report: Document, *, events: bool) -> None:

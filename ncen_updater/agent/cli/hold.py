@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.reasons import plain_reason
 from ncen_updater.agent.config.paths import site_zone
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.render import clean, format_time
-from ncen_updater.common.cli.usage import Misuse
+from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.common.messages import BAD_TIME, TIME_PASSED
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
 
 __all__ = ["hold", "parse_until", "show_beginning", "unhold"]
-
-MAX_REASON = 500
 
 
 def parse_until(text: str | None, now: datetime, zone: tzinfo | None = None) -> datetime | None:
@@ -77,9 +75,7 @@ def show_beginning(
 @click.pass_context
 def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) -> ExitCode:
     session = agent_session(context)
-    reason = clean(reason).replace("\n", " ").strip()[:MAX_REASON]
-    if not reason:
-        raise Misuse(N_("it is empty"), context, hint="--reason")
+    reason = plain_reason(reason, context)
     zone = site_zone(session.config)
     end = parse_until(until, datetime.now(UTC), zone)
     found = session.client().hold(reason, end, dry_run=dry_run)

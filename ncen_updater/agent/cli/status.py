@@ -241,7 +241,7 @@ def _approved(row: Document, first: Document | None) -> Text:
     if restored != row["version"]:
         words = N_(
             "The restored databases were taken for {version} by {who}; people who have yet to type "
-            "'ncen-updater accept-restore {version}': {count}."
+            "'ncen-updater accept-restore {version} --reason TEXT': {count}."
         )
         return Text(words, {**values, "version": restored})
     if row["gone"]:

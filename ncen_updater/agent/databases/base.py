@@ -27,6 +27,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar
 
+from ncen_updater.agent.databases.schema import Schema
 from ncen_updater.agent.databases.tried import Keys, Sample, Untried
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress
@@ -403,11 +404,15 @@ class DatabaseEngine(abc.ABC):
         """Digest of every user table, without the agent's own tables."""
 
     @abc.abstractmethod
-    def fingerprint(self, place: Place) -> str:
-        """Digest of the schema: tables, columns, types, keys, indexes, constraints, views.
+    def schema(self, place: Place) -> Schema:
+        """Digests of the schema, of the whole and by kind: see :mod:`.schema`.
 
         Independent of column order, of the agent's own tables and of parked rows.
         """
+
+    def fingerprint(self, place: Place) -> str:
+        """Digest of the whole schema: tables, columns, types, keys, indexes, views, code."""
+        return self.schema(place).fingerprint
 
     @abc.abstractmethod
     def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:

@@ -48,10 +48,16 @@ WHOSE_FILES = N_(
     " country's own files (docs/translations.md). If nobody knows of it, do not upgrade; send the"
     " Secretariat what 'ncen-updater doctor' and 'history' say."
 )
-WHOSE_SCHEMA = N_(
+WHOSE_SCHEMA_UNKNOWN = N_(
     "Ask the database administrator what was changed in {database}; what it was cannot be told from"
-    " here. If it is undone, this is gone. If it is yours and stays, two people say so with"
-    " 'ncen-updater accept-restore {version}'. If nobody knows of it, do not upgrade; send the"
+    " here. If it is undone, this is gone. If it is yours and stays, two people say so, and why,"
+    " with 'ncen-updater accept-restore {version} --reason TEXT'. If nobody knows of it, do not"
+    " upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say."
+)
+WHOSE_SCHEMA = N_(
+    "Ask the database administrator what was changed in {database}: {kinds}. If it is undone, this"
+    " is gone. If it is yours and stays, two people say so, and why, with 'ncen-updater"
+    " accept-restore {version} --reason TEXT'. If nobody knows of it, do not upgrade; send the"
     " Secretariat what 'ncen-updater doctor' and 'history' say."
 )
 COMPARED = {
@@ -267,9 +273,14 @@ def _databases(site: Site, journal: Journal, current: Version) -> Iterator[Findi
                 current=current,
                 marker=marker.release if marker else "-",
             )
-    for finding in schema_findings(site.engine, said.fingerprints, Wordings.of(journal)):
-        values = {**finding.figures, "version": current}
-        yield replace(finding, remedy=Text(WHOSE_SCHEMA, values))
+    manifest = site.slots.document(current).manifest
+    for finding in schema_findings(site.engine, said, Wordings.of(journal), manifest):
+        if finding.severity is not Severity.STRICT:
+            yield finding
+            continue
+        values = {**finding.what.values, "version": current}
+        told = WHOSE_SCHEMA if "kinds" in finding.figures else WHOSE_SCHEMA_UNKNOWN
+        yield replace(finding, remedy=Text(told, values))
     yield from _migrations(site, current)
 
 

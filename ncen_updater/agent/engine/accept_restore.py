@@ -24,6 +24,7 @@ from ncen_updater.agent.approvals.store import ApprovalStore, Person, require_so
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.engine import site_files
+from ncen_updater.agent.engine.fingerprints import Schemas, schemas_of
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.situation import RESTORED, fingerprints_of, known, look
@@ -60,18 +61,22 @@ class Restored:
     Attributes:
         release: What they are to be taken as.
         current: The release whose code is in use.
-        fingerprints: Of their schemas, by logical name.
+        fingerprints: Of their schemas, by logical name,
+        kinds: and of each kind of things in them.
         unproved: Databases of which it cannot be seen that they are of this release.
         closes: A change that recovery gave up, and that ends with it.
-        people: Who said so.
+        people: Who said so,
+        reasons: and why, by their names; who said so to an agent that did not ask has none.
     """
 
     release: Version
     current: Version | None
     fingerprints: Mapping[str, str]
+    kinds: Mapping[str, Mapping[str, str]]
     unproved: tuple[str, ...]
     closes: Change | None
     people: ApprovalCount
+    reasons: Mapping[str, str]
 
     @property
     def switches(self) -> bool:
@@ -123,15 +128,27 @@ def find(site: Site, journal: Journal, release: Version, progress: Progress) -> 
         raise UpdaterError(
             STOP_APPLICATION_FIRST, product=product, current=current or "-", version=release
         )
-    fingerprints, unproved = _look_at_databases(site, journal, release)
-    binding = _binding(release, fingerprints)
+    schemas, unproved = _look_at_databases(site, journal, release)
+    binding = _binding(release, schemas.fingerprints)
     people = ApprovalStore(journal).people(binding, PEOPLE)
-    return Restored(release, current, fingerprints, unproved, change, people)
+    return Restored(
+        release, current, schemas.fingerprints, schemas.kinds, unproved, change, people,
+        _reasons(journal, binding),
+    )  # fmt: skip
+
+
+def _reasons(journal: Journal, binding: str) -> dict[str, str]:
+    """Why people said yes to this, by their names."""
+    return {
+        str(event.data.get("by")): str(event.data["reason"])
+        for event in journal.events()
+        if event.data.get("binding") == binding and "reason" in event.data
+    }
 
 
 def _look_at_databases(
     site: Site, journal: Journal, release: Version
-) -> tuple[dict[str, str], tuple[str, ...]]:
+) -> tuple[Schemas, tuple[str, ...]]:
     engine, migrations = site.engine, site.migrations(release)
     left: dict[str, str] = {}
     if migrations.command is None:
@@ -145,13 +162,13 @@ def _look_at_databases(
             ) from error
         for step in steps:
             left.setdefault(step.database, step.id)
-    fingerprints = {name: engine.fingerprint(Live(name)) for name in engine.names}
+    schemas = schemas_of(engine, Live)
     if migrations.command is None and not left:
-        return fingerprints, ()
+        return schemas, ()
     known = {version: fingerprints_of(journal, version) for version in site.slots.versions()}
     unproved: list[str] = []
     wordings = Wordings.of(journal)
-    for name, fingerprint in fingerprints.items():
+    for name, fingerprint in schemas.fingerprints.items():
         if migrations.command is None and name not in left:
             continue
         had = {v for v, kept in known.items() if wordings.same(name, kept.get(name), fingerprint)}
@@ -160,7 +177,7 @@ def _look_at_databases(
             raise UpdaterError(RESTORED_IS_OTHER, database=name, version=release, reason=reason)
         if not reason:
             unproved.append(name)
-    return fingerprints, tuple(unproved)
+    return schemas, tuple(unproved)
 
 
 def whose(release: Version, had: Collection[Version], left: str | None) -> bool | Text:
@@ -184,8 +201,8 @@ def whose(release: Version, had: Collection[Version], left: str | None) -> bool 
     return False
 
 
-def agree(journal: Journal, found: Restored, person: Person) -> ApprovalCount:
-    """Write down that a person says so, and return who has.
+def agree(journal: Journal, found: Restored, person: Person, reason: str) -> ApprovalCount:
+    """Write down that a person says so, and why, and return who has.
 
     Raises:
         RootIsNobody: If it could be anybody's.
@@ -193,7 +210,8 @@ def agree(journal: Journal, found: Restored, person: Person) -> ApprovalCount:
     require_somebody(person, PEOPLE)
     basis = {"accept-restore": str(found.release), "schemas": dict(found.fingerprints)}
     consent = ApprovalStore(journal)
-    consent.approve(found.binding, f"{RESTORED_AS}{found.release}", basis, person)
+    name = f"{RESTORED_AS}{found.release}"
+    consent.approve(found.binding, name, basis, person, reason=reason)
     return consent.people(found.binding, PEOPLE)
 
 
@@ -220,6 +238,7 @@ def accept(
     Raises:
         FilesNotPutBack: If files cannot be put back now.
     """
+    reasons = _reasons(journal, found.binding)
     generations = [known(journal).generation, *(c.generation for c in journal.changes())]
     change = ChangeRef(
         new_id(), max(generations) + 1, Strategy(site.config.databases.strategy), str(found.release)
@@ -241,7 +260,9 @@ def accept(
         generation=change.generation,
         databases=change.id,
         fingerprints=dict(found.fingerprints),
+        schema_kinds=dict(found.kinds),
         by=[approval.who for approval in people.given],
+        reasons=[reasons.get(approval.who, "-") for approval in people.given],
     )
     if found.closes is not None:
         journal.state(found.closes.id, ChangeState.UNDONE, reason="the databases were restored")

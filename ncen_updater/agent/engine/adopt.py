@@ -11,6 +11,7 @@ from packaging.version import Version
 
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.migrations.loader import load_migrations
+from ncen_updater.agent.engine.fingerprints import schemas_of
 from ncen_updater.agent.engine.installed import Installed, look_at_installed, objection
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.engine.situation import ADOPTED, RESTORED
@@ -145,9 +146,11 @@ def adopt(site: Site, version: Version, progress: Progress, *, vouched: bool = F
         site.engine.adopt()
         if migrations.command is None or found.corrects is not None:
             site.engine.baseline(reference, migrations)
+        schemas = schemas_of(site.engine, Live)
         facts: dict[str, object] = {
             "release": str(own),
-            "fingerprints": {n: site.engine.fingerprint(Live(n)) for n in site.engine.names},
+            "fingerprints": dict(schemas.fingerprints),
+            "schema_kinds": dict(schemas.kinds),
             "generation": 0,
             "application": found.installed.said.version or None,
             "vouched": vouched and not found.installed.said.version,

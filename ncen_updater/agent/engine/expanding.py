@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.databases.errors import DatabaseUnreachable
-from ncen_updater.agent.engine.fingerprints import fingerprints_of, schema_findings
+from ncen_updater.agent.engine.fingerprints import schema_findings, schemas_of
 from ncen_updater.agent.engine.situation import EXPANDED, known
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import EXPAND_FAILED
 
@@ -38,8 +39,9 @@ def expand(context: StepContext) -> None:
     site = context.site
     context.progress.tell(EXPANDING)
     journal = context.journal
-    said = known(journal).fingerprints
-    others = any(schema_findings(site.engine, said, Wordings.of(journal)))
+    running = context.origin().manifest
+    found = schema_findings(site.engine, known(journal), Wordings.of(journal), running)
+    others = any(finding.severity is Severity.STRICT for finding in found)
     journal.keep(context.change.id, ChangeFacts(expanded=not others))
     try:
         site.engine.expand(site.migrations(context.target_version), context.progress)
@@ -64,6 +66,11 @@ def note_what_stays(context: StepContext) -> None:
     """
     if not context.facts().expanded:
         return
-    found = fingerprints_of(context.site.engine, Live)
-    if dict(known(context.journal).fingerprints) != found:
-        context.journal.note(EXPANDED, context.change.id, fingerprints=found)
+    found = schemas_of(context.site.engine, Live)
+    if known(context.journal).fingerprints != found.fingerprints:
+        context.journal.note(
+            EXPANDED,
+            context.change.id,
+            fingerprints=dict(found.fingerprints),
+            schema_kinds={name: dict(kinds) for name, kinds in found.kinds.items()},
+        )

@@ -6,7 +6,7 @@ on is proven by the fingerprint that the upgrade took of its copies before it mi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -14,23 +14,29 @@ from functools import partial
 from packaging.version import InvalidVersion, Version
 
 from ncen_updater.agent.databases.base import DatabaseEngine, Live, PlaceOf
+from ncen_updater.agent.databases.schema import BESIDE, SchemaKind, changed_kinds, kind_words
 from ncen_updater.agent.databases.side_by_side import side_by_side
-from ncen_updater.agent.engine.situation import ADOPTED
+from ncen_updater.agent.engine.situation import ADOPTED, RecordedState
 from ncen_updater.agent.journal.facts import TakenBy
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.formats.manifest import Manifest
 
 __all__ = [
     "CALL",
     "FORM",
+    "Changed",
     "ExpectedSchemas",
     "KnownSchemas",
+    "Schemas",
     "differing",
     "expected_before",
     "fingerprints_of",
+    "judged",
     "schema_findings",
+    "schemas_of",
     "taken_by",
 ]
 
@@ -44,31 +50,123 @@ CALL = Text(
 )
 
 
-def fingerprints_of(engine: DatabaseEngine, places: PlaceOf) -> dict[str, str]:
-    """Take the fingerprint of each database, side by side: officers may be out meanwhile."""
-    return side_by_side(
-        {name: partial(engine.fingerprint, places(name)) for name in engine.names},
+@dataclass(frozen=True)
+class Schemas:
+    """The schemas of all databases, by logical name.
+
+    Attributes:
+        fingerprints: Of each whole.
+        kinds: Of each kind of things in them.
+    """
+
+    fingerprints: Mapping[str, str]
+    kinds: Mapping[str, Mapping[str, str]]
+
+
+def schemas_of(engine: DatabaseEngine, places: PlaceOf) -> Schemas:
+    """Look at the schema of each database, side by side: officers may be out meanwhile."""
+    found = side_by_side(
+        {name: partial(engine.schema, places(name)) for name in engine.names},
         halt=engine.halt,
+    )
+    return Schemas(
+        {name: schema.fingerprint for name, schema in found.items()},
+        {name: schema.kinds for name, schema in found.items()},
     )
 
 
+def fingerprints_of(engine: DatabaseEngine, places: PlaceOf) -> Mapping[str, str]:
+    """Take the fingerprint of each database, side by side."""
+    return schemas_of(engine, places).fingerprints
+
+
 def schema_findings(
-    engine: DatabaseEngine, expected: Mapping[str, object], wordings: Wordings
+    engine: DatabaseEngine, said: RecordedState, wordings: Wordings, manifest: Manifest
 ) -> Iterator[Finding]:
-    """Yield a finding for each live database whose schema was changed since it was migrated.
+    """Yield a finding for each live database whose schema was changed since it was recorded.
 
     Args:
         engine: The databases.
-        expected: The fingerprints of then, by logical name, as far as they are known.
+        said: What the journal says of them.
         wordings: What restores worded anew.
+        manifest: Of the release that runs: it says what the application changes by itself.
     """
+    declared = {item.name: item.changes_itself or () for item in manifest.databases}
     for name in engine.names:
-        if name not in expected:
+        if name not in said.fingerprints:
             continue
-        if not wordings.same(name, expected[name], engine.fingerprint(Live(name))):
-            values: dict[str, object] = {"database": name}
-            what = Text(N_("The schema of {database} was changed since it was migrated."), values)
-            yield Finding("NU-6106", Severity.STRICT, what, CALL, values)
+        found, then = engine.schema(Live(name)), said.fingerprints[name]
+        same = wordings.same(name, then, found.fingerprint)
+        # What was worded anew is so in its kinds as well.
+        reworded = same and then != found.fingerprint
+        kinds = None if reworded else changed_kinds(said.kinds.get(name, {}), found.kinds)
+        changed = judged(same=same, kinds=kinds, declared=declared.get(name, ()))
+        if changed is not None:
+            yield changed.finding(name)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A schema that is not as it was recorded.
+
+    Attributes:
+        kinds: In what it is another one; None where that is not known.
+        by_itself: Whether the release says that the application does this.
+    """
+
+    kinds: tuple[SchemaKind, ...] | None
+    by_itself: bool = False
+
+    def finding(self, database: str) -> Finding:
+        """Say it."""
+        values: dict[str, object] = {"database": database}
+        figures: dict[str, object] = {**values}
+        if self.kinds is not None:
+            values["kinds"] = kind_words(self.kinds)
+            figures["kinds"] = [kind.value for kind in self.kinds]
+        if self.by_itself:
+            return Finding(
+                "NU-6143",
+                Severity.INFO,
+                Text(
+                    N_(
+                        "The application changed {kinds} of {database} itself, as its release says."
+                    ),
+                    values,
+                ),
+                Text(""),
+                figures,
+            )
+        return Finding(
+            "NU-6106",
+            Severity.STRICT,
+            Text(
+                N_("The schema of {database} was changed since it was migrated.")
+                if self.kinds is None
+                else N_("The schema of {database} was changed since it was migrated: {kinds}."),
+                values,
+            ),
+            CALL,
+            figures,
+        )
+
+
+def judged(
+    *, same: bool, kinds: tuple[SchemaKind, ...] | None, declared: Collection[str]
+) -> Changed | None:
+    """Say whether a schema was changed, and by whom; pure.
+
+    Args:
+        same: Whether the fingerprint of the whole is the one that was recorded.
+        kinds: In what it is another one; None where that was not recorded.
+        declared: What the application changes by itself.
+    """
+    if same:
+        # What was not looked at before stands beside the whole.
+        beside = tuple(kind for kind in kinds or () if kind in BESIDE)
+        return Changed(beside) if beside else None
+    # That nothing differs although the whole does cannot be, and is nobody's excuse.
+    return Changed(kinds or None, by_itself=bool(kinds) and set(kinds or ()) <= set(declared))
 
 
 def taken_by(engine: DatabaseEngine) -> TakenBy:

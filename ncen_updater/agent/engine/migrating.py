@@ -14,7 +14,7 @@ from ncen_updater.agent.databases.migrations.checks import Value, ask, compare
 from ncen_updater.agent.databases.migrations.planner import way_target
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.agent.engine.errors import ChecksFailed
-from ncen_updater.agent.engine.fingerprints import fingerprints_of
+from ncen_updater.agent.engine.fingerprints import Schemas, fingerprints_of, schemas_of
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.manifest import Check, Compare, When
 
@@ -36,6 +36,7 @@ class Migrated:
         after: The same on what became of them.
         as_copied: Fingerprints of the copies.
         fingerprints: Of what became of them.
+        kinds: Of each kind of things in them.
         wrote: Whether a migration wrote rows.
     """
 
@@ -43,6 +44,7 @@ class Migrated:
     after: Mapping[str, Value]
     as_copied: Mapping[str, str]
     fingerprints: Mapping[str, str]
+    kinds: Mapping[str, Mapping[str, str]]
     wrote: bool
 
     @property
@@ -90,14 +92,15 @@ def migrate_and_check(
         failures = compare(checks, before, after)
         if failures:
             raise ChecksFailed(problems="; ".join(str(failure.what) for failure in failures))
-        found = fingerprints_of(engine, change.candidate)
-    return Migrated(before, after, {n: str(text) for n, text in as_copied.items()}, found, wrote)
+        found = schemas_of(engine, change.candidate)
+    copied = {name: str(text) for name, text in as_copied.items()}
+    return Migrated(before, after, copied, found.fingerprints, found.kinds, wrote)
 
 
-def mark_only(engine: DatabaseEngine, change: ChangeRef) -> Mapping[str, str]:
-    """Give candidates to another release as they are; return their fingerprints."""
+def mark_only(engine: DatabaseEngine, change: ChangeRef) -> Schemas:
+    """Give candidates to another release as they are; return their schemas."""
     engine.mark(change)
-    return fingerprints_of(engine, change.candidate)
+    return schemas_of(engine, change.candidate)
 
 
 def down_target(

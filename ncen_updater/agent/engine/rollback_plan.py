@@ -101,7 +101,7 @@ def _no_records(site: Site, upgrade: Change) -> Mapping[str, Sequence[str]]:
     except UpdaterError as error:
         logger.warning("every row is counted: %s", error)
         return {}
-    return {item.name: item.no_records for item in databases}
+    return {item.name: item.no_records or () for item in databases}
 
 
 def lost_words(lost: Mapping[str, Mapping[str, int]]) -> str:

@@ -10,6 +10,7 @@ from packaging.version import Version
 from ncen_updater.agent.engine.recovery import Situation, SlotSeen
 from ncen_updater.agent.journal.change import Change, StepName
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import RESTORED
 from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.site import Site, reference
 from ncen_updater.common.i18n import N_, Text
@@ -28,8 +29,6 @@ __all__ = [
 
 #: Event: a site that was installed by hand was taken over.
 ADOPTED = "adopted"
-#: Event: databases that people restored were taken as those of a release.
-RESTORED = "restore-accepted"
 #: Event: an upgrade was undone, and the live databases keep what its release put into them before.
 EXPANDED = "expanded"
 
@@ -114,11 +113,13 @@ class RecordedState:
         generation: That they carry; 0 before the first cut-over of an agent.
         change: The change that brought them; None where people did.
         fingerprints: Of their schemas, by logical name, as far as they were kept.
+        kinds: Of each kind of things in them, as far as they were kept.
     """
 
     generation: int = 0
     change: Change | None = None
     fingerprints: Mapping[str, object] = field(default_factory=dict)
+    kinds: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 def known(journal: Journal) -> RecordedState:
@@ -127,21 +128,30 @@ def known(journal: Journal) -> RecordedState:
     by_hand = _by_hand(journal)
     at = _committed_at(journal, change) if change is not None else 0
     if change is not None and (not by_hand or at > by_hand[-1].number):
+        facts = journal.facts(change.id)
         found = RecordedState(
-            change.generation, change, journal.facts(change.id).fingerprints or {}
+            change.generation, change, facts.fingerprints or {}, facts.schema_kinds or {}
         )
     elif by_hand:
         at, data = by_hand[-1].number, by_hand[-1].data
         generation = data.get("generation")
         found = RecordedState(
-            generation if isinstance(generation, int) else 0, None, _table(data.get("fingerprints"))
+            generation if isinstance(generation, int) else 0,
+            None,
+            _table(data.get("fingerprints")),
+            _kinds(data),
         )
     else:
         return RecordedState()
     expanded = [e for e in journal.events() if e.kind == EXPANDED and e.number > at]
     if not expanded:
         return found
-    return replace(found, fingerprints=_table(expanded[-1].data.get("fingerprints")))
+    data = expanded[-1].data
+    return replace(found, fingerprints=_table(data.get("fingerprints")), kinds=_kinds(data))
+
+
+def _kinds(data: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    return {name: _table(found) for name, found in _table(data.get("schema_kinds")).items()}
 
 
 def fingerprints_of(journal: Journal, release: Version) -> Mapping[str, object]:

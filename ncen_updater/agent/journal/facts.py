@@ -78,6 +78,7 @@ class ChangeFacts(Record):
             nothing was.
         fingerprints_before: Of the schemas of the copies, by database.
         fingerprints: Of what became of them.
+        schema_kinds: Of each kind of things in them.
         fingerprints_by: By what they were taken.
         databases_unchanged: Whether an upgrade changed neither schema nor rows.
         one_way: Whether the way back loses what officers enter.
@@ -127,6 +128,7 @@ class ChangeFacts(Record):
     overlay_before: str | None = None
     fingerprints_before: Mapping[str, str] | None = None
     fingerprints: Mapping[str, str] | None = None
+    schema_kinds: Mapping[str, Mapping[str, str]] | None = None
     fingerprints_by: TakenBy | None = None
     databases_unchanged: bool | None = None
     one_way: bool | None = None

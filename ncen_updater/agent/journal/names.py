@@ -17,6 +17,7 @@ __all__ = [
     "JOURNAL",
     "LOCK",
     "RECOVERY",
+    "RESTORED",
     "RESTORED_AS",
     "ROLLBACK_EMERGENCY",
     "SERVICE_LOCK",
@@ -46,5 +47,7 @@ DATABASES_BACK: Final = "databases-back"
 DISK_FULL: Final = "disk-full"
 #: until it has room.
 DISK_HAS_ROOM: Final = "disk-has-room"
+#: Databases that people restored, or changed on purpose, were taken as those of a release.
+RESTORED: Final = "restore-accepted"
 #: What people approve who take restored databases for those of a release: this, and the release.
 RESTORED_AS: Final = "restored "

@@ -12,6 +12,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import (
     AGENT_CONFIRMED,
     APPLICATION_STARTED,
+    RESTORED_AS,
     ROLLBACK_EMERGENCY,
 )
 from ncen_updater.agent.journal.rows import JournalEvent
@@ -46,7 +47,7 @@ class _News:
         rules: Mapping[str, Callable[[], tuple[NewsKind, dict[str, Any]] | None]] = {
             "rehearsal-passed": self._passed,
             "rehearsal-failed": self._rehearsal_failed,
-            "approved": lambda: (NewsKind.APPROVED, self._some("version", "by")),
+            "approved": self._approved,
             "rollback-approved": lambda: (NewsKind.BACK_APPROVED, self._some("version", "by")),
             ROLLBACK_EMERGENCY: lambda: (
                 NewsKind.EMERGENCY,
@@ -70,6 +71,13 @@ class _News:
 
     def _some(self, *names: str) -> dict[str, Any]:
         return {name: self._event.get(name) for name in names}
+
+    def _approved(self) -> tuple[NewsKind, dict[str, Any]]:
+        version = str(self._event.get("version"))
+        restored = version.removeprefix(RESTORED_AS)
+        if restored != version:
+            return NewsKind.RESTORE_AGREED, {**self._some("by"), "version": restored}
+        return NewsKind.APPROVED, self._some("version", "by")
 
     # ---- rehearsals ------------------------------------------------------------------------------
 

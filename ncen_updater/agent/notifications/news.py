@@ -29,6 +29,7 @@ class NewsKind(StrEnum):
     APPROVED = "approved"
     APPROVAL_VOID = "approval-void"
     BACK_APPROVED = "rollback-approved"
+    RESTORE_AGREED = "restore-agreed"
     EMERGENCY = "rollback-emergency"
     SCHEDULED = "scheduled"
     SCHEDULE_CANCELLED = "schedule-cancelled"
@@ -120,6 +121,7 @@ ALLOWED = {
     NewsKind.WAITS: {"version": _version, "missing": _number},
     NewsKind.APPROVED: {"version": _version, "by": _login},
     NewsKind.BACK_APPROVED: {"version": _version, "by": _login},
+    NewsKind.RESTORE_AGREED: {"version": _version, "by": _login},
     NewsKind.EMERGENCY: {"from": _version, "version": _version, "by": _login},
     NewsKind.APPROVAL_VOID: {"version": _version},
     NewsKind.SCHEDULED: {"version": _version, "at": _moment, "by": _login},

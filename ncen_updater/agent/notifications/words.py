@@ -23,6 +23,9 @@ TITLES: Mapping[NewsKind, str] = {
     NewsKind.WAITS: N_("Release {version} waits for approval; people still needed: {missing}."),
     NewsKind.APPROVED: N_("Release {version} was approved by {by}."),
     NewsKind.BACK_APPROVED: N_("Going back to release {version} was approved by {by}."),
+    NewsKind.RESTORE_AGREED: N_(
+        "{by} said that the databases, as they are, belong to release {version}."
+    ),
     NewsKind.EMERGENCY: N_(
         "{by} goes back from {from} to {version} without the approvals that it takes: an emergency."
     ),
@@ -61,6 +64,10 @@ _REMEDIES: Mapping[NewsKind, str] = {
         "Something changed since. Read the dossier again, and approve anew."
     ),
     NewsKind.FAILED: N_("It is not tried again by itself for a while. See: ncen-updater history"),
+    NewsKind.RESTORE_AGREED: N_(
+        "Two people have to say so. Ask why; once both have, the reasons are in: ncen-updater"
+        " history"
+    ),
     NewsKind.EMERGENCY: N_("Ask why; the reason that was given is in: ncen-updater history"),
     NewsKind.WENT_BACK: N_("See: ncen-updater history"),
     NewsKind.ROLLBACK_FAILED: N_("See: ncen-updater status"),

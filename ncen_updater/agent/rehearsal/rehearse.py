@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from packaging.version import Version
+
 from ncen_updater.agent.approvals.binding import basis_now
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Live, Strategy, TableDigest
 from ncen_updater.agent.databases.migrations.checks import Value, question, unmapped
@@ -177,7 +179,7 @@ class Rehearser:
         blockers = site.engine.blockers(reference, final=False)
         refuse_strict([f for f in blockers if "missing_bytes" in f.figures])
         # To restore a backup runs what somebody may have left in the databases.
-        refuse_strict([*site.engine.exposures(rehearsing=True), *self._schemas()])
+        refuse_strict([*site.engine.exposures(rehearsing=True), *self._schemas(current)])
         copy = site.engine.plan_copy(reference)
         second = site.engine.plan_copy(_reference(again, target))
         rehearsals = Rehearsals(journal)
@@ -220,14 +222,15 @@ class Rehearser:
         assert found is not None  # noqa: S101 - written just now
         return found
 
-    def _schemas(self) -> tuple[Finding, ...]:
+    def _schemas(self, current: Version) -> tuple[Finding, ...]:
         """Findings of schemas that are not what was recorded, where that can be compared."""
         said = known(self._journal)
         by = self._journal.facts(said.change.id).fingerprints_by if said.change else None
         if by is not None and by != taken_by(self._site.engine):
             return ()
         wordings = Wordings.of(self._journal)
-        return tuple(schema_findings(self._site.engine, said.fingerprints, wordings))
+        manifest = self._site.slots.document(current).manifest
+        return tuple(schema_findings(self._site.engine, said, wordings, manifest))
 
     # ---- parts ---------------------------------------------------------------------------------
 
@@ -361,7 +364,9 @@ class Rehearser:
         if hop.plan.as_is and not hop.plan.expands:
             # Neither files nor the release's program run.
             found = mark_only(engine, step)
-            hop.migrated = Migrated({}, {}, found, found, wrote=False)
+            hop.migrated = Migrated(
+                {}, {}, found.fingerprints, found.fingerprints, found.kinds, wrote=False
+            )
             return
         origin, begin = site.migrations(hop.plan.origin), self._clock()
         hop.migrated = migrate_and_check(

@@ -30,6 +30,7 @@ from ncen_updater.agent.journal.names import (
     IMPORT_REFUSED,
     IMPORTED,
     RECOVERY,
+    RESTORED,
     ROLLBACK_EMERGENCY,
 )
 from ncen_updater.agent.journal.orders import Order
@@ -382,6 +383,15 @@ def history_report(journal: Journal, limit: int, before: str | None = None) -> D
             for event in _newest(journal, (IMPORTED, IMPORT_REFUSED), limit)
         ],
         "failed_rehearsals": list(_failed_rehearsals(journal, limit)),
+        "accepted": [
+            {
+                "at": event.at,
+                "version": event.data.get("release"),
+                "by": event.data.get("by"),
+                "reasons": event.data.get("reasons", []),
+            }
+            for event in _newest(journal, (RESTORED,), limit)
+        ],
     }
 
 

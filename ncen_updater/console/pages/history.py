@@ -56,6 +56,7 @@ def page(asking: Asking) -> ShownPage:
             "status": status,
             "changes": changes,
             "imports": [] if before else found["imports"],
+            "accepted": [] if before else found.get("accepted", []),
             "stops": stops(stopped),
             "older": changes[-1]["id"] if more else None,
             "newest": not before,

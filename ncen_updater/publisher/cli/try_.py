@@ -100,6 +100,8 @@ def try_(
             shutil.copyfile(feed / "metadata" / "1.root.json", desk.trusted_root)
             round_ = DeskRound(desk, [agent] if agent else AGENT, session.language, tell)
             stages = round_.run(old.version, new.version)
+            for line in round_.hints(stages, old.version, new.version):
+                session.say(line)
             if desk.running():
                 desk.stop()
     whole = all(stage.passed for stage in stages)

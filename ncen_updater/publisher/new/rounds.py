@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import NO_DESK_SITE
 from ncen_updater.publisher.errors import system_words
+from ncen_updater.publisher.new.declaring import SCHEMA_CHANGED, declarations
 from ncen_updater.publisher.new.desk import DeskSite
 
 __all__ = ["DeskRound", "RoundStage", "served"]
@@ -128,6 +130,21 @@ class DeskRound:
             if not stage.passed:
                 break
         return done
+
+    def hints(self, stages: Sequence[RoundStage], before: str, release: str) -> tuple[Text, ...]:
+        """Return what a manifest might say where a changed schema ended the round.
+
+        Args:
+            stages: As :meth:`run` returned them.
+            before: The version that the site had.
+            release: The one that was tried.
+        """
+        last = stages[-1]
+        if last.passed or SCHEMA_CHANGED not in last.said:
+            return ()
+        found = self._stage("verify", "verify").document.get("findings")
+        ran = release if last.name == "verify" else before
+        return tuple(declarations(found, ran)) if isinstance(found, list) else ()
 
     def _stages(self, before: str, release: str) -> Iterator[RoundStage]:
         was_up = self._desk.running()

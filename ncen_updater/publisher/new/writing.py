@@ -94,6 +94,8 @@ def _lines(answers: ManifestAnswers) -> Iterator[str]:
         yield '# upgrade_from = ">=1.0,<2.0"     # a first release: no site can upgrade to it'
     for name in answers.databases:
         yield from ("", "[[databases]]", f"name = {_quoted(name)}")
+        if name == answers.databases[0]:
+            yield '# changes_itself = ["indexes"]   # what the application changes by itself'
         for pair in _of(answers, name):
             yield from _migration(pair)
     if answers.found.kind not in (MigratorKind.SQL, MigratorKind.NONE):

@@ -117,5 +117,6 @@ def test_a_mistake_is_corrected_while_nothing_followed(newer: LiveSite) -> None:
     with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
         said = [event.data for event in journal.events() if event.kind == ADOPTED]
         assert known(journal).fingerprints == said[-1]["fingerprints"]
+        assert known(journal).kinds == said[-1]["schema_kinds"] != {}
     assert [(row["release"], row.get("corrects")) for row in said] == [(OLD, None), (NEW, OLD)]
     assert "Available" not in newer.run("check").stdout

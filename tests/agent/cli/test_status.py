@@ -494,7 +494,7 @@ def test_of_restored_databases_it_says_what_the_other_person_types() -> None:
     row = {"version": "restored 3.3.10", "who": ["ada"], "missing": 1}
     assert _approved(row, None).render("en") == (
         "The restored databases were taken for 3.3.10 by ada; people who have yet to type "
-        "'ncen-updater accept-restore 3.3.10': 1."
+        "'ncen-updater accept-restore 3.3.10 --reason TEXT': 1."
     )
 
 

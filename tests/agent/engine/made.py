@@ -68,6 +68,8 @@ def release(
     compatibility: tuple[int, int] | None = None,
     expand: bool = False,
     at_start: str | None = None,
+    changes_itself: Sequence[str] = (),
+    one_way: str | None = None,
 ) -> Path:
     """The first release under another number, with a program in place of its files or without.
 
@@ -79,6 +81,8 @@ def release(
         compatibility: The number of its schema and how far back it goes, if it says so.
         expand: Whether its program may run while the release before serves.
         at_start: A statement that the application runs at its start, whatever it says.
+        changes_itself: What it says that the application changes in suspects by itself.
+        one_way: A statement of a migration of suspects that only goes forward.
     """
     made = assemble(FIRST, directory / version)
     own = json.dumps({"version": reports or version})
@@ -110,6 +114,16 @@ def release(
         program.parent.mkdir()
         program.write_text(PROGRAM.format(python=sys.executable, statements=DOES[does]), "utf-8")
         program.chmod(0o755)
+    own = 'name = "suspects"\n'
+    if changes_itself:
+        text = text.replace(own, f"{own}changes_itself = {json.dumps(list(changes_itself))}\n", 1)
+    if one_way is not None:
+        words = 'id = "0002_more"\nup = "more.sql"\nirreversible = "it only goes forward"\n'
+        more = f"[[databases.migrations]]\n{words}\n"
+        text = text.replace(
+            '[[databases]]\nname = "companies"', f'{more}[[databases]]\nname = "companies"', 1
+        )
+        (made / "more.sql").write_text(one_way, "utf-8")
     manifest.write_text(text, "utf-8")
     if compatibility is not None:
         declare(made, *compatibility, expand=expand)

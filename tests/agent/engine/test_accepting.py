@@ -210,7 +210,7 @@ def taken(site: Site, release: Version, *people: Person) -> bool:
     for who in people:
         with Operations(site, Silent()).alone("accept-restore") as journal:
             found = accepting.find(site, journal, release, Silent())
-            said = accepting.agree(journal, found, who)
+            said = accepting.agree(journal, found, who, f"as {who.who} knows")
             if said:
                 accepting.accept(site, journal, found, said)
     return bool(said)
@@ -335,3 +335,16 @@ def test_the_command_tells_what_it_would_do(demo: DemoSite, site: Site, backup: 
     said = json.loads(ended.stdout)
     assert (said["release"], said["switches"], said["taken"]) == ("3.2.4", True, False)
     assert said["missing"] == 2
+
+
+def test_why_is_asked_and_kept_for_the_other_of_the_two(demo: DemoSite, site: Site) -> None:
+    upgrade(site)
+    words = ("--config", str(demo.config_path), "--json", "--quiet", "accept-restore", "3.3.0")
+    sudo = {**os.environ, "SUDO_UID": "1001", "SUDO_USER": "amina"}  # where root runs the tests
+    for without in ((), ("--reason", " \n")):
+        ended = run_agent(*words, "--yes", *without, environment=sudo)
+        assert (ended.returncode, "--reason" in ended.stdout) == (2, True)
+    first = run_agent(*words, "--yes", "--reason", "an index\nof ours", environment=sudo)
+    assert first.returncode == 4, first.stderr
+    seen = json.loads(run_agent(*words, "--dry-run", environment=sudo).stdout)
+    assert (len(seen["people"]), seen["reasons"]) == (1, ["an index of ours"])

@@ -15,7 +15,7 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import AGENT_CONFIRMED
+from ncen_updater.agent.journal.names import AGENT_CONFIRMED, RESTORED_AS
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.notifications.notifier import OUTBOX, Notifier
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
@@ -202,6 +202,19 @@ def test_a_rehearsal_that_failed_and_a_time_that_was_chosen(trial: Trial) -> Non
     assert [item["kind"] for item in items] == kinds
     assert items[1]["values"] == {"version": "3.3.0", "at": START.isoformat(), "by": "amina"}
     assert items[2]["values"] == {"version": "3.3.0", "by": "dana"}
+
+
+def test_a_yes_to_databases_as_they_are_is_told_as_that(trial: Trial) -> None:
+    """Seen: "Release ? was approved by amina"; the reason is in the journal alone."""
+    with trial.journal() as journal:
+        amina, why = Person("amina", 1001), "restored after the disk failed"
+        ApprovalStore(journal).approve("0" * 64, f"{RESTORED_AS}3.2.4", {}, amina, reason=why)
+        (event,) = (one for one in journal.events() if one.kind == "approved")
+        assert event.data["reason"] == why
+    trial.teller().round()
+    (item,) = trial.orders[0]["news"]
+    assert item["kind"] == "restore-agreed"
+    assert item["values"] == {"version": "3.2.4", "by": "amina"}
 
 
 def test_going_back_names_the_code_of_what_it_leaves(trial: Trial) -> None:

@@ -208,7 +208,7 @@ def test_nothing_is_rehearsed_until_two_people_say_whose_a_changed_schema_is(
         for person in (AMINA, BO):
             found = accept_restore.find(site, journal, Version("3.3.0"), Silent())
             assert not found.switches
-            said = accept_restore.agree(journal, found, person)
+            said = accept_restore.agree(journal, found, person, "an index of ours")
         accept_restore.accept(site, journal, found, said)
     assert rehearse(site, "3.3.9").state is RehearsalState.PASSED
 

@@ -72,7 +72,7 @@ class Overheard:
             act = getattr(engine, name)
 
             def called(*values: Any, **named: Any) -> Any:
-                if self._depth and name in ("query", "fingerprint"):
+                if self._depth and name in ("query", "schema"):
                     place, *sql = values
                     self._sections[-1].append((name, type(place).__name__, place.name, *sql))
                 elif self._depth:
@@ -82,7 +82,7 @@ class Overheard:
             return called
 
         monkeypatch.setattr(engine, "held", section)
-        for name in ("query", "fingerprint", "migrate", "mark"):
+        for name in ("query", "schema", "migrate", "mark"):
             monkeypatch.setattr(engine, name, overheard(name))
 
     def take(self) -> list[tuple[list[Event], list[Event]]]:
@@ -109,7 +109,7 @@ def test_a_rehearsal_asks_what_the_steps_ask(
     assert len(rehearsed) == 2, "there and back"
     for before, after in rehearsed:
         assert {name for name, *_ in before} == {name for name, *_ in after}
-        assert {name for name, *_ in before} == {"query", "fingerprint"}
+        assert {name for name, *_ in before} == {"query", "schema"}
 
 
 def causes(site: Site, version: str) -> list[object]:

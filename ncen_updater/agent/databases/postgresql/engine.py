@@ -60,7 +60,7 @@ from ncen_updater.agent.databases.postgresql.datadir import find_data_directory
 from ncen_updater.agent.databases.postgresql.disks import read_disks
 from ncen_updater.agent.databases.postgresql.dump import Dumps
 from ncen_updater.agent.databases.postgresql.fence import Fencing
-from ncen_updater.agent.databases.postgresql.fingerprint import fingerprint
+from ncen_updater.agent.databases.postgresql.fingerprint import look_at_schema
 from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.agent.databases.postgresql.migrating import Migrating
 from ncen_updater.agent.databases.postgresql.naming import (
@@ -81,6 +81,7 @@ from ncen_updater.agent.databases.postgresql.statistics import refresh_statistic
 from ncen_updater.agent.databases.postgresql.survey import survey
 from ncen_updater.agent.databases.postgresql.swap import Swap
 from ncen_updater.agent.databases.postgresql.versions import forget, own_act
+from ncen_updater.agent.databases.schema import Schema
 from ncen_updater.agent.databases.tried import Keys, Sample, Untried
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import LOSS_UNKNOWN, SET_INCOMPLETE, WAY_BACK_NEEDED
@@ -298,11 +299,11 @@ class PostgresEngine(DatabaseEngine):
             tables = reading.user_tables(connection)
             return {table.label: reading.digest(connection, table) for table in tables}
 
-    def fingerprint(self, place: Place) -> str:
-        """See :meth:`DatabaseEngine.fingerprint`."""
+    def schema(self, place: Place) -> Schema:
+        """See :meth:`DatabaseEngine.schema`."""
         as_owner = isinstance(place, Candidate)
         with self._sessions.session(place, as_owner=as_owner) as connection:
-            return fingerprint(connection)
+            return look_at_schema(connection)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

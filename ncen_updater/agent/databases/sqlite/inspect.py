@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 
 from ncen_updater.agent.databases.base import TableDigest
+from ncen_updater.agent.databases.schema import Schema, SchemaKind, make_schema
 from ncen_updater.formats.losses import Loss
 from ncen_updater.formats.sql import lexemes
 
 __all__ = [
     "entered_by_object",
-    "fingerprint",
+    "look_at_schema",
     "lost_rows",
     "newer_rows",
     "newest_rows",
@@ -32,6 +34,20 @@ HIDDEN_VIRTUAL = 1  # table_xinfo: a hidden column of a virtual table
 # A default that is a value and nothing that would have to be computed.
 _VALUE = re.compile(r"'(?:[^']|'')*'|-?[\d.]+|(?i:true|false)")
 _GENERATED = (2, 3)  # table_xinfo: computed when it is read, or when it is written
+_NOW = ("CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME")
+EXPRESSION = -2  # index_xinfo: no column, but something computed
+#: Those that SQLite has; every other one is the application's code.
+COLLATIONS = frozenset({"BINARY", "NOCASE", "RTRIM"})
+#: What may stand before a bracket that calls nothing,
+_NO_CALL = frozenset(
+    {"(", ",", "AND", "BETWEEN", "CASE", "CHECK", "ELSE", "IN", "IS", "NOT", "OR", "THEN", "WHEN",
+     "WHERE"}
+)  # fmt: skip
+_SIGNS = frozenset("=<>!+-*/%|&~")
+#: and operators that are functions of the application's.
+_CALLING = frozenset({"MATCH", "REGEXP"})
+#: One thing of a schema and its kind.
+_Thing = tuple[SchemaKind, list[object]]
 
 
 class _Text(bytes):
@@ -131,40 +147,100 @@ def _bracket(words: list[str], start: int) -> str:
     return " ".join(words[start:])
 
 
-def _parts(database: sqlite3.Connection) -> Iterator[object]:
+def _parts(database: sqlite3.Connection) -> Iterator[tuple[list[object], list[_Thing]]]:
+    """What the fingerprint of the whole is made of, each with its things by kind."""
     for table in tables(database):
         if table.startswith(KEPT):
             continue
         name = quoted(table)
         made = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
-        yield ["table", table, _columns(database, table), _clauses(str(made[0] or ""))]
+        sql = str(made[0] or "")
+        columns, clauses = _columns(database, table), _clauses(sql)
+        part: list[object] = ["table", table, columns, clauses]
+        yield part, list(_of_table(table, sql, columns, clauses))
         keys = database.execute(f"PRAGMA foreign_key_list({name})").fetchall()
-        yield ["keys", table, sorted([*map(str, row[2:8])] for row in keys)]
+        part = ["keys", table, sorted([*map(str, row[2:8])] for row in keys)]
+        yield part, [(SchemaKind.CONSTRAINTS, [*part])] if keys else []
         for row in database.execute(f"PRAGMA index_list({name})").fetchall():
             index, unique, origin, partial = row[1:5]
-            columns = database.execute(f"PRAGMA index_xinfo({quoted(index)})").fetchall()
-            keyed = [[str(c[2]), c[3], str(c[4])] for c in columns if c[5]]
+            found = database.execute(f"PRAGMA index_xinfo({quoted(index)})").fetchall()
+            keyed = [[str(c[2]), c[3], str(c[4])] for c in found if c[5]]
             made = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", (index,))
             text = made.fetchone()
             where = _flat(str(text[0])) if partial and text and text[0] else ""
             shown = index if origin == "c" else ""
-            yield ["index", table, shown, unique, origin, keyed, where]
+            part = ["index", table, shown, unique, origin, keyed, where]
+            kind = SchemaKind.CONSTRAINTS if origin != "c" else SchemaKind.INDEXES
+            computed = any(c[1] == EXPRESSION for c in found if c[5])
+            collated = any(str(c[4]).upper() not in COLLATIONS for c in found if c[5])
+            if computed or collated or _calls(_condition(where)):
+                kind = SchemaKind.CALLING_INDEXES
+            # The columns of an expression have no name: two of them are told by the text.
+            yield part, [(kind, [*part, _flat(str(text[0])) if computed and text else ""])]
     rows = database.execute(
         "SELECT type, name, sql FROM sqlite_master WHERE type IN ('view', 'trigger') ORDER BY name"
     ).fetchall()
     for row in rows:
         if not str(row[1]).startswith((OWN, KEPT)):
-            yield [row[0], row[1], _flat(str(row[2]))]
+            part = [row[0], row[1], _flat(str(row[2]))]
+            kind = SchemaKind.VIEWS if row[0] == "view" else SchemaKind.TRIGGERS
+            yield part, [(kind, part)]
+
+
+def _of_table(
+    table: str, sql: str, columns: Sequence[tuple[object, ...]], clauses: Sequence[str]
+) -> Iterator[_Thing]:
+    virtual = lexemes(sql, "sqlite")[1:2] == ["VIRTUAL"]
+    at_once = SchemaKind.OUTSIDE_TABLES if virtual else SchemaKind.TABLES
+    options = []
+    for clause in clauses:
+        words = clause.split(" ")
+        if words[0] == "CHECK":
+            calls = _calls(words)
+            kind = SchemaKind.CALLING_CONSTRAINTS if calls else SchemaKind.CONSTRAINTS
+            yield kind, ["check", table, clause]
+        elif words[0] == "AS":
+            yield SchemaKind.COMPUTED_COLUMNS, ["computed", table, clause]
+        elif "COLLATE" in words:
+            own = words[-1].upper() not in COLLATIONS
+            kind = SchemaKind.COMPUTED_COLUMNS if own else SchemaKind.COLUMNS
+            yield kind, ["collate", table, clause]
+        else:
+            options.append(clause)
+    yield at_once, ["table", table, options, _flat(sql) if virtual else ""]
+    for column in columns:
+        default, hidden = column[3], column[5]
+        plain = default is None or _VALUE.fullmatch(str(default)) or default in _NOW
+        computed = not plain or hidden in _GENERATED
+        kind = SchemaKind.COMPUTED_COLUMNS if computed else SchemaKind.COLUMNS
+        yield kind, ["column", table, *column]
+
+
+def _condition(index: str) -> list[str]:
+    """Which rows an index holds, from its text; nothing where it holds all."""
+    words = lexemes(index, "sqlite")
+    return words[words.index("WHERE") :] if "WHERE" in words else []
+
+
+def _calls(words: Sequence[str]) -> bool:
+    """Whether an expression calls a function, which an application may have brought; pure."""
+    return any(
+        word in _CALLING or (word == "(" and before not in _NO_CALL and before[-1:] not in _SIGNS)
+        for before, word in itertools.pairwise(["(", *words])
+    )
 
 
 def _flat(sql: str) -> str:
     return " ".join(sql.split())
 
 
-def fingerprint(database: sqlite3.Connection) -> str:
+def look_at_schema(database: sqlite3.Connection) -> Schema:
     """Digest the schema: tables, columns, keys, indexes, checks, views, triggers."""
-    parts = sorted(json.dumps(part, default=str) for part in _parts(database))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    parts = list(_parts(database))
+    return make_schema(
+        ((kind, json.dumps(thing, default=str)) for _, things in parts for kind, thing in things),
+        (json.dumps(part, default=str) for part, _ in parts),
+    )
 
 
 def _key(database: sqlite3.Connection, table: str, schema: str) -> list[str]:

@@ -29,6 +29,7 @@ from ncen_updater.agent.databases.base import (
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.command import migrator_user
+from ncen_updater.agent.databases.schema import Schema
 from ncen_updater.agent.databases.sqlite import inspect, trying
 from ncen_updater.agent.databases.sqlite.copying import connect, uri
 from ncen_updater.agent.databases.sqlite.dialect import TABLES
@@ -225,10 +226,10 @@ class SqliteFacts(DatabaseEngine):
         with self._reading(self._path(place), place.name) as database:
             return inspect.table_digests(database)
 
-    def fingerprint(self, place: Place) -> str:
-        """Digest of the schema."""
+    def schema(self, place: Place) -> Schema:
+        """Digests of the schema."""
         with self._reading(self._path(place), place.name) as database:
-            return inspect.fingerprint(database)
+            return inspect.look_at_schema(database)
 
     def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """See :meth:`DatabaseEngine.lost_rows`: rows that are not so in the kept set."""

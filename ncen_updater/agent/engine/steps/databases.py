@@ -18,6 +18,7 @@ from ncen_updater.agent.engine.fingerprints import (
     differing,
     expected_before,
     fingerprints_of,
+    schemas_of,
     taken_by,
 )
 from ncen_updater.agent.engine.migrating import down_target, mark_only, migrate_and_check
@@ -191,7 +192,8 @@ class Migrate(Step):
             if context.change.mode is Mode.RESTORE:
                 return self._as_kept(context)
             if context.ref.as_is:
-                # Taken while officers were still in: nobody enters a closed original for it.
+                # Taken while officers were still in: nobody enters a closed original for it. So
+                # were the kinds, which are of what becomes of it at once.
                 facts = context.facts()
                 return ChangeFacts(
                     fingerprints=facts.fingerprints_before,
@@ -201,8 +203,12 @@ class Migrate(Step):
                 )
             if context.facts().by_code:
                 found = mark_only(context.site.engine, context.ref)
-                by = taken_by(context.site.engine)
-                return ChangeFacts(fingerprints=found, fingerprints_by=by, one_way=False)
+                return ChangeFacts(
+                    fingerprints=found.fingerprints,
+                    schema_kinds=found.kinds,
+                    fingerprints_by=taken_by(context.site.engine),
+                    one_way=False,
+                )
             return self._migrate(context)
 
     def _migrate(self, context: StepContext) -> ChangeFacts:
@@ -214,6 +220,7 @@ class Migrate(Step):
         )
         return ChangeFacts(
             fingerprints=found.fingerprints,
+            schema_kinds=found.kinds,
             fingerprints_by=taken_by(site.engine),
             checks_before=found.before,
             checks_after=found.after,
@@ -226,7 +233,8 @@ class Migrate(Step):
         """Prove that the copies are what the older release ran on, and mark them."""
         engine, source = context.site.engine, context.change.source or ""
         expected = expected_before(context.journal, source, engine)
-        found = fingerprints_of(engine, context.ref.candidate)
+        schemas = schemas_of(engine, context.ref.candidate)
+        found = schemas.fingerprints
         differs = differing(expected.fingerprints, found)
         restored = any(
             item.get("method") == "restore" for item in context.copy_plan().data.values()
@@ -254,6 +262,7 @@ class Migrate(Step):
         engine.mark(context.ref)
         return ChangeFacts(
             fingerprints=found,
+            schema_kinds=schemas.kinds,
             fingerprints_by=taken_by(engine),
             compared_with=expected.known.value,
             differs=differs,

@@ -9,7 +9,7 @@ from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.databases.migrations.planner import expands, goes_as_is
 from ncen_updater.agent.engine import expanding, site_files
-from ncen_updater.agent.engine.fingerprints import fingerprints_of, taken_by
+from ncen_updater.agent.engine.fingerprints import schemas_of, taken_by
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.permitted import require_no_hold
 from ncen_updater.agent.engine.steps.base import Step
@@ -118,9 +118,11 @@ class Preflight(Step):
         if not context.ref.as_is:
             return facts
         engine = context.site.engine
+        found = schemas_of(engine, Live)
         return replace(
             facts,
-            fingerprints_before=fingerprints_of(engine, Live),
+            fingerprints_before=found.fingerprints,
+            schema_kinds=found.kinds,
             fingerprints_by=taken_by(engine),
         )
 

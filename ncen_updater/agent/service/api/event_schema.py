@@ -46,10 +46,12 @@ _DESCRIBED: Mapping[str, Schema] = {
     "merged": TEXT, "mode": TEXT, "name": TEXT, "not_before": TIME, "order": NUMBER, "origin": TEXT,
     "pack": TEXT, "path": TEXT, "place": TEXT, "product": TEXT, "reaches": _or_null(TEXT),
     "real_s": FIGURE, "reason": TEXT, "reasons": _NAMES, "rehearsal": TEXT, "release": TEXT,
-    "releases": _NAMES, "restored": NUMBER, "signed": TEXT, "slots": _NAMES, "step": TEXT,
-    "taken_over_by": TEXT, "timestamp": NUMBER, "times": NUMBER, "to_version": TEXT, "uid": NUMBER,
-    "undoes": TEXT, "until": _or_null(TEXT), "usable_until": TIME, "version": TEXT, "vouched": FLAG,
-    "what": TEXT, "who": TEXT, "why": TEXT, "words": TEXT, "written": NUMBER,
+    "releases": _NAMES, "restored": NUMBER,
+    "schema_kinds": {"type": "object", "additionalProperties": _TEXTS}, "signed": TEXT,
+    "slots": _NAMES, "step": TEXT, "taken_over_by": TEXT, "timestamp": NUMBER, "times": NUMBER,
+    "to_version": TEXT, "uid": NUMBER, "undoes": TEXT, "until": _or_null(TEXT),
+    "usable_until": TIME, "version": TEXT, "vouched": FLAG, "what": TEXT, "who": TEXT,
+    "why": TEXT, "words": TEXT, "written": NUMBER,
 }  # fmt: skip
 EVENT_DATA: Schema = {
     "type": "object", "properties": dict(_DESCRIBED), "additionalProperties": VALUE,

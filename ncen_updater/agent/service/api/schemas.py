@@ -472,6 +472,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
                 at=TIME, **{"from": TEXT}, version=TEXT, code=_or_null(TEXT), error=_or_null(TEXT)
             )
         ),
+        accepted=_list(_object(at=TIME, version=TEXT, by=_list(TEXT), reasons=_list(TEXT))),
     ),
     ("GET", "/v1/history/{id}"): named("ChangeReport"),
     ("GET", "/v1/rehearsals"): _object(rehearsals=_list(named("Rehearsal"))),

@@ -8,8 +8,9 @@ from contextlib import closing
 
 import pytest
 
+from ncen_updater.agent.databases.schema import Schema, changed_kinds
 from ncen_updater.agent.databases.sqlite.inspect import (
-    fingerprint,
+    look_at_schema,
     lost_rows,
     newer_rows,
     newest_rows,
@@ -33,10 +34,17 @@ def database() -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def shape(sql: str) -> str:
+def schema(sql: str) -> Schema:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.create_function("upside", 1, str, deterministic=True)
+        connection.create_function("regexp", 2, str)
+        connection.create_collation("ours", lambda one, other: (one > other) - (one < other))
         connection.executescript(sql)
-        return fingerprint(connection)
+        return look_at_schema(connection)
+
+
+def shape(sql: str) -> str:
+    return schema(sql).fingerprint
 
 
 SAME = {
@@ -78,6 +86,45 @@ def test_what_does_not_count_in_a_fingerprint(name: str) -> None:
 def test_what_counts_in_a_fingerprint(name: str) -> None:
     assert OTHER[name] != BASE
     assert shape(OTHER[name]) != shape(BASE)
+
+
+def test_the_number_is_the_one_that_journals_have() -> None:
+    """Another one would make every schema of every site a changed one."""
+    assert shape(BASE) == "ceb8f06c8d89e53007c52dbb974241506a617d76a3ffbfadc6aaf9bf164080f6"
+
+
+KINDS = {
+    "CREATE TABLE more (a INTEGER PRIMARY KEY, b TEXT)": "tables, columns",
+    "ALTER TABLE item ADD COLUMN more TEXT": "columns",
+    "ALTER TABLE item ADD COLUMN more TEXT NOT NULL DEFAULT ''": "columns",
+    "ALTER TABLE item ADD COLUMN more TEXT COLLATE NOCASE": "columns",
+    "ALTER TABLE item ADD COLUMN more TEXT COLLATE ours": "columns, computed-columns",
+    "ALTER TABLE item ADD COLUMN more TEXT DEFAULT (upside('a'))": "computed-columns",
+    "ALTER TABLE item ADD COLUMN more TEXT AS (upside(note))": "computed-columns",
+    "ALTER TABLE item ADD COLUMN more TEXT CHECK (more IN ('a', 'b') OR (more > 'x'))":
+        "columns, constraints",
+    "ALTER TABLE item ADD COLUMN more TEXT CHECK (upside(more) = 'a')":
+        "columns, calling-constraints",
+    "ALTER TABLE item ADD COLUMN more TEXT CHECK (more REGEXP 'a')":
+        "columns, calling-constraints",
+    "ALTER TABLE item ADD COLUMN more INTEGER REFERENCES kind (id)": "columns, constraints",
+    "CREATE INDEX more ON item (size, note DESC)": "indexes",
+    "CREATE INDEX more ON item (size) WHERE (note IS NOT NULL AND size > (1))": "indexes",
+    "DROP INDEX by_note": "indexes",
+    "CREATE INDEX more ON item (upside(note))": "calling-indexes",
+    "CREATE INDEX more ON item (size) WHERE upside(note) = 'a'": "calling-indexes",
+    "CREATE INDEX more ON item (note COLLATE ours)": "calling-indexes",
+    "CREATE VIEW more AS SELECT 1": "views",
+    "DROP TRIGGER stamp": "triggers",
+    "CREATE VIRTUAL TABLE more USING rtree (id, low, high)":
+        "tables, columns, outside-tables",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("statement", KINDS)
+def test_what_changed_is_told_by_kinds(statement: str) -> None:
+    kinds = changed_kinds(schema(BASE).kinds, schema(f"{BASE}{statement};").kinds)
+    assert ", ".join(kinds or ()) == KINDS[statement]
 
 
 def rows(sql: str) -> tuple[int, str]:

@@ -1,0 +1,268 @@
+"""Applications that change their schema by themselves once they run, as their releases declare.
+
+On both engines, and in place: what is declared is a note everywhere; everything else is found as
+ever, what is planted beside it too; and no way back is weaker for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from packaging.version import Version
+
+from demo.databases import PostgresPlace
+from demo.site import DemoSite, digests
+from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.databases.base import Live
+from ncen_updater.agent.diagnostics.doctor import diagnose
+from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.engine import accept_restore
+from ncen_updater.agent.engine.fingerprints import schema_findings, schemas_of
+from ncen_updater.agent.engine.situation import ADOPTED, known
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.wordings import Wordings
+from ncen_updater.agent.service.report import history_report
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.messages import GUARD_BLOCKS
+from ncen_updater.common.progress import Silent
+from ncen_updater.formats.manifest import ChangedItself
+from tests.agent.engine.made import (
+    FIRST,
+    execute,
+    operations,
+    rehearse,
+    release,
+    runs,
+    said,
+    served_feed,
+    site_on,
+)
+from tests.support.errors import refused
+from tests.support.rotation import either_engine
+from tests.support.sites import TrialFeed, site_in_process
+
+pytestmark = either_engine("demo")
+
+DECLARES, SILENT, CODE, ONE_WAY, NEXT = "3.2.5", "3.2.6", "3.2.7", "3.2.8", "3.2.9"
+KINDS = ("columns", "indexes")
+#: What an application does in the background.
+BACKGROUND = (
+    "ALTER TABLE persons ADD COLUMN looked_at integer DEFAULT 0",
+    "CREATE INDEX by_looked_at ON persons (looked_at, family_name)",
+)
+#: What somebody leaves beside it, and of which kind it is.
+PLANTED = {
+    "postgresql": {
+        "functions": "CREATE FUNCTION mine(text) RETURNS text LANGUAGE sql IMMUTABLE"
+        " AS 'SELECT $1'",
+        "rules": "CREATE RULE mine AS ON DELETE TO persons DO ALSO NOTHING",
+        "calling-indexes": "CREATE INDEX mine ON persons (ours(family_name))",
+        "calling-constraints": "ALTER TABLE persons ADD CONSTRAINT mine"
+        " CHECK (ours(family_name) IS NOT NULL) NOT VALID",
+        "computed-columns": "ALTER TABLE persons ADD COLUMN mine text DEFAULT ours('a')",
+        "views": "CREATE VIEW mine AS SELECT 1 AS one",
+    },
+    "sqlite": {
+        "triggers": "CREATE TRIGGER mine AFTER UPDATE ON persons BEGIN SELECT 1; END",
+        "calling-indexes": "CREATE INDEX mine ON persons (lower(family_name))",
+        "computed-columns": "ALTER TABLE persons ADD COLUMN mine AS (lower(family_name))",
+        "views": "CREATE VIEW mine AS SELECT 1 AS one",
+    },
+}
+#: A function that the application has had all along.
+OURS = "CREATE FUNCTION ours(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1'"
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
+    sources = tmp_path_factory.mktemp("sources")
+    built = [
+        release(sources, DECLARES, None, changes_itself=KINDS),
+        release(sources, SILENT, None),
+        release(sources, CODE, None, compatibility=(1, 1), changes_itself=KINDS),
+        release(
+            sources, ONE_WAY, None, changes_itself=KINDS,
+            one_way="CREATE TABLE came_with_one_way (id integer);",
+        ),
+        release(sources, NEXT, None),
+    ]  # fmt: skip
+    with served_feed(tmp_path_factory.mktemp("feed"), built) as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "sqlite in-place", "postgresql in-place"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> Iterator[DemoSite]:
+    with site_on(request, tmp_path, feed, schema_number=1) as site:
+        yield site
+
+
+def run_on(demo: DemoSite, *statements: str) -> None:
+    for statement in statements:
+        execute(demo.databases.address("suspects"), statement)
+
+
+def found(demo: DemoSite) -> list[Finding]:
+    site = site_in_process(demo)
+    with Journal.open(demo.state / JOURNAL) as journal:
+        return list(verify_site(site, journal, Silent()))
+
+
+def codes(demo: DemoSite) -> set[str]:
+    return {finding.code for finding in found(demo)}
+
+
+def is_noted_everywhere(demo: DemoSite) -> None:
+    (note,) = found(demo)
+    assert (note.code, note.severity) == ("NU-6143", Severity.INFO)
+    told = "The application changed columns, indexes of suspects itself, as its release says."
+    assert str(note.what) == told
+    assert "NU-6106" not in {finding.code for finding in diagnose(demo.config_path, Silent())}
+    shown = said(demo, "verify")
+    assert told in shown and "Everything else is as it was recorded." in shown
+    rehearse(demo, NEXT)
+
+
+def test_what_is_declared_is_a_note_and_bars_nothing(demo: DemoSite) -> None:
+    """Seen: an application that builds its indexes as designed ended in 'Do not upgrade'."""
+    operations(demo).upgrade(Version(DECLARES))
+    assert found(demo) == []
+    run_on(demo, *BACKGROUND)
+    is_noted_everywhere(demo)
+    operations(demo).upgrade(Version(NEXT))
+    assert runs(demo) == NEXT
+    assert found(demo) == [], "the upgrade has recorded it"
+
+
+def test_without_a_declaration_it_is_found_and_named(demo: DemoSite) -> None:
+    operations(demo).upgrade(Version(SILENT))
+    run_on(demo, *BACKGROUND)
+    (finding,) = found(demo)
+    assert (finding.code, finding.severity) == ("NU-6106", Severity.STRICT)
+    named = "The schema of suspects was changed since it was migrated: columns, indexes."
+    assert str(finding.what) == named
+    assert "what was changed in suspects: columns, indexes." in str(finding.remedy)
+    with refused(GUARD_BLOCKS, match=r"NU-6106 .*columns, indexes"):
+        rehearse(demo, NEXT)
+
+
+def test_what_is_planted_beside_it_is_found(demo: DemoSite) -> None:
+    engine = "postgresql" if isinstance(demo.databases, PostgresPlace) else "sqlite"
+    if engine == "postgresql":
+        run_on(demo, OURS)
+    operations(demo).upgrade(Version(DECLARES))
+    run_on(demo, *BACKGROUND)
+    for kind, statement in PLANTED[engine].items():
+        run_on(demo, statement)
+        (finding,) = found(demo)
+        assert finding.code == "NU-6106", statement
+        assert kind in str(finding.figures["kinds"]), statement
+        with refused(GUARD_BLOCKS, match="NU-6106"):
+            rehearse(demo, NEXT)
+        _take_away(demo, statement)
+        assert codes(demo) == {"NU-6143"}, statement
+
+
+def _take_away(demo: DemoSite, statement: str) -> None:
+    what = statement.split()[1].lower()
+    if statement.startswith("ALTER"):
+        what = statement.split()[4].lower()
+        run_on(demo, f"ALTER TABLE persons DROP {what} mine")
+    elif what == "rule":
+        run_on(demo, "DROP RULE mine ON persons")
+    else:
+        run_on(demo, f"DROP {what} mine")
+
+
+@pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
+def test_a_rule_is_found_where_nothing_else_is_another_one(demo: DemoSite) -> None:
+    """It is code that runs for every write, and no fingerprint of the whole holds it."""
+    operations(demo).upgrade(Version(SILENT))
+    run_on(demo, PLANTED["postgresql"]["rules"])
+    (finding,) = found(demo)
+    assert (finding.code, finding.figures["kinds"]) == ("NU-6106", ["rules"])
+
+
+def test_a_journal_of_an_agent_that_knew_no_kinds_is_read_as_ever(demo: DemoSite) -> None:
+    operations(demo).upgrade(Version(DECLARES))
+    with Journal.open(demo.state / JOURNAL) as journal:
+        journal.keep(journal.changes(1)[0].id, ChangeFacts(schema_kinds={}))
+    assert found(demo) == []
+    run_on(demo, *BACKGROUND)
+    (finding,) = found(demo)
+    assert finding.code == "NU-6106" and "kinds" not in finding.figures
+    assert "what it was cannot be told from here" in str(finding.remedy)
+
+
+def test_a_site_that_was_just_taken_over_is_judged_the_same(demo: DemoSite) -> None:
+    """Seen: it frightened an integrator before the first upgrade."""
+    site = site_in_process(demo)
+    schemas = schemas_of(site.engine, Live)
+    with Journal.open(demo.state / JOURNAL) as journal:
+        # As 'adopt' writes it; the site of a test is taken over without looking.
+        journal.note(
+            ADOPTED, release=FIRST, generation=0,
+            fingerprints=dict(schemas.fingerprints), schema_kinds=dict(schemas.kinds),
+        )  # fmt: skip
+    run_on(demo, *BACKGROUND)
+    manifest = site.slots.document(Version(FIRST)).manifest
+    declared = manifest.model_copy(
+        update={
+            "databases": tuple(
+                item.model_copy(update={"changes_itself": tuple(map(ChangedItself, KINDS))})
+                for item in manifest.databases
+            )
+        }
+    )
+    with Journal.open(demo.state / JOURNAL) as journal:
+        state, wordings = known(journal), Wordings.of(journal)
+        assert state.change is None
+        for said_by, code in ((declared, "NU-6143"), (manifest, "NU-6106")):
+            (finding,) = schema_findings(site.engine, state, wordings, said_by)
+            assert finding.code == code
+
+
+def test_back_by_the_code_alone_what_it_changed_stays_and_is_recorded(demo: DemoSite) -> None:
+    operations(demo).upgrade(Version(CODE))
+    assert found(demo) == []
+    run_on(demo, *BACKGROUND)
+    is_noted_everywhere(demo)
+    operations(demo).rollback()
+    assert runs(demo) == FIRST and found(demo) == []
+    run_on(demo, "DROP INDEX by_looked_at")
+    assert codes(demo) == {"NU-6106"}, "the release before declares nothing"
+
+
+def test_back_to_kept_databases_nothing_of_it_is_left(demo: DemoSite) -> None:
+    before = digests(demo)
+    operations(demo).upgrade(Version(ONE_WAY))
+    run_on(demo, *BACKGROUND)
+    assert codes(demo) == {"NU-6143"}
+    operations(demo).rollback(accept_loss=100)
+    assert runs(demo) == FIRST and found(demo) == [] and digests(demo) == before
+
+
+def test_two_people_say_whose_a_changed_schema_is_and_why(demo: DemoSite) -> None:
+    operations(demo).upgrade(Version(SILENT))
+    run_on(demo, *BACKGROUND)
+    site = site_in_process(demo)
+    with Journal.open(demo.state / JOURNAL) as journal:
+        for person, reason in ((Person("amina", 1001), "for a report"), (Person("bo", 1002), "so")):
+            taken = accept_restore.find(site, journal, Version(SILENT), Silent())
+            people = accept_restore.agree(journal, taken, person, reason)
+        assert taken.reasons == {"amina": "for a report"}
+        accept_restore.accept(site, journal, taken, people)
+        (told,) = cast("list[dict[str, object]]", history_report(journal, 9)["accepted"])
+    assert (told["version"], told["by"]) == (SILENT, ["amina", "bo"])
+    assert told["reasons"] == ["for a report", "so"]
+    assert found(demo) == []
+    assert "taken as those of 3.2.6, by amina, bo: for a report; so" in said(demo, "history")
+    run_on(demo, "DROP INDEX by_looked_at")
+    (finding,) = found(demo)
+    assert finding.figures["kinds"] == ["indexes"], "what they said yes to is known by kinds"

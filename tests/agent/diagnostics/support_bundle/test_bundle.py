@@ -200,7 +200,9 @@ def test_secrets_and_addresses_are_masked(site: TrialSite) -> None:
     )
     config = config.replace(
         'health_url = "http://127.0.0.1:9"',
-        f'health_url = "http://10.1.2.3:9"\nenvironment = {{ DATABASE_URL = "{secret}-x" }}',
+        f'health_url = "http://10.1.2.3:9"\nenvironment = {{ DATABASE_URL = "{secret}-x" }}'
+        f'\nhealth_headers = {{ Host = "{secret}-y" }}'
+        f'\nversion_command = ["/bin/app", "--key", "{secret}"]',
     )
     config += (
         '[notify.mail]\nhost = "mail.example.org"\nsecurity = "none"\nsender = "a@example.org"\n'

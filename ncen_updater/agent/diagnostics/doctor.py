@@ -27,7 +27,7 @@ from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.policy.deeds import at_work_words
 from ncen_updater.agent.preflight.door import closed_by_unknown
 from ncen_updater.agent.preflight.files import look_at
-from ncen_updater.agent.preflight.health import parts_missing, token_trouble
+from ncen_updater.agent.preflight.health import parts_missing
 from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.site import Site
 from ncen_updater.agent.status import SiteStatus, need, or_none, read_status
@@ -299,8 +299,6 @@ def _databases(site: Site) -> Iterator[Finding]:
 
 
 def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
-    token = token_trouble(site.application)
-    yield from token
     if not site.application.running():
         seen = or_none(status.availability)
         since = seen.since if seen and seen.state is AvailabilityState.NOT_RUNNING else None
@@ -318,8 +316,8 @@ def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         return
     yield from parts_missing(site.application)
     current = site.slots.current()
-    if current is None or token:
-        return
+    if current is None or site.application.token_problem() is not None:
+        return  # who could not ask, says the preflight
     expectation = Expectation(site.slots.reported(current))
     if not site.application.health(expectation).answered:
         settings = site.config.application

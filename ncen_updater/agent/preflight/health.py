@@ -7,7 +7,7 @@ from ncen_updater.agent.preflight.base import Context, advisory, check
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
 
-__all__ = ["check_health", "parts_missing", "token_trouble"]
+__all__ = ["check_health", "parts_missing"]
 
 
 @check(100)
@@ -22,14 +22,14 @@ def check_health(context: Context) -> tuple[Finding, ...]:
     """
     if not context.application.running():
         return (
-            *token_trouble(context.application),
+            *_token_trouble(context.application),
             advisory(
                 6309,
                 N_("The application does not run now."),
                 N_("Find out why before you upgrade, or go on if you know."),
             ),
         )
-    missing = (*token_trouble(context.application), *parts_missing(context.application))
+    missing = (*_token_trouble(context.application), *parts_missing(context.application))
     running = context.store.current()
     if running is None or context.application.token_problem() is not None:
         return missing
@@ -47,7 +47,7 @@ def check_health(context: Context) -> tuple[Finding, ...]:
     )
 
 
-def token_trouble(application: Application) -> tuple[Finding, ...]:
+def _token_trouble(application: Application) -> tuple[Finding, ...]:
     """Say why the application cannot be asked with its token, where that is so."""
     problem = application.token_problem()
     if problem is None:

@@ -201,8 +201,8 @@ def test_secrets_and_addresses_are_masked(site: TrialSite) -> None:
     config = config.replace(
         'health_url = "http://127.0.0.1:9"',
         f'health_url = "http://10.1.2.3:9"\nenvironment = {{ DATABASE_URL = "{secret}-x" }}'
-        f'\nhealth_headers = {{ Host = "{secret}-y" }}'
-        f'\nversion_command = ["/bin/app", "--key", "{secret}"]',
+        f'\nhealth_headers = {{ id = "geheim-host" }}'
+        f'\nversion_command = ["/bin/app", "--key", "geheim-key"]',
     )
     config += (
         '[notify.mail]\nhost = "mail.example.org"\nsecurity = "none"\nsender = "a@example.org"\n'
@@ -211,7 +211,7 @@ def test_secrets_and_addresses_are_masked(site: TrialSite) -> None:
     site.config.write_text(config)
     line = f"{LINE} asked https://feed.example.org/x as {secret} from 10.1.2.3 for a@example.org"
     found = repr(make(site, run=commands(line)).parts)
-    for hidden in (secret, "example.org", "10.1.2.3"):
+    for hidden in (secret, "geheim", "example.org", "10.1.2.3"):
         assert hidden not in found
     assert "DATABASE_URL" in found
 

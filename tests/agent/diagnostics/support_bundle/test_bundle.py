@@ -227,7 +227,10 @@ def test_masking() -> None:
     }  # fmt: skip
     written = {
         "databases": {"names": {"cases": "ncen_cases"}, "pasword": "geheim"},
-        "application": {"start": ["/bin/app", "--key", "geheim"]},
+        "application": {
+            "start": ["/bin/app", "--key", "geheim"],
+            "health_headers": {"id": "geheim"},
+        },
         "service": {"windows": [{"days": ["sat"], "start": "22:00", "end": "04:00"}]},
         "extra": {"nested": ["geheim"], "number": 7},
     }
@@ -235,7 +238,10 @@ def test_masking() -> None:
     assert "geheim" not in repr(shown)
     assert shown == {
         "databases": {"names": {"cases": "ncen_cases"}, "pasword": "***"},
-        "application": {"start": ["/bin/app", "***", "***"]},
+        "application": {
+            "start": ["/bin/app", "***", "***"],
+            "health_headers": {"id": "***"},
+        },
         "service": written["service"],
         "extra": {"nested": ["***"], "number": 7},
     }

@@ -105,8 +105,8 @@ def run_alembic(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
 
 
 #: Runs a program of the release's packages: those that pip wrote name the machine that built it.
-ENTRY = """import sys; from importlib.metadata import entry_points
-sys.argv = sys.argv[1:]
+ENTRY = """import os, sys; from importlib.metadata import entry_points
+sys.path[:0], sys.argv = sys.argv[1].split(os.pathsep), sys.argv[2:]
 found = [one for one in entry_points(group="console_scripts") if one.name == sys.argv[0]]
 sys.exit(found[0].load()())"""
 
@@ -119,7 +119,7 @@ def run_command(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
     for url in map(with_driver, urls.values()):
         words = [word.replace("{url}", url) for word in shlex.split(given.run)]
         if words[0] in packaged:
-            words = [sys.executable, "-c", ENTRY, *words]
+            words = [sys.executable, "-I", "-B", "-c", ENTRY, places, *words]
         known = {"DATABASE_URL": url, "PYTHONPATH": places, "PYTHONDONTWRITEBYTECODE": "1"}
         ended = subprocess.run(words, env={**os.environ, **known}, check=False)
         if ended.returncode != 0:

@@ -22,6 +22,7 @@ from demo.show.acts import (
     publish,
     required_stop,
     rollback,
+    signed_language,
     take_over,
     upgrade,
 )
@@ -47,6 +48,7 @@ WHOLE: tuple[Act, ...] = (
     own_words.begin,
     upgrade.play,
     own_words.after_the_upgrade,
+    signed_language.play,
     bad_releases.play,
     rollback.play,
     own_words.after_the_way_back,
@@ -64,6 +66,7 @@ QUICK: tuple[Act, ...] = (
     killed_agent.play,
     upgrade.play,
     own_words.after_the_upgrade,
+    signed_language.play,
     bad_releases.play,
     rollback.play,
     own_words.after_the_way_back,

@@ -40,6 +40,7 @@ from ncen_updater.formats.reported import says, told_in
 if TYPE_CHECKING:
     from http.client import HTTPConnection
 
+    from ncen_updater.agent.application.asking import SentAlong
     from ncen_updater.agent.config.paths import Places
 
 __all__ = ["LIMIT_S", "look_at"]
@@ -117,13 +118,20 @@ def _fields(body: bytes, field: str, pattern: str) -> object:
         return None
 
 
+def _argv(table: Mapping[str, Any], name: str) -> Sequence[str]:
+    argv = table.get(name)
+    if not isinstance(argv, list) or not argv or not all(isinstance(a, str) for a in argv):
+        raise _Unasked(f"'{name}' is no list of texts")
+    return argv
+
+
 class _Asked:
     """Everything that is asked of one site, side by side."""
 
     def __init__(
         self, settings: Mapping[str, Any], root: Path, current: Path, reported: str, limit_s: float
     ) -> None:
-        self._settings, self._reported = settings, reported
+        self._settings, self._reported, self._root = settings, reported, root
         self._door = root / _text(settings, "door_file")
         self._until = time.monotonic() + limit_s
         self._limit_s = limit_s
@@ -193,11 +201,12 @@ class _Asked:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise _Unasked("'health_url' is no address")
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+        along = self._along()
         connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=self._limit_s)
         self._connections.append(connection)
         path = parts.path.rstrip("/") + _text(self._settings, "health_path", "/healthz")
         try:
-            connection.request("GET", path, headers={"Connection": "close"})
+            connection.request("GET", path, headers={"Connection": "close", **along.headers})
             with connection.getresponse() as response:
                 status, body = response.status, response.read(MAX_BODY_BYTES)
                 if response.length and len(body) < MAX_BODY_BYTES:
@@ -205,16 +214,40 @@ class _Asked:
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in FORBIDDEN:
                 return HealthSeen(HealthAnswer.NOT_ASKED, _said(error))
-            return HealthSeen(HealthAnswer.NONE, _said(error))
+            return HealthSeen(HealthAnswer.NONE, along.masked_text(_said(error)))
         finally:
             connection.close()
-        return self._answer(status, body)
+        return self._answer(status, along.masked(body))
+
+    def _along(self) -> SentAlong:
+        from ncen_updater.agent.application.asking import SCHEME, asking
+
+        headers = self._settings.get("health_headers", {})
+        if not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
+            raise _Unasked("'health_headers' is no table of texts")
+        file = _text(self._settings, "health_token_file", "")
+        scheme = _text(self._settings, "health_token_scheme", SCHEME)
+        try:
+            return asking(headers, self._root / file if file else None, scheme)
+        except UpdaterError as error:
+            raise _Unasked(error.what_text.render()) from error
+
+    def _commanded(self) -> object:
+        """What the site's command says of the version."""
+        from ncen_updater.agent.application.asking import said_by_command
+
+        status, output = self._run(_argv(self._settings, "version_command"))
+        return said_by_command(status, output, _text(self._settings, "version_pattern", "") or None)
 
     def _answer(self, status: int, body: bytes) -> HealthSeen:
         if status != 200:
             return HealthSeen(HealthAnswer.STATUS, str(status))
         field = _text(self._settings, "version_field", "version")
-        fields = _fields(body, field, _text(self._settings, "version_pattern", ""))
+        if "version_command" in self._settings:
+            told = self._commanded()
+            fields: object = None if told is None else {field: told}
+        else:
+            fields = _fields(body, field, _text(self._settings, "version_pattern", ""))
         if not isinstance(fields, dict) or field not in fields:
             return HealthSeen(HealthAnswer.NOT_UNDERSTOOD)
         writes = self._settings.get("write_probe_field")
@@ -267,9 +300,7 @@ class _Asked:
     def _told(self, parts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, RunningSeen | str]:
         seen: dict[str, RunningSeen | str] = {}
         for name, part in parts.items():
-            argv = part.get("status")
-            if not isinstance(argv, list) or not argv or not all(isinstance(a, str) for a in argv):
-                raise _Unasked("'status' is no list of texts")
+            argv = _argv(part, "status")
             status, output = self._run(argv)
             why = f"'{shlex.join(argv)}' ended with {status} {output[:200]}".rstrip()
             seen[name] = RunningSeen(status == RUNS) if status in (RUNS, STOPPED) else why

@@ -1504,6 +1504,24 @@ FRONT_LETS_IN = Message(
     ),
     ExitCode.BLOCKED,
 )
+HEALTH_TOKEN_MISSING = Message(
+    "NU-5090",
+    N_("The token that the application is asked with, {path}, cannot be read: {reason}"),
+    N_("Put the token alone into that file, mode 0600, owned by the agent's user; then try again."),
+    ExitCode.BLOCKED,
+)
+HEALTH_TOKEN_EXPOSED = Message(
+    "NU-5091",
+    N_("The token that the application is asked with, {path}, can be read by others."),
+    N_("Run: chmod 600 {path}"),
+    ExitCode.BLOCKED,
+)
+HEALTH_TOKEN_BAD = Message(
+    "NU-5092",
+    N_("{path} does not hold one token: a single word that can stand in a header."),
+    N_("Put the token alone into that file, without the word that goes before it."),
+    ExitCode.BLOCKED,
+)
 
 # ---- 6xxx: the upgrade, journal and recovery -------------------------------------------------
 
@@ -1817,7 +1835,7 @@ EMERGENCY_WITHOUT_REASON = Message(
 )
 ADOPTED_IS_OTHER = Message(
     "NU-6060",
-    N_("The application says at {url} that it is {said}, not {version}."),
+    N_("{url} says that {said} runs here, not {version}."),
     N_("Run 'ncen-updater adopt {said}', or with the release that reports {said}."),
     ExitCode.BLOCKED,
 )
@@ -1832,7 +1850,7 @@ DATABASES_ARE_OTHER = Message(
 )
 RELEASE_NOT_TOLD = Message(
     "NU-6062",
-    N_("The application does not say at {url} which release it is ({problem})."),
+    N_("{url} does not say which release runs here ({problem})."),
     N_(
         "Start the application and try again. If it cannot run now, look in its directory whether"
         " {version} is installed, and run 'ncen-updater adopt {version} --application-is-down'."

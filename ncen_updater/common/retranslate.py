@@ -39,7 +39,10 @@ SYSTEM: Final = frozenset(
     }
 )  # fmt: skip
 #: How each thing begins that the agent finds when it asks the application how it is.
-_FOUND: Final = r"(?:answered with |did not answer|the answer is not |the field '|'[^']+' is )"
+_FOUND: Final = (
+    r"(?:answered with |did not answer|was not asked: |the answer is not |the field '|'[^']+' is |"
+    r"'[^']+' (?:tells no|did not say the|cannot say the) version)"
+)
 #: What libraries and servers say, by its form; what the groups hold are the values.
 OTHERS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
     (re.compile(form, re.DOTALL), template)

@@ -162,8 +162,9 @@ def test_a_part_that_does_not_run(site: TrialSite) -> None:
 
 
 @contextmanager
-def answering(answer: bytes) -> Iterator[str]:
-    """Give one answer to everybody who asks, and keep the connection."""
+def answering(answer: bytes, heard: list[bytes] | None = None) -> Iterator[str]:
+    """Give one answer to everybody who asks, and keep the connection and what was asked."""
+    asked = [] if heard is None else heard
     with socket.create_server(("127.0.0.1", 0)) as server:
         held: list[socket.socket] = []
 
@@ -174,7 +175,7 @@ def answering(answer: bytes) -> Iterator[str]:
                 except OSError:
                     return
                 held.append(connection)
-                connection.recv(10_000)
+                asked.append(connection.recv(10_000))
                 connection.sendall(answer)
 
         thread = threading.Thread(target=serve, daemon=True)
@@ -228,6 +229,44 @@ def test_what_it_answers_as_text(
         configure(site, "http://127.0.0.1:9", url)
         seen = look(site)
     assert (seen.answer, seen.detail) == (kind, detail)
+
+
+def test_what_a_command_says_of_it(site: TrialSite) -> None:
+    """The status alone counts of the answer, and a command says what runs."""
+    before = "[application]\n"
+    with answering(http(b"fine")) as url:
+        configure(site, "http://127.0.0.1:9", url)
+        for said, status, kind, detail in (
+            ("3.2.4", 0, HealthAnswer.WELL, "3.2.4"),
+            ("3.3.0", 0, HealthAnswer.OTHER_VERSION, "3.3.0"),
+            ("3.2.4", 3, HealthAnswer.NOT_UNDERSTOOD, ""),
+        ):
+            line = f'version_command = ["sh", "-c", "echo {said}; exit {status}"]\n'
+            configure(site, before, f"[application]\n{line}")
+            before = f"[application]\n{line}"
+            seen = look(site)
+            assert (seen.answer, seen.detail) == (kind, detail)
+
+
+def test_one_that_wants_a_token(site: TrialSite) -> None:
+    """It is asked with the token and the headers, by whoever may read that file."""
+    token = site.config.with_name("token")
+    lines = f'health_token_file = "{token}"\nhealth_headers = {{ X-Site = "ke" }}\n'
+    configure(site, "[application]\n", f"[application]\n{lines}")
+    heard: list[bytes] = []
+    with answering(http(b'{"version": "geheim-1"}'), heard) as url:
+        configure(site, "http://127.0.0.1:9", url)
+        seen = look(site)
+        assert seen.answer is HealthAnswer.NOT_ASKED and "cannot be read" in seen.why
+        token.write_text("geheim-1\n")
+        token.chmod(0o644)
+        seen = look(site)
+        assert seen.answer is HealthAnswer.NOT_ASKED and "can be read by others" in seen.why
+        assert not heard
+        token.chmod(0o600)
+        seen = look(site)
+    assert b"Authorization: Bearer geheim-1\r\n" in heard[0] and b"X-Site: ke\r\n" in heard[0]
+    assert (seen.answer, seen.detail) == (HealthAnswer.OTHER_VERSION, "***")
 
 
 @pytest.mark.parametrize(

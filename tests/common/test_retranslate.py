@@ -78,6 +78,14 @@ TABLE = [
      " permits : la réponse n'est pas du JSON"),
     ("health: did not answer: [Errno 111] Connection refused",
      "health : pas de réponse : connexion refusée"),
+    ("health: was not asked: The token that the application is asked with, /etc/t, can be read by"
+     " others.", "health : n'a pas été interrogée : Le jeton avec lequel l'application est"
+     " interrogée, /etc/t, peut être lu par d'autres."),
+    ("health: '/bin/x' cannot say the version: Permission denied; more: answered with status 404",
+     "health : « /bin/x » ne peut dire la version : accès refusé, et more : réponse avec le statut"
+     " 404"),
+    ("health: '/bin/x' tells no version, and ended with status 3",
+     "health : « /bin/x » n'indique aucune version, et s'est terminé avec le statut 3"),
     ("health: did not answer within 5 seconds", "health : pas de réponse en 5 s"),
     ("health: the field 'version' is missing", "health : le champ « version » manque"),
     ("< 0.1 s", "< 0,1 s"),

@@ -21,6 +21,7 @@ import pytest
 
 from ncen_updater.common.supervised import LeftBehind, Supervised
 from tests.support.podman import environment_in, forget, podman_settings, rootfs, stored
+from tests.support.processes import with_variable
 
 #: Its first process heeds no signal, and another one has left its session.
 WORK = "setsid sleep 600 & trap '' TERM INT HUP; sleep 600 & wait"
@@ -68,14 +69,7 @@ class Machine:
 
     def processes(self) -> dict[int, list[str]]:
         """Numbers and words of whatever inherited the variable."""
-        mark = f"NCEN_TRIAL={self.place}".encode()
-        found = {}
-        for one in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if mark in (one / "environ").read_bytes().split(b"\0"):
-                    words = (one / "cmdline").read_bytes().decode().split("\0")
-                    found[int(one.name)] = words
-        return found
+        return dict(with_variable(f"NCEN_TRIAL={self.place}"))
 
     def alive(self) -> list[str]:
         """Their programs."""

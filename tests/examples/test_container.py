@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -15,6 +14,7 @@ import pytest
 
 from tests.examples.building import CONTAINER, OLD, release
 from tests.support.podman import environment_in, forget, podman_settings
+from tests.support.processes import with_variable
 
 STOPPED = 3
 LIMIT_S = 60
@@ -43,16 +43,10 @@ class Site:
 
     def processes(self) -> dict[str, int]:
         """By what they are, those of the container and of what looks after it."""
-        mark = f"NCEN_CONTAINER={self.run}/web".encode()
         found = {}
-        for one in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if mark in (one / "environ").read_bytes().split(b"\0"):
-                    words = (one / "cmdline").read_bytes().decode().split("\0")
-                    assert SECRET not in " ".join(words)
-                    found[words[1] if words[0] == "/bin/sh" else Path(words[0]).name] = int(
-                        one.name
-                    )
+        for pid, words in with_variable(f"NCEN_CONTAINER={self.run}/web"):
+            assert SECRET not in " ".join(words)
+            found[words[1] if words[0] == "/bin/sh" else Path(words[0]).name] = pid
         return found
 
     def podman(self, *words: str) -> str:

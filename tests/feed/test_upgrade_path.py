@@ -16,6 +16,7 @@ from ncen_updater.common.messages import (
     NO_PATH_TO_TARGET,
     TARGET_BAD,
     TARGET_FOR_OTHER_COUNTRY,
+    TARGET_HALTED,
     TARGET_NEEDS_NEWER_AGENT,
     TARGET_OTHER_CHANNEL,
     TARGET_RUNS_HERE,
@@ -27,6 +28,7 @@ from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.upgrade_path import NoPath, RejectionReason, UpgradePath, choose_path
 from ncen_updater.formats.document import Offer, TargetRef, Withdrawal
 from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.rollout import Halt
 from tests.support.errors import refused
 
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
@@ -223,6 +225,7 @@ FEED = (
     offer("3.8.0", withdrawn=GONE),
     offer("3.9.0", agent=">=9"),
     offer("4.0.0"),
+    offer("4.1.0", halted=Halt(reason=GONE.reason)),
     offer("3.2.4"),
 )
 
@@ -238,6 +241,7 @@ FEED = (
         ("3.8.0", TARGET_WITHDRAWN),
         ("3.9.0", TARGET_NEEDS_NEWER_AGENT),
         ("4.0.0", TARGET_BAD),
+        ("4.1.0", TARGET_HALTED),
         ("3.2.4", TARGET_RUNS_HERE),
         ("3.0.0", TARGET_UNKNOWN),
     ],
@@ -265,7 +269,7 @@ def test_named_target(target: str, outcome: tuple[str, ...] | Message) -> None:
             choose()
         assert isinstance(caught.value, PathError)
         assert target in str(caught.value)
-        assert (GONE.reason in str(caught.value)) is (outcome is TARGET_WITHDRAWN)
+        assert (GONE.reason in str(caught.value)) is (outcome in (TARGET_WITHDRAWN, TARGET_HALTED))
 
 
 def test_the_current_version_is_never_a_path_even_if_nobody_offers_it() -> None:

@@ -35,17 +35,7 @@ def test_what_was_enabled_is_so_again_when_the_package_comes_back(
     link.parent.mkdir(parents=True)
     if named:
         link.symlink_to(f"/no/more/{UNITS[-1]}")
-    text = (PACKAGING / "debian" / "postrm").read_text("utf-8")
-    for place in (
-        "/opt/ncen-updater", "/var/lib/ncen-updater", "/run/systemd/system", "/etc/systemd/system",
-    ):  # fmt: skip
-        assert place in text
-        text = text.replace(place, f"{tmp_path}{place}")
-    script = tmp_path / "postrm"
-    script.write_text(text)
-    subprocess.run(
-        ["/bin/sh", str(script), "remove"], check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    )
+    _run(tmp_path, "remove")
     said = calls.read_text().splitlines()
     for unit in UNITS:
         # Without the second, Debian's helper takes it for one that a person disabled.
@@ -54,3 +44,37 @@ def test_what_was_enabled_is_so_again_when_the_package_comes_back(
             [f"disable {unit}", f"purge {unit}"] if again else [f"disable {unit}"]
         )
     assert not link.is_symlink(), "the application would wait for a unit that is no more"
+
+
+def test_a_purge_says_how_the_journal_goes_when_the_package_is_gone(tmp_path: Path) -> None:
+    """Seen: "NCEN_PURGE_JOURNAL=yes dpkg --purge ncen-updater", which dpkg no longer knows then."""
+    state, settings = tmp_path / "var/lib/ncen-updater", tmp_path / "etc/ncen-updater"
+    for place in (state, settings):
+        place.mkdir(parents=True)
+    (state / "journal.sqlite").touch()
+    said = _run(tmp_path, "purge")
+    assert (state / "journal.sqlite").exists() and settings.exists()
+    (line,) = [line for line in said.splitlines() if "nobody needs it" in line]
+    assert line.endswith(f": sudo rm -r {state} {settings}")
+    assert "dpkg" not in said
+
+
+def _run(root: Path, act: str) -> str:
+    """Run the script with its places below a directory; returns what it says."""
+    text = (PACKAGING / "debian" / "postrm").read_text("utf-8")
+    for place in (
+        "/opt/ncen-updater", "/var/lib/ncen-updater", "/run/systemd/system", "/etc/systemd/system",
+        "/etc/ncen-updater",
+    ):  # fmt: skip
+        assert place in text
+        text = text.replace(place, f"{root}{place}")
+    helper = root / "deb-systemd-helper"
+    if not helper.exists():
+        helper.write_text("#!/bin/sh\n")
+        helper.chmod(0o755)
+    script = root / "postrm"
+    script.write_text(text)
+    return subprocess.run(
+        ["/bin/sh", str(script), act], check=True, env={"PATH": f"{root}:/usr/bin:/bin"},
+        stderr=subprocess.PIPE, text=True,
+    ).stderr  # fmt: skip

@@ -47,6 +47,13 @@ TREES: dict[str, tuple[Mapping[str, str], MigratorKind, list[str]]] = {
         MigratorKind.ALEMBIC,
         ["alembic", "--database", "shop", "--path", ".", "--config", "alembic.ini"],
     ),
+    "Alembic in a package of ours": (
+        {"alembic.ini": "[alembic]\nscript_location = shop.db:migrations\n",
+         "src/shop/db/migrations/env.py": "", "env.py": "", "migrations/env.py": ""},
+        MigratorKind.ALEMBIC,
+        ["alembic", "--database", "shop", "--path", ".", "--path", "src",
+         "--config", "alembic.ini"],
+    ),
     "Flyway": (
         {"db/migration/V1__first.sql": "", "db/migration/V2.1__more.sql": ""},
         MigratorKind.FLYWAY,
@@ -154,6 +161,52 @@ def test_what_is_given_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert [f["code"] for f in said["findings"]] == ["NU-7109", "NU-7122"]
 
 
+#: As pip lays an application out that brings its migrations along, such as MLflow.
+INSTALLED = {
+    "app/site/shop/db/alembic.ini": "[alembic]\nscript_location = shop/db\n",
+    "app/site/shop/db/env.py": "",
+    "app/site/shop-2.0.dist-info/METADATA": "",
+    "app/site/alembic/__init__.py": "",
+}
+
+
+def test_migrations_among_installed_packages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen with MLflow: what was written did not run, and nothing said that it has a command."""
+    found = look(lay(tmp_path / "r", INSTALLED))
+    assert (found.library, found.files) == (True, ("app/site/shop/db/alembic.ini",))
+    assert not look(lay(tmp_path / "own", {"alembic.ini": INI})).library
+    made(tmp_path / "r")
+    assert "the application may have a command of its own" in capsys.readouterr().err
+    (tmp_path / "r/manifest.toml").unlink()
+    manifest = made(tmp_path / "r", "--migrator-command", "shop db upgrade {url}")
+    assert manifest.migrator is not None
+    assert [*manifest.migrator.argv] == [
+        "bin/ncen-migrate", "command", "--database", "shop", "--path", "app/site",
+        "--run", "shop db upgrade {url}",
+    ]  # fmt: skip
+    said = capsys.readouterr().err
+    assert "migrated by the application's own command: shop db upgrade {url}" in said
+    assert "found Alembic" not in said
+
+
+def test_its_own_command_is_asked_for_at_a_terminal(tmp_path: Path) -> None:
+    directory = lay(tmp_path / "3.1", INSTALLED)
+    ours, theirs = pty.openpty()
+    os.write(ours, b"shop db upgrade {url}\nshop\n\n>=3.0,<3.1\nshop\n/up\nOf spring\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "ncen_updater.publisher.cli.main", "new", str(directory)],
+        stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, timeout=120, check=False,
+    )  # fmt: skip
+    os.close(theirs)
+    os.close(ours)
+    assert ended.returncode == 0, ended.stdout
+    manifest = load_manifest(directory / "manifest.toml")
+    assert manifest.migrator is not None
+    assert manifest.migrator.argv[-1] == "shop db upgrade {url}"
+
+
 def test_it_asks_at_a_terminal(tmp_path: Path) -> None:
     directory = lay(tmp_path / "3.1", {"manage.py": MANAGE})
     ours, theirs = pty.openpty()
@@ -230,12 +283,24 @@ STAND_INS = {
         "class Config:\n"
         "    def __init__(self, file): self.said = {'file': file}\n"
         "    def set_main_option(self, name, value): self.said[name] = value\n"
+        "    def get_main_option(self, name): return LOCATIONS.get(self.said['file'][-6:])\n"
+        "LOCATIONS = {'a1.ini': 'pack/db', 'a2.ini': 'other/db', 'a3.ini': 'pack:db'}\n"
     ),
     "lib/alembic/command.py": (
         "import json, os\n"
         "def upgrade(config, to): print(json.dumps([config.said, to, os.getcwd()]))\n"
     ),
+    "lib/other/db/env.py": "",
     "lib/psycopg2.py": "",
+    "lib/sqlalchemy.py": "",
+    "lib/shop.py": (
+        "import json, os, sys\n"
+        "def main():\n"
+        "    print(json.dumps([sys.argv, os.environ['DATABASE_URL'], sys.dont_write_bytecode]))\n"
+        "    return 3 if 'fail' in sys.argv else None\n"
+    ),
+    "lib/shop-2.0.dist-info/METADATA": "Name: shop\nVersion: 2.0\n",
+    "lib/shop-2.0.dist-info/entry_points.txt": "[console_scripts]\nshop = shop:main\n",
     "lib/tool": '#!/bin/sh\nprintf "%s\\n" "$@"\nexit ${TOOL_STATUS:-0}\n',
 }
 POSTGRES = "postgresql://upd@/shop__next_x?host=%2Frun%2Fpg&port=5433&options=-c%20role%3Dshop"
@@ -286,8 +351,48 @@ def test_alembic_is_given_the_copies_alone(tmp_path: Path) -> None:
     app = str(tmp_path / "slot/app")
     # Seen with SQLAlchemy 2.1: unnamed it is psycopg, and the release brings psycopg2.
     url = POSTGRES.replace("postgresql:", "postgresql+psycopg2:").replace("%", "%%")
-    assert one == [{"file": f"{app}/alembic.ini", "sqlalchemy.url": url}, "head", app]
+    assert one == [{"file": f"{app}/alembic.ini", "sqlalchemy.url": url}, "heads", app]
     assert other[0]["sqlalchemy.url"] == "sqlite:////b"
+
+
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [("app/pack/db/a1.ini", "app"), ("app/pack/db/a2.ini", "lib"), ("app/pack/db/a3.ini",
+     "app/pack/db"), ("app/pack/db/a.ini", "app/pack/db")],
+)  # fmt: skip
+def test_alembic_runs_where_the_migrations_are_meant(tmp_path: Path, file: str, place: str) -> None:
+    """Seen with MLflow: alembic.ini lies within the package, and speaks of it from outside."""
+    lay(tmp_path / "slot", {file: "", "app/pack/db/env.py": ""})
+    words = ["alembic", "--config", file, "--database", "a"]
+    ended = migrate(tmp_path, *words, NCEN_DB_A_URL="sqlite:////a")
+    assert json.loads(ended.stdout)[2] == str(tmp_path / "slot" / place)
+
+
+def test_its_own_command_is_given_the_copies_alone(tmp_path: Path) -> None:
+    words = ["command", "--database", "a", "--database", "b", "--run", "shop db 'up to' {url}"]
+    urls = {"NCEN_DB_A_URL": POSTGRES, "NCEN_DB_B_URL": "sqlite:////b"}
+    ended = migrate(tmp_path, *words, **urls)
+    url = POSTGRES.replace("postgresql:", "postgresql+psycopg2:")
+    assert [json.loads(line) for line in ended.stdout.splitlines()] == [
+        [["shop", "db", "up to", url], url, True],
+        [["shop", "db", "up to", "sqlite:////b"], "sqlite:////b", True],
+    ]
+    assert ended.returncode == 0
+    words[-1] = "shop fail"
+    ended = migrate(tmp_path, *words, **urls)
+    assert (ended.returncode, len(ended.stdout.splitlines())) == (3, 1), "one failed, one waits"
+    words[-1] = "lib/tool {url}"
+    ended = migrate(tmp_path, *words, **urls)
+    assert ended.stdout.splitlines() == [url, "sqlite:////b"]
+
+
+def test_an_address_stays_as_it_is_without_sqlalchemy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(STAND_INS, "lib/sqlalchemy.py")
+    words = ["command", "--database", "a", "--run", "lib/tool {url}"]
+    ended = migrate(tmp_path, *words, NCEN_DB_A_URL=POSTGRES)
+    assert (ended.returncode, ended.stdout) == (0, f"{POSTGRES}\n")
 
 
 @pytest.mark.parametrize(

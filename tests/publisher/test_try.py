@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,36 @@ def test_a_changed_schema_names_the_declaration_that_would_cover_it(
     else:
         assert len(hints) == 1 and hint in hints[0]
         assert round_.hints(stages[:-1], "1.0", "2.0") == (), "nothing failed there"
+
+
+def test_it_is_started_where_its_health_wants_a_token(tmp_path: Path) -> None:
+    """The desk asks as the site does, and gives the token to nobody who is redirected to."""
+    heard: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.headers["Authorization"])
+            self.send_response(302 if self.path == "/health" and len(heard) == 1 else 200)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    (tmp_path / "token").write_text("geheim\n")
+    (tmp_path / "token").chmod(0o600)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        application = {
+            "start": ["true"], "health_url": f"http://127.0.0.1:{server.server_address[1]}",
+            "health_path": "/health", "health_token_file": "token", "health_token_scheme": "Token",
+        }  # fmt: skip
+        DeskSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop", application,
+                 tmp_path / "current", tmp_path).start()  # fmt: skip
+        server.shutdown()
+        thread.join()
+    assert heard == ["Token geheim", None]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.support import workers
 
-__all__ = ["is_application", "kill", "ours_below", "stop"]
+__all__ = ["is_application", "kill", "ours_below", "stop", "with_variable"]
 
 
 def is_application(pid: int) -> bool:
@@ -55,6 +55,15 @@ def kill(pids: Iterable[int]) -> None:
         select.select([end], [], [])
         os.close(end)
         workers.gone(pid)
+
+
+def with_variable(mark: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and words of each process that inherited a variable, ``NAME=value``."""
+    wanted = os.fsencode(mark)
+    for one in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile, or is somebody else's
+            if wanted in (one / "environ").read_bytes().split(b"\0"):
+                yield int(one.name), (one / "cmdline").read_bytes().decode().split("\0")
 
 
 def _children(pid: int) -> list[int]:

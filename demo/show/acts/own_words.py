@@ -12,7 +12,7 @@ from demo.show.stage import Stage
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["after_the_next", "after_the_upgrade", "after_the_way_back", "begin"]
+__all__ = ["after_the_next", "after_the_upgrade", "after_the_way_back", "begin", "differences"]
 
 #: A language that nobody ships, and one wording of a language that the releases ship.
 SWAHILI: Mapping[str, Any] = {
@@ -144,7 +144,8 @@ def after_the_next(stage: Stage) -> None:
     stage.narrator.say(
         N_(
             "3.4.0 words some texts anew once more, and has another default for lists. The "
-            "country's own is kept again; what was translated for 3.3.0 is in use."
+            "country's own is kept again; what was translated for 3.3.0 is in use, and so is the "
+            "signed language, as far as the texts are the same."
         )
     )
     seen = {
@@ -155,6 +156,7 @@ def after_the_next(stage: Stage) -> None:
             "person.none": "No person of that name",
         },
         "texts/fr": {"seizure.new": "Saisir un objet", "seizure.photo": "Ajouter une photographie"},
+        "texts/pt": {"seizure.new": "Nova apreensão", "seizure.photo": "Add a photograph"},
         "settings": {"lists.rows": ROWS},
     }
     _judge(stage, Text(N_("own words and settings, with 3.4.0")), N_("kept and merged"), seen)
@@ -178,7 +180,7 @@ def _judge(
     stage: Stage, tried: Text, expected: str, seen: Expected, broken: tuple[Text, ...] = ()
 ) -> None:
     """Ask the application for its texts and settings, as officers see them."""
-    broken += tuple(_differences(stage, seen))
+    broken += tuple(differences(stage, seen))
     if not broken:
         for place, texts in seen.items():
             shown = ", ".join(f"{key}: {text}" for key, text in texts.items())
@@ -187,7 +189,8 @@ def _judge(
     stage.judge(Row(tried, Text(expected), came, broken=broken))
 
 
-def _differences(stage: Stage, seen: Expected) -> Iterator[Text]:
+def differences(stage: Stage, seen: Expected) -> Iterator[Text]:
+    """Ask the application for texts and settings, and yield what is another than it has to be."""
     for place, texts in seen.items():
         connection = http.client.HTTPConnection("127.0.0.1", stage.site.app_port, timeout=30)
         connection.request("GET", f"/{place}")

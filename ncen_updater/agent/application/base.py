@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.formats.manifest import HealthProbe
 
 __all__ = ["Application", "Expectation", "Health", "ProbeResult"]
@@ -124,6 +125,10 @@ class Application(abc.ABC):
             going_back: Whether a front that does not answer is none: it lets nobody in.
         """
         del going_back
+        return None
+
+    def token_problem(self) -> UpdaterError | None:
+        """Why the token that goes along with each look at the health cannot be used."""
         return None
 
     @abc.abstractmethod

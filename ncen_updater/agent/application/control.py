@@ -12,11 +12,15 @@ from pathlib import Path
 
 from ncen_updater.agent.application.base import Application, Expectation, Health, ProbeResult
 from ncen_updater.agent.application.door import Door, DoorNote
-from ncen_updater.agent.application.errors import CommandFailed, StopFailed
+from ncen_updater.agent.application.errors import (
+    ApplicationError,
+    CommandFailed,
+    StopFailed,
+)
 from ncen_updater.agent.application.front import front_problem
 from ncen_updater.agent.application.health import HealthProber
 from ncen_updater.agent.application.parts import ApplicationPart
-from ncen_updater.agent.application.process import Ended, minimal_environment
+from ncen_updater.agent.application.process import Ended, minimal_environment, run
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.common.messages import PART_STOP_FAILED
@@ -52,7 +56,7 @@ class ControlledApplication(Application):
     ) -> None:
         self._settings = settings
         self._door = Door(settings.door_file, door_note)
-        self._prober = HealthProber(settings)
+        self._prober = HealthProber(settings, run=self._asked)
         self._clock = clock
         self._wait = wait
         self._environment = {
@@ -126,6 +130,17 @@ class ControlledApplication(Application):
     def front_problem(self, *, going_back: bool) -> str | None:
         """Why the web server in front lets officers in all the same; None where it does not."""
         return front_problem(self._settings, self._clock, self._wait, going_back=going_back)
+
+    def token_problem(self) -> ApplicationError | None:
+        """Why the token of the health cannot be used; None where it can, or there is none."""
+        try:
+            self._prober.asking()
+        except ApplicationError as error:
+            return error
+        return None
+
+    def _asked(self, argv: Sequence[str], timeout_s: float) -> Ended:
+        return run(argv, self._environment, timeout_s)
 
     def open_door(self) -> None:
         """Let officers in."""

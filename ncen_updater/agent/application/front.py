@@ -45,7 +45,9 @@ def front_problem(
         return None
     parts = urlsplit(settings.front_url)
     base = f"{parts.scheme}://{parts.netloc}"
-    prober = HealthProber(settings.model_copy(update={"health_url": base}))
+    # What the application is asked with is not for whoever stands in front.
+    alone = {"health_url": base, "health_headers": None, "health_token_file": None}
+    prober = HealthProber(settings.model_copy(update=alone))
     until = clock() + settings.probe_timeout_s
     while True:
         said = prober.status(parts.path or "/")

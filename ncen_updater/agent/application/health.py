@@ -1,6 +1,7 @@
 """One uncached look at the application, from outside its process.
 
-Only the site is asked: no proxy, no redirect, no network beyond the address in the configuration.
+Only the site is asked: no proxy, no redirect, no network beyond the address in the configuration,
+and its headers and its token go nowhere else.
 Each request has one deadline for everything, so that an application that answers a byte a second
 counts as one that does not answer.
 """
@@ -13,13 +14,15 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
+from ncen_updater.agent.application.asking import SCHEME, SentAlong, asking, said_by_command
 from ncen_updater.agent.application.base import Expectation, Health, ProbeResult
 from ncen_updater.agent.application.errors import ApplicationError
+from ncen_updater.agent.application.process import Ended, minimal_environment, run
 from ncen_updater.agent.config.model import ApplicationSettings
 from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
 from ncen_updater.formats.reported import says, told_in
@@ -47,22 +50,31 @@ class _Unanswered(Exception):
     """A request without a usable answer; its text is the problem."""
 
 
+def _run(argv: Sequence[str], timeout_s: float) -> Ended:
+    return run(argv, minimal_environment(), timeout_s)
+
+
 class HealthProber:
     """Asks the application how it is.
 
     Args:
         settings: Address, fields and deadlines.
         clock: Monotonic seconds, for the figures.
+        run: Runs the site's command that says the version, within so many seconds.
 
     Raises:
         HealthSettingsWrong: If the address cannot be used.
     """
 
     def __init__(
-        self, settings: ApplicationSettings, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: ApplicationSettings,
+        clock: Callable[[], float] = time.monotonic,
+        run: Callable[[Sequence[str], float], Ended] = _run,
     ) -> None:
         self._settings = settings
         self._clock = clock
+        self._run = run
         url = settings.health_url
         try:
             parts = urlsplit(url)
@@ -90,6 +102,16 @@ class HealthProber:
             results.append(self._result(probe.name, ask))
         return Health(tuple(results), reported, answered=bool(statuses))
 
+    def asking(self) -> SentAlong:
+        """Return what goes along with a request now.
+
+        Raises:
+            ApplicationError: If the token of the configuration cannot be used.
+        """
+        settings = self._settings
+        scheme = settings.health_token_scheme or SCHEME
+        return asking(settings.health_headers, settings.health_token_file, scheme)
+
     def status(self, path: str) -> int | str:
         """Ask once; return the status of the answer, or why there was none."""
         try:
@@ -110,8 +132,10 @@ class HealthProber:
         answer = self._get(settings.health_path)
         statuses.append(answer.status)
         problems = [] if answer.status == 200 else [f"answered with status {answer.status}"]
+        if problems and settings.version_command:
+            return problems[0]  # it says nothing of what is not well
         try:
-            fields = _fields(answer.body, settings)
+            fields = self._fields(answer.body)
         except _Unanswered as error:
             return "; ".join([*problems, str(error)])
         reported.update(fields)
@@ -130,6 +154,10 @@ class HealthProber:
 
     def _get(self, path: str) -> _Answer:
         timeout = self._settings.probe_timeout_s
+        try:
+            along = self.asking()
+        except ApplicationError as error:
+            raise _Unanswered(f"was not asked: {error.what_text}") from error
         kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=timeout)
         late = threading.Event()
@@ -150,14 +178,15 @@ class HealthProber:
             held.append(connection.sock)
             if late.is_set():
                 raise TimeoutError
-            connection.request("GET", f"{self._base}{path}", headers=HEADERS)
+            connection.request("GET", f"{self._base}{path}", headers={**HEADERS, **along.headers})
             with connection.getresponse() as response:
                 body = response.read(MAX_BODY + 1)
                 answer = _Answer(response.status, body)
         except (OSError, http.client.HTTPException, ValueError) as error:
             if late.is_set() or isinstance(error, TimeoutError):
                 raise _Unanswered(f"did not answer within {timeout:g} seconds") from error
-            raise _Unanswered(f"did not answer: {str(error) or type(error).__name__}") from error
+            reason = along.masked_text(str(error)) or type(error).__name__
+            raise _Unanswered(f"did not answer: {reason}") from (None if along.token else error)
         finally:
             timer.cancel()
             connection.close()
@@ -165,16 +194,33 @@ class HealthProber:
             raise _Unanswered(f"did not answer within {timeout:g} seconds")
         if len(body) > MAX_BODY:
             raise _Unanswered(f"answered with more than {MAX_BODY} bytes")
-        return answer
+        return _Answer(answer.status, along.masked(body))
 
+    def _fields(self, body: bytes) -> dict[str, object]:
+        settings = self._settings
+        if settings.version_command:
+            return {settings.version_field: self._commanded(settings.version_command)}
+        if not settings.version_pattern:
+            return _json_object(body)
+        told = told_in(body, settings.version_pattern)
+        if told is None:
+            raise _Unanswered("the answer tells no version")
+        return {settings.version_field: told}
 
-def _fields(body: bytes, settings: ApplicationSettings) -> dict[str, object]:
-    if not settings.version_pattern:
-        return _json_object(body)
-    told = told_in(body, settings.version_pattern)
-    if told is None:
-        raise _Unanswered("the answer tells no version")
-    return {settings.version_field: told}
+    def _commanded(self, argv: Sequence[str]) -> str:
+        """What the site's command says of the version that runs."""
+        try:
+            ended = self._run(argv, self._settings.probe_timeout_s)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise _Unanswered(f"'{argv[0]}' cannot say the version: {reason}") from error
+        told = said_by_command(ended.status, ended.output, self._settings.version_pattern)
+        # What else stands in the command may be nobody's business.
+        if ended.status is None:
+            raise _Unanswered(f"'{argv[0]}' did not say the version in time")
+        if told is None:
+            raise _Unanswered(f"'{argv[0]}' tells no version, and ended with status {ended.status}")
+        return told
 
 
 def _json_object(body: bytes) -> dict[str, object]:

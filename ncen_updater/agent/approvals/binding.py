@@ -24,6 +24,10 @@ LATER = (
     ("application", "user"),
     ("application", "front_url"),
     ("application", "version_pattern"),
+    ("application", "version_command"),
+    ("application", "health_headers"),
+    ("application", "health_token_file"),
+    ("application", "health_token_scheme"),
 )
 
 

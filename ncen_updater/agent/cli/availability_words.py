@@ -60,7 +60,7 @@ def officers_words(
             values["why"] = clean(seen.why) or "-"
             yield Text(N_("Whether officers can work was not found out: {why}"), values)
     if seen.state is AvailabilityState.WORKS and seen.answer is HealthAnswer.OTHER_VERSION:
-        text = N_("  but it says that it is {detail}, and {version} is chosen here.")
+        text = N_("  but {detail} is said to run, and {version} is chosen here.")
         yield Text(text, values)
     if seen.state is AvailabilityState.MAINTENANCE and seen.runs is False:
         yield Text(N_("  the application behind it does not run."))

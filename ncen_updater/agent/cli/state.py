@@ -53,9 +53,7 @@ def _application(status: SiteStatus) -> Text:
         return Text(N_("{product} {version} is in use."), values)
     values |= {"trouble": trouble(seen), "why": seen.why or "-", "said": seen.detail}
     if (seen.state, seen.answer) == (AvailabilityState.WORKS, HealthAnswer.OTHER_VERSION):
-        text = N_(
-            "{product} {version} is chosen and open to officers, but it says that it is {said}."
-        )
+        text = N_("{product} {version} is chosen and open to officers, but {said} is said to run.")
         return Text(text, values)
     return Text(_OFFICERS.get((seen.state, seen.runs)) or _OFFICERS[(seen.state, None)], values)
 

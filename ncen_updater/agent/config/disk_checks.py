@@ -31,6 +31,7 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("databases", "dump_directory"),
     *(("databases", name, path) for name in ENGINES for path in kind_of(name).settings.paths),
     ("application", "door_file"),
+    ("application", "health_token_file"),
     ("service", "socket"),
     ("service", "fetch_socket"),
     ("service", "apply_socket"),
@@ -41,8 +42,8 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("notify", "webhook", "ca_file"),
     ("metrics", "file"),
 )
-# What [notify] names is looked at when something is sent: a mail password that is missing must not
-# keep a change from being brought to its end.
+# What [notify] names is looked at when something is sent, and the token of the health when it is
+# asked: what is missing there must not keep a change from being brought to its end.
 SECRETS = tuple(
     ("databases", name, path) for name in ENGINES for path in kind_of(name).settings.secrets
 )

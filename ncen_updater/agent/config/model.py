@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     ConfigDict,
@@ -40,6 +42,13 @@ __all__ = [
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
 Argv = Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,60}$")]
+HeaderValue = Annotated[str, StringConstraints(pattern=r"^[!-~]([ -~]{0,500}[!-~])?$")]
+#: Secrets have a file of their own, and how a request is sent is not the site's to say.
+NO_HEADERS = frozenset(
+    {"authorization", "connection", "content-length", "cookie", "expect", "proxy-authorization",
+     "te", "transfer-encoding", "upgrade"}
+)  # fmt: skip
 
 
 class SiteSettings(Settings):
@@ -233,6 +242,11 @@ class ApplicationSettings(ControlSettings):
         version_field: Its field that holds the version.
         version_pattern: Where the answer is no JSON: a regular expression whose one group is the
             version. None where it is.
+        version_command: Prints the version of what runs, where the application tells it nowhere;
+            then of the answer the status alone counts.
+        health_headers: Sent with each request for the health; no secrets.
+        health_token_file: File (mode 0600) with a token alone, sent as ``Authorization``.
+        health_token_scheme: The word before it; ``Bearer`` where it is left out.
         schema_field: Its field that holds the release of the databases, if it has one.
         write_probe_field: Its field that is true once every database took a write, if it has one.
         health_timeout_s: How long it may take to become healthy after a start.
@@ -250,6 +264,14 @@ class ApplicationSettings(ControlSettings):
     health_path: Annotated[str, StringConstraints(pattern=r"^/[!-~]{0,300}$")] = "/healthz"
     version_field: str = "version"
     version_pattern: Annotated[str, StringConstraints(max_length=200)] | None = None
+    version_command: Argv | None = None
+    health_headers: (
+        Annotated[dict[HeaderName, HeaderValue], Field(min_length=1, max_length=20)] | None
+    ) = None
+    health_token_file: Path | None = None
+    health_token_scheme: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,40}$")] | None
+    ) = None
     schema_field: str | None = None
     write_probe_field: str | None = None
     health_timeout_s: Seconds = 120.0
@@ -267,6 +289,7 @@ class ApplicationSettings(ControlSettings):
             if self.adapter == "command" and not (item.start and item.stop and item.status):
                 raise ValueError(f"the command adapter needs 'start', 'stop' and 'status'{where}")
         self._finds_a_version()
+        self._asks_safely()
         names = [part.name for part in self.parts]
         units = [item.unit for item in controlled if item.unit]
         for kind, found in (("name", names), ("unit", units)):
@@ -274,7 +297,24 @@ class ApplicationSettings(ControlSettings):
                 raise ValueError(f"two parts of the application have the same {kind}")
         return self
 
+    def _asks_safely(self) -> None:
+        for name in self.health_headers or ():
+            if name.lower() in NO_HEADERS:
+                raise ValueError(f"'{name}' is no header for health_headers: see health_token_file")
+        if self.health_token_scheme and not self.health_token_file:
+            raise ValueError("'health_token_scheme' needs a health_token_file")
+        if self.health_token_file and not _stays_safe(self.health_url):
+            raise ValueError(
+                "a token is not sent in the clear: health_url has to begin with https://, or to"
+                " be an address of this machine, such as http://127.0.0.1"
+            )
+
     def _finds_a_version(self) -> None:
+        if self.version_command and (self.schema_field or self.write_probe_field):
+            raise ValueError(
+                "'schema_field' and 'write_probe_field' are fields of an answer, and of that"
+                " nothing counts but its status where there is a version_command"
+            )
         if not self.version_pattern:
             return
         try:
@@ -288,6 +328,16 @@ class ApplicationSettings(ControlSettings):
                 "'schema_field' and 'write_probe_field' are fields of JSON, and 'version_pattern'"
                 " is for an answer that is none"
             )
+
+
+def _stays_safe(url: str) -> bool:
+    """Whether what is sent there is encrypted, or does not leave this machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        return parts.scheme == "https" or host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class SoakSettings(Settings):

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 __all__ = ["FREE_TABLES", "secrets_of", "without_password"]
 
 #: Tables whose values may be anything, passwords too.
-FREE_TABLES = frozenset({"environment", "migrator_environment"})
+FREE_TABLES = frozenset({"environment", "health_headers", "migrator_environment"})
 #: Shorter ones ("1", "en", "yes") are no secrets, and would mask half of every line.
 LEAST = 6
 
@@ -19,7 +19,7 @@ def secrets_of(data: Mapping[str, Any]) -> frozenset[str]:
 
     Args:
         data: The configuration as the file has it: passwords in addresses, and every value of a
-            table of environment variables.
+            table of environment variables or headers.
     """
     return frozenset(text for text in _found(data, free=False) if len(text) >= LEAST)
 

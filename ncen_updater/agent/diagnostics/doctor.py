@@ -316,8 +316,8 @@ def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         return
     yield from parts_missing(site.application)
     current = site.slots.current()
-    if current is None:
-        return
+    if current is None or site.application.token_problem() is not None:
+        return  # who could not ask, says the preflight
     expectation = Expectation(site.slots.reported(current))
     if not site.application.health(expectation).answered:
         settings = site.config.application

@@ -46,13 +46,15 @@ class SelfReport:
 
     Attributes:
         version: Its release in its own spelling; empty where it does not tell.
-        url: Where it was asked.
+        url: Where it was asked; a command where that tells in its place.
         problem: Why it does not tell.
+        by_command: Whether a command of the site tells, and the application nothing.
     """
 
     version: str
     url: str
     problem: str = ""
+    by_command: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ class Installed:
         """Say it, a line each."""
         if self.said.version:
             words = N_("The application says that it is {said}.")
-            yield Text(words, {"said": self.said.version})
+            if self.said.by_command:
+                words = N_("By {command} it is {said}; the application itself does not say it.")
+            yield Text(words, {"said": self.said.version, "command": self.said.url})
             if self.reported and says(self.said.version, self.reported):
                 words = N_("So does {version}; which build it is, the application does not say.")
                 yield Text(words, {"version": version})
@@ -176,6 +180,7 @@ def look_at_installed(
 
     Raises:
         DatabaseError: A database cannot be reached.
+        ApplicationError: The application cannot be asked with the token of the configuration.
     """
     with site.engine.held():
         asked = (*_verified(site.engine, migrations), *_checked(site.engine, manifest.checks))
@@ -185,11 +190,15 @@ def look_at_installed(
 
 def _said(site: Site, reported: str) -> SelfReport:
     settings = site.config.application
-    url = f"{settings.health_url.rstrip('/')}{settings.health_path}"
+    unasked = site.application.token_problem()
+    if unasked is not None:
+        raise unasked
+    command = settings.version_command
+    url = command[0] if command else f"{settings.health_url.rstrip('/')}{settings.health_path}"
     health = site.application.health(Expectation(reported))
     said = health.reported.get(settings.version_field)
     if isinstance(said, str) and said.strip():
-        return SelfReport(said.strip()[:100], url)
+        return SelfReport(said.strip()[:100], url, by_command=bool(command))
     return SelfReport(
         "", url, "; ".join(health.problems) or f"'{settings.version_field}': {said!r:.100}"
     )

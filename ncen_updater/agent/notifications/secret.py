@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from ncen_updater.agent.notifications.errors import NotifyError
-from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.messages import SECRET_EXPOSED, SECRET_MISSING
+from ncen_updater.common.secret_file import SecretExposed, SecretUnread, read_secret_file
 
 __all__ = ["read_secret"]
-
-MAX_BYTES = 4096
 
 
 def read_secret(
@@ -42,12 +38,11 @@ def read_secret(
         path = Path(directory) / credential
     try:
         # systemd gives a credential to one user, with an access list that shows as a group's.
-        if file is not None and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise NotifyError(SECRET_EXPOSED, name=path)
-        text = read_file(path, MAX_BYTES).decode("utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "?"
-        raise NotifyError(SECRET_MISSING, name=path, reason=reason) from error
+        text = read_secret_file(path, listed=file is None)
+    except SecretExposed as error:
+        raise NotifyError(SECRET_EXPOSED, name=path) from error
+    except SecretUnread as error:
+        raise NotifyError(SECRET_MISSING, name=path, reason=str(error)) from error
     if len(text) < least:
         raise NotifyError(SECRET_MISSING, name=path, reason=f"{len(text)} < {least}")
     return text

@@ -28,6 +28,8 @@ def check_commands(context: Context) -> tuple[Finding, ...]:
             for act, argv in (("start", item.start), ("stop", item.stop), ("status", item.status))
             if argv
         }
+    if settings.version_command:
+        commands["version_command"] = settings.version_command[0]
     return tuple(
         strict(
             6308,

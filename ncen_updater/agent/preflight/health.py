@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ncen_updater.agent.application.base import Application, Expectation
 from ncen_updater.agent.preflight.base import Context, advisory, check
-from ncen_updater.common.findings import Finding
+from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
 
 __all__ = ["check_health", "parts_missing"]
@@ -14,22 +14,24 @@ __all__ = ["check_health", "parts_missing"]
 def check_health(context: Context) -> tuple[Finding, ...]:
     """NU-6309 where the application does not run, NU-6310 where it is not well, NU-6332 for parts.
 
-    All are advisory.
+    All are advisory but NU-5090 to NU-5092: who cannot ask could not tell a good release from a bad
+    one, and would find that out once officers are out.
 
     An upgrade may be just what a broken application needs; but whoever begins should know that it
     was broken before.
     """
     if not context.application.running():
         return (
+            *_token_trouble(context.application),
             advisory(
                 6309,
                 N_("The application does not run now."),
                 N_("Find out why before you upgrade, or go on if you know."),
             ),
         )
-    missing = parts_missing(context.application)
+    missing = (*_token_trouble(context.application), *parts_missing(context.application))
     running = context.store.current()
-    if running is None:
+    if running is None or context.application.token_problem() is not None:
         return missing
     health = context.application.health(Expectation(context.store.reported(running)))
     if health:
@@ -43,6 +45,16 @@ def check_health(context: Context) -> tuple[Finding, ...]:
             problems="; ".join(health.problems),
         ),
     )
+
+
+def _token_trouble(application: Application) -> tuple[Finding, ...]:
+    """Say why the application cannot be asked with its token, where that is so."""
+    problem = application.token_problem()
+    if problem is None:
+        return ()
+    what, remedy = problem.what_text, problem.remedy_text
+    figures = {name: str(value) for name, value in problem.values.items()}
+    return (Finding(problem.code, Severity.STRICT, what, remedy, figures),)
 
 
 def parts_missing(application: Application) -> tuple[Finding, ...]:

@@ -368,13 +368,14 @@ def history_report(journal: Journal, limit: int, before: str | None = None) -> D
     from ncen_updater.agent.rehearsal.stops import predicted_stops
 
     changes = journal.changes(limit) if before is None else _before(journal, before, limit)
-    foretold = predicted_stops(journal, {change.id for change in changes})
+    facts = {change.id: journal.facts(change.id) for change in changes}
+    foretold = predicted_stops(journal, set(facts))
     return {
         "changes": [
             {
-                **change_document(change, journal.facts(change.id)),
+                **change_document(change, facts[change.id]),
                 "predicted_stop_s": _range_document(foretold.get(change.id)),
-                "turned_bad": bool(journal.facts(change.id).soak_failed),
+                "turned_bad": bool(facts[change.id].soak_failed),
             }
             for change in changes
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import show_line
 
+if TYPE_CHECKING:
+    from ncen_updater.publisher.new.looking import FoundMigrations
+
 __all__ = ["new"]
 
 KINDS = ("django", "alembic", "flyway", "liquibase", "sql", "none")
@@ -24,6 +28,7 @@ FOUND = {
     "alembic": N_("found Alembic: {files}"),
     "flyway": N_("found Flyway: {files}"),
     "liquibase": N_("found Liquibase: {files}"),
+    "command": N_("migrated by the application's own command: {command}"),
     "sql": N_("found plain SQL: {files}"),
     "none": N_("found no migrator: no manage.py, alembic.ini, Flyway, Liquibase or *.up.sql"),
 }
@@ -57,6 +62,11 @@ FOUND = {
 @click.option(
     "--migrator", type=click.Choice(KINDS), help=N_("How it migrates, where looking is not enough.")
 )
+@click.option(
+    "--migrator-command",
+    metavar="COMMAND",
+    help=N_("The application's own command in its place, such as 'mlflow db upgrade {url}'."),
+)
 @click.option("--health", metavar="PATH", help=N_("A path that answers 200 when all is well."))
 @click.option("--title", metavar="TEXT", help=N_("The title of its notes."))
 @click.option("--yes", is_flag=True, help=N_("Take what was found, and ask nothing."))
@@ -70,6 +80,7 @@ def new(
     upgrade_from: str | None,
     databases: tuple[str, ...],
     migrator: str | None,
+    migrator_command: str | None,
     health: str | None,
     title: str | None,
     yes: bool,
@@ -78,7 +89,7 @@ def new(
     from ncen_updater.common.messages import RELEASE_NOT_EMPTY
     from ncen_updater.publisher.errors import write_failed
     from ncen_updater.publisher.lint.lint import lint_release
-    from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind, look
+    from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind
     from ncen_updater.publisher.new.programs import migrate_program
     from ncen_updater.publisher.new.writing import (
         PROGRAM,
@@ -94,9 +105,7 @@ def new(
         raise UpdaterError(RELEASE_NOT_EMPTY, path=manifest)
     ask = _Asker(session, asks=not yes)
     name = directory.absolute().name
-    found = look(directory, MigratorKind(migrator) if migrator else None)
-    files = found.files or tuple(pair.up for pair in found.pairs)
-    session.say(Text(FOUND[found.kind.value], {"files": ", ".join(files[:5]) or "-"}))
+    found = _found(session, ask, directory, migrator, migrator_command)
     product = ask(product, "--product", N_("What does the feed call the application?"), None)
     release = ask(release, "--release", N_("Which version is this?"), name)
     if (proposal := proposed_report(release)) is not None:
@@ -152,6 +161,29 @@ def new(
     )
     strict = any(item.severity is Severity.STRICT for item in findings)
     return ExitCode.BLOCKED if strict else ExitCode.OK
+
+
+def _found(
+    session: Session, ask: _Asker, directory: Path, migrator: str | None, command: str | None
+) -> FoundMigrations:
+    """Look how the databases are migrated, and ask for a command where there may be one."""
+    from ncen_updater.publisher.new.looking import MigratorKind, look, own_command
+
+    found = look(directory, MigratorKind(migrator) if migrator else None)
+    if not command:
+        files = found.files or tuple(pair.up for pair in found.pairs)
+        session.say(Text(FOUND[found.kind.value], {"files": ", ".join(files[:5]) or "-"}))
+    if found.library and command is None and migrator is None:
+        session.say(
+            Text(N_("  among installed packages: the application may have a command of its own"))
+        )
+        question = N_("Which command of its own migrates, such as 'mlflow db upgrade {url}'?")
+        command = ask(None, "--migrator-command", question, "")
+    if not command:
+        return found
+    found = own_command(directory, command)
+    session.say(Text(FOUND[found.kind.value], {"command": command}))
+    return found
 
 
 class _Asker:

@@ -9,7 +9,6 @@ import os
 import subprocess
 import time
 import tomllib
-import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 from ncen_updater.common.bounded_io import parse_toml, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NO_DESK_SITE
+from ncen_updater.common.secret_file import SecretExposed, SecretUnread, read_secret_file
 from ncen_updater.publisher.errors import system_words
 
 __all__ = ["DeskSite", "load_desk"]
@@ -42,6 +42,7 @@ class DeskSite:
         product: What it runs.
         application: The table of that name.
         current: The link to the release in use.
+        root: Below which its relative paths are.
     """
 
     config: Path
@@ -50,6 +51,7 @@ class DeskSite:
     product: str
     application: dict[str, Any]
     current: Path
+    root: Path = Path("/")
 
     def running(self) -> bool:
         """Whether any process of the application runs."""
@@ -66,7 +68,7 @@ class DeskSite:
         url = str(self.application.get("health_url", "")).rstrip("/")
         url += str(self.application.get("health_path", "/healthz"))
         limit = time.monotonic() + float(self.application.get("health_timeout_s", 120))
-        while not _answers(url):
+        while not self._answers(url):
             if time.monotonic() > limit:
                 raise self._refused(f"nothing answers at {url} after the start")
             time.sleep(LOOK_S)
@@ -79,6 +81,23 @@ class DeskSite:
         """
         for words in reversed(self._commands("stop")):
             self._must(words, "stop")
+
+    def _answers(self, url: str) -> bool:
+        """Whether it answers as the site asks it: with its headers and its token."""
+        request = urllib.request.Request(url)  # noqa: S310 - of the desk's own file
+        headers = self.application.get("health_headers", {})
+        for name, value in (headers if isinstance(headers, dict) else {}).items():
+            request.add_unredirected_header(str(name), str(value))
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            if "health_token_file" in self.application:
+                token = read_secret_file(self.root / str(self.application["health_token_file"]))
+                scheme = self.application.get("health_token_scheme", "Bearer")
+                request.add_unredirected_header("Authorization", f"{scheme} {token.strip()}")
+            with opener.open(request, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (OSError, ValueError, SecretExposed, SecretUnread):
+            return False
 
     def _commands(self, act: str) -> list[list[str]]:
         parts = self.application.get("parts", [])
@@ -107,15 +126,6 @@ class DeskSite:
 
     def _refused(self, reason: str) -> UpdaterError:
         return UpdaterError(NO_DESK_SITE, path=self.config, reason=reason)
-
-
-def _answers(url: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (OSError, ValueError, urllib.error.HTTPError):
-        return False
 
 
 def load_desk(path: Path) -> DeskSite:
@@ -160,4 +170,4 @@ def load_desk(path: Path) -> DeskSite:
         raise refused("[application] needs adapter = \"command\" with 'start', 'stop', 'status'")
     product = str(table("site").get("product", "ncen"))
     current = root / str(paths.get("current", "opt/ncen/current"))
-    return DeskSite(path.absolute(), trusted, port, product, application, current)
+    return DeskSite(path.absolute(), trusted, port, product, application, current, root)

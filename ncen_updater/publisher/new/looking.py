@@ -11,7 +11,15 @@ from pathlib import Path, PurePosixPath
 
 from ncen_updater.formats.sql import ENGINES
 
-__all__ = ["FoundMigrations", "MigratorKind", "SqlPair", "is_changelog", "is_migration", "look"]
+__all__ = [
+    "FoundMigrations",
+    "MigratorKind",
+    "SqlPair",
+    "is_changelog",
+    "is_migration",
+    "look",
+    "own_command",
+]
 
 #: So many names are looked at; what is deeper or further is not found.
 MOST_NAMES = 200_000
@@ -21,6 +29,10 @@ UP, DOWN, VERIFY = ".up.sql", ".down.sql", ".verify.sql"
 SETTINGS_MODULE = re.compile(r"DJANGO_SETTINGS_MODULE[\"']\s*,\s*[\"']([\w.]{1,200})[\"']")
 DJANGO_FILE = re.compile(r"(.*/)?migrations/[0-9]{4}_\w+\.py")
 ALEMBIC_FILE = re.compile(r"(.*/)?versions/[^/]+\.py")
+IN_PACKAGE = re.compile(
+    r"^script_location[ \t]*[=:][ \t]*(?P<package>[\w.]+):(?P<directory>[\w./-]+)[ \t]*$",
+    re.MULTILINE,
+)
 FLYWAY_FILE = re.compile(r"V[0-9][0-9._]*__[^/]+\.sql")
 CHANGELOG = re.compile(r"databaseChangeLog|--\s*liquibase formatted sql")
 FLYWAY_REPEATED = re.compile(r"R__[^/]+\.sql")
@@ -35,6 +47,7 @@ class MigratorKind(StrEnum):
     ALEMBIC = "alembic"
     FLYWAY = "flyway"
     LIQUIBASE = "liquibase"
+    COMMAND = "command"
     SQL = "sql"
     NONE = "none"
 
@@ -69,6 +82,9 @@ class FoundMigrations:
         packages: Directories that hold the tool's library, and those of its files.
         program: The tool itself, of Flyway and Liquibase; empty where the tree does not bring it.
         pairs: Plain SQL.
+        library: Whether the files lie among installed packages, so that the application may have a
+            command of its own that knows more than the tool.
+        command: The application's own command, with ``{url}`` for the address of a database.
     """
 
     kind: MigratorKind
@@ -77,6 +93,8 @@ class FoundMigrations:
     packages: tuple[str, ...] = ()
     program: str = ""
     pairs: tuple[SqlPair, ...] = ()
+    library: bool = False
+    command: str = ""
 
 
 @dataclass
@@ -87,6 +105,17 @@ class _Seen:
         """Paths of that name, those that lie highest first."""
         found = [path for path in self.names if PurePosixPath(path).name == name]
         return sorted(found, key=lambda path: (path.count("/"), path))
+
+
+def own_command(directory: Path, command: str) -> FoundMigrations:
+    """Take the application's own command in place of what its tree tells.
+
+    Args:
+        directory: Its tree, as it will be released.
+        command: Words of a command line.
+    """
+    places = _installed(_Seen(sorted(_names(directory))))
+    return FoundMigrations(MigratorKind.COMMAND, packages=places, command=command)
 
 
 def look(directory: Path, wanted: MigratorKind | None = None) -> FoundMigrations:
@@ -177,7 +206,32 @@ def _alembic(directory: Path, seen: _Seen) -> FoundMigrations | None:
         return None
     depth = found[0].count("/")
     files = tuple(path for path in found if path.count("/") == depth)
-    return FoundMigrations(MigratorKind.ALEMBIC, files, packages=_packages(seen, "alembic", files))
+    roots = [_root_of_package(_text(directory / path), seen) for path in files]
+    packages = (*_packages(seen, "alembic", files), *filter(None, roots))
+    library = any(
+        PurePosixPath(path).is_relative_to(place) for path in files for place in _installed(seen)
+    )
+    return FoundMigrations(
+        MigratorKind.ALEMBIC, files, packages=tuple(dict.fromkeys(packages)), library=library
+    )
+
+
+def _installed(seen: _Seen) -> tuple[str, ...]:
+    """Directories into which packages were installed, those that lie highest first."""
+    notes = [PurePosixPath(p).parent for p in seen.called("METADATA")]
+    return tuple(dict.fromkeys(str(n.parent) for n in notes if n.suffix == ".dist-info"))
+
+
+def _root_of_package(ini: str, seen: _Seen) -> str | None:
+    """Where the package lies in which an ``alembic.ini`` says that the migrations are."""
+    said = IN_PACKAGE.search(ini)
+    if said is None:
+        return None
+    place = f"{said['package'].replace('.', '/')}/{said['directory'].strip('/')}/env.py"
+    for path in seen.called("env.py"):
+        if path == place or path.endswith(f"/{place}"):
+            return path.removesuffix(place).rstrip("/") or "."
+    return None
 
 
 def _program(seen: _Seen, kind: MigratorKind) -> str:

@@ -158,11 +158,14 @@ def _migrator(answers: ManifestAnswers) -> Iterator[str]:
         words += ["--settings", found.settings]
     for path in found.files if found.kind is not MigratorKind.DJANGO else ():
         words += ["--config", path]
+    if found.command:
+        words += ["--run", found.command]
     if found.program:
         words += ["--program", found.program]
     yield from ("", "[migrator]", "argv = [")
     yield from (f"    {_quoted(word)}," for word in words)
     yield "]"
     yield "timeout_s = 3600"
-    reason = f"the application's own migrator ({found.kind.value}) only goes forward"
+    name = found.command or found.kind.value
+    reason = f"the application's own migrator ({name}) only goes forward"
     yield f"no_way_back = {_quoted(reason)}"

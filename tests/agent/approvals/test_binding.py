@@ -36,6 +36,10 @@ def test_a_setting_that_came_later_voids_nothing_where_it_is_not_used(tmp_path: 
     ("table", "line"),
     [("[application]", 'front_url = "http://127.0.0.1:8080"'), ("[application]", 'user = "ncen"'),
      ("[application]", "version_pattern = '(.+)'"),
+     ("[application]", 'version_command = ["/usr/local/sbin/ncen-ctl", "version"]'),
+     ("[application]", 'health_headers = { X-Forwarded-Proto = "https" }'),
+     ("[application]", 'health_token_file = "etc/ncen-updater/health-token"'),
+     ("[application]", 'health_token_file = "etc/t"\nhealth_token_scheme = "Token"'),
      ("[site]", 'channel = "preview"')],
 )  # fmt: skip
 def test_what_an_upgrade_depends_on_voids_it(tmp_path: Path, table: str, line: str) -> None:

@@ -253,6 +253,12 @@ def test_copies_of_a_rehearsal_are_no_strangers(
     assert "NU-6123" not in after
 
 
+def test_who_cannot_ask_does_not_say_that_nobody_answers(trial: Trial) -> None:
+    line = '[application]\nhealth_token_file = "/no/such/token"'
+    found = with_setting(trial, "[application]", line)
+    assert "NU-5090" in found and not found & {"NU-6310", "NU-6128"}
+
+
 @pytest.mark.parametrize(
     ("look", "expected"),
     [

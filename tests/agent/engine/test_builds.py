@@ -67,7 +67,7 @@ def test_there_and_back(demo: DemoSite) -> None:
     assert site_in_process(demo).slots.current() == Version(TWO)
     assert code_of(pid(demo), demo) == TWO
     words = said(demo, "status")
-    assert "Officers can work" in words and "it says that it is" not in words
+    assert "Officers can work" in words and "is said to run" not in words
     site = site_in_process(demo)
     with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
         assert verify_site(site, journal, Silent()) == ()

@@ -14,6 +14,7 @@ import pytest
 from packaging.version import Version
 
 from ncen_updater.agent.application.base import Application, Health, ProbeResult
+from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.databases.base import (
     ChangeRef,
@@ -35,6 +36,7 @@ from ncen_updater.agent.preflight.registry import all_checks
 from ncen_updater.agent.slots.store import SlotStore
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import HEALTH_TOKEN_MISSING
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import FileEffect, FilesManifest
 from tests.agent.slots.making import document_for, make_release
@@ -128,6 +130,7 @@ class World:
         self.application: Any = create_autospec(Application, instance=True)
         self.application.running.return_value = True
         self.application.missing.return_value = ()
+        self.application.token_problem.return_value = None
         self.application.closed_by.return_value = ""
         self.application.health.return_value = Health((ProbeResult("health"),))
         self.tree = tree
@@ -194,6 +197,12 @@ def _part_without_program(world: World) -> None:
 
 def _unhealthy(world: World) -> None:
     world.application.health.return_value = Health((ProbeResult("health", "down"),))
+
+
+def _token_away(world: World) -> None:
+    world.application.token_problem.return_value = ApplicationError(
+        HEALTH_TOKEN_MISSING, path="/no/token", reason="No such file or directory"
+    )
 
 
 def _refuse(world: World) -> None:
@@ -287,6 +296,11 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
         _part_without_program, "NU-6308", STRICT, "'parts.mail.start'",
     ),
     "not well": (_unhealthy, "NU-6310", ADVISORY, "health: down"),
+    "a token that cannot be read": (_token_away, "NU-5090", STRICT, "/no/token"),
+    "no such program for the version": (
+        lambda w: w.change(config=settings(w.root, version_command=["/no/such", "version"])),
+        "NU-6308", STRICT, "'version_command'",
+    ),
     "clock an hour behind": (
         lambda w: w.change(newest_signed_time=NOW + timedelta(hours=1)),
         "NU-6311", ADVISORY, "behind",

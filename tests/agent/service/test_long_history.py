@@ -115,6 +115,23 @@ def test_it_costs_the_same(
     assert costs[0].statements < 150
 
 
+def test_the_facts_of_a_change_are_asked_once(
+    journals: dict[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def facts(self: Journal, change: str) -> ChangeFacts:
+        asked.append(change)
+        return whole(self, change)
+
+    whole = Journal.facts
+    monkeypatch.setattr(Journal, "facts", facts)
+    with Journal.open(journals[FEW], read_only=True) as journal:
+        told = history_report(journal, LIMIT)["changes"]
+    assert isinstance(told, list) and len(told) > 1
+    assert len(asked) == len(set(asked)) == len(told)
+
+
 def test_one_change_costs_one_value_more_for_each_time_somebody_went_back(
     journals: dict[int, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,12 +11,12 @@ MASK = "***"
 #: Settings whose value is an address, a name of a machine or a person, or a secret.
 HIDDEN = frozenset(
     {"host", "sender", "to", "user", "url", "urls", "proxy", "health_url", "environment",
-     "migrator_environment", "password_credential", "secret_credential"}
+     "health_headers", "migrator_environment", "password_credential", "secret_credential"}
 )  # fmt: skip
 #: Tables whose names the site chooses.
 CHOSEN = frozenset({"names"})
 #: Command lines: an argument may be a password, the program is none.
-COMMANDS = frozenset({"start", "stop", "status"})
+COMMANDS = frozenset({"start", "stop", "status", "version_command"})
 ADDRESS = re.compile(r"\b(https?|postgres(?:ql)?|smtps?)://[^\s\"'<>]+")
 MAIL = re.compile(r"\b[\w.%+-]+@[\w-]+(\.[\w-]+)+")
 NUMERIC = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")

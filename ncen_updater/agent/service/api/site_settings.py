@@ -18,7 +18,7 @@ from ncen_updater.agent.service.api.queries import Document, Request
 __all__ = ["SettingRow", "rows_of", "settings"]
 
 #: Settings that are command lines: what stands behind the program may be anything.
-COMMANDS = frozenset({"start", "stop", "status"})
+COMMANDS = frozenset({"start", "stop", "status", "version_command"})
 
 
 @dataclass(frozen=True)

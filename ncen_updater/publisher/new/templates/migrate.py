@@ -12,6 +12,7 @@ import argparse
 import importlib
 import importlib.util
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -70,26 +71,59 @@ def run_django(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
 
 def with_driver(url: str) -> str:
     """Name the driver that the release brings: which one SQLAlchemy takes unnamed, has changed."""
+    if not importlib.util.find_spec("sqlalchemy"):
+        return url  # who else reads it may know no other form
     for module in ("psycopg2", "psycopg"):
         if url.startswith("postgresql:") and importlib.util.find_spec(module):
             return f"postgresql+{module}{url.removeprefix('postgresql')}"
     return url
 
 
+def alembic_base(file: Path, location: str, places: Sequence[Path]) -> Path:
+    """Where an alembic.ini is meant to be read: beside it, above it, or where packages lie."""
+    for place in (*file.parents, *places):
+        if (place / location / "env.py").is_file():
+            return place
+    return file.parent  # it names a package, or Alembic says best what is missing
+
+
 def run_alembic(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
-    """Go to the head of each database's tree; one alembic.ini each, or one for all."""
+    """Go to the heads of each database's tree; one alembic.ini each, or one for all."""
     config = importlib.import_module("alembic.config").Config
     command = importlib.import_module("alembic.command")
     start = Path.cwd()
+    places = [start / path for path in given.path]
     files = [start / name for name in given.config] * (1 if len(given.config) > 1 else len(urls))
     if len(files) != len(urls):
         sys.exit("give one --config, or one for each --database")
     for file, url in zip(files, map(with_driver, urls.values()), strict=True):
         os.environ["DATABASE_URL"] = url  # for an env.py that reads its address there
-        os.chdir(file.parent)
         settings = config(str(file))
+        os.chdir(alembic_base(file, settings.get_main_option("script_location") or "", places))
         settings.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-        command.upgrade(settings, "head")
+        command.upgrade(settings, "heads")
+
+
+#: Runs a program of the release's packages: those that pip wrote name the machine that built it.
+ENTRY = """import os, sys; from importlib.metadata import entry_points
+sys.path[:0], sys.argv = sys.argv[1].split(os.pathsep), sys.argv[2:]
+found = [one for one in entry_points(group="console_scripts") if one.name == sys.argv[0]]
+sys.exit(found[0].load()())"""
+
+
+def run_command(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
+    """The application's own command, for each database; {url} in it is the address."""
+    metadata = importlib.import_module("importlib.metadata")
+    packaged = {one.name for one in metadata.entry_points(group="console_scripts")}
+    places = os.pathsep.join(str(Path(path).resolve()) for path in given.path)
+    for url in map(with_driver, urls.values()):
+        words = [word.replace("{url}", url) for word in shlex.split(given.run)]
+        if words[0] in packaged:
+            words = [sys.executable, "-I", "-B", "-c", ENTRY, places, *words]
+        known = {"DATABASE_URL": url, "PYTHONPATH": places, "PYTHONDONTWRITEBYTECODE": "1"}
+        ended = subprocess.run(words, env={**os.environ, **known}, check=False)
+        if ended.returncode != 0:
+            sys.exit(ended.returncode)
 
 
 def jdbc(url: str) -> tuple[str, str]:
@@ -123,16 +157,17 @@ def run_java(given: argparse.Namespace, urls: Mapping[str, str]) -> None:
 def main() -> None:
     """Read the command line and run one of them."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("tool", choices=["django", "alembic", "flyway", "liquibase"])
+    parser.add_argument("tool", choices=["django", "alembic", "command", "flyway", "liquibase"])
     parser.add_argument("--database", action="append", required=True, metavar="NAME[=ALIAS]")
     parser.add_argument("--path", action="append", default=[], help="where its packages lie")
     parser.add_argument("--settings", help="Django's settings module")
     parser.add_argument("--config", action="append", default=[], help="alembic.ini, migrations")
     parser.add_argument("--program", help="flyway or liquibase, if they are not on the path")
+    parser.add_argument("--run", help="the application's own command; {url} is the address")
     given = parser.parse_args()
     sys.path[:0] = [str(Path(path).resolve()) for path in given.path]
     urls = database_urls(given.database)
-    tools = {"django": run_django, "alembic": run_alembic}
+    tools = {"django": run_django, "alembic": run_alembic, "command": run_command}
     tools.get(given.tool, run_java)(given, urls)
 
 

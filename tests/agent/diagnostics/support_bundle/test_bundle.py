@@ -200,7 +200,9 @@ def test_secrets_and_addresses_are_masked(site: TrialSite) -> None:
     )
     config = config.replace(
         'health_url = "http://127.0.0.1:9"',
-        f'health_url = "http://10.1.2.3:9"\nenvironment = {{ DATABASE_URL = "{secret}-x" }}',
+        f'health_url = "http://10.1.2.3:9"\nenvironment = {{ DATABASE_URL = "{secret}-x" }}'
+        f'\nhealth_headers = {{ id = "geheim-host" }}'
+        f'\nversion_command = ["/bin/app", "--key", "geheim-key"]',
     )
     config += (
         '[notify.mail]\nhost = "mail.example.org"\nsecurity = "none"\nsender = "a@example.org"\n'
@@ -209,7 +211,7 @@ def test_secrets_and_addresses_are_masked(site: TrialSite) -> None:
     site.config.write_text(config)
     line = f"{LINE} asked https://feed.example.org/x as {secret} from 10.1.2.3 for a@example.org"
     found = repr(make(site, run=commands(line)).parts)
-    for hidden in (secret, "example.org", "10.1.2.3"):
+    for hidden in (secret, "geheim", "example.org", "10.1.2.3"):
         assert hidden not in found
     assert "DATABASE_URL" in found
 
@@ -225,7 +227,10 @@ def test_masking() -> None:
     }  # fmt: skip
     written = {
         "databases": {"names": {"cases": "ncen_cases"}, "pasword": "geheim"},
-        "application": {"start": ["/bin/app", "--key", "geheim"]},
+        "application": {
+            "start": ["/bin/app", "--key", "geheim"],
+            "health_headers": {"id": "geheim"},
+        },
         "service": {"windows": [{"days": ["sat"], "start": "22:00", "end": "04:00"}]},
         "extra": {"nested": ["geheim"], "number": 7},
     }
@@ -233,7 +238,10 @@ def test_masking() -> None:
     assert "geheim" not in repr(shown)
     assert shown == {
         "databases": {"names": {"cases": "ncen_cases"}, "pasword": "***"},
-        "application": {"start": ["/bin/app", "***", "***"]},
+        "application": {
+            "start": ["/bin/app", "***", "***"],
+            "health_headers": {"id": "***"},
+        },
         "service": written["service"],
         "extra": {"nested": ["***"], "number": 7},
     }

@@ -15,6 +15,8 @@ from tests.agent.service.api.conftest import APPROVER, BINDING, NEXT, NOBODY, RE
 SECRETS = """
 [application.environment]
 TOKEN = "hunter22"
+[application.health_headers]
+X-Key = "hunter22"
 """
 
 
@@ -49,12 +51,15 @@ def test_no_secret_is_told(counter: Counter) -> None:
     }  # fmt: skip
     hidden = found["application.environment.TOKEN"]
     assert (hidden["value"], hidden["hidden"]) == (None, True)
+    assert found["application.health_headers.X-Key"]["hidden"]
 
 
 def test_arguments_of_commands_are_not_told() -> None:
-    given = {"application": {"parts": [{"start": ["run", "--token", "hunter22"]}]}}
-    row = next(iter(rows_of(given, given)))
-    assert (row.table, row.value, row.hidden) == ("application.parts.1", ["run"], True)
+    words = ["run", "--token", "hunter22"]
+    given = {"application": {"parts": [{"start": words}], "version_command": words}}
+    rows = list(rows_of(given, given))
+    assert [row.table for row in rows] == ["application.parts.1", "application"]
+    assert all((row.value, row.hidden) == (["run"], True) for row in rows)
 
 
 def test_settings_that_cannot_be_used_are_refused(counter: Counter) -> None:

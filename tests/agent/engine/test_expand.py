@@ -32,10 +32,10 @@ from tests.agent.engine.made import (
 )
 from tests.support.errors import refused
 from tests.support.migrators import not_as_root
-from tests.support.rotation import part
+from tests.support.rotation import either_engine, part
 from tests.support.sites import TrialFeed, site_in_process
 
-pytestmark = not_as_root
+pytestmark = [not_as_root, either_engine("demo")]
 
 OLD, NEW, HALF = "3.2.5", "3.2.6", "3.2.7"
 

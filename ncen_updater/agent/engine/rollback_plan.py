@@ -184,12 +184,11 @@ class RollbackPlan:
     @property
     def whole_words(self) -> str | Text:
         """Both, for an error."""
+        counted = self.lost_words or Text(N_("none was counted"))
         if not self.passed_over:
-            return self.lost_words
+            return counted
         words = N_("{tables}; not counted, since {version} calls them no records: {passed}")
-        values = {
-            "tables": self.lost_words or "-", "version": self.origin, "passed": self.passed_words,
-        }  # fmt: skip
+        values = {"tables": counted, "version": self.origin, "passed": self.passed_words}
         return Text(words, values)
 
 

@@ -36,6 +36,7 @@ from ncen_updater.formats.delta.index_columns import Malformed, NumberTooLarge, 
 from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind
 from ncen_updater.formats.delta.model import (
     COPIES,
+    NAMES,
     DeltaLimits,
     Linking,
     capabilities,
@@ -139,8 +140,9 @@ def _understood(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> 
     unsigned = {deflate_name(level) for level in levels} - set(limits.needs)
     if unsigned:
         raise NumberTooLarge(f"{', '.join(sorted(unsigned))}: was not signed as needed")
-    if plan.has_copies and COPIES not in limits.needs:
-        raise NumberTooLarge(f"{COPIES}: was not signed as needed")
+    for name, used in ((COPIES, plan.has_copies), (NAMES, plan.has_names)):
+        if used and name not in limits.needs:
+            raise NumberTooLarge(f"{name}: was not signed as needed")
     return plan
 
 

@@ -2,54 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES, subtract
 from ncen_updater.formats.delta.byte_planes import BATCH, split_planes
+from ncen_updater.formats.delta.concatenation import Concatenation
 from ncen_updater.formats.delta.covers import Cover, find_covers, have_finder
+from ncen_updater.formats.delta.layout import Renaming
+from ncen_updater.formats.delta.renaming import CORRECTION_BYTES
+from ncen_updater.formats.delta.skeletons import Corrections, Renamed, Skeleton, renamed
 from ncen_updater.formats.delta.streams import Extent, Packer
 from ncen_updater.formats.delta.zero_runs import RUN_BYTES, Squeezer
 
-__all__ = ["Concatenation", "DeltaStreams", "encode"]
+__all__ = ["DeltaStreams", "encode", "encode_renamed"]
 
 MOST_BYTES = (1 << 30) - 1  # so that every number of a cover, also a jump back, has 32 bits
-
-
-class Concatenation:
-    """Files one after the other, in a scratch file.
-
-    Args:
-        path: Where; it must not exist.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._stream = path.open("x+b")
-        path.unlink()
-        self.starts = [0]
-
-    def add(self, pieces: Iterator[bytes]) -> None:
-        """Append a file."""
-        self._stream.writelines(pieces)
-        self._stream.flush()
-        self.starts.append(self._stream.tell())
-
-    @property
-    def size(self) -> int:
-        """Bytes altogether."""
-        return self.starts[-1]
-
-    def read(self, start: int, length: int) -> bytes:
-        """Return some bytes; fewer at the end."""
-        return os.pread(self._stream.fileno(), length, start)
-
-    def close(self) -> None:
-        """Remove it."""
-        self._stream.close()
 
 
 @dataclass(frozen=True)
@@ -62,18 +32,30 @@ class DeltaStreams:
     zeros: Extent
     differences: Extent
     literals: Extent
+    renaming: Renaming | None = None
+
+    @property
+    def packed(self) -> int:
+        """Bytes of all of them."""
+        streams = (self.control, self.zeros, self.differences, self.literals)
+        return sum(stream.packed for stream in streams) + (
+            self.renaming.corrections.packed if self.renaming else 0
+        )
 
 
 class _Covers:
-    """The covers of a group in three columns; there may be many."""
+    """The covers of a group in columns; there may be many."""
 
     def __init__(self) -> None:
         self.old, self.new, self.length = array("q"), array("q"), array("q")
+        self.made, self.named = array("q"), bytearray()
 
-    def add(self, cover: Cover) -> None:
+    def add(self, cover: Cover | Renamed) -> None:
         self.old.append(cover.old)
         self.new.append(cover.new)
         self.length.append(cover.length)
+        self.made.append(cover.made if isinstance(cover, Renamed) else cover.length)
+        self.named.append(isinstance(cover, Renamed) and cover.names is not None)
 
     def __len__(self) -> int:
         return len(self.old)
@@ -100,17 +82,71 @@ def encode(
         scratch: An empty one, for the differences until their length is known.
         out: The pack.
     """
-    covers = _Covers()
-    if have_finder() and max(reference.size, view.size) <= MOST_BYTES:
+    covers, runs = _Covers(), Squeezer()
+    if _findable(reference, view):
         for cover in _matched(reference, view, likely, window):
             covers.add(cover)
-    control = _stream(out, len(covers) * 12, _control(covers))
-    runs = Squeezer()
     scratch.add(map(runs.squeeze, _differences(covers, reference, view)))
+    return _written(covers, runs, scratch, view, None, out)
+
+
+def encode_renamed(
+    reference: Skeleton,
+    view: Skeleton,
+    likely: list[tuple[int, int]],
+    window: int,
+    scratch: Concatenation,
+    out: IO[bytes],
+) -> DeltaStreams | None:
+    """As :func:`encode`, with short names that were given anew; None if there are none.
+
+    Args:
+        reference: The old files, also without their names.
+        view: The new ones.
+        likely: As they are without their names.
+        window: As above.
+        scratch: As above.
+        out: As above.
+    """
+    if not (reference.has_names and view.has_names and _findable(reference.whole, view.whole)):
+        return None
+    covers, runs, corrections = _Covers(), Squeezer(), Corrections()
+    found = renamed(_matched(reference.bones, view.bones, likely, window), reference, view)
+
+    def differences() -> Iterator[bytes]:
+        for cover in found:
+            covers.add(cover)
+            if cover.names is None:
+                yield from _difference(cover, reference.whole, view.whole)
+            else:
+                corrections.add(*cover.names)
+                yield cover.differences
+
+    scratch.add(map(runs.squeeze, _in_blocks(differences())))
+    return _written(covers, runs, scratch, view.whole, corrections, out)
+
+
+def _findable(reference: Concatenation, view: Concatenation) -> bool:
+    return have_finder() and max(reference.size, view.size) <= MOST_BYTES
+
+
+def _written(
+    covers: _Covers,
+    runs: Squeezer,
+    scratch: Concatenation,
+    view: Concatenation,
+    corrections: Corrections | None,
+    out: IO[bytes],
+) -> DeltaStreams:
+    control = _stream(out, len(covers) * 12, _control(covers, flags=corrections is not None))
     zeros = _stream(out, len(runs) * RUN_BYTES, runs.content())
     differences = _stream(out, scratch.size, _range(scratch, 0, scratch.size))
-    literals = _stream(out, view.size - sum(covers.length), _literals(covers, view), literal=True)
-    return DeltaStreams(len(covers), len(runs), control, zeros, differences, literals)
+    literals = _stream(out, view.size - sum(covers.made), _literals(covers, view), literal=True)
+    renaming = None
+    if corrections is not None and covers:
+        plain = len(corrections) * CORRECTION_BYTES
+        renaming = Renaming(sum(covers.length), _stream(out, plain, corrections.content()))
+    return DeltaStreams(len(covers), len(runs), control, zeros, differences, literals, renaming)
 
 
 def _matched(
@@ -148,16 +184,17 @@ def _stream(
     return Extent(start, out.tell() - start, plain)
 
 
-def _control(covers: _Covers) -> Iterator[bytes]:
+def _control(covers: _Covers, *, flags: bool) -> Iterator[bytes]:
+    """The covers; with ``flags`` the lowest bit of a length says whether names are given anew."""
     here = there = 0
     columns: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for old, new, length in covers:
+    for (old, new, length), made, named in zip(covers, covers.made, covers.named, strict=True):
         gap = new - here
         jump = old - there - gap
         columns[0].append(jump << 1 if jump >= 0 else (-jump << 1) - 1)
         columns[1].append(gap)
-        columns[2].append(length)
-        here, there = new + length, old + length
+        columns[2].append(length << 1 | named if flags else length)
+        here, there = new + made, old + length
         if len(columns[0]) == BATCH:
             for column in columns:
                 yield split_planes(column)
@@ -187,11 +224,30 @@ def _differences(covers: _Covers, reference: Concatenation, view: Concatenation)
         yield subtract(b"".join(new_parts), b"".join(old_parts))
 
 
+def _difference(cover: Renamed, reference: Concatenation, view: Concatenation) -> Iterator[bytes]:
+    for at in range(0, cover.length, BLOCK_BYTES):
+        size = min(BLOCK_BYTES, cover.length - at)
+        yield subtract(view.read(cover.new + at, size), reference.read(cover.old + at, size))
+
+
+def _in_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Short pieces put together, so that runs of zeros that go through several are seen as one."""
+    parts: list[bytes] = []
+    have = 0
+    for piece in pieces:
+        parts.append(piece)
+        have += len(piece)
+        if have >= BLOCK_BYTES:
+            yield b"".join(parts)
+            parts, have = [], 0
+    yield b"".join(parts)
+
+
 def _literals(covers: _Covers, view: Concatenation) -> Iterator[bytes]:
     here = 0
-    for _, new, length in covers:
+    for new, made in zip(covers.new, covers.made, strict=True):
         yield from _range(view, here, new)
-        here = new + length
+        here = new + made
     yield from _range(view, here, view.size)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 from ncen_updater.formats.delta.index_writer import changed_files
@@ -12,6 +12,8 @@ from ncen_updater.formats.delta.path_rules import order
 from ncen_updater.formats.tree import Tree
 
 __all__ = ["Batch", "batches"]
+
+NO_KIN: Mapping[str, Set[int]] = {}
 
 
 @dataclass
@@ -33,6 +35,7 @@ def batches(
     weight: Callable[[Fresh], int],
     group_bytes: int,
     reference_bytes: int,
+    kin: Mapping[str, Set[int]] = NO_KIN,
 ) -> list[Batch]:
     """Cut the files that are built into groups, in the order of the tree.
 
@@ -47,6 +50,7 @@ def batches(
         weight: Bytes of a file in the streams.
         group_bytes: A group is closed before it gets larger, unless it is one file.
         reference_bytes: Likewise before the old files that it is paired with get larger.
+        kin: Old files that only moved, or stay, and that new ones have something of; by path.
     """
     made: list[Batch] = []
     pairs: set[int] = set()
@@ -66,7 +70,7 @@ def batches(
             pairs.add(entry.like)
         have += size
         paired += more
-    _refer(made, plan, old, reference_bytes)
+    _refer(made, plan, old, reference_bytes, kin)
     return made
 
 
@@ -75,7 +79,13 @@ def _more(entry: Fresh, pairs: set[int], old: Tree) -> int:
     return 0 if entry.like is None or entry.like in pairs else old.entries[entry.like].size
 
 
-def _refer(made: list[Batch], plan: LayoutPlan, old: Tree, reference_bytes: int) -> None:
+def _refer(
+    made: list[Batch],
+    plan: LayoutPlan,
+    old: Tree,
+    reference_bytes: int,
+    kin: Mapping[str, Set[int]],
+) -> None:
     chosen: list[set[int]] = [
         {entry.like for entry in batch.files if entry.like is not None} for batch in made
     ]
@@ -83,6 +93,11 @@ def _refer(made: list[Batch], plan: LayoutPlan, old: Tree, reference_bytes: int)
     moved = {e.origin for e in plan.entries if isinstance(e, Fresh) and e.origin is not None}
     firsts = [order(batch.files[0].path) for batch in made]
     room = [reference_bytes - sum(old.entries[i].size for i in refs) for refs in chosen]
+    for at, batch in enumerate(made):
+        for index in sorted(set().union(*(kin.get(entry.path, ()) for entry in batch.files))):
+            if old.entries[index].size <= room[at] or not chosen[at]:
+                chosen[at].add(index)
+                room[at] -= old.entries[index].size
     for index in changed_files(plan, old):
         if made and index not in paired and index not in moved:
             entry = old.entries[index]

@@ -26,8 +26,10 @@ from ncen_updater.formats.delta.layout import (
     OpKind,
     Recipe,
     Ref,
+    Renaming,
 )
 from ncen_updater.formats.delta.path_rules import PathRules, check_link, check_name
+from ncen_updater.formats.delta.renaming import CORRECTION_BYTES, NAME_BYTES
 from ncen_updater.formats.delta.streams import Extent
 from ncen_updater.formats.delta.zero_runs import RUN_BYTES
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
@@ -40,6 +42,7 @@ MAX_OPS = 1_000_000
 MAX_COVERS = 1 << 31
 TEXT_BYTES = 4000
 NAMES = ("steps", "modes", "depths", "origins", "names", "sizes", "links", "groups", "recipes")
+RENAMINGS = "renamings"  # a further column, where names were given anew
 
 
 class IndexStep(IntEnum):
@@ -69,11 +72,12 @@ class Columns:
         self.links = bytearray()
         self.groups = bytearray()
         self.recipes = bytearray()
+        self.renamings = bytearray()
 
     def content(self) -> bytes:
         """All of it."""
         whole = bytearray()
-        for name in NAMES:
+        for name in (*NAMES, RENAMINGS) if self.renamings else NAMES:
             column = getattr(self, name)
             put_number(whole, len(column))
             whole += column
@@ -88,6 +92,8 @@ def read_columns(content: bytes) -> dict[str, NumberReader]:
     """
     reader = NumberReader(content)
     columns = {name: NumberReader(reader.take(reader.number())) for name in NAMES}
+    if reader.left:
+        columns[RENAMINGS] = NumberReader(reader.take(reader.number()))
     reader.end()
     return columns
 
@@ -251,15 +257,33 @@ class _PlanReader:
                 raise Malformed("an empty stream is not empty")
             extents.append(Extent(at, packed, plain))
             at += packed
-        group = Group(files, refs, recipes, view, covers, runs, *extents)
+        renaming, at = self._renaming(at)
+        control, zeros, differences, literals = extents
+        group = Group(
+            files, refs, recipes, view, covers, runs,
+            control, zeros, differences, literals, renaming,
+        )  # fmt: skip
         if (group.control.plain, group.zeros.plain) != (covers * COVER_BYTES, runs * RUN_BYTES):
             raise OutOfRange("the streams of a group have other lengths than its numbers")
-        if not 0 <= group.differences.plain <= group.covered or (group.covered and not covers):
+        if not 0 <= group.differences.plain <= group.matched or (group.covered and not covers):
             raise OutOfRange("the streams of a group have other lengths than its files")
+        if not 0 <= group.matched <= NAME_BYTES * group.covered:  # no name becomes nothing
+            raise OutOfRange("the covers of a group have other lengths than its files")
         # Thousands of millions of them pack to nothing.
-        if covers > group.covered or runs > group.covered - group.differences.plain:
+        if covers > group.matched or runs > group.matched - group.differences.plain:
             raise OutOfRange("covers or runs of no bytes")
         return group, at
+
+    def _renaming(self, at: int) -> tuple[Renaming | None, int]:
+        column = self._columns.get(RENAMINGS)
+        matched = column.number() if column else 0
+        if column is None or not matched:
+            return None, at
+        count = column.number(matched)
+        packed = column.number()
+        if (packed == 0) != (count == 0):
+            raise Malformed("an empty stream is not empty")
+        return Renaming(matched, Extent(at, packed, count * CORRECTION_BYTES)), at + packed
 
     def _refs(self, groups: NumberReader) -> tuple[Ref, ...]:
         chosen: list[int] = []

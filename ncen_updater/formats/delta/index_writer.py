@@ -6,8 +6,17 @@ from collections.abc import Sequence
 
 from ncen_updater.formats.delta.index import Columns, IndexStep
 from ncen_updater.formats.delta.index_columns import put_number, put_signed, put_text
-from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind, Recipe, Ref
+from ncen_updater.formats.delta.layout import (
+    Fresh,
+    Group,
+    LayoutPlan,
+    OpKind,
+    Recipe,
+    Ref,
+    Renaming,
+)
 from ncen_updater.formats.delta.path_rules import order
+from ncen_updater.formats.delta.renaming import CORRECTION_BYTES
 from ncen_updater.formats.tree import EntryType, Tree
 
 __all__ = ["changed_files", "write_index"]
@@ -31,6 +40,8 @@ def write_index(plan: LayoutPlan, old: Tree) -> bytes:
     put_number(columns.groups, len(plan.groups))
     for group in plan.groups:
         _write_group(columns, group, candidates)
+        if plan.has_names:
+            _write_renaming(columns.renamings, group.renaming)
     return columns.content()
 
 
@@ -186,6 +197,13 @@ def _write_group(columns: Columns, group: Group, candidates: dict[int, int]) -> 
     for extent in (group.control, group.zeros, group.differences, group.literals):
         put_number(out, extent.packed)
         put_number(out, extent.plain)
+
+
+def _write_renaming(out: bytearray, renaming: Renaming | None) -> None:
+    put_number(out, renaming.matched if renaming else 0)
+    if renaming:
+        put_number(out, renaming.corrections.plain // CORRECTION_BYTES)
+        put_number(out, renaming.corrections.packed)
 
 
 def _write_refs(columns: Columns, refs: tuple[Ref, ...], candidates: dict[int, int]) -> None:

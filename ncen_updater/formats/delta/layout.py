@@ -18,6 +18,7 @@ __all__ = [
     "OpKind",
     "Recipe",
     "Ref",
+    "Renaming",
 ]
 
 COVER_BYTES = 12
@@ -107,6 +108,19 @@ class Ref:
 
 
 @dataclass(frozen=True, slots=True)
+class Renaming:
+    """Short names in covers are what they became the last time, but for corrections.
+
+    Attributes:
+        matched: Bytes of the reference that the covers take.
+        corrections: Where a name became something else: see ``renaming``.
+    """
+
+    matched: int
+    corrections: Extent
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Files that are built together from one set of streams.
 
@@ -121,6 +135,7 @@ class Group:
         zeros: Where these runs are: see ``runs``.
         differences: What is added to the bytes of the reference, without the runs.
         literals: What is in no cover.
+        renaming: Where names in its covers may have been given anew.
     """
 
     files: int
@@ -133,6 +148,13 @@ class Group:
     zeros: Extent
     differences: Extent
     literals: Extent
+    renaming: Renaming | None = None
+
+    @property
+    def streams(self) -> tuple[Extent, ...]:
+        """All of them, as they follow each other in the pack."""
+        named = () if self.renaming is None else (self.renaming.corrections,)
+        return (self.control, self.zeros, self.differences, self.literals, *named)
 
     @property
     def covered(self) -> int:
@@ -140,10 +162,14 @@ class Group:
         return self.view - self.literals.plain
 
     @property
+    def matched(self) -> int:
+        """Bytes of the reference that are in covers, as often as they are."""
+        return self.covered if self.renaming is None else self.renaming.matched
+
+    @property
     def memory_bytes(self) -> int:
         """What building it takes: a dictionary a stream, and buffers."""
-        streams = (self.control, self.zeros, self.differences, self.literals)
-        return BUFFER_BYTES + sum(dictionary_bytes(s.plain) for s in streams if s.packed)
+        return BUFFER_BYTES + sum(dictionary_bytes(s.plain) for s in self.streams if s.packed)
 
 
 @dataclass
@@ -162,6 +188,11 @@ class LayoutPlan:
     def has_copies(self) -> bool:
         """Whether a file is the copy of one that the pack builds."""
         return any(isinstance(e, Fresh) and e.copy_of is not None for e in self.entries)
+
+    @property
+    def has_names(self) -> bool:
+        """Whether names in a group may have been given anew."""
+        return any(group.renaming is not None for group in self.groups)
 
     @property
     def memory_bytes(self) -> int:

@@ -14,6 +14,7 @@ from ncen_updater.formats.tree import MAX_ENTRIES
 
 __all__ = [
     "COPIES",
+    "NAMES",
     "DeltaInfo",
     "DeltaLimits",
     "Linking",
@@ -30,6 +31,7 @@ DEFLATE_PROOF = {
 }
 
 COPIES = "copies"  # packs may say that a file is the copy of one that they build
+NAMES = "names"  # packs may say that short names were given anew
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Capability = Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,40}$")]
@@ -107,7 +109,7 @@ def capabilities() -> frozenset[str]:
     but are not those that were signed. So the library is tried on a sample, once a process.
     """
     sample = b"".join(b"%d of %d;" % (n * n % 977, n) for n in range(7000))
-    able = {COPIES}
+    able = {COPIES, NAMES}
     for level, expected in DEFLATE_PROOF.items():
         packer = deflated(level)
         content = packer.compress(sample) + packer.flush()

@@ -1,0 +1,106 @@
+"""A pack is never larger than the plain alternative: one call of zstd on the whole release.
+
+Each case is one of what such a call makes use of: anything in the old release and in the new one,
+wherever it stands.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import tarfile
+from pathlib import Path
+
+import pytest
+from backports import zstd
+
+from tests.formats.delta.making import Files, Mode, there
+
+LARGE = [random.Random(n).randbytes(60_000) for n in range(8)]
+WORDS = [random.Random(n).randbytes(3).hex() for n in range(900)]
+
+
+def _text(seed: int, words: int = 9000) -> bytes:
+    draw = random.Random(seed)
+    return " ".join(draw.choice(WORDS) for _ in range(words)).encode()
+
+
+def _edited(content: bytes, seed: int) -> bytes:
+    """Some places changed, some taken out."""
+    draw, made = random.Random(seed), content
+    for _ in range(6):
+        at = draw.randrange(len(made))
+        made = made[:at] + draw.randbytes(9).hex().encode() + made[at + draw.randrange(40) :]
+    return made
+
+
+def _script(seed: int, names: str, statements: int = 2500) -> bytes:
+    """What a bundler leaves: the same statements, and variables that it names as it likes."""
+    draw = random.Random(seed)
+    said = []
+    for _ in range(statements):
+        one, two, three = (names[draw.randrange(len(names))] for _ in range(3))
+        said.append(f"{one}.{draw.choice(WORDS)}({two},{three}+{draw.randrange(9)});")
+    return "".join(said).encode()
+
+
+def _tar(files: Files) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name in sorted(files):
+            entry, content = tarfile.TarInfo(name), files[name]
+            content = content.content if isinstance(content, Mode) else content
+            assert isinstance(content, bytes)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return out.getvalue()
+
+
+def one_call(old: Files, new: Files) -> int:
+    """Bytes of ``zstd -19 --long=27 --patch-from``."""
+    parameter = zstd.CompressionParameter
+    options: dict[int, int] = {
+        parameter.compression_level: 19,
+        parameter.window_log: 27,
+        parameter.enable_long_distance_matching: 1,
+    }
+    before = zstd.ZstdDict(_tar(old), is_raw=True)
+    return len(zstd.compress(_tar(new), options=options, zstd_dict=before.as_prefix))
+
+
+# Digests of both trees and lengths, which such a call has not, and the frames of four streams.
+HEAD_BYTES = 160
+STAYS: Files = {"v1/a": LARGE[0], "v1/b": LARGE[1], "v1/c.txt": _text(1), "v1/d": LARGE[2]}
+SAID = _script(1, "abcdefgh")
+
+CASES: dict[str, tuple[Files, Files]] = {
+    "a new file that is one that stays, edited": (
+        STAYS, {**STAYS, "v2/a": _edited(LARGE[0], 1), "v2/c.txt": _edited(_text(1), 2)},
+    ),
+    "a new file of parts of some that stay": (
+        STAYS, {**STAYS, "all": LARGE[2][:9000] + LARGE[0][500:30_000] + _text(1)[5000:]},
+    ),
+    "a changed file that took over from one that stays": (
+        {**STAYS, "x": _text(7)}, {**STAYS, "x": _text(7) + LARGE[1][10_000:]},
+    ),
+    "a new file like one that only moved": (
+        {"a": LARGE[3]}, {"b": LARGE[3], "c": _edited(LARGE[3], 4)},
+    ),
+    "what cannot be made smaller": ({"a": LARGE[0]}, {"a": LARGE[4], "b": LARGE[5]}),
+    "one new file": ({}, {"a": LARGE[6][:3000]}),
+    "nothing new": (STAYS, STAYS),
+    "variables that have other names": (
+        {"m.js": SAID}, {"m.js": _script(1, "tsrqponm")},
+    ),
+    "many small files": (
+        {f"d/{n}": _text(n, 40) for n in range(200)},
+        {f"d/{n}": _text(n + n % 2, 40) for n in range(200)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_larger_than_one_call_of_zstd(tmp_path: Path, name: str) -> None:
+    old, new = CASES[name]
+    info, _ = there(tmp_path, old, new)
+    assert info.pack_bytes <= one_call(old, new) + HEAD_BYTES

@@ -142,7 +142,7 @@ class _PlanReader:
         self._ops_left, self._members_left = MAX_OPS, MAX_MEMBERS
         groups, at = self._columns["groups"], streams_start
         for _ in range(groups.number(MAX_GROUPS)):
-            group, at = self._group(groups, at)
+            group, at = self._group(groups, at, max(0, len(self._built) - built))
             built -= group.files
             self._plan.groups.append(group)
         if built:
@@ -245,9 +245,9 @@ class _PlanReader:
         end = names.number(len(like) - (start - 1))
         return like[: start - 1] + names.text(TEXT_BYTES) + like[len(like) - end :]
 
-    def _group(self, groups: NumberReader, at: int) -> tuple[Group, int]:
+    def _group(self, groups: NumberReader, at: int, before: int) -> tuple[Group, int]:
         files = groups.number(len(self._plan.entries))
-        refs = self._refs(groups)
+        refs = self._refs(groups, before)
         recipes = self._recipes(files, len(refs))
         view, covers, runs = groups.number(), groups.number(MAX_COVERS), groups.number(MAX_COVERS)
         extents = []
@@ -285,16 +285,17 @@ class _PlanReader:
             raise Malformed("an empty stream is not empty")
         return Renaming(matched, Extent(at, packed, count * CORRECTION_BYTES)), at + packed
 
-    def _refs(self, groups: NumberReader) -> tuple[Ref, ...]:
-        chosen: list[int] = []
-        at = 0
-        for _ in range(groups.number(len(self._changed))):
-            at += groups.number(len(self._changed) - at)
-            count = groups.number(len(self._changed) - at)
+    def _refs(self, groups: NumberReader, before: int) -> tuple[Ref, ...]:
+        """Old files that are gone or changed and, after them, files that were built before."""
+        chosen: list[Ref] = []
+        at, most = 0, len(self._changed) + min(before, len(self._built))
+        for _ in range(groups.number(most)):
+            at += groups.number(most - at)
+            count = groups.number(most - at)
             self._refs_left -= count
             if self._refs_left < 0:
                 raise NumberTooLarge("more references than files")
-            chosen += self._changed[at : at + count]
+            chosen += map(self._ref, range(at, at + count))
             at += count
         members: dict[int, tuple[int, ...]] = {}
         at = 0
@@ -304,7 +305,16 @@ class _PlanReader:
             at += 1
         if members and max(members) >= len(chosen):
             raise OutOfRange("there are fewer references")
-        return tuple(Ref(origin, members.get(i)) for i, origin in enumerate(chosen))
+        for number, seen in members.items():
+            if chosen[number].built:
+                raise OutOfRange("members of an archive that is not an old file")
+            chosen[number] = Ref(chosen[number].origin, seen)
+        return tuple(chosen)
+
+    def _ref(self, number: int) -> Ref:
+        if number < len(self._changed):
+            return Ref(self._changed[number])
+        return Ref(self._built[number - len(self._changed)], built=True)
 
     def _members(self) -> tuple[int, ...]:
         recipes = self._columns["recipes"]

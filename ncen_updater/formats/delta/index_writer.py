@@ -36,11 +36,13 @@ def write_index(plan: LayoutPlan, old: Tree) -> bytes:
     """Return the byte form of a plan, not yet compressed."""
     columns = Columns()
     _Entries(columns, plan, old).write()
-    candidates = {index: at for at, index in enumerate(changed_files(plan, old))}
+    changed = [(False, index) for index in changed_files(plan, old)]
+    built = [(True, at) for at, e in enumerate(plan.entries) if isinstance(e, Fresh) and e.built]
+    candidates = {one: at for at, one in enumerate(changed + built)}
     put_number(columns.groups, len(plan.groups))
     for group in plan.groups:
         _write_group(columns, group, candidates)
-        if plan.has_names:
+        if any(other.renaming for other in plan.groups):
             _write_renaming(columns.renamings, group.renaming)
     return columns.content()
 
@@ -186,7 +188,7 @@ def _put_runs(column: bytearray, numbers: Sequence[int]) -> None:
         put_number(column, taken)
 
 
-def _write_group(columns: Columns, group: Group, candidates: dict[int, int]) -> None:
+def _write_group(columns: Columns, group: Group, candidates: dict[tuple[bool, int], int]) -> None:
     out = columns.groups
     put_number(out, group.files)
     _write_refs(columns, group.refs, candidates)
@@ -206,8 +208,10 @@ def _write_renaming(out: bytearray, renaming: Renaming | None) -> None:
         put_number(out, renaming.corrections.packed)
 
 
-def _write_refs(columns: Columns, refs: tuple[Ref, ...], candidates: dict[int, int]) -> None:
-    _put_runs(columns.groups, [candidates[ref.origin] for ref in refs])
+def _write_refs(
+    columns: Columns, refs: tuple[Ref, ...], candidates: dict[tuple[bool, int], int]
+) -> None:
+    _put_runs(columns.groups, [candidates[ref.built, ref.origin] for ref in refs])
     archives = [(at, ref.members) for at, ref in enumerate(refs) if ref.members is not None]
     put_number(columns.groups, len(archives))
     end = 0

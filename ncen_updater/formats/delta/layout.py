@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from ncen_updater.formats.delta.model import COPIES, EARLIER, NAMES
 from ncen_updater.formats.delta.streams import Extent, dictionary_bytes
 from ncen_updater.formats.tree import EntryType
 
@@ -95,16 +96,18 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """An old file that the group's streams refer to.
+    """A file that the group's streams refer to.
 
     Attributes:
-        origin: Index of the entry in the old tree.
+        origin: Index of the entry in the old tree; in the new one if it is ``built``.
         members: None for the file as it is. For an archive: it is seen without its members, but
             with these, unpacked, in their places.
+        built: Whether it is no old file, but one that a group before this one built.
     """
 
     origin: int
     members: tuple[int, ...] | None = None
+    built: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +188,14 @@ class LayoutPlan:
     groups: list[Group] = field(default_factory=list)
 
     @property
-    def has_copies(self) -> bool:
-        """Whether a file is the copy of one that the pack builds."""
-        return any(isinstance(e, Fresh) and e.copy_of is not None for e in self.entries)
-
-    @property
-    def has_names(self) -> bool:
-        """Whether names in a group may have been given anew."""
-        return any(group.renaming is not None for group in self.groups)
+    def needs(self) -> tuple[str, ...]:
+        """What of the format it uses that not every agent knows."""
+        used = {
+            COPIES: any(isinstance(e, Fresh) and e.copy_of is not None for e in self.entries),
+            EARLIER: any(ref.built for group in self.groups for ref in group.refs),
+            NAMES: any(group.renaming is not None for group in self.groups),
+        }
+        return tuple(name for name, there in used.items() if there)
 
     @property
     def memory_bytes(self) -> int:

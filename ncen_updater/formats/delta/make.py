@@ -35,12 +35,10 @@ from ncen_updater.formats.delta.errors import (
 )
 from ncen_updater.formats.delta.grouping import Batch, batches
 from ncen_updater.formats.delta.index_writer import changed_files, write_index
-from ncen_updater.formats.delta.kin import find_kin
+from ncen_updater.formats.delta.kin import Kin, find_kin
 from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind, Recipe, Ref
 from ncen_updater.formats.delta.likeness import Likeness
 from ncen_updater.formats.delta.model import (
-    COPIES,
-    NAMES,
     DeltaInfo,
     DeltaLimits,
     Linking,
@@ -148,18 +146,13 @@ def _info(made: _Made, old: Tree, new: Tree) -> DeltaInfo:
         out_bytes=new.total_bytes,
         out_files=len(new.entries),
         max_memory_bytes=made.plan.memory_bytes,
-        needs=_needs(made.plan, levels),
+        needs=tuple(sorted([*map(deflate_name, levels), *made.plan.needs])),
         pack_bytes=made.path.stat().st_size,
         same_files=files - len(built) - copies,
         written_files=len(built),
         written_bytes=sum(entry.size for entry in built),
         rebuilt_archives=len(recipes),
     )
-
-
-def _needs(plan: LayoutPlan, levels: set[int]) -> tuple[str, ...]:
-    found = [COPIES] * plan.has_copies + [NAMES] * plan.has_names
-    return tuple(sorted([*map(deflate_name, levels), *found]))
 
 
 @dataclass(frozen=True)
@@ -184,7 +177,7 @@ class _Maker:
         self._work, self._progress, self._options = work, progress, options
         self._plan = pair(old_tree, new_tree)
         self._archives: dict[str, ArchivePlan] = {}
-        self._kin: dict[str, set[int]] = {}
+        self._kin = Kin()
         self._done = 0
 
     def make(self) -> _Made:
@@ -265,7 +258,7 @@ class _Maker:
                 if old[index].size >= LEAST_KIN
             },
         )
-        found = set().union(*self._kin.values())
+        found = set[int]().union(*self._kin.stays.values())
         for at, entry in enumerate(entries):
             if isinstance(entry, int) and entry in found:
                 one = old[entry]
@@ -300,7 +293,7 @@ class _Maker:
         refs = tuple(
             Ref(index, tuple(sorted(members[index])) if index in members else None)
             for index in batch.refs
-        )
+        ) + tuple(Ref(at, built=True) for at in batch.earlier)
         with (
             closing(Concatenation(self._work / "reference")) as reference,
             closing(Concatenation(self._work / "view")) as view,
@@ -310,19 +303,18 @@ class _Maker:
                 reference.add(self._old_pieces(ref))
             for entry in batch.files:
                 view.add(self._new_pieces(entry))
-            pairs = {ref.origin: i for i, ref in enumerate(refs)}
+            pairs = {ref.origin: i for i, ref in enumerate(refs) if not ref.built}
             likely = [
                 (i, pairs[entry.like]) for i, entry in enumerate(batch.files) if entry.like in pairs
             ]
             here = [(view.starts[i], reference.starts[j]) for i, j in likely]
             made = encode(reference, view, here, self._options.window_bytes, scratch, out)
             made = self._renamed(batch, refs, reference, view, likely, made, out)
-            number = {ref.origin: i for i, ref in enumerate(refs)}
             return Group(
                 files=len(batch.files),
                 refs=refs,
                 recipes=tuple(
-                    Recipe(i, number[entry.like], self._archives[entry.path].ops)
+                    Recipe(i, pairs[entry.like], self._archives[entry.path].ops)
                     for i, entry in enumerate(batch.files)
                     if entry.path in self._archives and entry.like is not None
                 ),
@@ -347,7 +339,7 @@ class _Maker:
         out: IO[bytes],
     ) -> DeltaStreams:
         """Put streams that know of names in the place of those before, if it is worth it."""
-        old = [r.members is None and is_script(self._path(r.origin)) for r in refs]
+        old = [r.members is None and is_script(self._source(r).name) for r in refs]
         new = [e.path not in self._archives and is_script(e.path) for e in batch.files]
         if not (any(old) and any(new)):
             return made
@@ -368,8 +360,14 @@ class _Maker:
             shutil.copyfileobj(other, out, PIECE)
             return found
 
+    def _source(self, ref: Ref) -> Path:
+        entry = self._plan.entries[ref.origin] if ref.built else None
+        if isinstance(entry, Fresh):
+            return self._new / entry.path
+        return self._old / self._path(ref.origin)
+
     def _old_pieces(self, ref: Ref) -> Iterator[bytes]:
-        with (self._old / self._path(ref.origin)).open("rb") as stream:
+        with self._source(ref).open("rb") as stream:
             if ref.members is None:
                 yield from _pieces(stream)
             else:

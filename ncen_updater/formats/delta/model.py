@@ -14,6 +14,7 @@ from ncen_updater.formats.tree import MAX_ENTRIES
 
 __all__ = [
     "COPIES",
+    "EARLIER",
     "NAMES",
     "DeltaInfo",
     "DeltaLimits",
@@ -31,6 +32,7 @@ DEFLATE_PROOF = {
 }
 
 COPIES = "copies"  # packs may say that a file is the copy of one that they build
+EARLIER = "earlier"  # groups may refer to files that a group before them builds
 NAMES = "names"  # packs may say that short names were given anew
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -109,7 +111,7 @@ def capabilities() -> frozenset[str]:
     but are not those that were signed. So the library is tried on a sample, once a process.
     """
     sample = b"".join(b"%d of %d;" % (n * n % 977, n) for n in range(7000))
-    able = {COPIES, NAMES}
+    able = {COPIES, EARLIER, NAMES}
     for level, expected in DEFLATE_PROOF.items():
         packer = deflated(level)
         content = packer.compress(sample) + packer.flush()

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from backports import zstd
 
+from ncen_updater.formats.delta import streams
+from ncen_updater.formats.delta.model import EARLIER, capabilities
 from tests.formats.delta.making import Files, Mode, there
 
 LARGE = [random.Random(n).randbytes(60_000) for n in range(8)]
@@ -97,6 +99,19 @@ CASES: dict[str, tuple[Files, Files]] = {
         {f"d/{n}": _text(n + n % 2, 40) for n in range(200)},
     ),
 }  # fmt: skip
+
+
+def test_new_files_that_are_alike_and_far_from_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Further than a dictionary reaches, in which that call has no limit."""
+    monkeypatch.setattr(streams, "MAX_DICTIONARY", 1 << 16)
+    new: Files = {"a": LARGE[0], "b": LARGE[1], "c": LARGE[2], "d": _edited(LARGE[0], 5)}
+    new = {**new, "e": _edited(LARGE[0], 6), "f": LARGE[3], "g": _edited(LARGE[1], 7)}
+    info, _ = there(tmp_path, {}, new)
+    assert info.needs == (EARLIER,)
+    assert EARLIER in capabilities()
+    assert info.pack_bytes <= one_call({}, new) + HEAD_BYTES
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -27,6 +27,12 @@ class Concatenation:
         self._stream.flush()
         self.starts.append(self._stream.tell())
 
+    def clear(self) -> None:
+        """Begin anew."""
+        self._stream.seek(0)
+        self._stream.truncate()
+        self.starts = [0]
+
     @property
     def size(self) -> int:
         """Bytes altogether."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import IO
 
 from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES, subtract
@@ -20,6 +23,8 @@ from ncen_updater.formats.delta.zero_runs import RUN_BYTES, Squeezer
 __all__ = ["DeltaStreams", "encode", "encode_renamed"]
 
 MOST_BYTES = (1 << 30) - 1  # so that every number of a cover, also a jump back, has 32 bits
+SAME = re.compile(rb"\0{2,}")  # a shorter cover costs more than what it covers
+WORTH_EXACT = 0.95  # so many more covers take CPU, which less than that is not worth
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,14 @@ def encode(
         for cover in _matched(reference, view, likely, window):
             covers.add(cover)
     scratch.add(map(runs.squeeze, _differences(covers, reference, view)))
+    exact = _Covers()
+    for cover in _without_differences(covers, reference, view):
+        exact.add(cover)
+    with_them = chain(runs.content(), _range(scratch, 0, scratch.size))
+    if _roughly(exact, view, ()) < _roughly(covers, view, with_them) * WORTH_EXACT:
+        covers, runs = exact, Squeezer()
+        scratch.clear()
+        scratch.add(map(runs.squeeze, _differences(covers, reference, view)))
     return _written(covers, runs, scratch, view, None, out)
 
 
@@ -124,6 +137,30 @@ def encode_renamed(
 
     scratch.add(map(runs.squeeze, _in_blocks(differences())))
     return _written(covers, runs, scratch, view.whole, corrections, out)
+
+
+def _without_differences(
+    covers: _Covers, reference: Concatenation, view: Concatenation
+) -> Iterator[Cover]:
+    """The same covers cut wherever a byte is another one; those bytes are literals then."""
+    for old, new, length in covers:
+        for at in range(0, length, BLOCK_BYTES):
+            size = min(BLOCK_BYTES, length - at)
+            before, after = reference.read(old + at, size), view.read(new + at, size)
+            if before == after:
+                yield Cover(old + at, new + at, size)
+                continue
+            for same in SAME.finditer(subtract(after, before)):
+                start, end = same.span()
+                yield Cover(old + at + start, new + at + start, end - start)
+
+
+def _roughly(covers: _Covers, view: Concatenation, others: Iterable[bytes]) -> int:
+    """About how many bytes streams have, without taking the time to pack them."""
+    packer, size = zlib.compressobj(6), 0
+    for piece in chain(_control(covers, flags=False), _literals(covers, view), others):
+        size += len(packer.compress(piece))
+    return size + len(packer.flush())
 
 
 def _findable(reference: Concatenation, view: Concatenation) -> bool:

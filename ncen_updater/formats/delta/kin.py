@@ -20,7 +20,7 @@ __all__ = ["Kin", "find_kin"]
 SAMPLE = re.compile(rb"[,;aeo\x01\x08\x24\x40\x83\x8b\xc0\xe8].{23}", re.DOTALL)
 ONE_IN = 4  # one sample in so many is looked at, the same ones in every file
 LEAST = 4  # so many must be found again
-LEAST_AGAIN = 128  # or in a new file, as that takes a group of its own
+LEAST_AGAIN = 512  # or in a new file, as that takes another group: of some 80 kB
 
 Pieces = Callable[[], Iterable[bytes]]
 

@@ -188,8 +188,21 @@ class _Maker:
             for entry in built:
                 self._look_into(entry)
         self._refer_to_kin(built)
-        total = sum(entry.size for entry in built)
-        streams, path = self._work / "streams", self._work / "pack"
+        path = self._written(self._work / "pack", built)
+        if self._kin.earlier:  # another group costs something, too: whichever is smaller
+            groups, self._plan.groups = self._plan.groups, []
+            self._kin.earlier.clear()
+            other = self._written(self._work / "other", built)
+            if path.stat().st_size < other.stat().st_size:
+                self._plan.groups = groups
+            else:
+                path = other
+        return _Made(path, self._plan)
+
+    def _written(self, path: Path, built: list[Fresh]) -> Path:
+        """Write a pack; return where it is."""
+        total, streams = sum(entry.size for entry in built), self._work / "streams"
+        self._done = 0
         with streams.open("wb") as out:
             for batch in batches(
                 self._plan,
@@ -208,7 +221,7 @@ class _Maker:
             out.write(write_header(self._old_tree.digest(), self._new_tree.digest(), index))
             shutil.copyfileobj(source, out, PIECE)
         streams.unlink()
-        return _Made(path, self._plan)
+        return path
 
     def _pair_by_content(self) -> None:
         """Pair files that have new names by what stands in them.

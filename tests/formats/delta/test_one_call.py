@@ -18,7 +18,7 @@ from ncen_updater.formats.delta import streams
 from ncen_updater.formats.delta.model import EARLIER, capabilities
 from tests.formats.delta.making import Files, Mode, there
 
-LARGE = [random.Random(n).randbytes(60_000) for n in range(8)]
+LARGE = [random.Random(n).randbytes(120_000) for n in range(8)]
 WORDS = [random.Random(n).randbytes(3).hex() for n in range(900)]
 
 
@@ -72,6 +72,16 @@ def one_call(old: Files, new: Files) -> int:
 
 # Digests of both trees and lengths, which such a call has not, and the frames of four streams.
 HEAD_BYTES = 160
+
+
+def _numbered(content: bytes, each: int) -> bytes:
+    """Figures put over some bytes, one in so many."""
+    draw, made = random.Random(each), bytearray(content)
+    for at in range(0, len(made), each):
+        made[min(at + draw.randrange(each), len(made) - 1)] = 0x30 + draw.randrange(10)
+    return bytes(made)
+
+
 STAYS: Files = {"v1/a": LARGE[0], "v1/b": LARGE[1], "v1/c.txt": _text(1), "v1/d": LARGE[2]}
 SAID = _script(1, "abcdefgh")
 
@@ -93,6 +103,10 @@ CASES: dict[str, tuple[Files, Files]] = {
     "nothing new": (STAYS, STAYS),
     "variables that have other names": (
         {"m.js": SAID}, {"m.js": _script(1, "tsrqponm")},
+    ),
+    "figures in what is otherwise the same": (
+        {"a": LARGE[0], "b": _text(3), "c": LARGE[1]},
+        {"a": _numbered(LARGE[0], 12), "b": _numbered(_text(3), 60), "c": LARGE[1]},
     ),
     "many small files": (
         {f"d/{n}": _text(n, 40) for n in range(200)},

@@ -17,11 +17,14 @@ from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES, add
 from ncen_updater.formats.delta.byte_planes import BATCH, PLANES, join_planes
 from ncen_updater.formats.delta.index_columns import OutOfRange
 from ncen_updater.formats.delta.layout import Group
+from ncen_updater.formats.delta.one_call import MOST_CALL_BYTES, called
 from ncen_updater.formats.delta.renaming import CORRECTION_BYTES, Renamer
-from ncen_updater.formats.delta.streams import LzmaReader
+from ncen_updater.formats.delta.streams import Extent, LzmaReader
 from ncen_updater.formats.delta.zero_runs import cut, expanded, in_blocks
 
 __all__ = ["Reference", "View"]
+
+NOTHING = Extent(0, 0, 0)
 
 
 class Reference(Protocol):
@@ -52,13 +55,18 @@ class View:
         self._corrections = _Pieces(
             expanded(group.runs, self._zeros.read, self._differences.read, group.matched)
         )
-        self._literals = LzmaReader(descriptor, group.literals)
+        self._literals = LzmaReader(descriptor, NOTHING if group.call else group.literals)
         self._names: LzmaReader | None = None
         if group.renaming is not None:
             corrections = group.renaming.corrections
             self._names = LzmaReader(descriptor, corrections)
             self._renamer = Renamer(corrections.plain // CORRECTION_BYTES, self._names.read)
         self._blocks = self._make()
+        if group.call:
+            if reference.size > MOST_CALL_BYTES:
+                raise OutOfRange("a call of too many bytes")
+            before = reference.read(0, reference.size)
+            self._blocks = called(descriptor, group.literals, before)
         self._buffer, self._at = b"", 0
 
     def pieces(self, length: int) -> Iterator[bytes]:

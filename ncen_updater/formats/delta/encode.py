@@ -15,12 +15,13 @@ from ncen_updater.formats.delta.byte_planes import BATCH, split_planes
 from ncen_updater.formats.delta.concatenation import Concatenation
 from ncen_updater.formats.delta.covers import Cover, find_covers, have_finder
 from ncen_updater.formats.delta.layout import Renaming
+from ncen_updater.formats.delta.one_call import MOST_CALL_BYTES, call
 from ncen_updater.formats.delta.renaming import CORRECTION_BYTES
 from ncen_updater.formats.delta.skeletons import Corrections, Renamed, Skeleton, renamed
 from ncen_updater.formats.delta.streams import Extent, Packer
 from ncen_updater.formats.delta.zero_runs import RUN_BYTES, Squeezer
 
-__all__ = ["DeltaStreams", "encode", "encode_renamed"]
+__all__ = ["DeltaStreams", "encode", "encode_call", "encode_renamed"]
 
 MOST_BYTES = (1 << 30) - 1  # so that every number of a cover, also a jump back, has 32 bits
 SAME = re.compile(rb"\0{2,}")  # a shorter cover costs more than what it covers
@@ -38,6 +39,7 @@ class DeltaStreams:
     differences: Extent
     literals: Extent
     renaming: Renaming | None = None
+    call: bool = False
 
     @property
     def packed(self) -> int:
@@ -137,6 +139,22 @@ def encode_renamed(
 
     scratch.add(map(runs.squeeze, _in_blocks(differences())))
     return _written(covers, runs, scratch, view.whole, corrections, out)
+
+
+def encode_call(
+    reference: Concatenation, view: Concatenation, most: int, out: IO[bytes]
+) -> DeltaStreams | None:
+    """As :func:`encode`, in one frame of zstd; None if there is too much, or ``most`` is less."""
+    if not view.size or reference.size + view.size > MOST_CALL_BYTES:
+        return None
+    frame = call(reference.read(0, reference.size), view.read(0, view.size), most)
+    if frame is None:
+        return None
+    at = out.tell()
+    out.write(frame)
+    empty = Extent(at, 0, 0)
+    literals = Extent(at, len(frame), view.size)
+    return DeltaStreams(0, 0, empty, empty, empty, literals, call=True)
 
 
 def _without_differences(

@@ -34,7 +34,7 @@ from ncen_updater.formats.delta.streams import Extent
 from ncen_updater.formats.delta.zero_runs import RUN_BYTES
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
-__all__ = ["Columns", "IndexStep", "read_columns", "read_plan"]
+__all__ = ["Columns", "IndexStep", "Way", "read_columns", "read_plan"]
 
 MAX_GROUPS = 100_000
 MAX_MEMBERS = 1_000_000
@@ -42,7 +42,7 @@ MAX_OPS = 1_000_000
 MAX_COVERS = 1 << 31
 TEXT_BYTES = 4000
 NAMES = ("steps", "modes", "depths", "origins", "names", "sizes", "links", "groups", "recipes")
-RENAMINGS = "renamings"  # a further column, where names were given anew
+WAYS = "ways"  # a further column, where groups are said in other ways
 
 
 class IndexStep(IntEnum):
@@ -59,6 +59,14 @@ class IndexStep(IntEnum):
     COPY = 8  # a file with the content of one before it that the pack builds
 
 
+class Way(IntEnum):
+    """How a group is said."""
+
+    COVERS = 0
+    NAMES = 1  # covers in which names were given anew
+    CALL = 2  # one frame of zstd
+
+
 class Columns:
     """The parts of the index; like stands beside like, so that it compresses well."""
 
@@ -72,12 +80,12 @@ class Columns:
         self.links = bytearray()
         self.groups = bytearray()
         self.recipes = bytearray()
-        self.renamings = bytearray()
+        self.ways = bytearray()
 
     def content(self) -> bytes:
         """All of it."""
         whole = bytearray()
-        for name in (*NAMES, RENAMINGS) if self.renamings else NAMES:
+        for name in (*NAMES, WAYS) if self.ways else NAMES:
             column = getattr(self, name)
             put_number(whole, len(column))
             whole += column
@@ -93,7 +101,7 @@ def read_columns(content: bytes) -> dict[str, NumberReader]:
     reader = NumberReader(content)
     columns = {name: NumberReader(reader.take(reader.number())) for name in NAMES}
     if reader.left:
-        columns[RENAMINGS] = NumberReader(reader.take(reader.number()))
+        columns[WAYS] = NumberReader(reader.take(reader.number()))
     reader.end()
     return columns
 
@@ -257,12 +265,17 @@ class _PlanReader:
                 raise Malformed("an empty stream is not empty")
             extents.append(Extent(at, packed, plain))
             at += packed
-        renaming, at = self._renaming(at)
         control, zeros, differences, literals = extents
+        way = self._way()
+        renaming = None
+        if way is Way.NAMES:
+            renaming, at = self._renaming(at)
         group = Group(
             files, refs, recipes, view, covers, runs,
-            control, zeros, differences, literals, renaming,
+            control, zeros, differences, literals, renaming, way is Way.CALL,
         )  # fmt: skip
+        if group.call and (covers or literals.plain != view or not view):
+            raise OutOfRange("a call is not all of its group")
         if (group.control.plain, group.zeros.plain) != (covers * COVER_BYTES, runs * RUN_BYTES):
             raise OutOfRange("the streams of a group have other lengths than its numbers")
         if not 0 <= group.differences.plain <= group.matched or (group.covered and not covers):
@@ -274,13 +287,14 @@ class _PlanReader:
             raise OutOfRange("covers or runs of no bytes")
         return group, at
 
-    def _renaming(self, at: int) -> tuple[Renaming | None, int]:
-        column = self._columns.get(RENAMINGS)
-        matched = column.number() if column else 0
-        if column is None or not matched:
-            return None, at
-        count = column.number(matched)
-        packed = column.number()
+    def _way(self) -> Way:
+        column = self._columns.get(WAYS)
+        return Way(column.number(Way.CALL)) if column else Way.COVERS
+
+    def _renaming(self, at: int) -> tuple[Renaming, int]:
+        column = self._columns[WAYS]
+        matched = column.number()
+        count, packed = column.number(matched), column.number()
         if (packed == 0) != (count == 0):
             raise Malformed("an empty stream is not empty")
         return Renaming(matched, Extent(at, packed, count * CORRECTION_BYTES)), at + packed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ncen_updater.formats.delta.index import Columns, IndexStep
+from ncen_updater.formats.delta.index import Columns, IndexStep, Way
 from ncen_updater.formats.delta.index_columns import put_number, put_signed, put_text
 from ncen_updater.formats.delta.layout import (
     Fresh,
@@ -13,7 +13,6 @@ from ncen_updater.formats.delta.layout import (
     OpKind,
     Recipe,
     Ref,
-    Renaming,
 )
 from ncen_updater.formats.delta.path_rules import order
 from ncen_updater.formats.delta.renaming import CORRECTION_BYTES
@@ -42,8 +41,8 @@ def write_index(plan: LayoutPlan, old: Tree) -> bytes:
     put_number(columns.groups, len(plan.groups))
     for group in plan.groups:
         _write_group(columns, group, candidates)
-        if any(other.renaming for other in plan.groups):
-            _write_renaming(columns.renamings, group.renaming)
+        if any(other.renaming or other.call for other in plan.groups):
+            _write_way(columns.ways, group)
     return columns.content()
 
 
@@ -201,11 +200,14 @@ def _write_group(columns: Columns, group: Group, candidates: dict[tuple[bool, in
         put_number(out, extent.plain)
 
 
-def _write_renaming(out: bytearray, renaming: Renaming | None) -> None:
-    put_number(out, renaming.matched if renaming else 0)
-    if renaming:
-        put_number(out, renaming.corrections.plain // CORRECTION_BYTES)
-        put_number(out, renaming.corrections.packed)
+def _write_way(out: bytearray, group: Group) -> None:
+    if group.renaming is None:
+        put_number(out, Way.CALL if group.call else Way.COVERS)
+        return
+    put_number(out, Way.NAMES)
+    put_number(out, group.renaming.matched)
+    put_number(out, group.renaming.corrections.plain // CORRECTION_BYTES)
+    put_number(out, group.renaming.corrections.packed)
 
 
 def _write_refs(

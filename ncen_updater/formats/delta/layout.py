@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from ncen_updater.formats.delta.model import COPIES, EARLIER, NAMES
+from ncen_updater.formats.delta.model import CALL, COPIES, EARLIER, NAMES
+from ncen_updater.formats.delta.one_call import CALL_BYTES
 from ncen_updater.formats.delta.streams import Extent, dictionary_bytes
 from ncen_updater.formats.tree import EntryType
 
@@ -139,6 +140,7 @@ class Group:
         differences: What is added to the bytes of the reference, without the runs.
         literals: What is in no cover.
         renaming: Where names in its covers may have been given anew.
+        call: Whether the literals are one frame of zstd, which refers to the old files.
     """
 
     files: int
@@ -152,6 +154,7 @@ class Group:
     differences: Extent
     literals: Extent
     renaming: Renaming | None = None
+    call: bool = False
 
     @property
     def streams(self) -> tuple[Extent, ...]:
@@ -172,6 +175,8 @@ class Group:
     @property
     def memory_bytes(self) -> int:
         """What building it takes: a dictionary a stream, and buffers."""
+        if self.call:
+            return BUFFER_BYTES + CALL_BYTES
         return BUFFER_BYTES + sum(dictionary_bytes(s.plain) for s in self.streams if s.packed)
 
 
@@ -191,6 +196,7 @@ class LayoutPlan:
     def needs(self) -> tuple[str, ...]:
         """What of the format it uses that not every agent knows."""
         used = {
+            CALL: any(group.call for group in self.groups),
             COPIES: any(isinstance(e, Fresh) and e.copy_of is not None for e in self.entries),
             EARLIER: any(ref.built for group in self.groups for ref in group.refs),
             NAMES: any(group.renaming is not None for group in self.groups),

@@ -28,7 +28,12 @@ from ncen_updater.formats.delta.archives import (
 )
 from ncen_updater.formats.delta.concatenation import Concatenation
 from ncen_updater.formats.delta.container import write_header
-from ncen_updater.formats.delta.encode import DeltaStreams, encode, encode_renamed
+from ncen_updater.formats.delta.encode import (
+    DeltaStreams,
+    encode,
+    encode_call,
+    encode_renamed,
+)
 from ncen_updater.formats.delta.errors import (
     DeltaError,
     DeltaNotProved,
@@ -323,6 +328,7 @@ class _Maker:
             here = [(view.starts[i], reference.starts[j]) for i, j in likely]
             made = encode(reference, view, here, self._options.window_bytes, scratch, out)
             made = self._renamed(batch, refs, reference, view, likely, made, out)
+            made = self._called(reference, view, made, out)
             return Group(
                 files=len(batch.files),
                 refs=refs,
@@ -339,7 +345,16 @@ class _Maker:
                 differences=made.differences,
                 literals=made.literals,
                 renaming=made.renaming,
+                call=made.call,
             )
+
+    def _called(
+        self, reference: Concatenation, view: Concatenation, made: DeltaStreams, out: IO[bytes]
+    ) -> DeltaStreams:
+        """Put one call of zstd in the place of the streams before, if that is smaller."""
+        with (self._work / "called").open("w+b") as other:
+            found = encode_call(reference, view, made.packed, other)
+            return made if found is None else _instead(made, found, other, out)
 
     def _renamed(
         self,
@@ -367,11 +382,7 @@ class _Maker:
             found = encode_renamed(bones, wanted, there, window, scratch, other)
             if found is None or found.packed > made.packed * WORTH_NAMES:
                 return made
-            out.seek(-made.packed, os.SEEK_CUR)
-            out.truncate()
-            other.seek(0)
-            shutil.copyfileobj(other, out, PIECE)
-            return found
+            return _instead(made, found, other, out)
 
     def _source(self, ref: Ref) -> Path:
         entry = self._plan.entries[ref.origin] if ref.built else None
@@ -394,6 +405,17 @@ class _Maker:
                 return
             with (self._old / self._path(entry.like)).open("rb") as old:
                 yield from new_view(stream.fileno(), plan, ZipTable(old.fileno()))
+
+
+def _instead(
+    made: DeltaStreams, found: DeltaStreams, other: IO[bytes], out: IO[bytes]
+) -> DeltaStreams:
+    """Take back the streams that were written last, and write others."""
+    out.seek(-made.packed, os.SEEK_CUR)
+    out.truncate()
+    other.seek(0)
+    shutil.copyfileobj(other, out, PIECE)
+    return found
 
 
 def _content(path: Path) -> Iterator[bytes]:

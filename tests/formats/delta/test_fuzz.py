@@ -24,7 +24,7 @@ from ncen_updater.formats.delta import make
 from ncen_updater.formats.delta.apply import apply_delta
 from ncen_updater.formats.delta.container import read_header, read_index, write_header
 from ncen_updater.formats.delta.errors import DeltaError
-from ncen_updater.formats.delta.index import NAMES, RENAMINGS
+from ncen_updater.formats.delta.index import NAMES, WAYS
 from ncen_updater.formats.delta.index_columns import (
     Malformed,
     NumberReader,
@@ -127,7 +127,7 @@ def _columns(index: bytes) -> list[bytes]:
     columns = []
     while reader.left:
         columns.append(reader.take(reader.number()))
-    assert len(columns) == len((*NAMES, RENAMINGS))
+    assert len(columns) == len((*NAMES, WAYS))
     return columns
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ncen_updater.common.messages import DELTA_DAMAGED, DELTA_OVER_LIMIT, DELTA_RANGE_REFUSED
-from ncen_updater.formats.delta import make, renaming
+from ncen_updater.formats.delta import encode, make, renaming
 from ncen_updater.formats.delta.byte_planes import BATCH
 from ncen_updater.formats.delta.layout import Group, Ref, Renaming
 from ncen_updater.formats.delta.make import MakeOptions
@@ -56,6 +56,7 @@ def test_new_names_cost_next_to_nothing(tmp_path: Path) -> None:
     assert info.pack_bytes < 700
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(make, "WORTH_NAMES", 0)
+        patch.setattr(encode, "MOST_CALL_BYTES", 0)
         without, _ = there(tmp_path / "2", old, new)
     assert without.needs == ()
     assert without.pack_bytes > 10 * info.pack_bytes

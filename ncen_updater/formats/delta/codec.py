@@ -16,8 +16,7 @@ from typing import Protocol
 from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES, add
 from ncen_updater.formats.delta.byte_planes import BATCH, PLANES, join_planes
 from ncen_updater.formats.delta.index_columns import OutOfRange
-from ncen_updater.formats.delta.layout import Group
-from ncen_updater.formats.delta.one_call import MOST_CALL_BYTES, called
+from ncen_updater.formats.delta.layout import MOST_CALL_BYTES, Group
 from ncen_updater.formats.delta.renaming import CORRECTION_BYTES, Renamer
 from ncen_updater.formats.delta.streams import Extent, LzmaReader
 from ncen_updater.formats.delta.zero_runs import cut, expanded, in_blocks
@@ -63,6 +62,9 @@ class View:
             self._renamer = Renamer(corrections.plain // CORRECTION_BYTES, self._names.read)
         self._blocks = self._make()
         if group.call:
+            # Late: few packs have it, and all that reads packs would load the library.
+            from ncen_updater.formats.delta.one_call import called
+
             if reference.size > MOST_CALL_BYTES:
                 raise OutOfRange("a call of too many bytes")
             before = reference.read(0, reference.size)

@@ -14,8 +14,8 @@ from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES, subtract
 from ncen_updater.formats.delta.byte_planes import BATCH, split_planes
 from ncen_updater.formats.delta.concatenation import Concatenation
 from ncen_updater.formats.delta.covers import Cover, find_covers, have_finder
-from ncen_updater.formats.delta.layout import Renaming
-from ncen_updater.formats.delta.one_call import MOST_CALL_BYTES, call
+from ncen_updater.formats.delta.layout import MOST_CALL_BYTES, Renaming
+from ncen_updater.formats.delta.one_call import call
 from ncen_updater.formats.delta.renaming import CORRECTION_BYTES
 from ncen_updater.formats.delta.skeletons import Corrections, Renamed, Skeleton, renamed
 from ncen_updater.formats.delta.streams import Extent, Packer

@@ -34,7 +34,7 @@ from ncen_updater.formats.delta.streams import Extent
 from ncen_updater.formats.delta.zero_runs import RUN_BYTES
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
-__all__ = ["Columns", "IndexStep", "Way", "read_columns", "read_plan"]
+__all__ = ["Columns", "GroupWay", "IndexStep", "read_columns", "read_plan"]
 
 MAX_GROUPS = 100_000
 MAX_MEMBERS = 1_000_000
@@ -59,7 +59,7 @@ class IndexStep(IntEnum):
     COPY = 8  # a file with the content of one before it that the pack builds
 
 
-class Way(IntEnum):
+class GroupWay(IntEnum):
     """How a group is said."""
 
     COVERS = 0
@@ -268,11 +268,11 @@ class _PlanReader:
         control, zeros, differences, literals = extents
         way = self._way()
         renaming = None
-        if way is Way.NAMES:
+        if way is GroupWay.NAMES:
             renaming, at = self._renaming(at)
         group = Group(
             files, refs, recipes, view, covers, runs,
-            control, zeros, differences, literals, renaming, way is Way.CALL,
+            control, zeros, differences, literals, renaming, way is GroupWay.CALL,
         )  # fmt: skip
         if group.call and (covers or literals.plain != view or not view):
             raise OutOfRange("a call is not all of its group")
@@ -287,9 +287,9 @@ class _PlanReader:
             raise OutOfRange("covers or runs of no bytes")
         return group, at
 
-    def _way(self) -> Way:
+    def _way(self) -> GroupWay:
         column = self._columns.get(WAYS)
-        return Way(column.number(Way.CALL)) if column else Way.COVERS
+        return GroupWay(column.number(GroupWay.CALL)) if column else GroupWay.COVERS
 
     def _renaming(self, at: int) -> tuple[Renaming, int]:
         column = self._columns[WAYS]

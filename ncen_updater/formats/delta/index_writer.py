@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ncen_updater.formats.delta.index import Columns, IndexStep, Way
+from ncen_updater.formats.delta.index import Columns, GroupWay, IndexStep
 from ncen_updater.formats.delta.index_columns import put_number, put_signed, put_text
 from ncen_updater.formats.delta.layout import (
     Fresh,
@@ -202,9 +202,9 @@ def _write_group(columns: Columns, group: Group, candidates: dict[tuple[bool, in
 
 def _write_way(out: bytearray, group: Group) -> None:
     if group.renaming is None:
-        put_number(out, Way.CALL if group.call else Way.COVERS)
+        put_number(out, GroupWay.CALL if group.call else GroupWay.COVERS)
         return
-    put_number(out, Way.NAMES)
+    put_number(out, GroupWay.NAMES)
     put_number(out, group.renaming.matched)
     put_number(out, group.renaming.corrections.plain // CORRECTION_BYTES)
     put_number(out, group.renaming.corrections.packed)

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from ncen_updater.formats.delta.model import CALL, COPIES, EARLIER, NAMES
-from ncen_updater.formats.delta.one_call import CALL_BYTES
 from ncen_updater.formats.delta.streams import Extent, dictionary_bytes
 from ncen_updater.formats.tree import EntryType
 
 __all__ = [
     "BUFFER_BYTES",
+    "CALL_BYTES",
     "COVER_BYTES",
+    "MOST_CALL_BYTES",
     "Fresh",
     "Group",
     "LayoutPlan",
@@ -24,6 +25,8 @@ __all__ = [
 ]
 
 COVER_BYTES = 12
+MOST_CALL_BYTES = 32 << 20  # old and new files of a group that is one frame of zstd
+CALL_BYTES = 2 * MOST_CALL_BYTES  # in memory: the library keeps old and new once more
 BUFFER_BYTES = 16 << 20  # blocks, batches of covers, members held in memory
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ncen_updater.formats.delta.index_columns import Malformed, OutOfRange
+from ncen_updater.formats.delta.layout import MOST_CALL_BYTES
 from ncen_updater.formats.delta.streams import Extent
 
 if sys.version_info >= (3, 14):
@@ -19,11 +20,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["CALL_BYTES", "MOST_CALL_BYTES", "call", "called"]
+__all__ = ["call", "called"]
 
-WINDOW_LOG: Final = 25
-MOST_CALL_BYTES: Final = 1 << WINDOW_LOG  # old and new together, so that the frame reaches all
-CALL_BYTES: Final = 2 * MOST_CALL_BYTES  # in memory: the library keeps old and new once more
+WINDOW_LOG: Final = MOST_CALL_BYTES.bit_length() - 1  # so that the frame reaches all
 LEAST_DICTIONARY: Final = 8  # the library knows no shorter one
 BEST, QUICK = 19, 9
 # The best level is not tried where it had to be below this part of the quick one, which takes a

@@ -22,9 +22,8 @@ from ncen_updater.common.messages import (
     SPACE_SHORT,
 )
 from ncen_updater.formats.delta import codec, encode, streams
-from ncen_updater.formats.delta.layout import BUFFER_BYTES, Group, Ref
+from ncen_updater.formats.delta.layout import BUFFER_BYTES, CALL_BYTES, Group, Ref
 from ncen_updater.formats.delta.model import CALL, EARLIER, capabilities
-from ncen_updater.formats.delta.one_call import CALL_BYTES
 from ncen_updater.formats.delta.streams import Extent
 from tests.formats.delta.making import Files, Forge, Mode, fresh, group, there
 from tests.support.errors import refused

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import IO
 
 from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES, subtract
@@ -25,6 +24,7 @@ __all__ = ["DeltaStreams", "encode", "encode_call", "encode_renamed"]
 
 MOST_BYTES = (1 << 30) - 1  # so that every number of a cover, also a jump back, has 32 bits
 SAME = re.compile(rb"\0{2,}")  # a shorter cover costs more than what it covers
+SAMPLE_BYTES = 4 << 20
 WORTH_EXACT = 0.95  # so many more covers take CPU, which less than that is not worth
 
 
@@ -94,11 +94,10 @@ def encode(
         for cover in _matched(reference, view, likely, window):
             covers.add(cover)
     scratch.add(map(runs.squeeze, _differences(covers, reference, view)))
-    exact = _Covers()
-    for cover in _without_differences(covers, reference, view):
-        exact.add(cover)
-    with_them = chain(runs.content(), _range(scratch, 0, scratch.size))
-    if _roughly(exact, view, ()) < _roughly(covers, view, with_them) * WORTH_EXACT:
+    if _literals_are_cheaper(covers, reference, view):
+        exact = _Covers()
+        for cover in _without_differences(covers, reference, view):
+            exact.add(cover)
         covers, runs = exact, Squeezer()
         scratch.clear()
         scratch.add(map(runs.squeeze, _differences(covers, reference, view)))
@@ -173,12 +172,32 @@ def _without_differences(
                 yield Cover(old + at + start, new + at + start, end - start)
 
 
-def _roughly(covers: _Covers, view: Concatenation, others: Iterable[bytes]) -> int:
-    """About how many bytes streams have, without taking the time to pack them."""
-    packer, size = zlib.compressobj(6), 0
-    for piece in chain(_control(covers, flags=False), _literals(covers, view), others):
-        size += len(packer.compress(piece))
-    return size + len(packer.flush())
+def _literals_are_cheaper(covers: _Covers, reference: Concatenation, view: Concatenation) -> bool:
+    """Whether other bytes in covers should be literals; by some of the covers, roughly packed."""
+    step = 1 + sum(covers.length) // SAMPLE_BYTES
+    runs, lengths, gaps = Squeezer(), array("I"), array("I")
+    differences, literals = zlib.compressobj(6), zlib.compressobj(6)
+    sizes = [0, 0]
+    for at, (old, new, length) in enumerate(covers):
+        if at % step:
+            continue
+        for start in range(0, min(length, SAMPLE_BYTES), BLOCK_BYTES):
+            size = min(BLOCK_BYTES, length - start)
+            before, after = reference.read(old + start, size), view.read(new + start, size)
+            changes = subtract(after, before)
+            sizes[0] += len(differences.compress(runs.squeeze(changes)))
+            end = 0
+            for same in SAME.finditer(changes):
+                sizes[1] += len(literals.compress(after[end : same.start()]))
+                gaps.append(same.start() - end)
+                end = same.end()
+                lengths.append(end - same.start())
+            sizes[1] += len(literals.compress(after[end:]))
+    for piece in runs.content():
+        sizes[0] += len(differences.compress(piece))
+    for numbers in (gaps, lengths):
+        sizes[1] += len(literals.compress(split_planes(numbers)))
+    return sizes[1] + len(literals.flush()) < WORTH_EXACT * (sizes[0] + len(differences.flush()))
 
 
 def _findable(reference: Concatenation, view: Concatenation) -> bool:

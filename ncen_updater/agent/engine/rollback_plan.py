@@ -27,7 +27,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
-    "Loss",
+    "LostRows",
     "RollbackPlan",
     "entered_since",
     "lost_words",
@@ -54,7 +54,7 @@ def entered_since(
 
 
 @dataclass(frozen=True)
-class Loss:
+class LostRows:
     """Rows that going back loses, by database and table.
 
     Attributes:
@@ -68,7 +68,7 @@ class Loss:
 
 def set_apart(
     lost: Mapping[str, Mapping[str, int]], no_records: Mapping[str, Sequence[str]]
-) -> Loss:
+) -> LostRows:
     """Take out what a release calls no records; pure.
 
     Args:
@@ -83,10 +83,10 @@ def set_apart(
                 for pattern in no_records.get(database, ())
             )
             sides[is_none].setdefault(database, {})[name] = count
-    return Loss(*sides)
+    return LostRows(*sides)
 
 
-def records_lost(site: Site, journal: Journal, reference: ChangeRef) -> Loss:
+def records_lost(site: Site, journal: Journal, reference: ChangeRef) -> LostRows:
     """Count the records that going back to the kept databases of ``reference.source`` loses."""
     source = reference.source or ""
     made = journal.facts(source).made_by_release
@@ -244,14 +244,14 @@ def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | N
     )
 
 
-def _values_lost(site: Site, upgrade: Change, planned: WayBack, reference: ChangeRef) -> Loss:
+def _values_lost(site: Site, upgrade: Change, planned: WayBack, reference: ChangeRef) -> LostRows:
     if not planned.losses:
-        return Loss()
+        return LostRows()
     found = site.engine.entered(reference, planned.losses)
     return set_apart(found, _no_records(site, upgrade))
 
 
-def values_lost(site: Site, journal: Journal, undoes: str) -> Loss:
+def values_lost(site: Site, journal: Journal, undoes: str) -> LostRows:
     """Count once more what the ways down from an upgrade do not keep of what was entered since."""
     upgrade = journal.change(undoes)
     reference = ChangeRef(

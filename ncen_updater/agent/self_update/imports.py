@@ -29,6 +29,7 @@ MODULES = (
     "ncen_updater.agent.databases.migrations.runner",
     "ncen_updater.formats.archive",
     "ncen_updater.formats.delta.apply",
+    "ncen_updater.formats.delta.one_call",
 )
 
 

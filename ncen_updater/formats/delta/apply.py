@@ -35,7 +35,6 @@ from ncen_updater.formats.delta.index import read_plan
 from ncen_updater.formats.delta.index_columns import Malformed, NumberTooLarge, OutOfRange
 from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind
 from ncen_updater.formats.delta.model import (
-    COPIES,
     DeltaLimits,
     Linking,
     capabilities,
@@ -136,11 +135,9 @@ def _understood(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> 
             raise NumberTooLarge(f"{found} {name}, {most} were signed")
     levels = {op.argument for g in plan.groups for r in g.recipes for op in r.ops
               if op.kind is OpKind.DEFLATE}  # fmt: skip
-    unsigned = {deflate_name(level) for level in levels} - set(limits.needs)
+    unsigned = {*map(deflate_name, levels), *plan.needs} - set(limits.needs)
     if unsigned:
         raise NumberTooLarge(f"{', '.join(sorted(unsigned))}: was not signed as needed")
-    if plan.has_copies and COPIES not in limits.needs:
-        raise NumberTooLarge(f"{COPIES}: was not signed as needed")
     return plan
 
 
@@ -246,9 +243,13 @@ class _Builder:
 
     def _group(self, group: Group, files: list[int]) -> None:
         recipes = {recipe.target: recipe for recipe in group.recipes}
-        with closing(
-            GroupReference(self._origin, group.refs, self._place, self._left)
-        ) as reference:
+        built = {ref.origin: self._made(ref.origin) for ref in group.refs if ref.built}
+        with (
+            closing(Origin(self._place, built)) as earlier,
+            closing(
+                GroupReference(self._origin, group.refs, self._place, self._left, earlier)
+            ) as reference,
+        ):
             view = View(self._pack, group, reference)
             for number, at in enumerate(files):
                 entry = self._plan.entries[at]
@@ -261,6 +262,10 @@ class _Builder:
                 self._left -= entry.size
                 self._tell(entry.size)
             view.end()
+
+    def _made(self, at: int) -> TreeEntry:
+        """A file that was built, with the digest of what was written."""
+        return self._entry(at, self._plan.entries[at])
 
     def _write(self, entry: Fresh, pieces: Iterator[bytes]) -> str:
         digest, left = hashlib.sha256(), entry.size

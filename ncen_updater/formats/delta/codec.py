@@ -9,17 +9,21 @@ import operator
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import accumulate
+from dataclasses import dataclass
+from itertools import accumulate, compress
 from typing import Protocol
 
 from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES, add
 from ncen_updater.formats.delta.byte_planes import BATCH, PLANES, join_planes
 from ncen_updater.formats.delta.index_columns import OutOfRange
-from ncen_updater.formats.delta.layout import Group
-from ncen_updater.formats.delta.streams import LzmaReader
+from ncen_updater.formats.delta.layout import MOST_CALL_BYTES, Group
+from ncen_updater.formats.delta.renaming import CORRECTION_BYTES, Renamer
+from ncen_updater.formats.delta.streams import Extent, LzmaReader
 from ncen_updater.formats.delta.zero_runs import cut, expanded, in_blocks
 
 __all__ = ["Reference", "View"]
+
+NOTHING = Extent(0, 0, 0)
 
 
 class Reference(Protocol):
@@ -48,10 +52,23 @@ class View:
         self._zeros = LzmaReader(descriptor, group.zeros)
         self._differences = LzmaReader(descriptor, group.differences)
         self._corrections = _Pieces(
-            expanded(group.runs, self._zeros.read, self._differences.read, group.covered)
+            expanded(group.runs, self._zeros.read, self._differences.read, group.matched)
         )
-        self._literals = LzmaReader(descriptor, group.literals)
+        self._literals = LzmaReader(descriptor, NOTHING if group.call else group.literals)
+        self._names: LzmaReader | None = None
+        if group.renaming is not None:
+            corrections = group.renaming.corrections
+            self._names = LzmaReader(descriptor, corrections)
+            self._renamer = Renamer(corrections.plain // CORRECTION_BYTES, self._names.read)
         self._blocks = self._make()
+        if group.call:
+            # Late: few packs have it, and all that reads packs would load the library.
+            from ncen_updater.formats.delta.one_call import called
+
+            if reference.size > MOST_CALL_BYTES:
+                raise OutOfRange("a call of too many bytes")
+            before = reference.read(0, reference.size)
+            self._blocks = called(descriptor, group.literals, before)
         self._buffer, self._at = b"", 0
 
     def pieces(self, length: int) -> Iterator[bytes]:
@@ -82,34 +99,44 @@ class View:
         """
         if self._at != len(self._buffer) or next(self._blocks, b""):
             raise OutOfRange("a group is longer than its files")
+        self._corrections.end()
         for stream in (self._control, self._zeros, self._differences, self._literals):
             stream.end()
+        if self._names is not None:
+            self._renamer.end()
+            self._names.end()
 
     def _make(self) -> Iterator[bytes]:
-        """Blocks of the view, each of as many covers as fit into it."""
+        """Blocks of the view, each of as many covers as fit into it, and what comes after them."""
         left = self._group.view
-        for gaps, starts, lengths in self._covers():
-            ends = list(accumulate(map(operator.add, gaps, lengths)))
-            left -= ends[-1]
+        for block in self._covered():
+            left -= len(block)
+            if left < 0:
+                raise OutOfRange("covers are outside the new files")
+            yield block
+        yield from in_blocks(self._literals.read, left)
+
+    def _covered(self) -> Iterator[bytes]:
+        left = self._group.view
+        for batch in self._covers():
+            ends = list(accumulate(map(operator.add, batch.gaps, batch.lengths)))
+            # How long what has names comes out is seen when it does.
+            left -= sum(batch.gaps) if batch.named else ends[-1]
             if left < 0:
                 raise OutOfRange("covers are outside the new files")
             at = passed = 0
             while at < len(ends):
                 end = bisect_right(ends, passed + BLOCK_BYTES, at)
                 if end > at:
-                    yield self._together(gaps[at:end], starts[at:end], lengths[at:end])
+                    yield self._together(batch, at, end)
                 else:
                     end = at + 1
-                    yield from in_blocks(self._literals.read, gaps[at])
-                    yield from self._long(starts[at], lengths[at])
+                    yield from in_blocks(self._literals.read, batch.gaps[at])
+                    yield from self._long(batch, at)
                 at, passed = end, ends[end - 1]
-        yield from in_blocks(self._literals.read, left)
 
-    def _covers(self) -> Iterator[tuple[array[int], list[int], array[int]]]:
-        """Batches of covers: bytes of literals before each, where it is in the reference, length.
-
-        Each is in the reference and has bytes.
-        """
+    def _covers(self) -> Iterator[_Batch]:
+        """Batches of covers. Each is in the reference and has bytes."""
         there, left = 0, self._group.covers
         while left:
             count = min(BATCH, left)
@@ -117,6 +144,12 @@ class View:
             jumps = join_planes(self._control.read(PLANES * count))
             gaps = join_planes(self._control.read(PLANES * count))
             lengths = join_planes(self._control.read(PLANES * count))
+            named = b""
+            if self._names is not None:
+                named = bytes(length & 1 for length in lengths)
+                lengths = array("I", [length >> 1 for length in lengths])
+                if max(compress(lengths, named), default=0) > BLOCK_BYTES:
+                    raise OutOfRange("a cover with names is too long")
             if 0 in lengths:  # so that each takes us further, however many there are
                 raise OutOfRange("a cover of no bytes")
             starts = []
@@ -126,21 +159,46 @@ class View:
                 there += length
             if min(starts) < 0 or max(map(operator.add, starts, lengths)) > self._reference.size:
                 raise OutOfRange("a cover is outside the old files")
-            yield gaps, starts, lengths
+            yield _Batch(gaps, starts, lengths, named)
 
-    def _together(self, gaps: array[int], starts: list[int], lengths: array[int]) -> bytes:
+    def _together(self, batch: _Batch, at: int, end: int) -> bytes:
         """Many short covers at once, almost without a loop."""
-        old = b"".join(map(self._reference.read, starts, lengths))
-        parts = [b""] * (2 * len(starts))
+        gaps, lengths = batch.gaps[at:end], batch.lengths[at:end]
+        old = b"".join(map(self._reference.read, batch.starts[at:end], lengths))
+        pieces = cut(add(old, self._corrections.read(len(old))), lengths)
+        if any(batch.named[at:end]):
+            named = zip(pieces, batch.named[at:end], strict=True)
+            pieces = [self._renamer.rename(piece) if name else piece for piece, name in named]
+        parts = [b""] * (2 * len(gaps))
         parts[::2] = cut(self._literals.read(sum(gaps)), gaps)
-        parts[1::2] = cut(add(old, self._corrections.read(len(old))), lengths)
+        parts[1::2] = pieces
         return b"".join(parts)
 
-    def _long(self, start: int, length: int) -> Iterator[bytes]:
-        """A cover that is longer than a block."""
+    def _long(self, batch: _Batch, index: int) -> Iterator[bytes]:
+        """A cover that does not fit into a block with the literals before it."""
+        start, length = batch.starts[index], batch.lengths[index]
+        named = any(batch.named[index : index + 1])
         for at in range(start, start + length, BLOCK_BYTES):
             old = self._reference.read(at, min(BLOCK_BYTES, start + length - at))
-            yield add(old, self._corrections.read(len(old)))
+            piece = add(old, self._corrections.read(len(old)))
+            yield self._renamer.rename(piece) if named else piece
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Covers.
+
+    Attributes:
+        gaps: Bytes of literals before each.
+        starts: Where it is in the reference.
+        lengths: How many bytes.
+        named: Whether its names were given anew; empty where none can be.
+    """
+
+    gaps: array[int]
+    starts: list[int]
+    lengths: array[int]
+    named: bytes
 
 
 class _Pieces:
@@ -171,3 +229,12 @@ class _Pieces:
         self._at = len(self._buffer) - (have - size)
         parts[-1] = self._buffer[: self._at]
         return b"".join(parts)
+
+    def end(self) -> None:
+        """Check that nothing is left.
+
+        Raises:
+            OutOfRange: If something is.
+        """
+        if self._at != len(self._buffer) or next(self._pieces, b""):
+            raise OutOfRange("covers are shorter than what is said of them")

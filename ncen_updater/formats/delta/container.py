@@ -84,7 +84,7 @@ def check_end(descriptor: int, header: Header, plan: LayoutPlan) -> None:
     """
     end = header.streams_start
     if plan.groups:
-        last = plan.groups[-1].literals
+        last = plan.groups[-1].streams[-1]
         end = last.start + last.packed
     if os.fstat(descriptor).st_size != end:
         raise Malformed(f"the file has another length than {end} bytes")

@@ -2,54 +2,30 @@
 
 from __future__ import annotations
 
-import os
+import re
+import zlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES, subtract
 from ncen_updater.formats.delta.byte_planes import BATCH, split_planes
+from ncen_updater.formats.delta.concatenation import Concatenation
 from ncen_updater.formats.delta.covers import Cover, find_covers, have_finder
+from ncen_updater.formats.delta.layout import MOST_CALL_BYTES, Renaming
+from ncen_updater.formats.delta.one_call import call
+from ncen_updater.formats.delta.renaming import CORRECTION_BYTES
+from ncen_updater.formats.delta.skeletons import Corrections, Renamed, Skeleton, renamed
 from ncen_updater.formats.delta.streams import Extent, Packer
 from ncen_updater.formats.delta.zero_runs import RUN_BYTES, Squeezer
 
-__all__ = ["Concatenation", "DeltaStreams", "encode"]
+__all__ = ["DeltaStreams", "encode", "encode_call", "encode_renamed"]
 
 MOST_BYTES = (1 << 30) - 1  # so that every number of a cover, also a jump back, has 32 bits
-
-
-class Concatenation:
-    """Files one after the other, in a scratch file.
-
-    Args:
-        path: Where; it must not exist.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._stream = path.open("x+b")
-        path.unlink()
-        self.starts = [0]
-
-    def add(self, pieces: Iterator[bytes]) -> None:
-        """Append a file."""
-        self._stream.writelines(pieces)
-        self._stream.flush()
-        self.starts.append(self._stream.tell())
-
-    @property
-    def size(self) -> int:
-        """Bytes altogether."""
-        return self.starts[-1]
-
-    def read(self, start: int, length: int) -> bytes:
-        """Return some bytes; fewer at the end."""
-        return os.pread(self._stream.fileno(), length, start)
-
-    def close(self) -> None:
-        """Remove it."""
-        self._stream.close()
+SAME = re.compile(rb"\0{2,}")  # a shorter cover costs more than what it covers
+SAMPLE_BYTES = 4 << 20
+WORTH_EXACT = 0.95  # so many more covers take CPU, which less than that is not worth
 
 
 @dataclass(frozen=True)
@@ -62,18 +38,31 @@ class DeltaStreams:
     zeros: Extent
     differences: Extent
     literals: Extent
+    renaming: Renaming | None = None
+    call: bool = False
+
+    @property
+    def packed(self) -> int:
+        """Bytes of all of them."""
+        streams = (self.control, self.zeros, self.differences, self.literals)
+        return sum(stream.packed for stream in streams) + (
+            self.renaming.corrections.packed if self.renaming else 0
+        )
 
 
 class _Covers:
-    """The covers of a group in three columns; there may be many."""
+    """The covers of a group in columns; there may be many."""
 
     def __init__(self) -> None:
         self.old, self.new, self.length = array("q"), array("q"), array("q")
+        self.made, self.named = array("q"), bytearray()
 
-    def add(self, cover: Cover) -> None:
+    def add(self, cover: Cover | Renamed) -> None:
         self.old.append(cover.old)
         self.new.append(cover.new)
         self.length.append(cover.length)
+        self.made.append(cover.made if isinstance(cover, Renamed) else cover.length)
+        self.named.append(isinstance(cover, Renamed) and cover.names is not None)
 
     def __len__(self) -> int:
         return len(self.old)
@@ -100,17 +89,138 @@ def encode(
         scratch: An empty one, for the differences until their length is known.
         out: The pack.
     """
-    covers = _Covers()
-    if have_finder() and max(reference.size, view.size) <= MOST_BYTES:
+    covers, runs = _Covers(), Squeezer()
+    if _findable(reference, view):
         for cover in _matched(reference, view, likely, window):
             covers.add(cover)
-    control = _stream(out, len(covers) * 12, _control(covers))
-    runs = Squeezer()
     scratch.add(map(runs.squeeze, _differences(covers, reference, view)))
+    if _literals_are_cheaper(covers, reference, view):
+        exact = _Covers()
+        for cover in _without_differences(covers, reference, view):
+            exact.add(cover)
+        covers, runs = exact, Squeezer()
+        scratch.clear()
+        scratch.add(map(runs.squeeze, _differences(covers, reference, view)))
+    return _written(covers, runs, scratch, view, None, out)
+
+
+def encode_renamed(
+    reference: Skeleton,
+    view: Skeleton,
+    likely: list[tuple[int, int]],
+    window: int,
+    scratch: Concatenation,
+    out: IO[bytes],
+) -> DeltaStreams | None:
+    """As :func:`encode`, with short names that were given anew; None if there are none.
+
+    Args:
+        reference: The old files, also without their names.
+        view: The new ones.
+        likely: As they are without their names.
+        window: As above.
+        scratch: As above.
+        out: As above.
+    """
+    if not (reference.has_names and view.has_names and _findable(reference.whole, view.whole)):
+        return None
+    covers, runs, corrections = _Covers(), Squeezer(), Corrections()
+    found = renamed(_matched(reference.bones, view.bones, likely, window), reference, view)
+
+    def differences() -> Iterator[bytes]:
+        for cover in found:
+            covers.add(cover)
+            if cover.names is None:
+                yield from _difference(cover, reference.whole, view.whole)
+            else:
+                corrections.add(*cover.names)
+                yield cover.differences
+
+    scratch.add(map(runs.squeeze, _in_blocks(differences())))
+    return _written(covers, runs, scratch, view.whole, corrections, out)
+
+
+def encode_call(
+    reference: Concatenation, view: Concatenation, most: int, out: IO[bytes]
+) -> DeltaStreams | None:
+    """As :func:`encode`, in one frame of zstd; None if there is too much, or ``most`` is less."""
+    if not view.size or reference.size + view.size > MOST_CALL_BYTES:
+        return None
+    frame = call(reference.read(0, reference.size), view.read(0, view.size), most)
+    if frame is None:
+        return None
+    at = out.tell()
+    out.write(frame)
+    empty = Extent(at, 0, 0)
+    literals = Extent(at, len(frame), view.size)
+    return DeltaStreams(0, 0, empty, empty, empty, literals, call=True)
+
+
+def _without_differences(
+    covers: _Covers, reference: Concatenation, view: Concatenation
+) -> Iterator[Cover]:
+    """The same covers cut wherever a byte is another one; those bytes are literals then."""
+    for old, new, length in covers:
+        for at in range(0, length, BLOCK_BYTES):
+            size = min(BLOCK_BYTES, length - at)
+            before, after = reference.read(old + at, size), view.read(new + at, size)
+            if before == after:
+                yield Cover(old + at, new + at, size)
+                continue
+            for same in SAME.finditer(subtract(after, before)):
+                start, end = same.span()
+                yield Cover(old + at + start, new + at + start, end - start)
+
+
+def _literals_are_cheaper(covers: _Covers, reference: Concatenation, view: Concatenation) -> bool:
+    """Whether other bytes in covers should be literals; by some of the covers, roughly packed."""
+    step = 1 + sum(covers.length) // SAMPLE_BYTES
+    runs, lengths, gaps = Squeezer(), array("I"), array("I")
+    differences, literals = zlib.compressobj(6), zlib.compressobj(6)
+    sizes = [0, 0]
+    for at, (old, new, length) in enumerate(covers):
+        if at % step:
+            continue
+        for start in range(0, min(length, SAMPLE_BYTES), BLOCK_BYTES):
+            size = min(BLOCK_BYTES, length - start)
+            before, after = reference.read(old + start, size), view.read(new + start, size)
+            changes = subtract(after, before)
+            sizes[0] += len(differences.compress(runs.squeeze(changes)))
+            end = 0
+            for same in SAME.finditer(changes):
+                sizes[1] += len(literals.compress(after[end : same.start()]))
+                gaps.append(same.start() - end)
+                end = same.end()
+                lengths.append(end - same.start())
+            sizes[1] += len(literals.compress(after[end:]))
+    for piece in runs.content():
+        sizes[0] += len(differences.compress(piece))
+    for numbers in (gaps, lengths):
+        sizes[1] += len(literals.compress(split_planes(numbers)))
+    return sizes[1] + len(literals.flush()) < WORTH_EXACT * (sizes[0] + len(differences.flush()))
+
+
+def _findable(reference: Concatenation, view: Concatenation) -> bool:
+    return have_finder() and max(reference.size, view.size) <= MOST_BYTES
+
+
+def _written(
+    covers: _Covers,
+    runs: Squeezer,
+    scratch: Concatenation,
+    view: Concatenation,
+    corrections: Corrections | None,
+    out: IO[bytes],
+) -> DeltaStreams:
+    control = _stream(out, len(covers) * 12, _control(covers, flags=corrections is not None))
     zeros = _stream(out, len(runs) * RUN_BYTES, runs.content())
     differences = _stream(out, scratch.size, _range(scratch, 0, scratch.size))
-    literals = _stream(out, view.size - sum(covers.length), _literals(covers, view), literal=True)
-    return DeltaStreams(len(covers), len(runs), control, zeros, differences, literals)
+    literals = _stream(out, view.size - sum(covers.made), _literals(covers, view), literal=True)
+    renaming = None
+    if corrections is not None and covers:
+        plain = len(corrections) * CORRECTION_BYTES
+        renaming = Renaming(sum(covers.length), _stream(out, plain, corrections.content()))
+    return DeltaStreams(len(covers), len(runs), control, zeros, differences, literals, renaming)
 
 
 def _matched(
@@ -148,16 +258,17 @@ def _stream(
     return Extent(start, out.tell() - start, plain)
 
 
-def _control(covers: _Covers) -> Iterator[bytes]:
+def _control(covers: _Covers, *, flags: bool) -> Iterator[bytes]:
+    """The covers; with ``flags`` the lowest bit of a length says whether names are given anew."""
     here = there = 0
     columns: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for old, new, length in covers:
+    for (old, new, length), made, named in zip(covers, covers.made, covers.named, strict=True):
         gap = new - here
         jump = old - there - gap
         columns[0].append(jump << 1 if jump >= 0 else (-jump << 1) - 1)
         columns[1].append(gap)
-        columns[2].append(length)
-        here, there = new + length, old + length
+        columns[2].append(length << 1 | named if flags else length)
+        here, there = new + made, old + length
         if len(columns[0]) == BATCH:
             for column in columns:
                 yield split_planes(column)
@@ -187,11 +298,30 @@ def _differences(covers: _Covers, reference: Concatenation, view: Concatenation)
         yield subtract(b"".join(new_parts), b"".join(old_parts))
 
 
+def _difference(cover: Renamed, reference: Concatenation, view: Concatenation) -> Iterator[bytes]:
+    for at in range(0, cover.length, BLOCK_BYTES):
+        size = min(BLOCK_BYTES, cover.length - at)
+        yield subtract(view.read(cover.new + at, size), reference.read(cover.old + at, size))
+
+
+def _in_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Short pieces put together, so that runs of zeros that go through several are seen as one."""
+    parts: list[bytes] = []
+    have = 0
+    for piece in pieces:
+        parts.append(piece)
+        have += len(piece)
+        if have >= BLOCK_BYTES:
+            yield b"".join(parts)
+            parts, have = [], 0
+    yield b"".join(parts)
+
+
 def _literals(covers: _Covers, view: Concatenation) -> Iterator[bytes]:
     here = 0
-    for _, new, length in covers:
+    for new, made in zip(covers.new, covers.made, strict=True):
         yield from _range(view, here, new)
-        here = new + length
+        here = new + made
     yield from _range(view, here, view.size)
 
 

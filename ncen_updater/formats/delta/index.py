@@ -26,13 +26,15 @@ from ncen_updater.formats.delta.layout import (
     OpKind,
     Recipe,
     Ref,
+    Renaming,
 )
 from ncen_updater.formats.delta.path_rules import PathRules, check_link, check_name
+from ncen_updater.formats.delta.renaming import CORRECTION_BYTES, NAME_BYTES
 from ncen_updater.formats.delta.streams import Extent
 from ncen_updater.formats.delta.zero_runs import RUN_BYTES
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
-__all__ = ["Columns", "IndexStep", "read_columns", "read_plan"]
+__all__ = ["Columns", "GroupWay", "IndexStep", "read_columns", "read_plan"]
 
 MAX_GROUPS = 100_000
 MAX_MEMBERS = 1_000_000
@@ -40,6 +42,7 @@ MAX_OPS = 1_000_000
 MAX_COVERS = 1 << 31
 TEXT_BYTES = 4000
 NAMES = ("steps", "modes", "depths", "origins", "names", "sizes", "links", "groups", "recipes")
+WAYS = "ways"  # a further column, where groups are said in other ways
 
 
 class IndexStep(IntEnum):
@@ -56,6 +59,14 @@ class IndexStep(IntEnum):
     COPY = 8  # a file with the content of one before it that the pack builds
 
 
+class GroupWay(IntEnum):
+    """How a group is said."""
+
+    COVERS = 0
+    NAMES = 1  # covers in which names were given anew
+    CALL = 2  # one frame of zstd
+
+
 class Columns:
     """The parts of the index; like stands beside like, so that it compresses well."""
 
@@ -69,11 +80,12 @@ class Columns:
         self.links = bytearray()
         self.groups = bytearray()
         self.recipes = bytearray()
+        self.ways = bytearray()
 
     def content(self) -> bytes:
         """All of it."""
         whole = bytearray()
-        for name in NAMES:
+        for name in (*NAMES, WAYS) if self.ways else NAMES:
             column = getattr(self, name)
             put_number(whole, len(column))
             whole += column
@@ -88,6 +100,8 @@ def read_columns(content: bytes) -> dict[str, NumberReader]:
     """
     reader = NumberReader(content)
     columns = {name: NumberReader(reader.take(reader.number())) for name in NAMES}
+    if reader.left:
+        columns[WAYS] = NumberReader(reader.take(reader.number()))
     reader.end()
     return columns
 
@@ -136,7 +150,7 @@ class _PlanReader:
         self._ops_left, self._members_left = MAX_OPS, MAX_MEMBERS
         groups, at = self._columns["groups"], streams_start
         for _ in range(groups.number(MAX_GROUPS)):
-            group, at = self._group(groups, at)
+            group, at = self._group(groups, at, max(0, len(self._built) - built))
             built -= group.files
             self._plan.groups.append(group)
         if built:
@@ -239,9 +253,9 @@ class _PlanReader:
         end = names.number(len(like) - (start - 1))
         return like[: start - 1] + names.text(TEXT_BYTES) + like[len(like) - end :]
 
-    def _group(self, groups: NumberReader, at: int) -> tuple[Group, int]:
+    def _group(self, groups: NumberReader, at: int, before: int) -> tuple[Group, int]:
         files = groups.number(len(self._plan.entries))
-        refs = self._refs(groups)
+        refs = self._refs(groups, before)
         recipes = self._recipes(files, len(refs))
         view, covers, runs = groups.number(), groups.number(MAX_COVERS), groups.number(MAX_COVERS)
         extents = []
@@ -251,26 +265,51 @@ class _PlanReader:
                 raise Malformed("an empty stream is not empty")
             extents.append(Extent(at, packed, plain))
             at += packed
-        group = Group(files, refs, recipes, view, covers, runs, *extents)
+        control, zeros, differences, literals = extents
+        way = self._way()
+        renaming = None
+        if way is GroupWay.NAMES:
+            renaming, at = self._renaming(at)
+        group = Group(
+            files, refs, recipes, view, covers, runs,
+            control, zeros, differences, literals, renaming, way is GroupWay.CALL,
+        )  # fmt: skip
+        if group.call and (covers or literals.plain != view or not view):
+            raise OutOfRange("a call is not all of its group")
         if (group.control.plain, group.zeros.plain) != (covers * COVER_BYTES, runs * RUN_BYTES):
             raise OutOfRange("the streams of a group have other lengths than its numbers")
-        if not 0 <= group.differences.plain <= group.covered or (group.covered and not covers):
+        if not 0 <= group.differences.plain <= group.matched or (group.covered and not covers):
             raise OutOfRange("the streams of a group have other lengths than its files")
+        if not 0 <= group.matched <= NAME_BYTES * group.covered:  # no name becomes nothing
+            raise OutOfRange("the covers of a group have other lengths than its files")
         # Thousands of millions of them pack to nothing.
-        if covers > group.covered or runs > group.covered - group.differences.plain:
+        if covers > group.matched or runs > group.matched - group.differences.plain:
             raise OutOfRange("covers or runs of no bytes")
         return group, at
 
-    def _refs(self, groups: NumberReader) -> tuple[Ref, ...]:
-        chosen: list[int] = []
-        at = 0
-        for _ in range(groups.number(len(self._changed))):
-            at += groups.number(len(self._changed) - at)
-            count = groups.number(len(self._changed) - at)
+    def _way(self) -> GroupWay:
+        column = self._columns.get(WAYS)
+        return GroupWay(column.number(GroupWay.CALL)) if column else GroupWay.COVERS
+
+    def _renaming(self, at: int) -> tuple[Renaming, int]:
+        column = self._columns[WAYS]
+        matched = column.number()
+        count, packed = column.number(matched), column.number()
+        if (packed == 0) != (count == 0):
+            raise Malformed("an empty stream is not empty")
+        return Renaming(matched, Extent(at, packed, count * CORRECTION_BYTES)), at + packed
+
+    def _refs(self, groups: NumberReader, before: int) -> tuple[Ref, ...]:
+        """Old files that are gone or changed and, after them, files that were built before."""
+        chosen: list[Ref] = []
+        at, most = 0, len(self._changed) + min(before, len(self._built))
+        for _ in range(groups.number(most)):
+            at += groups.number(most - at)
+            count = groups.number(most - at)
             self._refs_left -= count
             if self._refs_left < 0:
                 raise NumberTooLarge("more references than files")
-            chosen += self._changed[at : at + count]
+            chosen += map(self._ref, range(at, at + count))
             at += count
         members: dict[int, tuple[int, ...]] = {}
         at = 0
@@ -280,7 +319,16 @@ class _PlanReader:
             at += 1
         if members and max(members) >= len(chosen):
             raise OutOfRange("there are fewer references")
-        return tuple(Ref(origin, members.get(i)) for i, origin in enumerate(chosen))
+        for number, seen in members.items():
+            if chosen[number].built:
+                raise OutOfRange("members of an archive that is not an old file")
+            chosen[number] = Ref(chosen[number].origin, seen)
+        return tuple(chosen)
+
+    def _ref(self, number: int) -> Ref:
+        if number < len(self._changed):
+            return Ref(self._changed[number])
+        return Ref(self._built[number - len(self._changed)], built=True)
 
     def _members(self) -> tuple[int, ...]:
         recipes = self._columns["recipes"]

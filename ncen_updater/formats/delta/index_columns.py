@@ -93,7 +93,12 @@ class NumberReader:
         """Take a text of at most so many bytes."""
         return self.take(self.number(most)).decode()
 
+    @property
+    def left(self) -> int:
+        """How many bytes were not taken."""
+        return len(self._content) - self._at
+
     def end(self) -> None:
         """Check that nothing is left."""
-        if self._at != len(self._content):
+        if self.left:
             raise Malformed("a column has bytes too many")

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ncen_updater.formats.delta.index import Columns, IndexStep
+from ncen_updater.formats.delta.index import Columns, GroupWay, IndexStep
 from ncen_updater.formats.delta.index_columns import put_number, put_signed, put_text
-from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind, Recipe, Ref
+from ncen_updater.formats.delta.layout import (
+    Fresh,
+    Group,
+    LayoutPlan,
+    OpKind,
+    Recipe,
+    Ref,
+)
 from ncen_updater.formats.delta.path_rules import order
+from ncen_updater.formats.delta.renaming import CORRECTION_BYTES
 from ncen_updater.formats.tree import EntryType, Tree
 
 __all__ = ["changed_files", "write_index"]
@@ -27,10 +35,14 @@ def write_index(plan: LayoutPlan, old: Tree) -> bytes:
     """Return the byte form of a plan, not yet compressed."""
     columns = Columns()
     _Entries(columns, plan, old).write()
-    candidates = {index: at for at, index in enumerate(changed_files(plan, old))}
+    changed = [(False, index) for index in changed_files(plan, old)]
+    built = [(True, at) for at, e in enumerate(plan.entries) if isinstance(e, Fresh) and e.built]
+    candidates = {one: at for at, one in enumerate(changed + built)}
     put_number(columns.groups, len(plan.groups))
     for group in plan.groups:
         _write_group(columns, group, candidates)
+        if any(other.renaming or other.call for other in plan.groups):
+            _write_way(columns.ways, group)
     return columns.content()
 
 
@@ -175,7 +187,7 @@ def _put_runs(column: bytearray, numbers: Sequence[int]) -> None:
         put_number(column, taken)
 
 
-def _write_group(columns: Columns, group: Group, candidates: dict[int, int]) -> None:
+def _write_group(columns: Columns, group: Group, candidates: dict[tuple[bool, int], int]) -> None:
     out = columns.groups
     put_number(out, group.files)
     _write_refs(columns, group.refs, candidates)
@@ -188,8 +200,20 @@ def _write_group(columns: Columns, group: Group, candidates: dict[int, int]) -> 
         put_number(out, extent.plain)
 
 
-def _write_refs(columns: Columns, refs: tuple[Ref, ...], candidates: dict[int, int]) -> None:
-    _put_runs(columns.groups, [candidates[ref.origin] for ref in refs])
+def _write_way(out: bytearray, group: Group) -> None:
+    if group.renaming is None:
+        put_number(out, GroupWay.CALL if group.call else GroupWay.COVERS)
+        return
+    put_number(out, GroupWay.NAMES)
+    put_number(out, group.renaming.matched)
+    put_number(out, group.renaming.corrections.plain // CORRECTION_BYTES)
+    put_number(out, group.renaming.corrections.packed)
+
+
+def _write_refs(
+    columns: Columns, refs: tuple[Ref, ...], candidates: dict[tuple[bool, int], int]
+) -> None:
+    _put_runs(columns.groups, [candidates[ref.built, ref.origin] for ref in refs])
     archives = [(at, ref.members) for at, ref in enumerate(refs) if ref.members is not None]
     put_number(columns.groups, len(archives))
     end = 0

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from ncen_updater.formats.delta.model import CALL, COPIES, EARLIER, NAMES
 from ncen_updater.formats.delta.streams import Extent, dictionary_bytes
 from ncen_updater.formats.tree import EntryType
 
 __all__ = [
     "BUFFER_BYTES",
+    "CALL_BYTES",
     "COVER_BYTES",
+    "MOST_CALL_BYTES",
     "Fresh",
     "Group",
     "LayoutPlan",
@@ -18,9 +21,12 @@ __all__ = [
     "OpKind",
     "Recipe",
     "Ref",
+    "Renaming",
 ]
 
 COVER_BYTES = 12
+MOST_CALL_BYTES = 32 << 20  # old and new files of a group that is one frame of zstd
+CALL_BYTES = 2 * MOST_CALL_BYTES  # in memory: the library keeps old and new once more
 BUFFER_BYTES = 16 << 20  # blocks, batches of covers, members held in memory
 
 
@@ -94,16 +100,31 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """An old file that the group's streams refer to.
+    """A file that the group's streams refer to.
 
     Attributes:
-        origin: Index of the entry in the old tree.
+        origin: Index of the entry in the old tree; in the new one if it is ``built``.
         members: None for the file as it is. For an archive: it is seen without its members, but
             with these, unpacked, in their places.
+        built: Whether it is no old file, but one that a group before this one built.
     """
 
     origin: int
     members: tuple[int, ...] | None = None
+    built: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """Short names in covers are what they became the last time, but for corrections.
+
+    Attributes:
+        matched: Bytes of the reference that the covers take.
+        corrections: Where a name became something else: see ``renaming``.
+    """
+
+    matched: int
+    corrections: Extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +142,8 @@ class Group:
         zeros: Where these runs are: see ``runs``.
         differences: What is added to the bytes of the reference, without the runs.
         literals: What is in no cover.
+        renaming: Where names in its covers may have been given anew.
+        call: Whether the literals are one frame of zstd, which refers to the old files.
     """
 
     files: int
@@ -133,6 +156,14 @@ class Group:
     zeros: Extent
     differences: Extent
     literals: Extent
+    renaming: Renaming | None = None
+    call: bool = False
+
+    @property
+    def streams(self) -> tuple[Extent, ...]:
+        """All of them, as they follow each other in the pack."""
+        named = () if self.renaming is None else (self.renaming.corrections,)
+        return (self.control, self.zeros, self.differences, self.literals, *named)
 
     @property
     def covered(self) -> int:
@@ -140,10 +171,16 @@ class Group:
         return self.view - self.literals.plain
 
     @property
+    def matched(self) -> int:
+        """Bytes of the reference that are in covers, as often as they are."""
+        return self.covered if self.renaming is None else self.renaming.matched
+
+    @property
     def memory_bytes(self) -> int:
         """What building it takes: a dictionary a stream, and buffers."""
-        streams = (self.control, self.zeros, self.differences, self.literals)
-        return BUFFER_BYTES + sum(dictionary_bytes(s.plain) for s in streams if s.packed)
+        if self.call:
+            return BUFFER_BYTES + CALL_BYTES
+        return BUFFER_BYTES + sum(dictionary_bytes(s.plain) for s in self.streams if s.packed)
 
 
 @dataclass
@@ -159,9 +196,15 @@ class LayoutPlan:
     groups: list[Group] = field(default_factory=list)
 
     @property
-    def has_copies(self) -> bool:
-        """Whether a file is the copy of one that the pack builds."""
-        return any(isinstance(e, Fresh) and e.copy_of is not None for e in self.entries)
+    def needs(self) -> tuple[str, ...]:
+        """What of the format it uses that not every agent knows."""
+        used = {
+            CALL: any(group.call for group in self.groups),
+            COPIES: any(isinstance(e, Fresh) and e.copy_of is not None for e in self.entries),
+            EARLIER: any(ref.built for group in self.groups for ref in group.refs),
+            NAMES: any(group.renaming is not None for group in self.groups),
+        }
+        return tuple(name for name, there in used.items() if there)
 
     @property
     def memory_bytes(self) -> int:

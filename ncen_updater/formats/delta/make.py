@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -25,24 +26,39 @@ from ncen_updater.formats.delta.archives import (
     new_view,
     plan_archive,
 )
+from ncen_updater.formats.delta.concatenation import Concatenation
 from ncen_updater.formats.delta.container import write_header
-from ncen_updater.formats.delta.encode import Concatenation, encode
+from ncen_updater.formats.delta.encode import (
+    DeltaStreams,
+    encode,
+    encode_call,
+    encode_renamed,
+)
 from ncen_updater.formats.delta.errors import (
     DeltaError,
     DeltaNotProved,
 )
 from ncen_updater.formats.delta.grouping import Batch, batches
 from ncen_updater.formats.delta.index_writer import changed_files, write_index
+from ncen_updater.formats.delta.kin import Kin, find_kin
 from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind, Recipe, Ref
 from ncen_updater.formats.delta.likeness import Likeness
-from ncen_updater.formats.delta.model import COPIES, DeltaInfo, DeltaLimits, Linking, deflate_name
+from ncen_updater.formats.delta.model import (
+    DeltaInfo,
+    DeltaLimits,
+    Linking,
+    deflate_name,
+)
 from ncen_updater.formats.delta.pairing import pair
+from ncen_updater.formats.delta.skeletons import Skeleton, is_script
 from ncen_updater.formats.delta.zips import ZipTable, view_pieces
 from ncen_updater.formats.tree import EntryType, Tree
 
 __all__ = ["MakeOptions", "make_delta"]
 
 PIECE = 256 << 10
+WORTH_NAMES = 0.95  # putting names right takes CPU, which less than that is not worth
+LEAST_KIN = 512  # of smaller files nothing is looked for
 
 
 @dataclass(frozen=True)
@@ -135,7 +151,7 @@ def _info(made: _Made, old: Tree, new: Tree) -> DeltaInfo:
         out_bytes=new.total_bytes,
         out_files=len(new.entries),
         max_memory_bytes=made.plan.memory_bytes,
-        needs=tuple(sorted([*map(deflate_name, levels), *[COPIES] * made.plan.has_copies])),
+        needs=tuple(sorted([*map(deflate_name, levels), *made.plan.needs])),
         pack_bytes=made.path.stat().st_size,
         same_files=files - len(built) - copies,
         written_files=len(built),
@@ -166,6 +182,7 @@ class _Maker:
         self._work, self._progress, self._options = work, progress, options
         self._plan = pair(old_tree, new_tree)
         self._archives: dict[str, ArchivePlan] = {}
+        self._kin = Kin()
         self._done = 0
 
     def make(self) -> _Made:
@@ -175,8 +192,22 @@ class _Maker:
         if self._options.archives:
             for entry in built:
                 self._look_into(entry)
-        total = sum(entry.size for entry in built)
-        streams, path = self._work / "streams", self._work / "pack"
+        self._refer_to_kin(built)
+        path = self._written(self._work / "pack", built)
+        if self._kin.earlier:  # another group costs something, too: whichever is smaller
+            groups, self._plan.groups = self._plan.groups, []
+            self._kin.earlier.clear()
+            other = self._written(self._work / "other", built)
+            if path.stat().st_size < other.stat().st_size:
+                self._plan.groups = groups
+            else:
+                path = other
+        return _Made(path, self._plan)
+
+    def _written(self, path: Path, built: list[Fresh]) -> Path:
+        """Write a pack; return where it is."""
+        total, streams = sum(entry.size for entry in built), self._work / "streams"
+        self._done = 0
         with streams.open("wb") as out:
             for batch in batches(
                 self._plan,
@@ -184,6 +215,7 @@ class _Maker:
                 self._weight,
                 self._options.group_bytes,
                 self._options.window_bytes,
+                self._kin,
             ):
                 self._plan.groups.append(self._group(batch, out))
                 self._done += sum(entry.size for entry in batch.files)
@@ -194,7 +226,7 @@ class _Maker:
             out.write(write_header(self._old_tree.digest(), self._new_tree.digest(), index))
             shutil.copyfileobj(source, out, PIECE)
         streams.unlink()
-        return _Made(path, self._plan)
+        return path
 
     def _pair_by_content(self) -> None:
         """Pair files that have new names by what stands in them.
@@ -220,6 +252,35 @@ class _Maker:
                     best = likeness.best(_pieces(stream))
                 if best is not None:
                     entries[at] = replace(entry, like=best)
+
+    def _refer_to_kin(self, built: list[Fresh]) -> None:
+        """Let new files refer to those that stay or moved, where they have something of them.
+
+        Groups refer to files that are gone or changed; so one that stays is said to be gone, and
+        that one is there with its path and content.
+        """
+        old, entries = self._old_tree.entries, self._plan.entries
+        moved = {e.origin for e in entries if isinstance(e, Fresh) and e.origin is not None}
+        known = [index for index in changed_files(self._plan, self._old_tree) if index not in moved]
+        others = {e for e in entries if isinstance(e, int) and old[e].type is EntryType.FILE}
+        self._kin = find_kin(
+            {
+                entry.path: partial(_content, self._new / entry.path)
+                for entry in built
+                if entry.path not in self._archives and entry.size >= LEAST_KIN
+            },
+            [partial(_content, self._old / self._path(index)) for index in known],
+            {
+                index: partial(_content, self._old / self._path(index))
+                for index in sorted(others | moved)
+                if old[index].size >= LEAST_KIN
+            },
+        )
+        found = set[int]().union(*self._kin.stays.values())
+        for at, entry in enumerate(entries):
+            if isinstance(entry, int) and entry in found:
+                one = old[entry]
+                entries[at] = Fresh(one.path, one.type, one.mode, one.size, origin=entry)
 
     def _look_into(self, entry: Fresh) -> None:
         if entry.like is None:
@@ -250,7 +311,7 @@ class _Maker:
         refs = tuple(
             Ref(index, tuple(sorted(members[index])) if index in members else None)
             for index in batch.refs
-        )
+        ) + tuple(Ref(at, built=True) for at in batch.earlier)
         with (
             closing(Concatenation(self._work / "reference")) as reference,
             closing(Concatenation(self._work / "view")) as view,
@@ -260,19 +321,19 @@ class _Maker:
                 reference.add(self._old_pieces(ref))
             for entry in batch.files:
                 view.add(self._new_pieces(entry))
-            at = {ref.origin: reference.starts[i] for i, ref in enumerate(refs)}
+            pairs = {ref.origin: i for i, ref in enumerate(refs) if not ref.built}
             likely = [
-                (view.starts[i], at[entry.like])
-                for i, entry in enumerate(batch.files)
-                if entry.like in at
+                (i, pairs[entry.like]) for i, entry in enumerate(batch.files) if entry.like in pairs
             ]
-            made = encode(reference, view, likely, self._options.window_bytes, scratch, out)
-            number = {ref.origin: i for i, ref in enumerate(refs)}
+            here = [(view.starts[i], reference.starts[j]) for i, j in likely]
+            made = encode(reference, view, here, self._options.window_bytes, scratch, out)
+            made = self._renamed(batch, refs, reference, view, likely, made, out)
+            made = self._called(reference, view, made, out)
             return Group(
                 files=len(batch.files),
                 refs=refs,
                 recipes=tuple(
-                    Recipe(i, number[entry.like], self._archives[entry.path].ops)
+                    Recipe(i, pairs[entry.like], self._archives[entry.path].ops)
                     for i, entry in enumerate(batch.files)
                     if entry.path in self._archives and entry.like is not None
                 ),
@@ -283,10 +344,54 @@ class _Maker:
                 zeros=made.zeros,
                 differences=made.differences,
                 literals=made.literals,
+                renaming=made.renaming,
+                call=made.call,
             )
 
+    def _called(
+        self, reference: Concatenation, view: Concatenation, made: DeltaStreams, out: IO[bytes]
+    ) -> DeltaStreams:
+        """Put one call of zstd in the place of the streams before, if that is smaller."""
+        with (self._work / "called").open("w+b") as other:
+            found = encode_call(reference, view, made.packed, other)
+            return made if found is None else _instead(made, found, other, out)
+
+    def _renamed(
+        self,
+        batch: Batch,
+        refs: tuple[Ref, ...],
+        reference: Concatenation,
+        view: Concatenation,
+        likely: list[tuple[int, int]],
+        made: DeltaStreams,
+        out: IO[bytes],
+    ) -> DeltaStreams:
+        """Put streams that know of names in the place of those before, if it is worth it."""
+        old = [r.members is None and is_script(self._source(r).name) for r in refs]
+        new = [e.path not in self._archives and is_script(e.path) for e in batch.files]
+        if not (any(old) and any(new)):
+            return made
+        with (
+            closing(Skeleton(self._work / "reference", reference, old)) as bones,
+            closing(Skeleton(self._work / "view", view, new)) as wanted,
+            closing(Concatenation(self._work / "differences")) as scratch,
+            (self._work / "renamed").open("w+b") as other,
+        ):
+            there = [(wanted.bones.starts[i], bones.bones.starts[j]) for i, j in likely]
+            window = self._options.window_bytes
+            found = encode_renamed(bones, wanted, there, window, scratch, other)
+            if found is None or found.packed > made.packed * WORTH_NAMES:
+                return made
+            return _instead(made, found, other, out)
+
+    def _source(self, ref: Ref) -> Path:
+        entry = self._plan.entries[ref.origin] if ref.built else None
+        if isinstance(entry, Fresh):
+            return self._new / entry.path
+        return self._old / self._path(ref.origin)
+
     def _old_pieces(self, ref: Ref) -> Iterator[bytes]:
-        with (self._old / self._path(ref.origin)).open("rb") as stream:
+        with self._source(ref).open("rb") as stream:
             if ref.members is None:
                 yield from _pieces(stream)
             else:
@@ -300,6 +405,24 @@ class _Maker:
                 return
             with (self._old / self._path(entry.like)).open("rb") as old:
                 yield from new_view(stream.fileno(), plan, ZipTable(old.fileno()))
+
+
+def _instead(
+    made: DeltaStreams, found: DeltaStreams, other: IO[bytes], out: IO[bytes]
+) -> DeltaStreams:
+    """Take back the streams that were written last, and write others."""
+    out.seek(-made.packed, os.SEEK_CUR)
+    out.truncate()
+    other.seek(0)
+    shutil.copyfileobj(other, out, PIECE)
+    return found
+
+
+def _content(path: Path) -> Iterator[bytes]:
+    """What is in a file; nothing of an archive, whose bytes are like no others."""
+    with path.open("rb") as stream:
+        if not looks_like_archive(stream.fileno()):
+            yield from _pieces(stream)
 
 
 def _pieces(stream: IO[bytes]) -> Iterator[bytes]:

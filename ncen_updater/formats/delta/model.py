@@ -13,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from ncen_updater.formats.tree import MAX_ENTRIES
 
 __all__ = [
+    "CALL",
     "COPIES",
+    "EARLIER",
+    "NAMES",
     "DeltaInfo",
     "DeltaLimits",
     "Linking",
@@ -29,7 +32,10 @@ DEFLATE_PROOF = {
     9: "a8de21a0df0eb7bb0cf5892cf4542b2af34f86c7ee2f307b1462fe7d60de3802",
 }
 
+CALL = "zstd-prefix"  # a group may be one frame of zstd that refers to old files
 COPIES = "copies"  # packs may say that a file is the copy of one that they build
+EARLIER = "earlier"  # groups may refer to files that a group before them builds
+NAMES = "names"  # packs may say that short names were given anew
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Capability = Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,40}$")]
@@ -107,7 +113,7 @@ def capabilities() -> frozenset[str]:
     but are not those that were signed. So the library is tried on a sample, once a process.
     """
     sample = b"".join(b"%d of %d;" % (n * n % 977, n) for n in range(7000))
-    able = {COPIES}
+    able = {CALL, COPIES, EARLIER, NAMES}
     for level, expected in DEFLATE_PROOF.items():
         packer = deflated(level)
         content = packer.compress(sample) + packer.flush()

@@ -7,7 +7,7 @@ import os
 import tempfile
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
@@ -35,11 +35,11 @@ class Origin:
 
     Args:
         root: The slot.
-        tree: What is in it, as its record says.
+        tree: What is in it, as its record says; or some of it, by index.
     """
 
-    def __init__(self, root: Path, tree: Tree) -> None:
-        self._entries = tree.entries
+    def __init__(self, root: Path, tree: Tree | Mapping[int, TreeEntry]) -> None:
+        self._entries = tree.entries if isinstance(tree, Tree) else tree
         self.below = DirectoryHandle(root)
 
     def close(self) -> None:
@@ -106,13 +106,22 @@ class GroupReference:
         refs: The files.
         spool: Directory for the unpacked members of archives that do not fit into memory.
         beside: Bytes that the same disk must have room for beside these.
+        earlier: Where files are that groups before this one built.
 
     Raises:
         SpaceShort: If the disk has no room for the members.
     """
 
-    def __init__(self, origin: Origin, refs: tuple[Ref, ...], spool: Path, beside: int = 0) -> None:
-        self._origin, self._refs, self._place, self._beside = origin, refs, spool, beside
+    def __init__(
+        self,
+        origin: Origin,
+        refs: tuple[Ref, ...],
+        spool: Path,
+        beside: int = 0,
+        earlier: Origin | None = None,
+    ) -> None:
+        self._refs, self._place, self._beside = refs, spool, beside
+        self._origins = {False: origin, True: earlier or origin}
         self._open: OrderedDict[int, int] = OrderedDict()
         self.tables: dict[int, ZipTable] = {}
         self._spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115
@@ -123,9 +132,10 @@ class GroupReference:
         self._pages: list[tuple[int, bytes]] = [(-1, b"")] * PAGES
         try:
             for at, ref in enumerate(refs):
-                with origin.verified(ref.origin) as descriptor:
+                from_here = self._origins[ref.built]
+                with from_here.verified(ref.origin) as descriptor:
                     size = (
-                        origin.entry(ref.origin).size
+                        from_here.entry(ref.origin).size
                         if ref.members is None
                         else self._unpack(at, descriptor, ref.members)
                     )
@@ -152,7 +162,7 @@ class GroupReference:
             return self._open[at]
         if len(self._open) >= OPEN_FILES:
             os.close(self._open.popitem(last=False)[1])
-        self._open[at] = self._origin.open(self._refs[at].origin)
+        self._open[at] = self._origins[self._refs[at].built].open(self._refs[at].origin)
         return self._open[at]
 
     def table(self, at: int) -> ZipTable:
@@ -194,7 +204,9 @@ class GroupReference:
         else:
             content = os.pread(self.descriptor(at), size, inside)
         if len(content) != size:
-            raise DeltaError(OLD_FILE_ALTERED, path=self._origin.entry(self._refs[at].origin).path)
+            ref = self._refs[at]
+            entry = self._origins[ref.built].entry(ref.origin)
+            raise DeltaError(OLD_FILE_ALTERED, path=entry.path)
         return content
 
     def _unpack(self, at: int, descriptor: int, members: tuple[int, ...]) -> int:

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 
 from ncen_updater.common.messages import DELTA_RANGE_REFUSED
 from ncen_updater.common.progress import Silent
+from ncen_updater.formats.delta import make
 from ncen_updater.formats.delta.apply import apply_delta
 from ncen_updater.formats.delta.container import read_header, read_index, write_header
 from ncen_updater.formats.delta.errors import DeltaError
-from ncen_updater.formats.delta.index import NAMES
+from ncen_updater.formats.delta.index import NAMES, WAYS
 from ncen_updater.formats.delta.index_columns import (
     Malformed,
     NumberReader,
@@ -88,16 +89,20 @@ def _honest(place: Path, version: int) -> Honest:
     text = b"".join(b"line %d\n" % n for n in range(300))
     members = {f"m{n}": text[n:] for n in range(5)}
     old: Files = {
-        "d/a": text, "j-1.jar": jar(members), "k": b"k", "m": b"m" * 50, "l": Link("k"), "s": b"s",
+        "d/a": text, "j-1.jar": jar(members), "k": b"k", "m": b"m" * 50, "l": Link("k"),
+        "p.js": b"a[1]=b;" * 90, "s": b"s",
     }  # fmt: skip
     members["m2"] += b"new %d" % version
     new: Files = {
         "d/a": text[:900] + b"%d!" % version + text[900:], "d/n": b"new" * 9, "j-2.jar":
         jar(members), "k": b"k", "moved": b"m" * 50, "e/f": None, "l2": Link("d/n"),
-        "t/1": text * 2, "t/2": text * 2, "x": Mode(b"x", 0o755),
+        "p.js": b"b[%d]=c;" % version * 90, "t/1": text * 2, "t/2": text * 2,
+        "x": Mode(b"x", 0o755),
     }  # fmt: skip
     tree, target = write(place / "old", old), write(place / "new", new)
-    info = make_delta(place / "old", tree, place / "new", target, place / "pack", Silent())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(make, "WORTH_NAMES", 1000)
+        info = make_delta(place / "old", tree, place / "new", target, place / "pack", Silent())
     return Honest(place / "old", tree, facts(info), (place / "pack").read_bytes())
 
 
@@ -119,7 +124,11 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Honest:
 
 def _columns(index: bytes) -> list[bytes]:
     reader = NumberReader(index)
-    return [reader.take(reader.number()) for _ in NAMES]
+    columns = []
+    while reader.left:
+        columns.append(reader.take(reader.number()))
+    assert len(columns) == len((*NAMES, WAYS))
+    return columns
 
 
 def _index(columns: list[bytes]) -> bytes:

@@ -18,14 +18,16 @@ from ncen_updater.common.messages import (
     DELTA_PATH_REFUSED,
     DELTA_RANGE_REFUSED,
     DELTA_UNSUPPORTED,
+    OLD_FILE_ALTERED,
 )
+from ncen_updater.formats.delta.codec import View
 from ncen_updater.formats.delta.index import Columns, IndexStep
 from ncen_updater.formats.delta.index_columns import put_number, put_text
-from ncen_updater.formats.delta.layout import Fresh, Op, OpKind, Recipe, Ref
-from ncen_updater.formats.delta.model import COPIES
+from ncen_updater.formats.delta.layout import Fresh, Group, Op, OpKind, Recipe, Ref
+from ncen_updater.formats.delta.model import COPIES, EARLIER
 from ncen_updater.formats.delta.streams import Extent
 from ncen_updater.formats.tree import EntryType, scan
-from tests.formats.delta.making import Forge, fresh, group, jar
+from tests.formats.delta.making import Forge, fresh, group, jar, planes
 from tests.support.errors import refused
 
 STREAMS = ("control", "zeros", "differences", "literals")
@@ -243,6 +245,62 @@ def test_copies_need_room_as_well(forge: Forge) -> None:
     with pytest.raises(SpaceShort) as caught:
         forge.apply(forge.limits.model_copy(update={"out_bytes": 2 * size, "needs": (COPIES,)}))
     assert caught.value.values["needed_bytes"] == 2 * size + MARGIN_BYTES
+
+
+# ---- files of earlier groups -------------------------------------------------------------------
+
+
+def _two_groups(*refs: Ref, place: int = 0) -> tuple[list[Group], bytes]:
+    """Two new files of three bytes; the second is what stands somewhere in the references."""
+    first, streams = group(b"abc")
+    control = planes((2 * place, 0, 3))
+    second, more = group(b"", refs=refs, control=control, differences=bytes(3))
+    return [first, second], streams + more
+
+
+def test_a_group_refers_to_what_one_before_it_built(forge: Forge) -> None:
+    groups, streams = _two_groups(Ref(1), Ref(1, built=True), place=21)
+    forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
+    tree = forge.apply(forge.limits.model_copy(update={"needs": (EARLIER,)}))
+    assert (forge.out / "dir/b").read_bytes() == b"abc"
+    assert tree == scan(forge.out)
+    with refused(DELTA_OVER_LIMIT, match="earlier: was not signed as needed"):
+        forge.apply()
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_no_group_refers_to_what_is_not_built_yet(forge: Forge, at: int) -> None:
+    """To itself, or to one that comes later: there is no number for it."""
+    groups, streams = _two_groups(Ref(2, built=True))
+    if at == 1:
+        groups.reverse()
+    forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
+    with refused(DELTA_DAMAGED):
+        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER,)}))
+    assert list(forge.out.iterdir()) == []
+
+
+def test_what_was_built_is_no_archive_with_members(forge: Forge) -> None:
+    groups, streams = _two_groups(Ref(1, (), built=True))
+    forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
+    with refused(DELTA_RANGE_REFUSED, match="not an old file"):
+        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER,)}))
+
+
+def test_what_was_built_is_hashed_once_more(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else may have written there meanwhile."""
+    groups, streams = _two_groups(Ref(1, built=True))
+    forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
+    end = View.end
+
+    def altered(view: View) -> None:
+        end(view)
+        (forge.out / "dir/a").write_bytes(b"abd")
+
+    # Stands in for another program that writes there between two groups.
+    monkeypatch.setattr(View, "end", altered)
+    with refused(OLD_FILE_ALTERED, match="dir/a"):
+        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER,)}))
 
 
 def test_what_this_machine_cannot_do(forge: Forge) -> None:

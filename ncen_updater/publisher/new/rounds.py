@@ -21,7 +21,7 @@ from typing import Any
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.messages import NO_DESK_SITE
 from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.new.desk import DeskSite
+from ncen_updater.publisher.new.desk import DeskSite, without_own_libraries
 
 __all__ = ["DeskRound", "RoundStage", "served"]
 
@@ -159,7 +159,8 @@ class DeskRound:
 
     def _stage(self, name: str, *words: str) -> RoundStage:
         begin = time.monotonic()
-        environment = {**os.environ, "NCEN_CONFIG_FILE": str(self._desk.config)}
+        environment = without_own_libraries(os.environ)
+        environment["NCEN_CONFIG_FILE"] = str(self._desk.config)
         try:
             ended = subprocess.run(
                 [*self._agent, *words, "--json", "--words", "--lang", self._language],

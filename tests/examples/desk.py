@@ -34,7 +34,7 @@ __all__ = ["HOST", "Desk", "at_loopback"]
 
 AGENT = "ncen_updater"
 HOST = "127.0.0.1"
-SHORTER = "seconds = 5 ", "seconds = 0.2\ninterval_s = 0.1 "
+SHORTER = {"seconds = 5 ": "seconds = 0.2 ", "interval_s = 1\n": "interval_s = 0.1\n"}
 
 
 @contextmanager
@@ -105,7 +105,10 @@ class Desk:
         text = text.replace("[databases.postgresql]\n", f"[databases.postgresql]\n{programs}")
         if self.example is CONTAINER:
             text = self._as_podman_runs_here(text)
-        self.config.write_text(text.replace(*SHORTER), "utf-8")
+        for usual, shorter in SHORTER.items():
+            assert usual in text
+            text = text.replace(usual, shorter)
+        self.config.write_text(text, "utf-8")
         self.config.chmod(0o600)
         self.migrate(release, self.example.product)
         self.control("start", release)

@@ -26,6 +26,7 @@ from ncen_updater.publisher.new.programs import migrate_program
 from ncen_updater.publisher.new.writing import ManifestAnswers, manifest_text
 
 MANAGE = 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
+SAMPLE = MANAGE.replace("shop", "sample")
 TITLE = 'A "new"\nshop'
 INI = "[alembic]\nscript_location = migrations\n"
 TREES: dict[str, tuple[Mapping[str, str], MigratorKind, list[str]]] = {
@@ -34,6 +35,17 @@ TREES: dict[str, tuple[Mapping[str, str], MigratorKind, list[str]]] = {
         MigratorKind.DJANGO,
         ["django", "--database", "shop=default", "--path", "app", "--path", "app/site",
          "--settings", "shop.settings"],
+    ),
+    "Django beside a library with a project of its own": (
+        {"z/manage.py": MANAGE, "site/django/__init__.py": "", "site/a/manage.py": SAMPLE,
+         "site/a-1.0.dist-info/RECORD": "a/manage.py,sha256=x,60\n"},
+        MigratorKind.DJANGO,
+        ["django", "--database", "shop=default", "--path", "z", "--path", "site",
+         "--settings", "shop.settings"],
+    ),
+    "only a library's project": (
+        {"site/a/manage.py": SAMPLE, "site/a-1.0.dist-info/RECORD": "b.py,,\na/manage.py,,\n"},
+        MigratorKind.NONE, [],
     ),
     "a manage.py of something else": ({"manage.py": "print('no')\n"}, MigratorKind.NONE, []),
     "Alembic": (
@@ -124,6 +136,15 @@ def test_what_a_tree_tells(tmp_path: Path, name: str) -> None:
         assert [*manifest.migrator.argv] == ["bin/ncen-migrate", *argv]
         assert program.read_bytes() == migrate_program()
         assert os.access(program, os.X_OK)
+
+
+def test_django_that_pip_installed_whole(tmp_path: Path) -> None:
+    """As Nautobot: no manage.py of its own, and one of a library's samples."""
+    files = {"app/site/django/__init__.py": "", "app/site/a/manage.py": SAMPLE,
+             "app/site/a-1.0.dist-info/RECORD": "a/manage.py,,\n"}  # fmt: skip
+    migrator = made(lay(tmp_path / "r", files), "--migrator", "django").migrator
+    assert migrator is not None
+    assert list(migrator.argv[2:]) == ["--database", "shop=default", "--path", "app/site"]
 
 
 def test_plain_sql_of_two_engines_and_databases(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import threading
@@ -83,6 +84,13 @@ def test_a_release_that_fails_says_why(
     assert not desk.app_running()
 
 
+#: An agent, or a command of a site, that leaves behind where it would look for programs.
+TELLS_PATH = """
+import os, pathlib
+pathlib.Path(os.environ["HOME"], "path").write_text(os.environ["PATH"])
+print("{}")
+"""
+
 #: Answers as the agent does where an application's own migrator leads no way back: it counts what
 #: was entered since, and wants that number said, also where it is 0. One more comes in meanwhile.
 STUBBORN = """
@@ -101,6 +109,25 @@ if "--dry-run" not in asked and said is not None:
 print(json.dumps({"error": {"code": "NU-6015", "values": {"count": count}}}))
 sys.exit(4)
 """
+
+
+def test_a_release_finds_none_of_our_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With our virtual environment on the path ``python3`` in a release would be the one in it."""
+    monkeypatch.setenv("PATH", os.pathsep.join((f"{sys.prefix}/bin/", "/usr/bin")))
+    own, made_of = f"{sys.prefix}/bin", f"{sys.base_prefix}/bin"
+    assert own != made_of, "the tests run in a virtual environment"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    program, told = tmp_path / "agent.py", tmp_path / "path"
+    program.write_text(TELLS_PATH, "utf-8")
+    site = DeskSite(tmp_path / "agent.toml", tmp_path / "root.json", 0, "shop",
+                    {"status": [sys.executable, str(program)]}, tmp_path / "current")  # fmt: skip
+    assert site.running()
+    assert told.read_text("utf-8") == f"{made_of}:/usr/bin"
+    told.unlink()
+    DeskRound(site, [sys.executable, str(program)], "en", lambda _: None).run("1.0", "2.0")
+    assert told.read_text("utf-8") == f"{made_of}:/usr/bin"
 
 
 @pytest.mark.parametrize("start", [0, 3])

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 import tomllib
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from ncen_updater.common.messages import NO_DESK_SITE
 from ncen_updater.common.secret_file import SecretExposed, SecretUnread, read_secret_file
 from ncen_updater.publisher.errors import system_words
 
-__all__ = ["DeskSite", "load_desk"]
+__all__ = ["DeskSite", "load_desk", "without_own_libraries"]
 
 MAX_CONFIG_BYTES = 1_000_000
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
@@ -109,7 +111,8 @@ class DeskSite:
             raise self._refused(f"its command '{act}' ended with {status}")
 
     def _ordered(self, words: list[str], act: str) -> int:
-        environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+        own = without_own_libraries(os.environ)
+        environment = {name: own[name] for name in KEPT if name in own}
         environment |= {k: str(v) for k, v in self.application.get("environment", {}).items()}
         environment["NCEN_CURRENT"] = str(self.current)
         environment["NCEN_DOOR_FILE"] = str(self.application.get("door_file", ""))
@@ -126,6 +129,18 @@ class DeskSite:
 
     def _refused(self, reason: str) -> UpdaterError:
         return UpdaterError(NO_DESK_SITE, path=self.config, reason=reason)
+
+
+def without_own_libraries(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a site: ``python3`` is the one that this program's was made of.
+
+    Where the publisher's own environment is on the path, a release that lacks a library would find
+    it there, and start slower or otherwise than at a site.
+    """
+    own, made_of = f"{sys.prefix}/bin", f"{sys.base_prefix}/bin"
+    places = environment.get("PATH", os.defpath).split(os.pathsep)
+    path = os.pathsep.join(made_of if place.rstrip("/") == own else place for place in places)
+    return {**environment, "PATH": path}
 
 
 def load_desk(path: Path) -> DeskSite:

@@ -24,6 +24,7 @@ __all__ = [
 #: So many names are looked at; what is deeper or further is not found.
 MOST_NAMES = 200_000
 MOST_BYTES = 200_000
+MOST_OF_RECORD = 20_000_000
 PASSED_OVER = frozenset({".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__"})
 UP, DOWN, VERIFY = ".up.sql", ".down.sql", ".verify.sql"
 SETTINGS_MODULE = re.compile(r"DJANGO_SETTINGS_MODULE[\"']\s*,\s*[\"']([\w.]{1,200})[\"']")
@@ -138,6 +139,8 @@ def look(directory: Path, wanted: MigratorKind | None = None) -> FoundMigrations
             found = ask(directory, seen)
             if found is not None:
                 return found
+    if wanted is MigratorKind.DJANGO:
+        return FoundMigrations(wanted, packages=_packages(seen, "django", ()))
     return FoundMigrations(wanted or MigratorKind.NONE)
 
 
@@ -169,13 +172,13 @@ def _names(directory: Path) -> Iterator[str]:
             yield (below / name).as_posix()
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, most: int = MOST_BYTES) -> str:
     """The beginning of a file; nothing where it cannot be read."""
     try:
         if path.is_symlink() or not path.is_file():
             return ""
         with path.open("rb") as stream:
-            return stream.read(MOST_BYTES).decode("utf-8", "replace")
+            return stream.read(most).decode("utf-8", "replace")
     except OSError:
         return ""
 
@@ -191,10 +194,21 @@ def _packages(seen: _Seen, library: str, files: tuple[str, ...]) -> tuple[str, .
     return tuple(dict.fromkeys([*own, *shortest]))
 
 
+def _is_installed(directory: Path, seen: _Seen, path: str) -> bool:
+    """Whether pip laid the file there: a library's, with its samples and tests."""
+    for record in map(PurePosixPath, seen.called("RECORD")):
+        place = record.parent.parent
+        if record.parent.suffix == ".dist-info" and PurePosixPath(path).is_relative_to(place):
+            line = f"\n{PurePosixPath(path).relative_to(place)},"
+            if line in f"\n{_text(directory / record, MOST_OF_RECORD)}":
+                return True
+    return False
+
+
 def _django(directory: Path, seen: _Seen) -> FoundMigrations | None:
     for path in seen.called("manage.py"):
         said = SETTINGS_MODULE.search(_text(directory / path))
-        if said is not None:
+        if said is not None and not _is_installed(directory, seen, path):
             packages = _packages(seen, "django", (path,))
             return FoundMigrations(MigratorKind.DJANGO, (path,), said[1], packages)
     return None

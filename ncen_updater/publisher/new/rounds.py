@@ -23,7 +23,7 @@ from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import NO_DESK_SITE
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.new.declaring import SCHEMA_CHANGED, declarations
-from ncen_updater.publisher.new.desk import DeskSite
+from ncen_updater.publisher.new.desk import DeskSite, without_own_libraries
 
 __all__ = ["DeskRound", "RoundStage", "served"]
 
@@ -176,7 +176,8 @@ class DeskRound:
 
     def _stage(self, name: str, *words: str) -> RoundStage:
         begin = time.monotonic()
-        environment = {**os.environ, "NCEN_CONFIG_FILE": str(self._desk.config)}
+        environment = without_own_libraries(os.environ)
+        environment["NCEN_CONFIG_FILE"] = str(self._desk.config)
         try:
             ended = subprocess.run(
                 [*self._agent, *words, "--json", "--words", "--lang", self._language],

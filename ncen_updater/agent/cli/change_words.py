@@ -16,7 +16,7 @@ from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Figure, Text, transla
 from ncen_updater.common.reasons import reason
 from ncen_updater.common.step_words import step_words
 
-__all__ = ["change_lines"]
+__all__ = ["as_before", "change_lines"]
 
 Document = Mapping[str, Any]
 #: So many parts of the stop are named, if they took so long.
@@ -175,6 +175,17 @@ def _failure(report: Document, language: str, when: Callable[[str], Figure]) -> 
         yield Text(N_("  it was taken back by change {id}"), {"id": report["taken_back_by"]})
 
 
+def as_before(change: Document) -> Text:
+    """Say what a change left that was undone; its program may have added something."""
+    if not change["expanded"]:
+        return Text(N_("  everything is as it was before it; no record was lost"))
+    words = N_(
+        "  the program of {version} had worked on the databases before the stop, and what it added"
+        " there stays; all else is as it was; no record was lost"
+    )
+    return Text(words, {"version": change["to"]})
+
+
 def _records(report: Document, language: str) -> Iterator[Text]:
     if report["state"] == "undone":
         undone = [
@@ -184,7 +195,7 @@ def _records(report: Document, language: str) -> Iterator[Text]:
         ]
         if undone:
             yield Text(N_("  undone, the last first: {steps}"), {"steps": ", ".join(undone[::-1])})
-        yield Text(N_("  everything is as it was before it; no record was lost"))
+        yield as_before(report)
     lost = report["facts"].get("lost")
     if lost:
         yield Text(N_("  {count} records were lost, as was agreed"), {"count": lost})

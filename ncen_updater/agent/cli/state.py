@@ -110,7 +110,12 @@ def _change(status: SiteStatus, before: SiteStatus | None) -> Iterator[Text]:
         return
     values = {"kind": change.kind, "change": change.id, "version": change.to_version,
               "origin": change.from_version}  # fmt: skip
-    yield Text(_OF_STATE[change.state] if not _untouched(change) else _UNTOUCHED, values)
+    expanded = journal.facts.expanded is not None
+    if expanded and change.state is ChangeState.UNDONE:
+        yield Text(_STAYS, values)
+    else:
+        untouched = _untouched(change) and not expanded
+        yield Text(_UNTOUCHED if untouched else _OF_STATE[change.state], values)
     if journal.used_up:
         yield used_up_words(journal.used_up)
 
@@ -146,6 +151,10 @@ def _untouched(change: Change) -> bool:
 _UNTOUCHED = N_(
     "The {kind} to {version} (change {change}) is open; the databases of {origin} were not "
     "touched, and no record was lost."
+)
+_STAYS = N_(
+    "The {kind} to {version} (change {change}) was undone. Its program had worked on the databases"
+    " before the stop, and what it added stays; all else is as it was, and no record was lost."
 )
 _OF_STATE = {
     ChangeState.RUNNING: N_("The {kind} to {version} (change {change}) has not come to its end."),

@@ -12,6 +12,7 @@ from ncen_updater.agent.answers import BARRED, notice_words
 from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.cli.access import explained
 from ncen_updater.agent.cli.availability_words import officers_words
+from ncen_updater.agent.cli.change_words import as_before
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
@@ -356,7 +357,7 @@ def show_last_change(session: AgentSession, change: Document) -> None:
     }  # fmt: skip
     session.show(Text(N_("Last: {kind} to {version}, {state} {at} (change {change})."), values))
     if change["state"] == ChangeState.UNDONE:
-        session.show(Text(N_("  everything is as it was before it; no record was lost")))
+        session.show(as_before(change))
 
 
 def _barred(session: AgentSession, one: Document) -> Text:

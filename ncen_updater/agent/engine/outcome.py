@@ -71,6 +71,7 @@ def change_document(change: Change, facts: ChangeFacts = NO_FACTS) -> dict[str, 
         "stop_s": stop_seconds(change, facts),
         "error_code": change.error_code,
         "attempts": change.attempts,
+        "expanded": facts.expanded is not None,
     }
 
 

@@ -42,6 +42,17 @@ HEADLINES: Mapping[str, tuple[str, str]] = {
     "undone": ("bad", N_("The change to {version} was taken back; everything is as before.")),
     "stuck": ("bad", N_("The change to {version} is stuck: a person has to look.")),
 }
+#: Of a release whose program had worked on the databases before the stop.
+WHAT_STAYS: Mapping[str, tuple[str, str]] = {
+    "undoing": ("bad", N_("The change to {version} is taken back.")),
+    "undone": (
+        "bad",
+        N_(
+            "The change to {version} was taken back; what its program added to the databases before"
+            " the stop stays, all else is as before."
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -164,7 +175,8 @@ def live_view(
     open_change = report is not None and report["ended_at"] is None
     tone, headline = "good", say(N_("Nothing goes on just now."))
     if report is not None and (open_change or running is None):
-        tone, words = HEADLINES.get(
+        headlines = {**HEADLINES, **(WHAT_STAYS if report["expanded"] else {})}
+        tone, words = headlines.get(
             report["state"], ("wait", N_("The change to {version} goes on."))
         )
         headline = say(words, version=report["to"])

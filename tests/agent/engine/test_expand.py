@@ -142,6 +142,10 @@ def test_one_that_fails_half_way_keeps_nobody_out(demo: DemoSite) -> None:
         operations(demo).upgrade(Version(HALF))
     change, facts = latest(demo)
     assert facts.closed_at is None and change.error_code == EXPAND_FAILED.code
+    for words in (["status"], ["history", change.id]):
+        told = " ".join(said(demo, *words).split())
+        assert f"the program of {HALF} had worked on the databases before the stop" in told
+        assert "everything is as it was" not in told
     assert runs(demo) == OLD and came(demo) == {"seizures", "suspects"}
     assert strict(demo) == set()  # the journal says whose it is
     with Journal.open(demo.state / JOURNAL, read_only=True) as journal:

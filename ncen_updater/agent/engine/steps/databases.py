@@ -144,6 +144,10 @@ class Copy(Step):
     name = StepName.COPY
     title = Text(N_("copying the databases"))
 
+    def doing(self, context: StepContext) -> Text | None:
+        """Nothing is told where databases stay as they are."""
+        return None if context.ref.as_is else self.title
+
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Choose method and object ids, so that an interrupted copy can be found."""
         return ChangeFacts(copy=context.site.engine.plan_copy(context.ref).data)
@@ -185,6 +189,10 @@ class Migrate(Step):
 
     name = StepName.MIGRATE
     title = Text(N_("migrating the databases"))
+
+    def doing(self, context: StepContext) -> Text | None:
+        """Nothing is told where databases stay as they are."""
+        return None if context.ref.as_is else self.title
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Ask the checks, migrate, ask them again, compare; or prove that nothing has to run."""

@@ -1373,6 +1373,12 @@ EXPAND_FAILED = Message(
         " may be run once more. {cause_remedy}"
     ),
 )
+EXPAND_UNDER_WAY = Message(
+    "NU-4207",
+    N_("A program of a release has been at work on the databases for {seconds} s."),
+    N_("It was started by an agent that ended meanwhile: see 'ps', end it, try again."),
+    ExitCode.BUSY,
+)
 NOT_A_SET = Message(
     "NU-4220",
     N_("{database} is a plain directory, not a link to a set of databases."),

@@ -15,6 +15,7 @@ agent was told that the command ended well (:attr:`LeftBehind.DAEMONS`), and not
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -27,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-__all__ = ["LeftBehind", "Supervised"]
+__all__ = ["LeftBehind", "Supervised", "taken"]
 
 # Options of the supervisor come first: what is left, and a descriptor that it alone keeps or -1.
 _SUPERVISOR = """
@@ -229,3 +230,12 @@ class Supervised:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def taken(descriptor: int) -> bool:
+    """Take the lock on a file that a supervisor keeps open; whether it was free."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.application.process import Ended, order, run
 from ncen_updater.agent.config.model import ControlSettings
 from ncen_updater.common.messages import DOOR_STUCK, ORDER_UNDER_WAY, STATE_UNKNOWN
-from ncen_updater.common.supervised import LeftBehind
+from ncen_updater.common.supervised import LeftBehind, taken
 
 __all__ = ["CommandApplication"]
 
@@ -64,7 +63,7 @@ class CommandApplication(ControlledApplication):
             raise ApplicationError(DOOR_STUCK, path=path, detail=str(error)) from error
         try:
             deadline = self._clock() + OTHERS_TIMEOUT_S
-            while not _taken(descriptor):
+            while not taken(descriptor):
                 if self._clock() >= deadline:
                     raise ApplicationError(ORDER_UNDER_WAY, seconds=f"{OTHERS_TIMEOUT_S:g}")
                 self._wait(LOOK_S)
@@ -127,11 +126,3 @@ class _CommandPart(ApplicationPart):
         with self._alone() as kept:
             give = partial(order, argv, self._environment, timeout_s, left=left, kept=kept)
             return attempt(action, argv, give)
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

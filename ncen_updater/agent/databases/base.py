@@ -598,15 +598,20 @@ class DatabaseEngine(abc.ABC):
     def make_ready(self) -> None:  # noqa: B027 - most have nothing to make
         """Make what changes are recorded in, where it is not there yet: before officers are out."""
 
-    def expand(self, target: MigrationSet, progress: Progress) -> None:
+    def expand(self, target: MigrationSet, progress: Progress, *, kept: int = -1) -> None:
         """Run a release's own program on the live databases, while the application works on them.
 
         Only where :attr:`expands` is true. Nothing is marked, and nothing undoes it.
 
+        Args:
+            target: The release.
+            progress: Told every two seconds.
+            kept: A descriptor that is held open as long as anything of the program is at work.
+
         Raises:
             MigratorFailed: It failed; what it did until then stays.
         """
-        raise NotImplementedError(f"{self.kind}: {target.release}, {progress}")
+        raise NotImplementedError(f"{self.kind}: {target.release}, {progress}, {kept}")
 
     @abc.abstractmethod
     def write_values(

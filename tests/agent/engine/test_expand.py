@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +15,15 @@ from demo.site import DemoSite, digests
 from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.engine.expanding import EXPAND_LOCK
+from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rollback_words import EXPANDS
 from ncen_updater.agent.journal.change import BEFORE_COMMIT, Change, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.site import Clock
 from ncen_updater.common.messages import EXPAND_FAILED
 from ncen_updater.common.progress import Silent
 from tests.agent.engine.made import (
@@ -194,6 +200,29 @@ def test_killed_at_any_instant_one_whole_version_runs(demo: DemoSite, instant: I
     if not change.commit_written:
         operations(demo).upgrade(Version(NEW))
         assert runs(demo) == NEW and is_there(demo) is let_in and strict(demo) == set()
+
+
+def test_what_a_killed_agent_left_at_work_is_waited_for(demo: DemoSite) -> None:
+    """Until it is gone, nobody can say what the schemas are."""
+
+    def strike(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.PREFLIGHT, Phase.AFTER_EFFECT):
+            raise Killed
+
+    with pytest.raises(Killed):
+        operations(demo, strike).upgrade(Version(NEW))
+    descriptor = os.open(demo.state / EXPAND_LOCK, os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    left = [descriptor]
+
+    def wait(_seconds: float) -> None:
+        if left:
+            execute(demo.databases.address("suspects"), "CREATE TABLE came_last (id integer)")
+            os.close(left.pop())
+
+    site = replace(site_in_process(demo), clock=Clock(wait=wait))
+    Operations(site, Silent()).resume(by_person=True)
+    assert left == [] and runs(demo) == OLD and strict(demo) == set()
 
 
 def test_undone_after_the_stop_what_it_added_stays_and_is_known(demo: DemoSite) -> None:

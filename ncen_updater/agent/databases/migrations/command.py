@@ -111,6 +111,7 @@ def run_command(
     databases: Sequence[str],
     *,
     user: RunAs | None = None,
+    kept: int = -1,
     heartbeat_s: float = HEARTBEAT_SECONDS,
 ) -> str:
     """Run the migrator and return the end of its output.
@@ -123,6 +124,7 @@ def run_command(
         progress: Told every two seconds.
         databases: Logical names of those that it works on, for the words of an error.
         user: Whom it becomes; root gives one.
+        kept: A descriptor that is held open as long as anything of it is at work.
         heartbeat_s: Seconds between two signs of life.
 
     Raises:
@@ -143,6 +145,7 @@ def run_command(
         left=LeftBehind.NOTHING,
         cwd=slot,
         output=subprocess.PIPE,
+        kept=kept,
         become=(user.uid, user.gid) if user else None,
     )
     stdout = migrator.stdout

@@ -540,9 +540,9 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.make_ready`: the control database takes as long as a copy."""
         self._control.ensure()
 
-    def expand(self, target: MigrationSet, progress: Progress) -> None:
+    def expand(self, target: MigrationSet, progress: Progress, *, kept: int = -1) -> None:
         """See :meth:`DatabaseEngine.expand`."""
-        self._migrating.expand(target, progress)
+        self._migrating.expand(target, progress, kept)
 
     def mark(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.mark`."""

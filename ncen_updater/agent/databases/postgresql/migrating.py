@@ -250,16 +250,18 @@ class Migrating:
             # In a thread of its own: a server that is gone has ended the session as well.
             logger.warning("a migration outlived its time: %s", error.detail or error)
 
-    def expand(self, target: MigrationSet, progress: Progress) -> None:
+    def expand(self, target: MigrationSet, progress: Progress, kept: int) -> None:
         """Run the release's program on the live databases, which are open to all."""
-        self._run_command(Live, target, progress)
+        self._run_command(Live, target, progress, kept)
 
     @property
     def _as_owner(self) -> bool:
         """Whether a program logs in as the application does; another user than ours always."""
         return self._user() is not None or bool(self._server.owner_logs_in)
 
-    def _run_command(self, places: PlaceOf, target: MigrationSet, progress: Progress) -> None:
+    def _run_command(
+        self, places: PlaceOf, target: MigrationSet, progress: Progress, kept: int = -1
+    ) -> None:
         from ncen_updater.agent.databases.migrations.command import (
             migrator_environment,
             run_command,
@@ -276,4 +278,4 @@ class Migrating:
             url = self._server.url(self._sessions.physical(places(name)), as_owner=self._as_owner)
             environment[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = url
         names = tuple(self._names)
-        run_command(target.command, target.slot, environment, progress, names, user=user)
+        run_command(target.command, target.slot, environment, progress, names, user=user, kept=kept)

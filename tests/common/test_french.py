@@ -13,8 +13,8 @@ SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages"
 READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
 SAME = {
-    "Code", "Configuration", "Date", "Options", "Plan", "Signature", "Table", "code", "note",
-    "signatures", "verdict", "version",
+    "Code", "Configuration", "Date", "Options", "Plan", "Signature", "Table", "code",
+    "extensions", "note", "signatures", "tables", "types", "verdict", "version",
 }  # fmt: skip
 #: Names, which are no words of a language: commands and options, files, settings, statements.
 NAMES = re.compile(

@@ -177,7 +177,7 @@ def _failure(report: Document, language: str, when: Callable[[str], Figure]) -> 
 
 def as_before(change: Document) -> Text:
     """Say what a change left that was undone; its program may have added something."""
-    if not change["expanded"]:
+    if not change.get("expanded"):  # a service of before does not say it
         return Text(N_("  everything is as it was before it; no record was lost"))
     words = N_(
         "  the program of {version} had worked on the databases before the stop, and what it added"

@@ -24,7 +24,7 @@ KINDS = frozenset(
         N_("collect-begun"), N_("collect-ended"), N_("committed"), N_("confirmed"),
         N_("databases-away"), N_("databases-back"),
         N_("databases-kept"), N_("databases-kept-dropped"), N_("disk-full"), N_("disk-has-room"),
-        N_("done"),
+        N_("done"), N_("expanded"),
         N_("failed"), N_("files-brought-back"), N_("files-not-dropped"), N_("files-not-kept"),
         N_("files-put-back"), N_("held"), N_("import-begun"), N_("import-refused"), N_("imported"),
         N_("looked"), N_("marker-healed"), N_("needs-person"), N_("next"), N_("order-ended"),

@@ -175,7 +175,7 @@ def live_view(
     open_change = report is not None and report["ended_at"] is None
     tone, headline = "good", say(N_("Nothing goes on just now."))
     if report is not None and (open_change or running is None):
-        headlines = {**HEADLINES, **(WHAT_STAYS if report["expanded"] else {})}
+        headlines = {**HEADLINES, **(WHAT_STAYS if report.get("expanded") else {})}
         tone, words = headlines.get(
             report["state"], ("wait", N_("The change to {version} goes on."))
         )

@@ -91,7 +91,11 @@ def test_without_a_configuration(
 ) -> None:
     command = command_of("ncen-updater", [name])
     words = [name, "--json", "--config", str(tmp_path / "none.toml")]
-    words += {"schedule": ["--cancel"], "import": ["a.ncen-bundle"]}.get(name, [])
+    words += {
+        "schedule": ["--cancel"],
+        "import": ["a.ncen-bundle"],
+        "accept-restore": ["--dry-run"],
+    }.get(name, [])
     for parameter in command.params:
         if parameter.required:
             words += [*parameter.opts[:1]] if isinstance(parameter, click.Option) else []

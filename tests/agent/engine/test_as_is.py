@@ -11,17 +11,12 @@ from packaging.version import Version
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
 from ncen_updater.agent.databases.base import Live
-from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.rollback_words import ONLY_CODE
 from ncen_updater.agent.journal.change import Phase, StepName
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.common.progress import Silent
+from tests.agent.engine.looks import enter, facts, is_there, numbers, strict
 from tests.agent.engine.made import (
     FIRST,
-    execute,
     operations,
     rehearse,
     release,
@@ -61,41 +56,8 @@ def demo(
         yield site
 
 
-def enter(demo: DemoSite) -> None:
-    execute(
-        demo.databases.address("suspects"),
-        "INSERT INTO persons (person_ref, family_name, workflow_state)"
-        " VALUES ('LATER-1', 'entered later', 'new')",
-    )
-
-
-def is_there(demo: DemoSite) -> bool:
-    sql = "SELECT count(*) FROM persons WHERE person_ref = 'LATER-1'"
-    return site_in_process(demo).engine.query(Live("suspects"), sql) == [(1,)]
-
-
 def has(demo: DemoSite, table: str) -> bool:
     return f"suspects.{table}" in digests(demo)
-
-
-def same_files(demo: DemoSite) -> object:
-    """What tells one database from another of the same name."""
-    site = site_in_process(demo)
-    if isinstance(demo.databases, PostgresPlace):
-        sql = "SELECT oid FROM pg_database WHERE datname = current_database()"
-        return [site.engine.query(Live(name), sql) for name in site.engine.names]
-    return [Path(facts.physical).stat().st_ino for facts in site.engine.describe()]
-
-
-def facts(demo: DemoSite) -> ChangeFacts:
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        return journal.facts(journal.changes(1)[0].id)
-
-
-def strict(demo: DemoSite) -> set[str]:
-    site = site_in_process(demo)
-    with Journal.open(demo.state / JOURNAL) as journal:
-        return {f.code for f in verify_site(site, journal, Silent())} & {"NU-6106"}
 
 
 def nothing_copied(demo: DemoSite) -> bool:
@@ -108,7 +70,7 @@ def nothing_copied(demo: DemoSite) -> bool:
     [pytest.param(CODE, id="files"), pytest.param(PROGRAM, id="a program")],
 )
 def test_there_and_back_nothing_is_copied_and_no_record_lost(demo: DemoSite, version: str) -> None:
-    before, files = digests(demo), same_files(demo)
+    before, files = digests(demo), numbers(demo)
     assert str(ONLY_CODE) in said(demo, "plan", version)
     operations(demo).upgrade(Version(version))
     assert runs(demo) == version and nothing_copied(demo)
@@ -122,7 +84,7 @@ def test_there_and_back_nothing_is_copied_and_no_record_lost(demo: DemoSite, ver
     assert str(ONLY_CODE) in said(demo, "rollback", "--dry-run")
     operations(demo).rollback()
     assert runs(demo) == FIRST and is_there(demo) and nothing_copied(demo)
-    assert same_files(demo) == files
+    assert numbers(demo) == files
     assert strict(demo) == set()
 
 
@@ -155,11 +117,11 @@ def test_back_from_a_schema_on_which_the_older_release_runs(demo: DemoSite) -> N
     found = facts(demo)
     assert found.copy and not found.as_is and has(demo, "came_with_new")
     enter(demo)
-    files = same_files(demo)
+    files = numbers(demo)
 
     operations(demo).rollback()
     assert runs(demo) == FIRST and is_there(demo)
-    assert facts(demo).as_is is True and same_files(demo) == files
+    assert facts(demo).as_is is True and numbers(demo) == files
     assert has(demo, "came_with_new")  # it stays: the older release runs with it
     assert strict(demo) == set()
 

@@ -19,15 +19,12 @@ from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.slots.link import point_to
 from ncen_updater.common.progress import Silent
+from tests.agent.engine.looks import Killed
 from tests.agent.engine.made import operations, release, said, served_feed, site_on
 from tests.support.sites import TrialFeed, site_in_process
 
 REPORTED = "3.2.5"
 ONE, TWO, UNWELL = "3.2.5+1", "3.2.5+2", "3.2.5.post3"
-
-
-class Killed(BaseException):
-    """Stands for a SIGKILL: nothing of the runner's own handling takes part."""
 
 
 @pytest.fixture(scope="module")

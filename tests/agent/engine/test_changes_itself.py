@@ -18,7 +18,6 @@ from demo.site import DemoSite, digests
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.diagnostics.doctor import diagnose
-from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine import accept_restore
 from ncen_updater.agent.engine.fingerprints import schema_findings, schemas_of
 from ncen_updater.agent.engine.situation import ADOPTED, known
@@ -27,10 +26,11 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.service.report import history_report
-from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import GUARD_BLOCKS
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import ChangedItself
+from tests.agent.engine.looks import found
 from tests.agent.engine.made import (
     FIRST,
     execute,
@@ -106,12 +106,6 @@ def demo(
 def run_on(demo: DemoSite, *statements: str) -> None:
     for statement in statements:
         execute(demo.databases.address("suspects"), statement)
-
-
-def found(demo: DemoSite) -> list[Finding]:
-    site = site_in_process(demo)
-    with Journal.open(demo.state / JOURNAL) as journal:
-        return list(verify_site(site, journal, Silent()))
 
 
 def codes(demo: DemoSite) -> set[str]:

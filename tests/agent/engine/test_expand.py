@@ -11,21 +11,19 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from demo.site import DemoSite, digests
-from ncen_updater.agent.databases.base import Live
-from ncen_updater.agent.diagnostics.verify import verify_site
+from demo.site import DemoSite
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.expanding import EXPAND_LOCK
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rollback_words import EXPANDS
-from ncen_updater.agent.journal.change import BEFORE_COMMIT, Change, Phase, StepName
-from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.change import BEFORE_COMMIT, Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Clock
 from ncen_updater.common.messages import EXPAND_FAILED
 from ncen_updater.common.progress import Silent
+from tests.agent.engine.looks import Killed, came, enter, is_there, latest, numbers, strict
 from tests.agent.engine.made import (
     execute,
     operations,
@@ -44,10 +42,6 @@ from tests.support.sites import TrialFeed, site_in_process
 pytestmark = [not_as_root, either_engine("demo")]
 
 OLD, NEW, HALF = "3.2.5", "3.2.6", "3.2.7"
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing of the agent comes after it."""
 
 
 @pytest.fixture(scope="module")
@@ -69,43 +63,6 @@ def demo(
     with site_on(request, tmp_path, feed, schema_number=1) as site:
         operations(site).upgrade(Version(OLD))  # from here on the journal knows the schemas
         yield site
-
-
-def latest(demo: DemoSite) -> tuple[Change, ChangeFacts]:
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        change = journal.changes(1)[0]
-        return change, journal.facts(change.id)
-
-
-def came(demo: DemoSite) -> set[str]:
-    """The databases that have what the program makes."""
-    return {name.partition(".")[0] for name in digests(demo) if name.endswith(".came_with_new")}
-
-
-def numbers(demo: DemoSite) -> list[object]:
-    """What tells one database from another of the same name."""
-    site = site_in_process(demo)
-    sql = "SELECT oid FROM pg_database WHERE datname = current_database()"
-    return [site.engine.query(Live(name), sql) for name in site.engine.names]
-
-
-def strict(demo: DemoSite) -> set[str]:
-    site = site_in_process(demo)
-    with Journal.open(demo.state / JOURNAL) as journal:
-        return {f.code for f in verify_site(site, journal, Silent())} & {"NU-6106"}
-
-
-def enter(demo: DemoSite) -> None:
-    execute(
-        demo.databases.address("suspects"),
-        "INSERT INTO persons (person_ref, family_name, workflow_state)"
-        " VALUES ('LATER-1', 'entered later', 'new')",
-    )
-
-
-def is_there(demo: DemoSite) -> bool:
-    sql = "SELECT count(*) FROM persons WHERE person_ref = 'LATER-1'"
-    return site_in_process(demo).engine.query(Live("suspects"), sql) == [(1,)]
 
 
 ALL = {"seizures", "suspects", "companies"}

@@ -23,6 +23,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.common.messages import MARKERS_DISAGREE
 from ncen_updater.common.progress import Silent
+from tests.agent.engine.looks import Killed
 from tests.agent.engine.made import operations, runs, site_on
 from tests.support.errors import refused
 from tests.support.rotation import in_turns
@@ -31,10 +32,6 @@ from tests.support.sites import TrialFeed, serve, site_in_process
 pytestmark = in_turns("demo")
 
 FIRST, SECOND, THIRD, LAST = "3.2.4", "3.3.0", "3.3.10", "3.4.0"
-
-
-class Killed(BaseException):
-    """Stands for a SIGKILL: nothing of the runner's own handling takes part."""
 
 
 @pytest.fixture(scope="module")

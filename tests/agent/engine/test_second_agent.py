@@ -19,16 +19,13 @@ from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.site import Site
 from ncen_updater.common.messages import GUARD_BLOCKS
 from ncen_updater.common.progress import Silent
+from tests.agent.engine.looks import Killed
 from tests.support.errors import refused
 from tests.support.rotation import either_engine, in_turns
 
 pytestmark = either_engine("demo")
 
 OLD, NEW = Version("3.2.4"), Version("3.3.0")
-
-
-class Killed(BaseException):
-    """Stands for a SIGKILL: nothing of the runner's own handling takes part."""
 
 
 def second(site: Site, tmp_path: Path) -> Site:

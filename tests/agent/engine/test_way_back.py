@@ -11,15 +11,15 @@ from packaging.version import Version
 
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
-from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Strategy
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.rollback_words import way_words
 from ncen_updater.agent.journal.change import Mode, Phase, StepName
-from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.common.messages import NOT_AS_KEPT, RECORDS_WOULD_BE_LOST
+from tests.agent.engine.looks import enter, facts, is_there
 from tests.agent.engine.made import (
     execute,
     operations,
@@ -60,26 +60,6 @@ def demo(
         yield site
 
 
-def enter_person(demo: DemoSite) -> None:
-    execute(
-        demo.databases.address("suspects"),
-        "INSERT INTO persons (person_ref, family_name, workflow_state)"
-        " VALUES ('LATER-1', 'entered later', 'new')",
-    )
-
-
-def is_there(demo: DemoSite) -> bool:
-    site = site_in_process(demo)
-    sql = "SELECT count(*) FROM persons WHERE person_ref = 'LATER-1'"
-    return site.engine.query(Live("suspects"), sql) == [(1,)]
-
-
-def facts(demo: DemoSite) -> ChangeFacts:
-    """Facts of the newest change."""
-    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
-        return journal.facts(journal.changes(1)[0].id)
-
-
 @pytest.mark.parametrize(
     ("version", "planned", "found"),
     [
@@ -105,7 +85,7 @@ def test_one_sentence_from_the_plan_to_the_rollback(
 
     operations(demo).upgrade(Version(version))
     assert facts(demo).one_way is (found is Back.RESTORES)
-    enter_person(demo)
+    enter(demo)
     if found is Back.KEEPS:
         assert sentence in said(demo, "rollback", "--dry-run")
         (outcome,) = operations(demo).rollback().outcomes
@@ -213,7 +193,7 @@ def test_a_migrator_and_files_of_the_old_release_that_are_gone(demo: DemoSite) -
 def test_files_of_a_release_that_are_damaged_bar_only_the_ways_down(demo: DemoSite) -> None:
     """3.2.6 goes back by what its files say; without them what was kept is restored."""
     operations(demo).upgrade(Version("3.2.6"))
-    enter_person(demo)
+    enter(demo)
     kind = "postgresql" if isinstance(demo.databases, PostgresPlace) else "sqlite"
     for damaged in (demo.slots / "3.2.6" / "migrations" / kind).rglob("0001_schema.up.sql"):
         damaged.chmod(0o644)
@@ -230,7 +210,7 @@ def test_files_of_a_release_that_are_damaged_bar_only_the_ways_down(demo: DemoSi
 def test_in_place_what_was_kept_is_copied_and_not_the_originals(demo: DemoSite) -> None:
     before = digests(demo)
     operations(demo).upgrade(Version("3.2.8"))
-    enter_person(demo)
+    enter(demo)
     with refused(RECORDS_WOULD_BE_LOST) as caught:
         operations(demo).rollback()
     assert caught.value.values["count"] == 1
@@ -238,7 +218,7 @@ def test_in_place_what_was_kept_is_copied_and_not_the_originals(demo: DemoSite) 
     assert runs(demo) == OLD
     assert digests(demo) == before
     operations(demo).upgrade(Version("3.2.7"))
-    enter_person(demo)
+    enter(demo)
     operations(demo).rollback()
     assert runs(demo) == OLD
     assert is_there(demo)

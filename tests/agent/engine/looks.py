@@ -1,0 +1,75 @@
+"""What tests of the engine look for on a site, what officers enter, and what ends an agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from demo.databases import PostgresPlace
+from demo.site import DemoSite, digests
+from ncen_updater.agent.databases.base import Live
+from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.journal.change import Change
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.progress import Silent
+from tests.agent.engine.made import execute
+from tests.support.sites import site_in_process
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing of the runner's own handling takes part."""
+
+
+def latest(demo: DemoSite) -> tuple[Change, ChangeFacts]:
+    """The newest change, and its facts."""
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        change = journal.changes(1)[0]
+        return change, journal.facts(change.id)
+
+
+def facts(demo: DemoSite) -> ChangeFacts:
+    """Facts of the newest change."""
+    return latest(demo)[1]
+
+
+def came(demo: DemoSite) -> set[str]:
+    """The databases that have what the program of a release makes (:data:`made.DOES`)."""
+    return {name.partition(".")[0] for name in digests(demo) if name.endswith(".came_with_new")}
+
+
+def numbers(demo: DemoSite) -> list[object]:
+    """What tells one database from another of the same name."""
+    engine = site_in_process(demo).engine
+    if isinstance(demo.databases, PostgresPlace):
+        sql = "SELECT oid FROM pg_database WHERE datname = current_database()"
+        return [engine.query(Live(name), sql) for name in engine.names]
+    return [Path(database.physical).stat().st_ino for database in engine.describe()]
+
+
+def found(demo: DemoSite) -> list[Finding]:
+    """What ``verify`` finds."""
+    site = site_in_process(demo)
+    with Journal.open(demo.state / JOURNAL) as journal:
+        return list(verify_site(site, journal, Silent()))
+
+
+def strict(demo: DemoSite) -> set[str]:
+    """Whether the journal does not know a schema: NU-6106, or nothing."""
+    return {finding.code for finding in found(demo)} & {"NU-6106"}
+
+
+def enter(demo: DemoSite) -> None:
+    """An officer's record."""
+    execute(
+        demo.databases.address("suspects"),
+        "INSERT INTO persons (person_ref, family_name, workflow_state)"
+        " VALUES ('LATER-1', 'entered later', 'new')",
+    )
+
+
+def is_there(demo: DemoSite) -> bool:
+    """Whether the record of :func:`enter` is in the databases."""
+    sql = "SELECT count(*) FROM persons WHERE person_ref = 'LATER-1'"
+    return site_in_process(demo).engine.query(Live("suspects"), sql) == [(1,)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ncen_updater.agent.approvals.rollback_approvals import NOBODY_YET, loss_words
 from ncen_updater.agent.engine.outcome import change_document
-from ncen_updater.agent.engine.rollback_words import ONLY_CODE, stop_words, way_words
+from ncen_updater.agent.engine.rollback_words import ONLY_CODE, later_words, stop_words, way_words
 from ncen_updater.common.cli.render import (
     clean,
     finding_document,
@@ -278,6 +278,9 @@ def plan_words(made: Plan, language: str, report: RehearsalReport | None = None)
         spared = stop_words(as_is=hop.as_is, expands=hop.expands)
         if spared is not None:
             yield f"  {spared.render(language)}"
+        later = later_words(hop.contract)
+        if later is not None:
+            yield f"  {later.render(language)}"
         for step in hop.migrations.steps:
             migration = {"database": step.database, "id": step.id}
             yield Text(N_("  migration {id} of {database}"), migration)
@@ -501,6 +504,11 @@ def _hop_words(hop: RehearsedHop, language: str) -> Iterator[Line]:
             rows = {"table": f"{database}.{table}", "before": before, "after": after}
             yield Text(_words_of(before, after), rows)
     yield Text(N_("  {count} checks of the data hold"), {"count": len(hop.checks)})
+    if hop.contract_s is not None:
+        took = {"seconds": format_duration(hop.contract_s)}
+        yield Text(
+            N_("  what brings the migrations to their end while officers work took {seconds}"), took
+        )
     yield from _back_words(hop, language)
 
 

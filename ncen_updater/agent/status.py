@@ -321,7 +321,17 @@ class SiteStatus:
             return None
         if journal.facts.confirmed_by is not None:  # the service ends it at its next look
             return None
+        if journal.facts.contracted is not None:  # its time is over
+            return None
         return (journal.facts.soak_began or self.now) + timedelta(seconds=seconds)
+
+    @property
+    def contracting(self) -> bool:
+        """Whether the migrations of the open change are being brought to their end."""
+        journal = or_none(self.journal)
+        if journal is None or journal.change is None or not journal.change.watched:
+            return False
+        return journal.facts.contracted is not None and journal.facts.contract_s is None
 
     @property
     def withdrawn(self) -> bool | None:

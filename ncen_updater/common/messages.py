@@ -1376,8 +1376,21 @@ EXPAND_FAILED = Message(
 EXPAND_UNDER_WAY = Message(
     "NU-4207",
     N_("A program of a release has been at work on the databases for {seconds} s."),
-    N_("It was started by an agent that ended meanwhile: see 'ps', end it, try again."),
+    N_(
+        "It was started by an agent that ended meanwhile: end it, try again. 'ps' shows it, or the"
+        " server, among its sessions (application_name 'ncen-updater-migrator')."
+    ),
     ExitCode.BUSY,
+)
+CONTRACT_FAILED = Message(
+    "NU-4208",
+    N_(
+        "The program that brings the migrations of {product} {version} to their end failed: {cause}"
+    ),
+    N_(
+        "{version} runs on, and no record is lost. It is tried again by the service, or by"
+        " 'ncen-updater resume'; 'ncen-updater confirm' leaves it so. {cause_remedy}"
+    ),
 )
 NOT_A_SET = Message(
     "NU-4220",

@@ -38,6 +38,7 @@ __all__ = [
     "Compare",
     "Compatibility",
     "DatabaseManifest",
+    "DatabaseProgram",
     "FileEffect",
     "FilesManifest",
     "HealthProbe",
@@ -327,27 +328,38 @@ class ReferenceMap(Model):
     strict: bool = False
 
 
-class MigratorCommand(Model):
-    """The application's own migrator instead of SQL files, run on the candidates.
+class DatabaseProgram(Model):
+    """A program of the application's that works on its databases.
 
     Attributes:
         argv: Program and arguments, the program relative to the slot and in it; ``{slot}`` in an
-            argument stands for its directory. The addresses of the candidates are in the
-            environment as ``NCEN_DB_<NAME>_URL``.
+            argument stands for its directory. The addresses of the databases are in the environment
+            as ``NCEN_DB_<NAME>_URL``.
         timeout_s: Seconds until it is ended and counts as failed.
-        no_way_back: The reason why the migrations cannot be undone keeping records.
     """
 
     argv: Annotated[tuple[Argument, ...], Field(min_length=1, max_length=40)]
     timeout_s: Annotated[int, Field(ge=1, le=86_400)] = 3_600
-    no_way_back: Annotated[str, StringConstraints(min_length=10, max_length=500)] = (
-        "the application's own migrator only goes forward"
-    )
 
     def lies_in_slot(self) -> bool:
         """Whether the program is named by a plain path below the slot; sites run no other."""
         parts = self.argv[0].split("/")
         return all(part not in ("", ".", "..") for part in parts)
+
+
+class MigratorCommand(DatabaseProgram):
+    """The application's own migrator instead of SQL files, run on the candidates.
+
+    Attributes:
+        no_way_back: The reason why the migrations cannot be undone keeping records.
+        contract: What brings the migrations to their end once the release was watched, on the live
+            databases, while officers work with it.
+    """
+
+    no_way_back: Annotated[str, StringConstraints(min_length=10, max_length=500)] = (
+        "the application's own migrator only goes forward"
+    )
+    contract: DatabaseProgram | None = None
 
 
 class Compatibility(Model):

@@ -133,6 +133,9 @@ def release(example: Example, version: str, place: Path, *, whole: bool = False)
     assert run(words) == 0
     with (made / "manifest.toml").open("a", encoding="utf-8") as manifest:
         manifest.write((example.sources / "checks.toml").read_text("utf-8"))
+        later = example.sources / "contract.toml"
+        if later.exists() and version != OLD:
+            manifest.write(later.read_text("utf-8"))
         if example.expands:
             name = f"expand-{version.partition('+')[0]}.toml"
             manifest.write((SOURCES / name).read_text("utf-8"))

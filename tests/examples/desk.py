@@ -253,6 +253,12 @@ class Desk:
             session.execute(sql.SQL(words).format(owner, sql.Identifier(AGENT)))
             session.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(owner, owner))
 
+    def has(self, relation: str) -> bool:
+        """Whether its database has a table or index of this name."""
+        with psycopg.connect(self.server.conninfo(self.example.product)) as session:
+            row = session.execute("SELECT to_regclass(%s) IS NOT NULL", (relation,)).fetchone()
+        return row == (True,)
+
     def drop(self) -> None:
         """Stop everything and drop the databases, those of the agent too."""
         if self.config.exists():

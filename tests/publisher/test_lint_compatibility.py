@@ -15,7 +15,7 @@ from ncen_updater.publisher.lint.lint import last_release, last_tree, lint_relea
 from ncen_updater.publisher.release_flow import KeyRing, publish_release
 from tests.publisher.releases import clock, write_release
 
-OWN = {f"NU-{number}" for number in (*range(7161, 7170), 7180, 7181)}
+OWN = {f"NU-{number}" for number in (*range(7161, 7170), 7180, 7181, 7182)}
 MIGRATOR = '[migrator]\nargv = ["bin/app"]\n'
 FIRST = {"app/seizures/migrations/0001_first.py": "", "app/seizures/migrations/__init__.py": ""}
 SECOND = {**FIRST, "app/seizures/migrations/0002_office.py": ""}
@@ -31,6 +31,7 @@ class Side:
     sql: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     expand: bool = False
+    contract: bool = False
 
     def write(self, directory: Path, version: str) -> Path:
         extra = "[[health]]\nname = 'answers'\npath = '/health'\n[[databases]]\nname = 'cases'\n"
@@ -38,6 +39,7 @@ class Side:
             extra += f"[[databases.migrations]]\nid = '{name}'\nup = 'm/{name}.sql'\n"
             extra += "irreversible = 'of the trial'\n"
         extra += MIGRATOR if self.migrator else ""
+        extra += "[migrator.contract]\nargv = ['bin/contract']\n" if self.contract else ""
         if self.numbers is not None:
             number, back_to = self.numbers
             extra += f"[compatibility]\nschema_number = {number}\nback_to = {back_to}\n"
@@ -101,6 +103,13 @@ ROWS: dict[str, tuple[Side, Side, set[str]]] = {
     "the release before would not bear it": (
         Side((4, 2), migrator=True), Side((6, 5), migrator=True, expand=True),
         {"7166 advisory", "7181 advisory"},
+    ),
+    "what ends the migrations, and none begin": (
+        Side((4, 2), migrator=True), Side((4, 2), migrator=True, contract=True),
+        {"7182 advisory"},
+    ),
+    "what ends the migrations": (
+        Side((4, 2), migrator=True), Side((5, 4), migrator=True, expand=True, contract=True), set(),
     ),
     "only files would": (
         Side((4, 2)), Side((5, 4), sql=("001",), expand=True), {"7180 advisory"},

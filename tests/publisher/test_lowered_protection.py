@@ -220,6 +220,16 @@ def test_a_program_on_live_databases_is_an_officers_decision(expand: bool, migra
     assert ("on the live databases of sites" in said) is (expand and migrator)
 
 
+@pytest.mark.parametrize("later", [True, False])
+def test_a_program_that_comes_later_is_an_officers_decision_too(later: bool) -> None:
+    data: dict[str, Any] = {"schema": 1, "product": "ncen", "version": "1.0"}
+    data["migrator"] = {"argv": ["bin/migrate"]}
+    if later:
+        data["migrator"]["contract"] = {"argv": ["bin/finish", "--all"]}
+    said = said_of(parse_manifest(data, "release"), None)
+    assert ("nothing undoes it: bin/finish --all" in said) is later
+
+
 def test_what_an_application_changes_itself_is_told_where_it_is_new() -> None:
     def made(version: str, *kinds: str) -> Manifest:
         databases = [{"name": "synapse", "changes_itself": list(kinds)}]

@@ -127,6 +127,18 @@ def _watched(facts: Document) -> Iterator[Text]:
     elif facts.get("soak_looks"):
         looks = {"looks": facts["soak_looks"], "bad": facts.get("soak_bad_looks") or 0}
         yield Text(N_("  it was watched: {looks} looks, {bad} of them bad"), looks)
+    if facts.get("contract_s") is not None:
+        took = {"s": format_duration(facts["contract_s"])}
+        yield Text(
+            N_("  its migrations were brought to their end while officers worked: {s}"), took
+        )
+    elif facts.get("contract_failed"):
+        code = {"code": facts["contract_failed"]}
+        left = N_(
+            "  its migrations were not brought to their end ({code}), and a person left it so"
+        )
+        again = N_("  its migrations were not brought to their end yet: it failed with {code}")
+        yield Text(left if facts.get("contract_left") else again, code)
     if facts.get("confirmed_by"):
         yield Text(N_("  confirmed by {name}"), {"name": clean(str(facts["confirmed_by"]))})
 

@@ -22,6 +22,7 @@ KINDS = frozenset(
         N_("available"), N_("begun"), N_("change-committed"), N_("change-finished"),
         N_("change-running"), N_("change-stuck"), N_("change-undoing"), N_("change-undone"),
         N_("collect-begun"), N_("collect-ended"), N_("committed"), N_("confirmed"),
+        N_("contract-failed"), N_("contracted"),
         N_("databases-away"), N_("databases-back"),
         N_("databases-kept"), N_("databases-kept-dropped"), N_("disk-full"), N_("disk-has-room"),
         N_("done"), N_("expanded"),

@@ -333,6 +333,12 @@ def _show_open(
             "'ncen-updater confirm' ends that at once"
         )
         session.show(Text(words, {"until": _when(session, until)}))
+    elif change.get("contracting"):
+        words = N_(
+            "  officers were let in to it, and its own program brings the migrations to their end"
+            " meanwhile; going back is possible all the time"
+        )
+        session.show(Text(words))
     elif change["step"] is not None:
         session.show(Text(N_("  last step: {step} ({step_state})"), values))
     if at_work:

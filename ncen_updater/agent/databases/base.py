@@ -33,7 +33,12 @@ from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.records import Record
 from ncen_updater.formats.losses import Loss
-from ncen_updater.formats.manifest import Compatibility, Migration, MigratorCommand
+from ncen_updater.formats.manifest import (
+    Compatibility,
+    DatabaseProgram,
+    Migration,
+    MigratorCommand,
+)
 
 __all__ = [
     "AppliedMigration",
@@ -259,6 +264,11 @@ class MigrationSet:
     command: MigratorCommand | None = None
     compatibility: Compatibility | None = None
 
+    @property
+    def contract(self) -> DatabaseProgram | None:
+        """What brings the application's own migrations to their end once officers are in."""
+        return self.command.contract if self.command is not None else None
+
 
 @dataclass(frozen=True)
 class PlannedMigration:
@@ -305,7 +315,7 @@ class DatabaseEngine(abc.ABC):
 
     kind: ClassVar[str]  # a name of .engines.ENGINES; fills {engine} in manifests
     #: Whether a program may work on live databases while the application does.
-    expands: ClassVar[bool] = False
+    runs_beside: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
@@ -598,20 +608,38 @@ class DatabaseEngine(abc.ABC):
     def make_ready(self) -> None:  # noqa: B027 - most have nothing to make
         """Make what changes are recorded in, where it is not there yet: before officers are out."""
 
-    def expand(self, target: MigrationSet, progress: Progress, *, kept: int = -1) -> None:
-        """Run a release's own program on the live databases, while the application works on them.
+    def run_beside(
+        self,
+        program: DatabaseProgram,
+        slot: Path,
+        progress: Progress,
+        *,
+        change: ChangeRef | None = None,
+        kept: int = -1,
+    ) -> None:
+        """Run a program of a release on the live databases, while the application works on them.
 
-        Only where :attr:`expands` is true. Nothing is marked, and nothing undoes it.
+        Only where :attr:`runs_beside` is true. Nothing is marked, and nothing undoes it.
 
         Args:
-            target: The release.
+            program: The program.
+            slot: Directory of the release.
             progress: Told every two seconds.
+            change: Whose candidates it works on instead, in a rehearsal.
             kept: A descriptor that is held open as long as anything of the program is at work.
 
         Raises:
             MigratorFailed: It failed; what it did until then stays.
         """
-        raise NotImplementedError(f"{self.kind}: {target.release}, {progress}, {kept}")
+        raise NotImplementedError(f"{self.kind}: {program}, {slot}, {progress}, {change}, {kept}")
+
+    def end_beside(self) -> bool:
+        """End what such a program left in the server, whose own process has ended.
+
+        Returns:
+            Whether nothing of it is there any more; else it is asked again.
+        """
+        return True
 
     @abc.abstractmethod
     def write_values(

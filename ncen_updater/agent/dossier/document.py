@@ -65,6 +65,7 @@ def _hop(hop: DossierHop, language: str) -> dict[str, object]:
         },
         "by_code": hop.by_code,
         "expands": hop.expands,
+        "contract": list(hop.contract),
         "way_back": hop.way_back.value,
         "way_words": hop.way_words.render(language),
         "why_no_way_back": [

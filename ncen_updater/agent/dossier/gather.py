@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ncen_updater.agent.approvals.approving import ApprovalSubject, require_basis
 from ncen_updater.agent.approvals.model import Approval, ApprovalBasis
 from ncen_updater.agent.engine.pending_rollback import left_behind
-from ncen_updater.agent.engine.rollback_words import Back, stop_words, way_words
+from ncen_updater.agent.engine.rollback_words import Back, later_words, stop_words, way_words
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.policy.windows import next_opening
 from ncen_updater.agent.rehearsal.predictions import ComparedStop, compared
@@ -43,6 +43,7 @@ class DossierHop:
         files: What becomes of the site's own files, one sentence each.
         by_code: Whether no database is copied or migrated while officers are out.
         expands: Whether the release's program works on them before, while officers do.
+        contract: The program, with arguments, that works on them once the release was watched.
         sql: Every statement that will run, in order; empty where the release has its own migrator.
     """
 
@@ -61,6 +62,7 @@ class DossierHop:
     loses: Sequence[str] = ()
     by_code: bool = False
     expands: bool = False
+    contract: Sequence[str] = ()
     sql: str = ""
 
     @property
@@ -86,6 +88,11 @@ class DossierHop:
     def code_words(self) -> Text | None:
         """What the stop spares, where it copies nothing."""
         return stop_words(as_is=self.by_code, expands=self.expands)
+
+    @property
+    def later_words(self) -> Text | None:
+        """What works on the databases once the release was watched, where anything does."""
+        return later_words(self.contract)
 
     def values_tried(self, language: str) -> tuple[str, ...]:
         """What the rehearsal saw of values when it went back, in sentences."""
@@ -215,6 +222,7 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
             loses=hop.way.loses or (seen.not_kept if seen else ()),
             by_code=hop.as_is,
             expands=hop.expands,
+            contract=hop.contract,
             sql=_bounded(hop.sql(found.plan.engine)) if hop.migrations.steps else "",
         )
         for hop in found.plan.learnt(report).hops

@@ -59,7 +59,8 @@ def stop_parts(hops: Sequence[DossierHop]) -> tuple[Bar, ...]:
         return ()
     reports = [hop.report for hop in hops if hop.report is not None]
     copying = sum(report.copy_s for report in reports)
-    migrating = sum(report.migrate_s for report in reports)
+    # What runs while officers work is none of the stop.
+    migrating = sum(hop.report.migrate_s for hop in hops if hop.report and not hop.expands)
     likely = sum(report.stop_s.likely for report in reports)
     parts = [
         (N_("copying the databases"), copying),

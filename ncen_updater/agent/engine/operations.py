@@ -28,6 +28,7 @@ from ncen_updater.agent.engine.errors import (
     SoakFailed,
     Unhealthy,
 )
+from ncen_updater.agent.engine.expand_contract import note_what_stays
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.lock import change_lock, door_lock
 from ncen_updater.agent.engine.outcome import Outcome, outcome_of
@@ -517,6 +518,9 @@ class Operations:
         soak_of: str | None = None,
         agreed: ChangeFacts = NO_FACTS,
     ) -> Outcome:
+        if closes is not None:
+            # What was to bring its migrations to their end may have been cut off in the middle.
+            note_what_stays(self._site, journal, journal.change(closes))
         change = self._new_change(ChangeKind.ROLLBACK, way.origin, way.target, way.mode, way.source)
         facts = dataclasses.replace(
             taken_over(journal, closes),

@@ -34,7 +34,7 @@ from ncen_updater.agent.databases.migrations.planner import (
 )
 from ncen_updater.agent.databases.migrations.render import render_sql
 from ncen_updater.agent.engine.build_slot import build, held_trees
-from ncen_updater.agent.engine.expanding import EXPANDING
+from ncen_updater.agent.engine.expand_contract import CONTRACTING, EXPANDING
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.rollback_words import way_words
 from ncen_updater.agent.engine.steps import all_steps
@@ -85,11 +85,12 @@ class PlannedStep:
     note: Text | None = None
 
 
-def planned_steps(*, expands: bool = False) -> tuple[PlannedStep, ...]:
+def planned_steps(*, expands: bool = False, contracts: bool = False) -> tuple[PlannedStep, ...]:
     """Every step in order, with the places of what this command does not do; pure.
 
     Args:
-        expands: Whether a release's program works on the databases before the stop.
+        expands: Whether a release's program works on the databases before the stop,
+        contracts: and whether one does after it.
     """
     lines: list[PlannedStep] = []
     for name, step in all_steps().items():
@@ -98,6 +99,8 @@ def planned_steps(*, expands: bool = False) -> tuple[PlannedStep, ...]:
                 lines.append(PlannedStep("expand", EXPANDING, False))
             lines += [PlannedStep(key, note, False, note) for key, note in NOT_YET.items()]
         lines.append(PlannedStep(name.value, step.title, name in DOWNTIME))
+        if name is StepName.SOAK and contracts:
+            lines.append(PlannedStep("contract", CONTRACTING, False))
     return tuple(lines)
 
 
@@ -183,6 +186,7 @@ class HopPlan:
         layer: What becomes of the country's texts and settings; None where there are none.
         as_is: Whether no database is copied or migrated while officers are out.
         expands: Whether the release's program works on them before, while officers do.
+        contracts: Whether another one does once the release was watched.
     """
 
     origin: Version
@@ -198,6 +202,13 @@ class HopPlan:
     layer: LayerReport | None = None
     as_is: bool = False
     expands: bool = False
+    contracts: bool = False
+
+    @property
+    def contract(self) -> Sequence[str]:
+        """That program and its arguments; empty where nothing does."""
+        program = self.target.contract if self.contracts else None
+        return program.argv if program is not None else ()
 
     @property
     def keeps_records(self) -> bool:
@@ -242,6 +253,7 @@ class HopPlan:
             # What older agents approved has no such word.
             **({"by_code": True} if self.as_is else {}),
             **({"expands": True} if self.expands else {}),
+            **({"contract": list(self.contract)} if self.contracts else {}),
             # Only where there are any: approvals of before bind to a digest without them.
             **({"files": [item.facts() for item in self.files]} if self.files else {}),
             # A wording may be mended until the last moment; a setting is what was agreed to.
@@ -384,7 +396,7 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
         findings: Sequence[Finding] = ()
         copy: CopyPlan | None = None
         migrations = plan_set(engine.names, ledgers, target, before)
-        expanding = engine.expands and expands(target, before)
+        expanding = engine.runs_beside and expands(target, before)
         as_is = expanding or goes_as_is(migrations, target, before)
         reference = replace(reference, as_is=as_is)
         ledgers = after_steps(ledgers, migrations, reference)
@@ -414,6 +426,7 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
                 site.overlay.report(origin, offer.release_version) if site.overlay else None,
                 as_is,
                 expanding,
+                engine.runs_beside and target.contract is not None and (expanding or not as_is),
             )
         )
         origin = offer.release_version
@@ -421,7 +434,10 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
         Strategy(site.config.databases.strategy),
         site.engine.kind,
         tuple(hops),
-        planned_steps(expands=any(hop.expands for hop in hops)),
+        planned_steps(
+            expands=any(hop.expands for hop in hops),
+            contracts=any(hop.contracts for hop in hops),
+        ),
     )
 
 

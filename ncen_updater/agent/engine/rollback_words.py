@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["EXPANDS", "ONLY_CODE", "Back", "stop_words", "way_words"]
+__all__ = ["EXPANDS", "ONLY_CODE", "Back", "later_words", "stop_words", "way_words"]
 
 #: Of a change that leaves the databases as they are, forward and back.
 ONLY_CODE = Text(
@@ -49,6 +50,21 @@ def stop_words(*, as_is: bool, expands: bool) -> Text | None:
     if expands:
         return EXPANDS
     return ONLY_CODE if as_is else None
+
+
+def later_words(program: Sequence[str]) -> Text | None:
+    """Say what works on the databases once the release was watched; None where nothing does; pure.
+
+    Args:
+        program: With its arguments.
+    """
+    if not program:
+        return None
+    words = N_(
+        "Once the release has proved good, its program {program} brings the migrations to their end"
+        " while officers work."
+    )
+    return Text(words, {"program": shlex.join(program)})
 
 
 def way_words(

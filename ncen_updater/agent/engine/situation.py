@@ -17,6 +17,7 @@ from ncen_updater.common.i18n import N_, Text
 
 __all__ = [
     "ADOPTED",
+    "CONTRACTED",
     "EXPANDED",
     "RESTORED",
     "RecordedState",
@@ -31,6 +32,8 @@ __all__ = [
 ADOPTED = "adopted"
 #: Event: an upgrade was undone, and the live databases keep what its release put into them before.
 EXPANDED = "expanded"
+#: Event: the release in use has brought its migrations to their end, or tried to.
+CONTRACTED = "contracted"
 
 
 def _slot_seen(current: Version | None, change: Change) -> SlotSeen:
@@ -143,10 +146,10 @@ def known(journal: Journal) -> RecordedState:
         )
     else:
         return RecordedState()
-    expanded = [e for e in journal.events() if e.kind == EXPANDED and e.number > at]
-    if not expanded:
+    since = [e for e in journal.events() if e.kind in (EXPANDED, CONTRACTED) and e.number > at]
+    if not since:
         return found
-    data = expanded[-1].data
+    data = since[-1].data
     return replace(found, fingerprints=_table(data.get("fingerprints")), kinds=_kinds(data))
 
 
@@ -164,10 +167,19 @@ def fingerprints_of(journal: Journal, release: Version) -> Mapping[str, object]:
         for event in _by_hand(journal)
         if Version(str(event.data.get("release"))) == release
     ]
-    found += [
-        (_committed_at(journal, change), journal.facts(change.id).fingerprints or {})
+    brought = {
+        change.id: change
         for change in journal.changes()
         if Version(change.to_version) == release and change.commit_written
+    }
+    found += [
+        (_committed_at(journal, change), journal.facts(change.id).fingerprints or {})
+        for change in brought.values()
+    ]
+    found += [
+        (event.number, _table(event.data.get("fingerprints")))
+        for event in journal.events()
+        if event.kind == CONTRACTED and event.change in brought
     ]
     return max(found, key=lambda item: item[0])[1] if found else {}
 

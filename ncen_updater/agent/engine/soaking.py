@@ -30,10 +30,13 @@ def in_soak(journal: Journal) -> Change:
 def confirm(journal: Journal, by: str) -> Change:
     """Write that the release is good; the process that watches sees it, or a resume does.
 
+    What was to bring its migrations to their end, and failed, is left so.
+
     Raises:
         NothingToConfirm: If there is nothing to confirm.
     """
     change = in_soak(journal)
-    journal.keep(change.id, ChangeFacts(confirmed_by=by))
+    left = True if journal.facts(change.id).contract_failed is not None else None
+    journal.keep(change.id, ChangeFacts(confirmed_by=by, contract_left=left))
     journal.note("confirmed", change.id, by=by)
     return change

@@ -57,6 +57,10 @@ class ChangeFacts(Record):
         as_is: Whether the live databases go to the other release as they are, uncopied.
         expands: Whether the release's program runs on them before, while officers work.
         expanded: Whether that began, on schemas that were as the journal had them.
+        contracted: The same of what brings the migrations to their end once it was watched.
+        contract_failed: With which code that failed when it was last tried.
+        contract_left: Whether a person left it so.
+        contract_s: Seconds that it took, in which officers worked.
         soak_of: The upgrade whose release turned bad, in a rollback that nobody ordered.
         waits_for_person: Whether nobody takes back by itself what turned bad.
         confirmed_by: Who said that the release is good.
@@ -108,6 +112,10 @@ class ChangeFacts(Record):
     as_is: bool | None = None
     expands: bool | None = None
     expanded: bool | None = None
+    contracted: bool | None = None
+    contract_failed: str | None = None
+    contract_left: bool | None = None
+    contract_s: float | None = None
     soak_of: str | None = None
     waits_for_person: bool | None = None
     confirmed_by: str | None = None

@@ -46,7 +46,8 @@ def check_migrations(context: Context) -> tuple[Finding, ...]:
     if context.target.command is not None:
         reasons = {reason for _, _, reason in plan.irreversible}
         user = context.engine.migrator_user()
-        program_of(context.target.command, context.target.slot)
+        for program in filter(None, (context.target.command, context.target.contract)):
+            program_of(program, context.target.slot)
         brings = advisory(
             6337,
             N_("The release brings a program that works on the databases: {command}"),
@@ -84,6 +85,6 @@ def check_migrations(context: Context) -> tuple[Finding, ...]:
 def _stays_usable(context: Context) -> bool:
     """Whether the program runs before the stop, and the release before on what comes of it."""
     target, origin = context.target, context.origin
-    if target is None or origin is None or not context.engine.expands:
+    if target is None or origin is None or not context.engine.runs_beside:
         return False
     return expands(target, origin)

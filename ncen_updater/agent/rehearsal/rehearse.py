@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from packaging.version import Version
@@ -105,6 +106,7 @@ class _Hop:
     plan: HopPlan
     copy_s: float = 0.0
     migrate_s: float = 0.0
+    contract_s: float | None = None
     back_s: float | None = None
     restore_s: float | None = None
     maps: tuple[MappedCodes, ...] = ()
@@ -268,12 +270,10 @@ class Rehearser:
         digests = [before]
         for hop in hops:
             self._up(hop, reference)
-            if self._proof is not None:
-                self._proof = replace(
-                    self._proof,
-                    schemas=self._fingerprints(reference),
-                    releases=(*self._proof.releases, hop.plan.target.release),
-                )
+            self._prove(reference, hop.plan.target.release)
+            if hop.plan.contracts:
+                self._contract(hop, reference)
+                self._prove(reference)
             digests.append(self._digests(reference))
             hop.tables = _tables(digests[-2], digests[-1])
         for hop in hops:
@@ -349,6 +349,15 @@ class Rehearser:
             for name in engine.names
         }
 
+    def _prove(self, reference: ChangeRef, *releases: str) -> None:
+        """Let the proof hold for the schemas of the candidates as they are now, too."""
+        if self._proof is not None:
+            self._proof = replace(
+                self._proof,
+                schemas=self._fingerprints(reference),
+                releases=(*self._proof.releases, *releases),
+            )
+
     def _digests(self, reference: ChangeRef) -> Digests:
         engine = self._site.engine
         return {n: engine.table_digests(reference.candidate(n)) for n in engine.names}
@@ -374,6 +383,14 @@ class Rehearser:
         )
         hop.migrate_s = round(self._clock() - begin, 3)
 
+    def _contract(self, hop: _Hop, reference: ChangeRef) -> None:
+        """What the step *soak* does at its end."""
+        target = hop.plan.target
+        self._tell(N_("rehearsing what {version} does later"), version=target.release)
+        if target.contract is not None:
+            beside = partial(self._site.engine.run_beside, target.contract, target.slot)
+            hop.contract_s = self._timed(lambda: beside(self._progress, change=reference))
+
     def _back(self, hop: _Hop, reference: ChangeRef) -> None:
         """What the step *migrate* does in a rollback."""
         engine, newer = self._site.engine, hop.plan.target
@@ -394,6 +411,8 @@ class Rehearser:
         step = _reference(reference.id, hop.plan.document.manifest.version)
         origin = self._site.migrations(hop.plan.origin)
         self._site.engine.migrate(step, hop.plan.target, origin, self._progress)
+        if hop.plan.contracts:
+            self._contract(hop, reference)
 
     def _values(self, hop: _Hop, reference: ChangeRef, number: int) -> TriedValues:
         """Try what the way back keeps of values.
@@ -449,6 +468,7 @@ class Rehearser:
             to=hop.plan.document.manifest.version,
             copy_s=hop.copy_s,
             migrate_s=hop.migrate_s,
+            contract_s=hop.contract_s,
             back_s=hop.back_s,
             back_differs=tuple(hop.back_differs),
             restore_s=hop.restore_s,

@@ -116,6 +116,7 @@ class RehearsedHop(Record):
         to: and the one that was tried.
         copy_s: Seconds of a copy as an upgrade makes it,
         migrate_s: of the migrations with their checks,
+        contract_s: of what brings them to their end while officers work; None where nothing does,
         back_s: and of the way back; None where none was tried.
         back_differs: Tables that the way back did not bring to what they were.
         restore_s: Seconds of the way back to kept databases; None where that is not the way.
@@ -133,6 +134,7 @@ class RehearsedHop(Record):
     to: str
     copy_s: float
     migrate_s: float
+    contract_s: float | None = None
     back_s: float | None = None
     back_differs: tuple[str, ...] = ()
     restore_s: float | None = None
@@ -145,6 +147,13 @@ class RehearsedHop(Record):
     maps: tuple[MappedCodes, ...] = ()
     tables: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
     stop_s: PredictedRange
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as JSON has it; as agents of before wrote it where no program comes later."""
+        found = super().to_json()
+        if self.contract_s is None:
+            del found["contract_s"]
+        return found
 
     @property
     def way(self) -> tuple[str, str]:

@@ -343,6 +343,7 @@ def open_change(status: SiteStatus) -> Document | None:
         "step": step[0].value if step else None,
         "step_state": step[1].value if step else None,
         "watched_until": status.watched_until,
+        "contracting": status.contracting,
     }
 
 

@@ -126,6 +126,14 @@ def _stays(
         )
     if release.manifest.migrator is None:
         return
+    if release.manifest.migrator.contract is not None:
+        yield finding(
+            7182,
+            Severity.ADVISORY,
+            N_("'schema_number' stays {schema}: [migrator.contract] never runs where {last} was."),
+            N_("Raise it, unless it has nothing to do on the databases of {last}."),
+            **values,
+        )
     if before.migrator is None:
         yield finding(
             7168,

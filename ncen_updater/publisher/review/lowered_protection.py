@@ -265,6 +265,13 @@ def lowered_by(manifest: Manifest, before: Manifest | None) -> Iterator[Text]:
                 " {command}"
             )
         yield Text(words, values)
+        if migrator.contract is not None:
+            later = Figure(" ".join(migrator.contract.argv))
+            words = N_(
+                "WARNING: once {name} was watched, another program works on the live databases of"
+                " sites while officers do, and nothing undoes it: {command}"
+            )
+            yield Text(words, {"name": name, "command": later})
         if not goes_back_as_is(manifest, before):
             lost = {"name": name, "reason": migrator.no_way_back}
             yield Text(N_("WARNING: {name} has no way back that keeps records: {reason}"), lost)

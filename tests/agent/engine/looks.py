@@ -34,9 +34,9 @@ def facts(demo: DemoSite) -> ChangeFacts:
     return latest(demo)[1]
 
 
-def came(demo: DemoSite) -> set[str]:
+def came(demo: DemoSite, table: str = "came_with_new") -> set[str]:
     """The databases that have what the program of a release makes (:data:`made.DOES`)."""
-    return {name.partition(".")[0] for name in digests(demo) if name.endswith(".came_with_new")}
+    return {name.partition(".")[0] for name in digests(demo) if name.endswith(f".{table}")}
 
 
 def numbers(demo: DemoSite) -> list[object]:

@@ -52,6 +52,17 @@ DOES = {
     "schema": ["CREATE TABLE came_with_new (id integer)"],
     "rows": ["INSERT INTO came_with_old VALUES (1)"],
     "again": ["CREATE TABLE IF NOT EXISTS came_with_new (id integer)"],
+    "ends": ["CREATE TABLE IF NOT EXISTS came_later (id integer)"],
+    # Only where somebody has made room for it in companies.
+    "waits": [
+        "CREATE TABLE IF NOT EXISTS came_later (id integer)",
+        "SELECT 1 / (current_database() NOT LIKE '%companies'"
+        " OR to_regclass('room') IS NOT NULL)::integer",
+    ],
+    "sleeps": [
+        "SELECT pg_sleep(60) WHERE to_regclass('room') IS NULL",
+        "CREATE TABLE IF NOT EXISTS came_later (id integer)",
+    ],
     "half": [
         "CREATE TABLE IF NOT EXISTS came_with_new (id integer)",
         "SELECT 1 / (current_database() NOT LIKE '%companies')::integer",
@@ -67,6 +78,7 @@ def release(
     *,
     compatibility: tuple[int, int] | None = None,
     expand: bool = False,
+    contract: str | None = None,
     at_start: str | None = None,
     changes_itself: Sequence[str] = (),
     one_way: str | None = None,
@@ -80,6 +92,7 @@ def release(
         reports: The version that the application reports, where that is another.
         compatibility: The number of its schema and how far back it goes, if it says so.
         expand: Whether its program may run while the release before serves.
+        contract: What a second program does once the release was watched, if there is one.
         at_start: A statement that the application runs at its start, whatever it says.
         changes_itself: What it says that the application changes in suspects by itself.
         one_way: A statement of a migration of suspects that only goes forward.
@@ -110,10 +123,10 @@ def release(
     if does is not None:
         text = re.sub(r"\[\[databases\.migrations\]\]\n(?:[a-z]+ = .*\n)+", "", text)
         text += '\n[migrator]\nargv = ["bin/migrate.py"]\nno_way_back = "it only goes forward"\n'
-        program = made / "bin" / "migrate.py"
-        program.parent.mkdir()
-        program.write_text(PROGRAM.format(python=sys.executable, statements=DOES[does]), "utf-8")
-        program.chmod(0o755)
+        write_program(made / "bin" / "migrate.py", does)
+    if contract is not None:
+        text += '\n[migrator.contract]\nargv = ["bin/contract.py"]\n'
+        write_program(made / "bin" / "contract.py", contract)
     own = 'name = "suspects"\n'
     if changes_itself:
         text = text.replace(own, f"{own}changes_itself = {json.dumps(list(changes_itself))}\n", 1)
@@ -128,6 +141,13 @@ def release(
     if compatibility is not None:
         declare(made, *compatibility, expand=expand)
     return made
+
+
+def write_program(program: Path, does: str) -> None:
+    """Write a program of a release that works on its databases."""
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(PROGRAM.format(python=sys.executable, statements=DOES[does]), "utf-8")
+    program.chmod(0o755)
 
 
 @contextmanager

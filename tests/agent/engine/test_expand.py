@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from demo.site import DemoSite
 from ncen_updater.agent.engine.errors import ChangeFailed
-from ncen_updater.agent.engine.expanding import EXPAND_LOCK
+from ncen_updater.agent.engine.expand_contract import EXPAND_LOCK
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rollback_words import EXPANDS
 from ncen_updater.agent.journal.change import BEFORE_COMMIT, Phase, StepName

@@ -26,7 +26,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.supervised import LeftBehind, Supervised
-from ncen_updater.formats.manifest import MigratorCommand
+from ncen_updater.formats.manifest import DatabaseProgram
 
 __all__ = ["migrator_environment", "migrator_user", "program_of", "run_command"]
 
@@ -63,7 +63,7 @@ def migrator_user(configured: str | None, owner: tuple[int, int] | None = None) 
     return found
 
 
-def program_of(command: MigratorCommand, slot: Path) -> Path:
+def program_of(command: DatabaseProgram, slot: Path) -> Path:
     """The program of a migrator, which is one of its release.
 
     Raises:
@@ -104,7 +104,7 @@ def migrator_environment(
 
 
 def run_command(
-    command: MigratorCommand,
+    command: DatabaseProgram,
     slot: Path,
     environment: Mapping[str, str],
     progress: Progress,

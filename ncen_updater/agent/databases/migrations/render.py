@@ -32,6 +32,9 @@ def render_sql(
         lines.append(f"-- {database}: {migration} has no way down: {_one_line(reason)}")
     if target.command is not None:
         lines.append(f"-- The application's own migrator runs: {' '.join(target.command.argv)}")
+    if target.contract is not None:
+        words = "-- It brings its migrations to their end with:"
+        lines.append(f"{words} {' '.join(target.contract.argv)}")
     kind = kind_of(engine)
     for step in plan.steps:
         source = target if step.direction is Direction.UP else origin

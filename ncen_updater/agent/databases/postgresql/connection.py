@@ -353,17 +353,19 @@ class Server:
         assert first is not None  # noqa: S101 - the loop ran at least once
         raise first
 
-    def url(self, database: str, *, as_owner: bool = False) -> str:
+    def url(self, database: str, *, as_owner: bool = False, options: Sequence[str] = ()) -> str:
         """Return a URL that libpq and SQLAlchemy understand; without a password.
 
         Args:
             database: Physical name.
             as_owner: Log in as the owner, and not as the agent that takes on its role.
+            options: Settings of each session, such as ``lock_timeout=3s``.
         """
         settings = self.settings
         values = {"host": settings.host, "port": settings.port}
-        if not as_owner:
-            values["options"] = f"-c role={settings.owner}"
+        given = [*([] if as_owner else [f"role={settings.owner}"]), *options]
+        if given:
+            values["options"] = " ".join(f"-c {option}" for option in given)
         user = settings.owner if as_owner else settings.user
         query = urlencode(values, quote_via=quote)
         return f"postgresql://{quote(user)}@/{quote(database)}?{query}"

@@ -87,6 +87,7 @@ from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import LOSS_UNKNOWN, SET_INCOMPLETE, WAY_BACK_NEEDED
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.formats.losses import Loss
+from ncen_updater.formats.manifest import DatabaseProgram
 
 __all__ = ["PostgresEngine"]
 
@@ -105,7 +106,7 @@ class PostgresEngine(DatabaseEngine):
     """
 
     kind = "postgresql"
-    expands = True
+    runs_beside = True
 
     def __init__(
         self,
@@ -540,9 +541,21 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.make_ready`: the control database takes as long as a copy."""
         self._control.ensure()
 
-    def expand(self, target: MigrationSet, progress: Progress, *, kept: int = -1) -> None:
-        """See :meth:`DatabaseEngine.expand`."""
-        self._migrating.expand(target, progress, kept)
+    def run_beside(
+        self,
+        program: DatabaseProgram,
+        slot: Path,
+        progress: Progress,
+        *,
+        change: ChangeRef | None = None,
+        kept: int = -1,
+    ) -> None:
+        """See :meth:`DatabaseEngine.run_beside`."""
+        self._migrating.run_beside(program, slot, progress, change, kept)
+
+    def end_beside(self) -> bool:
+        """See :meth:`DatabaseEngine.end_beside`."""
+        return self._migrating.end_beside()
 
     def mark(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.mark`."""

@@ -6,8 +6,9 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from ncen_updater.agent.databases.base import (
     AppliedMigration,
@@ -36,6 +37,7 @@ from ncen_updater.agent.databases.postgresql.sequences import anchor, mend_ledge
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.common.progress import Progress
+from ncen_updater.formats.manifest import DatabaseProgram
 
 __all__ = ["Migrating"]
 
@@ -57,6 +59,11 @@ WHERE datname = current_database() AND pid <> ALL (%s)
   AND coalesce(backend_type, 'client backend') = 'client backend'
 """
 _GONE_S, _LOOK_S = 5.0, 0.01
+#: How sessions of programs call themselves that work on live databases.
+BESIDE = "ncen-updater-migrator"
+_LEFT = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND datname = ANY(%s)"
+#: The first server that looks whether who asked is still there.
+_LOOKS_FROM = 140_000
 
 
 class Migrating:
@@ -142,7 +149,7 @@ class Migrating:
                 self._all(lambda name: self._make_ready(name, change))
                 before = self._writes(change)
                 with self._sessions.opened(change, owner=self._as_owner):
-                    self._run_command(change.candidate, target, progress)
+                    self._run(target.command, target.slot, change.candidate, progress)
                 changed = before is None or self._writes(change) != before
                 self._all(lambda name: self._runner(name, change).mark(change))
                 return changed
@@ -250,32 +257,67 @@ class Migrating:
             # In a thread of its own: a server that is gone has ended the session as well.
             logger.warning("a migration outlived its time: %s", error.detail or error)
 
-    def expand(self, target: MigrationSet, progress: Progress, kept: int) -> None:
-        """Run the release's program on the live databases, which are open to all."""
-        self._run_command(Live, target, progress, kept)
+    def run_beside(
+        self,
+        program: DatabaseProgram,
+        slot: Path,
+        progress: Progress,
+        change: ChangeRef | None,
+        kept: int,
+    ) -> None:
+        """Run a program on the live databases, which are open to all, or on candidates."""
+        if change is None:
+            self._run(program, slot, Live, progress, kept, self._beside())
+            return
+        with self._sessions.held(), self._sessions.opened(change, owner=self._as_owner):
+            self._run(program, slot, change.candidate, progress, kept)
+
+    def _beside(self) -> tuple[str, ...]:
+        """Settings by which a session is known, and ends soon after its program was ended.
+
+        Else the server finishes the statement that it is at, hours later perhaps, for nobody.
+        """
+        with self._server.facts() as connection:
+            version = connection.info.server_version
+        looks = ("client_connection_check_interval=1000",) if version >= _LOOKS_FROM else ()
+        return (f"application_name={BESIDE}", *looks)
+
+    def end_beside(self) -> bool:
+        """End what a program left in the server; whether nothing of it is there any more."""
+        live = [self._sessions.physical(Live(name)) for name in self._names]
+        with self._server.facts() as connection:
+            left = rows(connection, _LEFT, [BESIDE, live])
+            for (process,) in left:
+                run(connection, "SELECT pg_terminate_backend(%s)", [process])
+        return not left
 
     @property
     def _as_owner(self) -> bool:
         """Whether a program logs in as the application does; another user than ours always."""
         return self._user() is not None or bool(self._server.owner_logs_in)
 
-    def _run_command(
-        self, places: PlaceOf, target: MigrationSet, progress: Progress, kept: int = -1
+    def _run(
+        self,
+        program: DatabaseProgram,
+        slot: Path,
+        places: PlaceOf,
+        progress: Progress,
+        kept: int = -1,
+        options: Sequence[str] = (),
     ) -> None:
         from ncen_updater.agent.databases.migrations.command import (
             migrator_environment,
             run_command,
         )
 
-        if target.command is None:
-            return
         user = self._user()
         environment = migrator_environment(os.environ, self._environment, user)
         if user is None:
             environment = self._server.environment(environment)
         for name in self._names:
             # Another user has neither role nor password of ours.
-            url = self._server.url(self._sessions.physical(places(name)), as_owner=self._as_owner)
+            database = self._sessions.physical(places(name))
+            url = self._server.url(database, as_owner=self._as_owner, options=options)
             environment[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = url
         names = tuple(self._names)
-        run_command(target.command, target.slot, environment, progress, names, user=user, kept=kept)
+        run_command(program, slot, environment, progress, names, user=user, kept=kept)

@@ -15,6 +15,7 @@ from ncen_updater.agent.databases.sqlite.plain import opened
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import REFERENCES_BROKEN
 from ncen_updater.common.progress import Progress
+from ncen_updater.formats.manifest import DatabaseProgram
 
 __all__ = ["mark_files", "migrate_files", "unmark_files"]
 
@@ -52,7 +53,9 @@ def migrate_files(
     wrote = False
     if target.command is not None:
         before = {path: _set_back(path) for path in paths.values()}
-        _run_command(paths, target, environment, progress, user)
+        # A file has one writer: what else would come while officers work comes here.
+        for program in filter(None, (target.command, target.contract)):
+            _run(program, target.slot, paths, environment, progress, user)
         wrote = any(_written(path) != seen for path, seen in before.items())
     for name, path in paths.items():
         runner = MigrationRunner(SqliteDialect(path), name)
@@ -130,9 +133,10 @@ def _written(path: Path) -> tuple[int, ...]:
     )  # fmt: skip
 
 
-def _run_command(
+def _run(
+    program: DatabaseProgram,
+    slot: Path,
     paths: Mapping[str, Path],
-    target: MigrationSet,
     environment: Mapping[str, str],
     progress: Progress,
     user: RunAs | None,
@@ -140,20 +144,18 @@ def _run_command(
     from ncen_updater.agent.databases.migrations.command import migrator_environment, run_command
     from ncen_updater.agent.databases.migrations.work import tell_dangling
 
-    if target.command is None:
-        return
     variables = migrator_environment(os.environ, environment, user)
     for name, path in paths.items():
         variables[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = f"sqlite:///{path}"
     before = {name: _dangling(path) for name, path in paths.items()}
-    run_command(target.command, target.slot, variables, progress, tuple(paths), user=user)
+    run_command(program, slot, variables, progress, tuple(paths), user=user)
     for name, path in paths.items():
         more = _dangling(path) - before[name]
         if more:
             raise MigrationFailed(
                 REFERENCES_BROKEN,
                 database=name,
-                migration=target.command.argv[0],
+                migration=program.argv[0],
                 count=more.total(),
                 detail=tell_dangling(more),
             )

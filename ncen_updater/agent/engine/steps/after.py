@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ncen_updater.agent.application.base import Expectation, Health
-from ncen_updater.agent.application.soak import soak
+from ncen_updater.agent.application.soak import SoakState, soak
 from ncen_updater.agent.databases.base import CopyPlan, DatabaseRole
 from ncen_updater.agent.engine.elapsed import witness
 from ncen_updater.agent.engine.errors import SoakFailed
+from ncen_updater.agent.engine.expand_contract import contract, contracts
 from ncen_updater.agent.engine.full_words import forget_old
 from ncen_updater.agent.engine.retention import drop_sets, interrupted_sets, may_go
 from ncen_updater.agent.engine.statistics import refreshing
@@ -52,9 +53,13 @@ class Soak(Step):
         What the planner knows is brought up to date meanwhile. The release is not judged while the
         databases are away.
 
+        What brings the migrations to their end comes last: on a release that has proved good. It
+        is watched once more after that.
+
         Raises:
             SoakFailed: If the release turned bad.
             WatchedWithoutDatabases: If the databases stay away.
+            ContractFailed: If the migrations were not brought to their end.
         """
         site, settings = context.site, context.site.config.soak
         manifest = context.target().manifest
@@ -73,25 +78,34 @@ class Soak(Step):
                 outage.over()
             return health
 
-        with refreshing(site, context.progress, self.title) as statistics:
+        def watch(seconds: float, elapsed_s: float) -> SoakState:
             result = soak(
                 look,
-                seconds=settings.seconds,
+                seconds=seconds,
                 interval_s=settings.interval_s,
                 failures=settings.failures,
                 clock=site.clock.monotonic,
                 wait=site.clock.wait,
-                elapsed_s=self._elapsed(context, outage.lost_s),
+                elapsed_s=elapsed_s,
                 unknown=outage.explains,
                 confirmed=lambda: context.facts().confirmed_by is not None,
             )
             if not result:
                 problems = "; ".join(result.last.problems) if result.last is not None else ""
                 raise self._failed_now(context, problems)
+            return result.state
+
+        with refreshing(site, context.progress, self.title) as statistics:
+            seen = watch(settings.seconds, self._elapsed(context, outage.lost_s))
+        target = site.migrations(context.target_version)
+        beside = site.engine.runs_beside
+        if contracts(context.change, context.facts(), target, beside=beside):
+            contract(context)
+            context.progress.tell(self.title)
+            more = watch(min(settings.seconds, settings.interval_s), 0.0)
+            seen = SoakState(seen.looks + more.looks, seen.bad + more.bad)
         return ChangeFacts(
-            soak_looks=result.state.looks,
-            soak_bad_looks=result.state.bad,
-            statistics=statistics.found,
+            soak_looks=seen.looks, soak_bad_looks=seen.bad, statistics=statistics.found
         )
 
     def _start_rest(self, context: StepContext, outage: Outage, reason: str) -> None:

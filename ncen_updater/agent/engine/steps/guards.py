@@ -8,7 +8,7 @@ from dataclasses import replace
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.databases.migrations.planner import expands, goes_as_is
-from ncen_updater.agent.engine import expanding, site_files
+from ncen_updater.agent.engine import expand_contract, site_files
 from ncen_updater.agent.engine.fingerprints import schemas_of, taken_by
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.permitted import require_no_hold
@@ -83,7 +83,7 @@ def what_is_copied(context: StepContext) -> ChangeFacts:
         site.migrations(context.target_version),
         site.migrations(context.origin_version),
     )
-    if site.engine.expands and expands(target, origin):
+    if site.engine.runs_beside and expands(target, origin):
         return ChangeFacts(as_is=True, expands=True)
     as_is = goes_as_is(site.engine.plan_migrations(Live, target, origin), target, origin)
     return ChangeFacts(as_is=as_is or None)
@@ -110,7 +110,7 @@ class Preflight(Step):
         if context.facts().expands:
             _refuse_late(context)
             _refuse_unwanted(context)
-            expanding.expand(context)
+            expand_contract.expand(context)
         site_files.prepare(context)
         _refuse_late(context)
         _refuse_unwanted(context)
@@ -133,7 +133,7 @@ class Preflight(Step):
     def undo(self, context: StepContext) -> None:
         """Remove what was kept of files; they were put back before. What was expanded stays."""
         site_files.discard(context)
-        expanding.note_what_stays(context)
+        expand_contract.note_what_stays(context.site, context.journal, context.change)
 
 
 class PreflightAgain(Step):

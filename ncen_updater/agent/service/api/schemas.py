@@ -155,6 +155,7 @@ PLANNED_HOP = _perhaps(
         }
     ),
     settings=TEXT,
+    contract=_list(TEXT),
     files=_list(
         _object(name=TEXT, effect=_or_null(TEXT), words=TEXT, covered=FLAG)
     ),
@@ -162,7 +163,8 @@ PLANNED_HOP = _perhaps(
 DOSSIER_HOP = _object(
     **{
         "from": TEXT, "to": TEXT, "required": FLAG, "urgency": TEXT, "notes": NOTES,
-        "by_code": FLAG, "expands": FLAG, "way_back": TEXT, "way_words": TEXT,
+        "by_code": FLAG, "expands": FLAG, "contract": _list(TEXT), "way_back": TEXT,
+        "way_words": TEXT,
         "why_no_way_back": WITHOUT, "loses": _list(TEXT),
         "migrations": NUMBER, "unpacked_bytes": NUMBER, "stop_s": _or_null(STOP),
         "files": _list(TEXT), "country": _list(TEXT),
@@ -290,7 +292,8 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "Change": _object(**CHANGE),
     "OpenChange": _object(
-        **CHANGE, step=_or_null(TEXT), step_state=_or_null(TEXT), watched_until=_or_null(TIME)
+        **CHANGE, step=_or_null(TEXT), step_state=_or_null(TEXT), watched_until=_or_null(TIME),
+        contracting=FLAG,
     ),
     "ChangeReport": CHANGE_REPORT,
     "Import": {

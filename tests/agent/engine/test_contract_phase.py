@@ -1,0 +1,419 @@
+"""Releases that bring their migrations to their end while officers work, once they were watched."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+from packaging.version import Version
+
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.site import DemoSite
+from ncen_updater.agent.databases.base import MigrationSet
+from ncen_updater.agent.engine.errors import LockUnusable, SoakFailed
+from ncen_updater.agent.engine.expand_contract import CONTRACTING, EXPAND_LOCK, contracts
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.rollback_words import later_words
+from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode, Phase, StepName
+from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.site import Clock
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import (
+    CONTRACT_FAILED,
+    EXPAND_UNDER_WAY,
+    INTERRUPTED,
+    OPEN_CHANGE,
+)
+from ncen_updater.formats.manifest import DatabaseProgram, MigratorCommand
+from tests.agent.engine.looks import (
+    Killed,
+    came,
+    enter,
+    facts,
+    is_there,
+    latest,
+    numbers,
+    strict,
+)
+from tests.agent.engine.made import (
+    execute,
+    operations,
+    rehearse,
+    release,
+    runs,
+    said,
+    served_feed,
+    site_on,
+)
+from tests.support.errors import refused
+from tests.support.migrators import not_as_root
+from tests.support.rotation import part
+from tests.support.sites import TrialFeed, site_in_process
+
+OLD, COPIES, EXPANDS, WAITS, SLEEPS, NEXT = "3.2.5", "3.2.6", "3.2.7", "3.2.8", "3.2.9", "3.2.10"
+#: Seconds; fewer than the program sleeps.
+PATIENCE_S = 40.0
+ALL = {"seizures", "suspects", "companies"}
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
+    sources = tmp_path_factory.mktemp("sources")
+    built = [
+        release(sources, OLD, "nothing", compatibility=(1, 1)),
+        release(sources, COPIES, "again", contract="ends"),
+        release(sources, EXPANDS, "again", compatibility=(2, 1), expand=True, contract="ends"),
+        release(sources, WAITS, "again", compatibility=(2, 1), expand=True, contract="waits"),
+        release(sources, SLEEPS, "again", compatibility=(2, 1), expand=True, contract="sleeps"),
+        release(sources, NEXT, "again", compatibility=(2, 1)),
+    ]
+    with served_feed(tmp_path_factory.mktemp("feed"), built) as found:
+        yield found
+
+
+@pytest.fixture(params=["postgresql", "postgresql in-place"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> Iterator[DemoSite]:
+    with site_on(request, tmp_path, feed, schema_number=1) as site:
+        operations(site).upgrade(Version(OLD))  # from here on the journal knows the schemas
+        yield site
+
+
+@pytest.fixture(params=["sqlite", "sqlite in-place"])
+def files(
+    request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> Iterator[DemoSite]:
+    with site_on(request, tmp_path, feed, schema_number=1) as site:
+        operations(site).upgrade(Version(OLD))
+        yield site
+
+
+class Acts:
+    """A progress that acts when the program is about to begin."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act = act
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        if what == CONTRACTING:
+            self._act()
+
+
+def acting(demo: DemoSite, act: Callable[[], None], clock: Clock | None = None) -> Operations:
+    site = site_in_process(demo)
+    site.source.refresh()
+    return Operations(site if clock is None else replace(site, clock=clock), Acts(act))
+
+
+def kill() -> None:
+    raise Killed
+
+
+@not_as_root
+@pytest.mark.parametrize("version", [COPIES, EXPANDS])
+def test_it_works_once_the_release_was_watched(demo: DemoSite, version: str) -> None:
+    seen: list[object] = []
+
+    def look(step: StepName, phase: Phase) -> None:
+        if step is StepName.SOAK and phase in (Phase.BEFORE_EFFECT, Phase.AFTER_EFFECT):
+            application = site_in_process(demo).application
+            open_to_all = application.running() and not application.door_closed()
+            seen.append((open_to_all, came(demo, "came_later")))
+            if phase is Phase.BEFORE_EFFECT:
+                seen.append(numbers(demo))
+                enter(demo)
+
+    later = later_words(["bin/contract.py"])
+    assert later is not None and str(later) in " ".join(said(demo, "plan", version).split())
+    operations(demo, look).upgrade(Version(version))
+    assert seen == [(True, set()), numbers(demo), (True, ALL)]
+    assert runs(demo) == version and is_there(demo) and strict(demo) == set()
+    change, known = latest(demo)
+    assert known.contracted and known.contract_s is not None and known.contract_failed is None
+    assert known.databases_unchanged is False
+    assert "brought to their end while officers worked" in said(demo, "history", change.id)
+
+    way = operations(demo).way_back(accept_loss=1)
+    assert way.by_code is (version == EXPANDS)
+    operations(demo).rollback(accept_loss=1)
+    assert runs(demo) == OLD and is_there(demo) is way.by_code
+    assert came(demo, "came_later") == (ALL if way.by_code else set())
+    assert strict(demo) == set()
+    operations(demo).upgrade(Version(version))  # all of it may run once more
+    assert runs(demo) == version and came(demo, "came_later") == ALL and strict(demo) == set()
+
+
+@not_as_root
+def test_a_rehearsal_tries_it_and_says_how_long_it_takes(demo: DemoSite) -> None:
+    operations(demo).path(Version(EXPANDS))
+    for version in (COPIES, EXPANDS):
+        hop = rehearse(demo, version)
+        assert isinstance(hop["contract_s"], float) and hop["contract_s"] > 0
+        assert hop["tables"] == {
+            name: {"came_later": [-1, 0], "came_with_new": [-1, 0]} for name in ALL
+        }
+        assert not hop["unchanged"] and came(demo, "came_later") == set()
+    assert "while officers work took" in said(demo, "rehearse", COPIES)
+
+
+@not_as_root
+def test_what_fails_is_told_and_tried_again_and_a_person_may_leave_it(demo: DemoSite) -> None:
+    with refused(CONTRACT_FAILED):
+        operations(demo).upgrade(Version(WAITS))
+    change, known = latest(demo)
+    assert change.watched and known.contract_failed == "NU-4203"
+    assert runs(demo) == WAITS and came(demo, "came_later") == {"seizures", "suspects"}
+    assert strict(demo) == set()  # the journal says whose it is
+    assert "brings the migrations to their end meanwhile" in said(demo, "status")
+    with refused(OPEN_CHANGE):
+        operations(demo).upgrade(Version(NEXT))
+    with refused(CONTRACT_FAILED):
+        operations(demo).resume(by_person=False)
+    assert "not brought to their end yet" in said(demo, "history", change.id)
+    operations(demo).confirm("a person")
+    operations(demo).resume(by_person=True)
+    assert not latest(demo)[0].state.open and facts(demo).contract_left
+    assert "a person left it so" in said(demo, "history", change.id)
+    operations(demo).upgrade(Version(NEXT))
+    assert runs(demo) == NEXT and strict(demo) == set()
+
+
+@not_as_root
+def test_what_failed_comes_to_its_end_when_it_can(demo: DemoSite) -> None:
+    with refused(CONTRACT_FAILED):
+        operations(demo).upgrade(Version(WAITS))
+    enter(demo)
+    execute(demo.databases.address("companies"), "CREATE TABLE room (id integer)")
+    operations(demo).resume(by_person=False)
+    change, known = latest(demo)
+    assert not change.state.open and known.contract_s is not None
+    assert runs(demo) == WAITS and came(demo, "came_later") == ALL and is_there(demo)
+    assert strict(demo) == set()
+
+
+@not_as_root
+def test_going_back_from_the_middle_keeps_every_record(demo: DemoSite) -> None:
+    with refused(CONTRACT_FAILED):
+        operations(demo).upgrade(Version(WAITS))
+    enter(demo)
+    operations(demo).rollback()
+    assert runs(demo) == OLD and is_there(demo) and strict(demo) == set()
+    assert came(demo, "came_later") == {"seizures", "suspects"}
+
+
+@not_as_root
+def test_killed_in_the_middle_the_journal_learns_what_the_schemas_are(demo: DemoSite) -> None:
+    """By the rollback that people order then; the program itself goes with its agent."""
+    with pytest.raises(Killed):
+        acting(demo, kill).upgrade(Version(EXPANDS))
+    with operations(demo).alone("trial") as journal:
+        journal.keep(journal.changes(1)[0].id, ChangeFacts(contracted=True))
+    execute(demo.databases.address("suspects"), "CREATE TABLE came_later (id integer)")
+    assert strict(demo) == {"NU-6106"}
+    operations(demo).rollback()
+    assert runs(demo) == OLD and came(demo, "came_later") == {"suspects"}
+    assert strict(demo) == set()
+
+
+INSTANTS = [
+    (step, phase)
+    for step in (StepName.OPEN, StepName.SOAK, StepName.COLLECT)
+    for phase in (Phase.BEFORE_EFFECT, Phase.AFTER_EFFECT, Phase.AFTER_RECORD)
+]
+
+
+@not_as_root
+@pytest.mark.parametrize("instant", part(INSTANTS, 3, "contract"), ids=".".join)
+@pytest.mark.parametrize("by_person", [True, False])
+def test_killed_around_it_the_change_comes_to_its_end(
+    demo: DemoSite, instant: tuple[StepName, Phase], by_person: bool
+) -> None:
+    def strike(step: StepName, phase: Phase) -> None:
+        if (step, phase) == instant:
+            raise Killed
+
+    with pytest.raises(Killed):
+        operations(demo, strike).upgrade(Version(EXPANDS))
+    operations(demo).resume(by_person=by_person)
+    change, known = latest(demo)
+    assert not change.state.open and known.contract_s is not None
+    assert runs(demo) == EXPANDS and came(demo, "came_later") == ALL and strict(demo) == set()
+
+
+@not_as_root
+def test_killed_as_it_begins_it_is_begun_again(demo: DemoSite) -> None:
+    with pytest.raises(Killed):
+        acting(demo, kill).upgrade(Version(COPIES))
+    assert latest(demo)[0].watched and came(demo, "came_later") == set()
+    operations(demo).resume(by_person=False)
+    assert runs(demo) == COPIES and came(demo, "came_later") == ALL and strict(demo) == set()
+
+
+@not_as_root
+def test_a_kill_in_the_middle_ends_the_program_and_the_service_begins_it_again(
+    demo: DemoSite, server: EmbeddedPostgres
+) -> None:
+    """A real SIGKILL of a real process, while the program waits in the server."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%'"
+
+    def waiting() -> bool:
+        with psycopg.connect(server.conninfo()) as session:
+            return session.execute(waits).fetchone() != (0,)
+
+    operations(demo)  # reads the feed
+    deadline = time.monotonic() + PATIENCE_S
+    words = ["--config", str(demo.config_path), "upgrade", SLEEPS, "--yes"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "ncen_updater.agent.cli.main", *words],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as agent:  # fmt: skip
+        while not waiting():
+            assert agent.poll() is None, "it ended before its program waited"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)  # between two looks
+        enter(demo)
+        agent.kill()
+    while waiting():
+        assert time.monotonic() < deadline, "the server works on for nobody"
+        time.sleep(0.02)  # between two looks
+    assert latest(demo)[0].watched and runs(demo) == SLEEPS and is_there(demo)
+    for name in ALL:
+        execute(demo.databases.address(name), "CREATE TABLE room (id integer)")
+    operations(demo).resume(by_person=False)
+    assert came(demo, "came_later") == ALL and is_there(demo)
+    assert runs(demo) == SLEEPS and not latest(demo)[0].state.open
+
+
+@not_as_root
+def test_one_that_a_killed_agent_left_at_work_is_waited_for(demo: DemoSite) -> None:
+    descriptor = os.open(demo.state / EXPAND_LOCK, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    passed = [0.0]
+
+    def wait(seconds: float) -> None:
+        passed[0] += max(seconds, 10.0)
+
+    clock = Clock(wait=wait, monotonic=lambda: passed[0])
+    with refused(EXPAND_UNDER_WAY):
+        acting(demo, lambda: None, clock).upgrade(Version(COPIES))
+    assert latest(demo)[0].watched and facts(demo).contract_failed is None
+    os.close(descriptor)
+    operations(demo).resume(by_person=False)
+    assert came(demo, "came_later") == ALL and strict(demo) == set()
+
+
+@not_as_root
+def test_what_the_server_still_does_for_one_that_is_gone_is_ended(demo: DemoSite) -> None:
+    with psycopg.connect(
+        demo.databases.address("suspects"), application_name="ncen-updater-migrator"
+    ) as left:
+        left.execute("CREATE TABLE came_last (id integer)")
+        operations(demo).upgrade(Version(COPIES))
+        with pytest.raises(psycopg.OperationalError):
+            left.execute("SELECT 1")
+    assert came(demo, "came_later") == ALL and came(demo, "came_last") == set()
+    assert strict(demo) == set()
+
+
+@not_as_root
+def test_a_lock_that_cannot_be_made_is_told(demo: DemoSite) -> None:
+    (demo.state / EXPAND_LOCK).mkdir()
+    with pytest.raises(LockUnusable):
+        operations(demo).upgrade(Version(EXPANDS))
+    assert runs(demo) == OLD and came(demo) == set()
+
+
+@not_as_root
+def test_who_ends_the_agent_is_no_failure_of_it(demo: DemoSite) -> None:
+    def interrupt() -> None:
+        raise UpdaterError(INTERRUPTED, signal="SIGTERM")
+
+    site = site_in_process(demo)
+    site.source.refresh()
+
+    class Stopped(type(site.engine)):  # type: ignore[misc]
+        def run_beside(self, *_args: object, **_named: object) -> None:
+            interrupt()
+
+    site.engine.__class__ = Stopped
+    with refused(INTERRUPTED):
+        Operations(site, Acts(lambda: None)).upgrade(Version(COPIES))
+    assert facts(demo).contract_failed is None and latest(demo)[0].watched
+    operations(demo).resume(by_person=False)
+    assert came(demo, "came_later") == ALL
+
+
+@not_as_root
+def test_what_somebody_else_changed_is_not_taken_for_its_own(demo: DemoSite) -> None:
+    def plant() -> None:
+        execute(demo.databases.address("suspects"), "CREATE TABLE planted (id integer)")
+
+    acting(demo, plant).upgrade(Version(COPIES))
+    assert came(demo, "came_later") == ALL and strict(demo) == {"NU-6106"}
+
+
+@not_as_root
+def test_a_release_that_is_not_well_after_it_is_taken_back(demo: DemoSite) -> None:
+    def break_it() -> None:
+        enter(demo)
+        demo.stop_app()
+
+    with pytest.raises(SoakFailed):
+        acting(demo, break_it).upgrade(Version(EXPANDS))
+    assert runs(demo) == OLD and is_there(demo) and strict(demo) == set()
+    assert came(demo, "came_later") == ALL
+
+
+@not_as_root
+def test_where_files_have_one_writer_it_runs_in_the_stop(files: DemoSite) -> None:
+    operations(files).upgrade(Version(COPIES))
+    assert runs(files) == COPIES and came(files, "came_later") == ALL
+    assert facts(files).contracted is None and strict(files) == set()
+    assert "to their end while officers work" not in said(files, "plan", EXPANDS)
+
+
+PROGRAM = DatabaseProgram(argv=("bin/contract.py",))
+CHANGE = Change(
+    id="aaaaaaaa", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.COMMITTED,
+    product="nCEN", from_version=OLD, to_version=COPIES, strategy="copy", generation=1,
+    created_at=datetime(2026, 11, 27, tzinfo=UTC),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "program", "known", "beside", "wanted"),
+    [
+        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(), True, True),
+        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(as_is=True, expands=True), True, True),
+        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_failed="NU-4202"), True, True),
+        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contracted=True), True, True),
+        # No migrator ran; it was left; it is done; it ran in the stop; there is none; going back.
+        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(as_is=True), True, False),
+        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_left=True), True, False),
+        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_s=0.1), True, False),
+        (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(), False, False),
+        (ChangeKind.UPGRADE, None, ChangeFacts(), True, False),
+        (ChangeKind.ROLLBACK, PROGRAM, ChangeFacts(), True, False),
+    ],
+)
+def test_when_it_is_still_to_come(
+    kind: ChangeKind,
+    program: DatabaseProgram | None,
+    known: ChangeFacts,
+    beside: bool,
+    wanted: bool,
+) -> None:
+    command = MigratorCommand(argv=("bin/migrate.py",), contract=program)
+    target = MigrationSet(COPIES, Path("slot"), {}, command)
+    assert contracts(replace(CHANGE, kind=kind), known, target, beside=beside) is wanted

@@ -421,6 +421,8 @@ def way_answer(
         if way.keeps_but:
             lost = N_("What was entered there is lost in {count} rows: {tables}.")
         words.append(Text(lost, values))
+        if way.program_words is not None:
+            words.append(Text("{program}.", {"program": way.program_words}))
         if way.keeps_but:
             copy = N_("A copy stays in the databases of {version}, which are kept for {days} days.")
             words.append(Text(copy, {"version": way.origin, "days": way.days}))

@@ -127,6 +127,7 @@ class RollbackPlan:
         lost: Rows by database and table that a restore loses; for a way down, rows by database and
             object with something in it that was entered since and that is not kept.
         passed_over: The same of tables that the release that is left calls no records.
+        by_program: Whether a program of that release wrote some of the rows while officers worked.
         accepted: So many a person agreed to lose.
         keep_days: How long the databases stay that are left.
     """
@@ -141,6 +142,7 @@ class RollbackPlan:
     reason: str | Text = ""
     lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     passed_over: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    by_program: bool = False
     accepted: int = 0
     keep_days: float = 0.0
 
@@ -182,9 +184,21 @@ class RollbackPlan:
         return lost_words(self.passed_over)
 
     @property
+    def program_words(self) -> Text | None:
+        """What stands in the count that nobody entered."""
+        if not (self.by_program and self.lost_total):
+            return None
+        words = N_("Rows that a program of {version} wrote while officers worked are among them")
+        return Text(words, {"version": self.origin})
+
+    @property
     def whole_words(self) -> str | Text:
         """Both, for an error."""
-        counted = self.lost_words or Text(N_("none was counted"))
+        counted: str | Text = self.lost_words or Text(N_("none was counted"))
+        if self.program_words is not None:
+            counted = Text(
+                "{tables}. {program}", {"tables": counted, "program": self.program_words}
+            )
         if not self.passed_over:
             return counted
         words = N_("{tables}; not counted, since {version} calls them no records: {passed}")
@@ -241,6 +255,7 @@ def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | N
         reason=reason,
         lost=loss.records,
         passed_over=loss.passed_over,
+        by_program=journal.facts(upgrade.id).contracted is not None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -26,12 +27,10 @@ from ncen_updater.agent.engine.rollback_words import later_words
 from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.site import Clock
-from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     CONTRACT_FAILED,
     EXPAND_UNDER_WAY,
-    INTERRUPTED,
     OPEN_CHANGE,
 )
 from ncen_updater.formats.manifest import DatabaseProgram, MigratorCommand
@@ -146,6 +145,8 @@ def test_it_works_once_the_release_was_watched(demo: DemoSite, version: str) -> 
 
     way = operations(demo).way_back(accept_loss=1)
     assert way.by_code is (version == EXPANDS)
+    told = "a program of 3.2.6 wrote while officers worked are among them"
+    assert (told in said(demo, "rollback", "--dry-run")) is (version == COPIES)
     operations(demo).rollback(accept_loss=1)
     assert runs(demo) == OLD and is_there(demo) is way.by_code
     assert came(demo, "came_later") == (ALL if way.by_code else set())
@@ -261,10 +262,11 @@ def test_killed_as_it_begins_it_is_begun_again(demo: DemoSite) -> None:
 
 
 @not_as_root
-def test_a_kill_in_the_middle_ends_the_program_and_the_service_begins_it_again(
-    demo: DemoSite, server: EmbeddedPostgres
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_end_in_the_middle_ends_the_program_and_the_service_begins_it_again(
+    demo: DemoSite, server: EmbeddedPostgres, number: signal.Signals
 ) -> None:
-    """A real SIGKILL of a real process, while the program waits in the server."""
+    """A real signal to a real process, while the program waits in the server."""
     waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%'"
 
     def waiting() -> bool:
@@ -283,11 +285,12 @@ def test_a_kill_in_the_middle_ends_the_program_and_the_service_begins_it_again(
             assert time.monotonic() < deadline
             time.sleep(0.02)  # between two looks
         enter(demo)
-        agent.kill()
+        agent.send_signal(number)
     while waiting():
         assert time.monotonic() < deadline, "the server works on for nobody"
         time.sleep(0.02)  # between two looks
-    assert latest(demo)[0].watched and runs(demo) == SLEEPS and is_there(demo)
+    assert latest(demo)[0].watched and facts(demo).contract_failed is None
+    assert runs(demo) == SLEEPS and is_there(demo)
     for name in ALL:
         execute(demo.databases.address(name), "CREATE TABLE room (id integer)")
     operations(demo).resume(by_person=False)
@@ -332,26 +335,6 @@ def test_a_lock_that_cannot_be_made_is_told(demo: DemoSite) -> None:
     with pytest.raises(LockUnusable):
         operations(demo).upgrade(Version(EXPANDS))
     assert runs(demo) == OLD and came(demo) == set()
-
-
-@not_as_root
-def test_who_ends_the_agent_is_no_failure_of_it(demo: DemoSite) -> None:
-    def interrupt() -> None:
-        raise UpdaterError(INTERRUPTED, signal="SIGTERM")
-
-    site = site_in_process(demo)
-    site.source.refresh()
-
-    class Stopped(type(site.engine)):  # type: ignore[misc]
-        def run_beside(self, *_args: object, **_named: object) -> None:
-            interrupt()
-
-    site.engine.__class__ = Stopped
-    with refused(INTERRUPTED):
-        Operations(site, Acts(lambda: None)).upgrade(Version(COPIES))
-    assert facts(demo).contract_failed is None and latest(demo)[0].watched
-    operations(demo).resume(by_person=False)
-    assert came(demo, "came_later") == ALL
 
 
 @not_as_root

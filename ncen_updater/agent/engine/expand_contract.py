@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ncen_updater.agent.databases.base import Live, MigrationSet
 from ncen_updater.agent.databases.errors import DatabaseUnreachable
@@ -177,6 +177,8 @@ def note_what_stays(site: Site, journal: Journal, change: Change, *, held: bool 
     if not (facts.contracted if change.commit_written else facts.expanded):
         return
     with contextlib.nullcontext() if held else _alone(site):
+        if held:
+            _wait(site, site.engine.end_beside)  # it may have been ended in the middle
         found = schemas_of(site.engine, Live)
     if known(journal).fingerprints != found.fingerprints:
         journal.note(
@@ -210,11 +212,20 @@ def _alone(site: Site) -> Iterator[int]:
     except OSError as error:
         raise LockUnusable(path=path, reason=error.strerror or str(error)) from error
     try:
-        deadline = site.clock.monotonic() + LIMIT_S
-        while not (taken(descriptor) and site.engine.end_beside()):
-            if site.clock.monotonic() >= deadline:
-                raise UpdaterError(EXPAND_UNDER_WAY, seconds=f"{LIMIT_S:g}")
-            site.clock.wait(LOOK_S)
+        _wait(site, lambda: taken(descriptor) and site.engine.end_beside())
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _wait(site: Site, over: Callable[[], bool]) -> None:
+    """Wait until nothing of a program is at work any more.
+
+    Raises:
+        ExpandUnderWay: It does not come to its end.
+    """
+    deadline = site.clock.monotonic() + LIMIT_S
+    while not over():
+        if site.clock.monotonic() >= deadline:
+            raise UpdaterError(EXPAND_UNDER_WAY, seconds=f"{LIMIT_S:g}")
+        site.clock.wait(LOOK_S)

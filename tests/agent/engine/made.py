@@ -79,6 +79,7 @@ def release(
     compatibility: tuple[int, int] | None = None,
     expand: bool = False,
     contract: str | None = None,
+    limit_s: int = 3600,
     at_start: str | None = None,
     changes_itself: Sequence[str] = (),
     one_way: str | None = None,
@@ -93,6 +94,7 @@ def release(
         compatibility: The number of its schema and how far back it goes, if it says so.
         expand: Whether its program may run while the release before serves.
         contract: What a second program does once the release was watched, if there is one.
+        limit_s: Seconds that this one may take.
         at_start: A statement that the application runs at its start, whatever it says.
         changes_itself: What it says that the application changes in suspects by itself.
         one_way: A statement of a migration of suspects that only goes forward.
@@ -126,6 +128,7 @@ def release(
         write_program(made / "bin" / "migrate.py", does)
     if contract is not None:
         text += '\n[migrator.contract]\nargv = ["bin/contract.py"]\n'
+        text += f"timeout_s = {limit_s}\n"
         write_program(made / "bin" / "contract.py", contract)
     own = 'name = "suspects"\n'
     if changes_itself:

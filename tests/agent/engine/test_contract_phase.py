@@ -59,7 +59,8 @@ from tests.support.migrators import not_as_root
 from tests.support.rotation import part
 from tests.support.sites import TrialFeed, site_in_process
 
-OLD, COPIES, EXPANDS, WAITS, SLEEPS, NEXT = "3.2.5", "3.2.6", "3.2.7", "3.2.8", "3.2.9", "3.2.10"
+OLD, COPIES, EXPANDS, WAITS = "3.2.5", "3.2.6", "3.2.7", "3.2.8"
+SLEEPS, LATE, NEXT = "3.2.9", "3.2.10", "3.2.11"
 #: Seconds; fewer than the program sleeps.
 PATIENCE_S = 40.0
 ALL = {"seizures", "suspects", "companies"}
@@ -74,6 +75,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
         release(sources, EXPANDS, "again", compatibility=(2, 1), expand=True, contract="ends"),
         release(sources, WAITS, "again", compatibility=(2, 1), expand=True, contract="waits"),
         release(sources, SLEEPS, "again", compatibility=(2, 1), expand=True, contract="sleeps"),
+        release(sources, LATE, "again", contract="sleeps", limit_s=1),
         release(sources, NEXT, "again", compatibility=(2, 1)),
     ]
     with served_feed(tmp_path_factory.mktemp("feed"), built) as found:
@@ -113,6 +115,13 @@ def acting(demo: DemoSite, act: Callable[[], None], clock: Clock | None = None) 
     site = site_in_process(demo)
     site.source.refresh()
     return Operations(site if clock is None else replace(site, clock=clock), Acts(act))
+
+
+def waiting(server: EmbeddedPostgres) -> bool:
+    """Whether the server is at work for the program that sleeps."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%'"
+    with psycopg.connect(server.conninfo()) as session:
+        return session.execute(waits).fetchone() != (0,)
 
 
 def kill() -> None:
@@ -262,17 +271,20 @@ def test_killed_as_it_begins_it_is_begun_again(demo: DemoSite) -> None:
 
 
 @not_as_root
+def test_of_one_that_is_late_nothing_is_left_in_the_server(
+    demo: DemoSite, server: EmbeddedPostgres
+) -> None:
+    with refused(CONTRACT_FAILED):
+        operations(demo).upgrade(Version(LATE))
+    assert not waiting(server) and runs(demo) == LATE and strict(demo) == set()
+
+
+@not_as_root
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_an_end_in_the_middle_ends_the_program_and_the_service_begins_it_again(
     demo: DemoSite, server: EmbeddedPostgres, number: signal.Signals
 ) -> None:
     """A real signal to a real process, while the program waits in the server."""
-    waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%'"
-
-    def waiting() -> bool:
-        with psycopg.connect(server.conninfo()) as session:
-            return session.execute(waits).fetchone() != (0,)
-
     operations(demo)  # reads the feed
     deadline = time.monotonic() + PATIENCE_S
     words = ["--config", str(demo.config_path), "upgrade", SLEEPS, "--yes"]
@@ -280,13 +292,13 @@ def test_an_end_in_the_middle_ends_the_program_and_the_service_begins_it_again(
         [sys.executable, "-m", "ncen_updater.agent.cli.main", *words],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     ) as agent:  # fmt: skip
-        while not waiting():
+        while not waiting(server):
             assert agent.poll() is None, "it ended before its program waited"
             assert time.monotonic() < deadline
             time.sleep(0.02)  # between two looks
         enter(demo)
         agent.send_signal(number)
-    while waiting():
+    while waiting(server):
         assert time.monotonic() < deadline, "the server works on for nobody"
         time.sleep(0.02)  # between two looks
     assert latest(demo)[0].watched and facts(demo).contract_failed is None

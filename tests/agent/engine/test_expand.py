@@ -24,7 +24,8 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Clock
-from ncen_updater.common.messages import EXPAND_FAILED
+from ncen_updater.common.findings import Severity
+from ncen_updater.common.messages import EXPAND_FAILED, ExitCode
 from ncen_updater.common.progress import Silent
 from tests.agent.engine.made import (
     execute,
@@ -144,8 +145,9 @@ def test_a_rehearsal_runs_it_and_foretells_a_stop_without_it(demo: DemoSite) -> 
 
 
 def test_one_that_fails_half_way_keeps_nobody_out(demo: DemoSite) -> None:
-    with refused(EXPAND_FAILED):
+    with refused(EXPAND_FAILED) as caught:
         operations(demo).upgrade(Version(HALF))
+    assert caught.value.exit_code is ExitCode.ROLLED_BACK  # as of any change that was undone
     change, facts = latest(demo)
     assert facts.closed_at is None and change.error_code == EXPAND_FAILED.code
     for words in (["status"], ["history", change.id]):
@@ -223,6 +225,20 @@ def test_what_a_killed_agent_left_at_work_is_waited_for(demo: DemoSite) -> None:
     site = replace(site_in_process(demo), clock=Clock(wait=wait))
     Operations(site, Silent()).resume(by_person=True)
     assert left == [] and runs(demo) == OLD and strict(demo) == set()
+
+
+def test_verify_takes_what_it_left_half_way_for_nobody_elses(demo: DemoSite) -> None:
+    def strike(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.PREFLIGHT, Phase.AFTER_EFFECT):
+            raise Killed
+
+    with pytest.raises(Killed):
+        operations(demo, strike).upgrade(Version(NEW))
+    site = site_in_process(demo)
+    with Journal.open(demo.state / JOURNAL) as journal:
+        found = {finding.code: finding for finding in verify_site(site, journal, Silent())}
+    assert {code for code in found if found[code].severity is Severity.STRICT} == set()
+    assert NEW in str(found["NU-6144"].what)
 
 
 def test_undone_after_the_stop_what_it_added_stays_and_is_known(demo: DemoSite) -> None:

@@ -94,9 +94,9 @@ def planned_steps(*, expands: bool = False) -> tuple[PlannedStep, ...]:
     lines: list[PlannedStep] = []
     for name, step in all_steps().items():
         if name is StepName.CLOSE:
+            lines += [PlannedStep(key, note, False, note) for key, note in NOT_YET.items()]
             if expands:
                 lines.append(PlannedStep("expand", EXPANDING, False))
-            lines += [PlannedStep(key, note, False, note) for key, note in NOT_YET.items()]
         lines.append(PlannedStep(name.value, step.title, name in DOWNTIME))
     return tuple(lines)
 

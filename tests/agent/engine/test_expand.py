@@ -17,6 +17,7 @@ from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.expanding import EXPAND_LOCK
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.plan import planned_steps
 from ncen_updater.agent.engine.rollback_words import EXPANDS
 from ncen_updater.agent.journal.change import BEFORE_COMMIT, Change, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
@@ -134,6 +135,11 @@ def test_its_program_works_while_officers_do_and_nothing_is_copied(demo: DemoSit
     operations(demo).rollback()
     assert runs(demo) == OLD and is_there(demo) and came(demo) == ALL
     assert strict(demo) == set()
+
+
+def test_the_plan_has_it_after_those_who_have_to_agree() -> None:
+    order = [step.name for step in planned_steps(expands=True)]
+    assert order.index("wait") < order.index("expand") < order.index(StepName.CLOSE)
 
 
 def test_a_rehearsal_runs_it_and_foretells_a_stop_without_it(demo: DemoSite) -> None:

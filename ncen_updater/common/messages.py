@@ -1372,6 +1372,7 @@ EXPAND_FAILED = Message(
         "What it did until then stays; {version} says that {current} does not see it, and that it"
         " may be run once more. {cause_remedy}"
     ),
+    ExitCode.ROLLED_BACK,
 )
 EXPAND_UNDER_WAY = Message(
     "NU-4207",

@@ -274,14 +274,50 @@ def _databases(site: Site, journal: Journal, current: Version) -> Iterator[Findi
                 marker=marker.release if marker else "-",
             )
     manifest = site.slots.document(current).manifest
+    beside = _works_beside(journal)
     for finding in schema_findings(site.engine, said, Wordings.of(journal), manifest):
         if finding.severity is not Severity.STRICT:
             yield finding
+            continue
+        if beside is not None:
+            yield _in_the_making(str(finding.figures["database"]), beside)
             continue
         values = {**finding.what.values, "version": current}
         told = WHOSE_SCHEMA if "kinds" in finding.figures else WHOSE_SCHEMA_UNKNOWN
         yield replace(finding, remedy=Text(told, values))
     yield from _migrations(site, current)
+
+
+def _works_beside(journal: Journal) -> Change | None:
+    """The change whose program works on the live databases while officers do, or was cut off."""
+    change = journal.open_change()
+    if change is None:
+        return None
+    facts = journal.facts(change.id)
+    began = facts.contracted if change.commit_written else facts.expanded
+    return change if began else None
+
+
+def _in_the_making(database: str, change: Change) -> Finding:
+    values = {"database": database, "version": change.to_version}
+    return Finding(
+        "NU-6144",
+        Severity.INFO,
+        Text(
+            N_(
+                "A program of {version} works on {database} while officers do, or was cut off in"
+                " it: the schema is not the one that was recorded."
+            ),
+            values,
+        ),
+        Text(
+            N_(
+                "It is written down when the program has come to its end, or the change is undone:"
+                " ask again then."
+            )
+        ),
+        {"database": database, "change": change.id},
+    )
 
 
 def _migrations(site: Site, current: Version) -> Iterator[Finding]:

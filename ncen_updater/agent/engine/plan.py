@@ -95,9 +95,9 @@ def planned_steps(*, expands: bool = False, contracts: bool = False) -> tuple[Pl
     lines: list[PlannedStep] = []
     for name, step in all_steps().items():
         if name is StepName.CLOSE:
+            lines += [PlannedStep(key, note, False, note) for key, note in NOT_YET.items()]
             if expands:
                 lines.append(PlannedStep("expand", EXPANDING, False))
-            lines += [PlannedStep(key, note, False, note) for key, note in NOT_YET.items()]
         lines.append(PlannedStep(name.value, step.title, name in DOWNTIME))
         if name is StepName.SOAK and contracts:
             lines.append(PlannedStep("contract", CONTRACTING, False))

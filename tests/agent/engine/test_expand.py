@@ -15,13 +15,15 @@ from demo.site import DemoSite
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.expand_contract import EXPAND_LOCK
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.plan import planned_steps
 from ncen_updater.agent.engine.rollback_words import EXPANDS
 from ncen_updater.agent.journal.change import BEFORE_COMMIT, Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Clock
-from ncen_updater.common.messages import EXPAND_FAILED
+from ncen_updater.common.findings import Severity
+from ncen_updater.common.messages import EXPAND_FAILED, ExitCode
 from ncen_updater.common.progress import Silent
 from tests.agent.engine.looks import Killed, came, enter, is_there, latest, numbers, strict
 from tests.agent.engine.made import (
@@ -92,6 +94,11 @@ def test_its_program_works_while_officers_do_and_nothing_is_copied(demo: DemoSit
     assert strict(demo) == set()
 
 
+def test_the_plan_has_it_after_those_who_have_to_agree() -> None:
+    order = [step.name for step in planned_steps(expands=True)]
+    assert order.index("wait") < order.index("expand") < order.index(StepName.CLOSE)
+
+
 def test_a_rehearsal_runs_it_and_foretells_a_stop_without_it(demo: DemoSite) -> None:
     operations(demo).path(Version(NEW))  # reads the feed
     hop = rehearse(demo, NEW)
@@ -101,8 +108,9 @@ def test_a_rehearsal_runs_it_and_foretells_a_stop_without_it(demo: DemoSite) -> 
 
 
 def test_one_that_fails_half_way_keeps_nobody_out(demo: DemoSite) -> None:
-    with refused(EXPAND_FAILED):
+    with refused(EXPAND_FAILED) as caught:
         operations(demo).upgrade(Version(HALF))
+    assert caught.value.exit_code is ExitCode.ROLLED_BACK  # as of any change that was undone
     change, facts = latest(demo)
     assert facts.closed_at is None and change.error_code == EXPAND_FAILED.code
     for words in (["status"], ["history", change.id]):
@@ -180,6 +188,20 @@ def test_what_a_killed_agent_left_at_work_is_waited_for(demo: DemoSite) -> None:
     site = replace(site_in_process(demo), clock=Clock(wait=wait))
     Operations(site, Silent()).resume(by_person=True)
     assert left == [] and runs(demo) == OLD and strict(demo) == set()
+
+
+def test_verify_takes_what_it_left_half_way_for_nobody_elses(demo: DemoSite) -> None:
+    def strike(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.PREFLIGHT, Phase.AFTER_EFFECT):
+            raise Killed
+
+    with pytest.raises(Killed):
+        operations(demo, strike).upgrade(Version(NEW))
+    site = site_in_process(demo)
+    with Journal.open(demo.state / JOURNAL) as journal:
+        found = {finding.code: finding for finding in verify_site(site, journal, Silent())}
+    assert {code for code in found if found[code].severity is Severity.STRICT} == set()
+    assert NEW in str(found["NU-6144"].what)
 
 
 def test_undone_after_the_stop_what_it_added_stays_and_is_known(demo: DemoSite) -> None:

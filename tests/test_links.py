@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINK = re.compile(r"(?:\]\(|^\[[^\]]+\]: +)([^)\s]+)", re.MULTILINE)
 NAMED = re.compile(r"(?<![\w/.-])docs/[\w./-]+\.md")
 
 
@@ -56,6 +56,7 @@ def repository(tmp_path: Path) -> Path:
     (tmp_path / "docs/here.md").write_text("# Rooms, all\n\nSee [this](#rooms-all).\n")
     (tmp_path / "README.md").write_text(
         "[a](docs/here.md#rooms-all) [b](docs/here.md#doors) [c](docs/gone.md) [d](https://x.test)\n"
+        "\n[e]: gone/away.md\n"
     )
     return tmp_path
 
@@ -64,6 +65,7 @@ def test_links_lead_somewhere(repository: Path) -> None:
     assert list(lost_links(repository)) == [
         "README.md: docs/here.md#doors (no such heading)",
         "README.md: docs/gone.md",
+        "README.md: gone/away.md",
     ]
     assert list(lost_links(ROOT)) == []
 

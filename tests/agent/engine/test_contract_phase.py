@@ -79,8 +79,8 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
         release(sources, LATE, "again", contract="sleeps", limit_s=1),
         release(sources, NEXT, "again", compatibility=(2, 1)),
     ]
-    with served_feed(tmp_path_factory.mktemp("feed"), built) as found:
-        yield found
+    with served_feed(tmp_path_factory.mktemp("feed"), built) as served:
+        yield served
 
 
 @pytest.fixture(params=["postgresql", "postgresql in-place"])

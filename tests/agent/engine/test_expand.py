@@ -25,7 +25,7 @@ from ncen_updater.agent.site import Clock
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import EXPAND_FAILED, ExitCode
 from ncen_updater.common.progress import Silent
-from tests.agent.engine.looks import Killed, came, enter, is_there, latest, numbers, strict
+from tests.agent.engine.looks import Killed, came, enter, found, is_there, latest, numbers, strict
 from tests.agent.engine.made import (
     execute,
     operations,
@@ -54,8 +54,8 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
         release(sources, NEW, "again", compatibility=(2, 1), expand=True),
         release(sources, HALF, "half", compatibility=(2, 1), expand=True),
     ]
-    with served_feed(tmp_path_factory.mktemp("feed"), built) as found:
-        yield found
+    with served_feed(tmp_path_factory.mktemp("feed"), built) as served:
+        yield served
 
 
 @pytest.fixture(params=["postgresql", "postgresql in-place"])
@@ -197,11 +197,9 @@ def test_verify_takes_what_it_left_half_way_for_nobody_elses(demo: DemoSite) -> 
 
     with pytest.raises(Killed):
         operations(demo, strike).upgrade(Version(NEW))
-    site = site_in_process(demo)
-    with Journal.open(demo.state / JOURNAL) as journal:
-        found = {finding.code: finding for finding in verify_site(site, journal, Silent())}
-    assert {code for code in found if found[code].severity is Severity.STRICT} == set()
-    assert NEW in str(found["NU-6144"].what)
+    seen = {finding.code: finding for finding in found(demo)}
+    assert {code for code in seen if seen[code].severity is Severity.STRICT} == set()
+    assert NEW in str(seen["NU-6144"].what)
 
 
 def test_undone_after_the_stop_what_it_added_stays_and_is_known(demo: DemoSite) -> None:

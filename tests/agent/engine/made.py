@@ -108,12 +108,7 @@ def release(
         top = f'upgrade_from = ">={FIRST}"\nreports = "{reports}"'
     text = text.replace("[[databases]]", f"{top}\n\n[[databases]]", 1)
     if does is not None:
-        text = re.sub(r"\[\[databases\.migrations\]\]\n(?:[a-z]+ = .*\n)+", "", text)
-        text += '\n[migrator]\nargv = ["bin/migrate.py"]\nno_way_back = "it only goes forward"\n'
-        program = made / "bin" / "migrate.py"
-        program.parent.mkdir()
-        program.write_text(PROGRAM.format(python=sys.executable, statements=DOES[does]), "utf-8")
-        program.chmod(0o755)
+        text = with_program(text, made, DOES[does])
     own = 'name = "suspects"\n'
     if changes_itself:
         text = text.replace(own, f"{own}changes_itself = {json.dumps(list(changes_itself))}\n", 1)
@@ -128,6 +123,25 @@ def release(
     if compatibility is not None:
         declare(made, *compatibility, expand=expand)
     return made
+
+
+def with_program(text: str, made: Path, statements: Sequence[str]) -> str:
+    """Give a release a program in place of the files of its migrations.
+
+    Args:
+        text: Its manifest.
+        made: Where its sources are.
+        statements: What the program does in each database.
+
+    Returns:
+        The manifest that names it.
+    """
+    program = made / "bin" / "migrate.py"
+    program.parent.mkdir()
+    program.write_text(PROGRAM.format(python=sys.executable, statements=statements), "utf-8")
+    program.chmod(0o755)
+    text = re.sub(r"\[\[databases\.migrations\]\]\n(?:[a-z]+ = .*\n)+", "", text)
+    return f'{text}\n[migrator]\nargv = ["bin/migrate.py"]\nno_way_back = "it only goes forward"\n'
 
 
 @contextmanager

@@ -91,6 +91,20 @@ def test_each_run_meets_every_room_and_all_runs_each_of_its_tests(
     assert seen == set(tests)
 
 
+def test_of_the_dearest_a_run_meets_some_rooms_and_all_runs_each_test(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    places = [f"tests/{room}/test_{room}.py" for room in "abcdefghij"]
+    tests = [f"{place}::test_x" for place in places]
+    seen = set()
+    for seed in range(100):
+        monkeypatch.setenv(SEED, str(seed))
+        found = in_shares(tests, str, dict.fromkeys(places, 8))
+        assert len(found) in (1, 2)  # of ten
+        seen.update(found)
+    assert seen == set(tests)
+
+
 @dataclass
 class Collected:
     """As much of a collected test as is asked."""

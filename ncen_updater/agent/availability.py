@@ -197,6 +197,8 @@ class _Asked:
         import http.client
         from urllib.parse import urlsplit
 
+        from ncen_updater.agent.application.asking import refusal
+
         parts = urlsplit(_text(self._settings, "health_url"))
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise _Unasked("'health_url' is no address")
@@ -217,6 +219,10 @@ class _Asked:
             return HealthSeen(HealthAnswer.NONE, along.masked_text(_said(error)))
         finally:
             connection.close()
+        refused = refusal(status, along)
+        if refused:
+            # It says nothing of how the application is, but of what the site sends along.
+            return HealthSeen(HealthAnswer.NOT_ASKED, refused)
         return self._answer(status, along.masked(body))
 
     def _along(self) -> SentAlong:

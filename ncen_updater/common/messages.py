@@ -1542,6 +1542,27 @@ HEALTH_TOKEN_BAD = Message(
     N_("Put the token alone into that file, without the word that goes before it."),
     ExitCode.BLOCKED,
 )
+COMMAND_SAYS_ANOTHER = Message(
+    "NU-5093",
+    N_(
+        "Every part of the application is stopped, and yet {url} answers well, and '{command}' "
+        "says that version {version} runs."
+    ),
+    N_(
+        "Find the program that listens there and end it: the commands of the table [application] "
+        "do not know of it. If it is no release of it, correct version_command, which must not "
+        "tell a version while nothing runs."
+    ),
+)
+HEALTH_REFUSED = Message(
+    "NU-5094",
+    N_("What this site sends along when it asks for the health is refused: {problems}"),
+    N_(
+        "Renew the token, or correct health_token_scheme and health_headers in the table "
+        "[application]; then try again. No release could be judged without."
+    ),
+    ExitCode.BLOCKED,
+)
 
 # ---- 6xxx: the upgrade, journal and recovery -------------------------------------------------
 

@@ -62,6 +62,16 @@ OTHERS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
          N_("{first}, and {second}")),
         (rf"(?P<code>[^:;']+): (?P<what>{_FOUND}.*)", N_("{code}: {what}")),
         (r"answered with status (?P<status>\d+)", N_("answered with status {status}")),
+        (r"answered with status (?P<status>\d+), refusing the token that this site sends"
+         r" \((?P<key>\w+)\)",
+         N_("answered with status {status}, refusing the token that this site sends ({key})")),
+        (r"answered with status (?P<status>\d+), refusing the headers that this site sends"
+         r" \((?P<key>\w+)\)",
+         N_("answered with status {status}, refusing the headers that this site sends ({key})")),
+        (r"answered with status (?P<status>\d+), refusing the token or the headers that this site"
+         r" sends \((?P<keys>\w+, \w+)\)",
+         N_("answered with status {status}, refusing the token or the headers that this site"
+            " sends ({keys})")),
         (r"answered with status (?P<status>\d+), expected (?P<wanted>\d+)",
          N_("answered with status {status}, expected {wanted}")),
         (r"answered with more than (?P<most>\d+) bytes",

@@ -269,6 +269,18 @@ def test_one_that_wants_a_token(site: TrialSite) -> None:
     assert (seen.answer, seen.detail) == (HealthAnswer.OTHER_VERSION, "***")
 
 
+def test_one_that_refuses_the_token_says_nothing_of_itself(site: TrialSite) -> None:
+    token = site.config.with_name("token")
+    token.write_text("geheim-1\n")
+    token.chmod(0o600)
+    configure(site, "[application]\n", f'[application]\nhealth_token_file = "{token}"\n')
+    with answering(http(b"", "401 No")) as url:
+        configure(site, "http://127.0.0.1:9", url)
+        seen = look(site)
+    assert seen.answer is HealthAnswer.NOT_ASKED
+    assert "status 401" in seen.why and "(health_token_file)" in seen.why
+
+
 @pytest.mark.parametrize(
     ("record", "kind"),
     [

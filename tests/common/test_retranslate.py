@@ -86,6 +86,16 @@ TABLE = [
      " 404"),
     ("health: '/bin/x' tells no version, and ended with status 3",
      "health : « /bin/x » n'indique aucune version, et s'est terminé avec le statut 3"),
+    ("health: answered with status 401, refusing the token that this site sends"
+     " (health_token_file); more: answered with status 403, refusing the headers that this site"
+     " sends (health_headers)",
+     "health : réponse avec le statut 401, qui refuse le jeton envoyé par ce site"
+     " (health_token_file), et more : réponse avec le statut 403, qui refuse les en-têtes envoyés"
+     " par ce site (health_headers)"),
+    ("health: answered with status 401, refusing the token or the headers that this site sends"
+     " (health_token_file, health_headers)",
+     "health : réponse avec le statut 401, qui refuse le jeton ou les en-têtes envoyés par ce site"
+     " (health_token_file, health_headers)"),
     ("health: did not answer within 5 seconds", "health : pas de réponse en 5 s"),
     ("health: the field 'version' is missing", "health : le champ « version » manque"),
     ("< 0.1 s", "< 0,1 s"),

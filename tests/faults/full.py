@@ -2,9 +2,9 @@
 
 ``python -m tests.faults.full [--engine sqlite|postgresql|both] [--matrix]
 [--strategy copy|in-place|both] [--way-back copy|dump] [--operation upgrade|rollback|both]
-[--soak] [--packs] [--code] [--part I/N] [--agent-kills N] [--server-kills N]
+[--kind KIND|all] [--soak] [--part I/N] [--agent-kills N] [--server-kills N]
 [--seed S] [--report FILE]``. Exits 1 if any promise was broken. All of
-it takes some hours on two cores.
+it takes some hours on two cores. Kinds of releases are in ``kinds.py``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.faults.cells import all_cells, expected_versions, undo_cells
+from tests.faults.kinds import FILES, KINDS, Kind
 from tests.faults.nursery import DEADLINE_S
 from tests.faults.soak import after_bad_soak, soak_strikes
 from tests.faults.trial import NEW, OLD, Trial, trial
@@ -34,27 +35,16 @@ RESULT = dict[str, object]
 
 @contextlib.contextmanager
 def prepared(
-    engine: str,
-    strategy: str = "copy",
-    *,
-    packs: bool = False,
-    way_back: str = "copy",
-    by_code: bool = False,
+    engine: str, strategy: str = "copy", *, way_back: str = "copy", kind: Kind = FILES
 ) -> Iterator[Trial]:
-    """A trial with copies or in place, if wished with a delta pack to the new release.
-
-    Or with a new release that changes only the code.
-    """
+    """A trial with copies or in place, of a new release of this kind."""
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-faults-"))
         server = None
         if engine == "postgresql":
             data = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-faults-pg-"))
             server = stack.enter_context(running(available()[-1], Path(data)))
-        made = trial(
-            Path(directory), server, packs=packs, strategy=strategy, way_back=way_back,
-            by_code=by_code,
-        )  # fmt: skip
+        made = trial(Path(directory), server, strategy=strategy, way_back=way_back, kind=kind)
         yield stack.enter_context(made)
 
 
@@ -194,8 +184,7 @@ def main() -> int:
     parser.add_argument("--matrix", action="store_true")
     parser.add_argument("--operation", choices=("upgrade", "rollback", "both"), default="both")
     parser.add_argument("--soak", action="store_true", help="kill the rollback after a bad soak")
-    parser.add_argument("--packs", action="store_true", help="the release comes by a delta pack")
-    parser.add_argument("--code", action="store_true", help="the release changes only the code")
+    parser.add_argument("--kind", choices=(*KINDS, "all"), default=FILES.name, help="of release")
     parser.add_argument("--strategy", choices=("copy", "in-place", "both"), default="both")
     parser.add_argument("--way-back", choices=("copy", "dump"), default="copy", help="in place")
     parser.add_argument("--part", default="1/1", help="i/n: so that n processes share the work")
@@ -211,12 +200,16 @@ def main() -> int:
     both = ("upgrade", "rollback")
     operations = both if options.operation == "both" else (options.operation,)
     strategies = ("copy", "in-place") if options.strategy == "both" else (options.strategy,)
-    for engine, strategy in itertools.product(engines, strategies):
-        named = f"{engine} {strategy}{' code' if options.code else ''}"
+    kinds = [*KINDS.values()] if options.kind == "all" else [KINDS[options.kind]]
+    for kind in kinds:
+        if kind.runs_program and os.geteuid() == 0:
+            parser.error(f"--kind {kind.name} runs a release's program: as an ordinary user only")
+    for kind, engine, strategy in itertools.product(kinds, engines, strategies):
+        if engine not in kind.engines:
+            continue
+        named = f"{engine} {strategy}{'' if kind == FILES else f' {kind.name}'}"
         way_back = options.way_back if (engine, strategy) == ("postgresql", "in-place") else "copy"
-        with prepared(
-            engine, strategy, packs=options.packs, way_back=way_back, by_code=options.code
-        ) as made:
+        with prepared(engine, strategy, way_back=way_back, kind=kind) as made:
             if options.matrix:
                 matrix(made, named, report, operations, part)
             if options.soak:

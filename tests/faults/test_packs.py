@@ -23,6 +23,7 @@ from ncen_updater.common.progress import Silent
 from ncen_updater.feed.release_source import FetchedPack
 from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
 from tests.faults.full import prepared
+from tests.faults.kinds import KINDS
 from tests.faults.trial import NEW, OLD, Trial
 from tests.support.rotation import part
 
@@ -34,7 +35,7 @@ CELLS = part(ALL, 7, "packs")
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Trial]:
-    with prepared("sqlite", packs=True) as trial:
+    with prepared("sqlite", kind=KINDS["packs"]) as trial:
         yield trial
 
 

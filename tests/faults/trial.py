@@ -2,8 +2,8 @@
 
 The old release's databases are the originals throughout: where a change was committed, the kept
 previous databases are put back by hand, so that every cell begins from the very same objects. In
-place the originals are migrated, and where only the code changes they are marked, so every cell
-begins from copies of spare ones.
+place the originals are migrated, and so they are where a release works on the live ones or only
+marks them: then every cell begins from copies of spare ones.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from packaging.version import Version
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions, digests, version_of
-from ncen_updater.agent.databases.base import DatabaseRole
+from ncen_updater.agent.databases.base import DatabaseRole, Live
 from ncen_updater.agent.databases.postgresql.attributes import (
     Attributes,
     carry_over,
     read_attributes,
 )
 from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.engine.fingerprints import schemas_of
 from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.operations import JOURNAL, LOCK, Operations, new_change_id
+from ncen_updater.agent.engine.situation import ADOPTED
 from ncen_updater.agent.files.keeping import place_of
 from ncen_updater.agent.journal.change import StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
@@ -41,6 +43,7 @@ from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.faults.cells import Cell, Strike
+from tests.faults.kinds import FILES, Kind
 from tests.faults.nursery import Nursery, shared
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 from tests.support.trees import remove_tree
@@ -83,11 +86,10 @@ class Trial:
         demo: DemoSite,
         server: EmbeddedPostgres | None,
         nursery: Nursery,
-        *,
-        by_code: bool = False,
+        kind: Kind = FILES,
     ) -> None:
         self.demo = demo
-        self._by_code = by_code
+        self._kind = kind
         self.server = server
         self._nursery = nursery
         self._saved = demo.root.with_name("saved")
@@ -103,7 +105,7 @@ class Trial:
         if self._pictures[NEW] == self._pictures[OLD]:
             raise Broken("the new release touches no picture: the trial would show nothing")
         self.expected[NEW] = digests(demo)
-        if (self.expected[NEW] == self.expected[OLD]) is not by_code:
+        if (self.expected[NEW] == self.expected[OLD]) is not kind.same_rows:
             raise Broken("the releases do not differ in their rows: the trial would show nothing")
 
     # ---- one cell ------------------------------------------------------------------------------
@@ -329,7 +331,7 @@ class Trial:
 
     def _make_spares(self) -> None:
         place = self.demo.databases
-        stays = self._by_code or self.demo.options.strategy == "in-place"
+        stays = self._kind.stays or self.demo.options.strategy == "in-place"
         if not isinstance(place, PostgresPlace) or not stays:
             return
         self.demo.stop_app()
@@ -450,6 +452,16 @@ def _own_words(demo: DemoSite) -> None:
     layer.choose(layer.build(None, Version(OLD)))
 
 
+def _know_schemas(demo: DemoSite) -> None:
+    """Write down what the schemas are, as ``adopt`` does: what changes them otherwise is found."""
+    schemas = schemas_of(site_in_process(demo).engine, Live)
+    with Journal.open(demo.state / JOURNAL) as journal:
+        journal.note(
+            ADOPTED, release=OLD, generation=0,
+            fingerprints=dict(schemas.fingerprints), schema_kinds=dict(schemas.kinds),
+        )  # fmt: skip
+
+
 def _prove(demo: DemoSite) -> None:
     """Rehearse: without that nobody goes in place with a dump."""
     site = site_in_process(demo)
@@ -469,10 +481,9 @@ def trial(
     *,
     prefix: str = "ncen_",
     cases: int = 20,
-    packs: bool = False,
     strategy: str = "copy",
     way_back: str = "copy",
-    by_code: bool = False,
+    kind: Kind = FILES,
 ) -> Iterator[Trial]:
     """Lay out a site on a server, or on SQLite files where there is none.
 
@@ -481,18 +492,17 @@ def trial(
         server: The database server.
         prefix: Of the names of the databases.
         cases: How many the stand-in has.
-        packs: Whether the new release can be had by a delta pack.
         strategy: Copies, or in place.
         way_back: In place: what is kept, a copy or a dump.
-        by_code: Whether the new release changes only the code.
+        kind: What the new release changes.
     """
     feed = TrialFeed(directory)
     moving = "arrange-photos = true\n"
-    if packs:
+    if kind.packs:
         feed.publish([OLD])
         feed.publish([NEW], packs=True, faults=moving)
     else:
-        feed.publish([OLD, NEW], faults=moving, by_code=by_code)
+        feed.publish([OLD, NEW], faults=moving, made=kind.made)
     place = (
         PostgresPlace(str(server.host), prefix=prefix, programs=server.binaries.directory)
         if server
@@ -502,13 +512,14 @@ def trial(
         options = SiteOptions(
             feed_urls=(url,), cases=cases, icomm=False, soak_s=0.2, soak_interval_s=0.1,
             strategy=strategy, way_back=way_back, health_timeout_s=60.0,
-            schema_number=1 if by_code else None,
+            schema_number=1 if kind.made else None,
         )  # fmt: skip
         with DemoSite(directory / "site", place, options) as demo:
             connect(demo, feed)
             demo.configure(demo.own_words())
             _own_words(demo)
             demo.start_app()
+            _know_schemas(demo)
             if way_back == "dump":
                 _prove(demo)
-            yield Trial(demo, server, Nursery(forks=shared()), by_code=by_code)
+            yield Trial(demo, server, Nursery(forks=shared()), kind)

@@ -45,7 +45,9 @@ SQLITE_TIMES = 2
 
 #: What takes longest, and the share of it that a whole run takes.
 LONG = Path(__file__).parents[1] / "long.txt"
-SHARES = {"all": 1, "1/2": 2, "1/4": 4}
+SHARES = {"all": 1, "1/2": 2, "1/4": 4, "1/8": 8}
+#: From this share on all rooms are one: a room of a few dear tests is not met in every run.
+TOGETHER = 8
 
 T = TypeVar("T")
 
@@ -111,6 +113,7 @@ def in_shares(items: Sequence[T], name: Callable[[T], str], shares: Mapping[str,
 
     The room decides, not the module: one whole site is much like another, and so a module of a
     single test is not in every run. Each run meets every room, and all runs together each test.
+    Of what is dearest (:data:`TOGETHER`) the rooms do not count: a run meets some of them.
 
     Args:
         items: Tests in their order.
@@ -122,7 +125,8 @@ def in_shares(items: Sequence[T], name: Callable[[T], str], shares: Mapping[str,
         test = name(item).partition("[")[0]
         module = test.partition("::")[0]
         share = shares.get(module, 1)
-        rooms.setdefault((str(PurePosixPath(module).parent), share), {})[test] = None
+        room = "all rooms" if share >= TOGETHER else str(PurePosixPath(module).parent)
+        rooms.setdefault((room, share), {})[test] = None
     chosen = {
         test
         for (room, share), tests in rooms.items()

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,24 +40,25 @@ class Publication:
         versions: Releases of the stand-in.
         packs: Whether with delta packs from the ones before.
         faults: What the newest of them does besides, as ``fault.toml`` has it.
-        by_code: Whether the newest is 3.2.4 under its number: nothing but the code is new.
+        made: Makes the newest of the sources of 3.2.4, see :func:`as_code_only`; None: it is the
+            stand-in's own. The ones before say then that they run on schema 1.
     """
 
     versions: tuple[str, ...]
     packs: bool = False
     faults: str | None = None
-    by_code: bool = False
+    made: Callable[[Path, str], None] | None = None
 
     def publish(self, feed: Path, sources: Path) -> None:
         """Build, sign and publish."""
         versions = self.versions
-        named = [*versions[:-1], "3.2.4"] if self.by_code else versions
+        named = [*versions[:-1], "3.2.4"] if self.made else versions
         made = [
             assemble(name, sources / version) for name, version in zip(named, versions, strict=True)
         ]
-        if self.by_code:
-            as_code_only(made[-1], versions[-1])
-            for source in made:
+        if self.made:
+            self.made(made[-1], versions[-1])
+            for source in made[:-1]:
                 declare(source, 1)
         if self.faults is not None:
             (made[-1] / "app" / "fault.toml").write_text(self.faults, "utf-8")
@@ -103,20 +104,23 @@ class TrialFeed:
         *,
         packs: bool = False,
         faults: str | None = None,
-        by_code: bool = False,
+        made: Callable[[Path, str], None] | None = None,
     ) -> None:
         """Publish releases of the stand-in; see :class:`Publication`."""
-        publication = Publication(tuple(versions), packs, faults, by_code)
+        publication = Publication(tuple(versions), packs, faults, made)
         if self._empty:
             self._empty = False
-            made = _made(publication)
-            shutil.copytree(made, self.directory, symlinks=True, dirs_exist_ok=True)
+            ready = _made(publication)
+            shutil.copytree(ready, self.directory, symlinks=True, dirs_exist_ok=True)
         else:
             publication.publish(self.directory, self._sources)
 
 
 def as_code_only(source: Path, version: str) -> None:
-    """Make of the sources of 3.2.4 a release of another number that changes only the code."""
+    """Make of the sources of 3.2.4 a release of another number that changes only the code.
+
+    What it says of its schema, :func:`demo.releases.declare` adds.
+    """
     manifest = source / "manifest.toml"
     text = manifest.read_text("utf-8").replace(
         'version = "3.2.4"', f'version = "{version}"\nupgrade_from = ">=3.2.4,<{version}"', 1

@@ -21,12 +21,14 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.secret_file import SecretExposed, SecretUnread, read_secret_file
 from ncen_updater.formats.reported import told_in
 
-__all__ = ["ANY_WORD", "SCHEME", "SentAlong", "asking", "said_by_command"]
+__all__ = ["ANY_WORD", "SCHEME", "SentAlong", "asking", "refusal", "said_by_command"]
 
 SCHEME = "Bearer"
 #: What of the output of a command is the version, where no pattern says.
 ANY_WORD = r"(\S+)"
 MASK = "***"
+#: Statuses of an answer that is about who asks, and not about what is asked.
+REFUSALS = frozenset({401, 403})
 #: A token is one word of what may stand in a header; so nothing in it can end the header.
 TOKEN = re.compile(r"[!-~]{1,4000}")
 
@@ -77,6 +79,21 @@ def asking(headers: Mapping[str, str] | None, token_file: Path | None, scheme: s
     if not TOKEN.fullmatch(token):
         raise ApplicationError(HEALTH_TOKEN_BAD, path=token_file)
     return SentAlong({**(headers or {}), "Authorization": f"{scheme} {token}"}, token)
+
+
+def refusal(status: int, along: SentAlong) -> str:
+    """Return how an answer refuses what the site sends along; empty where it does not; pure.
+
+    The words name what to mend. Nothing of what was sent is in them.
+    """
+    if status not in REFUSALS:
+        return ""
+    sent = {"token": bool(along.token), "headers": len(along.headers) > bool(along.token)}
+    what = " or the ".join(name for name, is_sent in sent.items() if is_sent)
+    keys = {"token": "health_token_file", "headers": "health_headers"}
+    where = ", ".join(keys[name] for name, is_sent in sent.items() if is_sent)
+    said = f"answered with status {status}"
+    return f"{said}, refusing the {what} that this site sends ({where})" if what else ""
 
 
 def said_by_command(status: int | None, output: str, pattern: str | None) -> str | None:

@@ -45,12 +45,15 @@ class Health:
         reported: The fields of the main end point.
         answered: Whether the main end point answered anything at all.
         missing: Parts that should run and do not; asked only where every request was well.
+        refused: Whether the main end point refused the token or the headers that the site sends,
+            so that its answer says nothing of how the application is.
     """
 
     results: tuple[ProbeResult, ...]
     reported: Mapping[str, object] = field(default_factory=dict)
     answered: bool = True
     missing: tuple[str, ...] = ()
+    refused: bool = False
 
     def __bool__(self) -> bool:
         return all(not result.problem for result in self.results)

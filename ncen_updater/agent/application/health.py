@@ -19,7 +19,13 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
-from ncen_updater.agent.application.asking import SCHEME, SentAlong, asking, said_by_command
+from ncen_updater.agent.application.asking import (
+    SCHEME,
+    SentAlong,
+    asking,
+    refusal,
+    said_by_command,
+)
 from ncen_updater.agent.application.base import Expectation, Health, ProbeResult
 from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.application.process import Ended, minimal_environment, run
@@ -44,6 +50,7 @@ HEADERS = {
 class _Answer:
     status: int
     body: bytes
+    refusal: str = ""
 
 
 class _Unanswered(Exception):
@@ -94,13 +101,14 @@ class HealthProber:
     def look(self, expectation: Expectation) -> Health:
         """Ask the main end point and every probe; never raises for an unhealthy application."""
         reported: dict[str, object] = {}
-        statuses: list[int] = []
-        ask_main = partial(self._main, expectation.version, reported, statuses)
+        answers: list[_Answer] = []
+        ask_main = partial(self._main, expectation.version, reported, answers)
         results = [self._result(MAIN, ask_main)]
         for probe in expectation.probes:
             ask = partial(self._probe, probe.path, probe.status, probe.expect)
             results.append(self._result(probe.name, ask))
-        return Health(tuple(results), reported, answered=bool(statuses))
+        refused = any(answer.refusal for answer in answers)
+        return Health(tuple(results), reported, answered=bool(answers), refused=refused)
 
     def asking(self) -> SentAlong:
         """Return what goes along with a request now.
@@ -127,18 +135,20 @@ class HealthProber:
             problem = str(error)
         return ProbeResult(name, problem, self._clock() - begin)
 
-    def _main(self, version: str, reported: dict[str, object], statuses: list[int]) -> str:
+    def _main(self, version: str, reported: dict[str, object], answers: list[_Answer]) -> str:
         settings = self._settings
         answer = self._get(settings.health_path)
-        statuses.append(answer.status)
+        answers.append(answer)
         problems = [] if answer.status == 200 else [f"answered with status {answer.status}"]
         if problems and settings.version_command:
-            return problems[0]  # it says nothing of what is not well
+            return answer.refusal or problems[0]  # it says nothing of what is not well
         try:
             fields = self._fields(answer.body)
         except _Unanswered as error:
-            return "; ".join([*problems, str(error)])
+            return answer.refusal or "; ".join([*problems, str(error)])
         reported.update(fields)
+        if answer.refusal:
+            return answer.refusal
         for name in filter(None, (settings.version_field, settings.schema_field)):
             if not says(fields.get(name), version):
                 problems += _differences(fields, {name: version})
@@ -149,7 +159,7 @@ class HealthProber:
     def _probe(self, path: str, status: int, expect: Mapping[str, object]) -> str:
         answer = self._get(path)
         if answer.status != status:
-            return f"answered with status {answer.status}, expected {status}"
+            return answer.refusal or f"answered with status {answer.status}, expected {status}"
         return "; ".join(_differences(_json_object(answer.body), expect)) if expect else ""
 
     def _get(self, path: str) -> _Answer:
@@ -194,7 +204,7 @@ class HealthProber:
             raise _Unanswered(f"did not answer within {timeout:g} seconds")
         if len(body) > MAX_BODY:
             raise _Unanswered(f"answered with more than {MAX_BODY} bytes")
-        return _Answer(answer.status, along.masked(body))
+        return _Answer(answer.status, along.masked(body), refusal(answer.status, along))
 
     def _fields(self, body: bytes) -> dict[str, object]:
         settings = self._settings

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from ncen_updater.agent.application.base import Application, Expectation
+from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.preflight.base import Context, advisory, check
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
+from ncen_updater.common.messages import HEALTH_REFUSED
 
 __all__ = ["check_health", "parts_missing"]
 
@@ -14,8 +17,9 @@ __all__ = ["check_health", "parts_missing"]
 def check_health(context: Context) -> tuple[Finding, ...]:
     """NU-6309 where the application does not run, NU-6310 where it is not well, NU-6332 for parts.
 
-    All are advisory but NU-5090 to NU-5092: who cannot ask could not tell a good release from a bad
-    one, and would find that out once officers are out.
+    All are advisory but NU-5090 to NU-5092, and NU-5094 where what is sent along is refused: who
+    cannot ask could not tell a good release from a bad one, and would find that out once officers
+    are out.
 
     An upgrade may be just what a broken application needs; but whoever begins should know that it
     was broken before.
@@ -36,6 +40,9 @@ def check_health(context: Context) -> tuple[Finding, ...]:
     health = context.application.health(Expectation(context.store.reported(running)))
     if health:
         return missing
+    if health.refused:
+        problems = "; ".join(health.problems)
+        return (*missing, _strict(ApplicationError(HEALTH_REFUSED, problems=problems)))
     return (
         *missing,
         advisory(
@@ -50,11 +57,13 @@ def check_health(context: Context) -> tuple[Finding, ...]:
 def _token_trouble(application: Application) -> tuple[Finding, ...]:
     """Say why the application cannot be asked with its token, where that is so."""
     problem = application.token_problem()
-    if problem is None:
-        return ()
+    return () if problem is None else (_strict(problem),)
+
+
+def _strict(problem: UpdaterError) -> Finding:
     what, remedy = problem.what_text, problem.remedy_text
     figures = {name: str(value) for name, value in problem.values.items()}
-    return (Finding(problem.code, Severity.STRICT, what, remedy, figures),)
+    return Finding(problem.code, Severity.STRICT, what, remedy, figures)
 
 
 def parts_missing(application: Application) -> tuple[Finding, ...]:

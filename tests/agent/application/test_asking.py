@@ -21,6 +21,7 @@ from ncen_updater.common.secret_file import SecretUnread, read_secret_file
 from ncen_updater.formats.manifest import HealthProbe
 
 TOKEN = "0123456789abcdef-secret"
+REFUSED = "answered with status 401, refusing the token that this site sends"
 CONTROL = Path(__file__).parents[3] / "docs/examples/control"
 
 
@@ -31,7 +32,7 @@ class Guarded(http.server.ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.wanted = f"Bearer {TOKEN}"
+        self.wanted, self.otherwise = f"Bearer {TOKEN}", 401
         self.seen: list[dict[str, str]] = []
         self.body = b'{"version": "3.3.0"}'
 
@@ -46,7 +47,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.seen.append(dict(self.headers))
         said = self.headers.get("Authorization", "")
-        self.send_response(200 if said == self.server.wanted else 401)
+        self.send_response(200 if said == self.server.wanted else self.server.otherwise)
         self.end_headers()
         self.wfile.write(self.server.body.replace(b"SAID", said.encode()))
 
@@ -109,9 +110,52 @@ def test_a_token_that_is_renewed_is_read_anew(guarded: Guarded, token: Path) -> 
     prober = HealthProber(settings(guarded.url, health_token_file=token))
     assert prober.look(Expectation("3.3.0"))
     guarded.wanted = "Bearer another-one"
-    assert prober.look(Expectation("3.3.0")).problems == ("health: answered with status 401",)
+    assert prober.look(Expectation("3.3.0")).problems == (f"health: {REFUSED} (health_token_file)",)
     write(token, "another-one")
     assert prober.look(Expectation("3.3.0"))
+
+
+SENT = {"health_token_file": "token", "health_headers": {"X-Site": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("sent", "what"),
+    [
+        (("health_token_file",), "the token that this site sends (health_token_file)"),
+        (("health_headers",), "the headers that this site sends (health_headers)"),
+        (
+            ("health_token_file", "health_headers"),
+            "the token or the headers that this site sends (health_token_file, health_headers)",
+        ),
+        ((), ""),
+    ],
+    ids=["token", "headers", "both", "nothing"],
+)
+@pytest.mark.parametrize("status", [401, 403, 500])
+@pytest.mark.parametrize("body", [b"<html>", b'{"detail": "SAID"}', b'{"version": "3.2.4"}'])
+def test_who_is_refused_is_told_what_to_mend(
+    guarded: Guarded, token: Path, sent: tuple[str, ...], what: str, status: int, body: bytes
+) -> None:
+    guarded.wanted, guarded.otherwise, guarded.body = "Bearer another-one", status, body
+    changes = {name: token if name == "health_token_file" else SENT[name] for name in sent}
+    health = ask(guarded.url, **changes)
+    main, more = health.problems
+    if what and status != 500:
+        assert main == f"health: answered with status {status}, refusing {what}"
+        assert more == f"more: answered with status {status}, refusing {what}"
+        assert health.refused
+    else:
+        assert main.startswith(f"health: answered with status {status}; ")
+        assert more == f"more: answered with status {status}, expected 200"
+        assert not health.refused
+    assert health.answered and TOKEN not in repr(health)
+
+
+def test_a_command_says_no_version_for_who_refuses(guarded: Guarded, token: Path) -> None:
+    guarded.wanted = "Bearer another-one"
+    health = ask(guarded.url, health_token_file=token, version_command=["echo", "3.3.0"])
+    assert health.problems[0] == f"health: {REFUSED} (health_token_file)"
+    assert health.refused and health.reported == {}
 
 
 def test_the_web_server_in_front_is_given_nothing(guarded: Guarded, token: Path) -> None:

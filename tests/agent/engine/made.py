@@ -123,13 +123,11 @@ def release(
         top = f'upgrade_from = ">={FIRST}"\nreports = "{reports}"'
     text = text.replace("[[databases]]", f"{top}\n\n[[databases]]", 1)
     if does is not None:
-        text = re.sub(r"\[\[databases\.migrations\]\]\n(?:[a-z]+ = .*\n)+", "", text)
-        text += '\n[migrator]\nargv = ["bin/migrate.py"]\nno_way_back = "it only goes forward"\n'
-        write_program(made / "bin" / "migrate.py", does)
+        text = with_program(text, made, DOES[does])
     if contract is not None:
         text += '\n[migrator.contract]\nargv = ["bin/contract.py"]\n'
         text += f"timeout_s = {limit_s}\n"
-        write_program(made / "bin" / "contract.py", contract)
+        write_program(made / "bin" / "contract.py", DOES[contract])
     own = 'name = "suspects"\n'
     if changes_itself:
         text = text.replace(own, f"{own}changes_itself = {json.dumps(list(changes_itself))}\n", 1)
@@ -146,10 +144,26 @@ def release(
     return made
 
 
-def write_program(program: Path, does: str) -> None:
+def with_program(text: str, made: Path, statements: Sequence[str]) -> str:
+    """Give a release a program in place of the files of its migrations.
+
+    Args:
+        text: Its manifest.
+        made: Where its sources are.
+        statements: What the program does in each database.
+
+    Returns:
+        The manifest that names it.
+    """
+    write_program(made / "bin" / "migrate.py", statements)
+    text = re.sub(r"\[\[databases\.migrations\]\]\n(?:[a-z]+ = .*\n)+", "", text)
+    return f'{text}\n[migrator]\nargv = ["bin/migrate.py"]\nno_way_back = "it only goes forward"\n'
+
+
+def write_program(program: Path, statements: Sequence[str]) -> None:
     """Write a program of a release that works on its databases."""
     program.parent.mkdir(exist_ok=True)
-    program.write_text(PROGRAM.format(python=sys.executable, statements=DOES[does]), "utf-8")
+    program.write_text(PROGRAM.format(python=sys.executable, statements=statements), "utf-8")
     program.chmod(0o755)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,12 +18,24 @@ from ncen_updater.agent.databases.errors import DatabaseUnreachable
 from ncen_updater.agent.engine.errors import Unhealthy
 from ncen_updater.agent.engine.runner import blames_release
 from ncen_updater.agent.engine.steps import application as steps
-from ncen_updater.agent.engine.steps.starting import Sign, blamed, require_well, sign_of
+from ncen_updater.agent.engine.steps.starting import (
+    Sign,
+    blamed,
+    require_nobody_answers,
+    require_well,
+    sign_of,
+)
 from ncen_updater.agent.journal.change import StepName
 from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.errors import SpaceShort
-from ncen_updater.common.messages import ANOTHER_ANSWERS, NEVER_ANSWERED
+from ncen_updater.common.messages import (
+    ANOTHER_ANSWERS,
+    COMMAND_SAYS_ANOTHER,
+    NEVER_ANSWERED,
+    Message,
+)
 from ncen_updater.formats.document import ReleaseDocument
+from tests.support.errors import refused
 
 DATABASES, ROOM = Path("/srv/databases"), 1 << 40
 BAD = (ProbeResult("health", "not as expected"),)
@@ -132,6 +145,30 @@ def test_no_release_is_well_without_its_databases(gone: bool) -> None:
     with pytest.raises(DatabaseUnreachable if gone else Unhealthy) as caught:
         require_well(site, document_of())
     assert blames_release(caught.value, StepName.HEALTH) is not gone
+
+
+@pytest.mark.parametrize(
+    ("command", "message", "words"),
+    [
+        (None, ANOTHER_ANSWERS, "version 3.2.4 answers at http://x."),
+        (
+            ("/bin/look", "--key", "geheim"),
+            COMMAND_SAYS_ANOTHER,
+            "http://x answers well, and '/bin/look' says that version 3.2.4 runs.",
+        ),
+    ],
+)
+def test_who_said_which_version_answers(
+    command: tuple[str, ...] | None, message: Message, words: str
+) -> None:
+    site = site_of(lambda: "15.1", Health(BAD, {"version": "3.2.4"}), ROOM)
+    settings = cast("Any", site.config.application)
+    settings.health_url, settings.version_command = "http://x", command
+    cast("Any", site.application).running = lambda: False
+    with refused(message, match=re.escape(words)) as caught:
+        require_nobody_answers(site, document_of())
+    assert "geheim" not in str(caught.value)
+    assert not blames_release(caught.value, StepName.START)
 
 
 @pytest.mark.parametrize(

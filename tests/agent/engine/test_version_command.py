@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import re
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,12 @@ from ncen_updater.agent.databases.base import MigrationSet
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.installed import look_at_installed, objection
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.common.messages import HEALTH_TOKEN_EXPOSED
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.common.messages import GUARD_BLOCKS, HEALTH_TOKEN_EXPOSED
 from ncen_updater.common.progress import Silent
+from tests.agent.engine.looks import latest
 from tests.agent.engine.made import said
 from tests.support.errors import refused
 from tests.support.sites import running_site, site_in_process
@@ -75,6 +82,48 @@ def test_a_command_that_says_another_version_lets_nobody_in(demo: DemoSite) -> N
         Operations(site_in_process(demo), Silent()).upgrade(Version(NEW))
     assert f'\'version\' is "{OLD}", expected "{NEW}"' in str(caught.value)
     assert site_in_process(demo).slots.current() == Version(OLD)
+
+
+class Refuses(http.server.BaseHTTPRequestHandler):
+    """In place of an application that no longer takes the token."""
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_token_that_is_refused_is_found_before_anybody_is_out(demo: DemoSite) -> None:
+    text = demo.config_path.read_text()
+    with refusing() as url:
+        there = re.sub(r"(?m)^health_url = .*$", f'health_url = "{url}"', text)
+        there = re.sub(r"(?m)^health_timeout_s = .*$", "health_timeout_s = 2", there)
+        demo.config_path.write_text(there)
+        with refused(GUARD_BLOCKS, match="NU-5094 .*health_token_file"):
+            Operations(site_in_process(demo), Silent()).upgrade(Version(NEW))
+        told = said(demo, "doctor")
+    assert "NU-5094" in told and "NU-6310" not in told
+    change, facts = latest(demo)
+    assert facts.closed_at is None and not change.commit_written
+    assert site_in_process(demo).application.running()
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        assert not SiteHistory(journal).bad_releases()
+    demo.config_path.write_text(text)
+    Operations(site_in_process(demo), Silent()).upgrade(Version(NEW))
 
 
 def test_adopt_says_who_said_it(demo: DemoSite, tmp_path: Path) -> None:

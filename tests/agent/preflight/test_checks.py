@@ -199,6 +199,11 @@ def _unhealthy(world: World) -> None:
     world.application.health.return_value = Health((ProbeResult("health", "down"),))
 
 
+def _token_refused(world: World) -> None:
+    problem = "answered with status 401, refusing the token that this site sends"
+    world.application.health.return_value = Health((ProbeResult("health", problem),), refused=True)
+
+
 def _token_away(world: World) -> None:
     world.application.token_problem.return_value = ApplicationError(
         HEALTH_TOKEN_MISSING, path="/no/token", reason="No such file or directory"
@@ -297,6 +302,7 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     ),
     "not well": (_unhealthy, "NU-6310", ADVISORY, "health: down"),
     "a token that cannot be read": (_token_away, "NU-5090", STRICT, "/no/token"),
+    "a token that is refused": (_token_refused, "NU-5094", STRICT, "status 401"),
     "no such program for the version": (
         lambda w: w.change(config=settings(w.root, version_command=["/no/such", "version"])),
         "NU-6308", STRICT, "'version_command'",

@@ -18,7 +18,12 @@ from ncen_updater.agent.engine.errors import Unhealthy
 from ncen_updater.agent.engine.steps.outage import full_place
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import SpaceShort
-from ncen_updater.common.messages import ANOTHER_ANSWERS, DISK_FULL, NEVER_ANSWERED
+from ncen_updater.common.messages import (
+    ANOTHER_ANSWERS,
+    COMMAND_SAYS_ANOTHER,
+    DISK_FULL,
+    NEVER_ANSWERED,
+)
 from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.reported import says
 
@@ -155,6 +160,7 @@ def require_nobody_answers(site: Site, document: ReleaseDocument) -> bool:
 
     Raises:
         AnotherAnswers: If it tells a version.
+        CommandSaysAnother: If the site's command tells one for it.
     """
     settings = site.config.application
     # Without further requests: where nobody listens, each might take its whole time.
@@ -162,7 +168,12 @@ def require_nobody_answers(site: Site, document: ReleaseDocument) -> bool:
     version = health.reported.get(settings.version_field)
     # Somebody may have started ours again meanwhile: then it is stopped by whoever comes next.
     if version is not None and not site.application.running():
-        raise ApplicationError(ANOTHER_ANSWERS, version=version, url=settings.health_url)
+        url, command = settings.health_url, settings.version_command
+        if command:
+            raise ApplicationError(
+                COMMAND_SAYS_ANOTHER, version=version, url=url, command=command[0]
+            )
+        raise ApplicationError(ANOTHER_ANSWERS, version=version, url=url)
     return health.answered
 
 

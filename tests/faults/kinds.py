@@ -8,7 +8,7 @@ from pathlib import Path
 
 from demo.releases import declare
 from ncen_updater.formats.sql import ENGINES
-from tests.agent.engine.made import with_program
+from tests.agent.engine.made import with_program, write_program
 from tests.support.sites import as_code_only
 
 __all__ = ["FILES", "KINDS", "Kind"]
@@ -17,6 +17,11 @@ __all__ = ["FILES", "KINDS", "Kind"]
 ADDS = (
     "CREATE TABLE IF NOT EXISTS came_with_new (id integer PRIMARY KEY)",
     "INSERT INTO came_with_new VALUES (1) ON CONFLICT DO NOTHING",
+)
+#: What another does once the release was watched, and may do again.
+ENDS = (
+    "CREATE TABLE IF NOT EXISTS came_later (id integer PRIMARY KEY)",
+    "INSERT INTO came_later VALUES (1) ON CONFLICT DO NOTHING",
 )
 
 
@@ -57,6 +62,14 @@ def expands(source: Path, version: str) -> None:
     declare(source, 2, 1, expand=True)
 
 
+def contracts(source: Path, version: str) -> None:
+    """The same, with a second program that ends its migrations once it was watched."""
+    expands(source, version)
+    with (source / "manifest.toml").open("a", encoding="utf-8") as manifest:
+        manifest.write('\n[migrator.contract]\nargv = ["bin/contract.py"]\n')
+    write_program(source / "bin" / "contract.py", ENDS)
+
+
 FILES = Kind("files")
 KINDS = {
     kind.name: kind
@@ -65,5 +78,6 @@ KINDS = {
         Kind("packs", packs=True),
         Kind("code", only_code, stays=True, same_rows=True),
         Kind("expand", expands, stays=True, engines=("postgresql",), runs_program=True),
+        Kind("contract", contracts, stays=True, engines=("postgresql",), runs_program=True),
     )
 }

@@ -27,6 +27,7 @@ STEPS = {
     StepName.CUT_OVER,
     StepName.COMMIT,
     StepName.OPEN,
+    StepName.SOAK,
     StepName.COLLECT,
 }
 ALL = [

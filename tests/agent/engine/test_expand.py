@@ -43,7 +43,7 @@ from tests.support.sites import TrialFeed, site_in_process
 
 pytestmark = [not_as_root, either_engine("demo")]
 
-OLD, NEW, HALF = "3.2.5", "3.2.6", "3.2.7"
+OLD, NEW, HALF, GIVES_UP = "3.2.5", "3.2.6", "3.2.7", "3.2.8"
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
         release(sources, OLD, "nothing", compatibility=(1, 1)),
         release(sources, NEW, "again", compatibility=(2, 1), expand=True),
         release(sources, HALF, "half", compatibility=(2, 1), expand=True),
+        release(sources, GIVES_UP, "gives up", compatibility=(2, 1), expand=True),
     ]
     with served_feed(tmp_path_factory.mktemp("feed"), built) as served:
         yield served
@@ -92,6 +93,12 @@ def test_its_program_works_while_officers_do_and_nothing_is_copied(demo: DemoSit
     operations(demo).rollback()
     assert runs(demo) == OLD and is_there(demo) and came(demo) == ALL
     assert strict(demo) == set()
+
+
+def test_it_waits_for_no_lock_for_long_unless_it_says_so(demo: DemoSite) -> None:
+    """Whoever waits for one lets all officers wait behind it."""
+    operations(demo).upgrade(Version(GIVES_UP))
+    assert runs(demo) == GIVES_UP and came(demo) == ALL
 
 
 def test_the_plan_has_it_after_those_who_have_to_agree() -> None:

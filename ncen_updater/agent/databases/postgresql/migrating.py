@@ -62,6 +62,8 @@ _GONE_S, _LOOK_S = 5.0, 0.01
 #: How sessions of programs call themselves that work on live databases.
 BESIDE = "ncen-updater-migrator"
 _LEFT = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND datname = ANY(%s)"
+#: As long as a migration by files waits for a lock where it says nothing else.
+_WAITS_MS = 5_000
 #: The first server that looks whether who asked is still there.
 _LOOKS_FROM = 140_000
 
@@ -273,14 +275,15 @@ class Migrating:
             self._run(program, slot, change.candidate, progress, kept)
 
     def _beside(self) -> tuple[str, ...]:
-        """Settings by which a session is known, and ends soon after its program was ended.
+        """Settings by which a session is known, keeps nobody waiting, and ends with its program.
 
-        Else the server finishes the statement that it is at, hours later perhaps, for nobody.
+        Whoever waits for a lock lets everybody wait behind it, officers too. Of a program that was
+        ended the server finishes the statement that it is at, hours later perhaps, for nobody.
         """
         with self._server.facts() as connection:
             version = connection.info.server_version
         looks = ("client_connection_check_interval=1000",) if version >= _LOOKS_FROM else ()
-        return (f"application_name={BESIDE}", *looks)
+        return (f"application_name={BESIDE}", f"lock_timeout={_WAITS_MS}", *looks)
 
     def end_beside(self) -> bool:
         """End what a program left in the server; whether nothing of it is there any more."""

@@ -259,6 +259,8 @@ def _approved(row: Document, first: Document | None) -> Text:
         words = N_("{version} was approved by {who}; people who have yet to approve: {count}.")
     elif first is not None and not row["next"]:
         words = N_("{version} was approved as well, by {who}; {first} came later and goes first.")
+    elif row["holds"] is None:  # it is at work, or the service has yet to look
+        words = N_("{version} was approved by {who}.")
     else:
         words = N_("{version} was approved by {who}; it comes next.")
     return Text(words, values)

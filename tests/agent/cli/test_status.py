@@ -475,6 +475,8 @@ APPROVED = {"version": "3.3.0", "who": ["amina", "bo"], "missing": 0, "next": Tr
     [
         ({"who": ["amina"], "missing": 1, "next": False}, None, "have yet to approve: 1."),
         ({}, "3.3.0", "3.3.0 was approved by amina, bo; it comes next."),
+        # Seen: "it comes next", of what was at work, and of what was no longer what they saw.
+        ({"holds": None}, "3.3.0", "3.3.0 was approved by amina, bo."),
         # Seen: "yet to approve: 1", of what a new rehearsal had made another plan.
         ({"missing": 1, "holds": False}, "3.3.0", "no longer what they saw"),
         ({"missing": 1, "gone": True}, None, "can no longer be taken here"),

@@ -1556,7 +1556,7 @@ COMMAND_SAYS_ANOTHER = Message(
 )
 HEALTH_REFUSED = Message(
     "NU-5094",
-    N_("What this site sends along when it asks for the health is refused: {problems}"),
+    N_("With what this site sends along, nobody can ask how the application is: {problems}"),
     N_(
         "Renew the token, or correct health_token_scheme and health_headers in the table "
         "[application]; then try again. No release could be judged without."

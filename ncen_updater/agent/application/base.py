@@ -46,7 +46,7 @@ class Health:
         answered: Whether the main end point answered anything at all.
         missing: Parts that should run and do not; asked only where every request was well.
         refused: Whether the main end point refused the token or the headers that the site sends,
-            so that its answer says nothing of how the application is.
+            or the token cannot be used, so that nothing is known of how the application is.
     """
 
     results: tuple[ProbeResult, ...]

@@ -107,8 +107,15 @@ class HealthProber:
         for probe in expectation.probes:
             ask = partial(self._probe, probe.path, probe.status, probe.expect)
             results.append(self._result(probe.name, ask))
-        refused = any(answer.refusal for answer in answers)
+        refused = any(answer.refusal for answer in answers) or not self._may_ask()
         return Health(tuple(results), reported, answered=bool(answers), refused=refused)
+
+    def _may_ask(self) -> bool:
+        try:
+            self.asking()
+        except ApplicationError:
+            return False
+        return True
 
     def asking(self) -> SentAlong:
         """Return what goes along with a request now.

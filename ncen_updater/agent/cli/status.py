@@ -336,9 +336,16 @@ def _show_open(
         )
         session.show(Text(words, {"until": _when(session, until)}))
     elif change.get("contracting"):
-        words = N_(
-            "  officers were let in to it, and its own program brings the migrations to their end"
-            " meanwhile; going back is possible all the time"
+        words = (
+            N_(
+                "  officers were let in to it, and its own program brings the migrations to their"
+                " end meanwhile; going back is possible all the time"
+            )
+            if at_work
+            else N_(
+                "  officers were let in to it; its own program has yet to bring the migrations to"
+                " their end ('ncen-updater history' says of a try that failed)"
+            )
         )
         session.show(Text(words))
     elif change["step"] is not None:

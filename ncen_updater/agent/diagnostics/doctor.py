@@ -27,7 +27,7 @@ from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.policy.deeds import at_work_words
 from ncen_updater.agent.preflight.door import closed_by_unknown
 from ncen_updater.agent.preflight.files import look_at
-from ncen_updater.agent.preflight.health import parts_missing
+from ncen_updater.agent.preflight.health import parts_missing, refusals, unusable
 from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.site import Site
 from ncen_updater.agent.status import SiteStatus, need, or_none, read_status
@@ -299,6 +299,9 @@ def _databases(site: Site) -> Iterator[Finding]:
 
 
 def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
+    problem = site.application.token_problem()
+    if problem is not None:
+        yield unusable(problem)
     if not site.application.running():
         seen = or_none(status.availability)
         since = seen.since if seen and seen.state is AvailabilityState.NOT_RUNNING else None
@@ -316,10 +319,11 @@ def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         return
     yield from parts_missing(site.application)
     current = site.slots.current()
-    if current is None or site.application.token_problem() is not None:
-        return  # who could not ask, says the preflight
-    expectation = Expectation(site.slots.reported(current))
-    if not site.application.health(expectation).answered:
+    if current is None or problem is not None:
+        return
+    health = site.application.health(Expectation(site.slots.reported(current)))
+    yield from refusals(health)
+    if not health.answered:
         settings = site.config.application
         yield Finding(
             "NU-6128",

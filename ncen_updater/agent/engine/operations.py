@@ -350,7 +350,7 @@ class Operations:
             return False
         self._progress.tell(Text(N_("starting the application")))
         application.start()
-        require_well(self._site, self._site.slots.document(current))
+        require_well(self._site, self._site.slots.document(current), judged=False)
         application.start_rest()
         journal.note(APPLICATION_STARTED, version=str(current))
         return True

@@ -85,15 +85,20 @@ class PlannedStep:
     note: Text | None = None
 
 
-def planned_steps(*, expands: bool = False, contracts: bool = False) -> tuple[PlannedStep, ...]:
+def planned_steps(
+    *, copies: bool = True, expands: bool = False, contracts: bool = False
+) -> tuple[PlannedStep, ...]:
     """Every step in order, with the places of what this command does not do; pure.
 
     Args:
+        copies: Whether databases are copied and migrated in the stop.
         expands: Whether a release's program works on the databases before the stop,
         contracts: and whether one does after it.
     """
     lines: list[PlannedStep] = []
     for name, step in all_steps().items():
+        if name in (StepName.COPY, StepName.MIGRATE) and not copies:
+            continue
         if name is StepName.CLOSE:
             lines += [PlannedStep(key, note, False, note) for key, note in NOT_YET.items()]
             if expands:
@@ -435,6 +440,7 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
         site.engine.kind,
         tuple(hops),
         planned_steps(
+            copies=not hops or any(not hop.as_is for hop in hops),
             expands=any(hop.expands for hop in hops),
             contracts=any(hop.contracts for hop in hops),
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.application.base import Application, Expectation
+from ncen_updater.agent.application.base import Application, Expectation, Health
 from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.preflight.base import Context, advisory, check
 from ncen_updater.common.errors import UpdaterError
@@ -10,39 +10,28 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import HEALTH_REFUSED
 
-__all__ = ["check_health", "parts_missing"]
+__all__ = ["check_asked", "check_health", "parts_missing", "refusals", "unusable"]
 
 
 @check(100)
 def check_health(context: Context) -> tuple[Finding, ...]:
     """NU-6309 where the application does not run, NU-6310 where it is not well, NU-6332 for parts.
 
-    All are advisory but NU-5090 to NU-5092, and NU-5094 where what is sent along is refused: who
-    cannot ask could not tell a good release from a bad one, and would find that out once officers
-    are out.
-
     An upgrade may be just what a broken application needs; but whoever begins should know that it
     was broken before.
     """
     if not context.application.running():
         return (
-            *_token_trouble(context.application),
             advisory(
                 6309,
                 N_("The application does not run now."),
                 N_("Find out why before you upgrade, or go on if you know."),
             ),
         )
-    missing = (*_token_trouble(context.application), *parts_missing(context.application))
-    running = context.store.current()
-    if running is None or context.application.token_problem() is not None:
+    missing = parts_missing(context.application)
+    health = _look(context)
+    if health is None or health or health.refused:
         return missing
-    health = context.application.health(Expectation(context.store.reported(running)))
-    if health:
-        return missing
-    if health.refused:
-        problems = "; ".join(health.problems)
-        return (*missing, _strict(ApplicationError(HEALTH_REFUSED, problems=problems)))
     return (
         *missing,
         advisory(
@@ -54,13 +43,37 @@ def check_health(context: Context) -> tuple[Finding, ...]:
     )
 
 
-def _token_trouble(application: Application) -> tuple[Finding, ...]:
-    """Say why the application cannot be asked with its token, where that is so."""
-    problem = application.token_problem()
-    return () if problem is None else (_strict(problem),)
+@check(101, only_forward=True)
+def check_asked(context: Context) -> tuple[Finding, ...]:
+    """NU-5090 to NU-5092 where the token cannot be used, NU-5094 where it, or a header, is refused.
+
+    Who cannot ask could not tell a good release from a bad one, and would find that out once
+    officers are out. It bars no way back: a release may be left because it refuses everybody.
+    """
+    problem = context.application.token_problem()
+    if problem is not None:
+        return (unusable(problem),)
+    health = _look(context) if context.application.running() else None
+    return () if health is None else refusals(health)
 
 
-def _strict(problem: UpdaterError) -> Finding:
+def refusals(health: Health) -> tuple[Finding, ...]:
+    """NU-5094 where what the site sends along is refused."""
+    if not health.refused:
+        return ()
+    return (unusable(ApplicationError(HEALTH_REFUSED, problems="; ".join(health.problems))),)
+
+
+def _look(context: Context) -> Health | None:
+    """Ask for the health of the release in use; None where it is not known which one that is."""
+    running = context.store.current()
+    if running is None:
+        return None
+    return context.application.health(Expectation(context.store.reported(running)))
+
+
+def unusable(problem: UpdaterError) -> Finding:
+    """Say why nobody can ask how the application is."""
     what, remedy = problem.what_text, problem.remedy_text
     figures = {name: str(value) for name, value in problem.values.items()}
     return Finding(problem.code, Severity.STRICT, what, remedy, figures)

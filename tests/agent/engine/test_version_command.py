@@ -6,6 +6,8 @@ import http.server
 import re
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +20,11 @@ from ncen_updater.agent.databases.base import MigrationSet
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.installed import look_at_installed, objection
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.common.messages import GUARD_BLOCKS, HEALTH_TOKEN_EXPOSED
+from ncen_updater.common.messages import GUARD_BLOCKS, HEALTH_REFUSED, HEALTH_TOKEN_EXPOSED
 from ncen_updater.common.progress import Silent
 from tests.agent.engine.looks import latest
 from tests.agent.engine.made import said
@@ -124,6 +127,107 @@ def test_a_token_that_is_refused_is_found_before_anybody_is_out(demo: DemoSite) 
         assert not SiteHistory(journal).bad_releases()
     demo.config_path.write_text(text)
     Operations(site_in_process(demo), Silent()).upgrade(Version(NEW))
+
+
+@contextmanager
+def in_front(demo: DemoSite) -> Iterator[threading.Event]:
+    """A web server before the application that takes the token until the event is set."""
+    lapsed = threading.Event()
+    text = demo.config_path.read_text()
+    behind = re.findall(r'(?m)^health_url = "(.*)"$', text)[0]
+
+    class Front(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = 401, b""
+            if not lapsed.is_set():
+                try:
+                    with urllib.request.urlopen(f"{behind}{self.path}") as answer:
+                        status, body = answer.status, answer.read()
+                except urllib.error.HTTPError as error:
+                    status = error.code
+                except OSError:
+                    status = 502
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Front) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        there = re.sub(r"(?m)^health_url = .*$", f'health_url = "{url}"', text)
+        there = re.sub(r"(?m)^health_timeout_s = .*$", "health_timeout_s = 2", there)
+        demo.config_path.write_text(there)
+        try:
+            yield lapsed
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_token_that_lapses_in_the_stop_takes_the_site_back_and_blames_nobody(
+    demo: DemoSite,
+) -> None:
+    with in_front(demo) as lapsed:
+
+        def lapse(step: StepName, phase: Phase) -> None:
+            if (step, phase) == (StepName.STOP, Phase.AFTER_RECORD):
+                lapsed.set()
+
+        with pytest.raises(ChangeFailed, match="nobody can ask"):
+            Operations(site_in_process(demo), Silent(), checkpoint=lapse).upgrade(Version(NEW))
+        application = site_in_process(demo).application
+        assert application.running() and not application.door_closed()
+        assert site_in_process(demo).slots.current() == Version(OLD)
+        with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+            assert not SiteHistory(journal).bad_releases()
+        lapsed.clear()
+        Operations(site_in_process(demo), Silent()).upgrade(Version(NEW))
+
+
+def test_a_token_that_lapses_while_a_release_is_watched_is_no_verdict(demo: DemoSite) -> None:
+    with in_front(demo) as lapsed:
+
+        def lapse(step: StepName, phase: Phase) -> None:
+            if (step, phase) == (StepName.OPEN, Phase.AFTER_RECORD):
+                lapsed.set()
+
+        with refused(HEALTH_REFUSED):
+            Operations(site_in_process(demo), Silent(), checkpoint=lapse).upgrade(Version(NEW))
+        change, facts = latest(demo)
+        assert change.watched and facts.soak_failed is None
+        assert site_in_process(demo).slots.current() == Version(NEW)
+        with refused(HEALTH_REFUSED):
+            Operations(site_in_process(demo), Silent()).resume(by_person=False)
+        lapsed.clear()
+        Operations(site_in_process(demo), Silent()).resume(by_person=False)
+        change, facts = latest(demo)
+        assert not change.state.open and not facts.turned_bad
+        lapsed.set()  # as of a release that lets nobody in any more: it is left all the same
+        with refused(HEALTH_REFUSED):  # the older one runs, and cannot be asked either
+            Operations(site_in_process(demo), Silent()).rollback()
+        site = site_in_process(demo)
+        assert site.slots.current() == Version(OLD) and latest(demo)[0].watched
+        assert site.application.running() and not site.application.door_closed()
+
+
+def test_a_token_that_is_gone_in_the_stop_keeps_nobody_out(demo: DemoSite, tmp_path: Path) -> None:
+    text = demo.config_path.read_text()
+    text = re.sub(r"(?m)^health_timeout_s = .*$", "health_timeout_s = 2", text)
+    demo.config_path.write_text(text)
+
+    def lose(step: StepName, phase: Phase) -> None:
+        if (step, phase) == (StepName.STOP, Phase.AFTER_RECORD):
+            (tmp_path / "token").unlink()
+
+    with pytest.raises(ChangeFailed, match="nobody can ask"):
+        Operations(site_in_process(demo), Silent(), checkpoint=lose).upgrade(Version(NEW))
+    application = site_in_process(demo).application
+    assert application.running() and not application.door_closed()
+    assert site_in_process(demo).slots.current() == Version(OLD)
 
 
 def test_adopt_says_who_said_it(demo: DemoSite, tmp_path: Path) -> None:

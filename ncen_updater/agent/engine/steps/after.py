@@ -12,7 +12,7 @@ from ncen_updater.agent.engine.full_words import forget_old
 from ncen_updater.agent.engine.retention import drop_sets, interrupted_sets, may_go
 from ncen_updater.agent.engine.statistics import refreshing
 from ncen_updater.agent.engine.steps.base import Step
-from ncen_updater.agent.engine.steps.outage import Outage
+from ncen_updater.agent.engine.steps.outage import Outage, Refusals
 from ncen_updater.agent.engine.steps.starting import start_rest
 from ncen_updater.agent.journal.change import StepName
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
@@ -59,6 +59,7 @@ class Soak(Step):
         Raises:
             SoakFailed: If the release turned bad.
             WatchedWithoutDatabases: If the databases stay away.
+            HealthRefused: If it is not to be found out how it is.
             ContractFailed: If the migrations were not brought to their end.
         """
         site, settings = context.site, context.site.config.soak
@@ -72,8 +73,11 @@ class Soak(Step):
             self._start_rest(context, outage, facts.rest_failed)
         expectation = Expectation(manifest.reported, manifest.health)
 
+        refusals = Refusals(settings.failures)
+
         def look() -> Health:
             health = site.application.health(expectation, opened=True)
+            refusals.seen(health)
             if health:
                 outage.over()
             return health
@@ -87,7 +91,7 @@ class Soak(Step):
                 clock=site.clock.monotonic,
                 wait=site.clock.wait,
                 elapsed_s=elapsed_s,
-                unknown=outage.explains,
+                unknown=lambda: refusals.explain() or outage.explains(),
                 confirmed=lambda: context.facts().confirmed_by is not None,
             )
             if not result:

@@ -142,7 +142,9 @@ class Stop(Step):
             application = context.site.application
             stop_if_it_can(context.site)
             application.start()
-            require_well(context.site, context.origin(), told_apart=context.told_apart)
+            require_well(
+                context.site, context.origin(), told_apart=context.told_apart, judged=False
+            )
             context.journal.keep(
                 context.change.id, ChangeFacts(rest_failed=start_rest(context.site))
             )
@@ -202,8 +204,17 @@ class HealthCheck(Step):
     title = Text(N_("waiting until the application is healthy"))
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Wait, and refuse what is not healthy in time."""
-        seconds = require_well(context.site, context.target(), told_apart=context.told_apart)
+        """Wait, and refuse what is not healthy in time.
+
+        Going back is not barred by what the site sends along: the release that is left may be the
+        reason why nobody can ask.
+        """
+        seconds = require_well(
+            context.site,
+            context.target(),
+            told_apart=context.told_apart,
+            judged=context.change.kind is ChangeKind.UPGRADE,
+        )
         return ChangeFacts(healthy_after_s=round(seconds, 3))
 
 
@@ -231,7 +242,7 @@ class Open(Step):
                 stop_if_it_can(site)
             if not application.running():
                 application.start()
-                require_well(site, context.target(), told_apart=context.told_apart)
+                require_well(site, context.target(), told_apart=context.told_apart, judged=False)
         if not context.facts().door_was_closed:
             application.open_door()
         stop_s = _stop_s(context)

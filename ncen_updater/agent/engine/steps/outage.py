@@ -14,6 +14,7 @@ from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 
+from ncen_updater.agent.application.base import Health
 from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.names import (
@@ -26,9 +27,13 @@ from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.disk_space import MARGIN_BYTES, free_bytes
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import WATCHED_ON_FULL_DISK, WATCHED_WITHOUT_DATABASES
+from ncen_updater.common.messages import (
+    HEALTH_REFUSED,
+    WATCHED_ON_FULL_DISK,
+    WATCHED_WITHOUT_DATABASES,
+)
 
-__all__ = ["AWAY_LIMIT_S", "Outage", "full_place"]
+__all__ = ["AWAY_LIMIT_S", "Outage", "Refusals", "full_place"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +69,35 @@ def full_place(site: Site) -> Path | None:
         logger.warning("how much room the databases have was not found out: %s", error)
         return None
     return next((place for place, left in free.items() if left < MARGIN_BYTES), None)
+
+
+class Refusals:
+    """Looks at which the application refuses what the site sends along: they say nothing of it.
+
+    Args:
+        most: So many in a row are told, and end the watching for now.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._in_a_row = most, 0
+        self._last: Health | None = None
+
+    def seen(self, health: Health) -> None:
+        """Take note of a look."""
+        self._last = health
+        self._in_a_row = self._in_a_row + 1 if health.refused else 0
+
+    def explain(self) -> bool:
+        """Whether the last look says nothing about the release.
+
+        Raises:
+            HealthRefused: If there were too many of them. The release stays.
+        """
+        if self._last is None or not self._in_a_row or self._last.missing:
+            return False
+        if self._in_a_row >= self._most:
+            raise ApplicationError(HEALTH_REFUSED, problems="; ".join(self._last.problems))
+        return True
 
 
 class Outage:

@@ -22,6 +22,7 @@ from ncen_updater.common.messages import (
     ANOTHER_ANSWERS,
     COMMAND_SAYS_ANOTHER,
     DISK_FULL,
+    HEALTH_REFUSED,
     NEVER_ANSWERED,
 )
 from ncen_updater.formats.document import ReleaseDocument
@@ -93,19 +94,24 @@ def blamed(first: Sign, second: Sign | None, *, stranger: bool) -> bool:
     return first is second is Sign.OTHER and not stranger
 
 
-def require_well(site: Site, document: ReleaseDocument, *, told_apart: bool = True) -> float:
+def require_well(
+    site: Site, document: ReleaseDocument, *, told_apart: bool = True, judged: bool = True
+) -> float:
     """Wait until what was started is healthy as this release; start it once more where that helps.
 
     Args:
         site: The site.
         document: The release.
         told_apart: Whether no other release of this change reports the same.
+        judged: Whether going on depends on what it says. On the way back, and once officers may
+            come in, one that runs and only refuses what the site sends along is taken as there.
 
     Returns:
         Seconds that the last start took.
 
     Raises:
         Unhealthy: By the fault of the release.
+        HealthRefused: If it refuses what the site sends along when it asks, by nobody's.
         NeverAnswered: By nobody's, as far as can be told.
         AnotherAnswers: Because something else has its address.
         ApplicationError: If it cannot be stopped or started.
@@ -116,6 +122,11 @@ def require_well(site: Site, document: ReleaseDocument, *, told_apart: bool = Tr
     if first is None:
         return seconds
     site.engine.version()  # a server that is gone makes any release unwell, and is told as such
+    if health.refused and not health.missing and site.application.running():
+        if judged:
+            raise ApplicationError(HEALTH_REFUSED, problems=_problems(health))
+        logger.warning("the application runs, and nobody can ask how it is: %s", _problems(health))
+        return seconds
     if first is Sign.UNWELL:
         require_room(site, _problems(health))
         raise _unhealthy(site, document, health)

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import threading
+import urllib.parse
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -82,6 +83,16 @@ def test_a_release_that_fails_says_why(
     assert last["said"]["error"]["remedy"] in told
     assert desk.current.resolve().name == "3.2.4"
     assert not desk.app_running()
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_built(
+    desk: DemoSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = urllib.parse.urlsplit(desk.options.feed_urls[0]).port
+    with socket.create_server(("127.0.0.1", port or 0)):
+        code, refusal, told = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+    assert (code, refusal["error"]["code"]) == (1, NO_DESK_SITE.code)
+    assert "building" not in told
 
 
 #: An agent, or a command of a site, that leaves behind where it would look for programs.

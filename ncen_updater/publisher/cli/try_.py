@@ -91,11 +91,13 @@ def try_(
         work = Path(folder)
         keys = make_keys(work / "keys", "nobody trusts them")
         feed = work / "feed"
-        with session.progress() as progress:
-            progress.tell(Text(N_("building both releases, signed with keys that are thrown away")))
-            make_feed(feed, keys, now, products=(desk.product,))
-            publish_release(feed, [before, directory], keys, now)
-        with served(feed, desk):
+        with served(feed, desk):  # first of all: to build both takes minutes
+            with session.progress() as progress:
+                progress.tell(
+                    Text(N_("building both releases, signed with keys that are thrown away"))
+                )
+                make_feed(feed, keys, now, products=(desk.product,))
+                publish_release(feed, [before, directory], keys, now)
             durable.make_directory(desk.trusted_root.parent)
             shutil.copyfile(feed / "metadata" / "1.root.json", desk.trusted_root)
             round_ = DeskRound(desk, [agent] if agent else AGENT, session.language, tell)

@@ -578,6 +578,15 @@ FEED_PROXY = Message(
     ),
     ExitCode.NETWORK,
 )
+FEED_REDIRECTED = Message(
+    "NU-2121",
+    N_("The feed redirects '{name}' to another server."),
+    N_(
+        "Log in to the network if it asks for that; a server that belongs to the feed must stand "
+        "in 'urls' of the agent's configuration."
+    ),
+    ExitCode.NETWORK,
+)
 PATH_ERROR = Message(
     "NU-2201",
     N_("Release {version} cannot be installed here."),

@@ -18,7 +18,7 @@ CHOSEN = frozenset({"names"})
 #: Command lines: an argument may be a password, the program is none.
 COMMANDS = frozenset({"start", "stop", "status", "version_command"})
 ADDRESS = re.compile(r"\b(https?|postgres(?:ql)?|smtps?)://[^\s\"'<>]+")
-MAIL = re.compile(r"\b[\w.%+-]+@[\w-]+(\.[\w-]+)+")
+MAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]++@[\w-]+(\.[\w-]+)+")
 NUMERIC = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
 
 

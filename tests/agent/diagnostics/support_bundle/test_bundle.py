@@ -19,7 +19,7 @@ from ncen_updater.agent.config.mistake_words import settings_of
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.diagnostics.support_bundle.bundle import Bundle, make_bundle, write_bundle
 from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS
-from ncen_updater.agent.diagnostics.support_bundle.masking import mask_settings, mask_text
+from ncen_updater.agent.diagnostics.support_bundle.masking import MASK, mask_settings, mask_text
 from ncen_updater.agent.journal.change import ChangeState, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.rehearsal.report import (
@@ -33,6 +33,7 @@ from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART
 from ncen_updater.common.progress import Silent
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
+from tests.badinput.hostile import bounded
 from tests.support.errors import refused
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -313,3 +314,11 @@ def test_the_command_refuses_what_holds_a_record(
     assert not path.exists()
     assert command(site, "--output", str(path), "--yes", "--leave-out", "log.txt") == 0
     assert path.exists()
+
+
+def test_mail_addresses_are_masked_in_one_pass() -> None:
+    """Lines of a log that hold almost an address took the square of their length."""
+    assert mask_text("to a.b+c@ministry.example.mu, and -x@y.org") == f"to {MASK}, and {MASK}"
+    for almost in ("a.", "a@", "a-%+"):
+        with bounded(60):
+            assert mask_text(almost * (1 << 19)) == almost * (1 << 19)

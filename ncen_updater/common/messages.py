@@ -2921,7 +2921,7 @@ CONSOLE_PORT = Message(
 )
 CONSOLE_BLIND = Message(
     "NU-9707",
-    N_("This machine does not tell whose a connection is: {path} cannot be read."),
+    N_("This machine does not tell whose a connection is."),
     N_("Use the commands instead: 'ncen-updater status' says how the site is."),
 )
 CONSOLE_TOO_MUCH = Message(

@@ -22,8 +22,9 @@ from ncen_updater.console.sessions import Keys
 
 __all__ = ["Entrance", "LinkEntrance", "PasswordEntrance", "WebPlace"]
 
-#: Names of this machine as a browser of it, or behind SSH, has them.
-_LOCAL = re.compile(r"(localhost|127\.0\.0\.1):[0-9]{1,5}")
+#: This machine as a browser of it, or behind SSH, has it. Not by a name: of 'localhost' browsers
+#: try ::1 first, and whoever listens there is of the same place for them.
+_LOCAL = re.compile(r"127\.0\.0\.1:[0-9]{1,5}")
 #: Names as a web server in front takes them, who knows its own.
 _NAMED = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(:[0-9]{1,5})?")
 

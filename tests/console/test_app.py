@@ -310,6 +310,12 @@ def test_larger_than_any_form(guest: Guest) -> None:
     assert found.status in (400, 413)
 
 
+@pytest.mark.parametrize("length", ["+0", "0_0", "-0"])
+def test_length_in_anything_but_digits_is_refused(guest: Guest, length: str) -> None:
+    """A server in front may read it differently."""
+    assert guest.get("/settings", Content_Length=length).status == 400
+
+
 def test_who_drips_keeps_nobody_out(
     place: Place, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

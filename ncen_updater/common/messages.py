@@ -2930,7 +2930,7 @@ CONSOLE_PORT = Message(
 )
 CONSOLE_BLIND = Message(
     "NU-9707",
-    N_("This machine does not tell whose a connection is: {path} cannot be read."),
+    N_("This machine does not tell whose a connection is."),
     N_("Use the commands instead: 'ncen-updater status' says how the site is."),
 )
 CONSOLE_TOO_MUCH = Message(
@@ -2953,7 +2953,10 @@ CONSOLE_NOT_IN = Message(
 CONSOLE_PASSWORD = Message(
     "NU-9711",
     N_("The name or the password is wrong, or this account may not come in here."),
-    N_("Type both once more. Who does not know the password asks who keeps the server."),
+    N_(
+        "Type both again. If that fails, ask the administrator of the server: 'journalctl -t "
+        "ncen-updater-login' shows the reason."
+    ),
 )
 CONSOLE_WAIT = Message(
     "NU-9712",
@@ -2971,11 +2974,6 @@ CONSOLE_SECOND_SECRET = Message(
     N_("This server asks for more than a password, which this page cannot give."),
     N_("Log in over SSH and type 'ncen-updater console'."),
 )
-CONSOLE_ROOT = Message(
-    "NU-9715",
-    N_("'root' is nobody's own name: the console lets people in."),
-    N_("Come in with an account of your own."),
-)
 CONSOLE_NO_LOGIN = Message(
     "NU-9716",
     N_("Passwords cannot be looked at just now: {reason}"),
@@ -2983,9 +2981,4 @@ CONSOLE_NO_LOGIN = Message(
         "On the server 'systemctl status ncen-updater-login.socket' says whether it listens, and "
         "'ncen-updater doctor' what is missing. 'ncen-updater console' needs neither."
     ),
-)
-CONSOLE_OUTSIDE = Message(
-    "NU-9717",
-    N_("{user} is not in the group {group}, and may not look at this site."),
-    N_("Ask whoever keeps the server to type 'sudo usermod -aG {group} {user}'; then come in."),
 )

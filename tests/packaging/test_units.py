@@ -16,8 +16,10 @@ import pytest
 from ncen_updater.agent.config.model import PathSettings
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.reader.child import LIMITS, NETWORK_ACTS
+from ncen_updater.agent.service.runner import LIMITS as ORDER_LIMITS
 from ncen_updater.agent.service.serve import RUNNER
 from ncen_updater.common.i18n import SITE_LOCALE_DIR
+from ncen_updater.common.workers import BEAT_S
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 UNITS = sorted([*PACKAGING.glob("*/*.service"), *PACKAGING.glob("*/*.socket")])
@@ -190,6 +192,44 @@ def test_the_console_waits_until_a_site_wants_it() -> None:
     postinst = (PACKAGING / "debian/postinst").read_text("utf-8")
     (units,) = re.findall(r'^units="(.*)"$', postinst, re.MULTILINE)
     assert "login" not in units and "console" not in units
+
+
+WORKERS = [unit for unit in SERVICES if unit.stem.endswith("@")]
+
+
+@pytest.mark.parametrize("path", WORKERS, ids=ids)
+def test_worker_is_started_by_its_socket_alone(path: Path) -> None:
+    """Seen: needrestart restarted one in the middle of an exchange, and the service stayed deaf."""
+    assert settings(path, "RefuseManualStart") == ["yes"]
+
+
+def test_silent_work_is_ended_before_the_service_gives_it_up() -> None:
+    unit = PACKAGING / "systemd/ncen-updater-apply@.service"
+    [watchdog] = settings(unit, "WatchdogSec")
+    assert ORDER_LIMITS.silence_s is not None
+    assert 60 * int(watchdog.removesuffix("min")) < ORDER_LIMITS.silence_s
+    assert 60 * int(watchdog.removesuffix("min")) > 10 * BEAT_S
+
+
+def test_postgresql_stops_after_the_agent() -> None:
+    for name in ("apply@", "resume", None):
+        unit = PACKAGING / f"systemd/ncen-updater{f'-{name}' if name else ''}.service"
+        assert "postgresql.service" in " ".join(settings(unit, "After")).split(), unit.name
+    order = PACKAGING / "debian/postgresql-order.conf"
+    assert settings(order, "Before") == ["ncen-updater.service"]
+
+
+def test_needrestart_leaves_our_units_alone(tmp_path: Path) -> None:
+    code = """our %nrconf = (override_rc => {}); do $ARGV[0]; die $@ if $@;
+    print join ",", grep { my $u = $_; grep { $u =~ /$_/ && !$nrconf{override_rc}{$_} }
+    keys %{$nrconf{override_rc}} } @ARGV[1..$#ARGV]"""
+    units = ["ncen-updater.service", "ncen-updater-apply@1-2-0.service"]
+    rule = str(PACKAGING / "debian/needrestart.conf")
+    said = subprocess.run(
+        [program("perl"), "-e", code, rule, *units, "nginx.service"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout.split(",") == units
 
 
 def test_what_the_service_asks_at_once_never_fills_the_socket_of_work() -> None:

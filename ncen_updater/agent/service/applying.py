@@ -20,6 +20,7 @@ from types import FrameType
 from typing import IO
 
 from ncen_updater.agent.service.errors import BadRequest
+from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.workers import serve
@@ -266,8 +267,9 @@ def main() -> int:
     leave_out()
     config = Path(sys.argv[1])
     # Not bound: where the service died, the work goes on to its end, which the next service finds
-    # in the journal. No signs of life: nobody ends an upgrade because it is silent.
-    return serve(lambda order, _: _apply(config, order), bound=ends_with_asker, beats=False)
+    # in the journal.
+    alive = SystemdNotifier().alive
+    return serve(lambda order, _: _apply(config, order), bound=ends_with_asker, alive=alive)
 
 
 if __name__ == "__main__":

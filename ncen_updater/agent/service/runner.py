@@ -29,7 +29,9 @@ logger = logging.getLogger(__name__)
 #: Shell for "cannot be run"; no command of ours ends with it.
 AWAY = 126
 MODULE = "ncen_updater.agent.service.applying"
-LIMITS = WorkerLimits(line=100_000_000)
+#: Work on the site may last for hours, and gives signs of life all the time. A unit that gives none
+#: is ended by systemd before that (WatchdogSec=).
+LIMITS = WorkerLimits(silence_s=600, line=100_000_000)
 #: What stands around what an inspection found, and so many lines of progress, in bytes; what is
 #: not English takes up to three times as many on the way, where only ASCII crosses.
 AROUND, TOLD, WIDER = 100_000, 10_000_000, 3

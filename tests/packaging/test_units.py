@@ -136,7 +136,7 @@ def test_nothing_of_root_writes_below_run_but_what_it_names(path: Path) -> None:
 
 def test_sockets_are_where_the_agent_looks() -> None:
     where, names = PACKAGING / "systemd", ServiceSettings.model_fields
-    for unit in ("fetch", "apply", "send"):
+    for unit in ("fetch", "apply", "renew", "send"):
         name = f"{unit}_socket"
         [path] = settings(where / f"ncen-updater-{unit}.socket", "ListenStream")
         assert path == f"/{names[name].default}"
@@ -389,7 +389,8 @@ def test_what_a_unit_that_works_writes_to_is_what_the_configuration_names() -> N
     paths = PathSettings()
     site = (paths.state, paths.slots, paths.current)
     for name, places in (
-        ("ncen-updater-apply@.service", (*site, paths.agent)),
+        ("ncen-updater-apply@.service", site),
+        ("ncen-updater-renew@.service", (paths.state, paths.agent)),
         ("ncen-updater-resume.service", site),
     ):
         [writable] = settings(PACKAGING / "systemd" / name, "ReadWritePaths")
@@ -603,14 +604,17 @@ def test_no_more_is_exposed_than_documented(path: Path) -> None:
     assert float(figure) <= float(rows_of_document()[f"`{path.name}`"][5]) + 0.3
 
 
-def test_only_what_installs_agents_and_the_failsafe_may_write_to_their_code() -> None:
-    """The service has the right for its failsafe, all work but a renewal none: they give it up.
+def test_only_what_installs_agents_may_write_to_their_code() -> None:
+    """Not the service, nor work on the site: Landlock would keep neither from chown and chmod.
 
-    So they do with reading PostgreSQL's files, which the start of the machine gives up, too.
+    Landlock gives up reading PostgreSQL's files, and what a release brings writes nothing else.
     """
     able = {p.name for p in SERVICES if "/opt/ncen-updater" in " ".join(reach_of(p))}
-    assert able == {"ncen-updater-apply@.service", "ncen-updater.service"}
+    assert able == {"ncen-updater-renew@.service"}
+    [before] = settings(PACKAGING / "systemd/ncen-updater.service", "ExecStartPre")
+    assert before.startswith("-+") and before.endswith("failsafe.py --count")
     calls = {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"}
-    for name in sorted(able | {"ncen-updater-resume.service"}):
-        filters = settings(PACKAGING / "systemd" / name, "SystemCallFilter")
+    for name in ("apply@", "renew@", "resume"):
+        unit = PACKAGING / f"systemd/ncen-updater-{name}.service"
+        filters = settings(unit, "SystemCallFilter")
         assert calls <= {word for line in filters for word in line.split()}

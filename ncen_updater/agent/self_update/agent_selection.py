@@ -25,6 +25,7 @@ from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 from ncen_updater.common.records import Record
 
 __all__ = [
+    "STARTED_BY",
     "AgentSelection",
     "Bad",
     "SequenceFile",
@@ -38,6 +39,8 @@ __all__ = [
     "uncount",
 ]
 
+#: Variable with which the failsafe says where it lies.
+STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"
 FILE, LINK, LOCK = "sequence.json", "current", "sequence.lock"
 #: So begins the name of a copy that a package keeps while it exchanges the slot itself.
 KEPT = ".kept-"

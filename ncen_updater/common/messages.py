@@ -95,8 +95,8 @@ CONFIG_UNREADABLE = Message(
     N_("The configuration {path} cannot be read."),
     N_(
         "Give the right file with --config, and check who may read it. Where there is none yet: "
-        "the Debian package brings /etc/ncen-updater/agent.toml.example, to be copied to "
-        "agent.toml beside it and filled in."
+        "the Debian package brings /usr/share/doc/ncen-updater/examples/agent.toml, to be copied "
+        "to /etc/ncen-updater/agent.toml and filled in."
     ),
 )
 CONFIG_TOO_LARGE = Message(

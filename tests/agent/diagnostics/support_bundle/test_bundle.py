@@ -34,7 +34,6 @@ from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART
 from ncen_updater.common.progress import Silent
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
-from tests.badinput.hostile import bounded
 from tests.support.errors import refused
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -16,6 +16,7 @@ from typing import Any
 
 from ncen_updater.agent.approvals.binding import basis_now
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Live, Strategy, TableDigest
+from ncen_updater.agent.databases.errors import MigrationFailed
 from ncen_updater.agent.databases.migrations.checks import Value, question, unmapped
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack
 from ncen_updater.agent.databases.tried import TriedValues, untold
@@ -53,7 +54,12 @@ from ncen_updater.agent.site import Site
 from ncen_updater.common.database_words import said as words_of
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import NOT_AS_KEPT, REHEARSAL_FAILED, REHEARSAL_LIMITED
+from ncen_updater.common.messages import (
+    NOT_AS_KEPT,
+    REHEARSAL_FAILED,
+    REHEARSAL_LIMITED,
+    SMOKE_FAILED,
+)
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.manifest import Manifest
@@ -258,6 +264,7 @@ class Rehearser:
             if hop.plan.contracts:
                 self._contract(hop, reference)
                 self._prove(reference)
+            self._smoke(hop, reference)
             digests.append(self._digests(reference))
             hop.tables = _tables(digests[-2], digests[-1])
         for hop in hops:
@@ -374,6 +381,25 @@ class Rehearser:
         if target.contract is not None:
             beside = partial(self._site.engine.run_beside, target.contract, target.slot)
             hop.contract_s = self._timed(lambda: beside(self._progress, change=reference))
+
+    def _smoke(self, hop: _Hop, reference: ChangeRef) -> None:
+        """Try the code of the release on the migrated copies, as it says that it can be.
+
+        Raises:
+            MigrationFailed: If it says that it does not work.
+        """
+        target, smoke = hop.plan.target, hop.plan.document.manifest.smoke
+        if smoke is None:
+            return
+        self._tell(N_("trying whether {version} works on the copies"), version=target.release)
+        try:
+            self._site.engine.run_beside(smoke, target.slot, self._progress, change=reference)
+        except MigrationFailed as error:
+            how = error.values.get("how", error.what_text)  # a file may have been left unwell
+            raise MigrationFailed(
+                SMOKE_FAILED, version=target.release, program=smoke.argv[0], how=how,
+                detail=error.detail,
+            ).privately(error.private) from error  # fmt: skip
 
     def _back(self, hop: _Hop, reference: ChangeRef) -> None:
         """What the step *migrate* does in a rollback."""

@@ -105,6 +105,14 @@ class Application(abc.ABC):
             StateUnknown: If that cannot be told.
         """
 
+    def stopped_in_order(self) -> bool:
+        """Whether somebody else stopped a part of it on purpose; False where that cannot be told.
+
+        Raises:
+            StateUnknown: If the system does not answer.
+        """
+        return False
+
     @abc.abstractmethod
     def missing(self, *, opened: bool) -> tuple[str, ...]:
         """Parts that do not run as they should, by name, without the one that is asked for health.

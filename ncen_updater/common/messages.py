@@ -1362,6 +1362,14 @@ MIGRATOR_FAILED = Message(
         "the site can go on working."
     ),
 )
+SMOKE_FAILED = Message(
+    "NU-6076",
+    N_("{version} does not work on copies of this site's databases: its {program}: {how}"),
+    N_(
+        "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
+        "the site can go on working."
+    ),
+)
 MIGRATOR_NOBODY = Message(
     "NU-4204",
     N_("The agent is root, and no user is known for the application's migrator: {user}."),

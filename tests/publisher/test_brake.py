@@ -67,7 +67,11 @@ class Country:
         return Publisher(self.feed, lambda: self.moment)
 
     def brake(
-        self, who: str = "amina", version: str = "3.4.0", hours: int = 72, reason: str = "loses cases"
+        self,
+        who: str = "amina",
+        version: str = "3.4.0",
+        hours: int = 72,
+        reason: str = "loses cases",
     ) -> None:
         def sign(state: Any, now: datetime) -> BrakeStatement:
             return statement(state, self.brakes[who], "ncen", version, reason, now, hours)
@@ -308,7 +312,7 @@ def test_whose_key_may_not(country: Country) -> None:
 
 
 def test_one_key_takes_no_place_of_another(country: Country) -> None:
-    """Seen: twelve brakes of one key on old releases, and another officer's of the bad one had no place."""
+    """Seen: twelve brakes of one key on old releases, and none of another key on the bad one."""
     for version in ("3.3.1", "3.3.2", "3.3.3"):
         release = write_release(country.place / version, version)
         publish_release(country.place / "feed", [release], country.keys, lambda: START)

@@ -2444,8 +2444,11 @@ BRAKE_NOT_SET = Message(
 )
 BRAKES_FULL = Message(
     "NU-7076",
-    N_("The feed carries {count} brakes, as many as a site reads."),
-    N_("Wait until one is over, or halt the release ('ncen-publisher halt')."),
+    N_("This key brakes {count} newer releases, as many as a site reads of one key."),
+    N_(
+        "Lift one with 'ncen-publisher brake --lift', or halt the release with"
+        " 'ncen-publisher halt'."
+    ),
     ExitCode.USAGE,
 )
 OFFICER_FILE_BAD = Message(

@@ -17,7 +17,8 @@ __all__ = ["KINDS", "NAMES", "event_line"]
 #: Every kind that the journal has, and what the service tells beside it.
 KINDS = frozenset(
     {
-        N_("adopted"), N_("agent-chosen"), N_("agent-confirmed"), N_("application-started"),
+        N_("adopted"), N_("agent-chosen"), N_("agent-confirmed"), N_("application-runs"),
+        N_("application-started"), N_("application-stopped"),
         N_("approval-void"), N_("approval-withdrawn"), N_("approvals-spent"), N_("approved"),
         N_("available"), N_("begun"), N_("change-committed"), N_("change-finished"),
         N_("change-running"), N_("change-stuck"), N_("change-undoing"), N_("change-undone"),

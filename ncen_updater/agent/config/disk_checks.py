@@ -35,6 +35,7 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("service", "socket"),
     ("service", "fetch_socket"),
     ("service", "apply_socket"),
+    ("service", "renew_socket"),
     ("service", "send_socket"),
     ("notify", "mail", "password_file"),
     ("notify", "mail", "ca_file"),

@@ -10,10 +10,9 @@ from dataclasses import replace
 
 import psycopg
 
-from ncen_updater.agent.databases.base import ChangeRef, Marker, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live, Marker, Strategy
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable, FenceFailed
 from ncen_updater.agent.databases.postgresql import reading
-from ncen_updater.agent.databases.postgresql.at_work import AtWork
 from ncen_updater.agent.databases.postgresql.attributes import carry_over, read_attributes
 from ncen_updater.agent.databases.postgresql.barring import admit_only, bar, take_grants, unbar
 from ncen_updater.agent.databases.postgresql.catalogue import (
@@ -57,10 +56,10 @@ from ncen_updater.agent.databases.postgresql.naming import (
     settled_comment,
 )
 from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
+from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.agent.databases.postgresql.setting_aside import Counts, write_set_aside
 from ncen_updater.agent.databases.postgresql.versions import altered, expect, forget, opened, renew
-from ncen_updater.agent.databases.postgresql.visiting import Visitor
-from ncen_updater.agent.databases.postgresql.visits import mark_strangers
+from ncen_updater.agent.databases.postgresql.visits import mark_strangers, prepare_visits
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import (
@@ -89,18 +88,23 @@ class Swap:
         server: The server.
         control: The control database.
         fencing: To keep sessions out.
+        sessions: Opens live databases to count in them.
         names: Logical to physical names.
     """
 
     def __init__(
-        self, server: Server, control: Control, fencing: Fencing, names: Mapping[str, str]
+        self,
+        server: Server,
+        control: Control,
+        fencing: Fencing,
+        sessions: Sessions,
+        names: Mapping[str, str],
     ) -> None:
         self._server = server
         self._control = control
         self._fencing = fencing
         self._names = names
-        self._visitor = Visitor(server)
-        self._at_work = AtWork(server)
+        self._sessions = sessions
 
     def state(self, change: ChangeRef) -> SwapRecord | None:
         """Return the last row of the control database about the change's swap."""
@@ -242,48 +246,39 @@ class Swap:
 
         The application's own writes at its start are among it: a row does not say who wrote it.
         """
-        with self._server.facts() as connection:
+        with self._control.transaction() as connection:
+            prepare_visits(connection)
             moment = read_moment(connection, change.id)
         until = time.monotonic() + COUNT_S
-        with self._at_work.begun():
+        with self._sessions.at_work.begun():
             # To enter a closed database takes longer than most are counted.
             found = side_by_side(
                 {
-                    live: functools.partial(self._count, live, change, moment, until)
-                    for live in sorted(self._names.values())
+                    live: functools.partial(self._count, name, live, moment, until)
+                    for name, live in sorted(self._names.items(), key=lambda item: item[1])
                 },
-                halt=self._at_work.end,
+                halt=self._sessions.at_work.end,
             )
         return {live: tables for live, tables in found.items() if tables is None or tables}
 
     def _count(
-        self, live: str, change: ChangeRef, moment: int | None, until: float
+        self, name: str, live: str, moment: int | None, until: float
     ) -> dict[str, int] | None:
+        left = until - time.monotonic()
+        if left <= 0:
+            return None
         try:
-            return self._counted(live, change, moment, until)
-        except (DatabaseError, psycopg.Error) as error:
+            with self._sessions.counting(Live(name), statement_s=left, fenced=True) as connection:
+                # Who slipped in with us may write once all is counted; who left did it before.
+                with self._server.facts() as outside:
+                    mark_strangers(outside, [live])
+                return reading.younger_by_table(connection, moment, until)
+        except DatabaseError as error:
             # A table that we may not read, a copy that is damaged, or one that is too large to
             # be read while officers wait must not keep the site from going back: it is kept.
             # Of a server that is gone the way back itself will hear.
             logger.warning("%s: rows cannot be counted: %s", live, said(error))
             return None
-
-    def _counted(
-        self, live: str, change: ChangeRef, moment: int | None, until: float
-    ) -> dict[str, int] | None:
-        left = until - time.monotonic()
-        if left <= 0:
-            return None
-        connection = self._visitor.open(live, guard=True, purpose=change.id, statement_s=left)
-        try:
-            self._at_work.add(connection)
-            # Who slipped in with us may write once all is counted; who left again did it before.
-            with self._server.facts() as outside:
-                mark_strangers(outside, [live])
-            reading.read_only(connection)
-            return reading.younger_by_table(connection, moment, until)
-        finally:
-            connection.close()
 
     # ---- inside the transaction ------------------------------------------------------------------
 

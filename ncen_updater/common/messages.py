@@ -1188,6 +1188,15 @@ DATABASE_OPENED = Message(
         "alone for the time of the change, and begin again."
     ),
 )
+DATABASE_CLOSED = Message(
+    "NU-4016",
+    N_("The database {database} refuses sessions."),
+    N_(
+        "If nobody closed it on purpose, open it (in PostgreSQL: ALTER DATABASE {database}"
+        " ALLOW_CONNECTIONS true), then run 'ncen-updater resume'."
+    ),
+    ExitCode.NEEDS_PERSON,
+)
 NOT_CARRIED = Message(
     "NU-4025",
     N_("A dump of {database} by the role {role} does not carry: {objects}."),

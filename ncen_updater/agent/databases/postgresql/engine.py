@@ -238,13 +238,27 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.evidence`; waits for what a dead agent's session still does."""
         with settled(self._server) as connection:
             found = read_databases(connection)
-            fences = read_fences(connection)
             if change is None:
-                return evidences.at_rest(self._physical, found, fences)
+                return evidences.at_rest(self._physical, found)
             events = (SwapEvent.TOUCHED, SwapEvent.OVER, SwapEvent.BACK)
             record = read_record(connection, change.id, events)
             committed = is_recorded(connection, change.id)
-        return evidences.decide(change, self._physical, found, fences, record, committed=committed)
+        return evidences.decide(change, self._physical, found, record, committed=committed)
+
+    def fenced_by(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.fenced_by`."""
+        with self._server.facts() as connection:
+            fences = read_fences(connection)
+        ours = {fences[name].change for name in self._physical.values() if name in fences}
+        return tuple(sorted(ours))
+
+    def sessions(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.sessions`."""
+        return self._fencing.sessions()
+
+    def replaced(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.replaced`."""
+        return self._fencing.replaced()
 
     def answers(self) -> bool:
         """Whether the server takes sessions now."""

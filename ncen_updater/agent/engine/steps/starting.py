@@ -123,7 +123,8 @@ def require_well(
     seconds, health, first = wait()
     if first is None:
         return seconds
-    site.engine.version()  # a server that is gone makes any release unwell, and is told as such
+    # Databases that are gone or closed make any release unwell, and are told as such.
+    site.engine.require_live()
     if health.refused and not health.missing and site.application.running():
         if judged:
             raise ApplicationError(HEALTH_REFUSED, problems=_problems(health))
@@ -140,7 +141,7 @@ def require_well(
     seconds, health, second = wait()
     if second is None:
         return seconds
-    site.engine.version()
+    site.engine.require_live()
     require_room(site, _problems(health))
     if blamed(first, second, stranger=stranger):
         raise _unhealthy(document, health, seconds)

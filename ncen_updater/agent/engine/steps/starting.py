@@ -8,10 +8,11 @@ started another one, or killed this one. The table of :func:`blamed` tells what 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 
-from ncen_updater.agent.application.base import Expectation, Health
+from ncen_updater.agent.application.base import Expectation, Health, ProbeResult
 from ncen_updater.agent.application.errors import ApplicationError, CommandFailed, StopFailed
 from ncen_updater.agent.application.waiting import wait_until_healthy
 from ncen_updater.agent.engine.errors import Unhealthy
@@ -118,6 +119,7 @@ def require_well(
         DatabaseError: If the databases cannot be reached, so that no release could be well.
         SpaceShort: If a disk is full, so that none could, either.
     """
+    began = site.clock.monotonic()
     seconds, health, first = _wait(site, document, told_apart=told_apart)
     if first is None:
         return seconds
@@ -129,7 +131,7 @@ def require_well(
         return seconds
     if first is Sign.UNWELL:
         require_room(site, _problems(health))
-        raise _unhealthy(site, document, health)
+        raise _unhealthy(document, health, site.clock.monotonic() - began)
     before = _problems(health)
     logger.warning("the application is not well and is started once more: %s", before)
     site.application.stop()
@@ -141,7 +143,7 @@ def require_well(
     site.engine.version()
     require_room(site, _problems(health))
     if blamed(first, second, stranger=stranger):
-        raise _unhealthy(site, document, health)
+        raise _unhealthy(document, health, site.clock.monotonic() - began)
     raise ApplicationError(
         NEVER_ANSWERED,
         product=document.manifest.product,
@@ -232,7 +234,9 @@ def _wait(
         if health.answered or clock() - asked < DEAD_LOOK_S:
             return False
         asked = clock()
-        return not site.application.running()
+        # What waits in the queue of the system is on its way, such as behind our own unit that
+        # resumes: that one ends at once, since this is at work already.
+        return site.application.at_rest()
 
     waited = wait_until_healthy(
         partial(site.application.health, expectation),
@@ -243,21 +247,25 @@ def _wait(
     )
     if waited:
         return waited.seconds, waited.health, None
+    health = waited.health
+    why = "" if health.answered else site.application.why_down()
+    if why:
+        health = replace(health, results=(*health.results, ProbeResult("unit", why)))
     sign = sign_of(
-        waited.health,
+        health,
         document.manifest.reported,
         site.config.application.version_field,
-        runs=waited.health.answered or site.application.running(),
+        runs=health.answered or site.application.running(),
         told_apart=told_apart,
     )
-    return waited.seconds, waited.health, sign
+    return waited.seconds, health, sign
 
 
-def _unhealthy(site: Site, document: ReleaseDocument, health: Health) -> Unhealthy:
+def _unhealthy(document: ReleaseDocument, health: Health, seconds: float) -> Unhealthy:
     return Unhealthy(
         product=document.manifest.product,
         version=document.manifest.version,
-        seconds=round(site.config.application.health_timeout_s),
+        seconds=round(seconds),
         problems=_problems(health),
     )
 

@@ -1292,6 +1292,15 @@ OWNER_REFUSED = Message(
         " installation.md says in section 3; 'ncen-updater doctor' says it once more."
     ),
 )  # fmt: skip
+APPLICATION_LOCKED_OUT = Message(
+    "NU-4170",
+    N_("PostgreSQL no longer lets the user {user} log in as {role}."),
+    N_(
+        "The application works until its next start. Add the line 'ncen {user} {role}' to"
+        " pg_ident.conf, and type 'sudo systemctl reload postgresql'."
+    ),
+    ExitCode.BLOCKED,
+)
 PREPARED_TRANSACTIONS = Message(
     "NU-4101",
     N_("{count} prepared transactions are open in {database}."),
@@ -1919,6 +1928,21 @@ RELEASE_NOT_TOLD = Message(
         "Start the application and try again. If it cannot run now, look in its directory whether"
         " {version} is installed, and run 'ncen-updater adopt {version} --application-is-down'."
     ),
+    ExitCode.BLOCKED,
+)
+OUTSIDE_UNIT = Message(
+    "NU-6346",
+    N_("{path} lies outside of what the units of the agent may write to."),
+    N_(
+        "Type 'sudo systemctl daemon-reload': from then on the units may write wherever agent.toml"
+        " says."
+    ),
+    ExitCode.BLOCKED,
+)
+APPLICATION_UNWELL = Message(
+    "NU-6074",
+    N_("The application does not work now ({problems})."),
+    N_("Find out why, and type 'ncen-updater adopt {version}' again once users can work."),
     ExitCode.BLOCKED,
 )
 CURRENT_IS_OTHER = Message(

@@ -18,7 +18,7 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
 from ncen_updater.agent.client import order_waits, work_now
 from ncen_updater.agent.config.errors import ConfigError
-from ncen_updater.agent.engine.errors import JournalForbidden
+from ncen_updater.agent.engine.errors import NOT_ADOPTED, JournalForbidden, JournalMissing
 from ncen_updater.agent.journal.change import ChangeState, StepState
 from ncen_updater.agent.journal.names import RESTORED_AS
 from ncen_updater.agent.policy.availability import Availability
@@ -69,6 +69,10 @@ def status(context: click.Context) -> ExitCode:
     if not errors:
         session.finish(found)
         return ExitCode.OK
+    if [error.code for error in errors] == [JournalMissing.message.code] and _new(found):
+        session.show(Text(NOT_ADOPTED))
+        session.finish(found)
+        return ExitCode.OK
     worst = max(errors, key=lambda e: e.exit_code)
     state = _state(session)
     if session.as_json:
@@ -79,6 +83,11 @@ def status(context: click.Context) -> ExitCode:
         error.state = None  # the site's, as it was just looked at
         show_error(session, error, lambda _: state)
     return worst.exit_code
+
+
+def _new(document: Document) -> bool:
+    """Whether no release was ever chosen at the site."""
+    return bool(document["running"].get("version", "") is None)
 
 
 def _of_rights(session: AgentSession, error: UpdaterError) -> UpdaterError:
@@ -160,7 +169,7 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
     names = {name: document[name] for name in ("product", "site", "country")}
     session.show(Text(text, {**names, "version": part["version"]}))
     seen = part.get("officers")  # a service of an older agent asked nobody
-    if seen is not None:
+    if seen is not None and part["version"] is not None:
         for line in officers_words(Availability.from_json(seen), part["version"], session.zone):
             session.show(line)
     full = part.get("full_disk")

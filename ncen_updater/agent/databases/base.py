@@ -404,6 +404,13 @@ class DatabaseEngine(abc.ABC):
             OSError: If such a disk cannot be looked at.
         """
 
+    def require_application_logins(self) -> None:  # noqa: B027 - nobody logs in to files
+        """Refuse where the application could not log in again as it has, once it is started anew.
+
+        Raises:
+            DatabaseError: If so.
+        """
+
     def require_programs(self) -> None:  # noqa: B027 - files need none
         """Refuse where programs that a backup is made and restored with do not fit the server.
 

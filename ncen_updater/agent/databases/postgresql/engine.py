@@ -31,6 +31,7 @@ from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.command import migrator_user
 from ncen_updater.agent.databases.postgresql import evidence as evidences
 from ncen_updater.agent.databases.postgresql import reading, trying
+from ncen_updater.agent.databases.postgresql.application_login import require_logins
 from ncen_updater.agent.databases.postgresql.attributes import read_attributes
 from ncen_updater.agent.databases.postgresql.blockers import find_blockers
 from ncen_updater.agent.databases.postgresql.carrying import digest_of, survey_contents
@@ -219,6 +220,11 @@ class PostgresEngine(DatabaseEngine):
             dumped=dumped,
             application_roles=self._settings.application_roles,
         )
+
+    def require_application_logins(self) -> None:
+        """See :meth:`DatabaseEngine.require_application_logins`."""
+        user = self.migrator_user() if self._user else None
+        require_logins(self._server, tuple(self._physical.values()), user)
 
     def exposures(self, *, rehearsing: bool = False) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.exposures`."""

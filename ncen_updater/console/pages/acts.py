@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text, language_of
 from ncen_updater.common.messages import CONSOLE_COUNT, CONSOLE_FORM
+from ncen_updater.common.records import within_calendar
 from ncen_updater.console.asking import Asking
 from ncen_updater.console.service import HARMLESS_ORDERS
 
@@ -192,8 +193,6 @@ def _moment(asking: Asking, name: str) -> str | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
+        return within_calendar(moment.replace(tzinfo=moment.tzinfo or asking.zone)).isoformat()
     except ValueError as error:
         raise UpdaterError(CONSOLE_FORM, reason=f"'{name}' is no time") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=asking.zone) if asking.zone else moment.astimezone()
-    return moment.astimezone(UTC).isoformat()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -67,7 +68,8 @@ def test_an_import_is_an_order(laid: Counter) -> None:
     assert (given.kind, given.person.uid) == (OrderKind.IMPORT, ME)
     assert given.data == {"files": ["ke.ncen"], "dry_run": True}
     assert len(laid.woken) == 1
-    kinds = sqlite3.connect(laid.site.journal).execute("SELECT kind, data FROM orders").fetchall()
+    with closing(sqlite3.connect(laid.site.journal)) as connection:
+        kinds = connection.execute("SELECT kind, data FROM orders").fetchall()
     # An agent of before reads an order that does no harm.
     assert [(kind, json.loads(data)["carries"]) for kind, data in kinds] == [("check", "import")]
 

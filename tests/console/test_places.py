@@ -194,7 +194,8 @@ def test_an_order_is_followed_without_a_place_for_a_listener(
             raise TooManyStreams(count=3)
             yield after
 
-        def get(self, address: str) -> Any:
+        def get(self, address: str, *, patiently: bool = False) -> Any:
+            del patiently
             asked.append(address)
             if address == "/v1/status":
                 return {"service": {"running": None, "why": None}}

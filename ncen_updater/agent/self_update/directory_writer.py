@@ -114,9 +114,13 @@ def own_doer(
         return doer_of(directory, version, now, alive)
     worker = Worker("none", socket=socket, limits=LIMITS, expects=(range(10_000),))
 
+    def waiting() -> bool:
+        alive()
+        return False
+
     def do(action: OwnAction) -> None:
         try:
-            ask(worker, {"words": [OWN, action, version]}, ending=lambda: bool(alive()))
+            ask(worker, {"words": [OWN, action, version]}, ending=waiting)
         except WorkerFailed as error:
             raise UpdaterError(SEQUENCE_UNWRITABLE, path=directory, reason=error.detail) from error
 

@@ -24,7 +24,6 @@ from ncen_updater.agent.failsafe import (
     TRYING,
     State,
     choose,
-    counted,
     in_turn,
 )
 from ncen_updater.agent.self_update.after_confirmation import failsafe_content
@@ -167,22 +166,6 @@ def test_start_told_to_end_is_taken_back_once() -> None:
     state = State(left.current, left.previous, GOOD, left.attempts, {}, left.boot)
     choice = choose(state, None, BOTH, NOW, "boot 2")
     assert choice.state is not None and choice.state.attempts == 3
-
-
-@pytest.mark.parametrize(
-    ("state", "start", "becomes"),
-    [
-        (None, "a", "2.0"),
-        (State("2.0", "1.0", TRYING, 1, start="a"), "a", "2.0"),
-        (State("2.0", "1.0", TRYING, 1, start="a"), "b", "1.0"),
-        (State("2.0", "1.0", GOOD, 1, start="a"), "b", "2.0"),
-        (State("3.0", "1.0", GOOD, 1, start="a"), "a", "1.0"),
-    ],
-)
-def test_start_that_was_not_counted_is_none_of_a_new_agent(
-    state: State | None, start: str, becomes: str
-) -> None:
-    assert counted(state, "2.0", BOTH, start) == becomes
 
 
 def test_it_imports_the_standard_library_alone() -> None:

@@ -129,6 +129,22 @@ class _Unit(ApplicationPart):
         facts = self._facts()
         return facts["ActiveState"] not in RUNS and facts.get("Job", "") in ("", "0")
 
+    def why_down(self) -> str:
+        """Say how it ended, or which unit that it needs failed, so that it did not even start."""
+        facts = self._facts()
+        if facts["ActiveState"] in RUNS:
+            return ""
+        words = self._argv("show", "--property=Requires,Requisite,BindsTo", "--value")
+        needed = self._run("look at", words, ORDER_TIMEOUT_S).output.split()
+        states = self._run(
+            "look at", (self._systemctl, "is-failed", "--", *needed), ORDER_TIMEOUT_S
+        ).output.split()
+        failed = [unit for unit, state in zip(needed, states, strict=False) if state == "failed"]
+        if failed:
+            return f"{self._unit} did not start: dependency ({', '.join(failed)})"
+        status = facts.get("ExecMainStatus", "-")
+        return f"{self._unit} is {facts['ActiveState']}: {facts.get('Result')}, status {status}"
+
     def well(self, *, since_last: bool = False) -> bool:
         """Whether it is up, and systemd did not have to start it again since the first look.
 

@@ -117,23 +117,27 @@ def serve(
     config_path: Path,
     *,
     listeners: tuple[Listener, ...] = (),
+    in_force: Path | None = None,
 ) -> None:
     """Be the service until a signal ends it.
 
     Args:
         config_path: The configuration file; read again at SIGHUP.
         listeners: Told what happens; one that fails is logged and does not stop the service.
+        in_force: The configuration to begin with, where that file has a mistake: as when it is read
+            again, the one before stays in force, and nothing new is begun by the one that is wrong.
 
     Raises:
         UpdaterError: If the configuration cannot be used, another service runs, or this agent is
             new and could not confirm itself.
     """
-    config = load_config(config_path)
+    usable = in_force or config_path
+    config = load_config(usable, look=in_force is None)
     if config.service.runner == "process" and os.environ.get(RUNNER) == "systemd":
         raise ConfigError(RUNNER_DOES_NOT_FIT, path=config_path)
     state = config.paths.resolve(config.paths.state)
     notifier = SystemdNotifier()
-    places = load_places(config_path)
+    places = replace(load_places(usable), config=config_path)
     waker = Waker(notifier.alive, lambda: changed_at(state / JOURNAL))
     snapshots = ServiceSnapshots(config.service, _now)
     by_unit = config.service.runner == "systemd"
@@ -176,7 +180,7 @@ def serve(
         inspections = Inspections(runner, _now, _in_the_way(snapshots, state / JOURNAL))
         stop_api = start_api(
             config_path, config, snapshots=snapshots, keeper=keeper, wake=waker.wake, now=_now,
-            inspections=inspections,
+            inspections=inspections, places=places,
         )  # fmt: skip
         try:
             notifier.ready()

@@ -79,6 +79,8 @@ UNITS: Mapping[str, Allowed] = {
     "ncen-updater-renew@.service": replace(
         DATABASES,
         writes=frozenset({OWN, f"{OWN}/received", f"{OWN}/tray", CODE, "/var/tmp"}),
+        reads=SITE,
+        sees_room=frozenset(),
         does=DATABASES.does | {"give the agent's code away"},
     ),
     "ncen-updater-resume.service": DATABASES,
@@ -135,7 +137,6 @@ PYTHON = "/opt/ncen-updater/current/bin/python"
 #: Who gives up which right by itself, and keeps it until then: words of the probe.
 GIVES_UP: Mapping[str, str] = {
     "ncen-updater-apply@.service": " files",
-    "ncen-updater-renew@.service": " files",
     "ncen-updater-resume.service": " files",
 }
 #: When and how often a unit runs; everything else limits it.

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from random import Random
 
 from benchmarks.debian.container import Container, wait_for
@@ -125,10 +126,10 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
         bad = status(container).get("journal", {}).get("bad_releases")
         if bad:
             wrong.append(f"a release was blamed: {bad}")
-        said = f"{typed.stdout}{typed.stderr}".strip().splitlines()
+        lines = f"{typed.stdout}{typed.stderr}".strip().splitlines()
         note = (
             f"ended with {found.code}; the act took {took} s; officers out"
-            f" {_longest_gap(box)} s; said: {said[-3:]}"
+            f" {_longest_gap(box)} s; said: {lines[-3:]}"
         )
         return Event(act.what, note=note, wrong=tuple(wrong))
     finally:
@@ -169,7 +170,7 @@ def power_cuts(ground: Ground, seed: int) -> list[Event]:
         box = ground.box(image, "cuts")
         try:
             box.start()
-            if wait_for(lambda box=box: serves(box.container), PATIENCE_S) is None:
+            if wait_for(partial(serves, box.container), PATIENCE_S) is None:
                 return [told(Event(f"{number} cuts", wrong=("the service does not run",)))]
             image = box.cut(chance.choice(list(Loss)), chance).image
         finally:

@@ -46,6 +46,8 @@ STORED: dict[str, object] = {
     "closed_at": {"boot": "b1", "s": 12.5},
     "stop_s": 7.25,
     "was_running": True,
+    "ended_sessions": ["pg_dump of backup (ncen_seizures)"],
+    "replaced": ["ncen_seizures"],
     "lost": 0,
     "overlay_before": "3.2.4-0123456789ab",
     "copy": {"seizures": {"method": "clone", "oid": 5}},

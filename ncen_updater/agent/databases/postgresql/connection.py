@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 FALLBACKS = ("postgres", "template1")
+#: Stands for the directory of a socket where a URL has a host; nobody ever has it (RFC 6761).
+NO_HOST = "socket.invalid"
 #: How the name of each of our sessions begins (application_name).
 OUR_PROGRAM = "ncen-updater"
 
@@ -370,7 +372,16 @@ class Server:
         raise first
 
     def url(self, database: str, *, as_owner: bool = False, options: Sequence[str] = ()) -> str:
-        """Return a URL that libpq and SQLAlchemy understand; without a password.
+        """Return the URL of :meth:`address_parts`."""
+        return self.address_parts(database, as_owner=as_owner, options=options)["URL"]
+
+    def address_parts(
+        self, database: str, *, as_owner: bool = False, options: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """Return the address of a database, whole and in parts; without a password.
+
+        Host and port stand where every reader of URLs looks. One that cannot open the directory of
+        a socket finds a name there that does not exist, and never a server of its own choice.
 
         Args:
             database: Physical name.
@@ -378,13 +389,22 @@ class Server:
             options: Settings of each session, such as ``lock_timeout=3s``.
         """
         settings = self.settings
-        values = {"host": settings.host, "port": settings.port}
+        user, host = settings.owner if as_owner else settings.user, settings.host
         given = [*([] if as_owner else [f"role={settings.owner}"]), *options]
-        if given:
-            values["options"] = " ".join(f"-c {option}" for option in given)
-        user = settings.owner if as_owner else settings.user
-        query = urlencode(values, quote_via=quote)
-        return f"postgresql://{quote(user)}@/{quote(database)}?{query}"
+        words = " ".join(f"-c {option}" for option in given)
+        named = not (host.startswith(("/", "@")) or "," in host)
+        query = {"host": "" if named else host, "options": words}
+        found = urlencode({name: text for name, text in query.items() if text}, quote_via=quote)
+        place = (f"[{host}]" if ":" in host else host) if named else NO_HOST
+        url = f"postgresql://{quote(user, '')}@{place}:{settings.port}/{quote(database, '')}"
+        return {
+            "URL": f"{url}?{found}" if found else url,
+            "HOST": host,
+            "PORT": str(settings.port),
+            "NAME": database,
+            "USER": user,
+            "OPTIONS": words,
+        }
 
     def child_environment(self, user: str) -> dict[str, str]:
         """Return the environment of a program of the server's, which logs in as a role."""

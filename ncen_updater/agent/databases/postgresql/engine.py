@@ -31,6 +31,7 @@ from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.command import migrator_user
 from ncen_updater.agent.databases.postgresql import evidence as evidences
 from ncen_updater.agent.databases.postgresql import reading, trying
+from ncen_updater.agent.databases.postgresql.application_login import require_logins
 from ncen_updater.agent.databases.postgresql.attributes import read_attributes
 from ncen_updater.agent.databases.postgresql.blockers import find_blockers
 from ncen_updater.agent.databases.postgresql.carrying import digest_of, survey_contents
@@ -220,6 +221,11 @@ class PostgresEngine(DatabaseEngine):
             application_roles=self._settings.application_roles,
         )
 
+    def require_application_logins(self) -> None:
+        """See :meth:`DatabaseEngine.require_application_logins`."""
+        user = self.migrator_user() if self._user else None
+        require_logins(self._server, tuple(self._physical.values()), user)
+
     def exposures(self, *, rehearsing: bool = False) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.exposures`."""
         seen = see_roles(self._server, tuple(self._physical.values()))
@@ -238,13 +244,27 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.evidence`; waits for what a dead agent's session still does."""
         with settled(self._server) as connection:
             found = read_databases(connection)
-            fences = read_fences(connection)
             if change is None:
-                return evidences.at_rest(self._physical, found, fences)
+                return evidences.at_rest(self._physical, found)
             events = (SwapEvent.TOUCHED, SwapEvent.OVER, SwapEvent.BACK)
             record = read_record(connection, change.id, events)
             committed = is_recorded(connection, change.id)
-        return evidences.decide(change, self._physical, found, fences, record, committed=committed)
+        return evidences.decide(change, self._physical, found, record, committed=committed)
+
+    def fenced_by(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.fenced_by`."""
+        with self._server.facts() as connection:
+            fences = read_fences(connection)
+        ours = {fences[name].change for name in self._physical.values() if name in fences}
+        return tuple(sorted(ours))
+
+    def sessions(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.sessions`."""
+        return self._fencing.sessions()
+
+    def replaced(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.replaced`."""
+        return self._fencing.replaced()
 
     def answers(self) -> bool:
         """Whether the server takes sessions now."""

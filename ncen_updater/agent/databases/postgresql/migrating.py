@@ -309,6 +309,7 @@ class Migrating:
         options: Sequence[str] = (),
     ) -> None:
         from ncen_updater.agent.databases.migrations.command import (
+            database_variables,
             migrator_environment,
             run_command,
         )
@@ -320,7 +321,10 @@ class Migrating:
         for name in self._names:
             # Another user has neither role nor password of ours.
             database = self._sessions.physical(places(name))
-            url = self._server.url(database, as_owner=self._as_owner, options=options)
-            environment[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = url
+            address = self._server.address_parts(database, as_owner=self._as_owner, options=options)
+            environment |= database_variables(name, address)
+            configured = self._environment.get("PGOPTIONS", "")
+            # For who takes the address in parts: without them its tables would be the agent's.
+            environment["PGOPTIONS"] = f"{configured} {address['OPTIONS']}".strip()
         names = tuple(self._names)
         run_command(program, slot, environment, progress, names, user=user, kept=kept)

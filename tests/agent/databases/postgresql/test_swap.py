@@ -261,7 +261,7 @@ def test_the_set_must_agree(site: Site) -> None:
     site.sql("postgres", "ALTER DATABASE t_seizure RENAME TO away")
     with refused(MARKERS_DISAGREE, match="seizure is missing"):
         site.engine().marker()
-    assert site.engine().evidence(CHANGE).missing == ("seizure",)
+    assert site.engine().evidence(CHANGE).missing == ("t_seizure",)
 
 
 @NEWEST

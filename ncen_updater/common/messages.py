@@ -1812,8 +1812,8 @@ JOURNAL_FORBIDDEN = Message(
 REHEARSAL_LIMITED = Message(
     "NU-6032",
     N_(
-        "The rehearsal of {version} failed, on copies without what a dump by the agent's role does"
-        " not carry ({objects}): {cause} ({cause_code})"
+        "The rehearsal of {version} failed, on copies without what a dump by the application's"
+        " role does not carry ({objects}): {cause} ({cause_code})"
     ),
     N_(
         "Nothing of the site was touched, and the release is not called bad: an upgrade works on"

@@ -50,6 +50,7 @@ __all__ = [
     "ReferenceMap",
     "ReleaseNotes",
     "SettingRule",
+    "SmokeCommand",
     "Urgency",
     "When",
     "accepts",
@@ -377,6 +378,15 @@ class MigratorCommand(DatabaseProgram):
     contract: DatabaseProgram | None = None
 
 
+class SmokeCommand(DatabaseProgram):
+    """A program by which a rehearsal tries the release on migrated copies; it ends with 0 if well.
+
+    It may read, and leaves the databases as they are: what it writes counts as the migration's.
+    """
+
+    timeout_s: Annotated[int, Field(ge=1, le=3_600)] = 300
+
+
 class Compatibility(Model):
     """How far releases and databases of others go together: what lets only the code change.
 
@@ -548,6 +558,7 @@ class Manifest(Model):
     needs: Needs = Needs()
     databases: tuple[DatabaseManifest, ...] = ()
     migrator: MigratorCommand | None = None
+    smoke: SmokeCommand | None = None
     compatibility: Compatibility | None = None
     checks: tuple[Check, ...] = ()
     health: tuple[HealthProbe, ...] = ()

@@ -165,8 +165,8 @@ def run_command(
     tail = Tail(partial(os.read, stdout.fileno()), KEPT_OUTPUT_BYTES, 5)
 
     def tell(seconds: float) -> None:
-        what = N_("the application's migrator has been running for {seconds} s")
-        progress.tell(Text(what, {"seconds": round(seconds)}))
+        what = N_("{program} of the release has been running for {seconds} s")
+        progress.tell(Text(what, {"program": command.argv[0], "seconds": round(seconds)}))
 
     refused = ""
     with migrator, heartbeat(tell, heartbeat_s):

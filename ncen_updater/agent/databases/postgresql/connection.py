@@ -31,6 +31,7 @@ __all__ = [
     "Connection",
     "Server",
     "ServerLimits",
+    "forbid_views",
     "login_is_known",
     "remember_login",
     "rows",
@@ -105,8 +106,18 @@ def translated(database: str) -> Iterator[None]:
     """
     try:
         yield
-    except psycopg.Error as error:
+    except (psycopg.Error, UnicodeError) as error:  # a SQL_ASCII database may hold any bytes
         raise DatabaseError(database=database, detail=said(error)) from error
+
+
+def forbid_views(connection: Connection) -> None:
+    """Let a session read tables alone: in a table's place somebody may put a view that runs code.
+
+    That is a setting of 17, and of later minor versions of those before it.
+    """
+    major, minor = divmod(connection.info.server_version, 10_000)
+    if minor >= {14: 13, 15: 8, 16: 4}.get(major, 0):
+        run(connection, "SET restrict_nonsystem_relation_kind = 'view,foreign-table'")
 
 
 def why_refused(text: str) -> Message | None:
@@ -286,6 +297,7 @@ class Server:
                 dbname=database,
                 connect_timeout=self.limits.connect_s,
                 application_name=name,
+                client_encoding="UTF8",  # that of SQL_ASCII would give bytes for texts
                 options=options,
                 autocommit=True,
                 **self._password(),
@@ -317,7 +329,11 @@ class Server:
         purpose: str = "",
         statement_s: float | None = None,
     ) -> Iterator[Connection]:
-        """Open a session for a block; errors of the driver in it become ours."""
+        """Open a session of the agent's for a block; errors of the driver in it become ours.
+
+        In a database of the application's it reads the server's catalogue alone: what stands on
+        objects of the application runs in a session of :class:`Sessions`.
+        """
         connection = self.open(database, purpose=purpose, statement_s=statement_s)
         try:
             with translated(database):
@@ -390,6 +406,7 @@ class Server:
         """Return the environment of a program of the server's, which logs in as a role."""
         # By it the programs are known for ours, as the agent's own sessions are.
         environment = {**self.environment(), "PGAPPNAME": f"{OUR_PROGRAM} dump"}
+        environment.pop("PGCLIENTENCODING", None)  # a dump is made in that of its database
         if user == self.settings.owner:
             environment["PGOPTIONS"] = _UNHINDERED.strip()
         return environment

@@ -3015,6 +3015,12 @@ CONSOLE_SECOND_SECRET = Message(
     N_("This server asks for more than a password, which this page cannot give."),
     N_("Log in over SSH and type 'ncen-updater console'."),
 )
+CONSOLE_BUSY = Message(
+    "NU-9718",
+    N_("The console is busy: too much is asked of it at the same time."),
+    N_("Wait a few seconds, then load the page again."),
+    ExitCode.BUSY,
+)
 CONSOLE_NO_LOGIN = Message(
     "NU-9716",
     N_("Passwords cannot be looked at just now: {reason}"),

@@ -400,7 +400,9 @@ class History:
             if number == 1:
                 stranger.go()
             if number and dba is not None:
-                dba.put_back(open_change=self.stage.open_change() is not None)
+                # As he is told to, he also opens what the change had found closed.
+                told = "refuses sessions" in (outputs[-1] if outputs else "")
+                dba.put_back(open_change=not told and self.stage.open_change() is not None)
             rest = self._at_rest()
             if rest and (number or (run.code is not None and not waits)):
                 # Nobody looks at a site while the server that we killed is still away.

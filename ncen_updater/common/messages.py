@@ -1191,10 +1191,7 @@ DATABASE_OPENED = Message(
 DATABASE_CLOSED = Message(
     "NU-4016",
     N_("The database {database} refuses sessions."),
-    N_(
-        "If nobody closed it on purpose, open it (in PostgreSQL: ALTER DATABASE {database}"
-        " ALLOW_CONNECTIONS true), then run 'ncen-updater resume'."
-    ),
+    N_("Open it unless that is on purpose: ALTER DATABASE {database} ALLOW_CONNECTIONS true."),
     ExitCode.NEEDS_PERSON,
 )
 NOT_CARRIED = Message(

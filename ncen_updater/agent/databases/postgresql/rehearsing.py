@@ -35,7 +35,7 @@ from ncen_updater.agent.databases.postgresql.carrying import (
     read_left,
     survey_contents,
 )
-from ncen_updater.agent.databases.postgresql.catalogue import read_databases, require_row
+from ncen_updater.agent.databases.postgresql.catalogue import read_databases, require
 from ncen_updater.agent.databases.postgresql.connection import Server, run
 from ncen_updater.agent.databases.postgresql.copying import Copying, drop_database
 from ncen_updater.agent.databases.postgresql.dump import create_empty
@@ -95,7 +95,7 @@ class Rehearsing:
         programs = {name: program_for(self._server, name) for name in DUMP_AND_RESTORE}
         for copy in copies(plan):
             with self._server.facts(statement_s=self._server.limits.long_s) as connection:
-                require_row(read_databases(connection), copy.source)
+                require(read_databases(connection), copy.source)
                 drop_database(connection, copy.target, self._server.limits.terminate_s)
                 run(connection, "SET lock_timeout = 0")
                 create_empty(connection, copy.source, copy.target, oid=copy.oid)

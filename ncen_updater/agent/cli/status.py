@@ -45,7 +45,8 @@ __all__ = ["show_last_change", "status"]
 
 Document = Mapping[str, Any]
 FAILED = N_(
-    "This failed (tries in a row: {times}, last {at}): {what}. The log of the service says why."
+    "This failed (tries in a row: {times}, last {at}): {what} ({code}). "
+    "The log of the service says why."
 )
 
 #: What is told in place of the journal's word for a step that may have begun.
@@ -130,6 +131,7 @@ def _show_service(
         session.show(Text(text, figures))
     for failure in moment.get("failures", ()):
         values = {"what": deed_words(failure["action"]), "times": failure["times"],
+                  "code": failure["code"] or "-",
                   "at": _when(session, failure["at"])}  # fmt: skip
         session.show(Text(FAILED, values))
 

@@ -45,7 +45,7 @@ __all__ = ["diagnose"]
 #: Facts of a preflight are of a release; a diagnosis has its own.
 TOLD = (Severity.STRICT, Severity.ADVISORY)
 #: What it is told of the site's snapshot.
-PARTS = frozenset({"at_work", "availability", "free_bytes", "journal", "view"})
+PARTS = frozenset({"at_work", "availability", "full_disk", "journal", "view"})
 #: Code of the finding that a change is open, which stands first.
 OPEN = "NU-6103"
 #: Codes of the finding that there is no such owner, and of those that follow from it.
@@ -197,9 +197,10 @@ def _lock(status: SiteStatus) -> Iterator[Finding]:
 
 
 def _room(status: SiteStatus) -> Iterator[Finding]:
-    """Yield where the agent's own disk has no room for what it always has to write."""
-    free, state = need(status.free_bytes), status.places.state
-    if free < MARGIN_BYTES:
+    """Yield where a disk of the site has no room for what always has to be written."""
+    found = need(status.full_disk)
+    if found is not None:
+        state, free = found
         yield Finding(
             "NU-6127",
             Severity.STRICT,

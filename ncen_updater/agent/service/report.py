@@ -68,7 +68,7 @@ _AT_WORK = frozenset({f"step-{StepState.INTENDED}", f"step-{StepState.UNDOING}"}
 REPORTED = frozenset(
     {
         "current", "configuration", "door", "availability", "at_work", "journal", "needed",
-        "soak_s", "view", "brakes", "service_state", "free_bytes",
+        "soak_s", "view", "brakes", "service_state", "full_disk",
     }
 )  # fmt: skip
 
@@ -121,11 +121,10 @@ def _in_use(status: SiteStatus) -> Document:
 
 def _full_disk(status: SiteStatus) -> Document:
     """What fails for want of room is told by others in their words, as a server that is away."""
-    free = or_none(status.free_bytes)
-    if free is None or free >= MARGIN_BYTES:
+    found = or_none(status.full_disk)
+    if found is None:
         return {}
-    place = str(status.places.state)
-    return {"full_disk": {"path": place, "free": free, "needed": MARGIN_BYTES}}
+    return {"full_disk": {"path": str(found[0]), "free": found[1], "needed": MARGIN_BYTES}}
 
 
 def _configuration(status: SiteStatus) -> Document:

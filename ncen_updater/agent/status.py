@@ -255,6 +255,7 @@ class SiteStatus:
         last_stop: The stop of the newest change that ended well, and its prediction.
         view: The last verified list.
         brakes: What one officer halted for a while, and what holds now.
+        signed_at: The newest time in what was signed, which no right clock is behind.
         expiries: Role of the feed to when its signed list lapses.
         service_state: What the service keeps between two looks.
         agent: Which agent is chosen.
@@ -277,6 +278,7 @@ class SiteStatus:
     last_stop: Known[LastStop | None] = NOT_READ
     view: Known[LastView | None] = NOT_READ
     brakes: Known[tuple[BrakeSeen, ...]] = NOT_READ
+    signed_at: Known[datetime | None] = NOT_READ
     expiries: Known[Mapping[str, Known[datetime]]] = NOT_READ
     service_state: Known[ServiceState] = NOT_READ
     agent: Known[AgentSelection | None] = NOT_READ
@@ -420,6 +422,7 @@ def read_status(
             last_stop=stop,
             view=part("view", lambda: _view(places, cache)),
             brakes=part("brakes", lambda: _brakes(places, now)),
+            signed_at=part("signed_at", lambda: _signed_at(places)),
             expiries=part("expiries", lambda: _expiries(places, cache)),
             service_state=part("service_state", lambda: _service_state(places)),
             agent=part("agent", lambda: _agent(config)) if config else NOT_READ,
@@ -568,6 +571,12 @@ def _brakes(places: Places, now: datetime) -> tuple[BrakeSeen, ...]:
 
     memory = ProvedMemory(places.state, lambda: now)
     return in_force(memory.load().brakes, places.product, memory.reference())
+
+
+def _signed_at(places: Places) -> datetime | None:
+    from ncen_updater.feed.proved import ProvedMemory
+
+    return ProvedMemory(places.state).load().floor
 
 
 def _expiries(places: Places, cache: Cache | None) -> dict[str, Known[datetime]]:

@@ -22,6 +22,7 @@ from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.agent.journal.change import ChangeState, StepState
 from ncen_updater.agent.journal.names import RESTORED_AS
 from ncen_updater.agent.policy.availability import Availability
+from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.policy.deeds import at_work_words, deed_words
 from ncen_updater.agent.service.errors import refusal
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
@@ -140,6 +141,7 @@ def _show(session: AgentSession, document: Document) -> None:
     """Show the parts that could be had."""
     parts: dict[str, Callable[[AgentSession, Document, Any], None]] = {
         "running": _show_running,
+        "clock": _show_clock,
         "journal": _show_journal,
         "feed": _show_feed,
     }
@@ -172,6 +174,12 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
         }  # fmt: skip
         session.show(Text(N_("The disk of {path} is full: {free_bytes} are free."), values))
         session.show(Text(N_("Make room there: at least {needed_bytes}."), values))
+
+
+def _show_clock(session: AgentSession, document: Document, part: Document | None) -> None:
+    newest = datetime.fromisoformat(part["signed_at"]) if part else None
+    for finding in clock_findings(_when_now(document), newest, session.zone):
+        session.show(finding.what)
 
 
 def _show_journal(session: AgentSession, document: Document, part: Document) -> None:

@@ -24,6 +24,7 @@ from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.policy.availability import AvailabilityState
+from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.policy.deeds import at_work_words
 from ncen_updater.agent.preflight.door import closed_by_unknown
 from ncen_updater.agent.preflight.files import look_at
@@ -45,7 +46,7 @@ __all__ = ["diagnose"]
 #: Facts of a preflight are of a release; a diagnosis has its own.
 TOLD = (Severity.STRICT, Severity.ADVISORY)
 #: What it is told of the site's snapshot.
-PARTS = frozenset({"at_work", "availability", "full_disk", "journal", "view"})
+PARTS = frozenset({"at_work", "availability", "full_disk", "journal", "signed_at", "view"})
 #: Code of the finding that a change is open, which stands first.
 OPEN = "NU-6103"
 #: Codes of the finding that there is no such owner, and of those that follow from it.
@@ -78,6 +79,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         lambda: _journal(site, progress, change, at_work=not _nobody_at_work(status)),
         lambda: _settings(site.config),
         lambda: _room(status),
+        lambda: clock_findings(status.now, need(status.signed_at), site.config.service.zone()),
         lambda: _tray(site),
         lambda: group_findings(site.config, config_path),
         lambda: _files(site),

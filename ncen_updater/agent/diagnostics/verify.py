@@ -187,8 +187,6 @@ def _heads(journal: Journal, heads: Sequence[ChainHead]) -> Iterator[Finding]:
 def _tables(journal: Journal) -> Iterator[Finding]:
     events = _plain(journal.rows("SELECT change, kind, data FROM events ORDER BY number"))
     for table, compare in COMPARED.items():
-        if not journal.has_table(table):
-            continue
         # The name is one of ours.
         for reason in compare(events, _plain(journal.rows(f"SELECT * FROM {table}"))):  # noqa: S608
             yield Finding(

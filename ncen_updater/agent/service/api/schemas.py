@@ -408,6 +408,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
             BROKEN,
         ),
         configuration=_any_of(_object(checked=FLAG), BROKEN),
+        clock=_or_null(_object(code=TEXT, signed_at=TIME)),
         journal=_any_of(
             _object(
                 at_work=_or_null(TEXT), head=_or_null(TEXT),

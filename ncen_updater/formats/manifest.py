@@ -335,7 +335,7 @@ class DatabaseProgram(Model):
     Attributes:
         argv: Program and arguments, the program relative to the slot and in it; ``{slot}`` in an
             argument stands for its directory. The addresses of the databases are in the environment
-            as ``NCEN_DB_<NAME>_URL``.
+            as ``NCEN_DB_<NAME>_URL``, and in parts (``_HOST``, ``_PORT``, ``_NAME``, ``_USER``).
         timeout_s: Seconds until it is ended and counts as failed.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -36,6 +37,10 @@ class ProbeResult:
     seconds: float = 0.0
 
 
+#: Characters.
+MOST_SAID = 500
+
+
 @dataclass(frozen=True)
 class Health:
     """One uncached look. Truthy when everything was as expected.
@@ -65,6 +70,11 @@ class Health:
         """What was wrong, a line each."""
         return tuple(f"{r.name}: {r.problem}" for r in self.results if r.problem)
 
+    @property
+    def said(self) -> str:
+        """The answer's own fields, for people at the site alone: nobody knows what is in them."""
+        return json.dumps(dict(self.reported), ensure_ascii=False)[:MOST_SAID]
+
 
 class Application(abc.ABC):
     """The application of the site. Every act is idempotent and raises when it fails.
@@ -92,6 +102,14 @@ class Application(abc.ABC):
     @abc.abstractmethod
     def start_rest(self) -> None:
         """Start the parts that wait until officers are in; those that run are left alone."""
+
+    def at_rest(self) -> bool:
+        """Whether nothing of it runs, and nothing is about to by an order that was given."""
+        return not self.running()
+
+    def why_down(self) -> str:
+        """Say why it does not run, as far as the system knows; empty where nothing is known."""
+        return ""
 
     @abc.abstractmethod
     def running(self) -> bool:

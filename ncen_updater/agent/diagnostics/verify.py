@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from packaging.version import Version
 
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.diagnostics.journal_consistency import (
     approvals_by_events,
     changes_by_events,
@@ -21,6 +22,7 @@ from ncen_updater.agent.engine.fingerprints import schema_findings
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.situation import ADOPTED, contradiction, look
 from ncen_updater.agent.journal.change import Change
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.head import ChainHead
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.preflight.migrations import WHOSE, not_applied
@@ -28,6 +30,7 @@ from ncen_updater.agent.site import Site
 from ncen_updater.agent.slots.compare import Difference
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import CONTRACT_FAILED, DATABASE_CLOSED, SET_INCOMPLETE
 from ncen_updater.common.progress import Progress
 
 __all__ = ["ADOPTED", "Look", "not_ended", "verify_journal", "verify_looks", "verify_site"]
@@ -204,22 +207,30 @@ def _plain(rows: Iterable[sqlite3.Row]) -> list[dict[str, object]]:
 
 def _change(site: Site, journal: Journal) -> Iterator[Finding]:
     change = journal.open_change()
-    decision = decide(look(site, change, by_person=True))
-    if decision.action is RecoveryAction.STOP:
+    situation = look(site, change, by_person=True)
+    decision = decide(situation)
+    if situation.missing or (change is None and situation.fenced):
+        message = SET_INCOMPLETE if situation.missing else DATABASE_CLOSED
+        found = DatabaseError(message, database=", ".join(situation.databases))
+        yield Finding(found.code, Severity.STRICT, found.what_text, found.remedy_text)
+    elif decision.action is RecoveryAction.STOP:
         yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=decision.reason)
     elif change is None and (reason := contradiction(site, journal)) is not None:
         yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=reason)
-    elif change is not None and decision.action is not RecoveryAction.NOTHING:
-        yield not_ended(change, Severity.ADVISORY)
+    if change is not None and decision.action not in (RecoveryAction.NOTHING, RecoveryAction.STOP):
+        yield not_ended(change, Severity.ADVISORY, journal.facts(change.id))
 
 
-def not_ended(change: Change, severity: Severity) -> Finding:
+def not_ended(change: Change, severity: Severity, facts: ChangeFacts) -> Finding:
     """Say that a change is open; it bars every upgrade, and is as it was recorded."""
+    remedy = Text(N_("Run 'ncen-updater resume'; do not start the application by hand."))
+    if change.commit_written and facts.contract_failed is not None:
+        remedy = Text(CONTRACT_FAILED.remedy, {"version": change.to_version, "cause_remedy": ""})
     return Finding(
         "NU-6103",
         severity,
         Text(N_("The change {change} has not come to its end."), {"change": change.id}),
-        Text(N_("Run 'ncen-updater resume'; do not start the application by hand.")),
+        remedy,
     )
 
 

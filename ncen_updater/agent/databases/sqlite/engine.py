@@ -34,7 +34,7 @@ from ncen_updater.agent.databases.sqlite.errors import (
     NotPlain,
     SetMissing,
 )
-from ncen_updater.agent.databases.sqlite.layout import FENCED, WRITTEN
+from ncen_updater.agent.databases.sqlite.layout import WRITTEN
 from ncen_updater.agent.databases.sqlite.migrating import (
     mark_files,
     migrate_files,
@@ -121,8 +121,7 @@ class SqliteEngine(SqliteFacts):
             self._notes.write(change.id, Note(look_when_quiet(layout, live)))
 
     def _fenced_by_other(self, change: ChangeRef) -> DatabaseError:
-        others = (link.name.removeprefix(FENCED) for link in self._layout.fence_links())
-        return DatabaseError(FENCED_BY_OTHER, change=change.id, other=", ".join(others))
+        return DatabaseError(FENCED_BY_OTHER, change=change.id, other=", ".join(self.fenced_by()))
 
     def _check_unused(self, live: Path) -> None:
         names = self._layout.names

@@ -146,12 +146,16 @@ def run_program(
     Raises:
         MigrationFailed: It failed, or left rows that refer to nothing.
     """
-    from ncen_updater.agent.databases.migrations.command import migrator_environment, run_command
+    from ncen_updater.agent.databases.migrations.command import (
+        database_variables,
+        migrator_environment,
+        run_command,
+    )
     from ncen_updater.agent.databases.migrations.work import tell_dangling
 
     variables = migrator_environment(os.environ, environment, user)
     for name, path in paths.items():
-        variables[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = f"sqlite:///{path}"
+        variables |= database_variables(name, {"URL": f"sqlite:///{path}", "NAME": str(path)})
     before = {name: _dangling(path) for name, path in paths.items()}
     run_command(program, slot, variables, progress, tuple(paths), user=user)
     for name, path in paths.items():

@@ -39,8 +39,8 @@ def refuse_strict(findings: Sequence[Finding]) -> None:
     if strict:
         raise UpdaterError(
             GUARD_BLOCKS,
-            problems="; ".join(f"{f.code} {f.what}" for f in strict),
-            remedies=" ".join(str(f.remedy) for f in strict),
+            problems="; ".join(dict.fromkeys(f"{f.code} {f.what}" for f in strict)),
+            remedies=" ".join(dict.fromkeys(str(f.remedy) for f in strict)),
             findings=[f.code for f in strict],
         )
 

@@ -120,10 +120,12 @@ def require_well(
         SpaceShort: If a disk is full, so that none could, either.
     """
     wait = partial(_wait, site, document, told_apart=told_apart, patient=not judged)
+    began = site.clock.monotonic()
     seconds, health, first = wait()
     if first is None:
         return seconds
-    site.engine.version()  # a server that is gone makes any release unwell, and is told as such
+    # Databases that are gone or closed make any release unwell, and are told as such.
+    site.engine.require_live()
     if health.refused and not health.missing and site.application.running():
         if judged:
             raise ApplicationError(HEALTH_REFUSED, problems=_problems(health))
@@ -131,7 +133,7 @@ def require_well(
         return seconds
     if first is Sign.UNWELL:
         require_room(site, _problems(health))
-        raise _unhealthy(document, health, seconds)
+        raise _unhealthy(document, health, site.clock.monotonic() - began)
     before = _problems(health)
     logger.warning("the application is not well and is started once more: %s", before)
     site.application.stop()
@@ -140,10 +142,10 @@ def require_well(
     seconds, health, second = wait()
     if second is None:
         return seconds
-    site.engine.version()
+    site.engine.require_live()
     require_room(site, _problems(health))
     if blamed(first, second, stranger=stranger):
-        raise _unhealthy(document, health, seconds)
+        raise _unhealthy(document, health, site.clock.monotonic() - began)
     raise ApplicationError(
         NEVER_ANSWERED,
         product=document.manifest.product,
@@ -234,7 +236,9 @@ def _wait(
         if health.answered or clock() - asked < DEAD_LOOK_S:
             return False
         asked = clock()
-        return not site.application.running()
+        # What waits in the queue of the system is on its way, such as behind our own unit that
+        # resumes: that one ends at once, since this is at work already.
+        return site.application.at_rest()
 
     waited = wait_until_healthy(
         partial(site.application.health, expectation),
@@ -250,6 +254,9 @@ def _wait(
     if waited.same is not None:
         words = f"the same at {waited.same.looks} looks in {waited.seconds:.0f} s"
         health = replace(health, results=(*health.results, ProbeResult("answer", words)))
+    why = "" if health.answered else site.application.why_down()
+    if why:
+        health = replace(health, results=(*health.results, ProbeResult("unit", why)))
     sign = sign_of(
         health,
         document.manifest.reported,

@@ -110,7 +110,7 @@ class ControlledApplication(Application):
         deadline = self._clock() + timeout
         if part.at_rest():
             return
-        logger.info("stopping the application %s", part.name)
+        logger.info("stopping %s", part.what)
         problem = part.order_stop(timeout)
         while part.running():
             if problem or self._clock() >= deadline:
@@ -132,7 +132,7 @@ class ControlledApplication(Application):
     def _start(self, *, after_open: bool) -> None:
         for part in self._parts:
             if part.after_open is after_open and not part.running():
-                logger.info("starting the application %s", part.name)
+                logger.info("starting %s", part.what)
                 part.order_start(self._settings.health_timeout_s)
 
     def close_door(self) -> None:

@@ -15,10 +15,11 @@ class ApplicationPart(abc.ABC):
     Args:
         name: For people; empty for the one that is asked for its health.
         after_open: Whether it is started only once officers are in.
+        what: What the system calls it; for the log.
     """
 
-    def __init__(self, name: str = "", *, after_open: bool = False) -> None:
-        self.name = name
+    def __init__(self, name: str = "", *, after_open: bool = False, what: str = "") -> None:
+        self.name, self.what = name, what or name or "the application"
         self.after_open = after_open
 
     @abc.abstractmethod

@@ -26,6 +26,7 @@ from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.policy.availability import AvailabilityState
+from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.policy.deeds import at_work_words
 from ncen_updater.agent.preflight.door import closed_by_unknown
 from ncen_updater.agent.preflight.files import look_at
@@ -47,7 +48,7 @@ __all__ = ["diagnose"]
 #: Facts of a preflight are of a release; a diagnosis has its own.
 TOLD = (Severity.STRICT, Severity.ADVISORY)
 #: What it is told of the site's snapshot.
-PARTS = frozenset({"at_work", "availability", "free_bytes", "journal", "view"})
+PARTS = frozenset({"at_work", "availability", "full_disk", "journal", "signed_at", "view"})
 #: Code of the finding that a change is open, which stands first.
 OPEN = "NU-6103"
 #: Codes of the finding that there is no such owner, and of those that follow from it.
@@ -80,6 +81,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         lambda: _journal(site, progress, change, at_work=not _nobody_at_work(status)),
         lambda: _settings(site.config),
         lambda: _room(status),
+        lambda: clock_findings(status.now, need(status.signed_at), site.config.service.zone()),
         lambda: _tray(site),
         lambda: group_findings(site.config, config_path),
         lambda: _files(site),
@@ -206,9 +208,10 @@ def _lock(status: SiteStatus) -> Iterator[Finding]:
 
 
 def _room(status: SiteStatus) -> Iterator[Finding]:
-    """Yield where the agent's own disk has no room for what it always has to write."""
-    free, state = or_none(status.free_bytes), status.places.state
-    if free is not None and free < MARGIN_BYTES:
+    """Yield where a disk of the site has no room for what always has to be written."""
+    found = or_none(status.full_disk)
+    if found is not None:
+        state, free = found
         yield Finding(
             "NU-6127",
             Severity.STRICT,

@@ -147,7 +147,9 @@ class Runner:
                 self._fail(change_id, name, error)
                 break
             except Exception as error:  # noqa: BLE001 - whatever it is, the site goes back
-                logger.warning("step failed", extra={"step": name, "change": change_id})
+                code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
+                extra = {"step": name, "change": change_id, "code": code}
+                logger.warning("step %s failed: %s", name, code, extra=extra)
                 self._fail(change_id, name, error)
                 break
         self.forward(change_id)

@@ -176,7 +176,7 @@ def test_a_full_disk_is_named_where_everything_else_says_what_it_led_to(
     """Seen: the recovery on a full disk said that a database cannot be reached, and no more."""
     assert "full_disk" not in json.loads(site.run("status", "--json").stdout)["running"]
     looked = read_status(load_places(site.config), datetime.now(UTC), REPORTED)
-    document, _ = site_report(dataclasses.replace(looked, free_bytes=4096), "en")
+    document, _ = site_report(dataclasses.replace(looked, full_disk=(site.state, 4096)), "en")
     shown: list[Text] = []
     session = AgentSession("ncen-updater", site.config)
     monkeypatch.setattr(session, "show", shown.append)

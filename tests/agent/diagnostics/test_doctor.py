@@ -5,6 +5,8 @@ from __future__ import annotations
 import grp
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import Silent
+from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.faults.full import prepared
 from tests.faults.trial import OLD, Trial
@@ -66,6 +69,17 @@ def with_closed_door(trial: Trial) -> set[str]:
         return codes(trial)
     finally:
         trial.demo.door_file.unlink()
+
+
+def with_clock(trial: Trial, ahead: timedelta) -> set[str]:
+    """What is said where the clock is so far ahead of the newest list that was signed."""
+    memory = ProvedMemory(trial.demo.state)
+    floor = memory.load().floor
+    try:
+        memory.update(lambda proved: replace(proved, floor=datetime.now(UTC) - ahead))
+        return codes(trial)
+    finally:
+        memory.update(lambda proved: replace(proved, floor=floor))
 
 
 def while_at_work(trial: Trial) -> set[str]:
@@ -164,10 +178,10 @@ def test_whose_a_changed_schema_is_is_asked_first(trial: Trial) -> None:
     assert "'ncen-updater accept-restore 3." in remedy
 
 
-def test_a_full_disk_of_the_state_bars_an_upgrade(
+def test_full_disk_of_any_part_bars_an_upgrade(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ncen_updater.agent.diagnostics.doctor.MARGIN_BYTES", 1 << 60)
+    monkeypatch.setattr("ncen_updater.common.disk_space.MARGIN_BYTES", 1 << 60)
     assert "NU-6127" in codes(trial)
 
 
@@ -264,6 +278,8 @@ def test_who_cannot_ask_does_not_say_that_nobody_answers(trial: Trial) -> None:
     [
         (codes, set()),
         (with_closed_door, {"NU-6122"}),
+        (lambda trial: with_clock(trial, timedelta(days=-2)), {"NU-6311"}),
+        (lambda trial: with_clock(trial, timedelta(days=500)), {"NU-6312"}),
         (while_at_work, {"NU-6121"}),
         (with_other_fingerprints, {"NU-6106"}),
         (with_stopped_application, {"NU-6125"}),
@@ -273,7 +289,7 @@ def test_who_cannot_ask_does_not_say_that_nobody_answers(trial: Trial) -> None:
         (lambda trial: with_current(trial, None), {"NU-6101"}),
         (
             lambda trial: with_current(trial, trial.demo.slots / OLD),
-            {"NU-6102", "NU-6105"},
+            {"NU-6102"},
         ),
     ],
 )

@@ -33,7 +33,11 @@ SEQUENCES = st.builds(
     st.integers(0, 1000),
     st.dictionaries(
         VERSIONS,
-        st.builds(Bad, st.integers(1, 99), st.datetimes(timezones=st.just(UTC))),
+        st.builds(
+            Bad,
+            st.integers(1, 99),
+            st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),
+        ),
         max_size=5,
     ),
     st.none() | st.uuids().map(str),

@@ -2686,12 +2686,6 @@ INSPECTION_GOES_ON = Message(
     N_("Ask for it by its number: /v1/inspections/{number}."),
     ExitCode.BUSY,
 )
-UNCHECKED_NEEDS_ROOT = Message(
-    "NU-9330",
-    N_("The service gives nobody what could not be compared with the databases."),
-    N_("Leave --unchecked out; or let root decide it: sudo, with --alone."),
-    ExitCode.USAGE,
-)
 WATCHING_ENDED_BY_ORDER = Message(
     "NU-9331",
     N_("The watching of the release ended, since {who} ordered to go back (order {order})."),

@@ -102,7 +102,7 @@ def test_every_kind_is_a_command_that_only_reads() -> None:
         "self-update", "resume", "assess", "adopt", "import file", "serve",
         "doctor --config /tmp/mine", "dossier --prepared --output /etc/cron.d/x",
         "support-bundle --in-document --output /etc/x", "verify --config=/tmp/x",
-        "support-bundle --in-document --unchecked", "plan --prepared --sql -- x",
+        "plan --prepared --sql -- x",
     ],
 )  # fmt: skip
 def test_nothing_else_is_run_as_an_inspection(words: str) -> None:

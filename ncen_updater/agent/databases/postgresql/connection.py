@@ -377,10 +377,6 @@ class Server:
         assert first is not None  # noqa: S101 - the loop ran at least once
         raise first
 
-    def url(self, database: str, *, as_owner: bool = False, options: Sequence[str] = ()) -> str:
-        """Return the URL of :meth:`address_parts`."""
-        return self.address_parts(database, as_owner=as_owner, options=options)["URL"]
-
     def address_parts(
         self, database: str, *, as_owner: bool = False, options: Sequence[str] = ()
     ) -> dict[str, str]:

@@ -434,8 +434,8 @@ class PostgresEngine(DatabaseEngine):
 
     def address(self, place: Place) -> str:
         """See :meth:`DatabaseEngine.address`; sessions take on the application's role at once."""
-        database = self._sessions.physical(place)
-        return self._server.url(database, as_owner=bool(self._server.owner_logs_in))
+        as_owner = bool(self._server.owner_logs_in)
+        return self._server.address_parts(self._sessions.physical(place), as_owner=as_owner)["URL"]
 
     # ---- acts ------------------------------------------------------------------------------------
 

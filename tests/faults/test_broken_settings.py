@@ -122,7 +122,7 @@ def test_last_valid_configuration_takes_the_place(
     kept.write_text(good, "utf-8")
     with pytest.raises(ConfigError):
         load_config(place)
-    # Where the state is named by what is wrong, the usual place below /etc is asked.
+    # Where the state is named by what is wrong, the usual place is asked.
     if (table, name) not in {("", "paths"), ("paths", "root"), ("paths", "state")}:
         assert usable_config(place) == kept
 

@@ -415,7 +415,7 @@ class AgentConfig(Settings):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     def written_directories(self) -> tuple[Path, ...]:
-        """Return the directories in which a change makes, renames and removes what is the site's.
+        """Return the directories that a change writes to, and of files those above them, too.
 
         The generator of the units opens these to them, and no others; a test compares the two.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -63,6 +64,23 @@ def test_a_site_at_rest(site: TrialSite) -> None:
         "Officers cannot work: the application does not run.",
         "The feed was never read here; run 'ncen-updater check'.",
     ]
+
+
+@pytest.mark.parametrize("state", ["state", None])
+def test_a_new_site_is_told_what_to_type_next(site: TrialSite, state: str | None) -> None:
+    """Whether its state directory was made already, or not."""
+    (site.root / "current").unlink()
+    site.journal.unlink()
+    if state is None:
+        shutil.rmtree(site.state)
+    for command in ("status", "doctor"):
+        done = site.run(command)
+        assert "Not adopted yet. Next: sudo ncen-updater adopt VERSION" in done.stdout, done.stderr
+        assert "NU-1000" not in done.stdout + done.stderr
+        assert "is chosen here" not in done.stdout and "Nothing stands" not in done.stdout
+    assert site.run("status").returncode == 0
+    (site.root / "current").symlink_to("slots/3.2.4")
+    assert site.run("status").returncode == 12, "a journal that is lost is another matter"
 
 
 def test_a_closed_door_is_said(site: TrialSite) -> None:

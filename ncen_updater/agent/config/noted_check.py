@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from codecs import BOM_UTF8
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def config_error(path: Path, state: Path) -> ConfigError | None:
     from ncen_updater.agent.config.loader import load_config
 
     try:
-        load_config(path, look=False)
+        # What a member of the group may not look at may well be there.
+        load_config(path, look=os.access(state, os.W_OK))
     except ConfigError as error:
         return error
     note_checked(state, mark)

@@ -199,7 +199,7 @@ def test_a_tray_of_another_group_than_the_one_that_may_order_is_told(trial: Tria
             config.write_text(operated_by(before, group), "utf-8")
             assert bool(codes(trial) & {"NU-6138", "NU-6141"}) is told, group
     finally:
-        demo.configure(before)
+        config.write_text(before, "utf-8")
         tray.rmdir()
 
 

@@ -1159,7 +1159,15 @@ class ServiceSite:
         return found or self._run.local().support_bundle(leave_out, show, unchecked=unchecked)
 
     def self_update(self, target: Version | None, *, retry: bool) -> Answer:
-        return self._order("self-update", version=str(target or ""), retry=retry)
+        answer = self._order("self-update", version=str(target or ""), retry=retry)
+        wanted = answer.document.get("to") if answer.document.get("chosen") else None
+        for _ in range(LOOKS if wanted else 0):
+            said = self._service.get("/v1/openapi.json", patiently=True)
+            if said["info"]["version"] == wanted:
+                runs = Text(N_("Agent {version} runs, and is on trial."), {"version": wanted})
+                return replace(answer, words=[*answer.words[:1], runs])
+            sleep(LOOK_S)
+        return answer
 
     def rehearse(self, target: Version | None, *, retry: bool) -> Answer:
         return self._order("rehearse", version=str(target or ""), retry=retry)
@@ -1219,7 +1227,8 @@ class ServiceSite:
             text = N_("The service goes on with order {order}; 'ncen-updater watch' follows it.")
             self._run.say(Text(text, {"order": number}))
             return Answer({"order": number, "ended": False})
-        return came_to(number, self._service.get(f"/v1/orders/{number}")["result"])
+        ended = self._service.get(f"/v1/orders/{number}", patiently=True)
+        return came_to(number, ended["result"])
 
     def _follow(self, kind: str, given: Document, progress: Progress) -> None:
         """Show the progress of an order until it has ended."""
@@ -1242,7 +1251,7 @@ class ServiceSite:
             if error.code != TooManyStreams.message.code:
                 raise
         # Pages of this person listen already, as many as may: it is asked instead.
-        while self._service.get(f"/v1/orders/{number}")["ended_at"] is None:
+        while self._service.get(f"/v1/orders/{number}", patiently=True)["ended_at"] is None:
             tell(progress, self.status()["service"])
             sleep(LOOK_S)
 

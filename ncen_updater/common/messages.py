@@ -95,8 +95,8 @@ CONFIG_UNREADABLE = Message(
     N_("The configuration {path} cannot be read."),
     N_(
         "Give the right file with --config, and check who may read it. Where there is none yet: "
-        "the Debian package brings /etc/ncen-updater/agent.toml.example, to be copied to "
-        "agent.toml beside it and filled in."
+        "the Debian package brings /usr/share/doc/ncen-updater/examples/agent.toml, to be copied "
+        "to /etc/ncen-updater/agent.toml and filled in."
     ),
 )
 CONFIG_TOO_LARGE = Message(
@@ -575,6 +575,15 @@ FEED_PROXY = Message(
     N_(
         "Check 'proxy' in the agent's configuration, and that the proxy lets this server reach "
         "the feed."
+    ),
+    ExitCode.NETWORK,
+)
+FEED_REDIRECTED = Message(
+    "NU-2121",
+    N_("The feed redirects '{name}' to another server."),
+    N_(
+        "Log in to the network if it asks for that; a server that belongs to the feed must stand "
+        "in 'urls' of the agent's configuration."
     ),
     ExitCode.NETWORK,
 )
@@ -1179,6 +1188,15 @@ DATABASE_OPENED = Message(
         "alone for the time of the change, and begin again."
     ),
 )
+DATABASE_CLOSED = Message(
+    "NU-4016",
+    N_("The database {database} refuses sessions."),
+    N_(
+        "If nobody closed it on purpose, open it (in PostgreSQL: ALTER DATABASE {database}"
+        " ALLOW_CONNECTIONS true), then run 'ncen-updater resume'."
+    ),
+    ExitCode.NEEDS_PERSON,
+)
 NOT_CARRIED = Message(
     "NU-4025",
     N_("A dump of {database} by the role {role} does not carry: {objects}."),
@@ -1354,6 +1372,14 @@ MIGRATOR_MISSING = Message(
 MIGRATOR_FAILED = Message(
     "NU-4203",
     N_("The application's own migrator {program} failed on {database}: {how}"),
+    N_(
+        "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
+        "the site can go on working."
+    ),
+)
+SMOKE_FAILED = Message(
+    "NU-6076",
+    N_("{version} does not work on copies of this site's databases: its {program}: {how}"),
     N_(
         "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
         "the site can go on working."
@@ -2445,8 +2471,11 @@ BRAKE_NOT_SET = Message(
 )
 BRAKES_FULL = Message(
     "NU-7076",
-    N_("The feed carries {count} brakes, as many as a site reads."),
-    N_("Wait until one is over, or halt the release ('ncen-publisher halt')."),
+    N_("This key brakes {count} newer releases, as many as a site reads of one key."),
+    N_(
+        "Lift one with 'ncen-publisher brake --lift', or halt the release with"
+        " 'ncen-publisher halt'."
+    ),
     ExitCode.USAGE,
 )
 OFFICER_FILE_BAD = Message(
@@ -2939,7 +2968,7 @@ CONSOLE_PORT = Message(
 )
 CONSOLE_BLIND = Message(
     "NU-9707",
-    N_("This machine does not tell whose a connection is: {path} cannot be read."),
+    N_("This machine does not tell whose a connection is."),
     N_("Use the commands instead: 'ncen-updater status' says how the site is."),
 )
 CONSOLE_TOO_MUCH = Message(
@@ -2962,7 +2991,10 @@ CONSOLE_NOT_IN = Message(
 CONSOLE_PASSWORD = Message(
     "NU-9711",
     N_("The name or the password is wrong, or this account may not come in here."),
-    N_("Type both once more. Who does not know the password asks who keeps the server."),
+    N_(
+        "Type both again. If that fails, ask the administrator of the server: 'journalctl -t "
+        "ncen-updater-login' shows the reason."
+    ),
 )
 CONSOLE_WAIT = Message(
     "NU-9712",
@@ -2980,11 +3012,6 @@ CONSOLE_SECOND_SECRET = Message(
     N_("This server asks for more than a password, which this page cannot give."),
     N_("Log in over SSH and type 'ncen-updater console'."),
 )
-CONSOLE_ROOT = Message(
-    "NU-9715",
-    N_("'root' is nobody's own name: the console lets people in."),
-    N_("Come in with an account of your own."),
-)
 CONSOLE_NO_LOGIN = Message(
     "NU-9716",
     N_("Passwords cannot be looked at just now: {reason}"),
@@ -2992,9 +3019,4 @@ CONSOLE_NO_LOGIN = Message(
         "On the server 'systemctl status ncen-updater-login.socket' says whether it listens, and "
         "'ncen-updater doctor' what is missing. 'ncen-updater console' needs neither."
     ),
-)
-CONSOLE_OUTSIDE = Message(
-    "NU-9717",
-    N_("{user} is not in the group {group}, and may not look at this site."),
-    N_("Ask whoever keeps the server to type 'sudo usermod -aG {group} {user}'; then come in."),
 )

@@ -21,8 +21,8 @@ from ncen_updater.formats.brakes import (
     BRAKE_KEYS_FIELD,
     BRAKES_FIELD,
     LONGEST,
-    MOST_BRAKES,
     BrakeStatement,
+    newest_by_key,
     signed_bytes,
 )
 from ncen_updater.formats.document import Offer
@@ -64,8 +64,18 @@ def brakes_as_signed(
 ) -> Iterator[tuple[BrakeStatement, str, Mapping[str, Any]]]:
     """As :func:`brakes_of`, each with what stands in the timestamp: the signature is over that."""
     keys = brake_keys(root)
+    found = list(_signed(keys, timestamp))
+    places = newest_by_key(statement for statement, _ in found)
+    for statement, data in found:
+        if statement in places:
+            yield statement, _owner(keys[statement.keyid]), data
+
+
+def _signed(
+    keys: Mapping[str, Key], timestamp: Timestamp
+) -> Iterator[tuple[BrakeStatement, Mapping[str, Any]]]:
     carried = timestamp.unrecognized_fields.get(BRAKES_FIELD)
-    for data in carried[:MOST_BRAKES] if keys and isinstance(carried, list) else ():
+    for data in carried if keys and isinstance(carried, list) else ():
         try:
             statement = understood(BrakeStatement, data)
             key = keys[statement.keyid]
@@ -76,7 +86,7 @@ def brakes_as_signed(
         ) as error:  # fmt: skip
             logger.warning("a brake that does not count is passed over: %.200s", error)
             continue
-        yield statement, _owner(key), data
+        yield statement, data
 
 
 def _owner(key: Key) -> str:

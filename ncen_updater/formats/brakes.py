@@ -8,10 +8,11 @@ pass over it. It can delay, and no more: see ``docs/decisions`` ("a brake").
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
+from packaging.version import InvalidVersion, Version
 from pydantic import Field, StringConstraints, model_validator
 
 from ncen_updater.common.canonical_json import canonical_json
@@ -19,8 +20,8 @@ from ncen_updater.formats.manifest import Model
 from ncen_updater.formats.rollout import Moment
 
 __all__ = [
-    "BRAKES_FIELD", "BRAKE_KEYS_FIELD", "LONGEST", "MOST_BRAKES", "BrakeStatement",
-    "signed_bytes",
+    "BRAKES_A_KEY", "BRAKES_FIELD", "BRAKE_KEYS_FIELD", "LONGEST", "MOST_BYTES_A_KEY", "MOST_KEYS",
+    "BrakeStatement", "newest_by_key", "newest_first", "signed_bytes",
 ]  # fmt: skip
 
 #: Field of ``timestamp``: the statements, each signed by itself.
@@ -29,8 +30,12 @@ BRAKES_FIELD: Final = "x-ncen-brakes"
 BRAKE_KEYS_FIELD: Final = "x-ncen-brake-keys"
 #: No brake holds longer, whatever it says.
 LONGEST: Final = timedelta(hours=72)
-#: More are not read: the list that carries them is small.
-MOST_BRAKES: Final = 12
+#: So many keys may brake.
+MOST_KEYS: Final = 12
+#: So many brakes of one key are read, those of the newest releases: nobody takes another's place.
+BRAKES_A_KEY: Final = 2
+#: What those of one key may weigh, since no site reads a timestamp of more than 16 kB.
+MOST_BYTES_A_KEY: Final = 1250
 #: Keeps a signature under a brake from fitting anything else that the same key may sign.
 KIND: Final = "x-ncen-brake"
 
@@ -69,3 +74,23 @@ def signed_bytes(statement: Mapping[str, Any]) -> bytes:
     """What the signature is over: all of a statement, also what a newer program put into it."""
     said = {name: value for name, value in statement.items() if name != "sig"}
     return canonical_json({**said, "_type": KIND})
+
+
+def newest_first(statements: Iterable[BrakeStatement]) -> list[BrakeStatement]:
+    """Order statements by their release, the newest first."""
+    return sorted(statements, key=_release, reverse=True)
+
+
+def newest_by_key(statements: Iterable[BrakeStatement]) -> list[BrakeStatement]:
+    """Return the statements that have a place: of each key those of its newest releases."""
+    held: dict[str, list[BrakeStatement]] = {}
+    for statement in newest_first(statements):
+        held.setdefault(statement.keyid, []).append(statement)
+    return [one for of_key in held.values() for one in of_key[:BRAKES_A_KEY]]
+
+
+def _release(statement: BrakeStatement) -> tuple[Version, Moment]:
+    try:
+        return Version(statement.version), statement.since
+    except InvalidVersion:
+        return Version("0"), statement.since

@@ -191,6 +191,15 @@ def test_an_owner_that_is_no_name_stops_no_list(owner: object) -> None:
     assert halted.reason.startswith("loses cases [")
 
 
+def test_a_site_reads_the_newest_releases_of_each_key() -> None:
+    """Whoever holds the online key may carry any number of one key's statements."""
+    signer, other = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()
+    many = [signed_by(signer, version=f"3.3.{number}") for number in range(40)]
+    root, timestamp = lists_with(signer, *many, signed_by(other), signed_by(signer, version="x"))
+    root.unrecognized_fields[BRAKE_KEYS_FIELD][other.public_key.keyid] = other.public_key.to_dict()
+    assert [one.version for one, _ in brakes_of(root, timestamp)] == ["3.3.38", "3.3.39", "3.4.0"]
+
+
 def test_one_of_a_newer_program_is_carried_as_it_was_signed() -> None:
     """Another officer's brake leaves it as it is, with what this program does not know."""
     signer, other = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()

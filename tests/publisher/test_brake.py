@@ -21,6 +21,7 @@ from ncen_updater.common.messages import (
     KEY_NOT_ALLOWED,
     TARGET_HALTED,
 )
+from ncen_updater.feed.brake_statements import brakes_of
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.proved import ProvedMemory
@@ -65,9 +66,15 @@ class Country:
     def publisher(self) -> Publisher:
         return Publisher(self.feed, lambda: self.moment)
 
-    def brake(self, who: str = "amina", version: str = "3.4.0", hours: int = 72) -> None:
+    def brake(
+        self,
+        who: str = "amina",
+        version: str = "3.4.0",
+        hours: int = 72,
+        reason: str = "loses cases",
+    ) -> None:
         def sign(state: Any, now: datetime) -> BrakeStatement:
-            return statement(state, self.brakes[who], "ncen", version, "loses cases", now, hours)
+            return statement(state, self.brakes[who], "ncen", version, reason, now, hours)
 
         self.publisher.brake(sign, self.keys.online)
 
@@ -304,13 +311,28 @@ def test_whose_key_may_not(country: Country) -> None:
         country.brake(version="9.9.9")
 
 
-def test_as_many_as_a_site_reads(country: Country, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncen_updater.publisher.feed.brakes.MOST_BRAKES", 1)
-    country.brake()
-    with refused(BRAKES_FULL):
-        country.brake("bo")
+def test_one_key_takes_no_place_of_another(country: Country) -> None:
+    """Seen: twelve brakes of one key on old releases, and none of another key on the bad one."""
+    for version in ("3.3.1", "3.3.2", "3.3.3"):
+        release = write_release(country.place / version, version)
+        publish_release(country.place / "feed", [release], country.keys, lambda: START)
+        country.brake("bo", version)
+    country.brake("amina")
+    assert not goes(country.path())
+    carried = brakes_of(country.feed.state().root.signed, country.feed.state().timestamp.signed)  # type: ignore[union-attr]
+    assert sorted((one.version, owner[:2]) for one, owner in carried) == [
+        ("3.3.2", "bo"), ("3.3.3", "bo"), ("3.4.0", "am"),
+    ]  # fmt: skip
+    with refused(BRAKES_FULL):  # an older one gets no place of a newer one
+        country.brake("bo", "3.3.0")
+    country.brake("bo")
     country.pass_hours(80)
-    country.brake("bo")  # in the place of one that is over
+    country.brake("bo", "3.3.0")  # in the place of one that is over
+
+
+def test_a_reason_too_long_for_a_timestamp_is_refused(country: Country) -> None:
+    with refused(BRAKE_NOT_SET, match="too long"):
+        country.brake(reason="é" * 300)
 
 
 def test_an_older_program_passes_over_it(country: Country) -> None:

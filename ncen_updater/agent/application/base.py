@@ -48,6 +48,7 @@ class Health:
         missing: Parts that should run and do not; asked only where every request was well.
         refused: Whether the main end point refused the token or the headers that the site sends,
             or the token cannot be used, so that nothing is known of how the application is.
+        status: Of the answer of the main end point; None where there was none.
     """
 
     results: tuple[ProbeResult, ...]
@@ -55,6 +56,7 @@ class Health:
     answered: bool = True
     missing: tuple[str, ...] = ()
     refused: bool = False
+    status: int | None = None
 
     def __bool__(self) -> bool:
         return all(not result.problem for result in self.results)
@@ -112,6 +114,14 @@ class Application(abc.ABC):
         Raises:
             StateUnknown: If that cannot be told.
         """
+
+    def stopped_in_order(self) -> bool:
+        """Whether somebody else stopped a part of it on purpose; False where that cannot be told.
+
+        Raises:
+            StateUnknown: If the system does not answer.
+        """
+        return False
 
     @abc.abstractmethod
     def missing(self, *, opened: bool) -> tuple[str, ...]:

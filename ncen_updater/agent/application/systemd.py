@@ -13,7 +13,8 @@ from ncen_updater.agent.application.control import ControlledApplication, attemp
 from ncen_updater.agent.application.door import DoorNote
 from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
 from ncen_updater.agent.application.parts import ApplicationPart
-from ncen_updater.agent.application.process import Ended, run
+from ncen_updater.agent.application.process import Ended
+from ncen_updater.agent.application.systemctl import run_systemctl
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.common.messages import STATE_UNKNOWN
@@ -201,7 +202,7 @@ class _Unit(ApplicationPart):
             )
 
     def _run(self, action: str, argv: Sequence[str], timeout_s: float) -> Ended:
-        return attempt(action, argv, partial(run, argv, self._environment, timeout_s))
+        return attempt(action, argv, partial(run_systemctl, argv, self._environment, timeout_s))
 
     def _argv(self, verb: str, *options: str) -> tuple[str, ...]:
         return (self._systemctl, verb, *options, "--", self._unit)

@@ -12,7 +12,7 @@ from ncen_updater.agent.answers import BARRED, notice_words
 from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.cli.access import explained
 from ncen_updater.agent.cli.availability_words import officers_words
-from ncen_updater.agent.cli.change_words import as_before
+from ncen_updater.agent.cli.change_words import as_before, beside_words
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
@@ -191,7 +191,10 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         show_last_change(session, last)
     if part.get("confirmed_by"):
         values = {"name": clean(part["confirmed_by"])}
-        session.show(Text(N_("  {name} confirmed it: the release is good."), values))
+        words = N_("  {name} confirmed it: the release is good.")
+        if (change or last or {}).get("contract_left"):
+            words = N_("  {name} confirmed it; its migrations stay unfinished.")
+        session.show(Text(words, values))
     if part.get("approvals_used_up"):  # a service of an older agent says nothing of them
         session.show(used_up_words([clean(who) for who in part["approvals_used_up"]]))
     owed = part.get("owed_rollback")  # a service of an older agent says nothing of it
@@ -376,6 +379,8 @@ def show_last_change(session: AgentSession, change: Document) -> None:
         "at": _when(session, change["ended_at"] or change["created_at"]),
     }  # fmt: skip
     session.show(Text(N_("Last: {kind} to {version}, {state} {at} (change {change})."), values))
+    for line in beside_words(change):
+        session.show(line)
     if change["state"] == ChangeState.UNDONE:
         session.show(as_before(change))
 

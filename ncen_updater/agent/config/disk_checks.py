@@ -36,6 +36,7 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("service", "socket"),
     ("service", "fetch_socket"),
     ("service", "apply_socket"),
+    ("service", "renew_socket"),
     ("service", "send_socket"),
     ("notify", "mail", "password_file"),
     ("notify", "mail", "ca_file"),
@@ -67,11 +68,11 @@ def check_places(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterato
         return Mistake(line_of(lines, setting), name, Text(problem, values), Text(remedy, values))
 
     for setting in (("paths", "root"), *PATHS):
-        value = _text(data, setting) or ""
-        if "\0" in value:
+        named = _text(data, setting) or ""
+        if "\0" in named:
             yield mistake(setting, N_("holds a zero character."), N_("Remove it."))
             return
-        if value.startswith("~"):
+        if named.startswith("~"):
             yield mistake(
                 setting,
                 N_("begins with ~, which names nobody's home here."),

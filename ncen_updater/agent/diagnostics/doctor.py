@@ -22,6 +22,7 @@ from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.interrupted import interrupted_copies
 from ncen_updater.agent.files.keeping import left_by_changes, place_of
 from ncen_updater.agent.journal.change import Change
+from ncen_updater.agent.journal.facts import NO_FACTS
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
@@ -142,7 +143,8 @@ def _open(status: SiteStatus, change: Change | None) -> Iterator[Finding]:
     """An open change bars every upgrade; who reads this is to do that first, and nothing else."""
     if change is None or not _nobody_at_work(status):
         return
-    yield not_ended(change, Severity.STRICT)
+    journal = or_none(status.journal)
+    yield not_ended(change, Severity.STRICT, journal.facts if journal else NO_FACTS)
 
 
 def _settings(config: AgentConfig) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,8 +21,10 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.feed.brake_statements import brake_keys, brakes_as_signed, brakes_of
 from ncen_updater.formats.brakes import (
-    MOST_BRAKES,
+    BRAKES_A_KEY,
+    MOST_BYTES_A_KEY,
     BrakeStatement,
+    newest_first,
     signed_bytes,
 )
 from ncen_updater.formats.rollout import format_moment
@@ -159,20 +162,33 @@ def with_statement(state: FeedState, new: BrakeStatement, now: datetime) -> list
     """What the next timestamp carries.
 
     Raises:
-        BrakesFull: If there are as many brakes as a site reads.
+        BrakesFull: If this key has as many brakes of newer releases as a site reads.
+        BrakeNotSet: If it is longer than a timestamp can carry.
     """
     place = (new.keyid, new.product, new.version)
     timestamp = state.timestamp
     found = brakes_as_signed(state.root.signed, timestamp.signed) if timestamp is not None else ()
+    # As they were signed: a newer program may have said more, and the signature is over that, too.
     kept = [
-        (one, data)
+        (one, dict(data))
         for one, _, data in found
         if (one.keyid, one.product, one.version) != place and one.until > now - REMEMBERED
     ]
-    if len(kept) >= MOST_BRAKES:
-        over = sorted((pair for pair in kept if pair[0].until <= now), key=lambda it: it[0].until)
-        if not over:
-            raise UpdaterError(BRAKES_FULL, count=MOST_BRAKES)
-        kept.remove(over[0])
-    # As they were signed: a newer program may have said more, and the signature is over that, too.
-    return [*(dict(data) for _, data in kept), new.model_dump(mode="json")]
+    said = new.model_dump(mode="json")
+    if not _has_room([(new, said)], new.keyid):
+        raise UpdaterError(
+            BRAKE_NOT_SET, product=new.product, version=new.version, detail="its reason is too long"
+        )
+    while not _has_room([*kept, (new, said)], new.keyid):
+        mine = [one for one, _ in kept if one.keyid == new.keyid]
+        # One that is over gives its place first, then one of an older release.
+        (last,) = [one for one in mine if one.until <= now][:1] or newest_first([*mine, new])[-1:]
+        if last == new:
+            raise UpdaterError(BRAKES_FULL, count=len(mine))
+        kept = [pair for pair in kept if pair[0] != last]
+    return [*(data for _, data in kept), said]
+
+
+def _has_room(carried: Sequence[tuple[BrakeStatement, dict[str, Any]]], keyid: str) -> bool:
+    mine = [data for one, data in carried if one.keyid == keyid]
+    return len(mine) <= BRAKES_A_KEY and len(json.dumps(mine)) <= MOST_BYTES_A_KEY

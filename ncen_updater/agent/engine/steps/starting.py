@@ -119,11 +119,13 @@ def require_well(
         DatabaseError: If the databases cannot be reached, so that no release could be well.
         SpaceShort: If a disk is full, so that none could, either.
     """
+    wait = partial(_wait, site, document, told_apart=told_apart, patient=not judged)
     began = site.clock.monotonic()
-    seconds, health, first = _wait(site, document, told_apart=told_apart)
+    seconds, health, first = wait()
     if first is None:
         return seconds
-    site.engine.version()  # a server that is gone makes any release unwell, and is told as such
+    # Databases that are gone or closed make any release unwell, and are told as such.
+    site.engine.require_live()
     if health.refused and not health.missing and site.application.running():
         if judged:
             raise ApplicationError(HEALTH_REFUSED, problems=_problems(health))
@@ -137,10 +139,10 @@ def require_well(
     site.application.stop()
     stranger = require_nobody_answers(site, document)
     site.application.start()
-    seconds, health, second = _wait(site, document, told_apart=told_apart)
+    seconds, health, second = wait()
     if second is None:
         return seconds
-    site.engine.version()
+    site.engine.require_live()
     require_room(site, _problems(health))
     if blamed(first, second, stranger=stranger):
         raise _unhealthy(document, health, site.clock.monotonic() - began)
@@ -222,7 +224,7 @@ def _expectation(document: ReleaseDocument) -> Expectation:
 
 
 def _wait(
-    site: Site, document: ReleaseDocument, *, told_apart: bool
+    site: Site, document: ReleaseDocument, *, told_apart: bool, patient: bool
 ) -> tuple[float, Health, Sign | None]:
     """Wait for health; returns the seconds, the last look, and what was wrong if anything was."""
     expectation = _expectation(document)
@@ -244,10 +246,14 @@ def _wait(
         clock=clock,
         wait=site.clock.wait,
         hopeless=dead,
+        patient=patient,
     )
     if waited:
         return waited.seconds, waited.health, None
     health = waited.health
+    if waited.same is not None:
+        words = f"the same at {waited.same.looks} looks in {waited.seconds:.0f} s"
+        health = replace(health, results=(*health.results, ProbeResult("answer", words)))
     if not health.answered and (why := site.application.why_down()):
         health = replace(health, results=(*health.results, ProbeResult("unit", why)))
     sign = sign_of(

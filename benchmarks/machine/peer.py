@@ -117,7 +117,7 @@ def _install(ground: Ground, site: Path) -> list[Walked]:
         )  # fmt: skip
         refused = container.run("ncen-updater", "adopt", START, "--dry-run")
         said = refused.stdout + refused.stderr
-        wrong = () if refused.returncode == 3 and "NU-4170" in said else (said,)
+        wrong: tuple[str, ...] = () if refused.returncode == 3 and "NU-4170" in said else (said,)
         rows.append(Walked("adopt without the line refuses", None, None, wrong))
         ident = f"{CLUSTER}/pg_ident.conf"
         container.must("sed", "-i", f"1i {OWN_LINE}", ident)

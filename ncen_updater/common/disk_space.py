@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ncen_updater.common.errors import SpaceShort
+from ncen_updater.common.errors import SpaceShort, causes
 from ncen_updater.common.messages import DISK_FULL
 
 __all__ = [
@@ -100,12 +100,6 @@ def disk_full(error: BaseException, place: object = "") -> SpaceShort | None:
         error: What nobody else has words for.
         place: What was written, where the error itself does not tell.
     """
-    seen: set[int] = set()
-    here: BaseException | None = error
-    while here is not None and id(here) not in seen:
-        if is_full(here):
-            name = getattr(here, "filename", None) or place or "-"
-            return SpaceShort(DISK_FULL, path=name)
-        seen.add(id(here))
-        here = here.__cause__ or here.__context__
+    for here in filter(is_full, causes(error)):
+        return SpaceShort(DISK_FULL, path=getattr(here, "filename", None) or place or "-")
     return None

@@ -76,14 +76,6 @@ class ControlledApplication(Application):
         """Whether any process of any part runs."""
         return any(part.running() for part in self._parts)
 
-    def at_rest(self) -> bool:
-        """Whether nothing runs, and nothing is about to by an order that was given."""
-        return all(part.at_rest() for part in self._parts)
-
-    def why_down(self) -> str:
-        """Say why the part that is asked for its health does not run."""
-        return self._parts[0].why_down()
-
     def seen(self) -> RunningSeen:
         """Look at the part that is asked for health."""
         return self._parts[0].seen()

@@ -59,8 +59,14 @@ class SystemdApplication(ControlledApplication):
             wait=wait,
         )
 
-    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> ApplicationPart:
+    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> _Unit:
         return _Unit(name, after_open, settings, self._environment, self._systemctl)
+
+    def why_down(self) -> str | None:
+        """See :meth:`Application.why_down`."""
+        resting = all(part.at_rest() for part in self._parts)
+        first = self._parts[0]
+        return first.why_down() if resting and isinstance(first, _Unit) else None
 
 
 class _Unit(ApplicationPart):
@@ -98,18 +104,12 @@ class _Unit(ApplicationPart):
     def why_down(self) -> str:
         """Say how it ended, or which unit that it needs failed, so that it did not even start."""
         facts = self._facts()
-        if facts["ActiveState"] in RUNS:
-            return ""
-        words = self._argv("show", "--property=Requires,Requisite,BindsTo", "--value")
-        needed = self._run("look at", words, ORDER_TIMEOUT_S).output.split()
-        states = self._run(
-            "look at", (self._systemctl, "is-failed", "--", *needed), ORDER_TIMEOUT_S
-        ).output.split()
+        needed = f"{facts.get('Requires', '')} {facts.get('BindsTo', '')}".split()
+        asked = (self._systemctl, "is-failed", "--", *needed)
+        states = self._run("look at", asked, ORDER_TIMEOUT_S).output.split()
         failed = [unit for unit, state in zip(needed, states, strict=False) if state == "failed"]
-        if failed:
-            return f"{self._unit} did not start: dependency ({', '.join(failed)})"
-        status = facts.get("ExecMainStatus", "-")
-        return f"{self._unit} is {facts['ActiveState']}: {facts.get('Result')}, status {status}"
+        why = f"dependency ({', '.join(failed)})" if failed else facts.get("Result", "-")
+        return f"{self._unit} does not run: {why}"
 
     def well(self, *, since_last: bool = False) -> bool:
         """Whether it is up, and systemd did not have to start it again since the first look.

@@ -18,7 +18,7 @@ ENABLED = frozenset(
 )
 PROPERTIES = (
     "Id,LoadState,ActiveState,Job,NRestarts,UnitFileState,ActiveEnterTimestampMonotonic,"
-    "StateChangeTimestampMonotonic,Result,ExecMainStatus"
+    "StateChangeTimestampMonotonic,Result,ExecMainStatus,Requires,BindsTo"
 )
 #: Statuses with which programs end that were told to, SIGINT and SIGTERM, though systemd then calls
 #: the unit failed unless its SuccessExitStatus= has them; runtimes of Java end so.

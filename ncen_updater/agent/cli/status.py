@@ -71,7 +71,8 @@ def status(context: click.Context) -> ExitCode:
     if not errors:
         session.finish(found)
         return ExitCode.OK
-    if [error.code for error in errors] == [JournalMissing.message.code] and _new(found):
+    chosen = found["running"].get("version", "-") is not None
+    if [error.code for error in errors] == [JournalMissing.message.code] and not chosen:
         session.show(Text(NOT_ADOPTED))
         session.finish(found)
         return ExitCode.OK
@@ -85,11 +86,6 @@ def status(context: click.Context) -> ExitCode:
         error.state = None  # the site's, as it was just looked at
         show_error(session, error, lambda _: state)
     return worst.exit_code
-
-
-def _new(document: Document) -> bool:
-    """Whether no release was ever chosen at the site."""
-    return bool(document["running"].get("version", "") is None)
 
 
 def _of_rights(session: AgentSession, error: UpdaterError) -> UpdaterError:

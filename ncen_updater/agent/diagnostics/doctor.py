@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ncen_updater.agent.application.base import Expectation
@@ -93,7 +94,6 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
             lambda: _databases(site),
             # Of an upgrade's preflight it is what no release has to be there for.
             site.engine.exposures,
-            lambda: _logins(site),
             lambda: _application(site, status),
             lambda: _tools(site),
             lambda: _preflight(site),
@@ -157,11 +157,6 @@ def _settings(config: AgentConfig) -> Iterator[Finding]:
             Text(N_("The mode is 'automatic', and no window is configured: nothing ever begins.")),
             Text(N_("Add hours to [[service.windows]].")),
         )
-
-
-def _logins(site: Site) -> Iterator[Finding]:
-    site.engine.require_application_logins()
-    yield from ()
 
 
 def _tools(site: Site) -> Iterator[Finding]:
@@ -260,15 +255,6 @@ def _journal(
                     {"path": site.config.application.door_file},
                 ),
             )
-        front_url = site.config.application.front_url
-        if front_url and not known:
-            values = {"url": front_url, "path": site.config.application.door_file}
-            yield Finding(
-                "NU-6354",
-                Severity.INFO,
-                Text(N_("The maintenance page was never seen at {url}."), values),
-                Text(N_("Try it: 'sudo touch {path}', look there, 'sudo rm {path}'."), values),
-            )
         if change is not None or at_work:
             return  # copies are theirs
         for plan in interrupted_copies(journal):
@@ -348,7 +334,8 @@ def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
     health = site.application.health(Expectation(site.slots.reported(current)))
     yield from refusals(health)
     if health.answered and not health and not health.missing and not health.refused:
-        yield unwell(health, Severity.STRICT)
+        # An upgrade may be what it needs; but nobody should read that all is well.
+        yield replace(unwell(health), severity=Severity.STRICT, figures={"detail": health.said})
     if not health.answered:
         settings = site.config.application
         yield Finding(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,8 @@ from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.faults.full import prepared
 from tests.faults.trial import OLD, Trial
+from tests.support.activation import ACTIVATOR, activated
+from tests.support.forks import run_agent
 from tests.support.sites import site_in_process
 
 
@@ -297,3 +300,28 @@ def test_findings(trial: Trial, look: Callable[[Trial], set[str]], expected: set
     # Only root sees which files programs of others have open; who does not is told so.
     found = look(trial) - (set() if os.geteuid() == 0 else {"NU-4250"})
     assert expected <= found if expected else not found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root closes a directory to a process")
+@pytest.mark.skipif(ACTIVATOR is None, reason="systemd-socket-activate is not installed")
+def test_root_is_told_what_the_unit_may_write(trial: Trial, tmp_path: Path) -> None:
+    """Root may write everywhere; the unit that does the work may not, and is asked."""
+    demo, socket = trial.demo, tmp_path / "apply.sock"
+    config, closed, before = demo.config_path, demo.slots, demo.options.settings or {}
+    service = {**before.get("service", {}), "runner": "systemd", "apply_socket": str(socket)}
+    demo.configure({**before, "service": service})
+    limits = f"mount --bind {closed} {closed} && mount -o remount,bind,ro {closed}"
+    work = f"{sys.executable} -m ncen_updater.agent.service.applying {config}"
+    unit = ("unshare", "--mount", "sh", "-c", f"{limits} && exec {work}")
+    words = ("--config", str(config), "doctor")
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    try:
+        with activated(socket, unit, tmp_path / "unit.log"):
+            done = run_agent(*words, environment=environment)
+        assert f"NU-6346 {closed} lies outside" in done.stdout, done.stderr
+        assert done.returncode == 3
+        socket.unlink(missing_ok=True)
+        alone = run_agent(*words, environment=environment)
+        assert "NU-6346" not in alone.stdout, "where no unit waits, this process looks"
+    finally:
+        demo.configure(before)

@@ -159,6 +159,7 @@ def _by_key(document: LanguageDocument) -> dict[tuple[str, Forms], tuple[Forms, 
     found: dict[tuple[str, Forms], tuple[Forms, Forms]] = {}
     for file in document.files:
         path = rendered(file.overlay, document.language)
-        found[path, ("Plural-Forms",)] = ((), (file.plural,))
+        if file.plural:
+            found[path, ("Plural-Forms",)] = ((), (file.plural,))
         found |= {(path, text.key): (text.source, text.text) for text in file.texts}
     return found

@@ -50,7 +50,7 @@ class Kind(Enum):
 #: Before a name that is a table's, whatever stands behind it.
 _TABLE_NEXT: Final = {"AS", "EXISTS", "INTO", "REFERENCES", "TABLE", "VIEW", "WITH"}
 #: Functions that only reckon, types with a length, and words that are no names.
-_PURE: Final = {
+PURE: Final = {
     "ABS", "AGE", "ALL", "ALWAYS", "AND", "ANY", "ARRAY", "ARRAY_AGG", "ARRAY_LENGTH", "AS",
     "ASCII", "AVG", "BETWEEN", "BIGINT", "BIT", "BOOL_AND", "BOOL_OR", "BTRIM", "BY",
     "CARDINALITY", "CASE", "CAST", "CEIL", "CEILING", "CHAR", "CHARACTER", "CHAR_LENGTH",
@@ -253,6 +253,6 @@ def calls_unknown(tokens: Sequence[str]) -> bool:
                 first -= 2
             if tokens[first - 1 : first] and tokens[first - 1] in tables:
                 continue
-            if first != place or word not in _PURE:
+            if first != place or word not in PURE:
                 return True
     return False

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.publisher.review.review import Review
+from ncen_updater.publisher.review.words import unshown
 from tests.publisher.pages import Files, Link, forms_of, page_for, release
 
 UP = "ALTER TABLE cases ADD COLUMN country text;\nCREATE TABLE visits (id int, note text);\n"
@@ -185,6 +187,9 @@ SMUGGLED = [
     # SQL.
     going_there("CREATE TABLE ncen.cases (LIKE public.cases)", goes_back=False),
     going_there("CREATE SCHEMA ncen"),
+    going_there("DELETE FROM ncen_kept.b WHERE evil(id)", "runs a function"),
+    going_there("DROP TABLE ncen_kept.b CASCADE", "removes a part of the database"),
+    going_there("DROP TABLE ncen_kept.b, cases", "removes a part of the database"),
     going_there("CREATE OR REPLACE VIEW open_cases AS SELECT * FROM cases WHERE false",
                 "changes what a view shows"),
     going_there("ALTER TABLE cases ADD CONSTRAINT c CHECK (false) NOT VALID", "sets a rule"),
@@ -262,6 +267,19 @@ def test_nothing_smuggled_is_marked_nowhere() -> None:
     page = page_for(release(manifest, files, executable=("bin/app", "bin/reset")), BEFORE)
     assert [mark.render() for mark in (*page.grave, *page.warnings)] == []
     assert page.harmless == 2
+
+
+def test_a_long_list_is_whole_in_an_annex_that_is_counted() -> None:
+    manifest = {**json.loads(json.dumps(MANIFEST)), "version": "3.4.0"}
+    page = page_for(
+        release(manifest, {**FILES, **MANY}, executable=("bin/app", "bin/reset")), BEFORE
+    )
+    text, html = forms_of(page)
+    assert "220 lines: all of them stand in the annexes below" in text
+    annex = text.index("Annex: ncen 3.4.0")
+    assert text.index("words/219.txt") > annex and "words/219.txt" in html
+    whole = Review("ncen", (), (), (), 0, (page,), (), (), "0" * 64)
+    assert ", 220 of them in annexes" in unshown(whole, "en").render()
 
 
 def test_a_first_release_is_shown_whole() -> None:

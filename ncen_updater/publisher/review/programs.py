@@ -7,21 +7,22 @@ file may run.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["by_place", "may_run", "programs_told"]
+__all__ = ["HARMLESS", "by_place", "may_run", "programs_told"]
 
-#: Kinds of files that nothing runs, and that make nothing run.
-_DATA: Final = {
-    ".avif", ".bmp", ".css", ".csv", ".eot", ".flac", ".gif", ".ico", ".jpeg", ".jpg", ".md",
-    ".mo", ".mp3", ".mp4", ".ogg", ".otf", ".png", ".po", ".pot", ".rst", ".tif", ".tiff",
-    ".tsv", ".ttf", ".txt", ".wav", ".webm", ".webp", ".woff", ".woff2",
-}  # fmt: skip
-_TEXTS: Final = {"AUTHORS", "CHANGELOG", "COPYING", "LICENSE", "NOTICE", "README"}
+#: What is known to be harmless, files and SQL.
+HARMLESS: Final[dict[str, Any]] = tomllib.loads(
+    files(__package__).joinpath("templates/harmless.toml").read_text("utf-8")
+)
+_DATA: Final = frozenset(HARMLESS["data"].split())
+_TEXTS: Final = frozenset(HARMLESS["texts"].split())
 #: In such directories whatever lies there is read by an installer or a service.
 _READ: Final = (".d", ".dist-info", ".egg-info")
 #: So many are told by name; of more, how many there are in each directory.

@@ -1,7 +1,8 @@
 """Statements that are made of nothing but clauses known to be harmless. Pure.
 
 It is a list of what is harmless, so that a clause that nobody thought of is marked. A statement is
-read as tokens without spaces in them (:func:`tokens_of`), and compared with :data:`_FORMS`.
+read as tokens without spaces in them (:func:`tokens_of`), and compared with the clauses of
+``templates/harmless.toml``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 
 from ncen_updater.common.i18n import N_
 from ncen_updater.formats.sql import Statement, lexemes
+from ncen_updater.publisher.review.programs import HARMLESS
 
 __all__ = [
     "EMPTIED",
@@ -47,116 +49,33 @@ class Kind(Enum):
     OTHER = N_("is of an unusual kind")
 
 
+def _filled(form: str) -> str:
+    for name, inside in _CLAUSES.items():
+        form = form.replace(f"{{{name}}}", inside)
+    return form.replace("\n", "")
+
+
 #: Before a name that is a table's, whatever stands behind it.
 _TABLE_NEXT: Final = {"AS", "EXISTS", "INTO", "REFERENCES", "TABLE", "VIEW", "WITH"}
-#: Functions that only reckon, types with a length, and words that are no names.
-PURE: Final = {
-    "ABS", "AGE", "ALL", "ALWAYS", "AND", "ANY", "ARRAY", "ARRAY_AGG", "ARRAY_LENGTH", "AS",
-    "ASCII", "AVG", "BETWEEN", "BIGINT", "BIT", "BOOL_AND", "BOOL_OR", "BTRIM", "BY",
-    "CARDINALITY", "CASE", "CAST", "CEIL", "CEILING", "CHAR", "CHARACTER", "CHAR_LENGTH",
-    "CHECK", "CHR", "COALESCE", "COLUMN", "CONCAT", "CONCAT_WS", "CONFLICT", "COUNT", "DATE",
-    "DATETIME", "DATE_PART", "DATE_TRUNC", "DECIMAL", "DEFAULT", "DENSE_RANK", "DISTINCT",
-    "ELSE", "ENUM", "EVERY", "EXCEPT", "EXCLUDE", "EXISTS", "EXTRACT", "FILTER", "FIRST_VALUE",
-    "FLOAT", "FLOOR", "FROM", "GENERATE_SERIES", "GEN_RANDOM_UUID", "GREATEST", "GROUP",
-    "GROUP_CONCAT", "HAVING", "IDENTITY", "IFNULL", "IN", "INCLUDE", "INITCAP", "INSTR", "INT",
-    "INTEGER", "INTERSECT", "INTERVAL", "IS", "JOIN", "JSONB_AGG", "JSONB_BUILD_OBJECT",
-    "JSON_AGG", "JSON_BUILD_OBJECT", "JSON_EXTRACT", "JULIANDAY", "KEY", "LAG", "LAST_VALUE",
-    "LATERAL", "LEAD", "LEAST", "LEFT", "LENGTH", "LIKE", "LOWER", "LPAD", "LTRIM",
-    "MATERIALIZED", "MAX", "MD5", "MIN", "MOD", "NCHAR", "NOT", "NOW", "NULL", "NULLIF",
-    "NUMERIC", "NVARCHAR", "ON", "ONLY", "OR", "OVER", "POSITION", "POWER", "PRIMARY",
-    "RANDOM", "RANGE", "RANK", "REGEXP_REPLACE", "REPLACE", "RETURNING", "REVERSE", "RIGHT",
-    "ROUND", "ROW", "ROW_NUMBER", "RPAD", "RTRIM", "SELECT", "SET", "SIGN", "SOME",
-    "SPLIT_PART", "SQRT", "STRFTIME", "STRING_AGG", "STRPOS", "SUBSTR", "SUBSTRING", "SUM",
-    "TEXT", "THEN", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "TO_CHAR", "TO_DATE", "TO_JSONB",
-    "TO_NUMBER", "TO_TIMESTAMP", "TOTAL", "TRANSLATE", "TRIM", "TRUNC", "TYPEOF", "UNION",
-    "UNIQUE", "UNNEST", "UPPER", "USING", "VALUES", "VARBIT", "VARCHAR", "VARYING", "WHEN",
-    "WHERE", "WITH", "WITHIN",
-}  # fmt: skip
-#: Others are somebody's own, and run a function of theirs.
-_OPERATORS: Final = {
-    ":", "::", "=", "==", "<", ">", "<=", ">=", "<>", "!=", "+", "-", "*", "/", "%", "||",
-    "->", "->>", "~", "~*", "!~", "!~*", "&", "|", "<<", ">>", "#>", "#>>", "@>", "<@", "&&",
-}  # fmt: skip
+PURE: Final = frozenset(HARMLESS["pure"].split())
+_OPERATORS: Final = frozenset(HARMLESS["operators"].split())
 _SIGNS: Final = frozenset("+-*/<>=~!@#%^&|`?:")
 
-_NAME: Final = r'(?:"[^" ]*"|[^\W\d][\w$]*)'
-#: In a schema that the application knows: in another one it may stand before one of its own.
-_HERE: Final = rf'(?:"?(?:PUBLIC|MAIN|NCEN_KEPT)"? \. )?{_NAME}'
-_ANY: Final = rf"{_NAME}(?: \. {_NAME})?"
-_TYPE: Final = (
-    rf"{_ANY}(?: (?:PRECISION|VARYING))?(?: \(\))?(?: WITH(?:OUT)? TIME ZONE)?(?: \[ (?:\d+ )?\])*"
+_CLAUSES: Final[dict[str, str]] = {}
+for _name, _form in HARMLESS["clauses"].items():
+    _CLAUSES[_name] = _filled(_form)
+_NEVER_FAILS, _ALTERS, _MAKES, _INDEX = (
+    re.compile(_CLAUSES[name]) for name in ("NEVER_FAILS", "ALTERS", "MAKES", "INDEX")
 )
-_GIVEN: Final = (
-    r"(?:[-+] )?(?:'\w*'|\d\w*(?: \. \d\w*)?|TRUE|FALSE|CURRENT_\w+|(?:NOW|GEN_RANDOM_UUID) \(\))"
-    rf"(?: : : {_TYPE})?"
-)
-_REFERS: Final = (
-    rf'REFERENCES (?!"?NCEN_KEPT){_HERE}(?: \(\))?'
-    r"(?: ON (?:DELETE|UPDATE) (?:NO ACTION|RESTRICT))*"
-    r"(?: (?:NOT )?DEFERRABLE)?(?: INITIALLY (?:DEFERRED|IMMEDIATE))?"
-)
-_COUNTED: Final = r"GENERATED (?:ALWAYS|BY DEFAULT) AS IDENTITY(?: \(\))?"
-_FREE: Final = rf"NULL|DEFAULT (?:NULL|{_GIVEN})|COLLATE {_ANY}|{_REFERS}|{_COUNTED}"
-_STRICT: Final = (
-    r"NOT NULL|PRIMARY KEY(?: ASC| DESC)?(?: AUTOINCREMENT)?|UNIQUE|CHECK \(\)"
-    rf"|GENERATED ALWAYS AS \(\)(?: STORED| VIRTUAL)?|DEFAULT (?:\(\)|{_ANY}(?: \(\))?)"
-)
-_RULES: Final = rf"(?:PRIMARY KEY|UNIQUE|CHECK) \(\)|FOREIGN KEY \(\) {_REFERS}"
-_NO_COLUMN: Final = r"(?!(?:LIKE|EXCLUDE|FOREIGN|PRIMARY|UNIQUE|CHECK|CONSTRAINT|PERIOD FOR|IF) )"
-_COLUMN: Final = rf"{_NO_COLUMN}{_NAME}(?: (?!{_STRICT}|{_FREE}){_TYPE})?"
-#: One line of a new table: nothing that was there has to keep its rules.
-_LINE: Final = (
-    rf"{_COLUMN}(?:(?: CONSTRAINT {_NAME})? (?:{_STRICT}|{_FREE}))*"
-    rf"|(?:CONSTRAINT {_NAME} )?(?:{_RULES})"
-)
-#: One action on a table that was there: no record of it, old or new, may be refused for it.
-_ACTION: Final = (
-    rf"ADD (?:COLUMN )?(?:IF NOT EXISTS )?{_COLUMN}"
-    rf"(?: (?:{_FREE}|NOT NULL DEFAULT {_GIVEN}|DEFAULT {_GIVEN} NOT NULL))*"
-    r"(?: GENERATED ALWAYS AS \(\)(?: STORED| VIRTUAL))?"
-    rf"|ALTER (?:COLUMN )?{_NAME} DROP NOT NULL|VALIDATE CONSTRAINT {_NAME}"
-    rf"|ALTER (?:COLUMN )?{_NAME} (?:SET DATA )?TYPE (?:TEXT|VARCHAR|NUMERIC|DECIMAL)"
-    rf"|RENAME (?:COLUMN |CONSTRAINT )?(?:{_NAME} )?TO {_NAME}"
-)
-#: Nothing that is computed of a record by these can fail, so that none is refused.
-_NEVER_FAILS: Final = re.compile(
-    rf"GENERATED ALWAYS AS \( (?:(?:(?:LOWER|UPPER|COALESCE|TRIM) \(|(?!{_NAME} \(){_NAME}"
-    r"|'\w*'|\| \||,|\(|\)) )*(?:STORED|VIRTUAL)"
-)
-_ALTERS: Final = re.compile(rf"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?({_ANY}) (?:\* )?")
-_MAKES: Final = re.compile(
-    rf"CREATE TABLE (?:IF NOT EXISTS )?{_HERE} \(\)(?:(?: ,)? (?:WITHOUT ROWID|STRICT))*"
-)
-_SORTED: Final = (
-    rf"(?:{_NAME}|(?:LOWER|UPPER) \( {_NAME} \))(?: COLLATE {_ANY})?"
-    rf"(?: (?!ASC|DESC|NULLS){_NAME})?(?: ASC| DESC)?(?: NULLS (?:FIRST|LAST))?"
-)
-_CHOSEN: Final = rf"{_NAME}(?: IS(?: NOT)? NULL| = {_GIVEN})?"
-_INDEX: Final = re.compile(
-    rf"CREATE (UNIQUE )?INDEX (?:CONCURRENTLY )?(?:IF NOT EXISTS )?(?:{_ANY} )?ON (?:ONLY )?"
-    rf"({_ANY}) (?:USING (?:BTREE|HASH|GIN|GIST|BRIN) )?\( {_SORTED}(?: , {_SORTED})* \)"
-    rf"(?: INCLUDE \( {_NAME}(?: , {_NAME})* \))?(?: WHERE {_CHOSEN}(?: AND {_CHOSEN})*)?"
-)
-_ASKED: Final = r"(?:SELECT|WITH|VALUES|\(\)).*"
-_FORMS: Final[tuple[tuple[re.Pattern[str], frozenset[Kind]], ...]] = tuple(
-    (re.compile(form), frozenset(kinds))
-    for form, *kinds in (
-        (rf"CREATE TABLE (?:IF NOT EXISTS )?{_HERE}(?: \(\))? AS {_ASKED}", Kind.ADDS),
-        (rf"CREATE MATERIALIZED VIEW {_HERE}(?: \(\))? AS {_ASKED}", Kind.ADDS),
-        (rf"CREATE VIEW {_HERE}(?: \(\))? AS {_ASKED}",),
-        (rf"CREATE TYPE {_HERE} AS (?:ENUM )?\(\)",),
-        (rf"CREATE SEQUENCE (?:IF NOT EXISTS )?{_HERE}",),
-        (r'CREATE SCHEMA (?:IF NOT EXISTS )?"?NCEN_KEPT"?',),
-        (rf"ALTER TYPE {_ANY} ADD VALUE (?:IF NOT EXISTS )?'\w*'(?: (?:BEFORE|AFTER) '\w*')?",),
-        (rf"ALTER (?:INDEX|SEQUENCE|TYPE|VIEW) {_ANY} RENAME TO {_NAME}", Kind.RENAMES),
-        (r"COMMENT ON .* IS (?:'\w*'|NULL)",),
-        (rf"(?:ANALYZE|VACUUM|REINDEX (?:TABLE|INDEX))(?: {_ANY})?",),
-        (r"PRAGMA (?:DEFER_FOREIGN_KEYS = \w+|(?:FOREIGN_KEY|INTEGRITY|QUICK)_CHECK)",),
-    )
-)  # fmt: skip
+_FORMS: Final = {
+    re.compile(_filled(form)): frozenset({Kind[kind]} if kind in Kind.__members__ else ())
+    for kind, forms in HARMLESS["statements"].items()
+    for form in forms
+}
 #: It takes away what a way back parked before, and nothing else.
 EMPTIED: Final = re.compile(
-    r'(?:DROP TABLE|DELETE FROM)(?: IF EXISTS)? "?NCEN_KEPT[^,(]*(?:\([^()]*\))?'
+    r'(?:DROP TABLE|DELETE FROM)(?: IF EXISTS)? "?NCEN_KEPT(?:"? \. |__)(?!.* CASCADE)[^,(]*'
+    r"(?:\([^()]*\))?"
 )
 _BINDS: Final = re.compile(
     r"CREATE UNIQUE INDEX .*|ALTER TABLE .* (?:ADD|SET|ALTER) .*"
@@ -205,7 +124,8 @@ def known_kinds(tokens: Sequence[str], made: Collection[str] = ()) -> frozenset[
     flat, text = " ".join(tokens), " , ".join(map(" ".join, split_parts(tokens)))
     if match := _ALTERS.match(text):
         actions = [" ".join(part) for part in split_parts(text[match.end() :].split())]
-        allowed = rf"{_ACTION}|ADD (?:{_LINE})" if match[1] in made else _ACTION
+        allowed = _CLAUSES["ACTION"]
+        allowed += f"|ADD (?:{_CLAUSES['LINE']})" if match[1] in made else ""
         if flat.count("GENERATED ALWAYS AS (") > len(_NEVER_FAILS.findall(flat)):
             return None
         for action in actions:
@@ -218,8 +138,12 @@ def known_kinds(tokens: Sequence[str], made: Collection[str] = ()) -> frozenset[
     if _MAKES.fullmatch(text):
         end = len(tokens) - tokens[::-1].index(")") - 1
         lines = split_parts(tokens[tokens.index("(") + 1 : end])
-        return frozenset() if all(re.fullmatch(_LINE, " ".join(one)) for one in lines) else None
-    return next((kinds for form, kinds in _FORMS if form.fullmatch(text)), None)
+        return (
+            frozenset()
+            if all(re.fullmatch(_CLAUSES["LINE"], " ".join(one)) for one in lines)
+            else None
+        )
+    return next((kinds for form, kinds in _FORMS.items() if form.fullmatch(text)), None)
 
 
 def unknown_kind(tokens: Sequence[str]) -> Kind:

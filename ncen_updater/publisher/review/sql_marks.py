@@ -8,6 +8,7 @@ does not keep is no matter of marks: :mod:`ncen_updater.formats.losses` reads it
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -98,9 +99,10 @@ def marks(sql: str, engines: Sequence[str], direction: str = "up", *, up: str = 
         mine, harmless = fills_own(sql, engine), {Kind.ADDS, Kind.CHANGES}
         if direction == "down":
             mine, harmless = undoes(up, sql, engine), set(Kind) - {Kind.CALLS}
-        made = made_tables(sql, engine)
+        made, pieces = made_tables(sql, engine), _pieces(engine, read)
         for number, (start, statement) in enumerate(read[engine]):
-            if _in_another(start, engine, read):
+            before = bisect_right(pieces, (start, len(sql)))
+            if before and start < pieces[before - 1][1]:
                 continue
             program = program_of(statement, engine)
             tokens = tokens_of(statement, engine)
@@ -108,18 +110,17 @@ def marks(sql: str, engines: Sequence[str], direction: str = "up", *, up: str = 
             if direction == "verify":
                 named = set(_asked(tokens))
             elif direction == "up" and EMPTIED.fullmatch(" ".join(tokens)):
-                named = {Kind.EMPTIES}
+                named = {Kind.EMPTIES} | (named & {Kind.CALLS})
             inside = set(_inside(program))
             if not named:
                 continue
             last = statement.line + statement.text.count("\n")
             place = (statement.line, last, statement.text)
             own = mine[number] and not program and named <= harmless
-            before = found.get(place)
-            if before is not None:  # two engines may read it as two things
-                named |= set(before.kinds)
-                inside |= set(before.inside)
-                own = own and before.own
+            if known := found.get(place):  # two engines may read it as two things
+                named |= set(known.kinds)
+                inside |= set(known.inside)
+                own = own and known.own
             kinds, within = (tuple(k for k in Kind if k in said) for said in (named, inside))
             same = _same(lexemes(statement.text, engine))
             short = _short(statement)
@@ -137,21 +138,21 @@ def _placed(sql: str, engine: str) -> list[tuple[int, Statement]]:
     return found
 
 
-def _in_another(
-    start: int, engine: str, read: Mapping[str, Sequence[tuple[int, Statement]]]
-) -> bool:
-    """Whether a statement is a piece of a program that the other engine reads whole.
+def _pieces(
+    engine: str, read: Mapping[str, Sequence[tuple[int, Statement]]]
+) -> list[tuple[int, int]]:
+    """Where the other engine reads a program whole, of which this one cuts pieces, and runs none.
 
     An engine that has no such programs cuts one at each semicolon in it, and runs no piece: it
     refuses the program's head, and with it the file.
     """
     refused = {place for place, statement in read[engine] if not can_run(statement, engine)}
-    return any(
-        place <= start < place + len(statement.text)
+    return [
+        (place, place + len(statement.text))
         for other, statements in read.items()
         for place, statement in statements
         if place in refused and other != engine and can_run(statement, other)
-    )
+    ]
 
 
 def _same(words: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 from ncen_updater.formats.losses import is_plain
@@ -62,10 +63,10 @@ def fills_own(up: str, engine: str) -> list[bool]:
         for unit in units if plain else ():
             made |= {undo for undo in _undoing(unit) if undo.split()[-1] not in moved}
             if unit.startswith("DROP "):
-                made = {undo for undo in made if undo.split()[-1] != unit.split()[-1]}
+                moved.add(unit.split()[-1])  # it may be another one from here on
             written = _WRITES.fullmatch(unit)
             if written is not None:
-                into = made & _places(written)
+                into = {undo for undo in made & _places(written) if undo.split()[-1] not in moved}
                 mine = bool(into)
                 # What people entered stands there from here on.
                 made -= into if "NCEN_KEPT" in unit else set()
@@ -98,9 +99,8 @@ def undoes(up: str, down: str, engine: str) -> list[bool]:
 
 def made_tables(sql: str, engine: str) -> frozenset[str]:
     """The tables that a file makes, as far as that is plain to see."""
-    units = (
-        [unit for units in _read(sql, engine) for unit in units] if is_plain(sql, engine) else []
-    )
+    plain = is_plain(sql, engine)
+    units = {unit for units in _read(sql, engine) for unit in units} if plain else set[str]()
     made = {found[1] for unit in units if (found := _MADE.fullmatch(unit))}
     return frozenset(name for name in made if f"DROP TABLE {name}" not in units)
 
@@ -127,6 +127,7 @@ def _followed(statements: Sequence[list[str]]) -> bool:
     return any(re.search(r" ON (?:DELETE|UPDATE) ", unit) for units in statements for unit in units)
 
 
+@lru_cache(maxsize=8)  # each of a page's files is asked for more than once
 def _read(sql: str, engine: str) -> list[list[str]]:
     return [list(_units(tokens_of(statement, engine))) for statement in split(sql, engine)]
 

@@ -29,6 +29,7 @@ from tests.support.rotation import (
     weight,
 )
 from tests.support.trees import remove_tree
+from tests.support.unclosed import watch_connections
 
 #: After how many objects, and of how many such looks one is longer, circles are looked for.
 SELDOM = (50_000, 20, 20)
@@ -64,6 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # Looking for circles after every 700 objects is a tenth of a run.
     gc.set_threshold(*SELDOM)
+    watch_connections()
     # How fast an example runs says nothing on a loaded machine.
     hypothesis.settings.register_profile(
         "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

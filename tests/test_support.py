@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -296,3 +299,17 @@ def test_a_tree_that_is_deeper_than_a_path_is_long_is_removed(tmp_path: Path) ->
 def test_another_file_system_is_another(tmp_path: Path) -> None:
     found = other_than(tmp_path)
     assert found is None or found.stat().st_dev != tmp_path.stat().st_dev
+
+
+def test_unclosed_database_is_a_warning() -> None:
+    database = sqlite3.connect(":memory:")
+    with pytest.warns(ResourceWarning, match="unclosed database"):
+        del database
+        gc.collect()
+
+
+def test_closed_database_warns_nobody() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        sqlite3.connect(":memory:").close()
+        gc.collect()
+    assert caught == []

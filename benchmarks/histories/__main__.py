@@ -36,6 +36,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         "--strategy", choices=("copy", "in-place-copy", "in-place-dump", "in-place"),
         default="copy",
     )  # fmt: skip
+    parser.add_argument("--strangers", default="", help="only those whose names begin so")
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--seconds", type=float, help="end after so long, between two trials")
     parser.add_argument("--seed", type=int, default=1)
@@ -85,7 +86,7 @@ def _walk(chosen: argparse.Namespace) -> Counter[str]:
                     history.reset()
                 if fixed:
                     history.walk_to(chosen.before)
-                plan = fixed or _plan(history, chance, tried, chosen.engine)
+                plan = fixed or _plan(history, chance, tried, chosen)
                 try:
                     trial = history.trial(number, plan, chance)
                 except Exception:  # noqa: BLE001 - a mistake of the benchmark is no verdict
@@ -110,12 +111,14 @@ def _walk(chosen: argparse.Namespace) -> Counter[str]:
     return kinds
 
 
-def _plan(history: History, chance: random.Random, tried: Counter[str], engine: str) -> Plan:
+def _plan(
+    history: History, chance: random.Random, tried: Counter[str], chosen: argparse.Namespace
+) -> Plan:
     possible = history.possible()
     if not possible:
         history.reset()
         possible = history.possible()
-    return choose(chance, tried, engine, possible)
+    return choose(chance, tried, chosen.engine, possible, chosen.strangers)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,8 @@ from pathlib import Path
 from ncen_updater.agent import composition
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.engine import operations
+from ncen_updater.agent.engine import operations, runner
+from ncen_updater.agent.engine.steps import outage
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.reader.site_feed import feed_of
 from ncen_updater.feed.release_source import ReleaseSource
@@ -75,6 +76,8 @@ def main(argv: Sequence[str]) -> int:
         if (str(step), str(phase)) in stops:
             os.kill(os.getpid(), signal.SIGSTOP)
 
+    # An administrator of these histories is away for seconds where a real one is for hours.
+    runner.AWAY_LIMIT_S = outage.AWAY_LIMIT_S = float(wishes.get("patience_s", 20.0))
     watched = functools.partial(operations.Operations, checkpoint=tell)
     operations.Operations = watched  # type: ignore[assignment, misc]
     composition.ChildSource = _source  # type: ignore[attr-defined, assignment]

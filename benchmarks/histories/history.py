@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.histories.administrator import Administrator
 from benchmarks.histories.judge import (
     Kind,
     Loss,
@@ -32,6 +34,7 @@ from benchmarks.histories.judge import (
 )
 from benchmarks.histories.picture import differences, keys_of, picture, superuser
 from benchmarks.histories.plans import OPERATIONS, Fault, Plan
+from benchmarks.histories.said import Said, Truth, untrue
 from benchmarks.histories.stage import START, Stage, names_of
 from benchmarks.histories.strangers import KINDS, Ledger, Officers, Strangers
 from benchmarks.histories.strikes import descendants, kill_at_call, wait_stopped
@@ -111,6 +114,7 @@ class History:
         self._keys: set[str] = set()
         self._killed_app = False
         self._promise: dict[str, Any] = {}
+        self._untrue: list[str] = []
 
     # ---- what is possible ----------------------------------------------------------------------
 
@@ -200,6 +204,7 @@ class History:
             stranger.go()
         if plan.operation == "upgrade, on hold":
             self._run(self.stage.nursery, ["unhold"])
+        self._untrue = []
         resumes, at_rest, outputs = self._settle(run, plan, stranger)
         stranger.go()
         loss = None
@@ -233,6 +238,9 @@ class History:
         # Officers go on: what they enter from here on is the next trial's.
         records = self.ledger.all()
         seen = self._look(records, [run.output, *outputs])
+        if stranger.administrator is not None and not seen.unreadable:
+            self._hear(stranger.administrator, seen)
+        seen = dataclasses.replace(seen, untrue=tuple(self._untrue))
         verdict = judge(tried, seen, records)
         if verdict.kind is Kind.WRONG:
             self._say(f"officers were last told: {self.officers.said}")
@@ -325,7 +333,7 @@ class History:
         watch.start()
         striker.begin(nursery)
         try:
-            wishes = {"stops": [list(i) for i in acts], "blind": blind}
+            wishes = {"stops": [list(i) for i in acts], "blind": blind, "patience_s": 4.0}
             for line in nursery.run(self._argv(words, wishes)):
                 match = AT.match(line)
                 if match is None:
@@ -375,12 +383,24 @@ class History:
         # What a rehearsal that was torn has left waits for the next resume, which has to remove it.
         torn = run.code is None or run.struck.startswith("struck")
         waits = torn and plan.operation.startswith("rehearse") and run.code != 0
+        dba = stranger.administrator
+        if dba is not None and dba.acted:
+            self._say(f"the administrator {dba.did}, away: {dba.away}")
+            self.stage.put_right()
+            if dba.is_steady:
+                self._hear(dba, None)
+            # Somebody who types what he is told to before, and once more after he put it back.
+            waits = True
+            if not plan.stays:
+                dba.put_back()
         for number in range(MOST_RESUMES + len(plan.again)):
             if number or not (plan.fault and "back later" in plan.fault.kind and plan.stays):
                 self.stage.put_right()
                 self._application()
             if number == 1:
                 stranger.go()
+            if number and dba is not None:
+                dba.put_back(open_change=self.stage.open_change() is not None)
             rest = self._at_rest()
             if rest and (number or (run.code is not None and not waits)):
                 # Nobody looks at a site while the server that we killed is still away.
@@ -397,6 +417,38 @@ class History:
                 confirmed = self._run(self.stage.nursery, ["confirm"])
                 self._say(f"confirm -> {confirmed.code}")
         return MOST_RESUMES, self._at_rest(), outputs
+
+    def _hear(self, dba: Administrator, seen: Seen | None) -> None:
+        """Compare what the site says with what is there; at the end nothing ought to be found."""
+        stage = self.stage
+        status, doctor = self._run(stage.nursery, ["status"]), self._run(stage.nursery, ["doctor"])
+        document = _document(status.output)
+        last = (document.get("journal") or {}).get("last_change") or {}
+        texts = {"status": self._text("status")}
+        if last.get("id"):
+            texts["history"] = self._text("history", str(last["id"]))
+        door_open = not stage.demo.door_file.exists()
+        truth = Truth(
+            live=stage.live_now(),
+            officer_in=seen.officer_in if seen else door_open and self._officer(),
+            door_open=door_open,
+            open_change=stage.open_change() is not None,
+            bad=frozenset(o.target for o in OPERATIONS.values() if o.fails),
+            replaced=dba.replaced,
+            undone=last.get("state") == "undone",
+            final=seen is not None,
+        )
+        said = Said(
+            texts["status"], document, _document(doctor.output).get("findings", ()),
+            texts.get("history", ""),
+        )  # fmt: skip
+        found = untrue(said, truth)
+        self._untrue += [f"{words} [{dba.did}]" for words in found]
+
+    def _text(self, *words: str) -> str:
+        """What a command says to people."""
+        argv = [json.dumps({}), "--config", str(self.stage.demo.config_path), "--alone", *words]
+        return "".join(self.stage.nursery.run(argv))
 
     def _at_rest(self) -> bool:
         return self.stage.open_change() is None and not self.stage.demo.door_file.exists()

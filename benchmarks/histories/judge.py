@@ -142,6 +142,7 @@ class Seen:
         attributes: What differs of owner, grants, limits and settings.
         verify: Strict findings of ``verify``.
         left: What was left behind: copies, fences, directories without a database.
+        untrue: What was said and is not so.
         unreadable: Why the site could not be looked at.
     """
 
@@ -157,6 +158,7 @@ class Seen:
     attributes: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    untrue: tuple[str, ...] = ()
     unreadable: str = ""
 
     @property
@@ -262,6 +264,7 @@ def _standing(tried: Tried, seen: Seen) -> list[str]:
         ("owner, grants, limits or settings differ", seen.attributes),
         ("verify finds", seen.verify),
         ("left behind", seen.left),
+        ("said and not so", seen.untrue),
     ):
         if found:
             wrong.append(f"{words}: {_some(found)}")

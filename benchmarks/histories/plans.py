@@ -187,7 +187,11 @@ def plan_from(data: Mapping[str, Any]) -> Plan:
 
 
 def choose(
-    chance: random.Random, tried: Counter[str], engine: str, operations: Sequence[str]
+    chance: random.Random,
+    tried: Counter[str],
+    engine: str,
+    operations: Sequence[str],
+    beside: str = "",
 ) -> Plan:
     """Choose what has had least of its share; a third of all trials have no fault.
 
@@ -196,8 +200,12 @@ def choose(
         tried: How often each was; counted here.
         engine: Of the site.
         operations: What is possible now.
+        beside: How the names of the strangers begin that are wished for.
     """
-    strangers = {n: k.weight for n, k in KINDS.items() if k.engine in (engine, "both")}
+    strangers = {
+        n: k.weight for n, k in KINDS.items()
+        if k.engine in (engine, "both") and n.startswith(beside)
+    }  # fmt: skip
     stranger = _least(chance, tried, "stranger", strangers)
     # Who writes to the new set matters where the change goes back.
     possible = {name: OPERATIONS[name].weight for name in operations}
@@ -228,7 +236,7 @@ def choose(
     while fault is not None and what.steps and len(again) < 2 and chance.random() < 0.35:
         kind = chance.choice(("SIGKILL at a call of the agent", "SIGKILL at a time"))
         again.append(_fault(kind, chance, what, back=True))
-    at = instants_of(stranger, chance) if what.steps else []
+    at = instants_of(stranger, chance, fails=what.fails) if what.steps else []
     return Plan(operation, stranger, tuple(at), fault, tuple(again), chance.random() < 0.4)
 
 

@@ -320,6 +320,20 @@ class Stage:
         live = {*self.place.names.values(), f"{self.place.prefix}control"}
         return {str(name): bool(may) for name, may in rows if name not in live}
 
+    def live_now(self) -> dict[str, bool | None]:
+        """The live databases, and whether each takes sessions; None for one that is missing."""
+        if isinstance(self.place, SqlitePlace):
+            live = self.place.directory / "live"
+            fenced = next(self.place.directory.glob("live.fenced-*"), live)
+            found = live if live.is_symlink() else fenced
+            return {
+                name: live.is_symlink() if (found / f"{name}.sqlite").is_file() else None
+                for name in DATABASES
+            }
+        with superuser(self.place, "postgres") as session:
+            rows = dict(session.execute("SELECT datname, datallowconn FROM pg_database").fetchall())
+        return {name: rows.get(name) for name in self.place.names.values()}
+
     def attributes_now(self) -> dict[str, tuple[Any, ...]]:
         """Owner, grants, limits and settings of the live databases, by physical name."""
         if not isinstance(self.place, PostgresPlace):

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.histories.administrator import Administrator
 from benchmarks.histories.judge import Record
 from demo.databases import DATABASES, PostgresPlace, SqlitePlace
 
@@ -59,7 +60,8 @@ class Kind:
         holds: Makes it go back by being there.
         comes: Is there at moments, so that it may be refused by name as well.
         instants: Which instants it acts at: ``stop`` between fence and cut-over, ``new`` between
-            cut-over and commit, ``whole`` at any, or none.
+            cut-over and commit, ``whole`` at any, or none; ``quiet`` once, perhaps twice, from
+            the stop to the commit, ``once`` so at any.
         weight: How often.
     """
 
@@ -87,6 +89,12 @@ KINDS = {
     "DBA sets a comment before": Kind("postgresql", weight=0.7),
     "DBA sets a comment": Kind("postgresql", excuses=True, instants="whole"),
     "DBA sits in a copy": Kind("postgresql", excuses=True, instants="stop", weight=0.7),
+    "administrator renames": Kind("both", excuses=True, instants="once", weight=2),
+    "administrator drops and restores": Kind("both", excuses=True, instants="quiet", weight=2),
+    "administrator revokes CONNECT": Kind("postgresql", excuses=True, instants="once"),
+    "administrator revokes LOGIN": Kind("postgresql", excuses=True, instants="once"),
+    "administrator opens": Kind("both", excuses=True, instants="quiet", weight=1.5),
+    "administrator closes": Kind("postgresql", excuses=True, instants="once"),
     "program short": Kind("sqlite", excuses=True, weight=2),
     # Whose a process is that has a file open cannot be told while the application runs, so these
     # are found when it stands still, and the change goes back.
@@ -115,9 +123,34 @@ NEW = (
 )
 
 
-def instants_of(kind: str, chance: random.Random) -> list[tuple[str, str]]:
-    """Choose the instants at which a stranger acts."""
+#: No officer enters anything here, so that what is dropped loses nothing.
+QUIET = (("stop", "after-effect"), ("stop", "after-record"), *STOP, *NEW)
+ONCE = (*WHOLE, ("open", "after-record"), ("soak", "before-effect"))
+BACKWARDS = tuple(
+    itertools.product(
+        ("health", "start", "switch", "cut-over", "migrate", "copy", "fence", "stop"),
+        ("before-undo", "after-undo", "after-undo-record"),
+    )
+)
+
+
+def instants_of(kind: str, chance: random.Random, *, fails: bool = False) -> list[tuple[str, str]]:
+    """Choose the instants at which a stranger acts.
+
+    Args:
+        kind: Of :data:`KINDS`.
+        chance: Chooses.
+        fails: Whether the operation goes back, so that there are instants of that.
+    """
     wish = KINDS[kind].instants
+    if wish in ("once", "quiet"):
+        forwards = ONCE if wish == "once" else QUIET
+        line = (*forwards, *(BACKWARDS if fails else ()))
+        first = chance.randrange(len(line))
+        if fails and chance.random() < 0.4:
+            first = chance.randrange(len(forwards), len(line))
+        later = [chance.choice(line[first + 1 :])] if chance.random() < 0.3 else []
+        return [line[first], *(item for item in later if item != line[first])]
     if wish == "stop":
         return [chance.choice(STOP)]
     if wish == "new":
@@ -259,12 +292,19 @@ class Strangers:
         self.said = ""
         self.acted = kind.endswith("short")
         self.names: tuple[str, ...] = ()
+        self.administrator = (
+            Administrator(stage, kind.removeprefix("administrator "), chance)
+            if kind.startswith("administrator ")
+            else None
+        )
 
     # ---- coming and going ----------------------------------------------------------------------
 
     def come(self) -> None:
         """Be there before the operation begins."""
         place = self._stage.place
+        if self.administrator is not None:
+            return
         if isinstance(place, SqlitePlace):
             self._path = str(Path(place.address(self._database)).resolve())
             self._inode = Path(self._path).stat().st_ino
@@ -301,6 +341,9 @@ class Strangers:
     def at(self, instant: tuple[str, str]) -> None:
         """Act, while the agent stands still; what is not possible there is left out."""
         self.acted = True
+        if self.administrator is not None:
+            self.administrator.act()
+            return
         try:
             self._act()
         except (OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shlex
@@ -160,6 +161,6 @@ def _problem(site: Site, supervisor: Supervisor) -> str:
 
 
 def _journal_problem(path: Path) -> str:
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
         verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
     return "" if verdict == "ok" else f"the journal: {verdict}"

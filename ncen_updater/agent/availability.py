@@ -282,12 +282,14 @@ class _Asked:
 
     def _run(self, argv: Sequence[str]) -> tuple[int, str]:
         from ncen_updater.agent.application.process import minimal_environment, run
+        from ncen_updater.agent.application.systemctl import run_systemctl
 
         more = self._settings.get("environment", {})
         texts = more.items() if isinstance(more, dict) else ()
         own = {name: value for name, value in texts if isinstance(value, str)}
         environment = {**minimal_environment(), **own, **self._environment}
-        ended = run(argv, environment, self._left())
+        runs = run_systemctl if argv[0] == "systemctl" else run
+        ended = runs(argv, environment, self._left())
         if ended.status is None:
             raise _Unasked(f"'{shlex.join(argv)}' did not end within {self._limit_s:g} seconds")
         return ended.status, ended.output

@@ -37,6 +37,7 @@ from ncen_updater.agent.answers import (
     result_answer,
     way_answer,
 )
+from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.paths import load_places, service_socket
 from ncen_updater.agent.engine.lock import lock_holder
 from ncen_updater.agent.engine.outcome import change_document
@@ -68,10 +69,12 @@ from ncen_updater.common.cli.program import user_name
 from ncen_updater.common.cli.render import finding_document, finding_lines, format_time
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.errors import ExitCode, UpdaterError
-from ncen_updater.common.findings import Severity
+from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     FEED_NEVER_READ,
+    INSPECTION_FAILED,
+    JOURNAL_MISSING,
     NO_SERVICE,
     NOT_PREPARED,
     NOTHING_TO_APPROVE,
@@ -701,10 +704,17 @@ class LocalSite:
 
         with self._run.progress() as progress:
             progress.tell(Text(N_("looking at the site")))
-            findings = diagnose(self._run.config, progress)
+            away: tuple[Finding, ...] = ()
+            try:
+                if (found := seen_by_unit(self._run, progress)) is not None:
+                    return found
+            except (UpdaterError, TimeoutError) as error:
+                told = UpdaterError(INSPECTION_FAILED, reason=str(error))
+                away = (Finding(told.code, Severity.STRICT, told.what_text, told.remedy_text),)
+            findings = (*away, *diagnose(self._run.config, progress))
         blocks = any(finding.severity is Severity.STRICT for finding in findings)
         words: list[Line] = list(finding_lines(findings, self._run.language))
-        if not blocks:
+        if not (blocks or any(found.code == JOURNAL_MISSING.code for found in findings)):
             words.append(Text(N_("Nothing stands in the way of an upgrade.")))
         document = {
             "healthy": not blocks,
@@ -1150,7 +1160,15 @@ class ServiceSite:
         return found or self._run.local().support_bundle(leave_out, show, unchecked=unchecked)
 
     def self_update(self, target: Version | None, *, retry: bool) -> Answer:
-        return self._order("self-update", version=str(target or ""), retry=retry)
+        answer = self._order("self-update", version=str(target or ""), retry=retry)
+        wanted = answer.document.get("to") if answer.document.get("chosen") else None
+        for _ in range(LOOKS if wanted else 0):
+            said = self._service.get("/v1/openapi.json", patiently=True)
+            if said["info"]["version"] == wanted:
+                runs = Text(N_("Agent {version} runs, and is on trial."), {"version": wanted})
+                return replace(answer, words=[*answer.words[:1], runs])
+            sleep(LOOK_S)
+        return answer
 
     def rehearse(self, target: Version | None, *, retry: bool) -> Answer:
         return self._order("rehearse", version=str(target or ""), retry=retry)
@@ -1210,7 +1228,8 @@ class ServiceSite:
             text = N_("The service goes on with order {order}; 'ncen-updater watch' follows it.")
             self._run.say(Text(text, {"order": number}))
             return Answer({"order": number, "ended": False})
-        return came_to(number, self._service.get(f"/v1/orders/{number}")["result"])
+        ended = self._service.get(f"/v1/orders/{number}", patiently=True)
+        return came_to(number, ended["result"])
 
     def _follow(self, kind: str, given: Document, progress: Progress) -> None:
         """Show the progress of an order until it has ended."""
@@ -1233,7 +1252,7 @@ class ServiceSite:
             if error.code != TooManyStreams.message.code:
                 raise
         # Pages of this person listen already, as many as may: it is asked instead.
-        while self._service.get(f"/v1/orders/{number}")["ended_at"] is None:
+        while self._service.get(f"/v1/orders/{number}", patiently=True)["ended_at"] is None:
             tell(progress, self.status()["service"])
             sleep(LOOK_S)
 
@@ -1322,6 +1341,41 @@ def service_for(run: AgentSession) -> Client | None:
 
     client = Client(path, run.language)
     return client if client.reachable() else None
+
+
+def seen_by_unit(run: AgentSession, progress: Progress) -> Answer | None:
+    """Return what the unit that works on the site finds there; None where no unit does.
+
+    What root may write, read and reach is not what the unit may, and the unit does the work. It
+    waits at its socket, whether the service runs or not.
+    """
+    from ncen_updater.agent.config.loader import load_config
+    from ncen_updater.agent.service.inspecting import (
+        LIMITS_S,
+        MAX_INSPECTED,
+        InspectionKind,
+        InspectionOrder,
+        words_of_inspection,
+    )
+    from ncen_updater.agent.service.runner import WorkRunner
+    from ncen_updater.agent.service.snapshot import ServiceSnapshots
+
+    try:
+        config = load_config(run.config, look=False)
+    except ConfigError:
+        return None  # the look from here says so
+    socket = config.paths.resolve(config.service.apply_socket)
+    if run.alone or config.service.runner != "systemd" or not socket.is_socket():
+        return None
+    watcher = ServiceSnapshots(config.service, lambda: datetime.now(UTC))
+    runner = WorkRunner(run.config, socket, lambda: None, lambda: False, watcher)
+    kind = InspectionKind.FINDINGS
+    done = runner.inspect(
+        words_of_inspection(InspectionOrder(kind, language=run.language)),
+        lambda told: progress.tell(told.text, told.done, told.total), lambda: False,
+        seconds=LIMITS_S[kind], most=MAX_INSPECTED,
+    )  # fmt: skip
+    return came_to(0, {"exit_code": done.exit_code, "document": done.document})
 
 
 def require_service(run: AgentSession) -> Client:

@@ -6,17 +6,22 @@ Run by the system's Python as what the service starts::
     /usr/bin/python3 -I /opt/ncen-updater/failsafe.py serve
 
 It lies beside the slots and imports the standard library alone: a broken agent cannot break it.
-``--check`` as first word says what would be started; ``resume`` is for the machine's start (8).
+``--check`` as first word says what would be started; ``resume`` is for the machine's start (8). A
+service that may not write here has ``--count`` run before, with the right to; then the same start
+is not counted again.
 
 The rules, over ``sequence.json`` beside it (whose fields are declared again here, on purpose):
 
 1. Each start is counted on the disk before it is made. The agent takes the count back: a new one
-   when it confirms itself, a confirmed one after it has run for a while.
+   when it confirms itself, a confirmed one after it has run for a while. What follows in the same
+   boot shows that the start before ended early; in another one it is no crash, for nobody knows
+   whether the agent or the machine ended, and that one start is taken back.
 2. A new agent (``trying``) that was started twice and has not confirmed itself is given up: the
    previous one is chosen in one step, the new one is remembered as bad.
 3. A confirmed agent (``good``) is given up only where it died early five times in a row and there
    is another; what is not its fault (a configuration with a mistake) it takes back from the count.
-4. A slot that cannot be started is passed over.
+4. A slot that cannot be started is passed over, and so is, for root, one in which anybody else may
+   write.
 5. Where the file is missing or damaged, the slot that the link ``current`` leads to is started, and
    has to confirm itself like a new one.
 6. Where a start cannot be counted (a full disk), a new agent is not started: the previous one is.
@@ -32,9 +37,10 @@ import json
 import os
 import re
 import signal
+import stat
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +49,8 @@ from typing import Any
 FILE, LINK, LOCK = "sequence.json", "current", "sequence.lock"
 #: So ends the name of a slot that was not finished, or of which something is gone.
 PARTIAL = ".partial"
+#: So begins the name of a whole copy that a package keeps while it exchanges the slot itself.
+KEPT = ".kept-"
 TRYING, GOOD = "trying", "good"
 #: So many starts of a new agent, and so many early deaths in a row of a confirmed one.
 TRIES, DEATHS = 2, 5
@@ -51,6 +59,9 @@ UNSAID = frozenset({1, 2, 126, 127})
 MAX_BYTES = 100_000
 #: Variable that tells the agent where its choice is, also where it cannot read its configuration.
 STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"
+#: One start of a unit, for all its commands: systemd.exec(5).
+START = "INVOCATION_ID"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LOCK_S = 10.0
 NAME = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
 
@@ -60,7 +71,10 @@ class State:
     """What ``sequence.json`` holds.
 
     Attributes:
+        attempts: Starts that were not taken back.
         bad: Versions that were given up here: how often, and when last.
+        boot: Of the machine, in which the last start was; None where that does not matter.
+        start: Which start of the unit was counted last.
     """
 
     current: str
@@ -68,6 +82,8 @@ class State:
     state: str = GOOD
     attempts: int = 0
     bad: Mapping[str, Any] = field(default_factory=dict)
+    boot: str | None = None
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +113,7 @@ def choose(
     link: str | None,
     usable: Sequence[str],
     now: str,
+    boot: str | None = None,
 ) -> Choice:
     """Decide what is started; pure.
 
@@ -105,9 +122,13 @@ def choose(
         link: The version that the link leads to.
         usable: Slots that can be started.
         now: The time, for the memory of bad versions.
+        boot: Of the machine; None where it is not known.
     """
     if state is None:
-        return _without_file(link, usable)
+        return _without_file(link, usable, boot)
+    known = None not in (boot, state.boot)
+    proven = max(0, state.attempts - 1) if known and state.boot != boot else state.attempts
+    state = replace(state, attempts=proven, boot=boot)
     there = state.current in usable
     limit = TRIES if state.state == TRYING else DEATHS
     if there and state.attempts < limit:
@@ -127,16 +148,18 @@ def choose(
     if there or state.state == TRYING:  # a slot that was lost says nothing against its release
         times = bad[state.current]["times"] if state.current in bad else 0
         bad[state.current] = {"times": times + 1, "at": now}
-    return Choice(other, State(other, None, GOOD, 1, bad), f"{why}: going back to agent {other}")
+    return Choice(
+        other, State(other, None, GOOD, 1, bad, boot), f"{why}: going back to agent {other}"
+    )
 
 
-def _without_file(link: str | None, usable: Sequence[str]) -> Choice:
+def _without_file(link: str | None, usable: Sequence[str], boot: str | None) -> Choice:
     start = link if link in usable else newest(usable)
     if start is None:
         return Choice(None, None, f"{FILE} cannot be read, and no slot can be started")
     other = newest([version for version in usable if version != start])
     why = f"{FILE} is missing or damaged: agent {start} is started and has to confirm itself"
-    return Choice(start, State(start, other, TRYING, 1), why)
+    return Choice(start, State(start, other, TRYING, 1, boot=boot), why)
 
 
 def _other(state: State, usable: Sequence[str]) -> str | None:
@@ -144,6 +167,24 @@ def _other(state: State, usable: Sequence[str]) -> str | None:
     if state.previous in usable and state.previous != state.current:
         return state.previous
     return newest([v for v in usable if v != state.current and v not in state.bad])
+
+
+def counted(
+    state: State | None, link: str | None, usable: Sequence[str], start: str | None
+) -> str | None:
+    """Return what a start becomes that was counted before, if it was; pure.
+
+    Args:
+        state: What the file says; None where it is missing or damaged.
+        link: The version that the link leads to.
+        usable: Slots that can be started.
+        start: Which start of the unit it is.
+    """
+    if state is None:
+        return link if link in usable else newest(usable)
+    uncounted = state.state == TRYING and state.start != start
+    wanted = [_other(state, usable) if uncounted else None, state.current, _other(state, usable)]
+    return next((version for version in wanted if version in usable), None)
 
 
 def in_turn(state: State | None, link: str | None, usable: Sequence[str]) -> list[str]:
@@ -173,8 +214,9 @@ def read_state(directory: Path) -> State | None:
         with (directory / FILE).open("rb") as stream:
             data = json.loads(stream.read(MAX_BYTES))
         state = State(
-            data["current"], data["previous"], data["state"], data["attempts"], data["bad"]
-        )
+            data["current"], data["previous"], data["state"], data["attempts"], data["bad"],
+            data.get("boot"), data.get("start"),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     fits = (
@@ -183,6 +225,7 @@ def read_state(directory: Path) -> State | None:
         and state.state in (TRYING, GOOD)
         and type(state.attempts) is int
         and state.attempts >= 0
+        and all(isinstance(one, str | None) for one in (state.boot, state.start))
         and isinstance(state.bad, dict)
         and all(is_version(version) and _is_row(row) for version, row in state.bad.items())
     )
@@ -217,6 +260,8 @@ def write_state(directory: Path, state: State) -> None:
         "state": state.state,
         "attempts": state.attempts,
         "bad": dict(state.bad),
+        "boot": state.boot,
+        "start": state.start,
     }
     partial = directory / f".{FILE}.failsafe"
     with partial.open("wb") as stream:
@@ -233,11 +278,12 @@ def point_to(directory: Path, version: str) -> None:
     Raises:
         OSError: If the disk does not take it.
     """
-    if read_link(directory) == version:
+    link, target = directory / LINK, slot(directory, version).name
+    if link.is_symlink() and str(link.readlink()) == target:
         return
     partial = directory / f".{LINK}.failsafe"
     partial.unlink(missing_ok=True)
-    partial.symlink_to(version)
+    partial.symlink_to(target)
     partial.replace(directory / LINK)
     flush(directory)
 
@@ -254,7 +300,7 @@ def flush(directory: Path) -> None:
 def read_link(directory: Path) -> str | None:
     """Return the version that the link leads to."""
     try:
-        name = (directory / LINK).readlink().name
+        name = (directory / LINK).readlink().name.removeprefix(KEPT)
     except OSError:
         return None
     return name if is_version(name) else None
@@ -263,23 +309,58 @@ def read_link(directory: Path) -> str | None:
 def usable_slots(directory: Path) -> list[str]:
     """Slots with a program and an interpreter that can be run."""
     try:
-        names = [item.name for item in directory.iterdir() if is_version(item.name)]
+        names = {item.name.removeprefix(KEPT) for item in directory.iterdir()}
     except OSError:
         return []
-    names = [name for name in names if not name.endswith(PARTIAL)]
+    names = {name for name in names if is_version(name) and not name.endswith(PARTIAL)}
     return sorted(
         name
         for name in names
         if all(
             os.access(part, os.X_OK) and part.is_file()
-            for part in (program(directory, name), directory / name / "bin" / "python")
+            for part in (program(directory, name), slot(directory, name) / "bin" / "python")
         )
+        and not is_foreign(slot(directory, name))
     )
+
+
+def slot(directory: Path, version: str) -> Path:
+    """The directory of a slot: the copy that a package keeps, as long as it exchanges the other."""
+    kept = directory / f"{KEPT}{version}"
+    return kept if kept.is_dir() else directory / version
+
+
+def is_foreign(place: Path) -> bool:
+    """Whether root would start what somebody else may write; says where."""
+    places = [place] if os.geteuid() == 0 else []
+    while places:
+        path = places.pop()
+        try:
+            here, there = path.lstat(), path.stat()
+        except FileNotFoundError:  # a link that leads nowhere
+            continue
+        if here.st_uid or there.st_uid or there.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            say(
+                f"{path} can be written by others than root, and {place} is not started: look what"
+                f" it holds, then run 'chown -R root:root {place}; chmod -R go-w {place}'"
+            )
+            return True
+        if stat.S_ISDIR(here.st_mode):
+            places += path.iterdir()
+    return False
 
 
 def program(directory: Path, version: str) -> Path:
     """The program in a slot."""
-    return directory / version / "bin" / "ncen-updater"
+    return slot(directory, version) / "bin" / "ncen-updater"
+
+
+def read_boot() -> str | None:
+    """Return the id of this boot of the machine."""
+    try:
+        return BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return None
 
 
 def say(text: str) -> None:
@@ -329,19 +410,32 @@ def record(directory: Path, choice: Choice, usable: Sequence[str]) -> str | None
     return version
 
 
+def count(directory: Path, broken: Collection[str] = ()) -> str | None:
+    """Choose and count; return what is to be started."""
+    descriptor = hold_lock(directory)
+    usable = [name for name in usable_slots(directory) if name not in broken]
+    now = datetime.now(UTC).isoformat()
+    choice = choose(read_state(directory), read_link(directory), usable, now, read_boot())
+    if choice.state is not None:
+        choice = replace(choice, state=replace(choice.state, start=os.environ.get(START)))
+    if choice.why:
+        say(choice.why)
+    version = record(directory, choice, usable)
+    if descriptor is not None:
+        os.close(descriptor)
+    return version
+
+
 def start(directory: Path, words: Sequence[str]) -> int:
     """Choose, count, and become the agent. Returns only where nothing can be started."""
     broken: set[str] = set()
     while True:
-        descriptor = hold_lock(directory)
-        usable = [name for name in usable_slots(directory) if name not in broken]
-        now = datetime.now(UTC).isoformat()
-        choice = choose(read_state(directory), read_link(directory), usable, now)
-        if choice.why:
-            say(choice.why)
-        version = record(directory, choice, usable)
-        if descriptor is not None:
-            os.close(descriptor)
+        if os.access(directory, os.W_OK):
+            version = count(directory, broken)
+        else:
+            usable = [name for name in usable_slots(directory) if name not in broken]
+            wanted = os.environ.get(START)
+            version = counted(read_state(directory), read_link(directory), usable, wanted)
         if version is None:
             say(f"make a slot anew: run {directory}/VERSION/release/install")
             return 1
@@ -381,7 +475,8 @@ def resume(directory: Path, words: Sequence[str]) -> int:
 
 def check(directory: Path) -> int:
     """Say what would be started."""
-    choice = choose(read_state(directory), read_link(directory), usable_slots(directory), "-")
+    state, link, usable = read_state(directory), read_link(directory), usable_slots(directory)
+    choice = choose(state, link, usable, "-", read_boot())
     sys.stdout.write(json.dumps({"start": choice.start, "why": choice.why}) + "\n")
     return 0 if choice.start is not None else 1
 
@@ -391,6 +486,8 @@ def main(arguments: Sequence[str]) -> int:
     directory = Path(__file__).resolve().parent
     if arguments and arguments[0] == "--check":
         return check(directory)
+    if arguments and arguments[0] == "--count":
+        return 0 if count(directory) is not None else 1
     if arguments and arguments[0] == "resume":
         return resume(directory, arguments)
     return start(directory, arguments or ["serve"])

@@ -1,7 +1,7 @@
-"""What work on the site gives up for good: writing the agent's code, reading a server's own files.
+"""What work on the site gives up for good: reading a server's own files.
 
-Where one process does everything (``service.runner = "process"``), it keeps them: the commands of
-its application may be such as take further rights ("sudo"), which nobody can after that.
+Where one process does everything (``service.runner = "process"``), it keeps the right: the commands
+of its application may be such as take further rights ("sudo"), which nobody can after that.
 """
 
 from __future__ import annotations
@@ -11,18 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.databases.engines import ENGINES, kind_of
-from ncen_updater.common.landlock import hide_files, keep_from
+from ncen_updater.common.landlock import hide_files
 
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import AgentConfig
 
-__all__ = ["leave_own_code", "leave_server_files"]
-
-
-def leave_own_code(config: AgentConfig) -> None:
-    """Give up the right to write to the agent's own directory, which only its renewal needs."""
-    if config.service.runner != "process":
-        keep_from(config.paths.resolve(config.paths.agent), _used(config))
+__all__ = ["leave_server_files"]
 
 
 def leave_server_files(config: AgentConfig) -> None:

@@ -15,7 +15,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -50,6 +50,7 @@ from ncen_updater.agent.slots.link import current_version
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.disk_space import free_bytes
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.records import stored_time
 from ncen_updater.feed.last_view import LastView, read_last_view, view_path
 
 if TYPE_CHECKING:
@@ -570,7 +571,7 @@ def _expiries(places: Places, cache: Cache | None) -> dict[str, Known[datetime]]
 
 def _expiry(path: Path) -> datetime:
     data = parse_json(read_file(path, MAX_METADATA_BYTES))
-    return datetime.fromisoformat(str(data["signed"]["expires"])).astimezone(UTC)
+    return stored_time(str(data["signed"]["expires"]))
 
 
 def _service_state(places: Places) -> ServiceState:

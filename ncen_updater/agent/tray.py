@@ -2,8 +2,8 @@
 
 An order names a file in it and no place. Whoever may write there can plant anything under any name,
 so a name is opened through the directory itself, without following a link, and what was opened is
-judged: a plain file, with no second name, of the very person who ordered it, or of root. What was
-opened so is read, whatever becomes of the name meanwhile. Light: the service imports it.
+judged: a plain file, with no second name, of the very person who ordered it. What was opened so is
+read, whatever becomes of the name meanwhile. Light: the service imports it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def why_not(info: os.stat_result, who: int) -> Text | None:
         return Text(N_("it is no plain file"))
     if info.st_nlink != 1:
         return Text(N_("it has a second name (a hard link)"))
-    if info.st_uid not in (ROOT, who):
+    # Also of root's: whoever may write to its directory can move one from there into the tray.
+    if info.st_uid != who:
         return Text(N_("it belongs to {owner}, who has to order it"), {"owner": _name(info.st_uid)})
     return None
 

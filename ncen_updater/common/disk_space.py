@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.messages import DISK_FULL
 
-__all__ = ["MARGIN_BYTES", "disk_full", "free_bytes", "is_full", "require_space", "space_short"]
+__all__ = [
+    "MARGIN_BYTES", "disk_full", "free_bytes", "is_closed_here", "is_full", "require_space",
+    "space_short",
+]  # fmt: skip
 
 SQLITE_FULL = 13
 
@@ -44,6 +48,27 @@ def space_short(directory: Path, needed: int) -> SpaceShort:
     return SpaceShort(
         path=directory, needed_bytes=total, free_bytes=free, missing_bytes=max(total - free, 1)
     )
+
+
+def is_closed_here(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether a path is read-only for this process alone, as the limits of a unit make it.
+
+    A disk that the kernel made read-only, after an error or for good, is that for everybody.
+
+    Args:
+        path: An absolute path, there or not.
+        mounts: The kernel's list of what this process sees; proc_pid_mountinfo(5).
+    """
+    closed, deepest = False, 0
+    for line in mounts.read_text("utf-8", "surrogateescape").splitlines():
+        ours, _, disk = line.partition(" - ")
+        place, options = ours.split(" ")[4:6]
+        place = re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), place)
+        # Of two at one place the later one counts.
+        if len(place) >= deepest and path.is_relative_to(place):
+            deepest = len(place)
+            closed = "ro" in options.split(",") and "rw" in disk.split(" ")[2].split(",")
+    return closed
 
 
 def is_full(error: BaseException) -> bool:

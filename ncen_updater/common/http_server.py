@@ -56,6 +56,15 @@ class HeadedRequest(HTTPRequest):
         super().parse_request()
         self.conn.head_is_here()
 
+    def read_request_headers(self) -> bool:
+        """Refuse a length that is written in anything but digits: others read it differently."""
+        if not super().read_request_headers():
+            return False
+        if self.inheaders.get(b"Content-Length", b"0").isdigit():
+            return True
+        self.simple_response("400 Bad Request", "Malformed Content-Length Header.")
+        return False
+
 
 class LimitedConnection(HTTPConnection):
     """A connection that is given a thread when it says something, and not before."""

@@ -13,10 +13,10 @@ import ctypes
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["allow_writing", "available", "everything_but", "hide_files", "keep_from"]
+__all__ = ["allow_writing", "available", "everything_but", "hide_files"]
 
 logger = logging.getLogger(__name__)
 
@@ -98,50 +98,28 @@ def _done(result: int) -> int:
     return result
 
 
-def keep_from(directory: Path, needed: Iterable[Path] = ()) -> bool:
-    """Give up the right to write to a directory; return whether that was done.
-
-    Not where the kernel knows no Landlock, or its first version alone, which lets nobody rename
-    from one directory to another; and not where a directory that is written to would be closed,
-    too.
-
-    Args:
-        directory: Which.
-        needed: Directories that are written to, which may still have to be made.
-    """
-    return _close(directory, needed, allow_writing, "write to")
-
-
 def hide_files(directory: Path, needed: Iterable[Path] = ()) -> bool:
     """Give up the right to read files below a directory; return whether that was done.
 
-    It can still be seen what there is and how much room is left. Not where the kernel does not
-    know it, as for :func:`keep_from`, and not where something that is needed would be closed, too.
+    It can still be seen what there is and how much room is left. Not where the kernel knows no
+    Landlock, or its first version alone, which lets nobody rename from one directory to another;
+    and not where something that is needed would be closed, too.
 
     Args:
         directory: Which.
         needed: Directories in which files are read, which may still have to be made.
     """
-    # Linking and renaming across directories is refused by every ruleset that does not allow it.
-    access = READ_FILE | SINCE[2]
-    return _close(directory, needed, lambda places: _allow_only(places, access), "read below")
-
-
-def _close(
-    directory: Path, needed: Iterable[Path], allow: Callable[[Iterable[Path]], None], right: str
-) -> bool:
     if available() < 2 or not directory.is_dir():
         return False
     for place in needed:
         if _is_closed(place, directory):
-            logger.warning(
-                "the right to %s %s is kept: it is needed in %s", right, directory, place
-            )
+            logger.warning("files below %s can be read: %s is needed", directory, place)
             return False
     try:
-        allow(everything_but(directory))
+        # Every ruleset that does not allow it refuses linking and renaming across directories.
+        _allow_only(everything_but(directory), READ_FILE | SINCE[2])
     except OSError as error:
-        logger.warning("the right to %s %s is kept: %s", right, directory, error)
+        logger.warning("files below %s can be read: %s", directory, error)
         return False
     return True
 

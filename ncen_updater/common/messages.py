@@ -95,8 +95,8 @@ CONFIG_UNREADABLE = Message(
     N_("The configuration {path} cannot be read."),
     N_(
         "Give the right file with --config, and check who may read it. Where there is none yet: "
-        "the Debian package brings /etc/ncen-updater/agent.toml.example, to be copied to "
-        "agent.toml beside it and filled in."
+        "the Debian package brings /usr/share/doc/ncen-updater/examples/agent.toml, to be copied "
+        "to /etc/ncen-updater/agent.toml and filled in."
     ),
 )
 CONFIG_TOO_LARGE = Message(
@@ -575,6 +575,15 @@ FEED_PROXY = Message(
     N_(
         "Check 'proxy' in the agent's configuration, and that the proxy lets this server reach "
         "the feed."
+    ),
+    ExitCode.NETWORK,
+)
+FEED_REDIRECTED = Message(
+    "NU-2121",
+    N_("The feed redirects '{name}' to another server."),
+    N_(
+        "Log in to the network if it asks for that; a server that belongs to the feed must stand "
+        "in 'urls' of the agent's configuration."
     ),
     ExitCode.NETWORK,
 )
@@ -1179,6 +1188,15 @@ DATABASE_OPENED = Message(
         "alone for the time of the change, and begin again."
     ),
 )
+DATABASE_CLOSED = Message(
+    "NU-4016",
+    N_("The database {database} refuses sessions."),
+    N_(
+        "If nobody closed it on purpose, open it (in PostgreSQL: ALTER DATABASE {database}"
+        " ALLOW_CONNECTIONS true), then run 'ncen-updater resume'."
+    ),
+    ExitCode.NEEDS_PERSON,
+)
 NOT_CARRIED = Message(
     "NU-4025",
     N_("A dump of {database} by the role {role} does not carry: {objects}."),
@@ -1277,6 +1295,15 @@ OWNER_REFUSED = Message(
         " installation.md says in section 3; 'ncen-updater doctor' says it once more."
     ),
 )  # fmt: skip
+APPLICATION_LOCKED_OUT = Message(
+    "NU-4170",
+    N_("PostgreSQL no longer lets the user {user} log in as {role}."),
+    N_(
+        "The application works until its next start. Add the line 'ncen {user} {role}' to"
+        " pg_ident.conf, and type 'sudo systemctl reload postgresql'."
+    ),
+    ExitCode.BLOCKED,
+)
 PREPARED_TRANSACTIONS = Message(
     "NU-4101",
     N_("{count} prepared transactions are open in {database}."),
@@ -1348,6 +1375,14 @@ MIGRATOR_MISSING = Message(
 MIGRATOR_FAILED = Message(
     "NU-4203",
     N_("The application's own migrator {program} failed on {database}: {how}"),
+    N_(
+        "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
+        "the site can go on working."
+    ),
+)
+SMOKE_FAILED = Message(
+    "NU-6076",
+    N_("{version} does not work on copies of this site's databases: its {program}: {how}"),
     N_(
         "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
         "the site can go on working."
@@ -1896,6 +1931,21 @@ RELEASE_NOT_TOLD = Message(
         "Start the application and try again. If it cannot run now, look in its directory whether"
         " {version} is installed, and run 'ncen-updater adopt {version} --application-is-down'."
     ),
+    ExitCode.BLOCKED,
+)
+OUTSIDE_UNIT = Message(
+    "NU-6346",
+    N_("{path} lies outside of what the units of the agent may write to."),
+    N_(
+        "Type 'sudo systemctl daemon-reload': from then on the units may write wherever agent.toml"
+        " says."
+    ),
+    ExitCode.BLOCKED,
+)
+APPLICATION_UNWELL = Message(
+    "NU-6074",
+    N_("The application does not work now ({problems})."),
+    N_("Find out why, and type 'ncen-updater adopt {version}' again once users can work."),
     ExitCode.BLOCKED,
 )
 CURRENT_IS_OTHER = Message(
@@ -2924,7 +2974,7 @@ CONSOLE_PORT = Message(
 )
 CONSOLE_BLIND = Message(
     "NU-9707",
-    N_("This machine does not tell whose a connection is: {path} cannot be read."),
+    N_("This machine does not tell whose a connection is."),
     N_("Use the commands instead: 'ncen-updater status' says how the site is."),
 )
 CONSOLE_TOO_MUCH = Message(
@@ -2947,7 +2997,10 @@ CONSOLE_NOT_IN = Message(
 CONSOLE_PASSWORD = Message(
     "NU-9711",
     N_("The name or the password is wrong, or this account may not come in here."),
-    N_("Type both once more. Who does not know the password asks who keeps the server."),
+    N_(
+        "Type both again. If that fails, ask the administrator of the server: 'journalctl -t "
+        "ncen-updater-login' shows the reason."
+    ),
 )
 CONSOLE_WAIT = Message(
     "NU-9712",
@@ -2965,11 +3018,6 @@ CONSOLE_SECOND_SECRET = Message(
     N_("This server asks for more than a password, which this page cannot give."),
     N_("Log in over SSH and type 'ncen-updater console'."),
 )
-CONSOLE_ROOT = Message(
-    "NU-9715",
-    N_("'root' is nobody's own name: the console lets people in."),
-    N_("Come in with an account of your own."),
-)
 CONSOLE_NO_LOGIN = Message(
     "NU-9716",
     N_("Passwords cannot be looked at just now: {reason}"),
@@ -2977,9 +3025,4 @@ CONSOLE_NO_LOGIN = Message(
         "On the server 'systemctl status ncen-updater-login.socket' says whether it listens, and "
         "'ncen-updater doctor' what is missing. 'ncen-updater console' needs neither."
     ),
-)
-CONSOLE_OUTSIDE = Message(
-    "NU-9717",
-    N_("{user} is not in the group {group}, and may not look at this site."),
-    N_("Ask whoever keeps the server to type 'sudo usermod -aG {group} {user}'; then come in."),
 )

@@ -11,15 +11,29 @@ import functools
 import types
 from collections.abc import Hashable, Mapping
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Self, cast, get_args, get_origin, get_type_hints
 
-__all__ = ["Record", "stored_time"]
+__all__ = ["Record", "stored_time", "within_calendar"]
+
+#: Far from the calendar's ends: a zone, a grace or a delay never leads out of it.
+_YEARS = range(1000, 9900)
+
+
+def within_calendar(moment: datetime) -> datetime:
+    """Return a time that somebody else wrote, UTC; one without its zone is this machine's.
+
+    Raises:
+        ValueError: If it stands at an end of the calendar.
+    """
+    if moment.year not in _YEARS:
+        raise ValueError(f"a time at an end of the calendar: {moment}")
+    return moment.astimezone(UTC)
 
 
 def stored_time(text: str) -> datetime:
-    """Read a time as we store it: with its zone, else it could not be compared with any of ours.
+    """Read a time as we store it, UTC: it names its zone, else it is comparable with none of ours.
 
     Raises:
         ValueError: If it is none.
@@ -27,7 +41,7 @@ def stored_time(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"a time without its zone: {text!r:.100}")
-    return moment
+    return within_calendar(moment)
 
 
 class Record:

@@ -204,7 +204,12 @@ def ask(
                 connection = stack.enter_context(connect(worker.socket, CONNECT_S))
         except OSError as error:
             raise WorkerAway(error.strerror or str(error)) from error
-        return _Asking(worker, connection, progress, child).answer(line, ending)
+        asking = _Asking(worker, connection, progress, child)
+        try:
+            return asking.answer(line, ending)
+        except WorkerOverdue:
+            asking.give_up()
+            raise
 
 
 @contextlib.contextmanager
@@ -281,16 +286,21 @@ class _Asking:
         self._line, self._taken = bytearray(), 0
 
     def answer(self, order: bytes, ending: Callable[[], bool] | None) -> dict[str, object]:
-        """Give the order, listen to the end of the connection, and return the result."""
+        """Give the order, listen to its first result, and return it.
+
+        What waits at the other end after that, such as a worker that somebody started again on this
+        connection, was not asked for anything.
+        """
         self._give(order)
         asked: float | None = None
         while self._listen():
-            if asked is None and ending is not None and ending():
+            # Also asked once it is to end: it says to others that who asks is alive.
+            if ending is not None and ending() and asked is None:
                 self._give(END)
                 asked = time.monotonic()
             if asked is not None and self._worker.bound and time.monotonic() - asked > LAST_S:
                 raise WorkerOverdue("it does not end")
-        if self._line:
+        if self._line and self._result is None and self._error is None:
             self._take(bytes(self._line))
         status = self._status(self._child) if self._child is not None else None
         if self._error is not None:
@@ -302,8 +312,17 @@ class _Asking:
             raise WorkerFailed(last_words(words) or unanswered(status), status)
         return self._result
 
+    def give_up(self) -> None:
+        """End one that is overdue, also one that is not bound: the next would wait for it."""
+        if self._child is not None:
+            _end(self._child)
+        else:
+            with contextlib.suppress(WorkerOverdue):
+                self._give(END)
+
     def _give(self, line: bytes) -> None:
-        self._connection.settimeout(self._limits.silence_s or self._limits.total_s)
+        limits = self._limits
+        self._connection.settimeout(LAST_S if line == END else limits.silence_s or limits.total_s)
         try:
             self._connection.sendall(line)
         except TimeoutError as error:
@@ -312,7 +331,7 @@ class _Asking:
             return
 
     def _listen(self) -> bool:
-        """Take what there is, or wait a little for it; False at the end."""
+        """Take what there is, or wait a little for it; False at the end, or after a result."""
         here = self._connection.fileno()
         # We may have stood still ourselves: what was said meanwhile counts, however late it is.
         if not self._ready(here, 0) and not self._ready(here, self._left()):
@@ -327,6 +346,8 @@ class _Asking:
             *lines, self._line = self._line.split(b"\n")
             for line in lines:
                 self._take(bytes(line))
+                if self._result is not None or self._error is not None:
+                    return False
         if len(self._line) > self._limits.line:
             raise WorkerFailed("it says a line without an end")
         return bool(piece)
@@ -396,14 +417,14 @@ class _Asking:
 
     def _status(self, child: subprocess.Popen[bytes]) -> int:
         """How a child ended that has said everything; what it left of its group ends with it."""
+        ended, until = os.pidfd_open(child.pid), time.monotonic() + LAST_S
+        try:
+            while not self._ready(ended, max(0.0, until - time.monotonic())):
+                if time.monotonic() > until:
+                    raise WorkerOverdue("it does not end")
+        finally:
+            os.close(ended)
         if self._worker.bound:
-            ended, until = os.pidfd_open(child.pid), time.monotonic() + LAST_S
-            try:
-                while not self._ready(ended, max(0.0, until - time.monotonic())):
-                    if time.monotonic() > until:
-                        raise WorkerOverdue("it does not end")
-            finally:
-                os.close(ended)
             _end(child)
         status = child.wait()
         while self._overhear():
@@ -561,6 +582,7 @@ def serve(
     *,
     bound: bool | Callable[[Mapping[str, object]], bool] = True,
     beats: bool = True,
+    alive: Callable[[], object] = lambda: None,
 ) -> int:
     """Do the order on stdin, answer on stdout, and return the exit status.
 
@@ -572,6 +594,7 @@ def serve(
         bound: Whether the work ends with who asked, or what says so of an order. Then SIGTERM ends
             this process, which also comes of a further line.
         beats: Whether signs of life are given.
+        alive: Called with each of them: who watches may be somebody else, too.
     """
     given, answers = os.dup(0), os.dup(1)
     os.set_blocking(given, True)
@@ -588,7 +611,7 @@ def serve(
     if _is_socket(given):
         _thread(lambda: _watch(given, over, bound=ends))
     if beats:
-        _thread(lambda: _beat(teller, over))
+        _thread(lambda: _beat(teller, over, alive))
     status, message = 0, {}
     try:
         message = {**handler(order, teller), "done": True}
@@ -637,9 +660,10 @@ def _watch(descriptor: int, over: threading.Event, *, bound: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _beat(teller: ProgressWriter, over: threading.Event) -> None:
+def _beat(teller: ProgressWriter, over: threading.Event, alive: Callable[[], object]) -> None:
     while not over.wait(BEAT_S):
         teller.beat()
+        alive()
 
 
 def _thread(work: Callable[[], None]) -> None:

@@ -25,7 +25,6 @@ from ncen_updater.common.messages import (
     CONSOLE_NO_PAGE,
     CONSOLE_NO_SESSION,
     CONSOLE_NOT_IN,
-    CONSOLE_OUTSIDE,
     CONSOLE_PASSWORD,
     CONSOLE_TOO_MUCH,
     CONSOLE_WAIT,
@@ -59,7 +58,6 @@ STATUS: Mapping[Message, int] = {
     CONSOLE_NO_SESSION: 401,
     CONSOLE_NOT_IN: 401,
     CONSOLE_PASSWORD: 401,
-    CONSOLE_OUTSIDE: 403,
     CONSOLE_WAIT: 429,
     CONSOLE_NO_LOGIN: 503,
     CONSOLE_KEY: 403,
@@ -184,7 +182,7 @@ class ConsoleApplication:
             self._sessions.end(request.secret)  # the page hears that when it asks again
 
     def _asking(self, session: BrowserSession, request: WebRequest) -> Asking:
-        return Asking(session, self._zone_for(session), query=request.query)
+        return Asking(session, self._zone_for(session), query=request.query, origin=request.address)
 
     def _zone_for(self, session: BrowserSession) -> tzinfo | None:
         """The zone of the site: told at the start, or by the service to who is in."""
@@ -207,13 +205,13 @@ class ConsoleApplication:
             if request.method == "GET":
                 return self._login(language, 200)
             try:
-                inside = self._entrance.come_in(read_form(environ))
+                inside = self._entrance.come_in(read_form(environ), request.address)
             except UpdaterError as error:
                 return self._login(language, STATUS.get(error.message, 400), error)
         elif request.method != "GET":
             raise UpdaterError(CONSOLE_KEY)
         else:
-            inside = self._entrance.come_in(request.query)
+            inside = self._entrance.come_in(request.query, request.address)
         secret = self._sessions.begin(language, inside)
         content = self._render(ShownPage("entered", again_s=0), language)
         return _Reply(200, content, headers=(cookie(self._cookie, secret),))

@@ -48,6 +48,7 @@ class Asking:
         names: Parts of the address.
         query: What stands behind the question mark.
         form: What was sent.
+        origin: The address of the browser; empty where that is not known.
     """
 
     session: BrowserSession
@@ -55,6 +56,7 @@ class Asking:
     names: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
+    origin: str = ""
 
     @property
     def service(self) -> SiteService:
@@ -93,10 +95,12 @@ class Asking:
         """Have the service change something."""
         return self.service.call(method, address, self.language, body)
 
-    def decide(self, method: str, address: str, body: Mapping[str, object]) -> Document:
+    def decide(
+        self, method: str, address: str, body: Mapping[str, object] | None = None
+    ) -> Document:
         """Have the service do what the person answers for, with their password if it takes one."""
         secret = self.form.get("secret", "")
-        return self.service.decide(method, address, self.language, body, secret)
+        return self.service.decide(method, address, self.language, body, secret, self.origin)
 
     def may(self, role: str) -> dict[str, str] | None:
         """Return None for who has a right, else the words that say who has."""

@@ -22,8 +22,9 @@ from ncen_updater.console.sessions import Keys
 
 __all__ = ["Entrance", "LinkEntrance", "PasswordEntrance", "WebPlace"]
 
-#: Names of this machine as a browser of it, or behind SSH, has them.
-_LOCAL = re.compile(r"(localhost|127\.0\.0\.1):[0-9]{1,5}")
+#: This machine as a browser of it, or behind SSH, has it. Not by a name: of 'localhost' browsers
+#: try ::1 first, and whoever listens there is of the same place for them.
+_LOCAL = re.compile(r"127\.0\.0\.1:[0-9]{1,5}")
 #: Names as a web server in front takes them, who knows its own.
 _NAMED = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(:[0-9]{1,5})?")
 
@@ -65,8 +66,12 @@ class Entrance(Protocol):
     sessions: int
     by_terminal: bool
 
-    def come_in(self, given: Mapping[str, str]) -> Inside:
+    def come_in(self, given: Mapping[str, str], address: str) -> Inside:
         """Return what a session is given.
+
+        Args:
+            given: What a form or a link brings.
+            address: Of the browser.
 
         Raises:
             UpdaterError: If this is nobody who may come in.
@@ -91,8 +96,9 @@ class LinkEntrance:
     def __init__(self, keys: Keys, inside: Inside) -> None:
         self._keys, self._inside = keys, inside
 
-    def come_in(self, given: Mapping[str, str]) -> Inside:
+    def come_in(self, given: Mapping[str, str], address: str) -> Inside:
         """Take a link; errors as in :meth:`Entrance.come_in`."""
+        del address  # whose the connection is was asked before
         if not self._keys.take(given.get("key", "")):
             raise UpdaterError(CONSOLE_KEY)
         return self._inside
@@ -119,12 +125,12 @@ class PasswordEntrance:
         self._people: dict[str, tuple[Inside, BridgedService]] = {}
         self._lock = threading.Lock()
 
-    def come_in(self, given: Mapping[str, str]) -> Inside:
+    def come_in(self, given: Mapping[str, str], address: str) -> Inside:
         """Have a password looked at; errors as in :meth:`Entrance.come_in`."""
         user, password = given.get("user", "").strip(), given.get("password", "")
         if not user or not password:
             raise UpdaterError(CONSOLE_FORM, reason="name or password is empty")
-        line, who = self._login.open(user, password)
+        line, who = self._login.open(user, password, address)
         with self._lock:
             known = self._people.get(who)
             if known is not None and known[1].renew(line):

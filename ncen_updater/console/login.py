@@ -23,9 +23,7 @@ from ncen_updater.common.messages import (
     CONSOLE_EXPIRED,
     CONSOLE_NO_LOGIN,
     CONSOLE_NOT_IN,
-    CONSOLE_OUTSIDE,
     CONSOLE_PASSWORD,
-    CONSOLE_ROOT,
     CONSOLE_SECOND_SECRET,
     CONSOLE_WAIT,
     Message,
@@ -44,8 +42,7 @@ REFUSALS: Mapping[str, Message] = {
     "wait": CONSOLE_WAIT,
     "expired": CONSOLE_EXPIRED,
     "more": CONSOLE_SECOND_SECRET,
-    "root": CONSOLE_ROOT,
-    "outside": CONSOLE_OUTSIDE,
+    "away": ServiceSilent.message,
 }
 
 
@@ -65,13 +62,18 @@ class PersonLogin:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def open(self, user: str, password: str) -> tuple[socket.socket, str]:
+    def open(self, user: str, password: str, address: str = "") -> tuple[socket.socket, str]:
         """Return a line on which requests of a person are named, and who that is.
+
+        Args:
+            user: The name that was typed.
+            password: What was typed with it.
+            address: Where that was.
 
         Raises:
             UpdaterError: If they are not let in.
         """
-        line = self._begun({"user": user, "password": password})
+        line = self._begun({"user": user, "password": password, "address": address})
         try:
             said, _ = _heard(line)
             who = str(_not_refused(said)["who"])
@@ -83,14 +85,17 @@ class PersonLogin:
             raise
         return line, who
 
-    def deciding(self, user: str, password: str, request: Mapping[str, object]) -> socket.socket:
+    def deciding(self, first: Mapping[str, object]) -> socket.socket:
         """Have one request made that a person answers for; returns the line with its answer.
+
+        Args:
+            first: Their name, password and address, and the request.
 
         Raises:
             UpdaterError: If the password is not theirs.
             ServiceSilent: If the service did not take it.
         """
-        with self._begun({"user": user, "password": password, "act": request}) as line:
+        with self._begun(first) as line:
             try:
                 said, found = _heard(line)
             except (OSError, ValueError) as error:
@@ -137,8 +142,9 @@ class BridgedService(SiteService):
         return True
 
     def decide(
-        self, method: str, address: str, language: str, body: Mapping[str, object], secret: str
-    ) -> Document:
+        self, method: str, address: str, language: str, body: Mapping[str, object] | None,
+        secret: str, origin: str = "",
+    ) -> Document:  # fmt: skip
         """Have something done that a person answers for, with their password.
 
         Raises:
@@ -147,7 +153,8 @@ class BridgedService(SiteService):
             ServiceRefusal: If it was refused.
         """
         request = {"method": method, "address": address, "body": body, "language": language}
-        connection = self._login.deciding(self._who, secret, request)
+        first = {"user": self._who, "password": secret, "address": origin, "act": request}
+        connection = self._login.deciding(first)
         try:
             with _answer(connection, method, LOGIN_S) as response:
                 return self._document(response)
@@ -227,8 +234,7 @@ def _not_refused(said: Mapping[str, Any]) -> Mapping[str, Any]:
         return said
     message = REFUSALS.get(str(refused), CONSOLE_NO_LOGIN)
     wait = format_duration(float(said.get("seconds", 0)))
-    who, group = str(said.get("user", "")), str(said.get("group", ""))
-    raise UpdaterError(message, wait=wait, reason=str(refused), user=who, group=group)
+    raise UpdaterError(message, wait=wait, reason=str(refused))
 
 
 def _given(found: list[int]) -> socket.socket:

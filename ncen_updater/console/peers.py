@@ -1,28 +1,37 @@
 """Who is at the other end of a connection within this machine, as the kernel knows it.
 
-Every user of a machine can connect to a port of its loopback. The kernel lists to whom each of
-these sockets belongs: ``/proc/net/tcp``, proc(5). What comes through SSH belongs to the person who
-logged in, for its process became that person.
+Every user of a machine can connect to a port of its loopback. The kernel is asked for the one
+socket at the other end, and whose it is: sock_diag(7), which costs the same however many there are.
+What comes through SSH belongs to the person who logged in, for its process became that person.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address
-from pathlib import Path
+import socket
+import struct
+from collections.abc import Mapping
 
 __all__ = ["allowed_users", "owner_of", "tells_owners"]
 
-#: A socket of IPv6 may reach one of IPv4, too.
-TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-_MAPPED = "0000000000000000FFFF0000"
+_SOCK_DIAG, _BY_FAMILY, _REQUEST = 4, 20, 1
+#: Of linux/netlink.h and linux/inet_diag.h: the head of a message; a family, a protocol, extensions
+#: and states; ports and addresses of a socket; and of an answer its ports, its user and its inode.
+_HEAD, _WANTED = struct.Struct("=IHHII"), struct.Struct("=BBBxI")
+_SOCKET, _FOUND = struct.Struct("!HH4s12x4s12x"), struct.Struct("=4x4s44x12xII")
+_ANY_INTERFACE_AND_COOKIE = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
+_ALL_STATES = 0xFFFFFFFF
+#: The kernel answers at once.
+_ANSWER_S = 5.0
 
 
 def tells_owners() -> bool:
-    """Whether the kernel says whose a connection is."""
-    return TABLES[0].is_file()
+    """Whether the kernel says whose a connection is: it is asked for one of ours."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname(), _ANSWER_S) as far,
+    ):
+        return owner_of(listener.getsockname(), far.getsockname()) == os.geteuid()
 
 
 def allowed_users(environment: Mapping[str, str]) -> frozenset[int]:
@@ -42,32 +51,21 @@ def owner_of(near: tuple[str, int], far: tuple[str, int]) -> int | None:
         near: Address and port of our end.
         far: Of the other one.
     """
-    wanted = (_written(*far), _written(*near))
-    for table in TABLES:
-        try:
-            content = table.read_text("ascii")
-        except OSError:
-            continue
-        for ours, theirs, user, inode in _rows(content):
-            # An end without an inode was let go of, and is listed as root's.
-            if (ours, theirs) == wanted and inode:
-                return user
-    return None
-
-
-def _rows(content: str) -> Iterator[tuple[str, str, int, int]]:
-    for line in content.splitlines()[1:]:
-        cells = line.split()
-        if len(cells) > 9:
-            yield (
-                cells[1].removeprefix(_MAPPED),
-                cells[2].removeprefix(_MAPPED),
-                int(cells[7]),
-                int(cells[9]),
-            )
-
-
-def _written(address: str, port: int) -> str:
-    """An address as the table has it: four bytes in the machine's own order, and a port."""
-    number = int.from_bytes(IPv4Address(address).packed, sys.byteorder)
-    return f"{number:08X}:{port:04X}"
+    addresses = (socket.inet_aton(place[0]) for place in (far, near))
+    wanted = _SOCKET.pack(far[1], near[1], *addresses)
+    request = _WANTED.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, _ALL_STATES) + wanted
+    request += _ANY_INTERFACE_AND_COOKIE
+    head = _HEAD.pack(_HEAD.size + len(request), _BY_FAMILY, _REQUEST, 1, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
+            kernel.settimeout(_ANSWER_S)
+            kernel.send(head + request)
+            answer = kernel.recv(4096)
+    except OSError:
+        return None
+    if _HEAD.unpack_from(answer)[1] != _BY_FAMILY:  # an error: there is none
+        return None
+    ports, user, inode = _FOUND.unpack_from(answer, _HEAD.size)
+    # Without a connection the kernel names who listens there, whose other end has no port; and an
+    # end without an inode was let go of, and is listed as root's.
+    return int(user) if ports == wanted[:4] and inode else None

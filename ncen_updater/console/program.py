@@ -23,8 +23,8 @@ from ncen_updater.common.messages import CONSOLE_BLIND
 from ncen_updater.console.app import ConsoleApplication
 from ncen_updater.console.entrances import LinkEntrance
 from ncen_updater.console.inside import Inside
-from ncen_updater.console.peers import TABLES, tells_owners
-from ncen_updater.console.server import serving
+from ncen_updater.console.peers import tells_owners
+from ncen_updater.console.server import ADDRESS, serving
 from ncen_updater.console.service import SiteService
 from ncen_updater.console.sessions import KEY_S, Keys
 
@@ -47,7 +47,7 @@ class TerminalLines:
 
     def link(self, key: str, port: int) -> None:
         """Show a link, and how a browser elsewhere reaches it."""
-        link = f"http://localhost:{port}/enter?key={key}"
+        link = f"http://{ADDRESS}:{port}/enter?key={key}"
         if self.as_json:
             document = {"link": link, "port": port, "valid_s": int(KEY_S)}
             print(json.dumps(document), flush=True)  # noqa: T201
@@ -60,7 +60,8 @@ class TerminalLines:
         """Say how a browser elsewhere comes here, once."""
         if self.as_json:
             return
-        where = f"-N -L {port}:127.0.0.1:{port} {_myself()}"
+        place = f"{ADDRESS}:{port}"
+        where = f"-N -o ExitOnForwardFailure=yes -L {place}:{place} {_myself()}"
         self.line(
             Text(N_("If the browser is on another machine, type there first: ssh {where}"),
                  {"where": where})
@@ -103,7 +104,7 @@ def _run(given: argparse.Namespace, said: TerminalLines) -> None:
         UpdaterError: If it cannot begin.
     """
     if not tells_owners():
-        raise UpdaterError(CONSOLE_BLIND, path=TABLES[0])
+        raise UpdaterError(CONSOLE_BLIND)
     ended, ends = os.pipe()
     os.set_blocking(ends, False)
     # Written by the handler below Python's own: one that comes just before the wait wakes it, too.

@@ -9,7 +9,7 @@ from ncen_updater.common.cli.render import format_duration, format_time, grouped
 from ncen_updater.common.i18n import Text, languages, translate
 from ncen_updater.common.pages import fill
 from ncen_updater.console.asking import ShownPage
-from ncen_updater.console.service import Document
+from ncen_updater.console.service import HARMLESS_ORDERS, Document
 
 __all__ = ["NAMES", "age_of", "moment_of", "rendered"]
 
@@ -78,5 +78,6 @@ def rendered(
         "styles": styles,
         "by_terminal": by_terminal,
         "asks_secret": asks_secret,
+        "harmless": HARMLESS_ORDERS,
     }
     return fill(PACKAGE, f"{shown.name}.html", language, **{**values, **shown.values})

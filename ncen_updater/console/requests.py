@@ -33,6 +33,7 @@ class WebRequest:
         origin: Where the page is from that sends it.
         site: What the browser says of that (``Sec-Fetch-Site``).
         mode: How the answer is used (``Sec-Fetch-Mode``).
+        address: Of the browser, as a web server in front says; from elsewhere it is not believed.
     """
 
     method: str
@@ -44,6 +45,7 @@ class WebRequest:
     origin: str | None = None
     site: str | None = None
     mode: str | None = None
+    address: str = ""
 
 
 def request_of(environ: Mapping[str, Any], cookie: str, hosts: re.Pattern[str]) -> WebRequest:
@@ -70,6 +72,7 @@ def request_of(environ: Mapping[str, Any], cookie: str, hosts: re.Pattern[str]) 
         origin=environ.get("HTTP_ORIGIN"),
         site=environ.get("HTTP_SEC_FETCH_SITE"),
         mode=environ.get("HTTP_SEC_FETCH_MODE"),
+        address=str(environ.get("HTTP_X_REAL_IP", ""))[:100],
     )
 
 

@@ -22,7 +22,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.unix_http import ServiceSilent, asked, messages
 
-__all__ = ["Document", "Known", "ServiceRefusal", "SiteService"]
+__all__ = ["HARMLESS_ORDERS", "Document", "Known", "ServiceRefusal", "SiteService"]
 
 #: The service answers within this, or says that something takes longer.
 SILENT_S = 40.0
@@ -34,6 +34,9 @@ MAX_BYTES = 64_000_000
 TOGETHER = 4
 #: The service had no place for this person's request, and did nothing of it: it is made again.
 NO_PLACE, AGAIN_S, TRIES = "NU-9322", 0.25, 40
+
+#: Orders that look or fetch, and decide nothing: all else takes the password of who came in by one.
+HARMLESS_ORDERS = frozenset({"check", "import", "prepare", "rehearse"})
 
 Document = Mapping[str, Any]
 
@@ -151,8 +154,9 @@ class SiteService:
             raise ServiceSilent(reason=_reason(error)) from error
 
     def decide(
-        self, method: str, address: str, language: str, body: Mapping[str, object], secret: str
-    ) -> Document:
+        self, method: str, address: str, language: str, body: Mapping[str, object] | None,
+        secret: str, origin: str = "",
+    ) -> Document:  # fmt: skip
         """Have something done that a person answers for; errors as in :meth:`get`.
 
         Args:
@@ -161,8 +165,9 @@ class SiteService:
             language: Of sentences in the answer.
             body: Sent as JSON.
             secret: Of the person, where one is asked for.
+            origin: The address at which it was typed.
         """
-        del secret  # who has this terminal has said who they are
+        del secret, origin  # who has this terminal has said who they are
         return self.call(method, address, language, body)
 
     def end(self) -> None:

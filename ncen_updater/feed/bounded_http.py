@@ -12,10 +12,10 @@ from __future__ import annotations
 import http.client
 import io
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import IO, Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -24,9 +24,13 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ncen_updater.feed.limits import TooSlow
 
-__all__ = ["BoundedSession", "ReadDeadline", "bounded_session"]
+__all__ = ["BoundedSession", "ReadDeadline", "RedirectedError", "bounded_session"]
 
 MOST_REDIRECTIONS = 5
+
+
+class RedirectedError(requests.RequestException):
+    """A redirect to a server that is none of the feed's."""
 
 
 class ReadDeadline:
@@ -98,11 +102,20 @@ class BoundedSession(requests.Session):
         *,
         headers: Mapping[str, str],
         timeout: float | tuple[float, float],
+        origins: Iterable[str],
     ) -> requests.Response:
-        """Ask, and follow where the answers lead, never out of TLS; the body is not read.
+        """Ask, and follow redirects within some origins, never out of TLS; the body is not read.
+
+        Args:
+            method: Of HTTP.
+            url: The address.
+            headers: Of the request.
+            timeout: Seconds, as ``requests`` takes it.
+            origins: Addresses whose scheme, host and port a redirect may name.
 
         Raises:
             requests.RequestException: Of whatever kind; ``SSLError`` if it leads out of TLS.
+            RedirectedError: If it leads to another origin.
             TooSlow: If the head of an answer does not come.
             OSError: If the line fails in a way that ``requests`` does not name.
             ValueError: If an answer or a place makes no sense.
@@ -119,6 +132,8 @@ class BoundedSession(requests.Session):
             response.close()
             if url.startswith("https:") and not led.lower().startswith("https:"):
                 raise requests.exceptions.SSLError("led to an open connection")
+            if _origin(led) not in map(_origin, origins):
+                raise RedirectedError(f"redirected to {led[:80]!r}")
             url = led
         raise requests.TooManyRedirects(f"led on more than {MOST_REDIRECTIONS} times")
 
@@ -184,11 +199,13 @@ def _next_place(response: requests.Response) -> str | None:
     """Where an answer leads to; None if it is the last.
 
     Raises:
-        ValueError: If that cannot be understood, or is no place of the web.
+        ValueError: If that cannot be understood.
     """
     if not response.is_redirect:
         return None
-    place = urljoin(response.url, response.headers["Location"].encode("latin-1").decode())
-    if not place.lower().startswith(("http://", "https://")):
-        raise ValueError(f"led to {place[:80]!r}")
-    return place
+    return urljoin(response.url, response.headers["Location"].encode("latin-1").decode())
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)

@@ -47,6 +47,7 @@ from ncen_updater.feed.signed_lists import (
     digest_of,
     is_plain,
     issued_at,
+    lapses_at,
     most_bytes,
     require_role,
     restore_root,
@@ -165,7 +166,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
     @property
     def expires_at(self) -> datetime:
         """When the timestamp lapses."""
-        return cast("datetime", self._trusted_set.timestamp.expires)
+        return lapses_at(self._trusted_set.timestamp)
 
     @property
     def timestamp_version(self) -> int:
@@ -188,9 +189,9 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         """When the first of the lists lapses; timestamp and snapshot with their grace."""
         trusted = self._trusted_set
         roles = ["root", "targets", *([self.product] if self.product in trusted else [])]
-        strict = [trusted[role].expires for role in roles]
-        online = [trusted[role].expires + self._grace for role in ("timestamp", "snapshot")]
-        return cast("datetime", min(strict + online))
+        times = [lapses_at(trusted[role]) for role in roles]
+        times += [lapses_at(trusted[role], self._grace) for role in ("timestamp", "snapshot")]
+        return min(times)
 
     def fetch_target(
         self, target: TargetFile, path: Path, progress: Progress, chunks: Chunks | None = None

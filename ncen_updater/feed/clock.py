@@ -60,11 +60,10 @@ class TrustClock:
             LocalStoreFailed: If the file is there and may not be read.
         """
         try:
-            kept = _Floor.from_json(parse_json(read_file(self._path, MAX_FLOOR_BYTES)))
-            return kept.floor.astimezone(UTC)
+            return _Floor.from_json(parse_json(read_file(self._path, MAX_FLOOR_BYTES))).floor
         except FileNotFoundError:
             return None
-        except (ValueError, OverflowError, NotReadable, TooLarge) as error:
+        except (ValueError, NotReadable, TooLarge) as error:
             logger.warning("clock floor %s is damaged and counts as absent: %s", self._path, error)
             return None
         except OSError as error:

@@ -27,6 +27,7 @@ from ncen_updater.common.messages import (
     CLOCK_WRONG,
     FEED_CUT,
     FEED_PROXY,
+    FEED_REDIRECTED,
     FEED_TLS,
     FEED_TOO_SLOW,
     FEED_UNREACHABLE,
@@ -62,6 +63,7 @@ LINE_FAILURES = {
     LineFailure.TLS: FEED_TLS,
     LineFailure.CUT: FEED_CUT,
     LineFailure.PROXY: FEED_PROXY,
+    LineFailure.REDIRECTED: FEED_REDIRECTED,
     LineFailure.UNREACHABLE: FEED_UNREACHABLE,
 }
 

@@ -27,7 +27,7 @@ from tuf.api.exceptions import (
     DownloadLengthMismatchError,
 )
 
-from ncen_updater.feed.bounded_http import ReadDeadline, bounded_session
+from ncen_updater.feed.bounded_http import ReadDeadline, RedirectedError, bounded_session
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
 from ncen_updater.feed.limits import (
     LONGEST_PAUSE_S,
@@ -80,6 +80,7 @@ class LineFailure(StrEnum):
     PORTAL = "portal"
     CUT = "cut"
     PROXY = "proxy"
+    REDIRECTED = "redirected"
 
 
 class MirrorFailure(DownloadError, LineBroken):
@@ -292,7 +293,9 @@ class HttpFetcher(FeedFetcher):
 
     def _answer(self, address: str, headers: dict[str, str]) -> requests.Response:
         try:
-            return self._session.ask("GET", address, headers=headers, timeout=self._timeout)
+            return self._session.ask(
+                "GET", address, headers=headers, timeout=self._timeout, origins=self._order
+            )
         except (
             requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
         ) as error:  # fmt: skip
@@ -301,6 +304,8 @@ class HttpFetcher(FeedFetcher):
                 kind = LineFailure.PROXY
             elif isinstance(error, requests.exceptions.SSLError):
                 kind = LineFailure.TLS
+            elif isinstance(error, RedirectedError):
+                kind = LineFailure.REDIRECTED
             reason = f"no answer from {address}: {reason_of(error)}"
             raise MirrorFailure(reason, kind) from error
 

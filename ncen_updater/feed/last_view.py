@@ -6,8 +6,8 @@ The whole list is read by ``source``; this module neither parses offers nor impo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import MAXYEAR, MINYEAR, UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from ncen_updater.common.bounded_io import parse_json, read_file
@@ -86,17 +86,6 @@ def read_last_view(path: Path) -> LastView | None:
     if data is None:
         return None
     try:
-        found = LastView.from_json(data)
-        return replace(
-            found, checked_at=_in_utc(found.checked_at), expires_at=_in_utc(found.expires_at)
-        )
-    except (ValueError, OverflowError) as error:
+        return LastView.from_json(data)
+    except ValueError as error:
         raise TrustError(VIEW_DAMAGED, path=path, detail=str(error)) from error
-
-
-def _in_utc(moment: datetime) -> datetime:
-    """A time that can be shown anywhere: the process that reads the feed may write any there."""
-    moment = moment.astimezone(UTC)
-    if not MINYEAR < moment.year < MAXYEAR:
-        raise ValueError(f"{moment.year} is no year of a list")
-    return moment

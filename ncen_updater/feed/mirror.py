@@ -37,7 +37,7 @@ from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher, NotThere
 from ncen_updater.feed.offers import languages_of, offers_of
 from ncen_updater.feed.resumable_download import DownloadPart
-from ncen_updater.feed.signed_lists import digest_of
+from ncen_updater.feed.signed_lists import digest_of, lapses_at
 from ncen_updater.formats.bundle.form import target_member
 from ncen_updater.formats.document import Offer, archive_target, release_target, tree_target
 
@@ -252,8 +252,7 @@ class Mirror:
     def _lapses(self, products: Iterable[str]) -> datetime:
         lists = self._staging / LISTS
         verified = [lists / f"{role}.json" for role in (*TOP_ROLES, *products)]
-        found = (Metadata.from_bytes(path.read_bytes()).signed.expires for path in verified)
-        return min(found)
+        return min(lapses_at(Metadata.from_bytes(path.read_bytes()).signed) for path in verified)
 
     def _stage(self) -> None:
         """Give the client the lists of the mirror to compare with; never its roots."""

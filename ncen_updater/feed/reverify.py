@@ -60,7 +60,7 @@ from ncen_updater.feed.proved import (
     held,
 )
 from ncen_updater.feed.release_source import FeedView
-from ncen_updater.feed.signed_lists import is_plain, issued_at, most_bytes, require_role
+from ncen_updater.feed.signed_lists import is_plain, issued_at, lapses_at, most_bytes, require_role
 from ncen_updater.formats.document import Offer, release_target
 from ncen_updater.formats.language import LanguageOffer
 from ncen_updater.formats.tuf_names import ROOT_HISTORY, ROOT_VERSION_FIELD
@@ -312,8 +312,8 @@ class Prover:
             _named(snapshot, role) == signed.version
             for role, signed in (("targets", found.targets), (product, found.product))
         )
-        strict = [found.root.expires, found.targets.expires, found.product.expires]
-        expires = min(*strict, timestamp.expires + grace, snapshot.expires + grace)
+        strict = map(lapses_at, (found.root, found.targets, found.product))
+        expires = min(*strict, lapses_at(timestamp, grace), lapses_at(snapshot, grace))
         if fits:
             self._memory.update(lambda before: self._held(before, product, found, expires))
             return found, expires

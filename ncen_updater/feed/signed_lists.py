@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -23,17 +23,20 @@ from tuf.api.serialization import DeserializationError
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.messages import OFFER_INVALID
+from ncen_updater.common.records import within_calendar
 from ncen_updater.feed.errors import TrustedRootMissing, TrustError
 from ncen_updater.formats.tuf_names import ISSUED_FIELD, ROLE_FIELD
 
 __all__ = [
-    "OtherRole", "digest_of", "is_plain", "issued_at", "most_bytes",
+    "OtherRole", "digest_of", "is_plain", "issued_at", "lapses_at", "most_bytes",
     "require_role", "restore_root", "unverified",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
 MOST_BYTES = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000, "targets": 5_000_000}
+#: No list lapses later here: a grace and a zone are added without leaving the calendar.
+_LAST = datetime(9000, 1, 1, tzinfo=UTC)
 DIGITS = {"sha256": 64, "sha512": 128}
 
 
@@ -114,11 +117,16 @@ def issued_at(signed: Root | Targets) -> datetime | None:
     if text is None:
         return None
     try:
-        issued = datetime.fromisoformat(text).astimezone(UTC)
-    except (TypeError, ValueError, OverflowError) as error:
+        issued = within_calendar(datetime.fromisoformat(text))
+    except (TypeError, ValueError) as error:
         logger.warning("field %s cannot be read: %s", ISSUED_FIELD, error)
         return None
     return issued if issued < signed.expires else None  # else a slip of the pen
+
+
+def lapses_at(signed: Signed, grace: timedelta = timedelta(0)) -> datetime:
+    """Return when a list lapses; one of the calendar's last years lapses before them."""
+    return min(cast("datetime", signed.expires), _LAST) + grace
 
 
 def digest_of(target: TargetFile) -> tuple[str, str]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import itertools
 import re
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -313,10 +315,11 @@ def _acts(statement: _Words) -> list[_Words]:
     if words[:1] == ["CREATE"] and _created(statement) is None:
         return [statement]
     found = []
+    sets = len(words) - words[::-1].index("SET") if "SET" in words else 0
     for place, word in enumerate(words):
         before = words[place - 1] if place else "("
         begins = before in ("(", ")", "AS") or words[0] == "EXPLAIN"
-        act = _pair(words, place) in _ACTS or (word == "UPDATE" and "SET" in words[place:])
+        act = _pair(words, place) in _ACTS or (word == "UPDATE" and place < sets)
         if begins and (act or (word == "SELECT" and words[0] == "WITH" and before == ")")):
             found.append(_Words(statement.line, _within(words, place)))
     whole = not found or words[0] not in ("COPY", "EXPLAIN", "PREPARE", "WITH", found[0].words[0])
@@ -386,7 +389,7 @@ class _Up:
     generated: set[tuple[str, str]] = field(default_factory=set)
     seeded: dict[str, set[str]] = field(default_factory=dict)
     types: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    updates: list[_Update] = field(default_factory=list)
+    exchanges: set[tuple[str | None, ...]] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -395,7 +398,9 @@ class _Up:
             if created is not None:
                 self.made[created[0]] = _columns(statement, created[1])
             elif update is not None:
-                self.updates.append(update)
+                for item in update.sets:
+                    if pair := _exchange(item, update.where):
+                        self.exchanges.add((update.table, item.column, *pair))
             elif statement.starts("ALTER", "TABLE"):
                 self._altered(statement)
             elif statement.starts("DROP", "TABLE"):
@@ -468,27 +473,22 @@ def _holds_all(new: Sequence[str], old: Sequence[str] | None) -> bool:
     return list(new) == list(old)
 
 
-@dataclass(frozen=True)
-class _Park:
-    """A statement that parks.
-
-    Attributes:
-        table: In what.
-        said: All words of it.
-        sources: The tables of which it reads rows.
-    """
-
-    table: str
-    said: frozenset[str]
-    sources: frozenset[str]
-
-
 class _Reader:
     """Reads a ``down`` file from its first statement to its last."""
 
     def __init__(self, up: _Up, down: list[_Words]) -> None:
         self._up, self._down = up, down
-        self._parks: list[_Park] = []
+        self._parks = 0
+        self._said: defaultdict[str, set[int]] = defaultdict(set)  # by word, what parks name it
+        self._sources: set[str] = set()
+        self._waiting: defaultdict[str, set[str]] = defaultdict(set)  # by table, what was parked
+        self._renames: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+        for number, statement in enumerate(down):
+            if statement.starts("ALTER", "TABLE") and "RENAME" in statement.words:
+                old, actions = _actions(statement)
+                new = (_name(action, 2)[0] for action in actions if action[:2] == ["RENAME", "TO"])
+                for name in new:
+                    self._renames[name].append((number, old))
         self._made: dict[str, frozenset[str]] = {}
         self._added: set[tuple[str, str]] = set()
         self._tables: dict[str, str] = {}  # what a table was called before it was renamed here
@@ -598,17 +598,20 @@ class _Reader:
         if not table.startswith(_PARKED):
             return False
         sources, said = _read_from(words, parts)
-        self._parks.append(_Park(table, frozenset(said), frozenset(sources)))
+        self._parks += 1
+        for word in said:
+            self._said[word].add(self._parks)
+        self._sources |= sources
+        self._waiting[table] |= sources or {table}
         return True
 
     def _parked(self, table: str, column: str | None = None) -> bool:
         name = table.rpartition(".")[2]
-        for park in self._parks:
+        if table.startswith(_PARKED) or column is None:
             # Of a table its rows have to be read; a value may come by a join, or a question inside.
-            said = name in park.said and {"*", column} & park.said
-            if name in park.sources if column is None else said:
-                return True
-        return table.startswith(_PARKED)
+            return table.startswith(_PARKED) or name in self._sources
+        said = self._said.get(name, set())
+        return not all(said.isdisjoint(self._said.get(word, ())) for word in ("*", column))
 
     # ---- what is taken ---------------------------------------------------------------------------
 
@@ -662,11 +665,12 @@ class _Reader:
             yield from self._ruled(table, line)
 
     def _ruled(self, table: str, line: int) -> Iterator[Loss]:
-        if table not in self._touched | self._made.keys():
+        if table not in self._touched and table not in self._made:
             yield self._loss(table, None, How.REFUSES, line)
 
     def _column(self, table: str, column: str, line: int) -> Iterator[Loss]:
-        kept = (table, column) in self._up.generated | self._added or table in self._made
+        known = (table, column)
+        kept = known in self._up.generated or known in self._added or table in self._made
         names = {column, self._columns.get((table, column), column)}
         if not kept and not any(self._parked(table, name) for name in names):
             yield self._loss(table, column, How.COLUMN, line)
@@ -692,20 +696,15 @@ class _Reader:
 
     def _thrown_away(self, table: str | None, line: int) -> Iterator[Loss]:
         """What is parked and then emptied or dropped is not kept."""
-        for park in self._parks:
-            if table is None or park.table == table:
-                for source in sorted(park.sources or {park.table}):
-                    yield Loss(source.lower(), None, How.ROWS, line)
+        for name in [table] if table is not None else list(self._waiting):
+            for source in sorted(self._waiting.pop(name, ())):
+                yield Loss(source.lower(), None, How.ROWS, line)
 
     def _rebuilt(self, number: int, table: str) -> frozenset[str] | None:
         """The columns of the table that takes the place of a dropped one, if one does."""
-        for statement in self._down[number + 1 :]:
-            if statement.starts("ALTER", "TABLE"):
-                old, actions = _actions(statement)
-                for action in actions:
-                    if action[:2] == ["RENAME", "TO"] and _name(action, 2)[0] == table:
-                        return self._made.get(old)
-        return None
+        renames = self._renames.get(table, [])
+        after = bisect_left(renames, (number + 1, ""))
+        return self._made.get(renames[after][1]) if after < len(renames) else None
 
     def _deleted(self, statement: _Words, table: str, place: int | None = None) -> Iterator[Loss]:
         self._touched.add(table)
@@ -732,12 +731,8 @@ class _Reader:
             return False
         if _asks_for_empty(update, column):
             return False  # it fills what is empty
-        return not any(_mirrors(item, where, of, up.where) for up, of in self._ups(table, column))
-
-    def _ups(self, table: str, column: str) -> Iterator[tuple[_Update, _Set]]:
-        for update in self._up.updates:
-            if update.table == table:
-                yield from ((update, item) for item in update.sets if item.column == column)
+        written, before = _exchange(item, where) or (None, None)
+        return (table, column, before, written) not in self._up.exchanges
 
 
 def _asks_for_empty(update: _Update, column: str) -> bool:
@@ -768,20 +763,16 @@ def _of_its_own(where: Sequence[str], seeded: set[str]) -> bool:
     return plain and bool(said) and said <= seeded and others <= set("=(),.")
 
 
-def _mirrors(down: _Set, where: Sequence[str], up: _Set, up_where: Sequence[str]) -> bool:
-    """Whether one UPDATE takes back what the other does, whatever stands there.
+def _exchange(item: _Set, where: Sequence[str]) -> tuple[str, str] | None:
+    """The literal that an UPDATE writes, and the one in its place before; '' twice for all rows.
 
-    That is so where both say one value of all rows, so that it is the release's own, or exchange
-    two values.
+    One takes back what another does where both write into all rows, so that the value is the
+    release's own, or where they exchange two values.
     """
-    if len(down.value) != 1 or len(up.value) != 1:
-        return False
-    if not _literal(down.value[0]) or not _literal(up.value[0]):
-        return False
-    if not where and not up_where:
-        return True
-    there, back = _is_equal(up_where, up.column), _is_equal(where, down.column)
-    return there == down.value[0] and back == up.value[0]
+    if len(item.value) != 1 or not _literal(item.value[0]):
+        return None
+    there = _is_equal(where, item.column) if where else ""
+    return None if there is None else (item.value[0] if where else "", there)
 
 
 #: Words of conditions that may hold of rows that they do not name.

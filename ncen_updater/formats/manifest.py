@@ -49,6 +49,7 @@ __all__ = [
     "ReferenceMap",
     "ReleaseNotes",
     "SettingRule",
+    "SmokeCommand",
     "Urgency",
     "When",
     "accepts",
@@ -334,7 +335,7 @@ class DatabaseProgram(Model):
     Attributes:
         argv: Program and arguments, the program relative to the slot and in it; ``{slot}`` in an
             argument stands for its directory. The addresses of the databases are in the environment
-            as ``NCEN_DB_<NAME>_URL``.
+            as ``NCEN_DB_<NAME>_URL``, and in parts (``_HOST``, ``_PORT``, ``_NAME``, ``_USER``).
         timeout_s: Seconds until it is ended and counts as failed.
     """
 
@@ -360,6 +361,15 @@ class MigratorCommand(DatabaseProgram):
         "the application's own migrator only goes forward"
     )
     contract: DatabaseProgram | None = None
+
+
+class SmokeCommand(DatabaseProgram):
+    """A program by which a rehearsal tries the release on migrated copies; it ends with 0 if well.
+
+    It may read, and leaves the databases as they are: what it writes counts as the migration's.
+    """
+
+    timeout_s: Annotated[int, Field(ge=1, le=3_600)] = 300
 
 
 class Compatibility(Model):
@@ -533,6 +543,7 @@ class Manifest(Model):
     needs: Needs = Needs()
     databases: tuple[DatabaseManifest, ...] = ()
     migrator: MigratorCommand | None = None
+    smoke: SmokeCommand | None = None
     compatibility: Compatibility | None = None
     checks: tuple[Check, ...] = ()
     health: tuple[HealthProbe, ...] = ()

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints
 
+from ncen_updater.common.records import within_calendar
 from ncen_updater.formats.manifest import Country, Model
 
 __all__ = ["MAX_WAVES", "Halt", "Moment", "Wave", "format_moment"]
@@ -18,9 +19,9 @@ FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 def _moment(value: object) -> datetime:
     if isinstance(value, str) and FORM.fullmatch(value):
-        return datetime.fromisoformat(value)
+        return within_calendar(datetime.fromisoformat(value))
     if isinstance(value, datetime) and value.tzinfo is not None and not value.microsecond:
-        return value.astimezone(UTC)
+        return within_calendar(value)
     raise ValueError("write a time as 2026-12-01T08:00:00Z")
 
 

@@ -2,8 +2,8 @@
 
 The console names a request. What it may have is asked here, over a connection that is the
 person's, is closed for writing, and is then handed over: the console reads the answer, and can say
-nothing more on it. What people answer for with their name (a yes, an upgrade, going back) is never
-asked for a console alone: that takes the password once more (``helper``).
+nothing more on it. What decides something (a yes, an upgrade, a time, a hold) is never asked for a
+console alone: that takes the password once more (``helper``).
 """
 
 from __future__ import annotations
@@ -18,41 +18,24 @@ from typing import Any
 
 from ncen_updater.common.unix_socket import connect
 
-__all__ = ["MAX_LINE", "Bridge", "grave", "sent"]
+__all__ = ["HARMLESS_ORDERS", "MAX_LINE", "Bridge", "allowed", "sent"]
 
 MAX_LINE = 100_000
 SILENT_S = 40.0
-#: What a console may have asked besides looking.
-ALLOWED = frozenset(
-    {
-        ("POST", "/v1/inspections"), ("POST", "/v1/holds"), ("DELETE", "/v1/holds"),
-        ("PUT", "/v1/schedule"), ("DELETE", "/v1/schedule"), ("POST", "/v1/confirmation"),
-    }
-)  # fmt: skip
-WITHDRAWN = "/v1/approvals/"
-#: Orders that keep nobody out.
-LIGHT_ORDERS = frozenset({"check", "import", "prepare", "rehearse", "resume", "self-update"})
-GRAVE_ORDERS = frozenset({"upgrade", "rollback"})
+#: What looks or fetches, and decides nothing: it is asked for a console alone. Whatever else
+#: changes something takes the password, also what is not known here.
+INSPECT, ORDER = ("POST", "/v1/inspections"), ("POST", "/v1/orders")
+HARMLESS_ORDERS = frozenset({"check", "import", "prepare", "rehearse"})
 REFUSED, AWAY = b'{"refused": true}\n', b'{"away": true}\n'
 
 
 def allowed(method: str, address: str, body: Mapping[str, Any] | None) -> bool:
     """Whether a request is asked for a console alone; pure."""
-    path = address.partition("?")[0]
     if method == "GET":
-        return path.startswith("/v1/")
-    if (method, path) == ("POST", "/v1/orders"):
-        return (body or {}).get("kind") in LIGHT_ORDERS
-    if method == "DELETE" and path.startswith(WITHDRAWN):
-        return True
-    return (method, path) in ALLOWED
-
-
-def grave(method: str, address: str, body: Mapping[str, Any] | None) -> bool:
-    """Whether a request is one that takes the password once more; pure."""
-    if (method, address) == ("POST", "/v1/orders"):
-        return (body or {}).get("kind") in GRAVE_ORDERS
-    return (method, address) == ("POST", "/v1/approvals")
+        return address.startswith("/v1/")
+    if (method, address) == ORDER:
+        return (body or {}).get("kind") in HARMLESS_ORDERS
+    return (method, address) == INSPECT
 
 
 def sent(path: Path, request: Mapping[str, Any]) -> socket.socket:

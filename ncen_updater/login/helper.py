@@ -1,8 +1,9 @@
 """``python -m ncen_updater.login.helper``: one connection of the console, one person.
 
-The first line names a person and their password. It is believed if it comes from the console's own
-user; the password is looked at by the system, which waits after a wrong one, and each name has to
-wait longer the more often it was wrong. Then this process becomes that person for good: with their
+The first line names a person, their password, and where they are. It is believed if it comes from
+the console's own user. The system is asked for the password of people alone who may ask the
+service; whoever else tries, or is wrong, hears the same after the same time, and has to wait longer
+the more often that was. Then this process becomes that person for good: with their
 groups, without the means to become anybody else. It either asks the service for the one thing that
 came with the password, or answers for the console until that lets go.
 """
@@ -11,22 +12,24 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import grp
 import http.client
 import json
 import logging
 import os
 import pwd
 import socket
+import stat
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from ncen_updater.common.unix_socket import peer_uid
-from ncen_updater.login.bridge import MAX_LINE, Bridge, grave, sent
+from ncen_updater.login.bridge import MAX_LINE, Bridge, allowed, sent
 from ncen_updater.login.pam import PamService, PamVerdict
-from ncen_updater.login.tries import Tries
+from ncen_updater.login.tries import Tries, limits_for
 
 __all__ = ["SERVICE", "LoginHelper", "main"]
 
@@ -38,6 +41,8 @@ FIRST_LINE_S = 10.0
 #: A console that says nothing for so long has forgotten its person.
 IDLE_S = 3600.0
 MAX_NAME, MAX_PASSWORD = 100, 1000
+#: A refusal comes after so long, or a multiple of that: more than PAM takes to be sure and to wait.
+REFUSED_S = 4.0
 _NO_NEW_PRIVILEGES = 38  # prctl(2)
 
 
@@ -50,13 +55,15 @@ class LoginHelper:
         service: The socket of the service of the site.
         pam: Judges passwords.
         tries: Counts them.
+        refused_s: A refusal comes after so long, or a multiple of that.
     """
 
     def __init__(
-        self, line: socket.socket, console: int, service: Path, pam: PamService, tries: Tries
-    ) -> None:
+        self, line: socket.socket, console: int, service: Path, pam: PamService, tries: Tries,
+        refused_s: float = REFUSED_S,
+    ) -> None:  # fmt: skip
         self._line, self._console, self._service = line, console, service
-        self._pam, self._tries = pam, tries
+        self._pam, self._tries, self._refused_s = pam, tries, refused_s
 
     def run(self) -> None:
         """Let one person in and answer for them, or say why not.
@@ -71,42 +78,54 @@ class LoginHelper:
         self._line.settimeout(FIRST_LINE_S)
         asked = self._first()
         user, password = str(asked["user"]), str(asked["password"])
-        act = asked.get("act")
-        if act is not None and not _is_grave(act):
+        address, act = _address(asked.get("address")), asked.get("act")
+        if act is not None and not _takes_password(act):
             self._say(refused="foreign")
             return
-        if not 0 < len(user) <= MAX_NAME or len(password) > MAX_PASSWORD:
-            self._say(refused="wrong")
+        try:
+            reached = self._service.stat()
+        except OSError:  # who may ask it is not known then
+            self._say(refused="away")
             return
-        wait = self._tries.begin(user)
+        begun, entry = time.monotonic(), _account(user)
+        name = entry.pw_name if entry is not None else user.casefold()
+        limits = limits_for(name, address, inside=act is not None)
+        wait = self._tries.begin(limits)
         if wait > 0:
             self._say(refused="wait", seconds=round(wait) + 1)
             return
-        answer = self._pam.check(user, password)
+        verdict, why = PamVerdict.WRONG, "no account that may ask the service"
+        if entry is not None and entry.pw_uid != 0 and _may_ask(reached, entry):
+            verdict = self._judged(entry, password, address)
+            why = verdict.value
         del password
-        if answer.verdict is not PamVerdict.RIGHT:
-            if answer.detail:
-                logger.warning("a password could not be looked at: %s", answer.detail)
-            self._say(refused=answer.verdict.value)
+        if entry is None or verdict is not PamVerdict.RIGHT:
+            who = name if entry is not None else "a name of nobody"  # it may be a password
+            logger.info("%s does not come in from %s: %s", who, address or "-", why)
+            if self._refused_s:
+                time.sleep(self._refused_s - (time.monotonic() - begun) % self._refused_s)
+            self._say(refused=verdict.value)
             return
-        self._tries.right(user)
-        entry = pwd.getpwnam(answer.user)
-        if entry.pw_uid == 0:  # root is no person, and the service counts them as nobody
-            self._say(refused="root")
-            return
+        self._tries.right(limits)
         become(entry)
-        group = shut_out(self._service)
-        if group is not None:
-            logger.info("%s is not in the group %s", entry.pw_name, group)
-            self._say(refused="outside", user=entry.pw_name, group=group)
-            return
-        logger.info("%s came in%s", entry.pw_name, "" if act is None else " to decide")
+        came = "came in" if act is None else "decides"
+        logger.info("%s %s from %s", entry.pw_name, came, address or "-")
         if act is None:
             self._say(who=entry.pw_name, uid=entry.pw_uid)
             self._line.settimeout(IDLE_S)
             Bridge(self._line, self._service).serve()
         else:
             self._do(act)
+
+    def _judged(self, entry: pwd.struct_passwd, password: str, address: str) -> PamVerdict:
+        """Ask the system; a name that it takes for somebody else's is nobody's."""
+        if len(password) > MAX_PASSWORD:
+            return PamVerdict.WRONG
+        answer = self._pam.check(entry.pw_name, password, address)
+        if answer.detail:
+            logger.warning("a password could not be looked at: %s", answer.detail)
+        right = answer.verdict is PamVerdict.RIGHT
+        return PamVerdict.WRONG if right and _account(answer.user) != entry else answer.verdict
 
     def _first(self) -> Mapping[str, Any]:
         """Read the first line, byte by byte: what follows belongs to the bridge."""
@@ -134,11 +153,11 @@ class LoginHelper:
         self._line.sendall(json.dumps(values).encode() + b"\n")
 
 
-def _is_grave(act: object) -> bool:
-    """Whether a request is of those that take a password; anything else has the bridge."""
-    if not isinstance(act, dict) or not isinstance(act.get("body"), dict):
+def _takes_password(act: object) -> bool:
+    """Whether it is a request that takes a password; anything else has the bridge."""
+    if not isinstance(act, dict) or not isinstance(act.get("body"), dict | None):
         return False
-    return grave(str(act.get("method")), str(act.get("address")), act["body"])
+    return not allowed(str(act.get("method")), str(act.get("address")), act.get("body"))
 
 
 def become(entry: pwd.struct_passwd) -> None:
@@ -159,21 +178,28 @@ def become(entry: pwd.struct_passwd) -> None:
     os.chdir("/")
 
 
-def shut_out(service: Path) -> str | None:
-    """Return whose members alone may ask the service, where this process may not; None elsewhere.
+def _account(user: str) -> pwd.struct_passwd | None:
+    """Return whose account a name is, None for nobody's."""
+    try:
+        return pwd.getpwnam(user) if 0 < len(user) <= MAX_NAME else None
+    except (KeyError, ValueError):  # not known, or no name at all
+        return None
 
-    A service that is not there lets nobody in either, which is told when it is asked.
-    """
+
+def _may_ask(service: os.stat_result, entry: pwd.struct_passwd) -> bool:
+    """Whether an account may ask the service, by the rights of its socket."""
+    if service.st_uid == entry.pw_uid:
+        return bool(service.st_mode & stat.S_IWUSR)
+    member = service.st_gid in os.getgrouplist(entry.pw_name, entry.pw_gid)
+    return bool(service.st_mode & (stat.S_IWGRP if member else stat.S_IWOTH))
+
+
+def _address(given: object) -> str:
+    """Return an address as it is written, empty for what is none."""
     try:
-        group = service.stat().st_gid
-    except OSError:
-        return None
-    if os.access(service, os.W_OK):
-        return None
-    try:
-        return grp.getgrgid(group).gr_name
-    except KeyError:
-        return str(group)
+        return str(ip_address(str(given)))
+    except ValueError:
+        return ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

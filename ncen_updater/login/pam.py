@@ -19,9 +19,10 @@ RULES = Path("/etc/pam.d")
 _SUCCESS, _BUFFER, _CONVERSATION = 0, 5, 19
 _EXPIRED = frozenset({12, 13})  # the password, the account
 _WRONG = frozenset({6, 7, 8, 10, 11})
-_USER = 2
+_USER, _REMOTE_HOST = 2, 4
 _SECRET_PROMPT, _SHOWN_PROMPT = 1, 2
-_SILENT = 0x8000
+#: Nothing is shown, and an account without a password lets nobody in.
+_FLAGS = 0x8000 | 0x1
 #: More parts than any module asks for at once.
 _MOST_PARTS = 32
 
@@ -80,23 +81,32 @@ class PamService:
     def __init__(self, name: str, directory: Path | None = None) -> None:
         self._name, self._directory = name, directory
 
-    def check(self, user: str, password: str) -> PamAnswer:
+    def check(self, user: str, password: str, address: str = "") -> PamAnswer:
         """Return whether a password is a person's, and whether their account is good; waits.
 
         The system is asked for nothing else, and no session of it is opened. What wants to know
         more than one secret is not answered.
+
+        Args:
+            user: The name.
+            password: What was typed.
+            address: Of where it was typed; empty where that is not known.
         """
-        if "\0" in user or "\0" in password:
+        try:
+            given = user.encode(), password.encode(), address.encode()
+        except UnicodeEncodeError:
+            return PamAnswer(PamVerdict.WRONG)
+        if any(b"\0" in part for part in given):
             return PamAnswer(PamVerdict.WRONG)
         rules = (self._directory or RULES) / self._name
         if not rules.is_file():  # PAM would take those of whatever has none
             return PamAnswer(PamVerdict.BROKEN, detail=f"no {rules}")
         try:
-            return self._asked(user.encode(), password.encode())
+            return self._asked(*given)
         except (OSError, AttributeError) as error:
             return PamAnswer(PamVerdict.BROKEN, detail=str(error))
 
-    def _asked(self, user: bytes, password: bytes) -> PamAnswer:
+    def _asked(self, user: bytes, password: bytes, address: bytes) -> PamAnswer:
         pam, libc = ctypes.CDLL(LIBRARY), ctypes.CDLL(None)
         libc.calloc.restype = ctypes.c_void_p
         libc.calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
@@ -135,9 +145,11 @@ class PamService:
         if code != _SUCCESS:
             return PamAnswer(PamVerdict.BROKEN, detail=f"pam_start: {code}")
         try:
-            code = pam.pam_authenticate(handle, _SILENT)
+            code = pam.pam_set_item(handle, _REMOTE_HOST, address) if address else _SUCCESS
             if code == _SUCCESS:
-                code = pam.pam_acct_mgmt(handle, _SILENT)
+                code = pam.pam_authenticate(handle, _FLAGS)
+            if code == _SUCCESS:
+                code = pam.pam_acct_mgmt(handle, _FLAGS)
             if asked[0] > 1 or asked[1]:
                 return PamAnswer(PamVerdict.MORE)
             if code == _SUCCESS:

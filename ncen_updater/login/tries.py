@@ -1,4 +1,4 @@
-"""Passwords that were tried in vain: how long a name has to wait before the next is looked at.
+"""Passwords that were tried in vain: how long it is until the next one is looked at.
 
 A try is counted before the system is asked, and taken back where the password was right: many at
 once, or one that is cut off, count all the same.
@@ -12,30 +12,70 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FORGOTTEN_S", "FREE", "LONGEST_S", "Tries", "wait_s"]
+__all__ = ["FORGOTTEN_S", "FREE", "LONGEST_S", "Tries", "TryLimit", "limits_for", "wait_s"]
 
 #: So many are free, and the longest wait; after so long without one everything is forgotten.
 FREE, LONGEST_S, FORGOTTEN_S = 4, 60.0, 900.0
-#: Names are the choice of who tries: so many are kept, the latest.
+#: Names and addresses are the choice of who tries: so many are kept, the latest.
 MOST_NAMES = 1000
 MAX_BYTES = 200_000
 
 
-def wait_s(count: int, last: float, now: float) -> float:
-    """Return how long it is until a name may be tried again; pure.
+@dataclass(frozen=True)
+class TryLimit:
+    """By what tries are counted, and how long they wait.
+
+    Attributes:
+        name: Of whom.
+        free: So many do not wait.
+        longest_s: The longest wait.
+    """
+
+    name: str
+    free: int = FREE
+    longest_s: float = LONGEST_S
+
+
+#: Of all together: slow enough that no count of a name is pushed out before it is forgotten.
+EVERYBODY = TryLimit("", 100, 2.0)
+
+
+def limits_for(user: str, address: str, *, inside: bool) -> tuple[TryLimit, ...]:
+    """Return by what tries of a password are counted; pure.
+
+    Whoever tries a name from one address keeps nobody out at another one, and nobody outside slows
+    what people decide who are in.
 
     Args:
+        user: The name, as the system has it.
+        address: Where it is typed.
+        inside: Whether somebody who is in types it once more.
+    """
+    if inside:
+        return (TryLimit(f"in\n{user}"),)
+    if ":" in address:  # one line has as many addresses of IPv6 as it likes
+        address = str(ip_network((address, 64), strict=False))
+    return TryLimit(f"{user}\n{address}"), EVERYBODY
+
+
+def wait_s(limit: TryLimit, count: int, last: float, now: float) -> float:
+    """Return how long it is until the next try; pure.
+
+    Args:
+        limit: By what is counted.
         count: Tries in vain.
         last: When the last of them was.
         now: The time, of the same clock, which is never set.
     """
-    if count < FREE or now - last >= FORGOTTEN_S:
+    if count < limit.free or now - last >= FORGOTTEN_S:
         return 0.0
-    return max(0.0, last + min(LONGEST_S, 2.0 ** (count - FREE + 1)) - now)
+    return max(0.0, last + min(limit.longest_s, 2.0 ** (count - limit.free + 1)) - now)
 
 
 class Tries:
@@ -53,27 +93,34 @@ class Tries:
     ) -> None:
         self._path, self._clock = path, clock
 
-    def begin(self, user: str) -> float:
+    def begin(self, limits: Sequence[TryLimit]) -> float:
         """Count a try, and return 0; or how long to wait, and count nothing.
 
         Raises:
             OSError: If that cannot be kept; then nobody is let in.
         """
-        name, now = _digest(user), self._clock()
+        now, wait, counts = self._clock(), 0.0, dict[str, tuple[int, float]]()
         with self._held() as kept:
-            count, last = kept.get(name, (0, 0.0))
-            if now - last >= FORGOTTEN_S or last > now:
-                count = 0
-            wait = wait_s(count, last, now)
+            for limit in limits:
+                count, last = kept.get(_digest(limit.name), (0, 0.0))
+                if now - last >= FORGOTTEN_S or last > now:
+                    count = 0
+                wait = max(wait, wait_s(limit, count, last, now))
+                counts[_digest(limit.name)] = count + 1, now
             if wait <= 0:
-                kept.pop(name, None)
-                kept[name] = (count + 1, now)
-            return wait
+                for name, counted in counts.items():
+                    kept.pop(name, None)
+                    kept[name] = counted
+        return wait
 
-    def right(self, user: str) -> None:
-        """Forget what a name was tried with: it was right; errors as in :meth:`begin`."""
+    def right(self, limits: Sequence[TryLimit]) -> None:
+        """A password was right: forget the tries of that person; errors as in :meth:`begin`."""
+        own, *shared = (_digest(limit.name) for limit in limits)
         with self._held() as kept:
-            kept.pop(_digest(user), None)
+            kept.pop(own, None)
+            for name in shared:
+                count, last = kept.get(name, (1, 0.0))
+                kept[name] = count - 1, last
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[dict[str, tuple[int, float]]]:
@@ -98,5 +145,5 @@ def _read(content: bytes) -> dict[str, tuple[int, float]]:
         return {}
 
 
-def _digest(user: str) -> str:
-    return hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()[:32]
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32]

@@ -84,7 +84,7 @@ def test_a_directory_that_can_be_the_tray(mode: int, uid: int, fault: str | None
     ("given", "refused"),
     [
         (info(stat.S_IFREG | 0o600, SOMEBODY), None),
-        (info(stat.S_IFREG | 0o644, 0), None),
+        (info(stat.S_IFREG | 0o644, 0), "it belongs to root, who has to order it"),
         (info(stat.S_IFREG | 0o644, SOMEBODY + 1), "it belongs to uid 12346, who has to order it"),
         (info(stat.S_IFREG | 0o644, SOMEBODY, 2), "it has a second name (a hard link)"),
         (info(stat.S_IFLNK | 0o777, SOMEBODY), "it is no plain file"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 
 import pytest
 
-from ncen_updater.common.records import Record
+from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.records import Record, stored_time
+from ncen_updater.formats.rollout import Wave
 
 
 class Colour(StrEnum):
@@ -86,3 +88,26 @@ def test_what_does_not_fit_is_refused(wrong: dict[str, object]) -> None:
 def test_no_record_at_all(wrong: object) -> None:
     with pytest.raises(ValueError, match="no Outer"):
         Outer.from_json(wrong)
+
+
+EDGES = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00"]
+
+
+@pytest.mark.parametrize("text", EDGES)
+def test_times_at_an_end_of_the_calendar_are_refused(text: str) -> None:
+    """No delay can be added to them, and not every zone can show them."""
+    with pytest.raises(ValueError, match="end of the calendar"):
+        stored_time(text)
+    with pytest.raises(ValueError, match=r"at|opens"):
+        Inner.from_json({"at": text})
+    with pytest.raises(ValueError, match="opens"):
+        Wave.model_validate({"opens": text, "percent": 1})
+
+
+@pytest.mark.parametrize("hours", [-14, 14])
+@pytest.mark.parametrize(
+    "moment", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, tzinfo=UTC)]
+)
+def test_any_time_is_shown_in_any_zone(moment: datetime, hours: int) -> None:
+    shown = format_time(moment, timezone(timedelta(hours=hours)))
+    assert "UTC" in str(shown)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,58 @@ def test_is_asked_to_end_once(run: Any) -> None:
     assert json.loads(str(run(said(body), ending=lambda: True)["asked"])) == {"act": "end"}
 
 
+def test_exchange_ends_at_its_first_result(tmp_path: Path) -> None:
+    """As where systemd starts a worker again on its connection: the next waits for an order."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        first = threading.Event()
+        held: list[socket.socket] = []
+
+        def work() -> None:
+            held.append(listener.accept()[0])
+            held[0].recv(1000)
+            held[0].sendall(b'{"done": true, "x": 1}\n{"done": tr')
+            first.wait(DEADLINE_S)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            assert ask(Worker("none", socket=path, bound=False), {}) == {"x": 1}
+        finally:
+            first.set()
+            thread.join()
+            held[0].close()
+
+
+def test_asker_gives_signs_of_life_while_it_waits_for_the_end(run: Any) -> None:
+    looks: list[int] = []
+    body = """
+    sys.stdin.readline()
+    sys.stdin.readline()
+    for _ in range(3): say(tell="undoing"); time.sleep(0.3)
+    say(done=True)
+    """
+
+    def ending() -> bool:
+        looks.append(1)
+        return True
+
+    run(said(body), ending=ending, bound=False)
+    assert len(looks) > 2
+
+
+def test_silent_worker_that_is_not_bound_is_ended(run: Any, tmp_path: Path) -> None:
+    """What it has under way would keep the next one out."""
+    note = tmp_path / "pid"
+    body = f"open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
+    with pytest.raises(WorkerOverdue):
+        run(said(body), bound=False, limits=SILENCE)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
+
+
 @pytest.mark.parametrize("by", ["who asks", "itself"])
 def test_one_that_hears_no_end_is_ended(run: Any, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     """As in a long query; where it is a unit, who asks cannot end it, so it ends itself."""
@@ -229,7 +282,8 @@ def test_a_silent_worker_is_ended_with_its_group(
 
     monkeypatch.setattr("ncen_updater.common.workers.SLICE_S", 0.05)
     monkeypatch.setattr("ncen_updater.common.workers.time", SimpleNamespace(monotonic=hurrying))
-    with pytest.raises(WorkerOverdue, match="nothing was heard"):
+    words = "it does not end" if name == "after the result" else "nothing was heard"
+    with pytest.raises(WorkerOverdue, match=words):
         run(said(code), limits=SILENCE)
     assert gone(int(place.read_text()))
 

@@ -73,7 +73,7 @@ class Guest:
     def __init__(self, port: int, cookie: str = "") -> None:
         self.port, self.cookie = port, cookie
         #: What it takes for the console's name.
-        self.host = f"localhost:{port}"
+        self.host = f"127.0.0.1:{port}"
 
     def connection(self) -> http.client.HTTPConnection:
         """The way to the console."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket as sockets
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,7 @@ from tests.agent.cli.site import make_site
 from tests.agent.service.api.conftest import FOUND, NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
 from tests.agent.service.test_long_history import make
-from tests.console.browsers import NARROW, PAGES, WIDE, entered, origin, settled
+from tests.console.browsers import NARROW, PAGES, WIDE, consoled, entered, origin, settled
 from tests.support.axe import NoAxe, axe_source, violations
 from tests.support.rotation import in_turns
 from tests.support.webdriver import Browser, missing
@@ -142,3 +146,51 @@ def test_by_the_keyboard_alone(as_usual: Browser) -> None:
     assert skip == "#main"
     as_usual.key("\ue007")  # Enter
     assert as_usual.address.endswith("#main")
+
+
+@contextmanager
+def squatting(port: int) -> Iterator[list[str]]:
+    """Answer at the same port of ::1, as any user of the machine may; yields what is asked for.
+
+    Browsers take ``localhost`` for ::1 first, and both places for one.
+    """
+    heard: list[str] = []
+
+    class Squatter(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            del words
+
+    class SixServer(ThreadingHTTPServer):
+        address_family, daemon_threads, block_on_close = sockets.AF_INET6, True, False
+
+    try:
+        server = SixServer(("::1", port), Squatter)
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    with server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield heard
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_squatter_beside_the_console_hears_nothing(as_usual: Browser, socket: Path) -> None:
+    with consoled(socket) as link:
+        port = int(re.findall(r":(\d+)/", link)[0])
+        with squatting(port) as heard:
+            as_usual.open(link)
+            as_usual.until("the first page", lambda: as_usual.all('body[data-page="now"]'))
+            go(as_usual, "live")
+            assert heard == []
+            as_usual.open(f"http://localhost:{port}/")
+            assert len(heard) >= 1, "this browser would have gone there by the name"
+    as_usual.complaints()

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pwd
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -32,7 +31,7 @@ def asked_as(user: str | None, port: int) -> bytes:
                 os.setuid(pwd.getpwnam(user).pw_uid)
             line = socket.create_connection(("127.0.0.1", port), 60)
             with line, contextlib.suppress(OSError):
-                line.sendall(b"GET / HTTP/1.1\r\nHost: localhost:1\r\nConnection: close\r\n\r\n")
+                line.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:1\r\nConnection: close\r\n\r\n")
                 while part := line.recv(4096):
                     os.write(says, part)
         finally:
@@ -68,10 +67,20 @@ def test_one_that_comes_over_a_socket_of_ipv6() -> None:
                 assert owner_of(near.getsockname(), near.getpeername()) == os.geteuid()
 
 
-def test_a_kernel_that_does_not_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(peers, "TABLES", (tmp_path / "tcp",))
+def test_a_kernel_that_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert peers.tells_owners()
+    monkeypatch.setattr(peers, "_SOCK_DIAG", 31)  # of no family
     assert not peers.tells_owners()
     assert owner_of(("127.0.0.1", 1), ("127.0.0.1", 2)) is None
+
+
+def test_listener_is_not_a_connection() -> None:
+    """The kernel finds who listens at an end where no connection is."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as ours,
+        socket.create_server(("127.0.0.1", 0)) as far,
+    ):
+        assert owner_of(ours.getsockname(), far.getsockname()) is None
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tests.support.forks import DEADLINE_S
 def test_links_for_a_program(socket: Path) -> None:
     with console(socket) as found:
         assert found.valid_s == 60
-        assert found.link.startswith(f"http://localhost:{found.port}/enter?key=")
+        assert found.link.startswith(f"http://127.0.0.1:{found.port}/enter?key=")
         one, two = found.enter(), found.enter("fr")
         assert one.get("/").status == two.get("/").status == 200
         assert one.cookie != two.cookie
@@ -47,7 +47,7 @@ def test_it_ends_while_a_page_is_kept_up_to_date(socket: Path) -> None:
         guest = found.enter()
         with sockets.create_connection(("127.0.0.1", found.port), DEADLINE_S) as line:
             line.sendall(
-                f"GET /live/events HTTP/1.1\r\nHost: localhost:{found.port}\r\n"
+                f"GET /live/events HTTP/1.1\r\nHost: 127.0.0.1:{found.port}\r\n"
                 f"Cookie: {guest.cookie}\r\n\r\n".encode()
             )
             assert line.recv(12) == b"HTTP/1.1 200"
@@ -80,10 +80,10 @@ def test_the_command_on_a_terminal_that_goes_away(counter: Counter, socket: Path
             {**os.environ, **dict.fromkeys(("LOGNAME", "USER"), "amina"), "LANG": "C.UTF-8"},
         )
     said = b""
-    while b"-N -L" not in said or b"Entr" not in said.partition(b"-N -L")[2]:
+    while b" -L " not in said or b"Entr" not in said.partition(b" -L ")[2]:
         said += os.read(terminal, 4096)
     text = said.decode()
-    assert "http://localhost:" in text and "amina@" in text
+    assert "http://127.0.0.1:" in text and "amina@" in text
     assert "Ouvrez ce lien" in text
     os.close(terminal)
     assert os.waitpid(number, 0)[1] == 0
@@ -96,7 +96,10 @@ def test_the_way_from_another_machine_names_who_it_is_whatever_the_environment_l
         monkeypatch.delenv(name, raising=False)
     TerminalLines("en", as_json=False).way(8765)
     who = pwd.getpwuid(os.getuid()).pw_name
-    assert f"ssh -N -L 8765:127.0.0.1:8765 {who}@" in capsys.readouterr().out
+    assert (
+        f"ssh -N -o ExitOnForwardFailure=yes -L 127.0.0.1:8765:127.0.0.1:8765 {who}@"
+        in capsys.readouterr().out
+    )
     monkeypatch.setenv("SUDO_USER", "amina")
     TerminalLines("en", as_json=False).way(8765)
     assert " amina@" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from ncen_updater.console.requests import (
     require_own_page,
 )
 
-OWN = "http://localhost:8460"
+OWN = "http://127.0.0.1:8460"
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ OWN = "http://localhost:8460"
         ("POST", "null", "same-site", "navigate", False),
         ("POST", "null", "none", "navigate", False),
         ("POST", OWN, "cross-site", "navigate", False),
-        ("POST", "http://localhost:9999", "same-site", "navigate", False),  # another port
-        ("POST", "http://localhost:9999", "same-origin", "navigate", False),
+        ("POST", "http://127.0.0.1:9999", "same-site", "navigate", False),  # another port
+        ("POST", "http://127.0.0.1:9999", "same-origin", "navigate", False),
         ("POST", "https://evil.example", "cross-site", "navigate", False),
         ("GET", None, "none", "navigate", True),  # typed
         ("GET", None, "cross-site", "navigate", True),  # a link; the cookie is not sent
@@ -45,7 +45,7 @@ OWN = "http://localhost:8460"
 def test_where_it_comes_from(
     method: str, origin: str | None, site: str | None, mode: str | None, taken: bool
 ) -> None:
-    request = WebRequest(method, "/", host="localhost:8460", origin=origin, site=site, mode=mode)
+    request = WebRequest(method, "/", host="127.0.0.1:8460", origin=origin, site=site, mode=mode)
     if taken:
         require_own_page(request, "http")
     else:
@@ -55,8 +55,9 @@ def test_where_it_comes_from(
 
 @pytest.mark.parametrize(
     "host",
-    ["", "localhost", "evil.example:8460", "localhost:", "localhost:x", "localhost.evil.example:1",
-     "127.0.0.1.evil.example:8460", "[::1]:8460", "localhost:8460:1", "LOCALHOST@evil:1"],
+    ["", "127.0.0.1", "localhost:8460", "evil.example:8460", "127.0.0.1:", "127.0.0.1:x",
+     "localhost.evil.example:1", "127.0.0.1.evil.example:8460", "[::1]:8460",
+     "127.0.0.1:8460:1", "LOCALHOST@evil:1"],
 )  # fmt: skip
 def test_a_name_that_leads_here_and_is_not_ours(host: str) -> None:
     with pytest.raises(UpdaterError, match="NU-9703"):

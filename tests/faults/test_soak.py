@@ -14,19 +14,24 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.config.model import SoakSettings
+from ncen_updater.agent.engine.errors import SoakFailed
 from ncen_updater.agent.engine.operations import JOURNAL, Operations
 from ncen_updater.agent.engine.steps import outage
 from ncen_updater.agent.journal.change import Change, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import (
+    APPLICATION_RUNS,
+    APPLICATION_STOPPED,
     DATABASES_AWAY,
     DATABASES_BACK,
     DISK_FULL,
     DISK_HAS_ROOM,
 )
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.agent.site import Clock
 from ncen_updater.common.messages import WATCHED_ON_FULL_DISK, WATCHED_WITHOUT_DATABASES
 from ncen_updater.common.progress import Silent
@@ -97,7 +102,7 @@ def watched_without_its_server(trial: Trial, then: Callable[[], None]) -> Operat
     return watched(trial, trial.server.kill, then)
 
 
-TOLD = frozenset({DATABASES_AWAY, DATABASES_BACK, DISK_FULL, DISK_HAS_ROOM})
+TOLD = frozenset({cause for one in outage.Cause for cause in one.value})
 
 
 def remembered(trial: Trial) -> tuple[Change, ChangeFacts, list[str], list[str]]:
@@ -130,6 +135,41 @@ def test_a_server_that_is_lost_while_a_release_is_watched_is_nobodys(postgresql:
     assert told == [DATABASES_AWAY, DATABASES_BACK]
     assert facts.soak_looks and facts.soak_bad_looks is not None
     assert facts.soak_bad_looks < LOOKS - 1
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_release_that_a_person_stops_is_not_judged_and_one_that_crashes_is(
+    postgresql: Trial, monkeypatch: pytest.MonkeyPatch, failed: bool
+) -> None:
+    """A stop in order is the operator's; what they stopped is not started against them."""
+    postgresql.reset()
+    demo, seen = postgresql.demo, ApplicationPart.seen
+
+    def as_a_system_tells_it(part: ApplicationPart) -> RunningSeen:
+        found = seen(part)
+        return dataclasses.replace(found, started=True, failed=failed and not found.runs)
+
+    monkeypatch.setattr(ApplicationPart, "seen", as_a_system_tells_it)
+    ran: list[bool] = []
+
+    def later() -> None:
+        ran.append(site_in_process(demo).application.running())
+        demo.start_app()
+
+    operations = watched(postgresql, demo.stop_app, (lambda: None) if failed else later)
+    if failed:
+        with pytest.raises(SoakFailed):
+            operations.upgrade()
+    else:
+        operations.upgrade()
+    _, facts, told, bad = remembered(postgresql)
+    if failed:
+        assert (told, bad) == ([], [NEW])
+    else:
+        assert postgresql.judge() == NEW
+        assert ran == [False] and (facts.soak_failed, bad) == (None, [])
+        assert told == [APPLICATION_STOPPED, APPLICATION_RUNS]
+        assert facts.soak_bad_looks == 0 and facts.soak_looks
 
 
 def test_a_server_that_stays_away_ends_the_command_and_judges_nobody(

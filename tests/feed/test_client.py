@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
 
@@ -124,6 +124,20 @@ def test_tufup_interface_never_says_no_update_instead_of_a_failure(
     feed.publish("ncen")
     with pytest.raises(BadSignature):
         clients().check_for_updates()
+
+
+@pytest.mark.parametrize("grace", [timedelta(0), 180 * DAYS])
+def test_lists_that_never_lapse_are_followed(
+    clients: Clients, feed: Feed, grace: timedelta
+) -> None:
+    """A grace behind the calendar's last day was an error that nobody foresaw."""
+    for role in ("timestamp", "snapshot"):
+        feed.roles[role].expires = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+        feed.publish(role, keep_expiry=True)
+    client = clients(grace=grace)
+    client.product_role()
+    assert client.usable_until() == min(feed.roles[r].expires for r in ("root", "targets", "ncen"))
+    assert client.expires_at.astimezone(timezone(14 * timedelta(hours=1))).year == 9000
 
 
 def test_grace_is_for_timestamp_and_snapshot_only(

@@ -60,7 +60,7 @@ def test_a_password_does_not_go_where_a_server_leads_to() -> None:
         led = b"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: %smetadata/x.json\r\n\r\n"
         with (
             Hostile(once(led % other.url.encode())) as first,
-            fetching(first.url.replace("//", "//site:secret@")) as fetcher,
+            fetching(first.url.replace("//", "//site:secret@"), other.url) as fetcher,
         ):
             assert fetcher.download_bytes(NAME, 100) == CONTENT
         assert "Authorization" in first.heads[0]

@@ -92,7 +92,9 @@ def _slot(python: Path, place: Path, probe: str) -> Path:
     subprocess.run(words, check=True, umask=0o022)
     (packages,) = place.glob("lib/python*/site-packages")
     (packages / "ours.pth").write_text(_packages().replace(":", "\n"))
-    (packages / "sitecustomize.py").write_text(probe)
+    # No sitecustomize: Debian's Python has one of its own, which is found first.
+    (packages / "reader_probe.py").write_text(probe)
+    (packages / "reader_probe.pth").write_text("import reader_probe\n")
     return place / "bin" / "python"
 
 

@@ -269,22 +269,41 @@ def test_places_that_a_server_leads_to(served: Path, name: str) -> None:
         assert 1 <= len(bad.heads) <= 6
 
 
-def test_a_place_elsewhere_is_followed_by_its_name_and_by_its_address(served: Path) -> None:
+def test_redirects_are_followed_within_the_feed_alone(served: Path) -> None:
     with serving(served) as moved, serving(served) as other:
         moved.faults = [
-            Fault("metadata/x", status=301, headers={"Location": "../moved/%C3%A9.json"}, times=1),
+            Fault("metadata/x", status=301, headers={"Location": "../moved/%C3%A9.json"}),
             Fault("moved", status=307, headers={"Location": f"{other.url}metadata/x.json"}),
         ]
-        with fetching(moved.url) as fetcher:
-            assert fetcher.download_bytes(NAME, 100) == CONTENT
+        with fetching(moved.url) as fetcher, pytest.raises(MirrorFailure) as caught:
+            fetcher.download_bytes(NAME, 100)
+        assert caught.value.kind is LineFailure.REDIRECTED
         assert moved.paths() == ["/metadata/x.json", "/moved/%C3%A9.json"]
-        assert other.paths() == ["/metadata/x.json"]
+        assert other.paths() == []
+        with fetching(moved.url, other.url) as fetcher:
+            assert fetcher.download_bytes(NAME, 100) == CONTENT
+        assert (moved.paths()[2:], other.paths()) == (moved.paths()[:2], ["/metadata/x.json"])
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("host", ["127.0.0.2", "localhost", "127.0.0.1.nip.invalid"])
+def test_no_other_server_is_asked_whatever_the_redirect(
+    served: Path, status: int, host: str
+) -> None:
+    with serving(served) as moved, serving(served) as inner:
+        inside, itself = (one.url.rpartition(":")[2] for one in (inner, moved))
+        for place in (f"http://{host}:{inside}x", f"//{host}:{itself}x"):
+            moved.faults = [Fault("", status=status, headers={"Location": place})]
+            with fetching(moved.url) as fetcher, pytest.raises(MirrorFailure) as caught:
+                fetcher.download_bytes(NAME, 100)
+            assert caught.value.kind is LineFailure.REDIRECTED
+        assert inner.paths() == []
 
 
 def test_a_range_is_asked_of_the_place_that_was_led_to(served: Path) -> None:
     with serving(served) as moved, serving(served) as other:
         moved.faults = [Fault("", status=302, headers={"Location": f"{other.url}metadata/x.json"})]
-        with fetching(moved.url) as fetcher:
+        with fetching(moved.url, other.url) as fetcher:
             part = fetcher.open(NAME, 3)
             assert (part.start, b"".join(part.chunks)) == (3, CONTENT[3:])
             part.close()

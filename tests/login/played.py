@@ -22,7 +22,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with socket.socket(fileno=os.dup(0)) as line:
         pam = PamService(SERVICE, Path(rules))
-        LoginHelper(line, int(console), Path(service), pam, Tries(Path(tries))).run()
+        LoginHelper(line, int(console), Path(service), pam, Tries(Path(tries)), 0.0).run()
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def test_who_may_not_look_at_the_site_does_not_come_in(counter: Counter, place: 
         opened(service)
         service.chmod(0o660)
         found = Person(web).log_in(AMINA, SECRETS[AMINA])
-    assert (found.status, "NU-9717" in found.text) == (403, True)
+    assert (found.status, "NU-9711" in found.text) == (401, True), "as for a wrong password"
     assert "set-cookie" not in found.headers
 
 

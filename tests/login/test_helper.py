@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pwd
+import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,15 +13,29 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.agent.journal.orders import OrderKind
+from ncen_updater.agent.service.api.routes import ROUTES
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.console import service as console_service
 from ncen_updater.console.login import BridgedService, PersonLogin
 from ncen_updater.console.service import ServiceRefusal
-from ncen_updater.login.bridge import allowed, grave
-from ncen_updater.login.pam import PamService, PamVerdict
+from ncen_updater.login.bridge import HARMLESS_ORDERS, allowed
+from ncen_updater.login.helper import REFUSED_S, LoginHelper
+from ncen_updater.login.pam import PamAnswer, PamService, PamVerdict
+from ncen_updater.login.tries import Tries
 from tests.agent.service.api.conftest import BINDING, READER, Counter
 from tests.agent.service.api.serving import answering
-from tests.login.logins import AMINA, MARIE, RULES, SECRETS, LoginSocket, login_socket, opened
-from tests.support.made_users import expired
+from tests.login.logins import (
+    AMINA,
+    GROUP,
+    MARIE,
+    RULES,
+    SECRETS,
+    LoginSocket,
+    login_socket,
+    opened,
+)
+from tests.support.made_users import expired, without_password
 
 APPROVE = {"binding": BINDING, "of": "upgrade"}
 
@@ -72,28 +88,85 @@ def test_who_does_not_come_in(login: LoginSocket, user: str, password: str, code
         PersonLogin(login.path).open(user, password)
 
 
-def test_root_does_not_come_in_with_a_right_password_either(counter: Counter, place: Path) -> None:
-    rules = "auth required pam_permit.so\naccount required pam_permit.so\n"
-    with (
-        answering(counter) as service,
-        login_socket(place, service, rules=rules) as login,
-        pytest.raises(UpdaterError, match="NU-9715"),
-    ):
-        PersonLogin(login.path).open("root", "x")
-
-
-def test_who_may_not_look_at_the_site_is_told_which_group_may(
+def test_right_passwords_of_root_and_of_people_outside_are_not_told(
     counter: Counter, place: Path
 ) -> None:
-    """Seen: the right password, and then "The service of this site does not answer"."""
-    with answering(counter) as service, login_socket(place, service) as login:
+    """Every password is right here: root, who is in no group and nobody at all hear the same."""
+    rules = "auth required pam_permit.so\naccount required pam_permit.so\n"
+    with answering(counter) as service, login_socket(place, service, rules=rules) as login:
         opened(service)
         service.chmod(0o660)
-        with pytest.raises(UpdaterError, match="NU-9717") as caught:
-            PersonLogin(login.path).open(AMINA, SECRETS[AMINA])
-        assert {"user": AMINA, "group": service.group()}.items() <= caught.value.values.items()
-        service.unlink()  # one that is not there is no question of rights
+        told = []
+        for name in ("root", AMINA, "nobody-at-all", "\ud800", "\udc80", f"{AMINA}\0", ""):
+            with pytest.raises(UpdaterError) as caught:
+                PersonLogin(login.path).open(name, "x")
+            told.append((caught.value.code, caught.value.values["wait"]))
+        assert len(set(told)) == 1 and told[0][0] == "NU-9711"
+        shutil.chown(service, group=GROUP)
         came_in(login)
+        service.unlink()  # who may ask it is not known then: nobody comes in
+        with pytest.raises(UpdaterError, match="NU-9304"):
+            PersonLogin(login.path).open(AMINA, SECRETS[AMINA])
+
+
+def test_account_without_a_password_lets_nobody_in(people: None, tmp_path: Path) -> None:
+    """As sshd has it; the rules of Debian take any word for one."""
+    (tmp_path / "trial").write_text(RULES.replace("nodelay", "nodelay nullok"))
+    with without_password(MARIE):
+        for password in (" ", "x", ""):
+            answer = PamService("trial", tmp_path).check(MARIE, password)
+            assert answer.verdict is PamVerdict.WRONG
+
+
+def test_pam_is_told_the_address(people: None, tmp_path: Path) -> None:
+    said, script = tmp_path / "said", tmp_path / "note"
+    script.write_text(f'#!/bin/sh\necho "$PAM_USER $PAM_RHOST" >> {said}\n')
+    script.chmod(0o700)
+    (tmp_path / "trial").write_text(f"auth optional pam_exec.so quiet {script}\n{RULES}")
+    for address in ("192.0.2.7", ""):
+        found = PamService("trial", tmp_path).check(AMINA, SECRETS[AMINA], address)
+        assert found.verdict is PamVerdict.RIGHT
+    assert said.read_text() == f"{AMINA} 192.0.2.7\n{AMINA} \n"
+
+
+class PlayedPam(PamService):
+    """Takes its time, and then every password of one name."""
+
+    def __init__(self, clock: list[float], took: float) -> None:
+        super().__init__("played")
+        self._clock, self._took = clock, took
+
+    def check(self, user: str, password: str, address: str = "") -> PamAnswer:
+        del user, password, address
+        self._clock[0] += self._took
+        return PamAnswer(PamVerdict.WRONG)
+
+
+@pytest.mark.parametrize(
+    ("user", "took", "after"),
+    [
+        ("root", 9.0, REFUSED_S), ("nobody-at-all", 9.0, REFUSED_S), (AMINA, 0.5, REFUSED_S),
+        (AMINA, 2.5, REFUSED_S), (AMINA, REFUSED_S + 1, 2 * REFUSED_S),
+    ],
+)  # fmt: skip
+def test_every_refusal_comes_after_the_same_time(
+    people: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str, took: float,
+    after: float,
+) -> None:  # fmt: skip
+    clock, service = [100.0], tmp_path / "api.sock"
+    service.touch()
+    service.chmod(0o666)
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.sleep", lambda s: clock.__setitem__(0, clock[0] + s))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(json.dumps({"user": user, "password": "x"}).encode() + b"\n")
+        helper = LoginHelper(
+            theirs, os.geteuid(), service, PlayedPam(clock, took), Tries(tmp_path / "tries")
+        )
+        helper.run()
+        assert json.loads(ours.recv(4096)) == {"refused": "wrong"}
+    assert clock[0] == pytest.approx(100.0 + after)
 
 
 def test_an_account_that_has_expired(counter: Counter, place: Path) -> None:
@@ -104,6 +177,7 @@ def test_an_account_that_has_expired(counter: Counter, place: Path) -> None:
         expired(MARIE),
         pytest.raises(UpdaterError, match="NU-9713"),
     ):
+        opened(service)
         PersonLogin(login.path).open(MARIE, "x")
 
 
@@ -182,6 +256,19 @@ ASKED: Mapping[str, tuple[str, str, dict[str, Any] | None]] = {
     "an upgrade": ("POST", "/v1/orders", {"kind": "upgrade"}),
     "going back": ("POST", "/v1/orders", {"kind": "rollback", "undoes": "abcdefgh"}),
     "an order without a kind": ("POST", "/v1/orders", None),
+    "an order of tomorrow": ("POST", "/v1/orders", {"kind": "tomorrow"}),
+    "bringing a change to its end": ("POST", "/v1/orders", {"kind": "resume"}),
+    "another agent": ("POST", "/v1/orders", {"kind": "self-update"}),
+    "a time at which an approved upgrade begins": (
+        "PUT",
+        "/v1/schedule",
+        {"binding": BINDING, "not_before": "2026-11-24T06:00:01+00:00"},
+    ),
+    "no time": ("DELETE", "/v1/schedule", None),
+    "the end of the watching": ("POST", "/v1/confirmation", None),
+    "a hold": ("POST", "/v1/holds", {"reason": "x"}),
+    "no hold": ("DELETE", "/v1/holds", None),
+    "a yes taken back": ("DELETE", f"/v1/approvals/{BINDING}", None),
     "a request in a request": ("GET", "/v1/x HTTP/1.1\r\nHost: x\r\n\r\nPOST /v1/approvals", None),
     "another method": ("PATCH", "/v1/approvals", dict(APPROVE)),
 }
@@ -220,7 +307,9 @@ def test_on_the_line_with_an_answer_nothing_more_can_be_said(
     "said",
     [b"\n", b"[]\n", b"{}\n", b"{\n", b'{"user": "a"}\n', b"x" * 200_000 + b"\n",
      b'{"user": "a", "password": "b", "act": {"method": "GET", "address": "/v1/status"}}\n',
-     b'{"user": "a", "password": "b", "act": {"method": "POST", "address": "/v1/holds"}}\n'],
+     b'{"user": "a", "password": "b", "act": {"method": "POST", "address": "/v1/holds"}}\n',
+     b'{"user": "a", "password": "b", "act": {"method": "POST", "address": "/v1/holds",'
+     b' "body": []}}\n'],
 )  # fmt: skip
 def test_a_first_line_that_is_none(login: LoginSocket, said: bytes) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
@@ -235,10 +324,19 @@ def test_a_first_line_that_is_none(login: LoginSocket, said: bytes) -> None:
 
 
 def test_what_is_asked_for_a_console_alone() -> None:
+    """Of all that changes something at the service no more than what looks and fetches."""
     for method, address, body in ASKED.values():
         assert not allowed(method, address, body) or method == "GET"
     assert allowed("GET", "/v1/history?limit=1", None)
-    for kind in ("check", "import"):  # what keeps nobody out
-        assert allowed("POST", "/v1/orders", {"kind": kind})
-        assert not grave("POST", "/v1/orders", {"kind": kind})
-    assert grave("POST", "/v1/approvals", {}) and not grave("POST", "/v1/approvals?x", {})
+    kinds = {kind.value for kind in OrderKind}
+    harmless = {
+        (route.method, route.address, kind)
+        for route in ROUTES
+        for kind in (kinds if route.address == "/v1/orders" else {""})
+        if route.method != "GET" and allowed(route.method, route.address, {"kind": kind})
+    }
+    assert harmless == {
+        ("POST", "/v1/inspections", ""),
+        *(("POST", "/v1/orders", kind) for kind in ("check", "import", "prepare", "rehearse")),
+    }
+    assert console_service.HARMLESS_ORDERS == HARMLESS_ORDERS

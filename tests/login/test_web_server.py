@@ -225,6 +225,7 @@ def test_a_person_with_a_password_in_french(site: Site, counter: Counter) -> Non
         assert approvals(counter) == [AMINA]
         person.open(f"{address}/approve")
         settled(person)
+        person.one('form[action="/withdraw"] input[type="password"]').type(SECRETS[AMINA])
         person.one('form[action="/withdraw"] button').click()
         told(person, FRENCH["withdrawn"])
         assert counter.ask("GET", "/v1/outlook").document["approvals"] == []
@@ -274,8 +275,10 @@ def test_whoever_tries_too_often_is_told(site: Site) -> None:
 def test_what_the_web_server_adds_and_lets_through(site: Site) -> None:
     with site.web() as web:
         guest = TlsGuest(site, web)
-        found = guest.log_in(AMINA, SECRETS[AMINA])
+        found = guest.log_in(AMINA, SECRETS[AMINA], X_Real_IP="192.0.2.66")
         assert found.status == 200
+        said = (site.place / "login.log").read_text("utf-8")
+        assert f"{AMINA} came in from 127.0.0.1\n" in said, "whatever a browser says of itself"
         assert re.fullmatch(
             re.escape(PREFIX) + r"[0-9a-f]{8}=[\w-]{43}; Path=/; Secure; HttpOnly; SameSite=Strict",
             found.headers["set-cookie"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
 
-SCRIPT = Path(__file__).resolve().parents[2] / "packaging" / "debian" / "postinst"
+DEBIAN = Path(__file__).resolve().parents[2] / "packaging" / "debian"
+SCRIPT = DEBIAN / "postinst"
 NOTHING = "#!/bin/sh\nexit 0\n"
 
 
@@ -48,4 +50,52 @@ def test_the_agent_that_was_proven_stays_while_a_newer_one_is_on_trial(
         env={"PATH": f"{programs}:/usr/bin:/bin"},
     )
     assert (slots / "failsafe.py").read_text() == "whole"
-    assert {path.parents[1].name for path in slots.glob("*/bin/ncen-updater")} == kept
+    found = {path.parents[1] for path in slots.glob("*/bin/ncen-updater")}
+    assert {place.name for place in found if not place.is_symlink()} == kept
+    assert (slots / "current").exists()
+
+
+def run(root: Path, name: str, *words: str) -> None:
+    """Run a script of the package 0.3.0 with its places below a directory."""
+    programs = root / "programs"
+    programs.mkdir(exist_ok=True)
+    for program in ("systemd-sysusers", "systemd-tmpfiles", "deb-systemd-helper"):
+        (programs / program).write_text(NOTHING)
+        (programs / program).chmod(0o755)
+    text = (DEBIAN / name).read_text("utf-8").replace("@VERSION@", "0.3.0")
+    for place in ("/opt/ncen-updater", "/run/systemd/system"):
+        text = text.replace(place, f"{root}{place}")
+    script = root / name
+    script.write_text(text)
+    words = ("/bin/sh", str(script), *words)
+    subprocess.run(words, check=True, env={"PATH": f"{programs}:/usr/bin:/bin"})
+
+
+def slot(slots: Path, version: str) -> None:
+    (slots / version / "bin").mkdir(parents=True)
+    for name in ("ncen-updater", "python"):
+        (slots / version / "bin" / name).write_text(NOTHING)
+        (slots / version / "bin" / name).chmod(0o755)
+
+
+@pytest.mark.parametrize("end", ["configure", "abort-upgrade"])
+def test_old_agent_is_usable_until_the_new_one_is_set_up(tmp_path: Path, end: str) -> None:
+    """Seen: a question about a file that nobody answered, and no agent meanwhile."""
+    slots = tmp_path / "opt/ncen-updater"
+    slot(slots, "0.2.0")
+    (slots / "failsafe.py").write_text("whole")
+    SequenceFile(slots).update(lambda _: AgentSelection("0.2.0"))
+    used = slots / "current/bin/ncen-updater"
+    for _ in range(2):  # the second after a first that was cut off
+        run(tmp_path, "preinst", "upgrade", "0.2.0")
+        assert used.exists()
+        if end == "configure":
+            shutil.rmtree(slots / "0.2.0")  # as dpkg does, which puts it back where it fails
+            slot(slots, "0.3.0")
+            assert used.exists()
+            break
+    run(tmp_path, "postinst", end, "0.2.0")
+    assert used.exists()
+    assert (slots / "0.2.0/bin/ncen-updater").exists()
+    assert not list(slots.glob(".k*"))
+    assert (slots / "current").readlink() == Path("0.2.0")

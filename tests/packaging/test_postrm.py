@@ -52,6 +52,7 @@ def test_a_purge_says_how_the_journal_goes_when_the_package_is_gone(tmp_path: Pa
     for place in (state, settings):
         place.mkdir(parents=True)
     (state / "journal.sqlite").touch()
+    (settings / "agent.toml").touch()
     said = _run(tmp_path, "purge")
     assert (state / "journal.sqlite").exists() and settings.exists()
     (line,) = [line for line in said.splitlines() if "nobody needs it" in line]
@@ -59,12 +60,32 @@ def test_a_purge_says_how_the_journal_goes_when_the_package_is_gone(tmp_path: Pa
     assert "dpkg" not in said
 
 
+def test_purge_of_a_site_that_was_never_adopted_leaves_nothing(tmp_path: Path) -> None:
+    """What ``tmpfiles.d`` made, users and groups; Debian's programs are stand-ins."""
+    for place in (
+        "var/lib/ncen-updater/tray", "var/lib/ncen-updater/received/x", "etc/ncen-updater/trust",
+        "opt/ncen/slots", "run/ncen-updater", "run/ncen",
+    ):  # fmt: skip
+        (tmp_path / place).mkdir(parents=True)
+    for name in ("userdel", "groupdel"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {name} $1 >> {tmp_path}/gone\n")
+        (tmp_path / name).chmod(0o755)
+    _run(tmp_path, "purge")
+    for place in ("var/lib", "etc", "opt", "run"):
+        assert list((tmp_path / place).iterdir()) == [], place
+    made = (PACKAGING / "systemd/ncen-updater.sysusers").read_text("utf-8").splitlines()
+    users = {line.split()[1] for line in made if line.startswith("u ")}
+    groups = {line.split()[1] for line in made if line.startswith("g ")}
+    gone = (tmp_path / "gone").read_text().splitlines()
+    assert set(gone) == {f"userdel {u}" for u in users} | {f"groupdel {g}" for g in groups}
+
+
 def _run(root: Path, act: str) -> str:
     """Run the script with its places below a directory; returns what it says."""
     text = (PACKAGING / "debian" / "postrm").read_text("utf-8")
     for place in (
         "/opt/ncen-updater", "/var/lib/ncen-updater", "/run/systemd/system", "/etc/systemd/system",
-        "/etc/ncen-updater",
+        "/etc/ncen-updater", "/opt/ncen/slots", "/opt/ncen ", "/run/ncen-updater", "/run/ncen;",
     ):  # fmt: skip
         assert place in text
         text = text.replace(place, f"{root}{place}")

@@ -80,6 +80,7 @@ def test_a_release_over_no_version_is_said_to_be_so(tmp_path: Path) -> None:
         ("7105", "m/001.verify.sql", "m/002.verify.sql"),
         ("7117", "SELECT count(*) FROM cases", "SELECT 1; DELETE FROM cases"),
         ("7120", '[[health]]\nname = "answers"\npath = "/health"\n', ""),
+        ("7188", "[[health]]\n", '[smoke]\nargv = ["bin/none"]\n\n[[health]]\n'),
     ],
 )
 def test_mistakes_in_the_manifest(tmp_path: Path, expected: str, old: str, new: str) -> None:

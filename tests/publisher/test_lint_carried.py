@@ -162,6 +162,15 @@ ALONE: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
         lambda r: po(r, PO.replace("Sous %s", "Sous %s %d")),
         {"7143": "advisory", "7145": "strict"},
     ),
+    "gettext with a text that is said to be no format": (
+        lambda r: po(
+            r,
+            PO.replace("Sous %s", "Sous %s %d").replace(
+                'msgid "Saved', '#, no-python-format\nmsgid "Saved'
+            ),
+        ),
+        {"7143": "advisory"},
+    ),
     "gettext of a translator who was not sure": (
         lambda r: po(r, PO.replace('msgid "Sa', '#, fuzzy\nmsgid "Sa').replace("Sous %s", "%d")),
         {"7143": "advisory"},

@@ -326,8 +326,10 @@ STAND_INS = {
     "lib/shop-2.0.dist-info/entry_points.txt": "[console_scripts]\nshop = shop:main\n",
     "lib/tool": '#!/bin/sh\nprintf "%s\\n" "$@"\nexit ${TOOL_STATUS:-0}\n',
 }
-POSTGRES = "postgresql://upd@/shop__next_x?host=%2Frun%2Fpg&port=5433&options=-c%20role%3Dshop"
-TCP = "postgresql://upd@/shop__next_x?host=db.example&port=5433"
+POSTGRES = (
+    "postgresql://upd@socket.invalid:5433/shop__next_x?host=%2Frun%2Fpg&options=-c%20role%3Dshop"
+)
+TCP = "postgresql://upd@db.example:5433/shop__next_x"
 
 
 def migrate(tmp_path: Path, *words: str, **urls: str) -> subprocess.CompletedProcess[str]:

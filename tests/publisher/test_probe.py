@@ -68,10 +68,18 @@ def test_whatever_an_answer_says_a_finding_or_nothing_comes_of_it(
         assert isinstance(probe.metadata("metadata/", 1, ["timestamp.json"]), list)
 
 
-def test_a_feed_that_moved_is_followed(session: BoundedSession, tmp_path: Path) -> None:
+def test_a_feed_that_moved_to_another_server_is_a_finding(
+    session: BoundedSession, tmp_path: Path
+) -> None:
+    """Sites do not follow there either."""
     (tmp_path / "metadata").mkdir()
     (tmp_path / "metadata/x.json").write_bytes(CONTENT)
     with serving(tmp_path) as moved, serving(tmp_path) as other:
+        moved.faults = [Fault("metadata/x", status=301, headers={"Location": "../moved/x.json"})]
+        moved.faults += [Fault("moved", status=302, headers={"Location": "../here"})]
+        moved.faults += [Fault("here", body=CONTENT)]
+        assert Probe(moved.url, session).target("metadata/x", 8, DIGEST, deep=True) == []
         moved.faults = [Fault("", status=301, headers={"Location": f"{other.url}metadata/x.json"})]
-        assert Probe(moved.url, session).target("x", len(CONTENT), DIGEST, deep=True) == []
-        assert Probe(moved.url, session).target("x", len(CONTENT), DIGEST, deep=False) == []
+        for deep in (True, False):
+            assert Probe(moved.url, session).target("x", len(CONTENT), DIGEST, deep=deep)
+        assert other.paths() == []

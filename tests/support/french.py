@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import runpy
 from functools import cache
@@ -49,5 +51,6 @@ def foreign(text: str, *names: str) -> list[str]:
         text: What was shown.
         *names: More names: of people, places and data of the trial.
     """
-    known = vocabulary() | {part.lower() for name in names for part in WORD.findall(name)}
+    login = pwd.getpwuid(os.geteuid()).pw_name  # may be an English word
+    known = vocabulary() | {part.lower() for name in (*names, login) for part in WORD.findall(name)}
     return [word for word in WORD.findall(_plain(text)) if word.lower() not in known]

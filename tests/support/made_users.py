@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["expired", "made_users", "require_made_users"]
+__all__ = ["expired", "made_users", "require_made_users", "without_password"]
 
 #: How the names of such people begin.
 OURS = "nu-"
@@ -84,6 +84,18 @@ def expired(name: str) -> Iterator[None]:
         yield
     finally:
         _run("usermod", "--expiredate", "", name)
+
+
+@contextmanager
+def without_password(name: str) -> Iterator[None]:
+    """Let an account have none, which is not the same as no way in, while the block runs."""
+    kept = Path("/etc/shadow").read_text("utf-8")
+    (secret,) = (line.split(":")[1] for line in kept.splitlines() if line.startswith(f"{name}:"))
+    _run("usermod", "--password", "", name)
+    try:
+        yield
+    finally:
+        _run("usermod", "--password", secret, name)
 
 
 def _run(name: str, *words: str, given: str = "", check: bool = True) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -36,6 +37,10 @@ class ProbeResult:
     seconds: float = 0.0
 
 
+#: Characters.
+MOST_SAID = 500
+
+
 @dataclass(frozen=True)
 class Health:
     """One uncached look. Truthy when everything was as expected.
@@ -47,6 +52,7 @@ class Health:
         missing: Parts that should run and do not; asked only where every request was well.
         refused: Whether the main end point refused the token or the headers that the site sends,
             or the token cannot be used, so that nothing is known of how the application is.
+        status: Of the answer of the main end point; None where there was none.
     """
 
     results: tuple[ProbeResult, ...]
@@ -54,6 +60,7 @@ class Health:
     answered: bool = True
     missing: tuple[str, ...] = ()
     refused: bool = False
+    status: int | None = None
 
     def __bool__(self) -> bool:
         return all(not result.problem for result in self.results)
@@ -62,6 +69,11 @@ class Health:
     def problems(self) -> tuple[str, ...]:
         """What was wrong, a line each."""
         return tuple(f"{r.name}: {r.problem}" for r in self.results if r.problem)
+
+    @property
+    def said(self) -> str:
+        """The answer's own fields, for people at the site alone: nobody knows what is in them."""
+        return json.dumps(dict(self.reported), ensure_ascii=False)[:MOST_SAID]
 
 
 class Application(abc.ABC):
@@ -91,6 +103,14 @@ class Application(abc.ABC):
     def start_rest(self) -> None:
         """Start the parts that wait until officers are in; those that run are left alone."""
 
+    def at_rest(self) -> bool:
+        """Whether nothing of it runs, and nothing is about to by an order that was given."""
+        return not self.running()
+
+    def why_down(self) -> str:
+        """Say why it does not run, as far as the system knows; empty where nothing is known."""
+        return ""
+
     @abc.abstractmethod
     def running(self) -> bool:
         """Whether any process of any part runs."""
@@ -102,6 +122,14 @@ class Application(abc.ABC):
         Raises:
             StateUnknown: If that cannot be told.
         """
+
+    def stopped_in_order(self) -> bool:
+        """Whether somebody else stopped a part of it on purpose; False where that cannot be told.
+
+        Raises:
+            StateUnknown: If the system does not answer.
+        """
+        return False
 
     @abc.abstractmethod
     def missing(self, *, opened: bool) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from ncen_updater.agent.application.health import HealthProber
 from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.application.process import Ended, minimal_environment, run
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
-from ncen_updater.agent.policy.ought_to_run import RunningSeen
+from ncen_updater.agent.policy.ought_to_run import RunningSeen, stopped_in_order
 from ncen_updater.common.messages import PART_STOP_FAILED
 
 __all__ = ["ControlledApplication", "attempt", "ending"]
@@ -76,9 +76,21 @@ class ControlledApplication(Application):
         """Whether any process of any part runs."""
         return any(part.running() for part in self._parts)
 
+    def at_rest(self) -> bool:
+        """Whether nothing runs, and nothing is about to by an order that was given."""
+        return all(part.at_rest() for part in self._parts)
+
+    def why_down(self) -> str:
+        """Say why the part that is asked for its health does not run."""
+        return self._parts[0].why_down()
+
     def seen(self) -> RunningSeen:
         """Look at the part that is asked for health."""
         return self._parts[0].seen()
+
+    def stopped_in_order(self) -> bool:
+        """Whether somebody stopped a part of it on purpose."""
+        return stopped_in_order(part.seen() for part in self._parts)
 
     def missing(self, *, opened: bool) -> tuple[str, ...]:
         """Further parts that do not run as they should."""

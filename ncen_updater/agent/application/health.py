@@ -108,7 +108,10 @@ class HealthProber:
             ask = partial(self._probe, probe.path, probe.status, probe.expect)
             results.append(self._result(probe.name, ask))
         refused = any(answer.refusal for answer in answers) or not self._may_ask()
-        return Health(tuple(results), reported, answered=bool(answers), refused=refused)
+        status = answers[0].status if answers else None
+        return Health(
+            tuple(results), reported, answered=bool(answers), refused=refused, status=status
+        )
 
     def _may_ask(self) -> bool:
         try:

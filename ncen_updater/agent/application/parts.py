@@ -33,6 +33,10 @@ class ApplicationPart(abc.ABC):
         """Whether none runs, and none is about to by an order that was given."""
         return not self.running()
 
+    def why_down(self) -> str:
+        """Say why it does not run, as far as the system knows; empty where nothing is known."""
+        return ""
+
     def well(self, *, since_last: bool = False) -> bool:
         """Whether it runs, and has done so without an end since it was started or looked at first.
 

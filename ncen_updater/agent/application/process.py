@@ -87,6 +87,7 @@ def order(
     *,
     left: LeftBehind,
     kept: int = -1,
+    become: tuple[int, int] | None = None,
 ) -> Ended:
     """Run a command that changes something; it ends when we end, with all that came of it.
 
@@ -96,12 +97,15 @@ def order(
         timeout_s: Seconds after which all of it is killed.
         left: What may be left of it when it ended by itself.
         kept: A descriptor that is held open as long as anything of it is at work.
+        become: User and group that it has instead of ours; its program is an absolute path then.
 
     Raises:
         OSError: If it cannot be started.
     """
     with tempfile.TemporaryFile() as output:
-        with Supervised(argv, environment, left=left, output=output, kept=kept) as command:
+        with Supervised(
+            argv, environment, left=left, output=output, kept=kept, become=become
+        ) as command:
             status = command.wait(timeout_s)
         return Ended(status, _tail(output))
 

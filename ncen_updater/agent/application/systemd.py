@@ -13,7 +13,8 @@ from ncen_updater.agent.application.control import ControlledApplication, attemp
 from ncen_updater.agent.application.door import DoorNote
 from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
 from ncen_updater.agent.application.parts import ApplicationPart
-from ncen_updater.agent.application.process import Ended, run
+from ncen_updater.agent.application.process import Ended
+from ncen_updater.agent.application.systemctl import run_systemctl
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.common.messages import STATE_UNKNOWN
@@ -128,6 +129,22 @@ class _Unit(ApplicationPart):
         facts = self._facts()
         return facts["ActiveState"] not in RUNS and facts.get("Job", "") in ("", "0")
 
+    def why_down(self) -> str:
+        """Say how it ended, or which unit that it needs failed, so that it did not even start."""
+        facts = self._facts()
+        if facts["ActiveState"] in RUNS:
+            return ""
+        words = self._argv("show", "--property=Requires,Requisite,BindsTo", "--value")
+        needed = self._run("look at", words, ORDER_TIMEOUT_S).output.split()
+        states = self._run(
+            "look at", (self._systemctl, "is-failed", "--", *needed), ORDER_TIMEOUT_S
+        ).output.split()
+        failed = [unit for unit, state in zip(needed, states, strict=False) if state == "failed"]
+        if failed:
+            return f"{self._unit} did not start: dependency ({', '.join(failed)})"
+        status = facts.get("ExecMainStatus", "-")
+        return f"{self._unit} is {facts['ActiveState']}: {facts.get('Result')}, status {status}"
+
     def well(self, *, since_last: bool = False) -> bool:
         """Whether it is up, and systemd did not have to start it again since the first look.
 
@@ -185,7 +202,7 @@ class _Unit(ApplicationPart):
             )
 
     def _run(self, action: str, argv: Sequence[str], timeout_s: float) -> Ended:
-        return attempt(action, argv, partial(run, argv, self._environment, timeout_s))
+        return attempt(action, argv, partial(run_systemctl, argv, self._environment, timeout_s))
 
     def _argv(self, verb: str, *options: str) -> tuple[str, ...]:
         return (self._systemctl, verb, *options, "--", self._unit)

@@ -13,6 +13,7 @@ from ncen_updater.agent.approvals.status import ApprovalStatus, standing_for
 from ncen_updater.agent.approvals.store import ApprovalStore, Person, ScheduleRecord
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import Plan, make_plan
+from ncen_updater.agent.engine.steps.guards import refuse_lasting
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
@@ -91,8 +92,10 @@ def require_basis(found: ApprovalSubject) -> ApprovalBasis:
     """Return what an approval would be bound to.
 
     Raises:
+        GuardBlocks: If something stands in the way that no waiting ends.
         NotRehearsed, RehearsalOutdated: If there is nothing that holds.
     """
+    refuse_lasting(found.plan.findings)
     if found.standing.basis is not None:
         return found.standing.basis
     if found.standing.voids:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Collection
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
+from ncen_updater.common.disk_space import is_closed_here
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BUNDLE_UNREADABLE,
@@ -16,6 +18,7 @@ from ncen_updater.common.messages import (
     LOG_IN_AGAIN,
     MEMBER_NEEDS_ROOT,
     NOT_A_MEMBER,
+    OUTSIDE_UNIT,
     TRAY_UNUSABLE,
 )
 
@@ -73,7 +76,10 @@ def refusal_for(
 
 
 def explained(error: BaseException, config: Path) -> UpdaterError | None:
-    """Return what is to be told in place of an error, where rights of this user are behind it."""
+    """Return what is to be told in place of an error that comes of this process's rights."""
+    outside = _outside_unit(error)
+    if outside is not None:
+        return UpdaterError(OUTSIDE_UNIT, path=outside)
     path = denied(error)
     if path is None or os.geteuid() == 0:
         return None
@@ -92,6 +98,15 @@ def explained(error: BaseException, config: Path) -> UpdaterError | None:
         return refusal_for(path, user, group, now=(), listed=())
     now = (group,) if entry.gr_gid in numbers else ()
     return refusal_for(path, user, group, now=now, listed=entry.gr_mem, config=str(config))
+
+
+def _outside_unit(error: BaseException) -> str | None:
+    """Return what this unit may not write to, if that is behind an error; never what a disk is."""
+    for cause in (error, error.__cause__):
+        if isinstance(cause, OSError) and cause.errno == errno.EROFS and cause.filename:
+            path = Path(os.fsdecode(cause.filename))
+            return str(path) if is_closed_here(path) else None
+    return None
 
 
 def _group(config: Path) -> str:

@@ -51,6 +51,8 @@ def officers_words(
             text = N_("Officers cannot work: the application does not run, since {since}.")
             short = N_("Officers cannot work: the application does not run.")
             yield Text(text if seen.since else short, values)
+            if seen.asked_to_stop:
+                yield Text(N_("  somebody stopped or disabled it; the agent does not start it."))
         case AvailabilityState.NOT_WORKING:
             values["trouble"] = trouble(seen)
             yield Text(

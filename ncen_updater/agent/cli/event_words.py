@@ -17,7 +17,8 @@ __all__ = ["KINDS", "NAMES", "event_line"]
 #: Every kind that the journal has, and what the service tells beside it.
 KINDS = frozenset(
     {
-        N_("adopted"), N_("agent-chosen"), N_("agent-confirmed"), N_("application-started"),
+        N_("adopted"), N_("agent-chosen"), N_("agent-confirmed"), N_("application-runs"),
+        N_("application-started"), N_("application-stopped"),
         N_("approval-void"), N_("approval-withdrawn"), N_("approvals-spent"), N_("approved"),
         N_("available"), N_("begun"), N_("change-committed"), N_("change-finished"),
         N_("change-running"), N_("change-stuck"), N_("change-undoing"), N_("change-undone"),
@@ -26,13 +27,15 @@ KINDS = frozenset(
         N_("databases-away"), N_("databases-back"),
         N_("databases-kept"), N_("databases-kept-dropped"), N_("disk-full"), N_("disk-has-room"),
         N_("done"), N_("expanded"),
-        N_("failed"), N_("files-brought-back"), N_("files-not-dropped"), N_("files-not-kept"),
+        N_("failed"), N_("fence-lifted"), N_("files-brought-back"), N_("files-not-dropped"),
+        N_("files-not-kept"),
         N_("files-put-back"), N_("held"), N_("import-begun"), N_("import-refused"), N_("imported"),
         N_("looked"), N_("marker-healed"), N_("needs-person"), N_("next"), N_("order-ended"),
         N_("order-taken"), N_("ordered"), N_("pack-refused"), N_("predicted"),
         N_("previous-dropped"), N_("records-caught-up"), N_("recovery"), N_("recovery-failed"),
         N_("rehearsal-begun"),
         N_("rehearsal-failed"), N_("rehearsal-passed"), N_("rehearsal-running"), N_("release-bad"),
+        N_("release-bad-withdrawn"),
         N_("restore-accepted"), N_("rollback-approved"), N_("rollback-emergency"),
         N_("schedule-cancelled"), N_("scheduled"),
         N_("schemas-reworded"), N_("started"), N_("step-done"), N_("step-failed"),

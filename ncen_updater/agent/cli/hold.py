@@ -17,6 +17,7 @@ from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.common.messages import BAD_TIME, TIME_PASSED
+from ncen_updater.common.records import within_calendar
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
@@ -39,9 +40,8 @@ def parse_until(text: str | None, now: datetime, zone: tzinfo | None = None) -> 
         return None
     try:
         written = datetime.fromisoformat(text)
-        local = written.replace(tzinfo=written.tzinfo or zone)
-        moment = local.astimezone(UTC)
-    except (ValueError, OverflowError, OSError) as error:
+        moment = within_calendar(written.replace(tzinfo=written.tzinfo or zone))
+    except ValueError as error:
         raise UpdaterError(BAD_TIME, text=Figure(text), state=NOTHING_CHANGED) from error
     if moment <= now:
         raise UpdaterError(TIME_PASSED, text=Figure(text), state=NOTHING_CHANGED)

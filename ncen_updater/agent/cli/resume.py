@@ -46,7 +46,8 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
         return session.answer(
             result_answer(Result(decision=decide(Situation(None))), session.language)
         )
-    site, places = session.open_site(), load_places(session.config)
+    site = session.open_site(recovering=True)
+    places = load_places(session.config)
     if boot and not dry_run:
         leave_server_files(site.config)
     by_person = not (boot or unattended)
@@ -84,8 +85,9 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
 
 
 def _nothing_open(session: AgentSession) -> bool:
+    from ncen_updater.agent.config.noted_check import find_state
     from ncen_updater.agent.journal.journal import Journal
     from ncen_updater.agent.journal.names import JOURNAL
 
-    with Journal.open(load_places(session.config).state / JOURNAL, read_only=True) as journal:
+    with Journal.open(find_state(session.config) / JOURNAL, read_only=True) as journal:
         return journal.open_change() is None

@@ -13,7 +13,11 @@ from ncen_updater.common.cli.render import clean
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import BACK_NEEDS_APPROVAL
+from ncen_updater.common.messages import (
+    BACK_NEEDS_APPROVAL,
+    RECORDS_WOULD_BE_LOST,
+    VALUES_WOULD_BE_LOST,
+)
 
 __all__ = ["rollback"]
 
@@ -64,9 +68,14 @@ def rollback(
     if not dry_run:
         site.require_right("operate")
     if dry_run or not yes:
-        way = site.way_back(accept_loss)
-        if dry_run or "to" not in way.document:
-            return session.answer(way)
+        try:
+            way = site.way_back(accept_loss)
+            if dry_run or "to" not in way.document:
+                return session.answer(way)
+        except UpdaterError as error:
+            if error.code in (RECORDS_WOULD_BE_LOST.code, VALUES_WOULD_BE_LOST.code):
+                session.beside = {"lost_total": error.values["count"]}
+            raise
         _show(session, way, emergency=emergency)
         question = Text(N_("Go back to {target} now?"), {"target": way.document["to"]})
         session.agree(question, yes=False)

@@ -28,15 +28,17 @@ def serve(context: click.Context) -> ExitCode:
 
 
 def _serve(session: AgentSession) -> None:
+    from ncen_updater.agent.config.noted_check import usable_config
     from ncen_updater.agent.notifications.thread import NotifierThread
     from ncen_updater.agent.service.serve import serve as be_the_service
     from ncen_updater.common.journald import install
 
     level = logging.DEBUG if session.verbose else logging.INFO
     session.masking = install(level, always=True)
+    config, session.config = session.config, usable_config(session.config)
     session.learn_secrets()
-    beside = NotifierThread(session.config)
+    beside = NotifierThread(config)
     try:
-        be_the_service(session.config, listeners=(beside.listen,))
+        be_the_service(config, listeners=(beside.listen,), in_force=session.config)
     finally:
         beside.stop()

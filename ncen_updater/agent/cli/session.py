@@ -78,19 +78,26 @@ class AgentSession(Session):
 
             self.masking.learn(secrets_of(read_config(self.config).data))
 
-    def open_site(self) -> Site:
+    def open_site(self, *, recovering: bool = False) -> Site:
         """Read the whole configuration and put the site together.
+
+        Args:
+            recovering: To bring a change to its end: what is wrong with the configuration by now
+                is in nobody's way then, see :func:`.noted_check.usable_config`.
 
         Raises:
             ConfigError: If the configuration has mistakes.
         """
         from ncen_updater.agent.composition import build_site
         from ncen_updater.agent.config.loader import load_config
-        from ncen_updater.agent.config.noted_check import mark_of, note_checked
+        from ncen_updater.agent.config.noted_check import mark_of, note_checked, usable_config
 
+        if recovering:
+            self.config = usable_config(self.config)
         mark = mark_of(self.config)
-        config = load_config(self.config)
-        note_checked(config.paths.resolve(config.paths.state), mark)
+        config = load_config(self.config, look=not recovering)
+        if not recovering:
+            note_checked(self.config, config.paths.resolve(config.paths.state), mark)
         self.learn_secrets()
         self.before = self.look(BEFORE)
         self.site = build_site(config, self.config)

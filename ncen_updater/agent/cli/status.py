@@ -12,13 +12,13 @@ from ncen_updater.agent.answers import BARRED, notice_words
 from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.cli.access import explained
 from ncen_updater.agent.cli.availability_words import officers_words
-from ncen_updater.agent.cli.change_words import as_before
+from ncen_updater.agent.cli.change_words import as_before, beside_words
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
 from ncen_updater.agent.client import order_waits, work_now
 from ncen_updater.agent.config.errors import ConfigError
-from ncen_updater.agent.engine.errors import JournalForbidden
+from ncen_updater.agent.engine.errors import NOT_ADOPTED, JournalForbidden, JournalMissing
 from ncen_updater.agent.journal.change import ChangeState, StepState
 from ncen_updater.agent.journal.names import RESTORED_AS
 from ncen_updater.agent.policy.availability import Availability
@@ -69,6 +69,10 @@ def status(context: click.Context) -> ExitCode:
     if not errors:
         session.finish(found)
         return ExitCode.OK
+    if [error.code for error in errors] == [JournalMissing.message.code] and _new(found):
+        session.show(Text(NOT_ADOPTED))
+        session.finish(found)
+        return ExitCode.OK
     worst = max(errors, key=lambda e: e.exit_code)
     state = _state(session)
     if session.as_json:
@@ -79,6 +83,11 @@ def status(context: click.Context) -> ExitCode:
         error.state = None  # the site's, as it was just looked at
         show_error(session, error, lambda _: state)
     return worst.exit_code
+
+
+def _new(document: Document) -> bool:
+    """Whether no release was ever chosen at the site."""
+    return bool(document["running"].get("version", "") is None)
 
 
 def _of_rights(session: AgentSession, error: UpdaterError) -> UpdaterError:
@@ -160,7 +169,7 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
     names = {name: document[name] for name in ("product", "site", "country")}
     session.show(Text(text, {**names, "version": part["version"]}))
     seen = part.get("officers")  # a service of an older agent asked nobody
-    if seen is not None:
+    if seen is not None and part["version"] is not None:
         for line in officers_words(Availability.from_json(seen), part["version"], session.zone):
             session.show(line)
     full = part.get("full_disk")
@@ -186,7 +195,10 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         show_last_change(session, last)
     if part.get("confirmed_by"):
         values = {"name": clean(part["confirmed_by"])}
-        session.show(Text(N_("  {name} confirmed it: the release is good."), values))
+        words = N_("  {name} confirmed it: the release is good.")
+        if (change or last or {}).get("contract_left"):
+            words = N_("  {name} confirmed it; its migrations stay unfinished.")
+        session.show(Text(words, values))
     if part.get("approvals_used_up"):  # a service of an older agent says nothing of them
         session.show(used_up_words([clean(who) for who in part["approvals_used_up"]]))
     owed = part.get("owed_rollback")  # a service of an older agent says nothing of it
@@ -371,6 +383,8 @@ def show_last_change(session: AgentSession, change: Document) -> None:
         "at": _when(session, change["ended_at"] or change["created_at"]),
     }  # fmt: skip
     session.show(Text(N_("Last: {kind} to {version}, {state} {at} (change {change})."), values))
+    for line in beside_words(change):
+        session.show(line)
     if change["state"] == ChangeState.UNDONE:
         session.show(as_before(change))
 

@@ -35,6 +35,7 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("service", "socket"),
     ("service", "fetch_socket"),
     ("service", "apply_socket"),
+    ("service", "renew_socket"),
     ("service", "send_socket"),
     ("notify", "mail", "password_file"),
     ("notify", "mail", "ca_file"),
@@ -64,9 +65,16 @@ def check_places(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterato
         return Mistake(line_of(lines, setting), name, Text(problem, values), Text(remedy, values))
 
     for setting in (("paths", "root"), *PATHS):
-        if "\0" in (_text(data, setting) or ""):
+        value = _text(data, setting) or ""
+        if "\0" in value:
             yield mistake(setting, N_("holds a zero character."), N_("Remove it."))
             return
+        if value.startswith("~"):
+            yield mistake(
+                setting,
+                N_("begins with ~, which names nobody's home here."),
+                N_("Write the whole path, beginning with /."),
+            )
     root = root_of(data)
     if not root.is_absolute():
         yield mistake(
@@ -104,12 +112,21 @@ def check_places(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterato
                 path=path,
             )
     value = _text(data, ("application", "door_file"))
-    if value and not _is_directory((root / value).parent):
+    door = root / (value or "")
+    if value and _is_directory(door):
+        yield mistake(
+            ("application", "door_file"),
+            N_("is a directory: {path}."),
+            N_("Name a file in it, which the agent makes."),
+            path=door,
+        )
+    # What is below /run is gone after each start of the machine: the agent makes that itself.
+    elif value and not _is_directory(door.parent) and not door.is_relative_to(root / "run"):
         yield mistake(
             ("application", "door_file"),
             N_("lies in a directory that is not there: {path}."),
             N_("Make the directory, or correct the path."),
-            path=(root / value).parent,
+            path=door.parent,
         )
 
 

@@ -414,6 +414,19 @@ class AgentConfig(Settings):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
+    def written_directories(self) -> tuple[Path, ...]:
+        """Return the directories in which a change makes, renames and removes what is the site's.
+
+        The generator of the units opens these to them, and no others; a test compares the two.
+        """
+        paths, databases, overlay = self.paths, self.databases, self.overlay
+        places = [
+            paths.state, paths.slots, paths.current.parent, self.application.door_file.parent,
+            databases.dump_directory, databases.own.directory_on_disk,
+            overlay and overlay.merged.parent, *(item.directory.parent for item in self.files),
+        ]  # fmt: skip
+        return tuple(paths.resolve(place) for place in places if place is not None)
+
     @model_validator(mode="after")
     def _files_are_apart(self) -> AgentConfig:
         """What goes back with a change must not hold what brings the change about."""

@@ -86,6 +86,7 @@ class ServiceSettings(BaseModel):
         runner: ``process`` runs work as a child; ``systemd`` starts the units that split privilege.
         fetch_socket: Where systemd waits to start what talks to the network.
         apply_socket: Where systemd waits to start what works on the site.
+        renew_socket: Where systemd waits to start what writes the agent's own code.
         send_socket: Where systemd waits to start what sends a message.
     """
 
@@ -109,6 +110,7 @@ class ServiceSettings(BaseModel):
     runner: Literal["process", "systemd"] = "process"
     fetch_socket: Path = Path("run/ncen-updater/fetch.sock")
     apply_socket: Path = Path("run/ncen-updater/apply.sock")
+    renew_socket: Path = Path("run/ncen-updater/renew.sock")
     send_socket: Path = Path("run/ncen-updater/send.sock")
 
     @field_validator("timezone")

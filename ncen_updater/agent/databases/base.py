@@ -27,9 +27,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar
 
+from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
 from ncen_updater.agent.databases.schema import Schema
 from ncen_updater.agent.databases.tried import Keys, Sample, Untried
 from ncen_updater.common.findings import Finding
+from ncen_updater.common.messages import DATABASE_CLOSED, SET_INCOMPLETE
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.records import Record
 from ncen_updater.formats.losses import Loss
@@ -189,7 +191,8 @@ class Evidence:
         fenced: Whether the live databases refuse sessions.
         candidates: Logical names whose candidate exists, whole or not.
         previous: Logical names whose previous of this change exists.
-        missing: Logical names whose live database is not there.
+        missing: The live databases that are not there, as an administrator knows them.
+        closed: Those that refuse sessions.
         committed: Whether the databases say that this change was committed.
         later: Whether the live set was brought by a later change.
     """
@@ -201,6 +204,7 @@ class Evidence:
     missing: tuple[str, ...] = ()
     committed: bool = False
     later: bool = False
+    closed: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -359,6 +363,34 @@ class DatabaseEngine(abc.ABC):
         Where there is no change, what is to be said of the live set alone.
         """
 
+    def require_live(self, *, opened: bool = True) -> None:
+        """Refuse where a live database is missing, or refuses sessions.
+
+        Args:
+            opened: False where the change itself has closed them.
+
+        Raises:
+            DatabaseUnreachable: One is missing.
+            DatabaseError: One is closed.
+        """
+        seen = self.evidence(None)
+        if seen.missing:
+            raise DatabaseUnreachable(SET_INCOMPLETE, database=", ".join(seen.missing))
+        if opened and seen.closed:
+            raise DatabaseError(DATABASE_CLOSED, database=", ".join(seen.closed))
+
+    @abc.abstractmethod
+    def fenced_by(self) -> tuple[str, ...]:
+        """Ids of the changes whose fence of the live set is written down, raised or not."""
+
+    def sessions(self) -> tuple[str, ...]:
+        """Whose sessions in the live set a fence would end, in the words of the engine."""
+        return ()
+
+    def replaced(self) -> tuple[str, ...]:
+        """Live databases that somebody put in the place of those that a change had closed."""
+        return ()
+
     def answers(self) -> bool:
         """Whether the server takes sessions now; it is not asked for any. Files always do."""
         return True
@@ -372,6 +404,13 @@ class DatabaseEngine(abc.ABC):
         Raises:
             DatabaseError: If the databases cannot be asked where they lie.
             OSError: If such a disk cannot be looked at.
+        """
+
+    def require_application_logins(self) -> None:  # noqa: B027 - nobody logs in to files
+        """Refuse where the application could not log in again as it has, once it is started anew.
+
+        Raises:
+            DatabaseError: If so.
         """
 
     def require_programs(self) -> None:  # noqa: B027 - files need none

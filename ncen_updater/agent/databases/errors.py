@@ -19,6 +19,7 @@ __all__ = [
     "LedgerUnreadable",
     "MigrationFailed",
     "MigrationRefused",
+    "is_away",
 ]
 
 
@@ -29,9 +30,16 @@ class DatabaseError(UpdaterError):
 
 
 class DatabaseUnreachable(DatabaseError):
-    """No connection."""
+    """No session, or no database under its name: what may be there again at any moment."""
 
     message = DATABASE_UNREACHABLE
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Whether an error came of databases that are not there now; pure."""
+    while error is not None and not isinstance(error, DatabaseUnreachable):
+        error = error.__cause__
+    return error is not None
 
 
 class FenceFailed(DatabaseError):

@@ -16,10 +16,12 @@ from ncen_updater.agent.diagnostics.groups import group_findings
 from ncen_updater.agent.diagnostics.passwords import PasswordParts, password_findings
 from ncen_updater.agent.diagnostics.unknown_names import REFUSED, unknown_database
 from ncen_updater.agent.diagnostics.verify import Look, not_ended, verify_looks
+from ncen_updater.agent.engine.errors import NOT_ADOPTED, JournalMissing
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.interrupted import interrupted_copies
 from ncen_updater.agent.files.keeping import left_by_changes, place_of
 from ncen_updater.agent.journal.change import Change
+from ncen_updater.agent.journal.facts import NO_FACTS
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
@@ -27,7 +29,7 @@ from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.policy.deeds import at_work_words
 from ncen_updater.agent.preflight.door import closed_by_unknown
 from ncen_updater.agent.preflight.files import look_at
-from ncen_updater.agent.preflight.health import parts_missing, refusals, unusable
+from ncen_updater.agent.preflight.health import parts_missing, refusals, unusable, unwell
 from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.site import Site
 from ncen_updater.agent.status import SiteStatus, need, or_none, read_status
@@ -53,7 +55,7 @@ NO_OWNER, OF_NO_OWNER = "NU-4136", frozenset({"NU-4001", "NU-4062", "NU-4153"})
 #: Code of the finding that there is no such database, and of those that follow from it.
 NO_DATABASE, OF_NO_DATABASE = "NU-4065", frozenset({"NU-4009", "NU-4102", "NU-6102"})
 #: What of the preflight a diagnosis says itself.
-SAID_HERE = frozenset(f"NU-{number}" for number in (6309, 6316, 6332, 6336))
+SAID_HERE = frozenset(f"NU-{number}" for number in (6309, 6310, 6316, 6332, 6336))
 
 
 def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
@@ -89,6 +91,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
             lambda: _databases(site),
             # Of an upgrade's preflight it is what no release has to be there for.
             site.engine.exposures,
+            lambda: _logins(site),
             lambda: _application(site, status),
             lambda: _tools(site),
             lambda: _preflight(site),
@@ -140,7 +143,8 @@ def _open(status: SiteStatus, change: Change | None) -> Iterator[Finding]:
     """An open change bars every upgrade; who reads this is to do that first, and nothing else."""
     if change is None or not _nobody_at_work(status):
         return
-    yield not_ended(change, Severity.STRICT)
+    journal = or_none(status.journal)
+    yield not_ended(change, Severity.STRICT, journal.facts if journal else NO_FACTS)
 
 
 def _settings(config: AgentConfig) -> Iterator[Finding]:
@@ -151,6 +155,11 @@ def _settings(config: AgentConfig) -> Iterator[Finding]:
             Text(N_("The mode is 'automatic', and no window is configured: nothing ever begins.")),
             Text(N_("Add hours to [[service.windows]].")),
         )
+
+
+def _logins(site: Site) -> Iterator[Finding]:
+    site.engine.require_application_logins()
+    yield from ()
 
 
 def _tools(site: Site) -> Iterator[Finding]:
@@ -198,8 +207,8 @@ def _lock(status: SiteStatus) -> Iterator[Finding]:
 
 def _room(status: SiteStatus) -> Iterator[Finding]:
     """Yield where the agent's own disk has no room for what it always has to write."""
-    free, state = need(status.free_bytes), status.places.state
-    if free < MARGIN_BYTES:
+    free, state = or_none(status.free_bytes), status.places.state
+    if free is not None and free < MARGIN_BYTES:
         yield Finding(
             "NU-6127",
             Severity.STRICT,
@@ -226,6 +235,9 @@ def _tray(site: Site) -> Iterator[Finding]:
 def _journal(
     site: Site, progress: Progress, change: Change | None, *, at_work: bool
 ) -> Iterator[Finding]:
+    if not (site.state / JOURNAL).exists() and site.slots.current() is None:
+        yield Finding(JournalMissing.message.code, Severity.INFO, Text(NOT_ADOPTED), Text(""))
+        return
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         # While a change is open the databases may be closed to everybody, by ourselves.
         looks = verify_looks(site, journal, progress, databases=change is None)
@@ -244,6 +256,15 @@ def _journal(
                     N_("If nobody did that on purpose, remove the file {path}."),
                     {"path": site.config.application.door_file},
                 ),
+            )
+        front_url = site.config.application.front_url
+        if front_url and not known:
+            values = {"url": front_url, "path": site.config.application.door_file}
+            yield Finding(
+                "NU-6354",
+                Severity.INFO,
+                Text(N_("The maintenance page was never seen at {url}."), values),
+                Text(N_("Try it: 'sudo touch {path}', look there, 'sudo rm {path}'."), values),
             )
         if change is not None or at_work:
             return  # copies are theirs
@@ -323,6 +344,8 @@ def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         return
     health = site.application.health(Expectation(site.slots.reported(current)))
     yield from refusals(health)
+    if health.answered and not health and not health.missing and not health.refused:
+        yield unwell(health, Severity.STRICT)
     if not health.answered:
         settings = site.config.application
         yield Finding(

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from packaging.version import Version
 
-from ncen_updater.agent.databases.base import Live
-from ncen_updater.agent.databases.errors import DatabaseUnreachable
+from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.diagnostics.journal_consistency import (
     approvals_by_events,
     changes_by_events,
@@ -20,18 +18,19 @@ from ncen_updater.agent.diagnostics.journal_consistency import (
 )
 from ncen_updater.agent.diagnostics.overlay import overlay_look
 from ncen_updater.agent.diagnostics.proved import proved_look
-from ncen_updater.agent.engine.fingerprints import CALL, schema_findings
+from ncen_updater.agent.engine.fingerprints import schema_findings
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
 from ncen_updater.agent.engine.situation import ADOPTED, contradiction, known, look
 from ncen_updater.agent.journal.change import Change
+from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.head import ChainHead
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.wordings import Wordings
+from ncen_updater.agent.preflight.migrations import WHOSE, not_applied
 from ncen_updater.agent.site import Site
 from ncen_updater.agent.slots.compare import Difference
-from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import CONTRACT_FAILED, DATABASE_CLOSED, SET_INCOMPLETE
 from ncen_updater.common.progress import Progress
 
 __all__ = ["ADOPTED", "Look", "not_ended", "verify_journal", "verify_looks", "verify_site"]
@@ -39,25 +38,14 @@ __all__ = ["ADOPTED", "Look", "not_ended", "verify_journal", "verify_looks", "ve
 #: One part of a diagnosis.
 Look = Callable[[], Iterable[Finding]]
 
+CALL = Text(WHOSE)
 #: Paths that a person is told of.
 SHOWN = 10
-#: What to do about files of a release that somebody changed, and about a schema: whoever did it may
-#: have meant well, and then nobody else can help.
+#: What to do about files of a release that somebody changed: whoever did it may have meant well,
+#: and then nobody else can help.
 WHOSE_FILES = N_(
     "If somebody here changed them, put the released ones back and keep your changes in the"
     " country's own files (docs/translations.md). If nobody knows of it, do not upgrade; send the"
-    " Secretariat what 'ncen-updater doctor' and 'history' say."
-)
-WHOSE_SCHEMA_UNKNOWN = N_(
-    "Ask the database administrator what was changed in {database}; what it was cannot be told from"
-    " here. If it is undone, this is gone. If it is yours and stays, two people say so, and why,"
-    " with 'ncen-updater accept-restore {version} --reason TEXT'. If nobody knows of it, do not"
-    " upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say."
-)
-WHOSE_SCHEMA = N_(
-    "Ask the database administrator what was changed in {database}: {kinds}. If it is undone, this"
-    " is gone. If it is yours and stays, two people say so, and why, with 'ncen-updater"
-    " accept-restore {version} --reason TEXT'. If nobody knows of it, do not upgrade; send the"
     " Secretariat what 'ncen-updater doctor' and 'history' say."
 )
 COMPARED = {
@@ -221,22 +209,30 @@ def _plain(rows: Iterable[sqlite3.Row]) -> list[dict[str, object]]:
 
 def _change(site: Site, journal: Journal) -> Iterator[Finding]:
     change = journal.open_change()
-    decision = decide(look(site, change, by_person=True))
-    if decision.action is RecoveryAction.STOP:
+    situation = look(site, change, by_person=True)
+    decision = decide(situation)
+    if situation.missing or (change is None and situation.fenced):
+        message = SET_INCOMPLETE if situation.missing else DATABASE_CLOSED
+        found = DatabaseError(message, database=", ".join(situation.databases))
+        yield Finding(found.code, Severity.STRICT, found.what_text, found.remedy_text)
+    elif decision.action is RecoveryAction.STOP:
         yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=decision.reason)
     elif change is None and (reason := contradiction(site, journal)) is not None:
         yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=reason)
-    elif change is not None and decision.action is not RecoveryAction.NOTHING:
-        yield not_ended(change, Severity.ADVISORY)
+    if change is not None and decision.action not in (RecoveryAction.NOTHING, RecoveryAction.STOP):
+        yield not_ended(change, Severity.ADVISORY, journal.facts(change.id))
 
 
-def not_ended(change: Change, severity: Severity) -> Finding:
+def not_ended(change: Change, severity: Severity, facts: ChangeFacts) -> Finding:
     """Say that a change is open; it bars every upgrade, and is as it was recorded."""
+    remedy = Text(N_("Run 'ncen-updater resume'; do not start the application by hand."))
+    if change.commit_written and facts.contract_failed is not None:
+        remedy = Text(CONTRACT_FAILED.remedy, {"version": change.to_version, "cause_remedy": ""})
     return Finding(
         "NU-6103",
         severity,
         Text(N_("The change {change} has not come to its end."), {"change": change.id}),
-        Text(N_("Run 'ncen-updater resume'; do not start the application by hand.")),
+        remedy,
     )
 
 
@@ -273,19 +269,13 @@ def _databases(site: Site, journal: Journal, current: Version) -> Iterator[Findi
                 current=current,
                 marker=marker.release if marker else "-",
             )
-    manifest = site.slots.document(current).manifest
     beside = _works_beside(journal)
-    for finding in schema_findings(site.engine, said, Wordings.of(journal), manifest):
-        if finding.severity is not Severity.STRICT:
-            yield finding
-            continue
-        if beside is not None:
+    for finding in schema_findings(site, journal):
+        if beside is not None and finding.severity is Severity.STRICT:
             yield _in_the_making(str(finding.figures["database"]), beside)
-            continue
-        values = {**finding.what.values, "version": current}
-        told = WHOSE_SCHEMA if "kinds" in finding.figures else WHOSE_SCHEMA_UNKNOWN
-        yield replace(finding, remedy=Text(told, values))
-    yield from _migrations(site, current)
+        else:
+            yield finding
+    yield from not_applied(site.engine, site.migrations(current))
 
 
 def _works_beside(journal: Journal) -> Change | None:
@@ -318,24 +308,3 @@ def _in_the_making(database: str, change: Change) -> Finding:
         ),
         {"database": database, "change": change.id},
     )
-
-
-def _migrations(site: Site, current: Version) -> Iterator[Finding]:
-    migrations = site.migrations(current)
-    if migrations.command is not None:
-        return
-    try:
-        plan = site.engine.plan_migrations(Live, migrations, None)
-    except UpdaterError as error:
-        # A server that does not answer, or not so, has a remedy of its own.
-        remedy = error.remedy_text if isinstance(error, DatabaseUnreachable) else CALL
-        figures: dict[str, object] = {"detail": error.detail} if error.detail else {}
-        yield Finding(error.code, Severity.STRICT, error.what_text, remedy, figures)
-        return
-    for step in plan.steps:
-        yield _differs(
-            "NU-6107",
-            N_("Migration {migration} of {database} belongs to this release and is not applied."),
-            migration=step.id,
-            database=step.database,
-        )

@@ -72,7 +72,8 @@ def look(site: Site, version: Version, progress: Progress) -> Adoption:
         DatabasesKnow: If an agent changed the databases, and its journal is lost.
         CurrentIsOther: If ``current`` leads to another release.
         ReleaseNotOnOffer: If the feed does not name this release.
-        UpdaterError: If something cannot be looked at.
+        UpdaterError: If something cannot be looked at, or the databases would not let the
+            application in again.
     """
     corrects = _corrected(site, version)
     for sign in _signs(site):
@@ -91,6 +92,7 @@ def look(site: Site, version: Version, progress: Progress) -> Adoption:
             document.manifest, Path(place), site.engine.kind, document.migrations
         )
         progress.tell(Text(N_("asking the application and the databases")))
+        site.engine.require_application_logins()
         installed = look_at_installed(site, own, document.manifest, migrations, ADOPTION_ID)
     in_place = slot.is_dir() and own not in site.slots.versions()
     return Adoption(own, fetched, slot, in_place, current != own, installed, corrects)

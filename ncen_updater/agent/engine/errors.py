@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import (
     BUSY,
     CHANGE_FAILED,
@@ -32,6 +33,10 @@ __all__ = [
     "Unhealthy",
     "UntoldLoss",
 ]
+
+
+#: In place of that, where no release was ever chosen.
+NOT_ADOPTED = N_("Not adopted yet. Next: sudo ncen-updater adopt VERSION")
 
 
 class JournalMissing(UpdaterError):

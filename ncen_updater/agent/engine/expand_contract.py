@@ -27,7 +27,6 @@ from ncen_updater.agent.engine.situation import CONTRACTED, EXPANDED, known
 from ncen_updater.agent.journal.change import Change, ChangeKind
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
@@ -39,7 +38,6 @@ from ncen_updater.common.messages import (
     INTERRUPTED,
 )
 from ncen_updater.common.supervised import taken
-from ncen_updater.formats.manifest import Manifest
 
 __all__ = ["CONTRACTING", "EXPANDING", "contract", "contracts", "expand", "note_what_stays"]
 
@@ -68,7 +66,7 @@ def expand(context: StepContext) -> None:
     context.progress.tell(EXPANDING)
     target = site.migrations(context.target_version)
     with _alone(site) as kept:
-        as_recorded = _as_recorded(site, context.journal, context.origin().manifest)
+        as_recorded = _as_recorded(site, context.journal)
         context.journal.keep(context.change.id, ChangeFacts(expanded=as_recorded))
         try:
             if target.command is not None:
@@ -124,7 +122,7 @@ def contract(context: StepContext) -> None:
     with _alone(site) as kept:
         if context.facts().contracted is None:
             # Once: a part of it changes the schema already.
-            as_recorded = _as_recorded(site, journal, context.target().manifest)
+            as_recorded = _as_recorded(site, journal)
             journal.keep(change.id, ChangeFacts(contracted=as_recorded))
         try:
             if target.contract is not None:
@@ -189,12 +187,12 @@ def note_what_stays(site: Site, journal: Journal, change: Change, *, held: bool 
         )
 
 
-def _as_recorded(site: Site, journal: Journal, running: Manifest) -> bool:
+def _as_recorded(site: Site, journal: Journal) -> bool:
     """Whether the schemas are as the journal has them, so that what comes is the program's alone.
 
     Of what somebody changes beside a program that is at work nobody can say whose it is.
     """
-    found = schema_findings(site.engine, known(journal), Wordings.of(journal), running)
+    found = schema_findings(site, journal)
     return not any(finding.severity is Severity.STRICT for finding in found)
 
 

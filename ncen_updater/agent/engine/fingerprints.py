@@ -10,22 +10,24 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
 from ncen_updater.agent.databases.base import DatabaseEngine, Live, PlaceOf
 from ncen_updater.agent.databases.schema import BESIDE, SchemaKind, changed_kinds, kind_words
 from ncen_updater.agent.databases.side_by_side import side_by_side
-from ncen_updater.agent.engine.situation import ADOPTED, RecordedState
+from ncen_updater.agent.engine.situation import ADOPTED, known
 from ncen_updater.agent.journal.facts import TakenBy
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.formats.manifest import Manifest
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.site import Site
 
 __all__ = [
-    "CALL",
     "FORM",
     "Changed",
     "ExpectedSchemas",
@@ -44,9 +46,18 @@ __all__ = [
 #: until then cannot be compared any more.
 FORM = 1
 
-#: What to do where reality is not what was recorded.
-CALL = Text(
-    N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say.")
+#: What to do about a schema: whoever changed it may have meant well.
+WHOSE_SCHEMA_UNKNOWN = N_(
+    "Ask the database administrator what was changed in {database}; what it was cannot be told from"
+    " here. If it is undone, this is gone. If it is yours and stays, two people say so, and why,"
+    " with 'ncen-updater accept-restore {version} --reason TEXT'. If nobody knows of it, do not"
+    " upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say."
+)
+WHOSE_SCHEMA = N_(
+    "Ask the database administrator what was changed in {database}: {kinds}. If it is undone, this"
+    " is gone. If it is yours and stays, two people say so, and why, with 'ncen-updater"
+    " accept-restore {version} --reason TEXT'. If nobody knows of it, do not upgrade; send the"
+    " Secretariat what 'ncen-updater doctor' and 'history' say."
 )
 
 
@@ -80,17 +91,18 @@ def fingerprints_of(engine: DatabaseEngine, places: PlaceOf) -> Mapping[str, str
     return schemas_of(engine, places).fingerprints
 
 
-def schema_findings(
-    engine: DatabaseEngine, said: RecordedState, wordings: Wordings, manifest: Manifest
-) -> Iterator[Finding]:
+def schema_findings(site: Site, journal: Journal) -> Iterator[Finding]:
     """Yield a finding for each live database whose schema was changed since it was recorded.
 
-    Args:
-        engine: The databases.
-        said: What the journal says of them.
-        wordings: What restores worded anew.
-        manifest: Of the release that runs: it says what the application changes by itself.
+    Nothing is yielded where nothing can be compared: no release is in use, nothing was recorded, or
+    another server took it.
     """
+    engine, current, said = site.engine, site.slots.current(), known(journal)
+    by = journal.facts(said.change.id).fingerprints_by if said.change else None
+    if current is None or (by is not None and by != taken_by(engine)):
+        return
+    wordings = Wordings.of(journal)
+    manifest = site.slots.document(current).manifest
     declared = {item.name: item.changes_itself or () for item in manifest.databases}
     for name in engine.names:
         if name not in said.fingerprints:
@@ -102,7 +114,7 @@ def schema_findings(
         kinds = None if reworded else changed_kinds(said.kinds.get(name, {}), found.kinds)
         changed = judged(same=same, kinds=kinds, declared=declared.get(name, ()))
         if changed is not None:
-            yield changed.finding(name)
+            yield changed.finding(name, current)
 
 
 @dataclass(frozen=True)
@@ -117,10 +129,10 @@ class Changed:
     kinds: tuple[SchemaKind, ...] | None
     by_itself: bool = False
 
-    def finding(self, database: str) -> Finding:
-        """Say it."""
-        values: dict[str, object] = {"database": database}
-        figures: dict[str, object] = {**values}
+    def finding(self, database: str, version: Version) -> Finding:
+        """Say it; ``version`` is the release in use."""
+        figures: dict[str, object] = {"database": database}
+        values: dict[str, object] = {"database": database, "version": version}
         if self.kinds is not None:
             values["kinds"] = kind_words(self.kinds)
             figures["kinds"] = [kind.value for kind in self.kinds]
@@ -146,7 +158,7 @@ class Changed:
                 else N_("The schema of {database} was changed since it was migrated: {kinds}."),
                 values,
             ),
-            CALL,
+            Text(WHOSE_SCHEMA_UNKNOWN if self.kinds is None else WHOSE_SCHEMA, values),
             figures,
         )
 

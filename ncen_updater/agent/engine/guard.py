@@ -7,6 +7,7 @@ from datetime import timedelta
 from packaging.version import Version
 
 from ncen_updater.agent.databases.base import ChangeRef
+from ncen_updater.agent.engine.fingerprints import schema_findings
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.preflight.base import Context, run
@@ -43,6 +44,11 @@ def preflight_findings(
         changes = frozenset(change.id for change in journal.changes())
         proof = Rehearsals(journal).proof()
     leads_up = target > origin
+
+    def schemas() -> tuple[Finding, ...]:
+        with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+            return tuple(schema_findings(site, journal))
+
     context = Context(
         config=site.config,
         change=reference,
@@ -64,5 +70,6 @@ def preflight_findings(
         longest_proof=timedelta(days=site.config.service.rehearsal_days),
         progress=progress or Silent(),
         overlay=site.overlay,
+        schemas=schemas,
     )
     return run(all_checks(forward=leads_up), context)

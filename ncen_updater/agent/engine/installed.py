@@ -29,6 +29,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     ADOPTED_IS_OTHER,
+    APPLICATION_UNWELL,
     DATABASES_ARE_OTHER,
     QUERY_FAILED,
     RELEASE_NOT_TOLD,
@@ -47,13 +48,15 @@ class SelfReport:
     Attributes:
         version: Its release in its own spelling; empty where it does not tell.
         url: Where it was asked; a command where that tells in its place.
-        problem: Why it does not tell.
+        problem: Why it does not tell, or what else is not well.
+        said: Its answer, where it is not well.
         by_command: Whether a command of the site tells, and the application nothing.
     """
 
     version: str
     url: str
     problem: str = ""
+    said: str = ""
     by_command: bool = False
 
 
@@ -157,6 +160,9 @@ def objection(seen: Installed, version: Version, *, vouched: bool) -> UpdaterErr
         if item.newest and not (item.fits if said.version else item.holds):
             values = {"name": item.name, "problem": _problem(item)}
             return _other(item.database, version, Text(N_("check {name}: {problem}."), values))
+    if said.version and said.problem and not vouched:
+        values = {"problems": said.problem, "version": version}
+        return UpdaterError(APPLICATION_UNWELL, detail=said.said, **values)
     if not said.version and not vouched:
         return UpdaterError(RELEASE_NOT_TOLD, url=said.url, problem=said.problem, version=version)
     return None
@@ -198,7 +204,8 @@ def _said(site: Site, reported: str) -> SelfReport:
     health = site.application.health(Expectation(reported))
     said = health.reported.get(settings.version_field)
     if isinstance(said, str) and said.strip():
-        return SelfReport(said.strip()[:100], url, by_command=bool(command))
+        problem = "; ".join(health.problems)
+        return SelfReport(said.strip()[:100], url, problem, health.said, bool(command))
     return SelfReport(
         "", url, "; ".join(health.problems) or f"'{settings.version_field}': {said!r:.100}"
     )

@@ -28,7 +28,8 @@ def door_lock(door_file: Path, what: str) -> Iterator[None]:
     """Hold the lock of an application while the block runs, beside the file of its door.
 
     Two agents with a state directory each may look after one application by mistake; what they have
-    in common is its door. Where the directory of the door is not there no change begins at all.
+    in common is its door. Its directory is made where it is not there: what is below /run is gone
+    after each start of the machine.
 
     A file that cannot be made, on a full disk, must not keep a resume from letting officers in: the
     lock of the state directory is held, and this one is for a mistake.
@@ -37,6 +38,8 @@ def door_lock(door_file: Path, what: str) -> Iterator[None]:
         Busy: If another agent holds it.
     """
     with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # where nobody may make it, the door itself says so
+            durable.make_directory(door_file.parent, exactly=True)
         if door_file.parent.is_dir():
             path = door_file.with_name(f"{door_file.name}.lock")
             try:

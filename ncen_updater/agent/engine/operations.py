@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ from ncen_updater.agent.engine.preconditions import (
 )
 from ncen_updater.agent.engine.recovery import Decision, RecoveryAction, Situation, decide
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan, way_back
-from ncen_updater.agent.engine.runner import Checkpoint, Runner, no_checkpoint
+from ncen_updater.agent.engine.runner import Checkpoint, Runner, no_checkpoint, when_there
 from ncen_updater.agent.engine.situation import look
 from ncen_updater.agent.engine.steps.starting import require_well
 from ncen_updater.agent.journal.change import (
@@ -84,9 +85,6 @@ from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 __all__ = ["JOURNAL", "LOCK", "Operations", "Result", "new_change_id"]
 
 logger = logging.getLogger(__name__)
-
-#: How often a server that is late is looked for.
-SERVER_LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -272,7 +270,7 @@ class Operations:
 
         At the start of the machine nothing is asked of the databases where no change is open: the
         application is not kept off for a server that is late. Where one is open, the server is
-        waited for.
+        waited for, as by every resume that no person typed.
 
         Args:
             by_person: Whether a person ordered it; they may try as often as they wish.
@@ -290,8 +288,9 @@ class Operations:
             change = journal.open_change()
             if at_boot and change is None:
                 return Result(decision=decide(Situation(None)))
-            if at_boot:
-                self._wait_for_databases()
+            if change is not None and not by_person:
+                there = functools.partial(self._site.engine.require_live, opened=False)
+                when_there(there, self._site, self._progress, self._interruption)
             catch_up(self._site, journal)
             decision = decide(look(self._site, change, by_person=by_person))
             if decision.action is RecoveryAction.NOTHING:
@@ -325,21 +324,6 @@ class Operations:
             if decision.action is RecoveryAction.GO_BACK:
                 owed = self._take_back(journal, decision, by_person=by_person, at_boot=at_boot)
             return Result((outcome_of(journal, change.id), *owed.outcomes), decision=decision)
-
-    def _wait_for_databases(self) -> None:
-        """Wait until the server takes sessions, as long as the system lets this command run."""
-        waited = False
-        with self._interruption.allowed():
-            while not self._site.engine.answers():
-                if not waited:
-                    logger.warning(
-                        "the database server does not take sessions yet: it is waited for"
-                    )
-                waited = True
-                self._progress.tell(Text(N_("waiting for the database server")))
-                self._site.clock.wait(SERVER_LOOK_S)
-        if waited:
-            logger.info("the database server takes sessions")
 
     def _start_what_ought(self, journal: Journal, ran_in: str | None) -> bool:
         """Start the application where it ought to run and nobody comes to start it."""

@@ -72,6 +72,9 @@ def change_document(change: Change, facts: ChangeFacts = NO_FACTS) -> dict[str, 
         "error_code": change.error_code,
         "attempts": change.attempts,
         "expanded": facts.expanded is not None,
+        "contract_left": bool(facts.contract_left),
+        "ended_sessions": list(facts.ended_sessions or ()),
+        "replaced": list(facts.replaced or ()),
     }
 
 

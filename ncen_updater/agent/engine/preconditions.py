@@ -16,7 +16,7 @@ from ncen_updater.agent.engine.situation import contradiction, look
 from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.site import Site, reference
 from ncen_updater.feed.upgrade_path import NoPath, UpgradePath, choose_path
 from ncen_updater.formats.document import Offer
 
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 def catch_up(site: Site, journal: Journal) -> None:
     """Learn what an older agent did here, and write down of what nothing was known.
 
+    A fence of a change that is over is lifted.
+
     Raises:
         DatabaseError: If what it left contradicts itself.
     """
@@ -42,6 +44,11 @@ def catch_up(site: Site, journal: Journal) -> None:
         logger.warning("an older agent worked here: what it did with %s is known now", learnt)
         journal.note("records-caught-up", databases=list(learnt))
     site.engine.know(journal.last_event())
+    over = {change.id: change for change in journal.changes() if not change.state.open}
+    for change_id in site.engine.fenced_by():
+        if change_id in over:
+            site.engine.unfence(reference(over[change_id]))
+            journal.note("fence-lifted", change_id)
 
 
 def require_nothing_open(site: Site, journal: Journal) -> None:

@@ -67,6 +67,7 @@ class Situation:
         by_person: Whether a person ordered this recovery; they may try as often as they wish.
         recorded: Whether the databases say that this change was committed.
         later: Whether the databases were brought by a later change.
+        databases: Those that are missing, or else refuse sessions.
     """
 
     state: ChangeState | None
@@ -82,6 +83,7 @@ class Situation:
     by_person: bool = False
     recorded: bool = False
     later: bool = False
+    databases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,13 @@ TABLE: tuple[Row, ...] = (
         "idle, a database is missing",
         lambda s: _idle(s) and s.missing,
         RecoveryAction.STOP,
-        Text(N_("a live database is missing although no change is open")),
+        Text(N_("{databases} is missing although no change is open")),
     ),
     Row(
         "idle, the databases are fenced",
         lambda s: _idle(s) and s.fenced,
         RecoveryAction.STOP,
-        Text(N_("the live databases refuse sessions although no change is open")),
+        Text(N_("{databases} refuses sessions although no change is open")),
     ),
     Row(
         "idle",
@@ -197,12 +199,6 @@ TABLE: tuple[Row, ...] = (
         Text(N_("the link 'current' was switched although the journal does not intend it")),
     ),
     Row(
-        "a database is missing without a cut-over",
-        lambda s: s.missing and s.cut_over is None,
-        RecoveryAction.STOP,
-        Text(N_("a live database is missing although nothing was cut over")),
-    ),
-    Row(
         "before the commit",
         _before,
         RecoveryAction.GO_BACK,
@@ -215,5 +211,6 @@ def decide(situation: Situation) -> Decision:
     """Return what to do. Total: every situation finds a row."""
     for row in TABLE:
         if row.fits(situation):
-            return Decision(row.action, row.name, row.reason)
+            values = {"databases": ", ".join(situation.databases)}
+            return Decision(row.action, row.name, Text(row.reason.template, values))
     raise AssertionError("the last row fits what is not committed, an earlier one what is")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
-from ncen_updater.agent.application.errors import CommandFailed
+from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
 from ncen_updater.agent.databases.base import Strategy
-from ncen_updater.agent.databases.errors import MigrationFailed
+from ncen_updater.agent.databases.errors import MigrationFailed, is_away
 from ncen_updater.agent.engine.aside import kept_remedy
 from ncen_updater.agent.engine.errors import (
     ChangeFailed,
@@ -38,6 +40,7 @@ from ncen_updater.agent.journal.change import (
 from ncen_updater.agent.journal.file import unwritable
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import RECOVERY
+from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.database_words import said
 from ncen_updater.common.errors import UpdaterError
@@ -45,12 +48,16 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import GOING_BACK_FAILED, INTERRUPTED, STEP_DID_NOT_HOLD
 from ncen_updater.common.progress import Progress
 
-__all__ = ["Checkpoint", "Runner", "blames_release", "no_checkpoint"]
+__all__ = ["Checkpoint", "Runner", "blames_release", "no_checkpoint", "when_there"]
 
 logger = logging.getLogger(__name__)
 
 #: For the statistics of originals that came back; the rest is left to the server.
 BACK_LIMIT_S = 60.0
+#: So long going back waits for databases that are away, and so often it looks.
+AWAY_LIMIT_S, AWAY_LOOK_S = 120.0, 1.0
+#: Verdicts on a release by how it starts and runs.
+OF_HEALTH = (Unhealthy.message.code, CommandFailed.message.code)
 #: A rollback that is undone goes nowhere back: the newer release stays.
 UNDOING: Mapping[ChangeKind, str] = {
     ChangeKind.UPGRADE: N_("going back: {step}"),
@@ -155,7 +162,7 @@ class Runner:
         change = self._journal.change(change_id)
         if change.step_state(StepName.OPEN) is StepState.DONE or _cut_off(error):
             return
-        if not self._site.engine.answers():
+        if is_away(error) or not self._site.engine.answers():
             return
         code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
         reserve.with_room(
@@ -192,9 +199,12 @@ class Runner:
 
     def _back(self, change_id: str, error_code: str | None) -> None:
         self._journal.state(change_id, ChangeState.UNDOING, error_code=error_code)
+        soak_of = self._journal.facts(change_id).soak_of
+        if soak_of is not None and error_code in OF_HEALTH:
+            SiteHistory(self._journal).withdraw_bad(soak_of)  # the one before it is not well either
         for name in reversed(BEFORE_COMMIT):
             state = self._journal.change(change_id).step_state(name)
-            if state not in (None, StepState.UNDONE) or self._starts_again(name, change_id):
+            if state not in (None, StepState.UNDONE) or self._holds_no_more(name, change_id):
                 self._undo(name, change_id)
         self._journal.state(change_id, ChangeState.UNDONE)
         in_place = self._journal.change(change_id).strategy == Strategy.IN_PLACE
@@ -202,16 +212,20 @@ class Runner:
             # What came back from a dump has none. Officers are in: nobody waits for it.
             Refreshing(self._site, self._progress, BACK_LIMIT_S).run()
 
-    def _starts_again(self, name: StepName, change_id: str) -> bool:
-        """Whether the application is started although that was recorded.
+    def _holds_no_more(self, name: StepName, change_id: str) -> bool:
+        """Whether a step is undone once more although that was recorded: what is there counts.
 
-        A recovery when the machine started left it to the system, and that may never have come.
+        Databases may have been closed again by hand. A recovery when the machine started left the
+        application to the system, and that may never have come.
         """
         change = self._journal.change(change_id)
+        if change.step_state(name) is not StepState.UNDONE:
+            return False
+        if name is StepName.FENCE:
+            return not self._steps[name].undone(self.context(change_id))
         return (
             name is StepName.STOP
             and not self._at_boot
-            and change.step_state(name) is StepState.UNDONE
             and bool(self._journal.facts(change_id).was_running)
             and not self._site.application.running()
         )
@@ -241,15 +255,17 @@ class Runner:
         self._journal.step(change_id, name, StepState.UNDOING)
         try:
             self._checkpoint(name, Phase.BEFORE_UNDO)
-            step.undo(context)
-            if not step.undone(context):
-                raise UpdaterError(STEP_DID_NOT_HOLD, step=name)
+            undo = partial(_undo, step, context)
+            when_there(undo, self._site, self._progress, self._interruption, AWAY_LIMIT_S)
             self._checkpoint(name, Phase.AFTER_UNDO)
             self._journal.step(change_id, name, StepState.UNDONE)
             self._checkpoint(name, Phase.AFTER_UNDO_RECORD)
         except JournalUnwritable:
             raise
         except Exception as error:
+            judged = name is StepName.STOP and context.change.error_code in OF_HEALTH
+            if judged and isinstance(error, Unhealthy | ApplicationError):
+                context.memory.withdraw_bad(change_id)  # the one before it is not well either
             full = keep_full(self._journal.path.parent, f"{change_id}-back", error)
             raise UpdaterError(
                 GOING_BACK_FAILED,
@@ -299,6 +315,43 @@ class Runner:
             cause_remedy=full_remedy(kept_remedy(self._journal, change_id, _remedy(error)), full),
             detail=getattr(error, "detail", None),
         ) from error
+
+
+def when_there(
+    act: Callable[[], None],
+    site: Site,
+    progress: Progress,
+    interruption: Interruption,
+    limit_s: float = math.inf,
+) -> None:
+    """Do what may be repeated, and again while it fails since the databases are away.
+
+    Raises:
+        UpdaterError: Of the act; where they are away, only after the limit.
+    """
+    deadline: float | None = None
+    while True:
+        try:
+            return act()
+        except UpdaterError as error:
+            if not is_away(error):
+                raise
+            now = site.clock.monotonic()
+            if deadline is None:
+                logger.warning("the databases are away and waited for: %s", error)
+                deadline = now + limit_s
+            if now >= deadline:
+                raise
+            words = N_("waiting for the databases: {reason}")
+            progress.tell(Text(words, {"reason": error.what_text}))
+        with interruption.allowed():
+            site.clock.wait(AWAY_LOOK_S)
+
+
+def _undo(step: Step, context: StepContext) -> None:
+    step.undo(context)
+    if not step.undone(context):
+        raise UpdaterError(STEP_DID_NOT_HOLD, step=step.name)
 
 
 def _cut_off(error: BaseException) -> bool:

@@ -74,6 +74,8 @@ class ChangeFacts(Record):
         closed_at: When officers were kept out.
         stop_s: For how long.
         was_running: Whether the application ran before.
+        ended_sessions: Whose sessions were ended when the databases were closed.
+        replaced: Databases that somebody replaced while they were closed.
         lost: Records that a restore loses, counted once more in the stop.
         copy: The plan of the copy; see ``CopyPlan``.
         checks_before: Values of the domain checks on the copies.
@@ -129,6 +131,8 @@ class ChangeFacts(Record):
     closed_at: ClosedAt | None = None
     stop_s: float | None = None
     was_running: bool | None = None
+    ended_sessions: tuple[str, ...] | None = None
+    replaced: tuple[str, ...] | None = None
     lost: int | None = None
     copy: Mapping[str, Mapping[str, object]] | None = None
     checks_before: Mapping[str, int | str | None] | None = None

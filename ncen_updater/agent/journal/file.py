@@ -100,15 +100,14 @@ class JournalFile:
         temporary.unlink(missing_ok=True)
         # SQLite gives its companions the rights of the file; others may pass through the directory.
         temporary.touch(0o640)
-        connection = sqlite3.connect(temporary, isolation_level=None)
-        connection.executescript(
-            f"PRAGMA synchronous=EXTRA; PRAGMA application_id={APPLICATION_ID};"
-            f"PRAGMA user_version={SCHEMA_VERSION}; BEGIN; {SCHEMA} COMMIT;"
-        )
-        if first is not None:
-            kind, data = first
-            cls(temporary, connection, now).note(kind, None, **data)
-        connection.close()
+        with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
+            connection.executescript(
+                f"PRAGMA synchronous=EXTRA; PRAGMA application_id={APPLICATION_ID};"
+                f"PRAGMA user_version={SCHEMA_VERSION}; BEGIN; {SCHEMA} COMMIT;"
+            )
+            if first is not None:
+                kind, data = first
+                cls(temporary, connection, now).note(kind, None, **data)
         durable.rename(temporary, path)
         return cls.open(path, now=now)
 

@@ -7,7 +7,9 @@ from typing import Final
 __all__ = [
     "AGENT_CHOSEN",
     "AGENT_CONFIRMED",
+    "APPLICATION_RUNS",
     "APPLICATION_STARTED",
+    "APPLICATION_STOPPED",
     "DATABASES_AWAY",
     "DATABASES_BACK",
     "DISK_FULL",
@@ -47,6 +49,10 @@ DATABASES_BACK: Final = "databases-back"
 DISK_FULL: Final = "disk-full"
 #: until it has room.
 DISK_HAS_ROOM: Final = "disk-has-room"
+#: While a release is watched: somebody stopped the application, and nothing counts against it,
+APPLICATION_STOPPED: Final = "application-stopped"
+#: until it runs again.
+APPLICATION_RUNS: Final = "application-runs"
 #: Databases that people restored, or changed on purpose, were taken as those of a release.
 RESTORED: Final = "restore-accepted"
 #: What people approve who take restored databases for those of a release: this, and the release.

@@ -62,6 +62,20 @@ class SiteHistory:
             )
             self._journal.event("release-bad", change, version=version, code=code)
 
+    def withdraw_bad(self, change: str) -> None:
+        """Take back what a change said of its release: something else was to blame."""
+        kinds = [event.kind for event in self._journal.events(change=change)]
+        if kinds.count("release-bad") <= kinds.count("release-bad-withdrawn"):
+            return
+        of = self._journal.change(change)
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "UPDATE bad_releases SET times = times - 1 WHERE product = ? AND version = ?",
+                (of.product, of.to_version),
+            )
+            connection.execute("DELETE FROM bad_releases WHERE times < 1")
+            self._journal.event("release-bad-withdrawn", change, version=of.to_version)
+
     def bad_releases(self) -> tuple[BadReleaseRecord, ...]:
         """Every release that failed here."""
         with reading(self._journal.path):

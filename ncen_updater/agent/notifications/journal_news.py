@@ -12,6 +12,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import (
     AGENT_CONFIRMED,
     APPLICATION_STARTED,
+    APPLICATION_STOPPED,
     RESTORED_AS,
     ROLLBACK_EMERGENCY,
 )
@@ -64,6 +65,7 @@ class _News:
             "step-done": self._step,
             "change-undone": self._undone,
             APPLICATION_STARTED: lambda: (NewsKind.STARTED, self._some("version")),
+            APPLICATION_STOPPED: lambda: (NewsKind.STOPPED, {}),
             AGENT_CONFIRMED: lambda: (NewsKind.AGENT_RENEWED, self._some("version")),
         }
         rule = rules.get(self._event.kind)

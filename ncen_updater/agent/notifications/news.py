@@ -43,6 +43,7 @@ class NewsKind(StrEnum):
     FEED_STALE = "feed-stale"
     WITHDRAWN = "release-withdrawn"
     STARTED = "application-started"
+    STOPPED = "application-stopped"
     DOWN = "application-down"
     UP = "application-up"
     AGENT_RENEWED = "agent-renewed"
@@ -136,6 +137,7 @@ ALLOWED = {
     NewsKind.FEED_STALE: {"at": _moment},
     NewsKind.WITHDRAWN: {"version": _version},
     NewsKind.STARTED: {"version": _version},
+    NewsKind.STOPPED: {},
     NewsKind.DOWN: {"version": _version, "at": _moment},
     NewsKind.UP: {"version": _version, "at": _moment},
     NewsKind.AGENT_RENEWED: {"version": _version},

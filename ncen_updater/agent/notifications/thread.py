@@ -58,7 +58,7 @@ class NotifierThread:
     def listen(self, happening: ServiceEvent) -> None:
         """Hear what the service did, and begin when it says that it has; never waits."""
         self._looked_at = _now()
-        if happening.kind == "started" and self._thread is None:
+        if self._thread is None:
             self._begin()
         if happening.kind in ("done", "failed"):
             action, code = happening.values.get("action"), happening.values.get("exit_code")

@@ -49,6 +49,7 @@ TITLES: Mapping[NewsKind, str] = {
         "should, since {at} at the latest."
     ),
     NewsKind.UP: N_("Officers can work again; the application had been down since {at}."),
+    NewsKind.STOPPED: N_("Somebody stopped the application while its new release was watched."),
     NewsKind.AGENT_RENEWED: N_("The agent has renewed itself: version {version} is in use."),
     NewsKind.AGENT_RETURNED: N_(
         "Version {version} of the agent did not work; the one before is used."
@@ -82,6 +83,7 @@ _REMEDIES: Mapping[NewsKind, str] = {
     NewsKind.STARTED: N_(
         "Nobody had stopped it: see in the log of the system why it was not up."
     ),
+    NewsKind.STOPPED: N_("The release is judged again once the application is started."),
     NewsKind.DOWN: N_(
         "No change is open here: the agent did not stop it. See: ncen-updater status"
     ),

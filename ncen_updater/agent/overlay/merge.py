@@ -220,7 +220,7 @@ def _text(
     shipped = _forms(theirs, key)
     if not own:
         return Told(key, KeyOutcome.REFUSED, theirs=shipped, why="it is no text")
-    missing, unknown = misfit(own, source) if source else ((), ())
+    missing, unknown = misfit(own, source, theirs.formats(key)) if source else ((), ())
     if missing or unknown:
         return Told(key, KeyOutcome.REFUSED, own, shipped, missing=missing, unknown=unknown)
     if made.source[:1] != source[:1] and made.source and theirs.text(key):

@@ -17,11 +17,12 @@ instant; and who stopped it on purpose wants it stopped. So:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-__all__ = ["RunVerdict", "RunningSeen", "ought_to_run", "ran_in_after"]
+__all__ = ["RunVerdict", "RunningSeen", "ought_to_run", "ran_in_after", "stopped_in_order"]
 
 
 class RunVerdict(StrEnum):
@@ -49,6 +50,15 @@ class RunningSeen:
     enabled: bool | None = None
     started: bool | None = None
     since: datetime | None = None
+
+
+def stopped_in_order(parts: Iterable[RunningSeen]) -> bool:
+    """Whether something of an application was stopped on purpose, and nothing of it failed. Pure.
+
+    Only a system that tells an orderly stop from an end by itself can say so: commands cannot.
+    """
+    down = [part for part in parts if not part.runs]
+    return bool(down) and all(part.started is True and not part.failed for part in down)
 
 
 def ran_in_after(seen: RunningSeen, ran_in: str | None, boot: str) -> str | None:

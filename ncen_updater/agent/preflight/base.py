@@ -72,6 +72,7 @@ class Context:
         longest_proof: So old may it become.
         progress: Told of what takes long.
         overlay: What the country owns in texts and settings.
+        schemas: What was changed in the schemas since they were recorded.
         reboot_file: Exists where the system waits for a restart.
         free_bytes: Free bytes of the file system of an existing path.
         device: Number of the file system of an existing path.
@@ -96,6 +97,7 @@ class Context:
     longest_proof: timedelta = timedelta(days=14)
     progress: Progress = field(default_factory=Silent)
     overlay: Layer | None = None
+    schemas: Callable[[], Iterable[Finding]] = tuple
     reboot_file: Path = Path("/run/reboot-required")
     free_bytes: Callable[[Path], int] = free_bytes
     device: Callable[[Path], int] = _device

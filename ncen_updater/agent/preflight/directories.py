@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from ncen_updater.agent.preflight.base import Context, check, existing, strict
-from ncen_updater.common.findings import Finding
+from ncen_updater.common.disk_space import is_closed_here
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
+from ncen_updater.common.messages import OUTSIDE_UNIT
 
 __all__ = ["check_directories"]
 
 
 @check(60)
 def check_directories(context: Context) -> tuple[Finding, ...]:
-    """NU-6313 where the agent may not write, NU-6314 where a rename would cross a disk."""
-    paths = context.config.paths
+    """NU-6313, NU-6346 where the agent may not write, NU-6314 where a rename would cross a disk."""
     store = context.store
-    state = paths.resolve(paths.state)
-    door = paths.resolve(context.config.application.door_file).parent
+    places = dict.fromkeys(map(existing, context.config.written_directories()))
     findings = [
-        strict(
-            6313,
-            N_("The agent may not write in {path}."),
-            N_("Give the agent's user the right to write there, or correct the configuration."),
-            path=str(directory),
-        )
-        for directory in dict.fromkeys((state, store.directory, store.link.parent, door))
-        if not os.access(existing(directory), os.W_OK | os.X_OK)
+        _may_not_write(place) for place in places if not os.access(place, os.W_OK | os.X_OK)
     ]
     running = store.current()
     slots = existing(store.directory)
@@ -43,3 +38,15 @@ def check_directories(context: Context) -> tuple[Finding, ...]:
                 )
             )
     return tuple(findings)
+
+
+def _may_not_write(place: Path) -> Finding:
+    if is_closed_here(place):
+        error = UpdaterError(OUTSIDE_UNIT, path=place)
+        return Finding(error.code, Severity.STRICT, error.what_text, error.remedy_text)
+    return strict(
+        6313,
+        N_("The agent may not write in {path}."),
+        N_("Give the agent's user the right to write there, or correct the configuration."),
+        path=str(place),
+    )

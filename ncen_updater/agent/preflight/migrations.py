@@ -8,16 +8,49 @@ from __future__ import annotations
 
 import getpass
 import shlex
+from collections.abc import Iterator
 
-from ncen_updater.agent.databases.base import Live
-from ncen_updater.agent.databases.errors import MigrationRefused
+from ncen_updater.agent.databases.base import DatabaseEngine, Live, MigrationSet
+from ncen_updater.agent.databases.errors import DatabaseUnreachable, MigrationRefused
 from ncen_updater.agent.databases.migrations.command import program_of
 from ncen_updater.agent.databases.migrations.planner import expands, goes_as_is
 from ncen_updater.agent.preflight.base import Context, advisory, check, info, strict
-from ncen_updater.common.findings import Finding
-from ncen_updater.common.i18n import N_
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["check_migrations"]
+#: What to do where reality is not what was recorded.
+WHOSE = N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say.")
+
+__all__ = ["check_applied", "check_migrations", "not_applied"]
+
+
+@check(156, only_forward=True)
+def check_applied(context: Context) -> tuple[Finding, ...]:
+    """NU-6107 for what belongs to the release in use and is not applied."""
+    return () if context.origin is None else tuple(not_applied(context.engine, context.origin))
+
+
+def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Finding]:
+    """Yield NU-6107 for each migration of the release in use that its databases do not have."""
+    if migrations.command is not None:
+        return
+    try:
+        plan = engine.plan_migrations(Live, migrations, None)
+    except UpdaterError as error:
+        # A server that does not answer, or not so, has a remedy of its own.
+        remedy = error.remedy_text if isinstance(error, DatabaseUnreachable) else Text(WHOSE)
+        figures: dict[str, object] = {"detail": error.detail} if error.detail else {}
+        yield Finding(error.code, Severity.STRICT, error.what_text, remedy, figures)
+        return
+    for step in plan.steps:
+        yield strict(
+            6107,
+            N_("Migration {migration} of {database} belongs to this release and is not applied."),
+            WHOSE,
+            migration=step.id,
+            database=step.database,
+        )
 
 
 @check(160, only_forward=True)
@@ -33,10 +66,7 @@ def check_migrations(context: Context) -> tuple[Finding, ...]:
             strict(
                 6320,
                 N_("The migrations do not continue the history of the databases: {reason}"),
-                N_(
-                    "Do not upgrade; send the Secretariat what 'ncen-updater doctor' and "
-                    "'history' say."
-                ),
+                WHOSE,
                 reason=str(error),
                 code=error.code,
             ),

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from packaging.version import Version
-
 from ncen_updater.agent.approvals.binding import basis_now
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Live, Strategy, TableDigest
+from ncen_updater.agent.databases.errors import MigrationFailed
 from ncen_updater.agent.databases.migrations.checks import Value, question, unmapped
 from ncen_updater.agent.databases.migrations.planner import Back, WayBack
 from ncen_updater.agent.databases.tried import TriedValues, untold
@@ -25,8 +24,6 @@ from ncen_updater.agent.engine.errors import NeedsPerson, UntoldLoss
 from ncen_updater.agent.engine.fingerprints import (
     differing,
     fingerprints_of,
-    schema_findings,
-    taken_by,
 )
 from ncen_updater.agent.engine.full_words import full_remedy, keep_full
 from ncen_updater.agent.engine.interruption import Interruption
@@ -38,10 +35,8 @@ from ncen_updater.agent.engine.migrating import (
 )
 from ncen_updater.agent.engine.plan import HopPlan, Plan, make_plan
 from ncen_updater.agent.engine.runner import blames_release
-from ncen_updater.agent.engine.situation import known
-from ncen_updater.agent.engine.steps.guards import refuse_strict
+from ncen_updater.agent.engine.steps.guards import refuse_lasting, refuse_strict
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.policy.prediction import Measured, predict
 from ncen_updater.agent.policy.proof import Proof
 from ncen_updater.agent.rehearsal.predictions import history, past
@@ -58,9 +53,13 @@ from ncen_updater.agent.rehearsal.values_on_trial import try_values
 from ncen_updater.agent.site import Site
 from ncen_updater.common.database_words import said as words_of
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import NOT_AS_KEPT, REHEARSAL_FAILED, REHEARSAL_LIMITED
+from ncen_updater.common.messages import (
+    NOT_AS_KEPT,
+    REHEARSAL_FAILED,
+    REHEARSAL_LIMITED,
+    SMOKE_FAILED,
+)
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.manifest import Manifest
@@ -181,7 +180,8 @@ class Rehearser:
         blockers = site.engine.blockers(reference, final=False)
         refuse_strict([f for f in blockers if "missing_bytes" in f.figures])
         # To restore a backup runs what somebody may have left in the databases.
-        refuse_strict([*site.engine.exposures(rehearsing=True), *self._schemas(current)])
+        refuse_strict(site.engine.exposures(rehearsing=True))
+        refuse_lasting(plan.findings)
         copy = site.engine.plan_copy(reference)
         second = site.engine.plan_copy(_reference(again, target))
         rehearsals = Rehearsals(journal)
@@ -224,16 +224,6 @@ class Rehearser:
         assert found is not None  # noqa: S101 - written just now
         return found
 
-    def _schemas(self, current: Version) -> tuple[Finding, ...]:
-        """Findings of schemas that are not what was recorded, where that can be compared."""
-        said = known(self._journal)
-        by = self._journal.facts(said.change.id).fingerprints_by if said.change else None
-        if by is not None and by != taken_by(self._site.engine):
-            return ()
-        wordings = Wordings.of(self._journal)
-        manifest = self._site.slots.document(current).manifest
-        return tuple(schema_findings(self._site.engine, said, wordings, manifest))
-
     # ---- parts ---------------------------------------------------------------------------------
 
     def _clear(self, reference: ChangeRef, copy: CopyPlan, again: str, second: CopyPlan) -> None:
@@ -274,6 +264,7 @@ class Rehearser:
             if hop.plan.contracts:
                 self._contract(hop, reference)
                 self._prove(reference)
+            self._smoke(hop, reference)
             digests.append(self._digests(reference))
             hop.tables = _tables(digests[-2], digests[-1])
         for hop in hops:
@@ -390,6 +381,25 @@ class Rehearser:
         if target.contract is not None:
             beside = partial(self._site.engine.run_beside, target.contract, target.slot)
             hop.contract_s = self._timed(lambda: beside(self._progress, change=reference))
+
+    def _smoke(self, hop: _Hop, reference: ChangeRef) -> None:
+        """Try the code of the release on the migrated copies, as it says that it can be.
+
+        Raises:
+            MigrationFailed: If it says that it does not work.
+        """
+        target, smoke = hop.plan.target, hop.plan.document.manifest.smoke
+        if smoke is None:
+            return
+        self._tell(N_("trying whether {version} works on the copies"), version=target.release)
+        try:
+            self._site.engine.run_beside(smoke, target.slot, self._progress, change=reference)
+        except MigrationFailed as error:
+            how = error.values.get("how", error.what_text)  # a file may have been left unwell
+            raise MigrationFailed(
+                SMOKE_FAILED, version=target.release, program=smoke.argv[0], how=how,
+                detail=error.detail,
+            ).privately(error.private) from error  # fmt: skip
 
     def _back(self, hop: _Hop, reference: ChangeRef) -> None:
         """What the step *migrate* does in a rollback."""

@@ -25,6 +25,7 @@ from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 from ncen_updater.common.records import Record
 
 __all__ = [
+    "STARTED_BY",
     "AgentSelection",
     "Bad",
     "SequenceFile",
@@ -38,7 +39,11 @@ __all__ = [
     "uncount",
 ]
 
+#: Variable with which the failsafe says where it lies.
+STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"
 FILE, LINK, LOCK = "sequence.json", "current", "sequence.lock"
+#: So begins the name of a copy that a package keeps while it exchanges the slot itself.
+KEPT = ".kept-"
 MAX_BYTES = 100_000
 MAX_BAD = 100
 NAME = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
@@ -77,6 +82,8 @@ class AgentSelection(Record):
         state: Whether the chosen one has confirmed itself.
         attempts: Starts that were not taken back yet.
         bad: Versions that were given up here.
+        boot: Of the machine, in which the last start was; None where that does not matter.
+        start: Which start of the unit was counted last; for the failsafe alone.
         schema: Form of the file.
     """
 
@@ -85,6 +92,8 @@ class AgentSelection(Record):
     state: TrialState = TrialState.GOOD
     attempts: int = 0
     bad: Mapping[str, Bad] = field(default_factory=dict)
+    boot: str | None = None
+    start: str | None = None
     schema: int = 1
 
     @classmethod
@@ -141,7 +150,8 @@ def uncount(before: AgentSelection, version: str) -> AgentSelection:
     """Take back one start of the chosen agent, if it is this one: it was told to end."""
     if before.current != version:
         return before
-    return replace(before, attempts=max(0, before.attempts - 1))
+    # The start that another boot would take back is taken back already.
+    return replace(before, attempts=max(0, before.attempts - 1), boot=None)
 
 
 def give_up(before: AgentSelection, version: str, now: datetime) -> AgentSelection:
@@ -207,9 +217,10 @@ class SequenceFile:
             raise UpdaterError(SEQUENCE_UNWRITABLE, path=self.path, reason=reason) from error
 
     def _follow(self, version: str) -> None:
-        link = self.directory / LINK
-        if not (link.is_symlink() and str(link.readlink()) == version):
-            durable.symlink(version, link)
+        kept = self.directory / f"{KEPT}{version}"
+        link, target = self.directory / LINK, kept.name if kept.is_dir() else version
+        if not (link.is_symlink() and str(link.readlink()) == target):
+            durable.symlink(target, link)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -1,33 +1,22 @@
-"""Who writes to the agent's own directory for the service: a process that knows five words.
+"""What a running agent does in its own directory, and who does it.
 
-The service parses what local users say, and the directory holds the code that root runs. So the
-service forks this process before anybody is let in, and then gives up the right to write there, by
-itself and for good (``common/landlock.py``). What it still has to do there are five actions without
-any value of somebody else's; it says which, on a connection that only the two have. The file's own
-rules hold for them as before (``agent_selection.py``).
+The service parses what local users say, and the directory holds the code that root runs: the unit
+of the service may not write there, nor may what works on the site. It asks a unit of its own, which
+may, for five actions without any value of somebody else's. The file's own rules hold for them as
+before (``agent_selection.py``). Where one process does everything, it does these, too.
 
-The failsafe, which starts the service and counts, has come and gone by then. A new agent is fetched
-and unpacked by the unit that works on the site.
+The failsafe counts and chooses before the service is there.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import select
-import signal
-import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.agent.self_update.after_confirmation import (
-    SYSTEM_PYTHON,
-    collect_slots,
-    renew_failsafe,
-)
 from ncen_updater.agent.self_update.agent_selection import (
     AgentSelection,
     SequenceFile,
@@ -36,21 +25,17 @@ from ncen_updater.agent.self_update.agent_selection import (
     steady,
     uncount,
 )
-from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.landlock import keep_from
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
-from ncen_updater.common.workers import error_document, error_from
+from ncen_updater.common.workers import Worker, WorkerFailed, WorkerLimits, ask
 
-__all__ = ["Doer", "OwnAction", "OwnCode", "doer_of"]
+__all__ = ["OWN", "Doer", "OwnAction", "doer_of", "own_doer"]
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES = 65_536
-ALL = range(10_000)
-#: It ends with the service, which is told to end as well, and has something left to be done then.
-IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-SLICE_S = 1.0
+#: First word of an order of one action.
+OWN = "own"
+LIMITS = WorkerLimits(total_s=600.0)
 
 
 class OwnAction(StrEnum):
@@ -80,6 +65,12 @@ def doer_of(
     file = SequenceFile(directory)
 
     def tidy() -> None:
+        from ncen_updater.agent.self_update.after_confirmation import (
+            SYSTEM_PYTHON,
+            collect_slots,
+            renew_failsafe,
+        )
+
         try:
             renew_failsafe(directory, SYSTEM_PYTHON)
             collect_slots(directory, alive)
@@ -103,104 +94,30 @@ def doer_of(
     return do
 
 
-class OwnCode:
-    """Actions in the agent's own directory, done by a process of their own.
+def own_doer(
+    directory: Path,
+    socket: Path,
+    version: str,
+    now: Callable[[], datetime],
+    alive: Callable[[], None],
+) -> Doer:
+    """Return what does an action: here, where this process may, else by the unit that may.
 
     Args:
         directory: Where the slots of the agent are.
-        make: Makes what does the actions, in the other process.
-        alive: Called while one is waited for.
+        socket: Where that unit is asked.
+        version: The version that runs.
+        now: The wall clock.
+        alive: Called while it is waited for.
     """
+    if os.access(directory, os.W_OK) or not socket.exists():
+        return doer_of(directory, version, now, alive)
+    worker = Worker("none", socket=socket, limits=LIMITS, expects=(range(10_000),))
 
-    def __init__(
-        self, directory: Path, make: Callable[[], Doer], alive: Callable[[], None]
-    ) -> None:
-        self._directory, self._make, self._alive = directory, make, alive
+    def do(action: OwnAction) -> None:
+        try:
+            ask(worker, {"words": [OWN, action, version]}, ending=lambda: bool(alive()))
+        except WorkerFailed as error:
+            raise UpdaterError(SEQUENCE_UNWRITABLE, path=directory, reason=error.detail) from error
 
-    def __enter__(self) -> OwnCode:
-        """Start the other process. It has what is open here: to be called before a lock is held."""
-        self._connection, theirs = socket.socketpair()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # until it passes them over
-        self._child = os.fork()
-        if self._child == 0:
-            _be_apart(theirs, self._connection, self._make)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the other process."""
-        self._connection.close()
-        os.waitpid(self._child, 0)
-
-    def give_up_rights(self, needed: Iterable[Path] = ()) -> None:
-        """From now on this process cannot write to the directory, nor can any that it starts.
-
-        To be called by the only thread there is: others that are there already keep the right.
-
-        Args:
-            needed: Directories that are written to; where one would be closed, too, nothing is.
-        """
-        keep_from(self._directory, needed)
-
-    def do(self, action: OwnAction) -> None:
-        """Have one action done.
-
-        Raises:
-            UpdaterError: As the action raises, or if nobody is there to do it.
-        """
-        _ask(self._connection, action, self._alive)
-
-
-def _ask(connection: socket.socket, action: OwnAction, alive: Callable[[], None]) -> None:
-    """Have one action done; every error of it is raised here as there.
-
-    Raises:
-        UpdaterError: As the action raises, or if nobody is there to do it.
-    """
-    said = bytearray()
-    try:
-        connection.sendall(f"{action}\n".encode())
-        while not said.endswith(b"\n"):
-            while not select.select([connection], [], [], SLICE_S)[0]:
-                alive()
-            piece = connection.recv(MOST_BYTES)
-            if not piece or len(said) > MOST_BYTES:
-                raise ConnectionError("it has ended")
-            said += piece
-        answer = parse_json(bytes(said))
-    except (OSError, ValueError) as error:
-        raise UpdaterError(SEQUENCE_UNWRITABLE, path="-", reason=str(error)) from error
-    if answer is not None:
-        raise error_from(answer, (ALL,))
-
-
-def _be_apart(ours: socket.socket, theirs: socket.socket, make: Callable[[], Doer]) -> None:
-    """The life of the other process; never returns."""
-    status = 1
-    try:
-        theirs.close()
-        for number in IGNORED:
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
-        do = make()
-        with ours, ours.makefile("rb") as words:
-            for word in words:
-                ours.sendall(json.dumps(_done(do, word)).encode() + b"\n")
-        status = 0
-    except BrokenPipeError:
-        status = 0
-    except Exception:
-        logger.exception("the process that keeps the agent's directory failed")
-    finally:
-        os._exit(status)
-
-
-def _done(do: Doer, word: bytes) -> dict[str, object] | None:
-    try:
-        do(OwnAction(word.decode("ascii", "replace").strip()))
-    except UpdaterError as error:
-        return error_document(error)
-    except ValueError as error:
-        return error_document(UpdaterError(SEQUENCE_UNWRITABLE, path="-", reason=str(error)))
-    return None
+    return do

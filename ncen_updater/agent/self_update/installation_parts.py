@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.agent.application.process import minimal_environment, run
+from ncen_updater.agent.application.systemctl import run_systemctl
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
@@ -101,7 +102,8 @@ def command(what: Text, words: Sequence[str], is_there: Callable[[], bool]) -> I
     """A command of the system."""
 
     def make() -> None:
-        ended = run(words, minimal_environment(), TIMEOUT_S)
+        runs = run_systemctl if words[0] == "systemctl" else run
+        ended = runs(words, minimal_environment(), TIMEOUT_S)
         if ended.status is None:
             raise UpdaterError(INSTALL_FAILED, part=what, reason=f"{words[0]} did not end")
         if ended.status != 0:

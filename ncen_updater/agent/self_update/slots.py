@@ -4,6 +4,10 @@ What is on the disk at each instant: ``<version>.partial`` (worthless, removed b
 then the slot under its own name, by one rename after it was tried and flushed. ``slot.json`` in it
 says which release it was made from: the same name with another content is another slot. The release
 itself stays in it, so that the slot can be made anew where the system's Python was exchanged.
+
+What comes with a release runs here before its trial: pip unpacks it, and it is asked who it is. A
+user does that who owns nothing else (where root makes slots), and who may write in the partial slot
+alone, once pip has ended not even there.
 """
 
 from __future__ import annotations
@@ -12,15 +16,19 @@ import errno
 import json
 import logging
 import os
+import pwd
 import re
-import shlex
 import shutil
+import stat
 import sys
+import zipfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from ncen_updater.agent.application.process import order
+from ncen_updater.agent.self_update import confined as confine
 from ncen_updater.agent.self_update.agent_selection import NAME
+from ncen_updater.agent.self_update.confined import MOST_BYTES
 from ncen_updater.agent.self_update.errors import AgentSlotFailed
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
@@ -35,10 +43,19 @@ __all__ = ["PROGRAM", "AgentSlots", "base_python", "require_release"]
 logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
-RECORD, RELEASE = "slot.json", "release"
+RECORD, RELEASE, SCRATCH = "slot.json", "release", "tmp"
+#: Who unpacks; comes with the units.
+BUILDER = "ncen-updater-build"
 PROGRAM = "ncen-updater"
 #: A module of the new agent that imports everything that the service and its children need.
 TRY_IMPORTS = "ncen_updater.selfupdate.imports"
+#: Isolated: neither the directory that it is called in nor PYTHONPATH may bring a module. It finds
+#: its slot by itself, since a package moves it.
+LAUNCHER = """\
+#!/bin/sh
+program=$(/usr/bin/readlink -f -- "$0")
+exec "${program%/*}/python" -I -m ncen_updater.cli.agent "$@"
+"""
 TIMEOUT_S = 900
 TAIL = 1500
 
@@ -56,8 +73,34 @@ def require_release(directory: Path) -> None:
     """
     if not (directory / REQUIREMENTS).is_file():
         raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=directory, reason=f"no {REQUIREMENTS}")
-    if not any((directory / WHEELS).glob("*.whl")):
+    wheels = sorted((directory / WHEELS).glob("*.whl"))
+    if not wheels:
         raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=directory, reason=f"no wheel in {WHEELS}/")
+    room = MOST_BYTES
+    for wheel in wheels:
+        try:
+            with zipfile.ZipFile(wheel) as content:
+                members = content.infolist()
+        except (OSError, zipfile.BadZipFile) as error:
+            raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=wheel, reason=str(error)) from error
+        room -= sum(member.file_size for member in members)
+        # Python runs such a file at each start, whoever is asked for.
+        starts = next((one.filename for one in members if one.filename.endswith(".pth")), None)
+        if room < 0 or starts:
+            reason = starts or f"unpacked, its wheels have more than {MOST_BYTES} bytes"
+            raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=wheel, reason=reason)
+
+
+def _builder() -> tuple[int, int] | None:
+    """User and group that unpack; None for our own."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        found = pwd.getpwnam(BUILDER)
+    except KeyError:
+        logger.warning("the slot is made by root: there is no user %s", BUILDER)
+        return None
+    return found.pw_uid, found.pw_gid
 
 
 class AgentSlots:
@@ -132,7 +175,8 @@ class AgentSlots:
                 require_release(release)
                 progress.tell(Text(N_("making the slot of agent {version}"), {"version": version}))
                 self._install(partial, release, version)
-                self._launcher(partial, place)
+                self._take_over(partial, version)
+                self._launcher(partial)
                 self._try(partial, version)
                 record = {"version": version, "digest": digest}
                 (partial / RECORD).write_text(json.dumps(record), "utf-8")
@@ -178,7 +222,16 @@ class AgentSlots:
     # ---- parts -----------------------------------------------------------------------------------
 
     def _install(self, partial: Path, release: Path, version: str) -> None:
-        self._run(version, [str(self._python), "-I", "-m", "venv", "--symlinks", str(partial)])
+        builder = _builder()
+        if builder is not None:
+            # What is root's in it stays: the release, which the slot may be made from again.
+            os.chown(partial, 0, builder[1])
+            partial.chmod(0o1770)
+        (partial / SCRATCH).mkdir()
+        if builder is not None:
+            os.chown(partial / SCRATCH, *builder)
+        venv = [str(self._python), "-I", "-m", "venv", "--symlinks", str(partial)]
+        self._run(version, venv, partial)
         pip = ["-m", "pip", "--isolated", "--no-input", "--disable-pip-version-check", "--quiet"]
         wheels = ["--find-links", str(release / WHEELS), "-r", str(release / REQUIREMENTS)]
         self._run(
@@ -187,15 +240,32 @@ class AgentSlots:
                 str(partial / "bin/python"), "-I", *pip, "install", "--no-index", "--no-cache-dir",
                 "--no-deps", "--only-binary", ":all:", "--require-hashes", *wheels,
             ],
+            partial,
         )  # fmt: skip
+        shutil.rmtree(partial / SCRATCH)
+
+    def _take_over(self, partial: Path, version: str) -> None:
+        """Make our own what was unpacked; nobody else writes there from now on."""
+        own = os.geteuid() == 0
+        partial.chmod(0o755)
+        for above, directories, files in os.walk(partial):
+            for path in (Path(above, name) for name in (*directories, *files)):
+                mode = path.lstat().st_mode
+                inside = path.resolve().is_relative_to(partial.resolve())
+                foreign = stat.S_ISLNK(mode) and not inside
+                if foreign and path.resolve() != self._python.resolve():
+                    raise AgentSlotFailed(version=version, reason=f"{path.name} leads out of it")
+                if own:
+                    os.lchown(path, 0, 0)
+                if not stat.S_ISLNK(mode):
+                    path.chmod(mode & 0o755)
 
     @staticmethod
-    def _launcher(partial: Path, place: Path) -> None:
+    def _launcher(partial: Path) -> None:
         """Write the program anew: what pip wrote names a directory that is about to be renamed."""
-        python = shlex.quote(str(place / "bin/python"))
         program = partial / "bin" / PROGRAM
-        # Isolated: neither the directory that it is called in nor PYTHONPATH may bring a module.
-        program.write_text(f'#!/bin/sh\nexec {python} -I -m ncen_updater.cli.agent "$@"\n', "utf-8")
+        program.unlink(missing_ok=True)
+        program.write_text(LAUNCHER, "utf-8")
         program.chmod(0o755)
 
     def _try(self, partial: Path, version: str) -> None:
@@ -218,10 +288,13 @@ class AgentSlots:
         return True
 
     @staticmethod
-    def _run(version: str, words: Sequence[str]) -> str:
+    def _run(version: str, words: Sequence[str], writes: Path | None = None) -> str:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "PIP_CONFIG_FILE": os.devnull}
+        if writes is not None:
+            environment["TMPDIR"] = str(writes / SCRATCH)
+        confined = [sys.executable, "-I", "-m", confine.__name__, str(writes or ""), *words]
         # What pip has started, too, writes into a slot: nothing of it outlives this process.
-        ended = order(words, environment, TIMEOUT_S, left=LeftBehind.NOTHING)
+        ended = order(confined, environment, TIMEOUT_S, left=LeftBehind.NOTHING, become=_builder())
         returncode = ended.status
         if returncode is None:
             raise AgentSlotFailed(version=version, reason=f"{words[0]} did not end")

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from ncen_updater.agent.application.process import minimal_environment, run
+from ncen_updater.agent.application.process import minimal_environment
+from ncen_updater.agent.application.systemctl import run_systemctl
 from ncen_updater.agent.self_update import installation_parts as part
 from ncen_updater.agent.self_update.installation_parts import InstalledPart
 from ncen_updater.common.i18n import N_, Text
@@ -63,7 +64,7 @@ def _at_once(unit: Path) -> list[str]:
 
 def _enabled(name: str) -> bool:
     words = ["systemctl", "is-enabled", "--quiet", name]
-    return run(words, minimal_environment(), TIMEOUT_S).status == 0
+    return run_systemctl(words, minimal_environment(), TIMEOUT_S).status == 0
 
 
 def _disabled(name: str) -> bool:

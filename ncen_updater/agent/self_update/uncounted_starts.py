@@ -10,20 +10,20 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from ncen_updater.agent.config.errors import ConfigError
+from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.engine.errors import Busy, LockUnusable
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, steady
+from ncen_updater.agent.self_update.agent_selection import STARTED_BY, SequenceFile
+from ncen_updater.agent.self_update.directory_writer import OwnAction, own_doer
 from ncen_updater.common.errors import UpdaterError
 
 __all__ = ["STARTED_BY", "excused"]
 
 logger = logging.getLogger(__name__)
-
-#: Variable with which the failsafe says where it lies.
-STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"
 
 
 @contextlib.contextmanager
@@ -38,18 +38,17 @@ def excused(environment: Mapping[str, str]) -> Iterator[None]:
     except (ConfigError, Busy, LockUnusable):
         directory = environment.get(STARTED_BY)
         if directory:
-            _take_back(SequenceFile(Path(directory)))
+            _take_back(Path(directory))
         raise
 
 
-def _take_back(file: SequenceFile) -> None:
+def _take_back(directory: Path) -> None:
+    # The configuration may be what is wrong: it is asked where it is by default.
+    socket = Path("/") / ServiceSettings.model_fields["renew_socket"].default
     own = version("ncen-updater")
-
-    def change(before: AgentSelection | None) -> AgentSelection:
-        return steady(before, own) if before is not None else AgentSelection(own)
-
+    do = own_doer(directory, socket, own, lambda: datetime.now(UTC), lambda: None)
     try:
-        if file.load() is not None:
-            file.update(change)
+        if SequenceFile(directory).load() is not None:
+            do(OwnAction.STEADY)
     except UpdaterError as error:
         logger.warning("this start stays counted: %s", error)

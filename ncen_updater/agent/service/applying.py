@@ -15,11 +15,16 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from ncen_updater.agent.self_update.agent_selection import NAME, STARTED_BY
+from ncen_updater.agent.self_update.directory_writer import OWN, OwnAction, doer_of
 from ncen_updater.agent.service.errors import BadRequest
+from ncen_updater.agent.service.runner import RENEWING
+from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.workers import serve
@@ -55,8 +60,8 @@ COMMANDS = frozenset(
         "upgrade",
     }
 )
-#: What may write to the agent's own code.
-RENEWING = frozenset({"self-update"})
+#: Variable by which a unit says that it is there for the agent's own code, and no other work.
+RENEWS = "NCEN_RENEWS"
 #: With these options, whatever else a command takes: every command takes ``--config`` too, and
 #: another configuration would name other programs to be started with the rights of this process.
 OPTIONS = frozenset(
@@ -145,6 +150,8 @@ def words_of_order(order: Mapping[str, object]) -> tuple[str, ...]:
     words = order.get("words")
     if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
         known, options = words[0] in COMMANDS, OPTIONS
+        if words[0] == OWN:
+            known = len(words) == 3 and words[1] in [*OwnAction] and bool(NAME.fullmatch(words[2]))
         if words[0] in LOOKS:
             known = len(words) == 1
         if "inspect" in order:
@@ -167,6 +174,15 @@ def ends_with_asker(order: Mapping[str, object]) -> bool:
 
 def _apply(config: Path, order: Mapping[str, object]) -> dict[str, object]:
     words, limits = words_of_order(order), limits_of(order)
+    if words[0] == OWN or os.environ.get(RENEWS):
+        directory = os.environ.get(STARTED_BY)
+        if not directory or words[0] not in RENEWING | {OWN} or limits is not None:
+            raise BadRequest(reason="no order of the service")
+        if words[0] == OWN:
+            doer_of(Path(directory), words[2], lambda: datetime.now(UTC), lambda: None)(
+                OwnAction(words[1])
+            )
+            return {}
     if limits is not None:
         return _inspection(words, config, limits)
     return _look(words[0], config) if words[0] in LOOKS else _command(words, config)
@@ -202,7 +218,7 @@ def _command(
 ) -> dict[str, object]:
     from ncen_updater.agent.cli.main import run
 
-    _leave(config, renews=words[0] in RENEWING)
+    _leave(config)
     before = ["--config", str(config), "--alone", "--json", "--words", "--quiet"]
     os.environ["NO_COLOR"] = "1"
     with tempfile.TemporaryFile() as output:
@@ -214,18 +230,16 @@ def _command(
         return {"exit_code": code, "document": _document(output)}
 
 
-def _leave(config_path: Path, *, renews: bool) -> None:
+def _leave(config_path: Path) -> None:
     """Give up what this work does not need."""
     from ncen_updater.agent.config.loader import load_config
-    from ncen_updater.agent.rights import leave_own_code, leave_server_files
+    from ncen_updater.agent.rights import leave_server_files
 
     try:
         config = load_config(config_path)
     except UpdaterError:
         return  # the command says so
     leave_server_files(config)
-    if not renews:
-        leave_own_code(config)
 
 
 def _look(word: str, config: Path) -> dict[str, object]:
@@ -266,8 +280,9 @@ def main() -> int:
     leave_out()
     config = Path(sys.argv[1])
     # Not bound: where the service died, the work goes on to its end, which the next service finds
-    # in the journal. No signs of life: nobody ends an upgrade because it is silent.
-    return serve(lambda order, _: _apply(config, order), bound=ends_with_asker, beats=False)
+    # in the journal.
+    alive = SystemdNotifier().alive
+    return serve(lambda order, _: _apply(config, order), bound=ends_with_asker, alive=alive)
 
 
 if __name__ == "__main__":

@@ -70,14 +70,26 @@ class Client:
             return False
         return True
 
-    def get(self, address: str) -> Document:
+    def get(self, address: str, *, patiently: bool = False) -> Document:
         """Ask for something.
+
+        Args:
+            address: What.
+            patiently: Wait for a service that starts again, as one that renewed itself.
 
         Raises:
             ServiceSilent: If no answer came that can be understood.
             UpdaterError: If it was refused, with the service's own code and words.
         """
-        return self.call("GET", address)
+        left = AWAY_S if patiently else 0.0
+        while True:
+            try:
+                return self.call("GET", address)
+            except ServiceSilent:
+                if left <= 0:
+                    raise
+                left -= 1
+                self._sleep(1.0)
 
     def call(self, method: str, address: str, body: Mapping[str, object] | None = None) -> Document:
         """Ask for something, or change something; errors as in :meth:`get`."""

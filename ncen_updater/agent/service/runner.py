@@ -28,8 +28,12 @@ logger = logging.getLogger(__name__)
 
 #: Shell for "cannot be run"; no command of ours ends with it.
 AWAY = 126
+#: What writes to the agent's own code, for which there is a unit of its own.
+RENEWING = frozenset({"self-update"})
 MODULE = "ncen_updater.agent.service.applying"
-LIMITS = WorkerLimits(line=100_000_000)
+#: Work on the site may last for hours, and gives signs of life all the time. A unit that gives none
+#: is ended by systemd before that (WatchdogSec=).
+LIMITS = WorkerLimits(silence_s=600, line=100_000_000)
 #: What stands around what an inspection found, and so many lines of progress, in bytes; what is
 #: not English takes up to three times as many on the way, where only ASCII crosses.
 AROUND, TOLD, WIDER = 100_000, 10_000_000, 3
@@ -103,6 +107,7 @@ class WorkRunner:
         alive: Called about once a second while the work goes on.
         asked_to_stop: Whether the service is to end.
         watcher: Told of commands and of their progress.
+        renew: Where systemd waits for what writes the agent's own code; as ``socket`` by default.
     """
 
     def __init__(
@@ -112,9 +117,11 @@ class WorkRunner:
         alive: Callable[[], None],
         asked_to_stop: Callable[[], bool],
         watcher: Watcher,
+        renew: Path | None = None,
     ) -> None:
         self._config, self._socket = config.absolute(), socket
         self._alive, self._asked, self._watcher = alive, asked_to_stop, watcher
+        self._renew = renew or socket
 
     def run(self, words: Sequence[str]) -> Finished:
         """Run a command; what it says of its work goes to the watcher."""
@@ -185,7 +192,7 @@ class WorkRunner:
             MODULE,
             # The words are for people who look at the processes; the order has them, too.
             (str(self._config), *words),
-            self._socket,
+            self._renew if words[0] in RENEWING else self._socket,
             limits,
             expects=(BadRequest,),
             bound=bound,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from ncen_updater.agent.policy.automation import Action, ActionFailure, ServiceD
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.agent.policy.schedule import next_check
 from ncen_updater.agent.self_update.agent_selection import SequenceFile
-from ncen_updater.agent.self_update.directory_writer import OwnCode, doer_of
+from ncen_updater.agent.self_update.directory_writer import own_doer
 from ncen_updater.agent.self_update.trial import Probation
 from ncen_updater.agent.service.api.server import start_api
 from ncen_updater.agent.service.inspecting import Inspections
@@ -119,28 +117,35 @@ def serve(
     config_path: Path,
     *,
     listeners: tuple[Listener, ...] = (),
+    in_force: Path | None = None,
 ) -> None:
     """Be the service until a signal ends it.
 
     Args:
         config_path: The configuration file; read again at SIGHUP.
         listeners: Told what happens; one that fails is logged and does not stop the service.
+        in_force: The configuration to begin with, where that file has a mistake: as when it is read
+            again, the one before stays in force, and nothing new is begun by the one that is wrong.
 
     Raises:
         UpdaterError: If the configuration cannot be used, another service runs, or this agent is
             new and could not confirm itself.
     """
-    config = load_config(config_path)
+    usable = in_force or config_path
+    config = load_config(usable, look=in_force is None)
     if config.service.runner == "process" and os.environ.get(RUNNER) == "systemd":
         raise ConfigError(RUNNER_DOES_NOT_FIT, path=config_path)
     state = config.paths.resolve(config.paths.state)
     notifier = SystemdNotifier()
-    places = load_places(config_path)
+    places = replace(load_places(usable), config=config_path)
     waker = Waker(notifier.alive, lambda: changed_at(state / JOURNAL))
     snapshots = ServiceSnapshots(config.service, _now)
     by_unit = config.service.runner == "systemd"
     socket = config.paths.resolve(config.service.apply_socket) if by_unit else None
-    runner = WorkRunner(config_path, socket, notifier.alive, lambda: waker.stopping, snapshots)
+    renew = config.paths.resolve(config.service.renew_socket) if by_unit else None
+    runner = WorkRunner(
+        config_path, socket, notifier.alive, lambda: waker.stopping, snapshots, renew
+    )
     orders = _JournalOrders(state / JOURNAL)
 
     def tell(happening: ServiceEvent) -> None:
@@ -151,13 +156,10 @@ def serve(
                 logger.exception("a listener failed", extra={"happening": happening.kind})
 
     with (
-        _own_code(config, notifier.alive) as own,
         change_lock(state / SERVICE_LOCK, "service"),
         waker.handling_signals(),
     ):
-        if own is not None:
-            own.give_up_rights([state])
-        probation = _probation(config, runner, own, notifier.alive)
+        probation = _probation(config, runner, notifier.alive)
         keeper = ServiceStateFile(state / SERVICE_STATE)
         # Written down, so that a service that is started again and again does ask in the end.
         keep(keeper, caught_up(keeper.load(), config, _now()))
@@ -178,7 +180,7 @@ def serve(
         inspections = Inspections(runner, _now, _in_the_way(snapshots, state / JOURNAL))
         stop_api = start_api(
             config_path, config, snapshots=snapshots, keeper=keeper, wake=waker.wake, now=_now,
-            inspections=inspections,
+            inspections=inspections, places=places,
         )  # fmt: skip
         try:
             notifier.ready()
@@ -238,24 +240,8 @@ def _end_torn(orders: _JournalOrders) -> None:
         logger.warning("orders that were torn stay so for now: %s", error)
 
 
-@contextlib.contextmanager
-def _own_code(config: AgentConfig, alive: Callable[[], None]) -> Iterator[OwnCode | None]:
-    """Have the agent's own directory kept by a process apart, where others do all other work, too.
-
-    Where this process works itself, as by hand, it renews the agent, too, and keeps its rights.
-    """
-    directory = config.paths.resolve(config.paths.agent)
-    if config.service.runner == "process" or not directory.is_dir():
-        yield None
-        return
-    make = partial(doer_of, directory, version("ncen-updater"), _now, lambda: None)
-    with OwnCode(directory, make, alive) as own:
-        yield own
-
-
-def _probation(
-    config: AgentConfig, runner: WorkRunner, own: OwnCode | None, alive: Callable[[], None]
-) -> Probation:
+def _probation(config: AgentConfig, runner: WorkRunner, alive: Callable[[], None]) -> Probation:
+    socket = config.paths.resolve(config.service.renew_socket)
     directory = config.paths.resolve(config.paths.agent)
     journal_path = config.paths.resolve(config.paths.state) / JOURNAL
     agent = version("ncen-updater")
@@ -270,7 +256,7 @@ def _probation(
         config.service.confirm_agent_s,
         in_reach=runner.in_reach,
         confirmed=note,
-        do=own.do if own else doer_of(directory, agent, _now, alive),
+        do=own_doer(directory, socket, agent, _now, alive),
         monotonic=time.monotonic,
     )
 

@@ -33,7 +33,7 @@ __all__ = [
 
 #: How like an option has to be to what was typed, to be offered in its place.
 CLOSE = 0.7
-VERSION = re.compile(r"v?\d+(\.\d+)+\S*")
+VERSION = re.compile(r"v?\d+\.\d\S*")
 
 
 def session_of(context: click.Context) -> Session:

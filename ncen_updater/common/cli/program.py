@@ -100,7 +100,8 @@ def show_error(session: Session, error: UpdaterError, state_now: StateNow) -> in
     contact = session.contact(error)
     if session.as_json:
         known = {} if contact is None else {"contact": contact}
-        session.finish({"error": error_document(error, state, session.language) | known})
+        told = error_document(error, state, session.language) | known
+        session.finish({**session.beside, "error": told})
     else:
         session.finish({})  # what was already known is shown before the error
         lines = error_lines(

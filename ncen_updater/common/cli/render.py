@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, tzinfo
 from typing import TextIO
 
 from ncen_updater.common.cli.characters import clean, padded, width, wrapped
@@ -101,7 +101,8 @@ def format_minute(moment: datetime, zone: tzinfo | None = None) -> Figure:
 
 
 def _in_both(moment: datetime, zone: tzinfo | None, clock: str) -> Figure:
-    local, utc = moment.astimezone(zone), moment.astimezone(UTC)
+    utc = moment.astimezone(UTC)
+    local = utc if utc.year in (MINYEAR, MAXYEAR) else utc.astimezone(zone)
     english, french = (
         _time(local, utc, date, clock) for date in ("%Y-%m-%d", "%d/%m/%Y à")
     )  # fmt: skip

@@ -60,6 +60,7 @@ class Session:
         folds: Whether lines of data are broken to the width of a terminal.
         lost: Why stdout did not take the data, where it did not.
         masking: Takes secrets out of the log, where there is one for systemd's journal.
+        beside: What a JSON document has beside an error.
     """
 
     program: str
@@ -73,6 +74,7 @@ class Session:
     folds: bool = False
     lost: OSError | None = None
     masking: Masking | None = None
+    beside: Mapping[str, object] = field(default_factory=dict)
     _lines: list[str] = field(default_factory=list)
 
     def text(self, template: str, **values: object) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text, language_of
 from ncen_updater.common.messages import CONSOLE_COUNT, CONSOLE_FORM
+from ncen_updater.common.records import within_calendar
 from ncen_updater.console.asking import Asking
+from ncen_updater.console.service import HARMLESS_ORDERS
 
 __all__ = [
     "approve",
@@ -29,8 +31,6 @@ __all__ = [
 OWN_PAGE = re.compile(r"/[a-z0-9-]*(/[a-z0-9-]+)?")
 Seen = tuple[str, Text | None]
 ORDERED = N_("Order {number} is written down; the service carries it out.")
-#: Orders for which people answer with their password, where they came in by it.
-GRAVE = frozenset({"upgrade", "rollback"})
 #: What a person may have looked at anew, and the page that shows it.
 LOOKS = {
     "plan": "/upgrade", "dossier": "/upgrade", "way-back": "/way-back", "findings": "/help",
@@ -74,8 +74,8 @@ def import_(asking: Asking) -> Seen:
 
 
 def _ordered(asking: Asking, wanted: dict[str, object]) -> Seen:
-    grave = wanted["kind"] in GRAVE
-    number = (asking.decide if grave else asking.call)("POST", "/v1/orders", wanted)["id"]
+    given = asking.call if wanted["kind"] in HARMLESS_ORDERS else asking.decide
+    number = given("POST", "/v1/orders", wanted)["id"]
     return f"/orders/{number}", Text(ORDERED, {"number": str(number)})
 
 
@@ -124,7 +124,7 @@ def withdraw(asking: Asking) -> Seen:
     binding = _given(asking, "binding")
     if not (binding.isascii() and binding.isalnum()):
         raise UpdaterError(CONSOLE_FORM, reason="'binding' is no digest")
-    asking.call("DELETE", f"/v1/approvals/{binding}")
+    asking.decide("DELETE", f"/v1/approvals/{binding}")
     return _decided(asking), Text(N_("Your yes is taken back."))
 
 
@@ -132,13 +132,13 @@ def hold(asking: Asking) -> Seen:
     """Forbid upgrades."""
     until = _moment(asking, "until")
     wanted = {"reason": _given(asking, "reason"), "until": until}
-    asking.call("POST", "/v1/holds", wanted)
+    asking.decide("POST", "/v1/holds", wanted)
     return "/", Text(N_("Upgrades are on hold."))
 
 
 def unhold(asking: Asking) -> Seen:
     """Allow upgrades again."""
-    asking.call("DELETE", "/v1/holds")
+    asking.decide("DELETE", "/v1/holds")
     return "/", Text(N_("No hold is in force any more."))
 
 
@@ -147,19 +147,19 @@ def schedule(asking: Asking) -> Seen:
     wanted = {"binding": _given(asking, "binding"), "not_before": _moment(asking, "at")}
     if wanted["not_before"] is None:
         raise UpdaterError(CONSOLE_FORM, reason="'at' is empty")
-    asking.call("PUT", "/v1/schedule", wanted)
+    asking.decide("PUT", "/v1/schedule", wanted)
     return "/upgrade", Text(N_("The time is chosen."))
 
 
 def unschedule(asking: Asking) -> Seen:
     """Take the time back."""
-    asking.call("DELETE", "/v1/schedule")
+    asking.decide("DELETE", "/v1/schedule")
     return "/upgrade", Text(N_("The chosen time is taken back."))
 
 
 def confirm(asking: Asking) -> Seen:
     """End the watched time."""
-    asking.call("POST", "/v1/confirmation")
+    asking.decide("POST", "/v1/confirmation")
     return "/", Text(N_("The release is confirmed: it is not watched any more."))
 
 
@@ -193,8 +193,6 @@ def _moment(asking: Asking, name: str) -> str | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
+        return within_calendar(moment.replace(tzinfo=moment.tzinfo or asking.zone)).isoformat()
     except ValueError as error:
         raise UpdaterError(CONSOLE_FORM, reason=f"'{name}' is no time") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=asking.zone) if asking.zone else moment.astimezone()
-    return moment.astimezone(UTC).isoformat()

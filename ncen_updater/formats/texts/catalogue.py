@@ -37,6 +37,7 @@ class TextEntry:
         source: The text that it translates, where the format has it beside.
         source_plural: The same in the plural.
         fuzzy: Whether its translator was not sure.
+        formats: gettext's flags of what a program fills in; None in other formats.
     """
 
     value: object
@@ -44,6 +45,7 @@ class TextEntry:
     source: str | None = None
     source_plural: str | None = None
     fuzzy: bool = False
+    formats: tuple[str, ...] | None = None
 
     @property
     def forms(self) -> tuple[str, ...]:

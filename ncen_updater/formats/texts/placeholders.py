@@ -2,14 +2,14 @@
 
 A translation with ``%s`` where the program gives a name ``{case}`` shows nonsense or ends the
 program, so such a one is not used. Known are printf's (``%s``, ``%1$s``, ``%(name)s``), braces
-(``{0}``, ``{name}``, ``${x}``, the argument of ``{n, plural, ...}``), tags of HTML, and the ``&``
-before a letter that stands for a key.
+(``{}``, ``{0}``, ``{name}``, ``${x}``, the argument of ``{n, plural, ...}``), tags of HTML, and the
+``&`` before a letter that stands for a key. Places that are filled in turn are numbered, so that
+``%2$s %1$s`` fits ``%s %s``, and ``{0}`` fits ``{}``.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 
 __all__ = ["misfit", "places"]
@@ -17,57 +17,88 @@ __all__ = ["misfit", "places"]
 _PLACE = re.compile(
     r"""
     %%                                                                  # no place
-    | (?P<printf> % (?:\([^)\s]{1,100}\) | \d{1,3}\$ )?
+    | (?P<printf> % (?P<name>\([^)\s]{1,100}\) | \d{1,3}\$ )?
         [-+\#0]* (?:\d{1,6}|\*)? (?:\.(?:\d{1,6}|\*))? (?:hh|h|ll|l|L|z|j|t)?
-        [diouxXeEfFgGcrsa@] (?![a-z]{2}) )
-    | (?P<brace> \$?\{ \s* (?P<name>[A-Za-z0-9_.\[\]-]{1,100}) \s* (?:[,:!][^{}]*)? (?P<open>[{}]) )
+        (?P<kind>[diouxXeEfFgGcrsa@])
+        (?(name) | (?: (?<!\d%.) (?<=%.) | (?![a-z]{2}) ) ) )           # not that of "50%done"
+    | (?P<brace> (?P<sign>[$%]?)
+        \{ (?: \s* (?P<inner>[A-Za-z0-9_.\[\]-]{1,100}) \s* | (?=[}:!]) ) (?:[,:!][^{}]*)? [{}] )
     | < /? (?P<tag>[A-Za-z][A-Za-z0-9]{0,20}) (?:\s[^<>]*)? /? >
     | (?P<shortcut> & (?=[A-Za-z0-9]) (?![A-Za-z0-9]{1,20};) )
     """,
     re.VERBOSE,
 )
-_PRINTF_KIND = re.compile(r"%(\([^)]*\)|\d+\$)?.*?([a-zA-Z@])$")
+#: Kinds of printf that take the same values.
+_KINDS = str.maketrans("iuoxXeEFgGr", "dddddfffffs")
+#: gettext's formats with braces; its others have printf's places, or none that are known here.
+_BRACES = frozenset({"python-brace", "perl-brace", "csharp", "java", "c++", "rust", "smalltalk"})
 
 
-def places(text: str) -> Counter[str]:
-    """Return the placeholders of a text and how often each stands there."""
-    found: Counter[str] = Counter()
-    for match in _PLACE.finditer(text):
+def places(text: str, *, gettext: bool = False) -> set[str]:
+    """Return the placeholders of a text.
+
+    Args:
+        text: The text.
+        gettext: Whether a doubled brace stands for itself, as in formats of gettext.
+    """
+    found: set[str] = set()
+    turns, numbers = 0, 0
+    for match in _PLACE.finditer(re.sub(r"\{\{|\}\}", "", text) if gettext else text):
         if match["printf"]:
-            name = _PRINTF_KIND.match(match["printf"])
-            found[f"%{name[1] or ''}{name[2]}" if name else match["printf"]] += 1
+            turns += 1
+            found.add(f"%{match['name'] or f'{turns}$'}{match['kind'].translate(_KINDS)}")
         elif match["brace"]:
-            sign = "$" if match[0].startswith("$") else ""
-            found[f"{sign}{{{match['name']}}}"] += 1
+            inner = match["inner"] or str(numbers)
+            numbers += not match["inner"]
+            found.add(f"{match['sign']}{{{inner}}}")
         elif match["tag"]:
-            found[f"<{match['tag'].lower()}>"] += 1
+            found.add(f"<{match['tag'].lower()}>")
         elif match["shortcut"]:
-            found["&"] += 1
+            found.add("&")
     return found
 
 
-def misfit(own: Iterable[str], theirs: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def misfit(
+    own: Iterable[str], theirs: Iterable[str], formats: Iterable[str] | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Compare the forms of a translation with those of what it translates.
 
     A form may leave out what another has ("one seizure"), never all of them what the source has in
-    each; none may have what the source has nowhere. A named place may stand twice.
+    each; none may have what the source has nowhere.
+
+    Args:
+        own: The translation.
+        theirs: What it translates.
+        formats: Flags of a catalogue of gettext, such as ``python-format`` and ``no-c-format``:
+            compared is what ``msgfmt --check`` compares, and where nothing is flagged, what both
+            texts have. None for other files: all is compared.
 
     Returns:
         The places that are missing, and those that nothing fills; both empty where it fits.
     """
-    ours, sources = [places(form) for form in own], [places(form) for form in theirs]
-    known: Counter[str] = Counter()
-    for source in sources:
-        known |= source
-    always = set(sources[0]).intersection(*sources) if sources else set()
-    there: Counter[str] = Counter()
-    for form in ours:
-        there |= form
-    missing = {p for p in always if p not in there or (_by_order(p) and there[p] < known[p])}
-    unknown = {p for p in there if p not in known or (_by_order(p) and there[p] > known[p])}
-    return tuple(sorted(missing)), tuple(sorted(unknown))
+    gettext = formats is not None
+    ours, sources = ([places(form, gettext=gettext) for form in side] for side in (own, theirs))
+    there, known = set[str]().union(*ours), set[str]().union(*sources)
+    left_out = set() if formats is None else _not_compared(frozenset(formats), there, known)
+    missing, unknown = known.intersection(*sources) - there, there - known
+    return _sorted(missing, left_out), _sorted(unknown, left_out)
 
 
-def _by_order(place: str) -> bool:
-    """Whether a place is filled by its turn, so that their number counts."""
-    return place.startswith("%") and "(" not in place and "$" not in place
+def _not_compared(flags: frozenset[str], there: set[str], known: set[str]) -> set[str]:
+    """Return which of ``%`` and ``{`` no program fills in, by the flags of a text."""
+    used, unused = set(), set()
+    for flag in flags:
+        kind = flag.removesuffix("-format")
+        if kind != flag:
+            name = kind.removeprefix("no-")
+            (used if name == kind else unused).add("{" if name in _BRACES else "%")
+    both = {*map(_family, there)} & {*map(_family, known)}
+    return {"%", "{"} - (used or both - unused)
+
+
+def _sorted(found: set[str], left_out: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(place for place in found if _family(place) not in left_out))
+
+
+def _family(place: str) -> str:
+    return "{" if place[0] == "$" else place[0]

@@ -59,7 +59,7 @@ class Po:
             value = plural[0] if plural else item.msgstr
             entries[key] = TextEntry(
                 value, plural if any(plural) else (), item.msgid, item.msgid_plural or None,
-                item.fuzzy,
+                item.fuzzy, tuple(flag for flag in item.flags if flag.endswith("-format")),
             )  # fmt: skip
         if not entries and not found.metadata:
             raise Unusable("it holds no text")

@@ -40,6 +40,11 @@ class Shipped:
             return ()
         return tuple(form for form in (entry.source, entry.source_plural) if form is not None)
 
+    def formats(self, key: Key) -> tuple[str, ...] | None:
+        """The flags of a key that say what a program fills in."""
+        entry = self.source.entries.get(key) or self.own.entries.get(key)
+        return entry.formats if entry is not None else None
+
 
 def shipped_of(
     declared: CarriedManifest, language: str | None, read: Callable[[str], Catalogue]
@@ -91,7 +96,7 @@ def lay_over(declared: CarriedManifest, shipped: Shipped, signed: LanguageFile |
     for text in signed.texts:
         if text.key not in known or shipped.text(text.key) != text.source:
             other.append(text.key)
-        elif any(misfit(text.text, text.source)):
+        elif any(misfit(text.text, text.source, shipped.formats(text.key))):
             unfit.append(text.key)
         else:
             entries[text.key] = _entry(declared, text)

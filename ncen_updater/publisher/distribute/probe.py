@@ -123,7 +123,9 @@ class Probe:
 
     def _answer(self, method: str, name: str, headers: dict[str, str]) -> requests.Response:
         with _in_one_family():
-            return self._session.ask(method, self._url + name, headers=headers, timeout=TIMEOUT_S)
+            return self._session.ask(
+                method, self._url + name, headers=headers, timeout=TIMEOUT_S, origins=[self._url]
+            )
 
     def _block(self, answer: requests.Response) -> bytes:
         with _in_one_family():

@@ -130,7 +130,7 @@ def carried_places(release: LintedRelease) -> Iterator[Finding]:
             source = sources.get(key, ())
             if entry.empty or entry.fuzzy or not source or not entry.forms:
                 continue
-            missing, unknown = misfit(entry.forms, source)
+            missing, unknown = misfit(entry.forms, source, entry.formats)
             if any(_filled(place) for place in unknown):
                 invents[shown(key)] = None
             elif missing or unknown:

@@ -282,6 +282,15 @@ def _missing_files(release: LintedRelease) -> Iterator[Finding]:
                 migration=migration.id,
                 database=database,
             )
+    smoke = release.manifest.smoke
+    if smoke and smoke.argv[0] not in {entry.path for entry in release.tree.entries}:
+        yield finding(
+            7188,
+            Severity.STRICT,
+            N_("The program of [smoke], {path}, is not in the release."),
+            N_("Add the file, or correct its name in the manifest."),
+            path=smoke.argv[0],
+        )
 
 
 def _history(release: LintedRelease) -> Iterator[Finding]:

@@ -354,6 +354,41 @@ def test_who_stopped_a_unit_does_not_see_it_started_again(
     assert verdict is (RunVerdict.START if failed else RunVerdict.LEAVE)
 
 
+STARTED = "Result=success\nActiveEnterTimestampMonotonic=7\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "more", "on_purpose"),
+    [
+        ("inactive", STARTED, True),
+        # Also one that nobody starts with the machine, and that was disabled when it was stopped.
+        (
+            "inactive",
+            STARTED + "UnitFileState=disabled\n",
+            True,
+        ),
+        ("failed", STARTED + "Result=exit-code\nExecMainStatus=143\n", True),
+        ("failed", STARTED + "Result=exit-code\n", False),
+        ("failed", STARTED + "Result=signal\nExecMainStatus=9\n", False),
+        (
+            "failed",
+            STARTED + "Result=oom-kill\nUnitFileState=disabled\n",
+            False,
+        ),
+        # Not started since the machine was: a person stopped nothing.
+        ("inactive", "Result=success\nActiveEnterTimestampMonotonic=0\n", False),
+        ("active", STARTED, False),
+        ("activating", STARTED, False),
+    ],
+)
+def test_orderly_stop_is_told_from_an_end_by_itself(
+    unit: SystemdApplication, tmp_path: Path, state: str, more: str, on_purpose: bool
+) -> None:
+    (tmp_path / "state").write_text(f"{state}\n")
+    (tmp_path / "more").write_text(more)
+    assert unit.stopped_in_order() is on_purpose
+
+
 @pytest.mark.parametrize(("load", "state"), [("not-found", "inactive"), ("loaded", "odd")])
 def test_an_unclear_unit_is_never_taken_for_stopped(
     unit: SystemdApplication, tmp_path: Path, load: str, state: str

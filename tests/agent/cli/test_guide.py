@@ -10,7 +10,7 @@ import click
 import pytest
 
 from ncen_updater.agent.cli import main as agent
-from ncen_updater.common.cli.lazy import LazyGroup
+from ncen_updater.common.cli.lazy import VERSION, LazyGroup
 from ncen_updater.common.cli.session import Session
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.publisher.cli import main as publisher
@@ -106,3 +106,13 @@ def test_help_shows_them(
     assert PROGRAMS[program].run(["--lang", language, "--help"]) == 0
     whole = capsys.readouterr().out
     assert words[1] in whole and "  0 " in whole
+
+
+@pytest.mark.parametrize(
+    ("word", "is_one"),
+    [("3.3.0", True), ("v1.2rc1", True), ("3", False), ("3.x", False), ("1.2 3", False),
+     ("1" + ".1" * (1 << 19) + " ", False)],
+    ids=range(6),
+)  # fmt: skip
+def test_a_version_is_known_in_one_pass(word: str, is_one: bool) -> None:
+    assert bool(VERSION.fullmatch(word)) is is_one

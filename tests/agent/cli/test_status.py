@@ -393,7 +393,7 @@ def test_no_configuration(tmp_path: Path) -> None:
     done = site.run("status")
     assert (done.returncode, done.stdout) == (1, "")
     assert "NU-1002" in done.stderr
-    assert "/etc/ncen-updater/agent.toml.example" in " ".join(done.stderr.split())
+    assert "/usr/share/doc/ncen-updater/examples/agent.toml" in " ".join(done.stderr.split())
     assert "The site was not looked at, and nothing was changed." in done.stderr
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,14 +64,14 @@ def head(path: Path) -> ChainHead:
 
 
 def alter(path: Path, *statements: str) -> None:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
 
 
 def chain_anew(path: Path) -> None:
     """What somebody does who knows how it is made."""
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         previous = FIRST_HASH
         rows = connection.execute(
             "SELECT number, at, change, kind, data FROM events ORDER BY number"
@@ -139,7 +140,7 @@ def test_a_record_without_its_event(path: Path, statement: str) -> None:
 def test_an_event_without_its_record(path: Path) -> None:
     """As somebody would who only makes the chain anew."""
     alter(path, "DELETE FROM events WHERE kind IN ('begun', 'ordered')")
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         numbers = connection.execute("SELECT number FROM events ORDER BY number").fetchall()
         for new, (old,) in enumerate(numbers, 1):
             connection.execute("UPDATE events SET number = ? WHERE number = ?", (new, old))

@@ -20,11 +20,10 @@ from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.engine import accept_restore
 from ncen_updater.agent.engine.fingerprints import schema_findings, schemas_of
-from ncen_updater.agent.engine.situation import ADOPTED, known
+from ncen_updater.agent.engine.situation import ADOPTED
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.service.report import history_report
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import GUARD_BLOCKS
@@ -194,10 +193,13 @@ def test_a_journal_of_an_agent_that_knew_no_kinds_is_read_as_ever(demo: DemoSite
     assert "what it was cannot be told from here" in str(finding.remedy)
 
 
-def test_a_site_that_was_just_taken_over_is_judged_the_same(demo: DemoSite) -> None:
+def test_a_site_that_was_just_taken_over_is_judged_the_same(
+    demo: DemoSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seen: it frightened an integrator before the first upgrade."""
     site = site_in_process(demo)
     schemas = schemas_of(site.engine, Live)
+    document = site.slots.document(Version(FIRST))
     with Journal.open(demo.state / JOURNAL) as journal:
         # As 'adopt' writes it; the site of a test is taken over without looking.
         journal.note(
@@ -205,20 +207,19 @@ def test_a_site_that_was_just_taken_over_is_judged_the_same(demo: DemoSite) -> N
             fingerprints=dict(schemas.fingerprints), schema_kinds=dict(schemas.kinds),
         )  # fmt: skip
     run_on(demo, *BACKGROUND)
-    manifest = site.slots.document(Version(FIRST)).manifest
-    declared = manifest.model_copy(
+    declared = document.manifest.model_copy(
         update={
             "databases": tuple(
                 item.model_copy(update={"changes_itself": tuple(map(ChangedItself, KINDS))})
-                for item in manifest.databases
+                for item in document.manifest.databases
             )
         }
     )
     with Journal.open(demo.state / JOURNAL) as journal:
-        state, wordings = known(journal), Wordings.of(journal)
-        assert state.change is None
-        for said_by, code in ((declared, "NU-6143"), (manifest, "NU-6106")):
-            (finding,) = schema_findings(site.engine, state, wordings, said_by)
+        for said_by, code in ((declared, "NU-6143"), (document.manifest, "NU-6106")):
+            said = document.model_copy(update={"manifest": said_by})
+            monkeypatch.setattr(site.slots, "document", lambda _version, said=said: said)
+            (finding,) = schema_findings(site, journal)
             assert finding.code == code
 
 

@@ -201,6 +201,21 @@ def test_what_fails_is_told_and_tried_again_and_a_person_may_leave_it(demo: Demo
 
 
 @not_as_root
+def test_what_a_second_try_left_is_written_down_when_a_person_leaves_it(demo: DemoSite) -> None:
+    """The second try was killed after it made a table; then somebody confirms."""
+    with refused(CONTRACT_FAILED):
+        operations(demo).upgrade(Version(WAITS))
+    assert "'ncen-updater confirm'" in said(demo, "doctor")
+    execute(demo.databases.address("companies"), "CREATE TABLE came_later (id integer)")
+    operations(demo).confirm("a person")
+    operations(demo).resume(by_person=True)
+    assert not latest(demo)[0].state.open and strict(demo) == set()
+    told = " ".join(said(demo, "status").split())
+    assert "its migrations stay unfinished" in told
+    assert "the release is good" not in told
+
+
+@not_as_root
 def test_what_failed_comes_to_its_end_when_it_can(demo: DemoSite) -> None:
     with refused(CONTRACT_FAILED):
         operations(demo).upgrade(Version(WAITS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -74,6 +75,9 @@ def test_only_records_are_counted_and_the_rest_is_told(demo: DemoSite) -> None:
     for words in ([], ["--accept-loss", "1"]):
         told = " ".join(said(demo, "rollback", "--dry-run", *words).split())
         assert "suspects.persons 1" in told and passed in told
+
+    document = json.loads(said(demo, "--quiet", "rollback", "--dry-run", "--json"))
+    assert (document["error"]["code"], document["lost_total"]) == ("NU-6015", 1)
 
     def one_more_row(step: StepName, phase: Phase) -> None:
         if (step, phase) == (StepName.CLOSE, Phase.BEFORE_EFFECT):

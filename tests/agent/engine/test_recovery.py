@@ -51,7 +51,11 @@ EXPECTED = [
         Situation(RUNNING, cut_over=INTENDED, missing=True),
         RecoveryAction.GO_BACK,
     ),
-    ("missing, never cut over", Situation(RUNNING, fence=DONE, missing=True), RecoveryAction.STOP),
+    (
+        "missing, never cut over: the undo waits for it",
+        Situation(RUNNING, fence=DONE, missing=True),
+        RecoveryAction.GO_BACK,
+    ),
     (
         "committed",
         Situation(COMMITTED, committed=True, cut_over=DONE, swapped=True, slot=NEW),

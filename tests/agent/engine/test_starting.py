@@ -114,7 +114,12 @@ def site_of(version: Callable[[], str], health: Health, free: int) -> Site:
     settings = SimpleNamespace(health_timeout_s=0.0, version_field="version", health_url="x")
     paths = SimpleNamespace(resolve=lambda path: path)
     application = SimpleNamespace(
-        health=lambda _: health, running=lambda: True, stop=lambda: None, start=lambda: None
+        health=lambda _: health,
+        running=lambda: True,
+        at_rest=lambda: False,
+        why_down=lambda: "",
+        stop=lambda: None,
+        start=lambda: None,
     )
     site = SimpleNamespace(
         config=SimpleNamespace(application=settings, paths=paths, files=()),

@@ -17,8 +17,18 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent import failsafe
-from ncen_updater.agent.failsafe import DEATHS, GOOD, TRIES, TRYING, State, choose, in_turn
+from ncen_updater.agent.failsafe import (
+    DEATHS,
+    GOOD,
+    TRIES,
+    TRYING,
+    State,
+    choose,
+    counted,
+    in_turn,
+)
 from ncen_updater.agent.self_update.after_confirmation import failsafe_content
+from ncen_updater.agent.self_update.agent_selection import AgentSelection, uncount
 from tests.support.forks import DEADLINE_S
 
 NOW = "2026-11-24T12:00:00+00:00"
@@ -109,6 +119,70 @@ def test_the_choice(row: Row) -> None:
     assert (choice.start, choice.state) == (row.start, row.after)
     assert bool(choice.why) == (row.start is None or row.state is None or row.start != "2.0"
                                 or (row.after or TRIED).attempts > DEATHS)  # fmt: skip
+
+
+# ---- power cuts and crashes ----------------------------------------------------------------------
+
+
+def lead_through(state: State, events: str) -> list[str]:
+    """Versions that are started: at ``c`` after a crash, at ``b`` in a new boot."""
+    boot, started = 0, []
+    for event in events:
+        boot += event == "b"
+        choice = choose(state, None, BOTH, NOW, f"boot {boot}")
+        assert choice.start is not None and choice.state is not None
+        state = choice.state
+        started.append(choice.start)
+    return started
+
+
+@dataclass(frozen=True)
+class Life:
+    name: str
+    state: State
+    events: str
+    last: str
+
+
+LIVES = (
+    Life("twelve cuts of a confirmed agent", State("2.0", "1.0", GOOD), "b" * 12, "2.0"),
+    Life("twelve cuts of one on trial", TRIED, "b" * 12, "2.0"),
+    Life("a new one that crashes at once", TRIED, "bcc", "1.0"),
+    Life("one that crashes once a boot", State("2.0", "1.0", GOOD), "bc" * 5 + "c", "1.0"),
+    Life("a new one that crashes once, and once more after a cut", TRIED, "bcb" + "c", "1.0"),
+    Life("five crashes of one boot", State("2.0", "1.0", GOOD), "bccccc", "1.0"),
+    Life("four, then a cut", State("2.0", "1.0", GOOD), "bccccb", "2.0"),
+)
+
+
+@pytest.mark.parametrize("life", LIVES, ids=lambda life: life.name)
+def test_power_cut_is_no_crash(life: Life) -> None:
+    assert lead_through(life.state, life.events)[-1] == life.last
+
+
+def test_start_told_to_end_is_taken_back_once() -> None:
+    """By the agent; another boot takes back no second one, whose crash is known."""
+    crashed = AgentSelection("2.0", "1.0", attempts=3, boot="boot 1")
+    left = uncount(crashed, "2.0")
+    state = State(left.current, left.previous, GOOD, left.attempts, {}, left.boot)
+    choice = choose(state, None, BOTH, NOW, "boot 2")
+    assert choice.state is not None and choice.state.attempts == 3
+
+
+@pytest.mark.parametrize(
+    ("state", "start", "becomes"),
+    [
+        (None, "a", "2.0"),
+        (State("2.0", "1.0", TRYING, 1, start="a"), "a", "2.0"),
+        (State("2.0", "1.0", TRYING, 1, start="a"), "b", "1.0"),
+        (State("2.0", "1.0", GOOD, 1, start="a"), "b", "2.0"),
+        (State("3.0", "1.0", GOOD, 1, start="a"), "a", "1.0"),
+    ],
+)
+def test_start_that_was_not_counted_is_none_of_a_new_agent(
+    state: State | None, start: str, becomes: str
+) -> None:
+    assert counted(state, "2.0", BOTH, start) == becomes
 
 
 def test_it_imports_the_standard_library_alone() -> None:
@@ -225,9 +299,41 @@ def test_a_damaged_file_starts_what_the_link_leads_to_on_trial(
     (place.directory / "current").symlink_to("1.0")
     ended = place.run()
     assert place.started == ["1.0 serve"]
-    assert place.state == State("1.0", "2.0", TRYING, 1)
+    assert place.state == State("1.0", "2.0", TRYING, 1, boot=failsafe.read_boot())
     assert (place.directory / "sequence.json.damaged").read_bytes() == content
     assert "missing or damaged" in ended.stderr
+
+
+def test_slot_that_others_may_write_is_not_started_by_root(place: Place) -> None:
+    """Whoever has the agent's rights may give such a file away, and another would fill it."""
+    if os.geteuid() != 0:
+        pytest.skip("the rule is root's: others start what is their own")
+    module = place.directory / "2.0/bin/module.py"
+    for spoil in (lambda: os.chown(module, 65534, 65534), lambda: module.chmod(0o664)):
+        module.unlink(missing_ok=True)
+        module.touch(0o644)
+        place.choose(State("2.0", "1.0"))
+        spoil()
+        assert "module.py can be written by others than root" in place.run().stderr
+    assert place.started == ["1.0 serve"] * 2
+
+
+def test_copy_that_a_package_keeps_is_the_slot_until_it_is_gone(place: Place) -> None:
+    place.choose(State("1.0"))
+    (place.directory / "1.0").rename(place.directory / ".kept-1.0")
+    place.run()
+    assert (place.directory / "current").readlink() == Path(".kept-1.0")
+    (place.directory / ".kept-1.0").rename(place.directory / "1.0")
+    place.run()
+    assert place.started == ["1.0 serve"] * 2
+    assert (place.directory / "current").readlink() == Path("1.0")
+
+
+def test_start_is_counted_apart_for_who_may_not_write(place: Place) -> None:
+    place.choose(TRIED)
+    assert place.run("--count").returncode == 0
+    assert place.started == []
+    assert place.state is not None and place.state.attempts == 1
 
 
 def test_a_program_that_cannot_be_run_is_passed_over(place: Place) -> None:

@@ -19,7 +19,7 @@ from tests.agent.journal.test_journal import CHANGE
 #: As an agent of before wrote them.
 STORED: dict[str, object] = {
     "path": ["3.3.10", "3.4.0"],
-    "begin_before": "2026-01-01T04:00:00+01:00",
+    "begin_before": "2026-01-01T03:00:00+00:00",
     "binding": "ab" * 32,
     "approvals": 2,
     "accepted_loss": 3,
@@ -46,6 +46,8 @@ STORED: dict[str, object] = {
     "closed_at": {"boot": "b1", "s": 12.5},
     "stop_s": 7.25,
     "was_running": True,
+    "ended_sessions": ["pg_dump of backup (ncen_seizures)"],
+    "replaced": ["ncen_seizures"],
     "lost": 0,
     "overlay_before": "3.2.4-0123456789ab",
     "copy": {"seizures": {"method": "clone", "oid": 5}},

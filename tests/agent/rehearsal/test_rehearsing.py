@@ -17,14 +17,17 @@ from packaging.version import Version
 
 from demo.databases import PostgresPlace
 from demo.evidence import database_digests
-from demo.site import DemoSite
+from demo.site import DemoSite, digests
+from ncen_updater.agent.approvals.approving import require_basis, subject
 from ncen_updater.agent.approvals.status import require_consent, standing_for
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.databases.base import DatabaseRole
+from ncen_updater.agent.diagnostics.doctor import diagnose
+from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine import accept_restore
 from ncen_updater.agent.engine.operations import Operations, new_change_id
 from ncen_updater.agent.engine.plan import make_plan
-from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.change import DOWNTIME, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
@@ -36,7 +39,7 @@ from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, Rehe
 from ncen_updater.agent.service.assess import assess
 from ncen_updater.agent.service.report import history_report
 from ncen_updater.agent.site import Site
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.errors import ExitCode, UpdaterError
 from ncen_updater.common.messages import (
     APPROVAL_MISSING,
     GUARD_BLOCKS,
@@ -189,7 +192,7 @@ def test_a_changed_schema_voids_what_was_approved(demo: DemoSite, site: Site) ->
     assert "suspects" in str(caught.value)
 
 
-def test_nothing_is_rehearsed_until_two_people_say_whose_a_changed_schema_is(
+def test_nothing_is_done_until_two_people_say_whose_a_changed_schema_is(
     demo: DemoSite, site: Site
 ) -> None:
     """An index that a database administrator put in after an upgrade, as the documents say."""
@@ -202,8 +205,19 @@ def test_nothing_is_rehearsed_until_two_people_say_whose_a_changed_schema_is(
         database = sqlite3.connect(address)
         database.execute("CREATE INDEX of_our_own ON ncen_release (release)")
         database.close()
+    target, before = Version("3.3.9"), digests(demo)
     with refused(GUARD_BLOCKS, match="NU-6106"):
         rehearse(site, "3.3.9")
+    with refused(GUARD_BLOCKS, match="NU-6106"), Journal.open(site.state / JOURNAL) as journal:
+        require_basis(subject(site, journal, Silent(), target))
+    with pytest.raises(UpdaterError, match="NU-6106"):
+        Operations(site, Silent()).upgrade(target)
+    with Journal.open(site.state / JOURNAL) as journal:
+        step_names = {StepName(name) for name in journal.changes(1)[0].steps}
+        assert "NU-6106" in {finding.code for finding in verify_site(site, journal, Silent())}
+    assert not step_names & set(DOWNTIME), "nobody was out"
+    assert "NU-6106" in {finding.code for finding in diagnose(demo.config_path, Silent())}
+    assert digests(demo) == before
     with Journal.open(site.state / JOURNAL) as journal:
         for person in (AMINA, BO):
             found = accept_restore.find(site, journal, Version("3.3.0"), Silent())

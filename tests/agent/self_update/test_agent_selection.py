@@ -36,6 +36,8 @@ SEQUENCES = st.builds(
         st.builds(Bad, st.integers(1, 99), st.datetimes(timezones=st.just(UTC))),
         max_size=5,
     ),
+    st.none() | st.uuids().map(str),
+    st.none() | st.uuids().map(lambda one: one.hex),
 )
 TRYING = AgentSelection("2.0", "1.0", TrialState.TRYING, 1)
 
@@ -70,9 +72,11 @@ WRITTEN = b"""{
    "times": 3
   }
  },
+ "boot": null,
  "current": "2.0",
  "previous": "1.0",
  "schema": 1,
+ "start": null,
  "state": "trying"
 }"""
 

@@ -27,7 +27,8 @@ def ends(number: int) -> bool:
 
 def test_nothing_of_a_slots_making_is_left(tmp_path: Path) -> None:
     note = tmp_path / "number"
-    said = AgentSlots._run("1.0", ["/bin/sh", "-c", f"sleep 600 & echo $! > {note}; echo made"])
+    words = ["/bin/sh", "-c", f"sleep 600 & echo $! > {note}; echo made"]
+    said = AgentSlots._run("1.0", words, tmp_path)
     assert said == "made"
     assert ends(int(note.read_text()))
 
@@ -36,7 +37,7 @@ def test_a_slots_making_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(slots, "TIMEOUT_S", 0.2)
     note = tmp_path / "number"
     with pytest.raises(UpdaterError, match="did not end"):
-        AgentSlots._run("1.0", ["/bin/sh", "-c", f"echo $$ > {note}; sleep 600"])
+        AgentSlots._run("1.0", ["/bin/sh", "-c", f"echo $$ > {note}; sleep 600"], tmp_path)
     assert not note.exists() or ends(int(note.read_text()))
 
 

@@ -26,6 +26,7 @@ exit $status
 STARTED = {
     "ncen-updater-apply.socket",
     "ncen-updater-fetch.socket",
+    "ncen-updater-renew.socket",
     "ncen-updater-resume.service",
     "ncen-updater-send.socket",
     "ncen-updater.service",

@@ -12,7 +12,7 @@ from ncen_updater.agent.databases.migrations import command
 from ncen_updater.agent.service import runner
 from ncen_updater.agent.service.runner import AWAY, WORK_VARIABLES, WorkRunner
 from ncen_updater.common.progress import ProgressUpdate
-from ncen_updater.common.workers import Worker
+from ncen_updater.common.workers import BEAT_S, Worker
 
 
 class Nobody:
@@ -49,3 +49,20 @@ def test_a_variable_that_nobody_named_does_not_reach_it(
 
 def test_what_the_application_and_its_migrator_inherit_reaches_it() -> None:
     assert {*process.INHERITED, *command.INHERITED} <= set(WORK_VARIABLES)
+
+
+def test_an_order_that_says_nothing_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A thread that held the interpreter kept the application out until a person ended it."""
+    given: list[Worker] = []
+
+    def ask(worker: Worker, *_: object, **__: object) -> dict[str, object]:
+        given.append(worker)
+        return {}
+
+    monkeypatch.setattr(runner, "ask", ask)
+    WorkRunner(tmp_path / "a", None, lambda: None, lambda: False, Nobody()).run(["upgrade"])
+    silence_s = given[0].limits.silence_s
+    assert silence_s is not None
+    assert silence_s > 20 * BEAT_S

@@ -27,9 +27,7 @@ from ncen_updater.agent.service.runner import AWAY, Finished, WorkRunner
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.agent.service.state import Assessment
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.landlock import available
 from ncen_updater.common.workers import Worker
-from tests.feed.test_unit import CONFIG
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.forks import DEADLINE_S
 
@@ -133,36 +131,15 @@ def test_looks(tmp_path: Path) -> None:
         assert not runner(path).in_reach()
 
 
-@pytest.mark.skipif(available() < 2, reason="this kernel knows no Landlock")
-@pytest.mark.parametrize(("word", "came"), [("check", "refused"), ("self-update", "written")])
-def test_work_on_the_site_cannot_write_to_the_agents_code(
-    tmp_path: Path, word: str, came: str
-) -> None:
-    agent, site = tmp_path / "opt", tmp_path / "site"
-    agent.mkdir()
-    (site / "state").mkdir(parents=True)
-    config = tmp_path / "agent.toml"
-    text = CONFIG.format(url="http://127.0.0.1:1/", root=site)
-    text = text.replace("[service]", f'agent = "{agent}"\n[service]')
-    config.write_text(text)
-    code = f"""
-import pathlib, sys
-from ncen_updater.agent.cli import main
-from ncen_updater.agent.service import applying
-def run(words):
-    pathlib.Path({str(site / "state" / "file")!r}).write_text("x")
-    try:
-        pathlib.Path({str(agent / "failsafe.py")!r}).write_text("x")
-    except PermissionError:
-        return 2
-    return 3
-main.run = run
-print(applying._command(({word!r},), pathlib.Path({str(config)!r}))["exit_code"], file=sys.stderr)
-"""
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=DEADLINE_S
-    )
-    assert ended.stderr.split()[-1] == {"refused": "2", "written": "3"}[came]
+@needs_activator
+def test_renewal_of_the_agent_is_asked_of_its_own_unit(tmp_path: Path) -> None:
+    with unit(tmp_path) as path:
+        away = WorkRunner(
+            tmp_path / "agent.toml", tmp_path / "none", lambda: None, lambda: False,
+            ServiceSnapshots(ServiceSettings(), lambda: NOW), path,
+        )  # fmt: skip
+        assert away.run(["self-update"]).error_code == "NU-1002"
+        assert away.run(["check"]) == Finished(AWAY, {})
 
 
 def test_nobody_waits(tmp_path: Path) -> None:

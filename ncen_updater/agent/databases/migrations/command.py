@@ -28,7 +28,13 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.common.supervised import LeftBehind, Supervised
 from ncen_updater.formats.manifest import DatabaseProgram
 
-__all__ = ["migrator_environment", "migrator_user", "program_of", "run_command"]
+__all__ = [
+    "database_variables",
+    "migrator_environment",
+    "migrator_user",
+    "program_of",
+    "run_command",
+]
 
 KEPT_OUTPUT_BYTES = 16_384
 SLOT_PLACE = "{slot}"
@@ -103,6 +109,12 @@ def migrator_environment(
     return {"PATH": os.defpath, **kept, **configured}
 
 
+def database_variables(name: str, address: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that give a program the address of a database, such as ``..._URL``."""
+    prefix = f"NCEN_DB_{name.upper().replace('-', '_')}"
+    return {f"{prefix}_{part}": text for part, text in address.items()}
+
+
 def run_command(
     command: DatabaseProgram,
     slot: Path,
@@ -153,8 +165,8 @@ def run_command(
     tail = Tail(partial(os.read, stdout.fileno()), KEPT_OUTPUT_BYTES, 5)
 
     def tell(seconds: float) -> None:
-        what = N_("the application's migrator has been running for {seconds} s")
-        progress.tell(Text(what, {"seconds": round(seconds)}))
+        what = N_("{program} of the release has been running for {seconds} s")
+        progress.tell(Text(what, {"program": command.argv[0], "seconds": round(seconds)}))
 
     refused = ""
     with migrator, heartbeat(tell, heartbeat_s):

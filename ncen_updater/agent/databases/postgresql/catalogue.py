@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ncen_updater.agent.databases.errors import DatabaseUnreachable
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows
+from ncen_updater.common.messages import SET_INCOMPLETE
 
-__all__ = ["INVALID_LIMIT", "DatabaseRow", "read_databases", "server_major"]
+__all__ = ["INVALID_LIMIT", "DatabaseRow", "read_databases", "require_row", "server_major"]
 
 INVALID_LIMIT = -2  # the server's mark on a database whose DROP was interrupted
 
@@ -35,6 +37,19 @@ class DatabaseRow:
     def valid(self) -> bool:
         """False where a DROP was interrupted."""
         return self.limit != INVALID_LIMIT
+
+
+def require_row(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
+    """Return the row of a database that has to be there.
+
+    Raises:
+        DatabaseUnreachable: It is not, or a DROP of it was interrupted: such a one can still be
+            renamed, but never opened.
+    """
+    row = found.get(name)
+    if row is None or not row.valid:
+        raise DatabaseUnreachable(SET_INCOMPLETE, database=name)
+    return row
 
 
 def server_major(connection: Connection) -> int:

@@ -31,6 +31,7 @@ __all__ = [
     "Connection",
     "Server",
     "ServerLimits",
+    "forbid_views",
     "login_is_known",
     "remember_login",
     "rows",
@@ -44,6 +45,8 @@ logger = logging.getLogger(__name__)
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 FALLBACKS = ("postgres", "template1")
+#: Stands for the directory of a socket where a URL has a host; nobody ever has it (RFC 6761).
+NO_HOST = "socket.invalid"
 #: How the name of each of our sessions begins (application_name).
 OUR_PROGRAM = "ncen-updater"
 
@@ -103,8 +106,18 @@ def translated(database: str) -> Iterator[None]:
     """
     try:
         yield
-    except psycopg.Error as error:
+    except (psycopg.Error, UnicodeError) as error:  # a SQL_ASCII database may hold any bytes
         raise DatabaseError(database=database, detail=said(error)) from error
+
+
+def forbid_views(connection: Connection) -> None:
+    """Let a session read tables alone: in a table's place somebody may put a view that runs code.
+
+    That is a setting of 17, and of later minor versions of those before it.
+    """
+    major, minor = divmod(connection.info.server_version, 10_000)
+    if minor >= {14: 13, 15: 8, 16: 4}.get(major, 0):
+        run(connection, "SET restrict_nonsystem_relation_kind = 'view,foreign-table'")
 
 
 def why_refused(text: str) -> Message | None:
@@ -284,6 +297,7 @@ class Server:
                 dbname=database,
                 connect_timeout=self.limits.connect_s,
                 application_name=name,
+                client_encoding="UTF8",  # that of SQL_ASCII would give bytes for texts
                 options=options,
                 autocommit=True,
                 **self._password(),
@@ -315,7 +329,11 @@ class Server:
         purpose: str = "",
         statement_s: float | None = None,
     ) -> Iterator[Connection]:
-        """Open a session for a block; errors of the driver in it become ours."""
+        """Open a session of the agent's for a block; errors of the driver in it become ours.
+
+        In a database of the application's it reads the server's catalogue alone: what stands on
+        objects of the application runs in a session of :class:`Sessions`.
+        """
         connection = self.open(database, purpose=purpose, statement_s=statement_s)
         try:
             with translated(database):
@@ -354,7 +372,16 @@ class Server:
         raise first
 
     def url(self, database: str, *, as_owner: bool = False, options: Sequence[str] = ()) -> str:
-        """Return a URL that libpq and SQLAlchemy understand; without a password.
+        """Return the URL of :meth:`address_parts`."""
+        return self.address_parts(database, as_owner=as_owner, options=options)["URL"]
+
+    def address_parts(
+        self, database: str, *, as_owner: bool = False, options: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """Return the address of a database, whole and in parts; without a password.
+
+        Host and port stand where every reader of URLs looks. One that cannot open the directory of
+        a socket finds a name there that does not exist, and never a server of its own choice.
 
         Args:
             database: Physical name.
@@ -362,18 +389,28 @@ class Server:
             options: Settings of each session, such as ``lock_timeout=3s``.
         """
         settings = self.settings
-        values = {"host": settings.host, "port": settings.port}
+        user, host = settings.owner if as_owner else settings.user, settings.host
         given = [*([] if as_owner else [f"role={settings.owner}"]), *options]
-        if given:
-            values["options"] = " ".join(f"-c {option}" for option in given)
-        user = settings.owner if as_owner else settings.user
-        query = urlencode(values, quote_via=quote)
-        return f"postgresql://{quote(user)}@/{quote(database)}?{query}"
+        words = " ".join(f"-c {option}" for option in given)
+        named = not (host.startswith(("/", "@")) or "," in host)
+        query = {"host": "" if named else host, "options": words}
+        found = urlencode({name: text for name, text in query.items() if text}, quote_via=quote)
+        place = (f"[{host}]" if ":" in host else host) if named else NO_HOST
+        url = f"postgresql://{quote(user, '')}@{place}:{settings.port}/{quote(database, '')}"
+        return {
+            "URL": f"{url}?{found}" if found else url,
+            "HOST": host,
+            "PORT": str(settings.port),
+            "NAME": database,
+            "USER": user,
+            "OPTIONS": words,
+        }
 
     def child_environment(self, user: str) -> dict[str, str]:
         """Return the environment of a program of the server's, which logs in as a role."""
         # By it the programs are known for ours, as the agent's own sessions are.
         environment = {**self.environment(), "PGAPPNAME": f"{OUR_PROGRAM} dump"}
+        environment.pop("PGCLIENTENCODING", None)  # a dump is made in that of its database
         if user == self.settings.owner:
             environment["PGOPTIONS"] = _UNHINDERED.strip()
         return environment

@@ -31,6 +31,7 @@ from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.command import migrator_user
 from ncen_updater.agent.databases.postgresql import evidence as evidences
 from ncen_updater.agent.databases.postgresql import reading, trying
+from ncen_updater.agent.databases.postgresql.application_login import require_logins
 from ncen_updater.agent.databases.postgresql.attributes import read_attributes
 from ncen_updater.agent.databases.postgresql.blockers import find_blockers
 from ncen_updater.agent.databases.postgresql.carrying import digest_of, survey_contents
@@ -130,8 +131,10 @@ class PostgresEngine(DatabaseEngine):
         self._fencing = Fencing(self._server, self._control, tuple(self._physical.values()))
         self._cloning = Cloning(self._server, self._physical)
         self._copying = Copying(self._server, self._control)
-        self._swap = Swap(self._server, self._control, self._fencing, self._physical)
         self._sessions = Sessions(self._server, self._physical)
+        self._swap = Swap(
+            self._server, self._control, self._fencing, self._sessions, self._physical
+        )
         self._migrating = Migrating(
             self._server, self._sessions, self._physical, migrator_environment, self.migrator_user
         )
@@ -218,6 +221,11 @@ class PostgresEngine(DatabaseEngine):
             application_roles=self._settings.application_roles,
         )
 
+    def require_application_logins(self) -> None:
+        """See :meth:`DatabaseEngine.require_application_logins`."""
+        user = self.migrator_user() if self._user else None
+        require_logins(self._server, tuple(self._physical.values()), user)
+
     def exposures(self, *, rehearsing: bool = False) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.exposures`."""
         seen = see_roles(self._server, tuple(self._physical.values()))
@@ -236,13 +244,27 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.evidence`; waits for what a dead agent's session still does."""
         with settled(self._server) as connection:
             found = read_databases(connection)
-            fences = read_fences(connection)
             if change is None:
-                return evidences.at_rest(self._physical, found, fences)
+                return evidences.at_rest(self._physical, found)
             events = (SwapEvent.TOUCHED, SwapEvent.OVER, SwapEvent.BACK)
             record = read_record(connection, change.id, events)
             committed = is_recorded(connection, change.id)
-        return evidences.decide(change, self._physical, found, fences, record, committed=committed)
+        return evidences.decide(change, self._physical, found, record, committed=committed)
+
+    def fenced_by(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.fenced_by`."""
+        with self._server.facts() as connection:
+            fences = read_fences(connection)
+        ours = {fences[name].change for name in self._physical.values() if name in fences}
+        return tuple(sorted(ours))
+
+    def sessions(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.sessions`."""
+        return self._fencing.sessions()
+
+    def replaced(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.replaced`."""
+        return self._fencing.replaced()
 
     def answers(self) -> bool:
         """Whether the server takes sessions now."""
@@ -289,21 +311,22 @@ class PostgresEngine(DatabaseEngine):
         self, place: Place, sql: str, *, timeout_s: float = 3600.0
     ) -> list[tuple[object, ...]]:
         """See :meth:`DatabaseEngine.query`; runs as the application's role."""
-        with self._sessions.session(place, as_owner=True, statement_s=timeout_s) as connection:
+        with self._sessions.session(place, statement_s=timeout_s) as connection:
             return reading.select(connection, place.name, sql)
 
     def table_digests(self, place: Place) -> dict[str, TableDigest]:
         """See :meth:`DatabaseEngine.table_digests`; runs casts of the application's."""
         long_s = self._limits.long_s
-        with self._sessions.session(place, as_owner=True, statement_s=long_s) as connection:
+        with self._sessions.session(place, statement_s=long_s) as connection:
             reading.read_only(connection)
             tables = reading.user_tables(connection)
             return {table.label: reading.digest(connection, table) for table in tables}
 
     def schema(self, place: Place) -> Schema:
         """See :meth:`DatabaseEngine.schema`."""
-        as_owner = isinstance(place, Candidate)
-        with self._sessions.session(place, as_owner=as_owner) as connection:
+        sessions = self._sessions
+        enter = sessions.session if isinstance(place, Candidate) else sessions.catalogue
+        with enter(place) as connection:
             return look_at_schema(connection)
 
     @contextlib.contextmanager
@@ -326,7 +349,7 @@ class PostgresEngine(DatabaseEngine):
 
         Raises:
             LossUnknown: If the moment of the cut-over is not known, and a dump was kept.
-            RowsUnreadable: If the agent's role may not read a table.
+            RowsUnreadable: If the application's role may not read a table.
         """
         kept_change = ChangeRef(
             change.source or change.id, change.generation, change.strategy, change.release
@@ -336,8 +359,7 @@ class PostgresEngine(DatabaseEngine):
         result: dict[str, dict[str, int]] = {}
         long_s = self._limits.long_s
         for name in self._physical:
-            with self._sessions.session(Live(name), statement_s=long_s) as live:
-                reading.read_only(live)
+            with self._sessions.counting(Live(name), statement_s=long_s) as live:
                 lost = reading.younger_by_table(live, moment)
                 if lost is None:
                     lost = self._compared(name, live, kept_change)
@@ -351,14 +373,13 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.entered`: a row's ``xmin`` tells since when it is as it is.
 
         Raises:
-            RowsUnreadable: If the agent's role may not read a table.
+            RowsUnreadable: If the application's role may not read a table.
         """
         with self._server.facts() as connection:
             moment = read_moment(connection, change.source or change.id)
         result: dict[str, dict[str, int]] = {}
         for name in (name for name in self._physical if losses.get(name)):
-            with self._sessions.session(Live(name), statement_s=self._limits.long_s) as live:
-                reading.read_only(live)
+            with self._sessions.counting(Live(name), statement_s=self._limits.long_s) as live:
                 found = reading.entered_by_object(live, moment, losses[name])
             if found:
                 result[name] = found
@@ -366,16 +387,14 @@ class PostgresEngine(DatabaseEngine):
 
     def sample(self, place: Place, keys: Keys | None = None) -> Sample:
         """See :meth:`DatabaseEngine.sample`: what the application's role may read and write."""
-        with self._sessions.session(
-            place, as_owner=True, statement_s=self._limits.long_s
-        ) as connection:
+        with self._sessions.session(place, statement_s=self._limits.long_s) as connection:
             return trying.sample(connection, keys)
 
     def write_values(
         self, place: Candidate, seed: str, short: Mapping[str, Collection[str]]
     ) -> dict[str, dict[str, Counter[Untried]]]:
         """See :meth:`DatabaseEngine.write_values`."""
-        with self._sessions.session(place, as_owner=True) as connection:
+        with self._sessions.session(place) as connection:
             return trying.write(connection, seed, short)
 
     def _compared(self, name: str, live: Connection, kept: ChangeRef) -> dict[str, int]:
@@ -383,8 +402,8 @@ class PostgresEngine(DatabaseEngine):
         if self._kept_as_dump(replace(kept, source=kept.id)):
             path = f"{self._dump_directory}/{kept.id}/{name}"
             raise DatabaseError(LOSS_UNKNOWN, database=self._physical[name], path=path)
-        with self._sessions.session(kept.previous(name), statement_s=self._limits.long_s) as other:
-            reading.read_only(other)
+        long_s = self._limits.long_s
+        with self._sessions.counting(kept.previous(name), statement_s=long_s) as other:
             return reading.lost_by_table(live, other)
 
     def proof_basis(self) -> str | None:
@@ -575,7 +594,7 @@ class PostgresEngine(DatabaseEngine):
 
     def refresh_statistics(self, limit_s: float) -> dict[str, tuple[str, ...]]:
         """See :meth:`DatabaseEngine.refresh_statistics`."""
-        return refresh_statistics(self._server, self._sessions.at_work, self._physical, limit_s)
+        return refresh_statistics(self._server, self._sessions, self._physical, limit_s)
 
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""

@@ -22,25 +22,21 @@ from ncen_updater.common.messages import DATABASE_UNKNOWN, MARKERS_DISAGREE
 __all__ = ["at_rest", "decide", "is_later", "leftovers", "set_marker"]
 
 
-def at_rest(
-    names: Mapping[str, str], found: Mapping[str, DatabaseRow], fenced: Collection[str]
-) -> Evidence:
-    """Return what there is to say of the live set alone; see :func:`decide`."""
-    live = {name: found.get(physical) for name, physical in names.items()}
-    return Evidence(
-        swapped=False,
-        fenced=any(
-            row is not None and (not row.allow or row.name in fenced) for row in live.values()
-        ),
-        missing=tuple(name for name, row in live.items() if row is None or not row.valid),
-    )
+def at_rest(names: Mapping[str, str], found: Mapping[str, DatabaseRow]) -> Evidence:
+    """Return what there is to say of the live set alone; see :func:`decide`.
+
+    Whether it is closed the catalogue alone says: a fence that was written down may be long over.
+    """
+    there = {name: found[name] for name in names.values() if name in found and found[name].valid}
+    closed = tuple(name for name, row in there.items() if not row.allow)
+    missing = tuple(name for name in names.values() if name not in there)
+    return Evidence(swapped=False, fenced=bool(closed), missing=missing, closed=closed)
 
 
 def decide(
     change: ChangeRef,
     names: Mapping[str, str],
     found: Mapping[str, DatabaseRow],
-    fenced: Collection[str],
     record: SwapRecord | None,
     *,
     committed: bool = False,
@@ -51,7 +47,6 @@ def decide(
         change: The change.
         names: Logical to physical names.
         found: All databases of the server.
-        fenced: Physical names that the control database wants restored.
         record: The control database's last word on the change's swap.
         committed: Whether the control database says that the change was committed.
     """
@@ -64,7 +59,7 @@ def decide(
         # The control database is gone or was never there: the comments were written with it.
         swapped = bool(marks) and all(mark and mark.change == change.id for mark in marks)
     return replace(
-        at_rest(names, found, fenced),
+        at_rest(names, found),
         swapped=swapped,
         candidates=tuple(n for n, p in names.items() if next_name(p, change.id) in found),
         previous=tuple(n for n, p in names.items() if prev_name(p, change.id) in found),

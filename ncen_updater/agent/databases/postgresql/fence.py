@@ -11,7 +11,7 @@ import psycopg
 from ncen_updater.agent.databases.base import ChangeRef
 from ncen_updater.agent.databases.errors import DatabaseError, FenceFailed
 from ncen_updater.agent.databases.postgresql.barring import bar, barred_by, unbar
-from ncen_updater.agent.databases.postgresql.catalogue import read_databases
+from ncen_updater.agent.databases.postgresql.catalogue import read_databases, require_row
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
     Server,
@@ -45,7 +45,6 @@ from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import (
     FENCED_BY_OTHER,
     PREPARED_TRANSACTIONS,
-    SET_INCOMPLETE,
 )
 
 __all__ = ["Fencing", "end_sessions", "restore_statement", "set_fences"]
@@ -146,9 +145,7 @@ class Fencing:
             said = expected(connection, self._databases).items()
             forget(connection, [name for name, (by, _) in said if by != change.id])
             for database in self._databases:
-                row = found.get(database)
-                if row is None or not row.valid:
-                    raise DatabaseError(SET_INCOMPLETE, database=database)
+                row = require_row(found, database)
                 # What stands in the table is older than this act and is the true original.
                 run(
                     connection,
@@ -223,6 +220,22 @@ class Fencing:
         record = read_record(connection, change.id, (SwapEvent.OVER, SwapEvent.BACK))
         return record is not None and record.event is SwapEvent.OVER
 
+    def sessions(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.sessions`."""
+        with self._server.facts() as connection:
+            found = rows(connection, _SESSIONS, [list(self._databases)])
+        return tuple(sorted({f"{who} ({name})" for _, who, name in found}))
+
+    def replaced(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.replaced`: another number has the name now."""
+        with self._server.facts() as connection:
+            found = read_databases(connection)
+            known = expected(connection, self._databases).items()
+        return tuple(
+            name for name, (_, version) in sorted(known)
+            if name in found and "/" in version and version.split("/")[0] != str(found[name].oid)
+        )  # fmt: skip
+
     def unfence(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.unfence`."""
         with self._server.facts() as connection:
@@ -233,13 +246,20 @@ class Fencing:
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
             self._require_ours(connection, change)
-            existing = read_databases(connection)
-            with_fence = in_place(change) and not self._is_over(connection, change)
-            barred = barred_by(connection, change) if with_fence else ()
-            for database, fence in sorted(read_fences(connection).items()):
-                if database in self._databases and database in existing:
-                    unbar(connection, [database] if database in barred else [])
-                    run(connection, restore_statement(database, fence))
-                    run(connection, "DELETE FROM public.fences WHERE database = %s", [database])
+            if in_place(change) and not self._is_over(connection, change):
+                unbar(connection, barred_by(connection, change))
+            self.open(connection)
             forget(connection, self._databases)
             forget_visits(connection, self._databases)
+
+    def open(self, connection: Connection) -> None:
+        """Open what is fenced, whoever did it, in a transaction; all of it or nothing.
+
+        One that is away would stay closed, and nobody would know of it any more.
+        """
+        found = read_databases(connection)
+        for database, fence in sorted(read_fences(connection).items()):
+            if database in self._databases:
+                require_row(found, database)
+                run(connection, restore_statement(database, fence))
+                run(connection, "DELETE FROM public.fences WHERE database = %s", [database])

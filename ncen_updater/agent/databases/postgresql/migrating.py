@@ -95,7 +95,7 @@ class Migrating:
     def applied(self, place: Place) -> tuple[AppliedMigration, ...]:
         """See :meth:`DatabaseEngine.applied`."""
         tables = PostgresDialect.tables
-        with self._sessions.session(place, as_owner=True) as connection:
+        with self._sessions.session(place) as connection:
             if not rows(connection, tables.exists):
                 return ()
             return ledger.applied_rows(rows(connection, tables.select))
@@ -116,7 +116,7 @@ class Migrating:
 
     def _live(self, name: str) -> MigrationRunner:
         def connect() -> Connection:
-            return self._sessions.open(Live(name), as_owner=True)
+            return self._sessions.open(Live(name))
 
         return MigrationRunner(PostgresDialect(connect), name)
 
@@ -188,7 +188,7 @@ class Migrating:
 
         def enter(name: str) -> None:
             self._make_ready(name, change)
-            entered[name] = self._sessions.open(change.candidate(name), as_owner=True)
+            entered[name] = self._sessions.open(change.candidate(name))
 
         try:
             self._all(enter)
@@ -203,7 +203,7 @@ class Migrating:
         side_by_side(acts, halt=self._sessions.at_work.end)
 
     def _make_ready(self, name: str, change: ChangeRef) -> None:
-        with self._sessions.session(change.candidate(name), as_owner=True) as connection:
+        with self._sessions.session(change.candidate(name)) as connection:
             mend_ledger(connection)
             anchor(connection)
 
@@ -215,7 +215,7 @@ class Migrating:
         """
         found: dict[str, list[tuple[object, ...]]] = {}
         for name in self._names:
-            with self._sessions.session(change.candidate(name)) as connection:
+            with self._sessions.catalogue(change.candidate(name)) as connection:
                 if rows(connection, "SHOW track_counts") != [("on",)]:
                     return None
                 until = time.monotonic() + _GONE_S
@@ -231,7 +231,7 @@ class Migrating:
     def anchor_kept(self, change: ChangeRef) -> None:
         """Make the sequences of copies durable that may have to be live again."""
         for name in self._names:
-            with self._sessions.session(change.previous(name), as_owner=True) as connection:
+            with self._sessions.session(change.previous(name)) as connection:
                 anchor(connection)
 
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
@@ -247,7 +247,7 @@ class Migrating:
         def connect() -> Connection:
             if first:
                 return first.pop()
-            return self._sessions.open(change.candidate(name), as_owner=True)
+            return self._sessions.open(change.candidate(name))
 
         return MigrationRunner(PostgresDialect(connect, self._end_session), name)
 
@@ -309,6 +309,7 @@ class Migrating:
         options: Sequence[str] = (),
     ) -> None:
         from ncen_updater.agent.databases.migrations.command import (
+            database_variables,
             migrator_environment,
             run_command,
         )
@@ -320,7 +321,10 @@ class Migrating:
         for name in self._names:
             # Another user has neither role nor password of ours.
             database = self._sessions.physical(places(name))
-            url = self._server.url(database, as_owner=self._as_owner, options=options)
-            environment[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = url
+            address = self._server.address_parts(database, as_owner=self._as_owner, options=options)
+            environment |= database_variables(name, address)
+            configured = self._environment.get("PGOPTIONS", "")
+            # For who takes the address in parts: without them its tables would be the agent's.
+            environment["PGOPTIONS"] = f"{configured} {address['OPTIONS']}".strip()
         names = tuple(self._names)
         run_command(program, slot, environment, progress, names, user=user, kept=kept)

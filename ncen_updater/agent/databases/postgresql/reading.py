@@ -70,11 +70,13 @@ WHERE n.nspname NOT IN (%s, %s)
 GROUP BY 1, 2, 3 ORDER BY 2, 3
 """
 _COLUMNS = """
-SELECT a.attname, a.attgenerated <> '', pg_get_expr(d.adbin, d.adrelid)
-FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+SELECT a.attname, a.attgenerated <> '',
+  CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN pg_get_expr(d.adbin, d.adrelid) END
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+  LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = %s::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped
 """
-# A default that is a value of one of the server's own types, and nothing that has to be computed.
+# A default that is a value, and nothing that has to be computed; of the server's own types alone.
 _VALUE = re.compile(
     r"(?:'(?:[^']|'')*'|\(?-?[\d.]+\)?|true|false)(?:::[a-z][\w ]*(?:\(\d+(?:,\d+)?\))?)?"
 )
@@ -119,9 +121,8 @@ class TableShape(tuple[str, str, tuple[str, ...]]):
 
 def read_only(connection: Connection) -> None:
     """Begin a read-only transaction in which rows have one text form only."""
-    run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    for statement in _TEXT_FORM:
-        run(connection, statement)
+    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    run(connection, "; ".join((begin, *_TEXT_FORM)))  # one message
 
 
 def user_tables(connection: Connection) -> list[TableShape]:
@@ -198,7 +199,7 @@ def younger_by_table(
 
     Raises:
         psycopg.errors.QueryCanceled: If the time was over in the middle of a table.
-        RowsUnreadable: If the agent's role may not read a table.
+        RowsUnreadable: If the application's role may not read a table.
     """
     younger = _younger(live, moment)
     if younger is None:
@@ -241,7 +242,7 @@ def entered_by_object(
         losses: The objects, as they are called now.
 
     Raises:
-        RowsUnreadable: If the agent's role may not read a table.
+        RowsUnreadable: If the application's role may not read a table.
     """
     younger = _younger(live, moment)
     found: dict[str, int] = {}
@@ -306,7 +307,7 @@ def lost_by_table(live: Connection, kept: Connection) -> dict[str, int]:
         kept: The same in the kept database.
 
     Raises:
-        RowsUnreadable: If the agent's role may not read a table.
+        RowsUnreadable: If the application's role may not read a table.
     """
     old = {table.label: table for table in user_tables(kept)}
     lost: dict[str, int] = {}

@@ -35,7 +35,7 @@ from ncen_updater.agent.databases.postgresql.carrying import (
     read_left,
     survey_contents,
 )
-from ncen_updater.agent.databases.postgresql.catalogue import read_databases
+from ncen_updater.agent.databases.postgresql.catalogue import read_databases, require_row
 from ncen_updater.agent.databases.postgresql.connection import Server, run
 from ncen_updater.agent.databases.postgresql.copying import Copying, drop_database
 from ncen_updater.agent.databases.postgresql.dump import create_empty
@@ -48,7 +48,7 @@ from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.agent.databases.tail import Tail
 from ncen_updater.common.database_words import of_output
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import OWNER_REFUSED, SET_INCOMPLETE
+from ncen_updater.common.messages import OWNER_REFUSED
 from ncen_updater.common.progress import Progress
 
 __all__ = ["Rehearsing"]
@@ -95,9 +95,7 @@ class Rehearsing:
         programs = {name: program_for(self._server, name) for name in DUMP_AND_RESTORE}
         for copy in copies(plan):
             with self._server.facts(statement_s=self._server.limits.long_s) as connection:
-                found = read_databases(connection)
-                if copy.source not in found or not found[copy.source].valid:
-                    raise DatabaseError(SET_INCOMPLETE, database=copy.source)
+                require_row(read_databases(connection), copy.source)
                 drop_database(connection, copy.target, self._server.limits.terminate_s)
                 run(connection, "SET lock_timeout = 0")
                 create_empty(connection, copy.source, copy.target, oid=copy.oid)

@@ -1,4 +1,9 @@
-"""Sessions in the databases of a change: the agent's, and the application's role's where asked."""
+"""Sessions in the databases of a change: the one place that opens them.
+
+What stands on objects of the application's, in tables, views, defaults, casts, runs in a session of
+its role: a function that it left there runs with its rights. The agent's own session reads the
+catalogue alone.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +18,13 @@ from ncen_updater.agent.databases.postgresql.at_work import AtWork
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
     Server,
+    forbid_views,
     rows,
     run,
     translated,
 )
 from ncen_updater.agent.databases.postgresql.naming import database_name, in_place
+from ncen_updater.agent.databases.postgresql.reading import read_only
 from ncen_updater.agent.databases.postgresql.visiting import Visitor
 
 __all__ = ["Sessions"]
@@ -52,19 +59,30 @@ class Sessions:
         """Return the name in the server."""
         return database_name(place, self._names[place.name])
 
-    def open(self, place: Place, *, as_owner: bool, statement_s: float | None = None) -> Connection:
-        """Open a session in autocommit mode; the caller closes it.
+    def open(
+        self,
+        place: Place,
+        *,
+        statement_s: float | None = None,
+        fenced: bool = False,
+        as_owner: bool = True,
+    ) -> Connection:
+        """Open a session of the application's role in autocommit mode; the caller closes it.
 
-        A live database is entered only while it is open to all.
+        Args:
+            place: A live database is entered only while it is open to all.
+            statement_s: As for :meth:`Server.open`.
+            fenced: Enter a live database that is closed.
+            as_owner: False for :meth:`catalogue` alone.
         """
         database = self.physical(place)
-        if isinstance(place, Live):
+        if isinstance(place, Live) and not fenced:
             connection = self._live(database, as_owner=as_owner, statement_s=statement_s)
         else:
             connection = self._visitor.open(
                 database,
-                guard=isinstance(place, Candidate) and in_place(place.change),
-                purpose=place.change.id,
+                guard=fenced or (isinstance(place, Candidate) and in_place(place.change)),
+                purpose="" if isinstance(place, Live) else place.change.id,
                 statement_s=statement_s,
                 as_owner=as_owner,
             )
@@ -87,8 +105,29 @@ class Sessions:
             return self._server.open(database, statement_s=statement_s, as_owner=True)
 
     @contextlib.contextmanager
+    def counting(
+        self, place: Place, *, statement_s: float, fenced: bool = False
+    ) -> Iterator[Connection]:
+        """Open a session of the application's role for a block that counts rows of tables."""
+        connection = self.open(place, statement_s=statement_s, fenced=fenced)
+        with contextlib.closing(connection), translated(self.physical(place)):
+            forbid_views(connection)
+            read_only(connection)
+            yield connection
+
+    def catalogue(self, place: Place) -> contextlib.AbstractContextManager[Connection]:
+        """Open a session of the agent's own role for a block that reads the catalogue alone."""
+        return self._session(place, as_owner=False)
+
     def session(
-        self, place: Place, *, as_owner: bool = False, statement_s: float | None = None
+        self, place: Place, *, statement_s: float | None = None
+    ) -> contextlib.AbstractContextManager[Connection]:
+        """Open a session of the application's role for a block; see :meth:`_session`."""
+        return self._session(place, as_owner=True, statement_s=statement_s)
+
+    @contextlib.contextmanager
+    def _session(
+        self, place: Place, *, as_owner: bool, statement_s: float | None = None
     ) -> Iterator[Connection]:
         """Open a session for a block; the driver's errors become ours.
 
@@ -100,11 +139,8 @@ class Sessions:
                 yield connection
             return
         connection = self.open(place, as_owner=as_owner, statement_s=statement_s)
-        try:
-            with translated(self.physical(place)):
-                yield connection
-        finally:
-            connection.close()
+        with contextlib.closing(connection), translated(self.physical(place)):
+            yield connection
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

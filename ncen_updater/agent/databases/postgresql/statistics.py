@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping
 
 import psycopg
 
+from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.databases.migrations.ledger import KEPT_SCHEMA, OWN_SCHEMA
-from ncen_updater.agent.databases.postgresql.at_work import AtWork
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows, run
 from ncen_updater.agent.databases.postgresql.control import SwapEvent, read_last
 from ncen_updater.agent.databases.postgresql.quoting import identifier
+from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.common.database_words import said
 
 __all__ = ["refresh_statistics"]
@@ -52,7 +53,7 @@ ORDER BY rank, written DESC, nspname, relname
 
 def refresh_statistics(
     server: Server,
-    at_work: AtWork,
+    sessions: Sessions,
     names: Mapping[str, str],
     limit_s: float,
     clock: Callable[[], float] = time.monotonic,
@@ -63,7 +64,7 @@ def refresh_statistics(
 
     Args:
         server: The server.
-        at_work: Takes the sessions in, so that they can be ended.
+        sessions: Opens them, and ends them where asked.
         names: Logical to physical names of the live databases.
         limit_s: No table is begun after this, and none takes longer.
         clock: Monotonic seconds.
@@ -74,10 +75,10 @@ def refresh_statistics(
     until = clock() + limit_s
     done: dict[str, tuple[str, ...]] = {}
     everything = _restarted(server)
-    with at_work.begun():
-        for name, physical in names.items():
-            with server.session(physical, purpose="statistics") as connection:
-                at_work.add(connection)
+    with sessions.at_work.begun():
+        for name in names:
+            with sessions.session(Live(name)) as connection:
+                run(connection, "SET search_path = pg_catalog, pg_temp")
                 found = _changed(connection, everything=everything)
                 tables = [t for t in found if _analyzed(connection, t, until - clock())]
                 if tables:

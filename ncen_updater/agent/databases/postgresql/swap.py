@@ -10,13 +10,16 @@ from dataclasses import replace
 
 import psycopg
 
-from ncen_updater.agent.databases.base import ChangeRef, Marker, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live, Marker, Strategy
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable, FenceFailed
 from ncen_updater.agent.databases.postgresql import reading
-from ncen_updater.agent.databases.postgresql.at_work import AtWork
 from ncen_updater.agent.databases.postgresql.attributes import carry_over, read_attributes
 from ncen_updater.agent.databases.postgresql.barring import admit_only, bar, take_grants, unbar
-from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow, read_databases
+from ncen_updater.agent.databases.postgresql.catalogue import (
+    DatabaseRow,
+    read_databases,
+    require_row,
+)
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, run, translated
 from ncen_updater.agent.databases.postgresql.control import (
     Control,
@@ -53,17 +56,16 @@ from ncen_updater.agent.databases.postgresql.naming import (
     settled_comment,
 )
 from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
+from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.agent.databases.postgresql.setting_aside import Counts, write_set_aside
 from ncen_updater.agent.databases.postgresql.versions import altered, expect, forget, opened, renew
-from ncen_updater.agent.databases.postgresql.visiting import Visitor
-from ncen_updater.agent.databases.postgresql.visits import mark_strangers
+from ncen_updater.agent.databases.postgresql.visits import mark_strangers, prepare_visits
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import (
     CUT_OVER_FAILED,
     DATABASE_OPENED,
     OFFICERS_WERE_IN,
-    SET_INCOMPLETE,
     WAY_BACK_MISSING,
 )
 
@@ -86,18 +88,23 @@ class Swap:
         server: The server.
         control: The control database.
         fencing: To keep sessions out.
+        sessions: Opens live databases to count in them.
         names: Logical to physical names.
     """
 
     def __init__(
-        self, server: Server, control: Control, fencing: Fencing, names: Mapping[str, str]
+        self,
+        server: Server,
+        control: Control,
+        fencing: Fencing,
+        sessions: Sessions,
+        names: Mapping[str, str],
     ) -> None:
         self._server = server
         self._control = control
         self._fencing = fencing
         self._names = names
-        self._visitor = Visitor(server)
-        self._at_work = AtWork(server)
+        self._sessions = sessions
 
     def state(self, change: ChangeRef) -> SwapRecord | None:
         """Return the last row of the control database about the change's swap."""
@@ -146,8 +153,9 @@ class Swap:
         """See :meth:`DatabaseEngine.before_commit`: what was live before is still as it was."""
         with settled(self._server) as connection:
             found = altered(connection, self._previous(change))
-        if found:
-            raise DatabaseError(DATABASE_OPENED, database=", ".join(found))
+        if found:  # people know them by the names that they had
+            names = [live for live in self._names.values() if prev_name(live, change.id) in found]
+            raise DatabaseError(DATABASE_OPENED, database=", ".join(names))
 
     def keep_written(self, change_id: str) -> bool:
         """Set aside previous databases that somebody opened; whether it was so.
@@ -186,7 +194,7 @@ class Swap:
         ):
             record = read_record(connection, change.id, _SWAPS)
             found = read_databases(connection)
-            rows = [_require(found, live) for live in sorted(self._names.values())]
+            rows = [require_row(found, live) for live in sorted(self._names.values())]
             marks = [parse_marker(row.comment) for row in rows]
             # Without a row the control database was lost: the comments were written with it.
             said = all(mark is not None and mark.change == change.id for mark in marks)
@@ -238,48 +246,39 @@ class Swap:
 
         The application's own writes at its start are among it: a row does not say who wrote it.
         """
-        with self._server.facts() as connection:
+        with self._control.transaction() as connection:
+            prepare_visits(connection)
             moment = read_moment(connection, change.id)
         until = time.monotonic() + COUNT_S
-        with self._at_work.begun():
+        with self._sessions.at_work.begun():
             # To enter a closed database takes longer than most are counted.
             found = side_by_side(
                 {
-                    live: functools.partial(self._count, live, change, moment, until)
-                    for live in sorted(self._names.values())
+                    live: functools.partial(self._count, name, live, moment, until)
+                    for name, live in sorted(self._names.items(), key=lambda item: item[1])
                 },
-                halt=self._at_work.end,
+                halt=self._sessions.at_work.end,
             )
         return {live: tables for live, tables in found.items() if tables is None or tables}
 
     def _count(
-        self, live: str, change: ChangeRef, moment: int | None, until: float
+        self, name: str, live: str, moment: int | None, until: float
     ) -> dict[str, int] | None:
+        left = until - time.monotonic()
+        if left <= 0:
+            return None
         try:
-            return self._counted(live, change, moment, until)
-        except (DatabaseError, psycopg.Error) as error:
+            with self._sessions.counting(Live(name), statement_s=left, fenced=True) as connection:
+                # Who slipped in with us may write once all is counted; who left did it before.
+                with self._server.facts() as outside:
+                    mark_strangers(outside, [live])
+                return reading.younger_by_table(connection, moment, until)
+        except DatabaseError as error:
             # A table that we may not read, a copy that is damaged, or one that is too large to
             # be read while officers wait must not keep the site from going back: it is kept.
             # Of a server that is gone the way back itself will hear.
             logger.warning("%s: rows cannot be counted: %s", live, said(error))
             return None
-
-    def _counted(
-        self, live: str, change: ChangeRef, moment: int | None, until: float
-    ) -> dict[str, int] | None:
-        left = until - time.monotonic()
-        if left <= 0:
-            return None
-        connection = self._visitor.open(live, guard=True, purpose=change.id, statement_s=left)
-        try:
-            self._at_work.add(connection)
-            # Who slipped in with us may write once all is counted; who left again did it before.
-            with self._server.facts() as outside:
-                mark_strangers(outside, [live])
-            reading.read_only(connection)
-            return reading.younger_by_table(connection, moment, until)
-        finally:
-            connection.close()
 
     # ---- inside the transaction ------------------------------------------------------------------
 
@@ -289,8 +288,8 @@ class Swap:
         fences = read_fences(connection)
         for _name, live in sorted(self._names.items()):
             candidate, previous = next_name(live, change.id), prev_name(live, change.id)
-            row = _require(found, live)
-            if not _is_ours(_require(found, candidate), change):
+            row = require_row(found, live)
+            if not _is_ours(require_row(found, candidate), change):
                 raise DatabaseError(
                     CUT_OVER_FAILED, detail=f"{candidate} is not the copy that was made"
                 )
@@ -338,7 +337,7 @@ class Swap:
         fences = read_fences(connection)
         unbar(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
-            row = _require(found, live)
+            row = require_row(found, live)
             run(connection, restore_statement(live, fences.get(live, OPEN)))
             admit_only(connection, change, live, self._server.settings.admitted)
             _comment(connection, live, live_comment(row.comment, change))
@@ -352,7 +351,7 @@ class Swap:
         fences = read_fences(connection)
         unbar(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
-            row = _require(found, live)
+            row = require_row(found, live)
             if row.allow or live not in fences:
                 raise DatabaseError(
                     CUT_OVER_FAILED, detail=f"{live} was opened or replaced since it was closed"
@@ -368,7 +367,7 @@ class Swap:
         _require_uncommitted(connection, found, self._names.values(), change)
         unbar(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
-            comment = _require(found, live).comment
+            comment = require_row(found, live).comment
             mark = parse_marker(comment)
             # One that somebody's own comment replaced is healed from what the control row says.
             if mark is not None and mark.change == change.id:
@@ -383,7 +382,7 @@ class Swap:
         if record is not None and record.event is SwapEvent.OVER:
             fences.update(record.fences)
         for live in sorted(self._names.values()):
-            _require(found, live)
+            require_row(found, live)
             closed = FenceRecord(allow=False, limit=fences.get(live, OPEN).limit)
             run(connection, restore_statement(live, closed))
         # What somebody wrote who is not the change must not be dropped with its copies.
@@ -430,7 +429,7 @@ class Swap:
             lost = [
                 live
                 for live in sorted(self._names.values())
-                if parse_marker(_require(found, live).comment) != standing
+                if parse_marker(require_row(found, live).comment) != standing
             ]
             for live in lost:
                 comment = live_comment(found[live].comment, change)
@@ -444,12 +443,8 @@ class Swap:
             translated(", ".join(self._names.values())),
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
-            found = read_databases(connection)
             unbar(connection, self._names.values())
-            for database, fence in sorted(read_fences(connection).items()):
-                if database in self._names.values() and database in found:
-                    run(connection, restore_statement(database, fence))
-                    run(connection, "DELETE FROM public.fences WHERE database = %s", [database])
+            self._fencing.open(connection)
 
     def take_as(self, change: ChangeRef, closes: ChangeRef | None) -> None:
         """Say of the live databases, as they are, that a change brought them and is committed.
@@ -465,7 +460,7 @@ class Swap:
         ):
             found = read_databases(connection)
             for live in names:
-                comment = live_comment(_require(found, live).comment, change)
+                comment = live_comment(require_row(found, live).comment, change)
                 _comment(connection, live, committed_comment(comment))
             opened = {live: FenceRecord(found[live].allow, found[live].limit) for live in names}
             if closes is not None and read_record(connection, closes.id, _SWAPS) is not None:
@@ -507,7 +502,7 @@ class Swap:
                 logger.warning("the server went away in the cut-over: %s", said(error))
                 if self._came_true(change, event):
                     return
-                raise DatabaseError(CUT_OVER_FAILED, detail=said(error)) from error
+                raise DatabaseUnreachable(CUT_OVER_FAILED, detail=said(error)) from error
             except psycopg.Error as error:
                 raise DatabaseError(CUT_OVER_FAILED, detail=said(error)) from error
             else:
@@ -535,14 +530,6 @@ class Swap:
                 time.sleep(0.2)
             else:
                 return record is not None and record.event is event
-
-
-def _require(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
-    row = found.get(name)
-    # A database whose DROP was interrupted can still be renamed, but never opened.
-    if row is None or not row.valid:
-        raise DatabaseError(SET_INCOMPLETE, database=name)
-    return row
 
 
 def _is_ours(row: DatabaseRow, change: ChangeRef) -> bool:

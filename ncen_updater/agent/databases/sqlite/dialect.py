@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import sqlite3
 import time
 from collections import Counter
@@ -82,8 +81,8 @@ class SqliteDialect(Dialect):
         # Whatever the library was built with: a table that is made anew is dropped in between,
         # which would delete the rows that refer to it. They are counted instead, see dangling.
         driver.execute("PRAGMA foreign_keys = OFF")
-        # Migrations had these through SQLAlchemy, and their ways down may need them still.
-        driver.create_function("regexp", 2, _matches, deterministic=True)
+        # Migrations had it through SQLAlchemy, and their ways down may need it still. REGEXP they
+        # do not get: nothing ends what a pattern of Python does with a value made for that.
         driver.create_function("floor", 1, math.floor, deterministic=True)
         return driver
 
@@ -171,11 +170,6 @@ class SqliteDialect(Dialect):
             yield
         finally:
             driver.set_progress_handler(None, 0)
-
-
-def _matches(pattern: str, text: str | None) -> bool | None:
-    """``text REGEXP pattern``, which the library knows by name only."""
-    return None if text is None else re.search(pattern, text) is not None
 
 
 _REFUSED: Sequence[int] = (

@@ -34,10 +34,11 @@ from ncen_updater.agent.databases.sqlite.errors import (
     NotPlain,
     SetMissing,
 )
-from ncen_updater.agent.databases.sqlite.layout import FENCED, WRITTEN
+from ncen_updater.agent.databases.sqlite.layout import WRITTEN
 from ncen_updater.agent.databases.sqlite.migrating import (
     mark_files,
     migrate_files,
+    run_program,
     unmark_files,
 )
 from ncen_updater.agent.databases.sqlite.noting import (
@@ -64,6 +65,7 @@ from ncen_updater.common.messages import (
     WAY_BACK_NEEDED,
 )
 from ncen_updater.common.progress import Progress
+from ncen_updater.formats.manifest import DatabaseProgram
 
 __all__ = ["SqliteEngine"]
 
@@ -119,8 +121,7 @@ class SqliteEngine(SqliteFacts):
             self._notes.write(change.id, Note(look_when_quiet(layout, live)))
 
     def _fenced_by_other(self, change: ChangeRef) -> DatabaseError:
-        others = (link.name.removeprefix(FENCED) for link in self._layout.fence_links())
-        return DatabaseError(FENCED_BY_OTHER, change=change.id, other=", ".join(others))
+        return DatabaseError(FENCED_BY_OTHER, change=change.id, other=", ".join(self.fenced_by()))
 
     def _check_unused(self, live: Path) -> None:
         names = self._layout.names
@@ -314,6 +315,22 @@ class SqliteEngine(SqliteFacts):
             # From here on nobody writes to the originals until they are cut over.
             self._note_after(change, self._layout.live_set())
         return wrote
+
+    def run_beside(
+        self,
+        program: DatabaseProgram,
+        slot: Path,
+        progress: Progress,
+        *,
+        change: ChangeRef | None = None,
+        kept: int = -1,
+    ) -> None:
+        """See :meth:`DatabaseEngine.run_beside`; on candidates alone: a file has one writer."""
+        if change is None:
+            super().run_beside(program, slot, progress, kept=kept)
+        else:
+            paths, user = self._to_be_written(change), self.migrator_user()
+            run_program(program, slot, paths, self._migrator_environment, progress, user)
 
     def mark(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.mark`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.databases.errors import DatabaseError
+from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
 from ncen_updater.common.messages import (
     NOT_A_SET,
     NOT_PLAIN,
@@ -19,7 +19,7 @@ class NotASet(DatabaseError):
     message = NOT_A_SET
 
 
-class SetMissing(DatabaseError):
+class SetMissing(DatabaseUnreachable):
     """A set of files that should be there and is not."""
 
     message = SET_MISSING

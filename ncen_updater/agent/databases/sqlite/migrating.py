@@ -17,7 +17,7 @@ from ncen_updater.common.messages import REFERENCES_BROKEN
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.manifest import DatabaseProgram
 
-__all__ = ["mark_files", "migrate_files", "unmark_files"]
+__all__ = ["mark_files", "migrate_files", "run_program", "unmark_files"]
 
 
 def migrate_files(
@@ -55,7 +55,7 @@ def migrate_files(
         before = {path: _set_back(path) for path in paths.values()}
         # A file has one writer: what else would come while officers work comes here.
         for program in filter(None, (target.command, target.contract)):
-            _run(program, target.slot, paths, environment, progress, user)
+            run_program(program, target.slot, paths, environment, progress, user)
         wrote = any(_written(path) != seen for path, seen in before.items())
     for name, path in paths.items():
         runner = MigrationRunner(SqliteDialect(path), name)
@@ -133,7 +133,7 @@ def _written(path: Path) -> tuple[int, ...]:
     )  # fmt: skip
 
 
-def _run(
+def run_program(
     program: DatabaseProgram,
     slot: Path,
     paths: Mapping[str, Path],
@@ -141,12 +141,21 @@ def _run(
     progress: Progress,
     user: RunAs | None,
 ) -> None:
-    from ncen_updater.agent.databases.migrations.command import migrator_environment, run_command
+    """Run a program of a release on files.
+
+    Raises:
+        MigrationFailed: It failed, or left rows that refer to nothing.
+    """
+    from ncen_updater.agent.databases.migrations.command import (
+        database_variables,
+        migrator_environment,
+        run_command,
+    )
     from ncen_updater.agent.databases.migrations.work import tell_dangling
 
     variables = migrator_environment(os.environ, environment, user)
     for name, path in paths.items():
-        variables[f"NCEN_DB_{name.upper().replace('-', '_')}_URL"] = f"sqlite:///{path}"
+        variables |= database_variables(name, {"URL": f"sqlite:///{path}", "NAME": str(path)})
     before = {name: _dangling(path) for name, path in paths.items()}
     run_command(program, slot, variables, progress, tuple(paths), user=user)
     for name, path in paths.items():

@@ -149,10 +149,12 @@ def check_opened(
     """
     top = _top(path.parent)
     expected = Path(os.path.realpath(top), path.relative_to(top))
-    files = {str(row[1]): str(row[2]) for row in connection.execute("PRAGMA database_list")}
-    if Path(os.path.realpath(files[schema])) != expected:
-        connection.close()
-        raise NotPlain(database=path, detail=files[schema])
+    with contextlib.ExitStack() as closing:
+        closing.callback(connection.close)
+        files = {str(row[1]): str(row[2]) for row in connection.execute("PRAGMA database_list")}
+        if Path(os.path.realpath(files[schema])) != expected:
+            raise NotPlain(database=path, detail=files[schema])
+        closing.pop_all()
     return connection
 
 

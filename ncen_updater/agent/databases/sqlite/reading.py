@@ -35,7 +35,7 @@ from ncen_updater.agent.databases.sqlite.copying import connect, uri
 from ncen_updater.agent.databases.sqlite.dialect import TABLES
 from ncen_updater.agent.databases.sqlite.errors import SetMissing
 from ncen_updater.agent.databases.sqlite.facts import find_blockers, find_set_aside
-from ncen_updater.agent.databases.sqlite.layout import Layout
+from ncen_updater.agent.databases.sqlite.layout import FENCED, Layout
 from ncen_updater.agent.databases.sqlite.noting import Note
 from ncen_updater.agent.databases.sqlite.plain import check_database, check_opened
 from ncen_updater.agent.databases.sqlite.records import KeptRecords
@@ -118,10 +118,12 @@ class SqliteFacts(DatabaseEngine):
         layout = self._layout
         live = layout.live_or_none()
         present = layout.present(live) if live else ()
+        closed = () if layout.open() or live is None else self.names
         at_rest = Evidence(
             swapped=False,
-            fenced=not layout.open() and live is not None,
+            fenced=bool(closed),
             missing=tuple(name for name in self.names if name not in present),
+            closed=closed,
         )
         if change is None:
             return at_rest
@@ -140,6 +142,10 @@ class SqliteFacts(DatabaseEngine):
             committed=live is not None and layout.committed(live) == change.id,
             later=live is not None and self._is_later(change, live),
         )
+
+    def fenced_by(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.fenced_by`."""
+        return tuple(link.name.removeprefix(FENCED) for link in self._layout.fence_links())
 
     def _is_later(self, change: ChangeRef, live: Path) -> bool:
         marker = self._layout.marker(live)

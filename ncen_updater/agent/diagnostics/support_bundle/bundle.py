@@ -98,8 +98,9 @@ def make_bundle(
     """
     require_parts(leave_out)
     gatherer = Gatherer(config_path, progress, now, run)
-    parts = gatherer.parts(leave_out)
-    found = _sampled(gatherer.config, config_path)
+    own = frozenset(_own_words(gatherer.config))
+    parts = gatherer.parts(leave_out, own)
+    found = _sampled(gatherer.config, config_path, own)
     if found.unread and not unchecked:
         parts = tuple(
             replace(part, text=None, missing=UNCHECKED) if part.free and part.text else part
@@ -108,21 +109,23 @@ def make_bundle(
     return Bundle(parts, find_leaks(parts, found.values), dict(found.unread))
 
 
-def _sampled(config: AgentConfig | None, config_path: Path) -> ValueSample:
+def _sampled(config: AgentConfig | None, config_path: Path, own: frozenset[str]) -> ValueSample:
     if config is None:
         return ValueSample({}, {"*": "NU-1001"})
     try:
         engine = build_site(config, config_path).engine
-        names = _names_rehearsed(config)
-        return sample(engine, frozenset((*_own_words(config), *names)))
+        return sample(engine, own.union(_names_rehearsed(config)))
     except UpdaterError as error:
         return ValueSample({}, dict.fromkeys(config.databases.names, error.code))
 
 
-def _own_words(config: AgentConfig) -> Iterator[str]:
+def _own_words(config: AgentConfig | None) -> Iterator[str]:
     """Words that stand in a bundle without being anybody's data."""
     for text in catalogue_texts():
         yield from words_of(text)
+    yield from OWN
+    if config is None:
+        return
     site = config.site
     for text in (site.id, site.country, site.product, config.service.timezone or ""):
         yield from words_of(text)
@@ -131,7 +134,6 @@ def _own_words(config: AgentConfig) -> Iterator[str]:
     for names in config.databases.names.items():
         for name in names:
             yield from words_of(name)
-    yield from OWN
 
 
 def _names_rehearsed(config: AgentConfig) -> Iterator[str]:

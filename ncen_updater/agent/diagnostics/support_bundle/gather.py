@@ -6,7 +6,7 @@ import os
 import platform
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -18,9 +18,13 @@ from ncen_updater.agent.config.mistake_words import settings_of
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import Places, load_places
 from ncen_updater.agent.config.read import read_config
-from ncen_updater.agent.config.secrets import secrets_of
 from ncen_updater.agent.diagnostics.doctor import diagnose
-from ncen_updater.agent.diagnostics.support_bundle.masking import mask_settings, mask_text
+from ncen_updater.agent.diagnostics.support_bundle.masking import (
+    LOG_FIELDS,
+    log_lines,
+    mask_settings,
+    mask_values,
+)
 from ncen_updater.agent.diagnostics.support_bundle.parts import BundlePart, gathered, json_part
 from ncen_updater.agent.engine.outcome import outcome_of
 from ncen_updater.agent.journal.journal import Journal
@@ -29,7 +33,6 @@ from ncen_updater.agent.rehearsal.report import RehearsalReport
 from ncen_updater.agent.rehearsal.stops import stop_range
 from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.status import FROM_THE_DISK, or_none, read_status
-from ncen_updater.common.bounded_io import parse_toml, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress
@@ -88,15 +91,22 @@ class Gatherer:
         """The configuration, where it can be used."""
         return self._config
 
-    def parts(self, leave_out: Sequence[str] = ()) -> tuple[BundlePart, ...]:
-        """Gather every part but those that are left out."""
+    def parts(
+        self, leave_out: Sequence[str] = (), own: Set[str] = frozenset()
+    ) -> tuple[BundlePart, ...]:
+        """Gather every part but those that are left out.
+
+        Args:
+            leave_out: Names of parts.
+            own: Words that this program uses itself.
+        """
         makers: Mapping[str, Callable[[], str]] = {
             "site.json": self._site,
             "changes.json": self._changes,
             "events.json": self._events,
             "rehearsals.json": self._rehearsals,
             "findings.json": self._codes,
-            "findings.txt": self._words,
+            "findings.txt": lambda: self._words(own),
             "configuration.json": self._settings,
             "versions.json": self._versions,
             "disks.json": self._disks,
@@ -105,34 +115,20 @@ class Gatherer:
                  "--property=Id,LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,"
                  "ActiveEnterTimestamp,InactiveEnterTimestamp", *UNITS]
             ),
-            "log.txt": lambda: self._run(
-                ["journalctl", "--no-pager", "--no-hostname", "--output=short-iso", "--quiet",
-                 f"--lines={LOG_LINES}", *(f"--unit={unit}" for unit in UNITS)]
-            ),
+            "log.txt": self._log,
         }  # fmt: skip
-        secrets = self._secrets()
-        found = []
-        for name in PARTS:
-            if name in leave_out:
-                found.append(BundlePart(name, None, "left out on demand"))
-                continue
-            part = gathered(name, makers[name], free=name.endswith(".txt"))
-            text = mask_text(part.text, secrets) if part.text is not None else None
-            missing = mask_text(part.missing, secrets) if part.missing is not None else None
-            found.append(BundlePart(name, text, missing, part.free))
-        return tuple(found)
+        return tuple(
+            BundlePart(name, None, "left out on demand")
+            if name in leave_out
+            else gathered(name, makers[name], free=name.endswith(".txt"))
+            for name in PARTS
+        )
 
     def _need(self) -> AgentConfig:
         if self._config is None:
             assert self._problem is not None  # noqa: S101 - one of the two is there
             raise self._problem
         return self._config
-
-    def _secrets(self) -> frozenset[str]:
-        try:
-            return secrets_of(parse_toml(read_file(self._path, 1_000_000).decode("utf-8")))
-        except (OSError, ValueError):
-            return frozenset()
 
     # ---- from the disk ---------------------------------------------------------------------------
 
@@ -262,18 +258,30 @@ class Gatherer:
             ]
         )
 
-    def _words(self) -> str:
-        lines = [f"{f.code} {f.severity.value}: {f.what}\n    {f.remedy}" for f in self._found()]
+    def _words(self, own: Set[str]) -> str:
+        lines = [
+            f"{f.code} {f.severity.value}: {mask_values(f.what, own)}\n"
+            f"    {mask_values(f.remedy, own)}"
+            for f in self._found()
+        ]
         if self._problem is not None:
-            lines.append(f"{self._problem.code}: {self._problem.what_text}")
-            lines.append(self._problem.detail or "")
+            lines.append(f"{self._problem.code}: {mask_values(self._problem.what_text, own)}")
         return "\n".join(lines) + "\n"
 
     # ---- the machine -----------------------------------------------------------------------------
 
     def _settings(self) -> str:
-        known = frozenset(name for _, name in settings_of(AgentConfig))
+        names = settings_of(AgentConfig) if self._config is not None else ()
+        known = frozenset(name for _, name in names)
         return json_part(mask_settings(read_config(self._path).data, known=known))
+
+    def _log(self) -> str:
+        journal = self._run(
+            ["journalctl", "--no-pager", "--output=json", "--quiet", f"--lines={LOG_LINES}",
+             f"--output-fields={','.join(['MESSAGE', *LOG_FIELDS])}",
+             *(f"--unit={unit}" for unit in UNITS)]
+        )  # fmt: skip
+        return "\n".join(log_lines(journal)) + "\n"
 
     def _versions(self) -> str:
         found: dict[str, object] = {

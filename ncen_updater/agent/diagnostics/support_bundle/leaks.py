@@ -2,8 +2,9 @@
 
 Distinctive values are sampled from every text column of every live database, within a limit of time
 and number: a name of a person, a number of a passport. A value is looked for as whole words,
-whatever stands between them and however they are written in large and small. A value all of whose
-words this program uses itself ("finished", "in progress") says nothing and is not looked for.
+whatever stands between them and however they are written: large or small, with or without accents,
+escaped, the digits of a number in groups. A value all of whose words this program uses itself
+("finished", "in progress") says nothing and is not looked for.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import json
 import re
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import unquote
 
 from ncen_updater.agent.databases.base import DatabaseEngine, Live
 from ncen_updater.agent.databases.engines import kind_of
@@ -22,10 +25,12 @@ from ncen_updater.common.errors import UpdaterError
 
 __all__ = ["Leak", "ValueSample", "find_leaks", "sample", "words_of"]
 
-WORD = re.compile(r"\w+")
+WORD = re.compile(r"[^\W_]+")
+ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 #: A value is known by its first words; more would not make it more distinctive.
 MOST_WORDS = 4
-LEAST_LETTERS = 4
+LEAST_LETTERS, LEAST_DIGITS = 4, 6
+DATE = re.compile(r"\d{4}-\d\d-\d\d\b")
 ROWS, TABLES, VALUES = 1000, 500, 300_000
 QUERY_S, ALL_S = 5.0, 60.0
 
@@ -54,12 +59,17 @@ class Leak:
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text, folded."""
-    return WORD.findall(text.casefold())
+    """Return the words of a text, folded: without accents, escapes and differences of case."""
+    plain = ESCAPED.sub(lambda found: chr(int(found[1], 16)), unquote(text))
+    folded = unicodedata.normalize("NFKD", plain.casefold())
+    return WORD.findall("".join(c for c in folded if not unicodedata.combining(c)))
 
 
 def _key(value: str, own: Set[str]) -> Key | None:
     words = words_of(value[:400])[:MOST_WORDS]
+    if all(map(str.isdecimal, words)):  # a number, however it is grouped
+        number = "".join(words)
+        return (number,) if len(number) >= LEAST_DIGITS and not DATE.match(value) else None
     letters = sum(character.isalpha() for word in words for character in word)
     characters = sum(map(len, words))
     if letters < 1 or characters < LEAST_LETTERS or all(word in own for word in words):
@@ -150,7 +160,9 @@ def find_leaks(parts: Iterable[BundlePart], values: Mapping[Key, str]) -> tuple[
         words = words_of(part.text or "")
         for at in range(len(words)):
             for length in range(1, MOST_WORDS + 1):
-                column = values.get(tuple(words[at : at + length]))
+                here = tuple(words[at : at + length])
+                number = ("".join(here),) if all(map(str.isdecimal, here)) else here
+                column = values.get(number)
                 if column is not None:
                     found[Leak(part.name, column)] = None
     return tuple(found)

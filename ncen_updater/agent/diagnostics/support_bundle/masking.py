@@ -1,11 +1,16 @@
-"""Takes secrets and addresses out of what goes into a bundle. Pure."""
+"""Lets into a bundle what is known to be nobody's data; what is not known is left out. Pure."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from datetime import UTC, datetime
 
-__all__ = ["MASK", "mask_settings", "mask_text"]
+from ncen_updater.agent.diagnostics.support_bundle.leaks import words_of
+from ncen_updater.common.i18n import Text
+
+__all__ = ["LOG_FIELDS", "MASK", "log_lines", "mask_settings", "mask_values"]
 
 MASK = "***"
 #: Settings whose value is an address, a name of a machine or a person, or a secret.
@@ -17,18 +22,57 @@ HIDDEN = frozenset(
 CHOSEN = frozenset({"names"})
 #: Command lines: an argument may be a password, the program is none.
 COMMANDS = frozenset({"start", "stop", "status", "version_command"})
-ADDRESS = re.compile(r"\b(https?|postgres(?:ql)?|smtps?)://[^\s\"'<>]+")
-MAIL = re.compile(r"\b[\w.%+-]+@[\w-]+(\.[\w-]+)+")
-NUMERIC = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
+#: In addresses of the network and of people, and in what is handed to a page.
+ADDRESS = re.compile(r"://|[@?=]")
+#: A number with more digits may be that of a passport, of a telephone or of a machine.
+MOST_DIGITS = 6
+#: Fields of the journal, as the agent and the system's manager write them: names and codes.
+LOG_FIELDS = (
+    "PRIORITY", "NCEN_CODE", "NCEN_EVENT", "NCEN_CHANGE", "NCEN_STEP", "UNIT", "JOB_TYPE",
+    "JOB_RESULT", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS",
+)  # fmt: skip
+_FIELD = re.compile(r"[A-Z_]+=[A-Za-z0-9@._-]{1,60}")
+_FRAME = re.compile(r'File "[^"\n]*/(ncen_updater/[\w/]{1,99}\.py)", line (\d{1,6}), in (\w{1,50})')
 
 
-def mask_text(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return text without secrets, addresses of the network, and mail addresses."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    text = ADDRESS.sub(rf"\1://{MASK}", text)
-    text = MAIL.sub(MASK, text)
-    return NUMERIC.sub(MASK, text)
+def log_lines(journal: str) -> Iterator[str]:
+    """Yield the lines of systemd's journal that say something, without what anybody wrote.
+
+    Args:
+        journal: Records as ``journalctl --output=json`` gives them, one a line.
+    """
+    for line in journal.splitlines():
+        try:
+            record = json.loads(line)
+            moment = datetime.fromtimestamp(int(record["__REALTIME_TIMESTAMP"]) // 10**6, UTC)
+        except (ValueError, TypeError, LookupError, OverflowError, OSError):
+            continue
+        found = [f"{name}={record.get(name)}" for name in LOG_FIELDS if record.get(name)]
+        told = list(filter(_FIELD.fullmatch, found))
+        told += [":".join(frame) for frame in _FRAME.findall(str(record.get("MESSAGE")))]
+        if told[1:]:  # more than how grave it is
+            yield " ".join([f"{moment:%FT%TZ}", *told])
+
+
+def mask_values(text: Text, own: Set[str]) -> Text:
+    """Return a sentence of ours with those values alone that are figures or words of ours.
+
+    Args:
+        text: The sentence.
+        own: Words that this program uses itself, folded.
+    """
+    return Text(text.template, {name: _shown(value, own) for name, value in text.values.items()})
+
+
+def _shown(value: object, own: Set[str]) -> object:
+    if isinstance(value, Text):
+        return mask_values(value, own)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    words = words_of(str(value))
+    digits = sum(character.isdigit() for character in str(value))
+    known = all(word in own or word.isdecimal() for word in words)
+    return value if known and digits <= MOST_DIGITS else MASK
 
 
 def mask_settings(value: object, name: str = "", *, known: Set[str]) -> object:
@@ -39,7 +83,8 @@ def mask_settings(value: object, name: str = "", *, known: Set[str]) -> object:
     Args:
         value: A table, a list or a value of the file.
         name: Name of the setting.
-        known: Names of settings.
+        known: Names of settings; none where the configuration cannot be used: a text may stand
+            where a number belongs, then.
     """
     if isinstance(value, Mapping):
         if name in HIDDEN:
@@ -50,8 +95,8 @@ def mask_settings(value: object, name: str = "", *, known: Set[str]) -> object:
         }
     if isinstance(value, Sequence) and not isinstance(value, str):
         if name in COMMANDS:
-            return [mask_text(str(word)) if not at else MASK for at, word in enumerate(value)]
+            return [MASK if at else str(word) for at, word in enumerate(value)]
         return [mask_settings(inner, name, known=known) for inner in value]
     if isinstance(value, str):
-        return MASK if name in HIDDEN or name not in known else mask_text(value)
+        return MASK if name in HIDDEN or name not in known or ADDRESS.search(value) else value
     return value

@@ -51,7 +51,7 @@ def gathered(name: str, gather: Callable[[], str], *, free: bool = False) -> Bun
     try:
         text = gather()
     except UpdaterError as error:
-        return BundlePart(name, None, f"{error.code}: {error.what_text}", free)
+        return BundlePart(name, None, error.code, free)
     except Exception as error:
         logger.debug("part %s", name, exc_info=True)
         return BundlePart(name, None, type(error).__name__, free)

@@ -7,7 +7,7 @@ from ncen_updater.agent.application.soak import SoakState, soak
 from ncen_updater.agent.databases.base import CopyPlan, DatabaseRole
 from ncen_updater.agent.engine.elapsed import witness
 from ncen_updater.agent.engine.errors import SoakFailed
-from ncen_updater.agent.engine.expand_contract import contract, contracts
+from ncen_updater.agent.engine.expand_contract import contract, contracts, note_what_stays
 from ncen_updater.agent.engine.full_words import forget_old
 from ncen_updater.agent.engine.retention import drop_sets, interrupted_sets, may_go
 from ncen_updater.agent.engine.statistics import refreshing
@@ -108,6 +108,9 @@ class Soak(Step):
             context.progress.tell(self.title)
             more = watch(min(settings.seconds, settings.interval_s), 0.0)
             seen = SoakState(seen.looks + more.looks, seen.bad + more.bad)
+        elif context.facts().contract_left:
+            # Its last try may have been cut off before it was written down.
+            note_what_stays(site, context.journal, context.change)
         return ChangeFacts(
             soak_looks=seen.looks, soak_bad_looks=seen.bad, statistics=statistics.found
         )

@@ -49,7 +49,7 @@ class Fence(Step):
     title = Text(N_("closing the databases to every session"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Count once more what going back loses, now that officers are out.
+        """Count once more what going back loses, now that officers are out; say who is in.
 
         Before a dump, the schemas are kept: what is restored of it may be worded anew.
 
@@ -59,8 +59,10 @@ class Fence(Step):
         """
         # What this change does with the databases is no older agent's.
         context.site.engine.know(context.journal.last_event())
+        ended = context.site.engine.sessions() or None
         if context.change.mode is not Mode.RESTORE:
-            return replace(self._before_dump(context), lost=self._values_lost(context))
+            lost_values = self._values_lost(context)
+            return replace(self._before_dump(context), lost=lost_values, ended_sessions=ended)
         lost = records_lost(context.site, context.journal, context.ref).records
         total = sum(sum(tables.values()) for tables in lost.values())
         if total > (context.facts().accepted_loss or 0):
@@ -74,7 +76,7 @@ class Fence(Step):
                 tables=lost_words(lost),
                 reason=Text(N_("records were entered after the question was asked")),
             )
-        return ChangeFacts(lost=total)
+        return ChangeFacts(lost=total, ended_sessions=ended)
 
     @staticmethod
     def _values_lost(context: StepContext) -> int | None:
@@ -111,7 +113,13 @@ class Fence(Step):
 
     def undo(self, context: StepContext) -> None:
         """Let sessions in as before; note what the server worded anew where a dump was restored."""
-        context.site.engine.unfence(context.ref)
+        engine = context.site.engine
+        engine.require_live(opened=False)
+        replaced = engine.replaced()
+        if replaced:
+            context.journal.keep(context.change.id, ChangeFacts(replaced=replaced))
+        engine.unfence(context.ref)
+        engine.require_live()
         facts = context.facts()
         if facts.copy is None or facts.fingerprints_before is None:
             return
@@ -169,7 +177,11 @@ class Copy(Step):
         return Text(N_("removing the copies of the databases"))
 
     def undo(self, context: StepContext) -> None:
-        """Put files back; remove the copies and what an interrupted copy left."""
+        """Put files back; remove the copies and what an interrupted copy left.
+
+        Not while a live database is missing: what was copied of it may be all that there is.
+        """
+        context.site.engine.require_live(opened=False)
         site_files.put_back(context)
         context.site.engine.discard(context.ref, context.copy_plan())
         note_kept(context.site, context.journal, context.change.id)

@@ -22,7 +22,11 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import APPROVAL_MISSING, GUARD_BLOCKS, WINDOW_CLOSED
 
-__all__ = ["Preflight", "PreflightAgain", "refuse_strict"]
+__all__ = ["LASTING", "Preflight", "PreflightAgain", "refuse_lasting", "refuse_strict"]
+
+#: What of the preflight no hour mends, since it is in the databases: nothing is rehearsed or
+#: approved before a person did. All else may be gone by the time of the upgrade.
+LASTING = frozenset({"NU-6106", "NU-6107"})
 
 
 def refuse_strict(findings: Sequence[Finding]) -> None:
@@ -35,10 +39,19 @@ def refuse_strict(findings: Sequence[Finding]) -> None:
     if strict:
         raise UpdaterError(
             GUARD_BLOCKS,
-            problems="; ".join(f"{f.code} {f.what}" for f in strict),
-            remedies=" ".join(str(f.remedy) for f in strict),
+            problems="; ".join(dict.fromkeys(f"{f.code} {f.what}" for f in strict)),
+            remedies=" ".join(dict.fromkeys(str(f.remedy) for f in strict)),
             findings=[f.code for f in strict],
         )
+
+
+def refuse_lasting(findings: Sequence[Finding]) -> None:
+    """Refuse a rehearsal or an approval where waiting mends nothing.
+
+    Raises:
+        GuardBlocks: With every such finding and its remedy.
+    """
+    refuse_strict([finding for finding in findings if finding.code in LASTING])
 
 
 def _refuse_late(context: StepContext) -> None:

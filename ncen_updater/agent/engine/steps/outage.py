@@ -5,6 +5,10 @@ databases away, or a disk without room, says nothing: it does not count, and nei
 until that is over. What fell with it and was not started again by anybody is started then. It is
 waited for as long as an upgrade may be kept waiting; then the command ends, the change stays open,
 and the service (or a person's ``resume``) watches on once it is over.
+
+Who stops the application wants it stopped, and its release is no worse for that. It is not started
+against them, and waited for until they start it, or order to go back. One that ended by itself is
+judged; so is one behind commands, of which nobody can tell who stopped it.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from ncen_updater.agent.application.base import Health
 from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.names import (
+    APPLICATION_RUNS,
+    APPLICATION_STOPPED,
     DATABASES_AWAY,
     DATABASES_BACK,
     DISK_FULL,
@@ -46,8 +52,15 @@ class Cause(Enum):
 
     DATABASES = (DATABASES_AWAY, DATABASES_BACK)
     DISK = (DISK_FULL, DISK_HAS_ROOM)
+    STOPPED = (APPLICATION_STOPPED, APPLICATION_RUNS)
 
 
+#: What is told as long as it lasts.
+WORDS = {
+    Cause.DATABASES: N_("waiting for the databases; the release is not judged"),
+    Cause.DISK: N_("waiting for room on the disk of {path}; the release is not judged"),
+    Cause.STOPPED: N_("somebody stopped the application: until it runs, no release is judged"),
+}
 BEGINNINGS = {cause.value[0]: cause for cause in Cause}
 ENDS = frozenset(cause.value[1] for cause in Cause)
 
@@ -144,6 +157,9 @@ class Outage:
         if full is not None:
             self._lasts(Cause.DISK, full)
             return True
+        if self._stopped():
+            self._lasts(Cause.STOPPED)
+            return True
         # One made while they were on their way back does not either.
         return self.over()
 
@@ -155,8 +171,11 @@ class Outage:
         if self._cause is None:
             return False
         context, application = self._context, self._context.site.application
-        self._ends(self._cause)
+        whose = self._cause
+        self._ends(whose)
         context.progress.tell(self._watching)
+        if whose is Cause.STOPPED:
+            return True  # who stopped it has started it, or wants it as it is
         try:
             application.start()
             application.start_rest()
@@ -173,6 +192,14 @@ class Outage:
         """
         while self.explains():
             self._context.site.clock.wait(interval_s)
+
+    def _stopped(self) -> bool:
+        """Whether a person stopped the application: that says nothing of its release."""
+        try:
+            return self._context.site.application.stopped_in_order()
+        except ApplicationError as error:
+            logger.warning("who stopped the application was not found out: %s", error)
+            return False
 
     def _away(self) -> bool:
         """Whether the server takes no sessions, or one of the databases is not there at all."""
@@ -193,16 +220,10 @@ class Outage:
         if self._since is None:
             self._begins(cause, place)
             self._since = now
-        words = (
-            Text(N_("waiting for the databases; the release is not judged"))
-            if place is None
-            else Text(
-                N_("waiting for room on the disk of {path}; the release is not judged"),
-                {"path": str(place)},
-            )
-        )
-        context.progress.tell(words)
+        context.progress.tell(Text(WORDS[cause], {"path": str(place)}))
         lasted = now - self._since
+        if cause is Cause.STOPPED:
+            return  # that may take a person as long as it likes, and hurts nobody else
         if lasted >= AWAY_LIMIT_S:
             raise UpdaterError(
                 WATCHED_WITHOUT_DATABASES if place is None else WATCHED_ON_FULL_DISK,

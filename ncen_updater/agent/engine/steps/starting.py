@@ -8,10 +8,11 @@ started another one, or killed this one. The table of :func:`blamed` tells what 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 
-from ncen_updater.agent.application.base import Expectation, Health
+from ncen_updater.agent.application.base import Expectation, Health, ProbeResult
 from ncen_updater.agent.application.errors import ApplicationError, CommandFailed, StopFailed
 from ncen_updater.agent.application.waiting import wait_until_healthy
 from ncen_updater.agent.engine.errors import Unhealthy
@@ -118,10 +119,13 @@ def require_well(
         DatabaseError: If the databases cannot be reached, so that no release could be well.
         SpaceShort: If a disk is full, so that none could, either.
     """
-    seconds, health, first = _wait(site, document, told_apart=told_apart)
+    wait = partial(_wait, site, document, told_apart=told_apart, patient=not judged)
+    began = site.clock.monotonic()
+    seconds, health, first = wait()
     if first is None:
         return seconds
-    site.engine.version()  # a server that is gone makes any release unwell, and is told as such
+    # Databases that are gone or closed make any release unwell, and are told as such.
+    site.engine.require_live()
     if health.refused and not health.missing and site.application.running():
         if judged:
             raise ApplicationError(HEALTH_REFUSED, problems=_problems(health))
@@ -129,19 +133,19 @@ def require_well(
         return seconds
     if first is Sign.UNWELL:
         require_room(site, _problems(health))
-        raise _unhealthy(site, document, health)
+        raise _unhealthy(document, health, site.clock.monotonic() - began)
     before = _problems(health)
     logger.warning("the application is not well and is started once more: %s", before)
     site.application.stop()
     stranger = require_nobody_answers(site, document)
     site.application.start()
-    seconds, health, second = _wait(site, document, told_apart=told_apart)
+    seconds, health, second = wait()
     if second is None:
         return seconds
-    site.engine.version()
+    site.engine.require_live()
     require_room(site, _problems(health))
     if blamed(first, second, stranger=stranger):
-        raise _unhealthy(site, document, health)
+        raise _unhealthy(document, health, site.clock.monotonic() - began)
     raise ApplicationError(
         NEVER_ANSWERED,
         product=document.manifest.product,
@@ -220,7 +224,7 @@ def _expectation(document: ReleaseDocument) -> Expectation:
 
 
 def _wait(
-    site: Site, document: ReleaseDocument, *, told_apart: bool
+    site: Site, document: ReleaseDocument, *, told_apart: bool, patient: bool
 ) -> tuple[float, Health, Sign | None]:
     """Wait for health; returns the seconds, the last look, and what was wrong if anything was."""
     expectation = _expectation(document)
@@ -232,7 +236,9 @@ def _wait(
         if health.answered or clock() - asked < DEAD_LOOK_S:
             return False
         asked = clock()
-        return not site.application.running()
+        # What waits in the queue of the system is on its way, such as behind our own unit that
+        # resumes: that one ends at once, since this is at work already.
+        return site.application.at_rest()
 
     waited = wait_until_healthy(
         partial(site.application.health, expectation),
@@ -240,24 +246,32 @@ def _wait(
         clock=clock,
         wait=site.clock.wait,
         hopeless=dead,
+        patient=patient,
     )
     if waited:
         return waited.seconds, waited.health, None
+    health = waited.health
+    if waited.same is not None:
+        words = f"the same at {waited.same.looks} looks in {waited.seconds:.0f} s"
+        health = replace(health, results=(*health.results, ProbeResult("answer", words)))
+    why = "" if health.answered else site.application.why_down()
+    if why:
+        health = replace(health, results=(*health.results, ProbeResult("unit", why)))
     sign = sign_of(
-        waited.health,
+        health,
         document.manifest.reported,
         site.config.application.version_field,
-        runs=waited.health.answered or site.application.running(),
+        runs=health.answered or site.application.running(),
         told_apart=told_apart,
     )
-    return waited.seconds, waited.health, sign
+    return waited.seconds, health, sign
 
 
-def _unhealthy(site: Site, document: ReleaseDocument, health: Health) -> Unhealthy:
+def _unhealthy(document: ReleaseDocument, health: Health, seconds: float) -> Unhealthy:
     return Unhealthy(
         product=document.manifest.product,
         version=document.manifest.version,
-        seconds=round(site.config.application.health_timeout_s),
+        seconds=round(seconds),
         problems=_problems(health),
     )
 

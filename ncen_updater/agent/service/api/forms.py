@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
@@ -23,6 +23,7 @@ from pydantic import (
 from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.agent.tray import MAX_NAME, is_plain_name
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, language_of, languages
+from ncen_updater.common.records import stored_time
 
 __all__ = ["MAX_BODY", "ApprovalForm", "Form", "HoldForm", "InspectionForm", "OrderForm",
            "ScheduleForm", "moment_of", "query_of", "read_form", "validated",
@@ -59,13 +60,9 @@ def _moment(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("not a time")
     try:
-        moment = datetime.fromisoformat(value)
+        return stored_time(value)
     except ValueError as error:
         raise ValueError("not a time such as 2027-01-31T18:00:00Z") from error
-    try:
-        return moment.astimezone(UTC) if moment.tzinfo is not None else moment
-    except OverflowError as error:
-        raise ValueError("a time outside the calendar") from error
 
 
 ReleaseName = Annotated[
@@ -280,11 +277,8 @@ def moment_of(text: str | None, name: str) -> datetime | None:
     if text is None:
         return None
     try:
-        found = datetime.fromisoformat(text)
-        if found.tzinfo is None:
-            raise ValueError(text)
-        return found.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
+        return stored_time(text)
+    except ValueError as error:
         raise BadRequest(reason=f"{name} is not a time such as 2027-01-31T18:00:00Z") from error
 
 

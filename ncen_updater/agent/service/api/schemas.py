@@ -86,7 +86,7 @@ CHANGE = {
     "state": schema_of(ChangeState), "product": TEXT, "from": TEXT,
     "to": TEXT, "strategy": TEXT, "created_at": TIME, "ended_at": _or_null(TIME),
     "stop_s": _or_null(FIGURE), "error_code": _or_null(TEXT), "attempts": NUMBER,
-    "expanded": FLAG,
+    "expanded": FLAG, "contract_left": FLAG, "ended_sessions": _list(TEXT), "replaced": _list(TEXT),
 }  # fmt: skip
 PREDICTED = _or_null(_object(low=FIGURE, high=FIGURE))
 ORDER = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.config.paths import Places, load_places
 from ncen_updater.agent.service.api.app import PEER_UID, WHOLE, ApiApplication
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.fair_connections import FairConnections
@@ -123,6 +123,7 @@ def start_api(
     wake: Callable[[], None],
     now: Callable[..., Any],
     inspections: Inspections,
+    places: Places | None = None,
 ) -> Callable[[], None]:
     """Start to answer; return what ends it.
 
@@ -135,8 +136,8 @@ def start_api(
         listener = stack.enter_context(listening(path, group_id(settings.read_group)))
         asker = availability_asker(config_path, config)
         context = ApiContext(
-            config_path, load_places(config_path), keeper, snapshots, wake, now, inspections,
-            config.paths.resolve(config.paths.agent), asker,
+            config_path, places or load_places(config_path), keeper, snapshots, wake, now,
+            inspections, config.paths.resolve(config.paths.agent), asker,
         )  # fmt: skip
         server = _Server(path, listener, ApiApplication(context))
         stack.enter_context(server.answering("api"))

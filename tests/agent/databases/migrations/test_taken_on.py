@@ -10,9 +10,11 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.databases.base import Marker
+from ncen_updater.agent.databases.errors import MigrationFailed
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.migrations.making import CHANGE, make
 from tests.agent.databases.migrations.test_runner import Database, first, on_postgres, on_sqlite
+from tests.support.errors import refused
 
 BEFORE = Path(__file__).parent / "before"
 LEDGER = [("0001_a", "up"), ("0002_b", "up"), ("0002_b", "down"), ("0002_b", "up")]
@@ -71,10 +73,27 @@ class TestSqlite(Cases):
         self, database: Database, tmp_path: Path
     ) -> None:
         both = first(tmp_path)
-        sql = "INSERT INTO b SELECT floor(2.5) FROM a WHERE x REGEXP '^1.0%'"
-        more = make(tmp_path, "0003_c", sql)
+        more = make(
+            tmp_path, "0003_c", "INSERT INTO b SELECT floor(2.5) FROM a WHERE x LIKE '1_0%'"
+        )
         database.runner().migrate(CHANGE, [*both, more], None, Silent())
         assert database.ask("SELECT y, typeof(y) FROM b") == [(2, "integer")]
+
+    def test_a_pattern_of_the_database_is_matched_against_nothing(
+        self, database: Database, tmp_path: Path
+    ) -> None:
+        """Python held the thread of the signs of life in it as well, for years."""
+        both = first(tmp_path)
+        database.runner().migrate(CHANGE, both, None, Silent())
+        with closing(database.dialect.connect()) as driver:
+            driver.create_function("regexp", 2, print)
+            driver.execute("CREATE TABLE people (name text CHECK (name REGEXP '(a+)+$'))")
+        sql = f"INSERT INTO people VALUES ('{'a' * 60}!')"
+        with refused(MigrationFailed) as caught:
+            database.runner().migrate(
+                CHANGE, [*both, make(tmp_path, "0003_c", sql)], None, Silent()
+            )
+        assert str(caught.value.detail) == "line 1: SQLITE_ERROR"  # at once
 
     @pytest.fixture
     def fresh(self, tmp_path: Path) -> Database:

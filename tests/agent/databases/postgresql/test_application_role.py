@@ -335,7 +335,7 @@ def test_in_place_a_dead_agents_sessions_are_no_strangers(plain: Site) -> None:
     engine.fence(IN_PLACE)
     engine.copy(IN_PLACE, plan, Silent())
     engine._swap.touch(IN_PLACE)
-    left = engine._sessions.open(IN_PLACE.candidate("seizure"), as_owner=True)
+    left = engine._sessions.open(IN_PLACE.candidate("seizure"))
     left.execute("SET application_name = 'something else'")
     plain.engine().fence(IN_PLACE)
     with pytest.raises(psycopg.OperationalError):
@@ -381,7 +381,7 @@ def test_in_place_who_came_in_with_the_agents_session_is_noticed(
 
         monkeypatch.setattr(Server, "open", late)
         with pytest.raises(DatabaseUnreachable, match="too many connections"):
-            engine._sessions.open(IN_PLACE.candidate("seizure"), as_owner=True)
+            engine._sessions.open(IN_PLACE.candidate("seizure"))
     monkeypatch.undo()
     assert versions(plain) == {"t_seizure"}
     engine.unfence(IN_PLACE)

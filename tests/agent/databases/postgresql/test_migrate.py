@@ -151,10 +151,12 @@ def test_a_program_of_the_application(
     slot.joinpath("migrate").write_text(
         "#!/bin/sh -e\n"
         'test -z "$STORAGE_URL" && test "$MODE" = x\n'
-        'for url in "$NCEN_DB_SEIZURE_URL" "$NCEN_DB_SUSPECT_URL"; do\n'
-        f"  '{psql}' -X -q -v ON_ERROR_STOP=1 -c 'CREATE TABLE made AS"
-        f' SELECT session_user::text AS who\' "$url"\n'
-        "done\n"
+        "made='CREATE TABLE made AS SELECT session_user::text AS who'\n"
+        f'run() {{ \'{psql}\' -X -q -v ON_ERROR_STOP=1 -c "$made" "$@"; }}\n'
+        'run "$NCEN_DB_SEIZURE_URL"\n'
+        # A program that knows no URL takes the parts, and the role by PGOPTIONS.
+        'run -h "$NCEN_DB_SUSPECT_HOST" -p "$NCEN_DB_SUSPECT_PORT" -U "$NCEN_DB_SUSPECT_USER"'
+        ' -d "$NCEN_DB_SUSPECT_NAME"\n'
     )
     slot.joinpath("migrate").chmod(0o755)
     command = MigratorCommand(argv=("migrate",), timeout_s=60)

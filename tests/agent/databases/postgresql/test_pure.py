@@ -162,41 +162,39 @@ MARKED = tuple(row(p, comment=live_comment(None, CHANGE)) for p in NAMES.values(
 
 
 @pytest.mark.parametrize(
-    ("rows", "fences", "event", "expected"),
+    ("rows", "event", "expected"),
     [
-        (LIVE, (), None, Evidence(False, False)),
-        (LIVE, (), SwapEvent.OVER, Evidence(True, False)),
-        (LIVE, (), SwapEvent.BACK, Evidence(False, False)),
-        (LIVE, (), SwapEvent.TOUCHED, Evidence(False, False)),
-        (MARKED, (), None, Evidence(True, False)),
-        (MARKED, (), SwapEvent.BACK, Evidence(False, False)),
-        (OTHERS, (), None, Evidence(False, False, later=True)),
-        (LATER, (), SwapEvent.OVER, Evidence(True, False, later=True)),
-        (COMMITTED, (), None, Evidence(True, False, committed=True)),
-        ((COMMITTED[0], LIVE[1]), (), SwapEvent.OVER, Evidence(True, False, committed=True)),
-        ((MARKED[0], LIVE[1]), (), None, Evidence(False, False)),
-        (LIVE, ("phys_a",), None, Evidence(False, True)),
-        ((row("phys_a", allow=False), LIVE[1]), (), None, Evidence(False, True)),
-        ((row("phys_a", limit=-2), LIVE[1]), (), None, Evidence(False, False, missing=("a",))),
-        ((row(next_name("phys_a", CHANGE.id)),), (), None,
-         Evidence(False, False, candidates=("a",), missing=("a", "b"))),
-        ((*LIVE, row(prev_name("phys_b", CHANGE.id))), (), None,
+        (LIVE, None, Evidence(False, False)),
+        (LIVE, SwapEvent.OVER, Evidence(True, False)),
+        (LIVE, SwapEvent.BACK, Evidence(False, False)),
+        (LIVE, SwapEvent.TOUCHED, Evidence(False, False)),
+        (MARKED, None, Evidence(True, False)),
+        (MARKED, SwapEvent.BACK, Evidence(False, False)),
+        (OTHERS, None, Evidence(False, False, later=True)),
+        (LATER, SwapEvent.OVER, Evidence(True, False, later=True)),
+        (COMMITTED, None, Evidence(True, False, committed=True)),
+        ((COMMITTED[0], LIVE[1]), SwapEvent.OVER, Evidence(True, False, committed=True)),
+        ((MARKED[0], LIVE[1]), None, Evidence(False, False)),
+        ((row("phys_a", allow=False), LIVE[1]), None, Evidence(False, True)),
+        ((row("phys_a", limit=-2), LIVE[1]), None, Evidence(False, False, missing=("phys_a",))),
+        ((row(next_name("phys_a", CHANGE.id)),), None,
+         Evidence(False, False, candidates=("a",), missing=("phys_a", "phys_b"))),
+        ((*LIVE, row(prev_name("phys_b", CHANGE.id))), None,
          Evidence(False, False, previous=("b",))),
     ],
 )  # fmt: skip
 def test_evidence(
     rows: tuple[DatabaseRow, ...],
-    fences: tuple[str, ...],
     event: SwapEvent | None,
     expected: Evidence,
 ) -> None:
     record = SwapRecord(event, {}) if event else None
-    assert decide(CHANGE, NAMES, found(*rows), fences, record) == expected
+    assert decide(CHANGE, NAMES, found(*rows), record) == expected
 
 
 def test_the_word_of_the_control_database_is_enough() -> None:
     record = SwapRecord(SwapEvent.OVER, {})
-    seen = decide(CHANGE, NAMES, found(*MARKED), (), record, committed=True)
+    seen = decide(CHANGE, NAMES, found(*MARKED), record, committed=True)
     assert seen == Evidence(True, False, committed=True)
 
 

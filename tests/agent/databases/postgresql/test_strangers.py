@@ -285,7 +285,7 @@ def test_in_place_what_was_written_into_migrated_originals_is_set_aside(
     engine._swap.touch(IN_PLACE)
     # The agent's own visits are no strangers'.
     for name in site.names:
-        with engine._sessions.session(IN_PLACE.candidate(name), as_owner=True) as inside:
+        with engine._sessions.session(IN_PLACE.candidate(name)) as inside:
             inside.execute("UPDATE cases SET what = 'migrated'")
     opened_and_closed(site, ROW)
     with refused(DATABASE_OPENED, match="t_seizure"):
@@ -509,7 +509,7 @@ def test_who_slips_in_while_rows_are_counted_loses_none(
     engine, before = plain.engine(), plain.snapshot()
     plan = engine.plan_copy(CHANGE)
     over(plain, CHANGE, engine)
-    visitor, count = engine._swap._visitor, reading.younger_by_table
+    visitor, count = engine._sessions._visitor, reading.younger_by_table
     enter = visitor.open
     inside: list[psycopg.Connection[object]] = []
 

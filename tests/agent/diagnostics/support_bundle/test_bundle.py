@@ -19,7 +19,7 @@ from ncen_updater.agent.config.mistake_words import settings_of
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.diagnostics.support_bundle.bundle import Bundle, make_bundle, write_bundle
 from ncen_updater.agent.diagnostics.support_bundle.gather import PARTS
-from ncen_updater.agent.diagnostics.support_bundle.masking import mask_settings, mask_text
+from ncen_updater.agent.diagnostics.support_bundle.masking import mask_settings, mask_values
 from ncen_updater.agent.journal.change import ChangeState, StepName
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.rehearsal.report import (
@@ -30,6 +30,7 @@ from ncen_updater.agent.rehearsal.report import (
     RehearsedHop,
 )
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART
 from ncen_updater.common.progress import Silent
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
@@ -37,14 +38,19 @@ from tests.support.errors import refused
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PERSON, PASSPORT, PLACE = "Amina Wanjiru", "KX4471902", "Malindi"
-LINE = "2026-03-01T12:00:00 ncen-updater[1]: INFO service started"
+LINE = "2026-01-01T00:00:00Z PRIORITY=3 NCEN_CODE=NU-6011 NCEN_EVENT=step-failed"
+RECORD = {
+    "__REALTIME_TIMESTAMP": "1767225600000000", "PRIORITY": "3", "NCEN_CODE": "NU-6011",
+    "NCEN_EVENT": "step-failed",
+}  # fmt: skip
 
 
-def commands(log: str = LINE, units: str = "ActiveState=active\n") -> Any:
-    """Answer for systemd, which does not run in a trial."""
+def commands(log: str = "", units: str = "ActiveState=active\n", **fields: object) -> Any:
+    """Answer for systemd, which does not run in a trial; one record has a message of others."""
+    record = json.dumps({**RECORD, "MESSAGE": log, **fields})
 
     def answer(words: Sequence[str]) -> str:
-        return units if words[0] == "systemctl" else f"{log}\n"
+        return units if words[0] == "systemctl" else f"{record}\n"
 
     return answer
 
@@ -61,6 +67,7 @@ def site(tmp_path: Path) -> Iterator[TrialSite]:
             "CREATE TABLE port (name TEXT PRIMARY KEY, state TEXT) WITHOUT ROWID;"
             "CREATE TABLE \"odd \"\"one\" (\"a \"\"b\" TEXT);"
             f"INSERT INTO port VALUES ('{PLACE}', 'finished');"
+            "INSERT INTO person VALUES (2, 'Koné', '23059123456', NULL);"
             f"INSERT INTO person VALUES (1, '{PERSON}', '{PASSPORT}',"
             " '{\"seen\": [\"Otieno Odhiambo\"]}');"
             "INSERT INTO \"odd \"\"one\" VALUES ('Zawadi Mwangi');"
@@ -132,27 +139,65 @@ def test_what_people_wrote_into_the_journal_stays_there(site: TrialSite, value: 
         (PERSON, 'cases: "person"."name"'),
         ("AMINA   wanjiru", 'cases: "person"."name"'),
         ("x=(amina_wanjiru)".replace("_", ", "), 'cases: "person"."name"'),
+        ("amina_wanjiru", 'cases: "person"."name"'),
+        ("Ami\\u006ea%20Wanjiru", 'cases: "person"."name"'),
         (PASSPORT.lower(), 'cases: "person"."passport"'),
+        ("2305 9123456", 'cases: "person"."passport"'),
+        ("KONE", 'cases: "person"."name"'),
+        ("Kone\u0301", 'cases: "person"."name"'),
         (PLACE, 'cases: "port"."name"'),
         ("Otieno Odhiambo", 'cases: "person"."note"'),
         ("Zawadi Mwangi", 'cases: "odd ""one"."a ""b"'),
     ],
 )
-def test_a_value_of_a_record_in_the_log_is_found(site: TrialSite, value: str, column: str) -> None:
-    bundle = make(site, run=commands(f"{LINE}\n... error: {value}; rolled back"))
-    assert [(leak.part, leak.column) for leak in bundle.leaks] == [("log.txt", column)]
-    assert make(site, run=commands(value), leave_out=["log.txt"]).leaks == ()
+def test_a_value_of_a_record_is_found(site: TrialSite, value: str, column: str) -> None:
+    bundle = make(site, run=commands(units=f"... error: {value}; rolled back"))
+    assert [(leak.part, leak.column) for leak in bundle.leaks] == [("units.txt", column)]
+    assert make(site, run=commands(units=value), leave_out=["units.txt"]).leaks == ()
 
 
-@pytest.mark.parametrize("part", ["units.txt", "log.txt"])
-def test_every_free_part_is_compared(site: TrialSite, part: str) -> None:
-    answer = commands(units=PERSON) if part == "units.txt" else commands(log=PERSON)
-    assert [leak.part for leak in make(site, run=answer).leaks] == [part]
+FRAME = '  File "/opt/ncen-updater/lib/ncen_updater/agent/engine/runner.py", line 71, in _run'
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"log": f"error: Key (name)=({PERSON}) exists, curl -u admin:geheim fe80::1"}, LINE),
+        ({"NCEN_EVENT": f"by {PERSON}"}, LINE.removesuffix(" NCEN_EVENT=step-failed")),
+        ({"NCEN_EVENT": [65, 66]}, LINE.removesuffix(" NCEN_EVENT=step-failed")),
+        ({"NCEN_ACTOR": "amina"}, LINE),
+        ({"UNIT": "ncen-updater.service", "JOB_RESULT": "failed"},
+         f"{LINE} UNIT=ncen-updater.service JOB_RESULT=failed"),
+        ({"log": f"Traceback\n{FRAME}\nValueError: {PERSON}"},
+         f"{LINE} ncen_updater/agent/engine/runner.py:71:_run"),
+        ({"NCEN_CODE": None, "NCEN_EVENT": "x y", "log": f"officer: {PERSON}"}, ""),
+        ({"__REALTIME_TIMESTAMP": None}, ""),
+    ],
+)  # fmt: skip
+def test_the_log_holds_names_and_codes_and_nothing_that_anybody_wrote(
+    site: TrialSite, fields: dict[str, Any], told: str
+) -> None:
+    bundle = make(site, run=commands(**fields))
+    assert text(bundle, "log.txt") == f"{told}\n"
+    assert bundle.leaks == ()
 
 
 def test_words_of_this_program_are_nobodys_data(site: TrialSite) -> None:
     # The column port.state holds "finished", and so does every list of changes.
-    assert make(site, run=commands("finished")).leaks == ()
+    assert make(site, run=commands(units="finished")).leaks == ()
+
+
+def test_a_sentence_has_the_figures_and_the_own_words_of_this_program() -> None:
+    inner = Text("{path}: {reason}", {"path": "/srv/state", "reason": "Koné at fe80::1"})
+    values = {
+        "free": 12345678, "size": "1.5 GB", "version": "3.2.4", "phone": "+230 5912 3456",
+        "host": "db.example", "address": "10.11.12.13", "inner": inner,
+    }  # fmt: skip
+    template = " ".join(f"{{{name}}}" for name in values)
+    own = frozenset({"gb", "srv", "state"})
+    assert str(mask_values(Text(template, values), own)) == (
+        "12345678 1.5 GB 3.2.4 *** *** *** /srv/state: ***"
+    )
 
 
 def test_the_newest_rows_of_a_large_table_are_compared_too(site: TrialSite) -> None:
@@ -160,7 +205,7 @@ def test_the_newest_rows_of_a_large_table_are_compared_too(site: TrialSite) -> N
         rows = [(f"Somebody{n:05} Else", None) for n in range(5000)]
         database.executemany("INSERT INTO person (name, note) VALUES (?, ?)", rows)
         database.commit()
-    assert len(make(site, run=commands("Somebody04999 Else")).leaks) == 1
+    assert len(make(site, run=commands(units="Somebody04999 Else")).leaks) == 1
 
 
 @pytest.mark.parametrize("damage", ["database", "journal", "config", "all"])
@@ -170,7 +215,7 @@ def test_a_site_that_is_half_broken(site: TrialSite, damage: str) -> None:
     if damage in ("journal", "all"):
         site.journal.write_bytes(b"x" * 10_000)
     if damage in ("config", "all"):
-        site.config.write_text(site.config.read_text() + "[nonsense]\nx = 1\n")
+        site.config.write_text(site.config.read_text() + '[nonsense]\nx = 1\ntimeout_s = "S3cr"\n')
 
     def down(words: Sequence[str]) -> str:
         raise subprocess.CalledProcessError(1, list(words))
@@ -185,7 +230,8 @@ def test_a_site_that_is_half_broken(site: TrialSite, damage: str) -> None:
         assert "findings.txt" not in missing
     if damage == "config":
         assert "NU-1005" in (missing["site.json"] or "")
-        assert "nonsense" in (text(bundle, "configuration.json") or "")
+        shown = text(bundle, "configuration.json") or ""
+        assert "nonsense" in shown and "S3cr" not in shown
     if damage != "journal":
         # Sentences could not be compared with the databases.
         assert bundle.unread
@@ -209,7 +255,7 @@ def test_secrets_and_addresses_are_masked(site: TrialSite) -> None:
         'to = ["boss@example.org"]\n'
     )
     site.config.write_text(config)
-    line = f"{LINE} asked https://feed.example.org/x as {secret} from 10.1.2.3 for a@example.org"
+    line = f"asked https://feed.example.org/x as {secret} from 10.1.2.3 for a@example.org"
     found = repr(make(site, run=commands(line)).parts)
     for hidden in (secret, "geheim", "example.org", "10.1.2.3"):
         assert hidden not in found
@@ -217,9 +263,6 @@ def test_secrets_and_addresses_are_masked(site: TrialSite) -> None:
 
 
 def test_masking() -> None:
-    assert mask_text("see http://u:p@h:1/x?y, a.b@c.org and 10.0.0.1") == (
-        "see http://*** *** and ***"
-    )
     settings = {"feed": {"urls": ["http://h/"]}, "site": {"id": "ke-1"}, "n": 3}
     known = frozenset(name for _, name in settings_of(AgentConfig))
     assert mask_settings(settings, known=known) == {
@@ -298,18 +341,17 @@ def test_the_command_refuses_what_holds_a_record(
     site: TrialSite, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    # A finding of doctor quotes the name of a file; that the name is a person's, nobody foresaw.
     tools = tmp_path / "bin"
     tools.mkdir()
-    (tools / "journalctl").write_text(f"#!/bin/sh\necho 'error: {PERSON}'\n")
-    (tools / "journalctl").chmod(0o755)
+    (tools / "systemctl").write_text(f"#!/bin/sh\necho 'Id={PERSON}'\n")
+    (tools / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     path = tmp_path / "bundle.tar.gz"
     assert command(site, "--output", str(path), "--yes") == 3
     said = capsys.readouterr()
     assert "NU-9651" in said.err
-    assert "log.txt" in said.err
+    assert "units.txt" in said.err
     assert PERSON not in said.out + said.err
     assert not path.exists()
-    assert command(site, "--output", str(path), "--yes", "--leave-out", "log.txt") == 0
+    assert command(site, "--output", str(path), "--yes", "--leave-out", "units.txt") == 0
     assert path.exists()

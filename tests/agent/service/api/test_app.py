@@ -209,6 +209,7 @@ LONG = b'{"reason": "' + b"x" * MAX_BODY + b'"}'
         ("POST", "/v1/holds", {"reason": "x", "until": 4_000_000_000}, 400, "NU-9312"),
         ("POST", "/v1/holds", {"reason": "x", "until": "9999-12-31T23:59:59-14:00"}, 400,
          "NU-9312"),
+        ("POST", "/v1/holds", {"reason": "x", "until": "9999-12-31T23:59:59Z"}, 400, "NU-9312"),
         ("POST", "/v1/approvals", {"binding": "AB" * 32}, 400, "NU-9312"),
         ("POST", "/v1/approvals", {"binding": OTHER}, 409, "NU-9315"),
         ("POST", "/v1/approvals", {**YES, "version": "3.4.0"}, 409, "NU-9317"),

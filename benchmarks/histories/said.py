@@ -1,0 +1,116 @@
+"""Whether what a site says of itself is true: compared with what is there. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Said", "Truth", "untrue"]
+
+#: Codes of findings that say that a database is not there, and that one is closed.
+MISSING, CLOSED = ("NU-4065", "NU-4102", "NU-4221"), ("NU-4016",)
+AS_BEFORE = "everything is as it was before it"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is there, read without the agent.
+
+    Attributes:
+        live: Live databases by the name that an administrator knows, and whether each takes
+            sessions; one that is missing is None.
+        officer_in: Whether an officer can enter a case.
+        door_open: Whether officers may come in.
+        open_change: Whether a change has not come to its end.
+        bad: Releases that were made to fail.
+        replaced: Databases that were replaced while they were closed for the last change.
+        undone: Whether that was undone.
+        final: Whether everything was put back, and nothing ought to be found any more.
+    """
+
+    live: Mapping[str, bool | None]
+    officer_in: bool
+    door_open: bool = True
+    open_change: bool = False
+    bad: frozenset[str] = frozenset()
+    replaced: tuple[str, ...] = ()
+    undone: bool = False
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Said:
+    """What was said.
+
+    Attributes:
+        status: As text, and
+        document: as JSON.
+        doctor: Its findings.
+        history: Of the last change, as text.
+    """
+
+    status: str = ""
+    document: Mapping[str, Any] = field(default_factory=dict)
+    doctor: Sequence[Mapping[str, Any]] = ()
+    history: str = ""
+
+
+def untrue(said: Said, truth: Truth) -> list[str]:
+    """Name what was said and is not so, and what is so and was not said."""
+    return [*_databases(said, truth), *_doctor(said, truth), *_status(said, truth)]
+
+
+def _databases(said: Said, truth: Truth) -> list[str]:
+    wrong = []
+    findings = [(str(f.get("code")), str(f.get("what"))) for f in said.doctor]
+    told = " ".join(f"{what} {f.get('detail') or ''}" for (_, what), f in zip(
+        findings, said.doctor, strict=True))  # fmt: skip
+    for name, takes in truth.live.items():
+        logical = name.rsplit("_", 1)[-1]
+        for code, what in findings:
+            named = _names(what, name) or _names(what, logical)
+            if code in MISSING and named and takes is not None:
+                wrong.append(f"doctor says that {name} is missing: {what}")
+            if code in CLOSED and named and takes:
+                wrong.append(f"doctor says that {name} is closed: {what}")
+        known = _names(told, name) or _names(told, logical)
+        if takes is None and not known:
+            wrong.append(f"doctor says nothing of {name}, which is missing")
+        if takes is False and not truth.open_change and not known:
+            wrong.append(f"doctor says nothing of {name}, which is closed")
+    return wrong
+
+
+def _names(text: str, name: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) is not None
+
+
+def _doctor(said: Said, truth: Truth) -> list[str]:
+    if not truth.final:
+        return []
+    return [
+        f"doctor holds against a site that was put right: {f.get('code')} {f.get('what')}"
+        for f in said.doctor
+        if f.get("severity") == "strict"
+    ]
+
+
+def _status(said: Said, truth: Truth) -> list[str]:
+    wrong = []
+    running = said.document.get("running") or {}
+    state = (running.get("officers") or {}).get("state")
+    if state == "works" and not truth.officer_in:
+        wrong.append("status says that officers can work, and none can")
+    if truth.final and state not in ("works", None) and truth.officer_in and truth.door_open:
+        wrong.append(f"status says {state}, and officers work")
+    journal = said.document.get("journal") or {}
+    for row in journal.get("bad_releases") or ():
+        if row.get("version") not in truth.bad:
+            wrong.append(f"{row.get('version')} is called bad ({row.get('code')}), and is not")
+    if truth.replaced and truth.undone:
+        for where, text in (("status", said.status), ("history", said.history)):
+            if AS_BEFORE in text and not any(_names(text, name) for name in truth.replaced):
+                wrong.append(f"{where} says of replaced databases that all is as before")
+    return wrong

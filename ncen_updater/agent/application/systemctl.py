@@ -1,0 +1,64 @@
+"""The one place that runs ``systemctl``: asked again while the service manager starts itself again.
+
+A package of systemd has it do so (``systemctl daemon-reexec``), and every question fails meanwhile,
+which says nothing of any unit. What is asked here may be asked twice: states, and orders of which
+the second finds the first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from ncen_updater.agent.application.process import Ended, run
+
+__all__ = ["is_manager_away", "run_systemctl"]
+
+#: What it says of its connection; of a unit it says none of these.
+AWAY = (
+    "Failed to connect to",
+    "Transport endpoint is not connected",
+    "Connection refused",
+    "Connection reset by peer",
+    "Connection is closed",
+    "Connection terminated",
+    "Remote peer disconnected",
+    "Message recipient disconnected from message bus",
+)
+PATIENCE_S, AGAIN_S = 10.0, 0.2
+
+
+def is_manager_away(ended: Ended) -> bool:
+    """Whether an answer is none of the service manager, which nobody reached. Pure."""
+    return bool(ended.status) and any(words in ended.output for words in AWAY)
+
+
+def run_systemctl(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    timeout_s: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], object] = time.sleep,
+) -> Ended:
+    """Run it; again for ten seconds at most where the manager was not reached.
+
+    Args:
+        argv: ``systemctl`` and its arguments.
+        environment: All variables.
+        timeout_s: Seconds after which it is ended; the repeats are within them.
+        clock: Monotonic seconds.
+        wait: Waits so many seconds.
+
+    Raises:
+        OSError: If it cannot be started.
+    """
+    until = clock() + min(PATIENCE_S, timeout_s)
+    left = timeout_s
+    while True:
+        began = clock()
+        ended = run(argv, environment, left)
+        left -= clock() - began + AGAIN_S
+        if not is_manager_away(ended) or clock() + AGAIN_S > until or left <= 0:
+            return ended
+        wait(AGAIN_S)

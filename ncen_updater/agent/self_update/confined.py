@@ -1,0 +1,31 @@
+"""Run a program that may write below one directory alone, or nowhere: before a new agent's trial.
+
+The words are that directory, or nothing for none, then the program with its arguments.
+"""
+
+import contextlib
+import os
+import resource
+import sys
+from pathlib import Path
+
+from ncen_updater.common.landlock import allow_writing, available
+
+__all__ = ["MOST_BYTES", "main"]
+
+#: Of one file, and of all that a release unpacks to.
+MOST_BYTES = 1_000_000_000
+
+
+def main() -> None:
+    """Become the program; another user's already, where there is one for this."""
+    place, *words = sys.argv[1:]
+    with contextlib.suppress(OSError, ValueError):  # a unit may forbid it, or allow less
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, MOST_BYTES))
+    if available() >= 2:
+        allow_writing([Path(os.devnull), *([Path(place)] if place else [])])
+    os.execv(words[0], words)  # noqa: S606 - it becomes the program
+
+
+if __name__ == "__main__":
+    main()

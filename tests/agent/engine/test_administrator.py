@@ -1,0 +1,253 @@
+"""An administrator who renames, drops, restores, opens and revokes while a change is open.
+
+The stand-in on a real server, and the real steps: going back never passes over what is away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from packaging.version import Version
+
+from demo.databases import PostgresPlace
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.evidence import database_digests
+from demo.site import DemoSite
+from ncen_updater.agent.diagnostics.doctor import diagnose
+from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.engine import runner
+from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.site import Site
+from ncen_updater.common.findings import Severity
+from ncen_updater.common.messages import GOING_BACK_FAILED
+from ncen_updater.common.progress import Silent
+from tests.agent.engine.made import said
+from tests.support.errors import refused
+
+NEW = Version("3.3.0")
+At = tuple[StepName, Phase]
+pytestmark = pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "AWAY_LIMIT_S", 0.0)
+
+
+class Administrator:
+    """Somebody with every right on the server, who knows nothing of the change."""
+
+    def __init__(self, demo: DemoSite) -> None:
+        assert isinstance(demo.databases, PostgresPlace)
+        self.place = demo.databases
+        self.name = self.place.names["seizures"]
+        self.aside = f"{self.name}_x"
+
+    def sql(self, *statements: str) -> list[tuple[object, ...]]:
+        conninfo = self.place.conninfo("postgres", "postgres")
+        with psycopg.connect(conninfo, autocommit=True) as session:
+            for statement in statements:
+                cursor = session.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def rename(self, old: str, new: str) -> None:
+        self.sql(f'ALTER DATABASE "{old}" RENAME TO "{new}"')
+
+    def open(self) -> None:
+        self.sql(f'ALTER DATABASE "{self.name}" ALLOW_CONNECTIONS true')
+
+    def closed(self) -> set[object]:
+        """The live databases that refuse sessions."""
+        found = self.sql("SELECT datname FROM pg_database WHERE NOT datallowconn")
+        return {name for (name,) in found} & set(self.place.names.values())
+
+    def fences(self) -> int:
+        with psycopg.connect(self.place.conninfo(f"{self.place.prefix}control", "postgres")) as c:
+            return len(c.execute("SELECT * FROM fences").fetchall())
+
+
+def at(instant: At, act: Callable[[], object]) -> Callable[[StepName, Phase], None]:
+    left = [instant]
+
+    def checkpoint(step: StepName, phase: Phase) -> None:
+        if left and (step, phase) == left[0]:
+            left.clear()
+            act()
+
+    return checkpoint
+
+
+def upgrade(site: Site, instant: At, act: Callable[[], object]) -> None:
+    Operations(site, Silent(), checkpoint=at(instant, act)).upgrade(NEW, retry=True)
+
+
+def strict(demo: DemoSite, site: Site) -> set[str]:
+    """Codes of what doctor and verify hold against the site."""
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        found = [*verify_site(site, journal, Silent()), *diagnose(demo.config_path, Silent())]
+    return {finding.code for finding in found if finding.severity is Severity.STRICT}
+
+
+def waits_with(site: Site, act: Callable[[], object]) -> Site:
+    """The site, where this happens at the first wait."""
+    left = [act]
+
+    def wait(seconds: float) -> None:
+        if seconds == runner.AWAY_LOOK_S and left:
+            left.pop()()
+        time.sleep(min(seconds, 0.05))
+
+    return dataclasses.replace(site, clock=dataclasses.replace(site.clock, wait=wait))
+
+
+BEFORE_CUT_OVER = (StepName.CUT_OVER, Phase.BEFORE_EFFECT)
+
+
+@pytest.mark.parametrize("opens", [False, True])
+def test_renamed_database_is_opened_once_it_is_back(
+    demo: DemoSite, site: Site, impatient: None, opens: bool
+) -> None:
+    dba, before = Administrator(demo), database_digests(demo.databases)
+    with refused(GOING_BACK_FAILED, match=f"{dba.name} is missing"):
+        upgrade(site, BEFORE_CUT_OVER, lambda: dba.rename(dba.name, dba.aside))
+    assert site.engine.leftovers(), "copies of what is missing are kept"
+    assert {"NU-4102", "NU-6103"} <= strict(demo, site)
+    dba.rename(dba.aside, dba.name)
+    if opens:
+        dba.open()
+    Operations(site, Silent()).resume(by_person=True)
+    assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
+    assert database_digests(demo.databases) == before
+    Operations(site, Silent()).upgrade(NEW, retry=True)
+    assert strict(demo, site) == set()
+
+
+def test_going_back_waits_for_a_renamed_database(demo: DemoSite, site: Site) -> None:
+    dba = Administrator(demo)
+    patient = waits_with(site, lambda: dba.rename(dba.aside, dba.name))
+    with pytest.raises(ChangeFailed):
+        upgrade(patient, BEFORE_CUT_OVER, lambda: dba.rename(dba.name, dba.aside))
+    assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
+
+
+def test_database_that_was_dropped_and_restored_is_told(
+    demo: DemoSite, site: Site, impatient: None
+) -> None:
+    dba, before = Administrator(demo), database_digests(demo.databases)
+
+    def drop() -> None:
+        dba.sql(
+            f'CREATE DATABASE "{dba.aside}" OWNER ncen TEMPLATE "{dba.name}"',
+            f'DROP DATABASE "{dba.name}"',
+        )
+
+    with refused(GOING_BACK_FAILED, match=f"{dba.name} is missing"):
+        upgrade(site, (StepName.MIGRATE, Phase.AFTER_RECORD), drop)
+    dba.rename(dba.aside, dba.name)
+    Operations(site, Silent()).resume(by_person=True)
+    assert (dba.closed(), dba.fences()) == (set(), 0)
+    assert not {"NU-6102", "NU-4016", "NU-4102"} & strict(demo, site)
+    assert database_digests(demo.databases) == before
+    told = said(demo, "status")
+    assert f"databases replaced by somebody while they were closed: {dba.name}" in told
+    assert "everything is as it was before it" not in told
+
+
+def test_fence_of_a_change_that_is_over_is_lifted(demo: DemoSite, site: Site) -> None:
+    dba = Administrator(demo)
+
+    def fail() -> None:
+        raise RuntimeError
+
+    with pytest.raises(ChangeFailed):
+        upgrade(site, BEFORE_CUT_OVER, fail)
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        change = journal.changes()[0].id
+    with psycopg.connect(
+        dba.place.conninfo(f"{dba.place.prefix}control", "postgres"), autocommit=True
+    ) as control:
+        control.execute("INSERT INTO fences VALUES (%s, %s, true, -1)", [dba.name, change])
+    assert strict(demo, site) == set()
+    dba.sql(f'ALTER DATABASE "{dba.name}" ALLOW_CONNECTIONS false')
+    assert "NU-4016" in strict(demo, site)
+    Operations(site, Silent()).resume(by_person=True)
+    assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
+
+
+def test_going_back_waits_for_a_server_that_is_away(
+    demo: DemoSite, site: Site, server: EmbeddedPostgres
+) -> None:
+    with pytest.raises(ChangeFailed):
+        upgrade(waits_with(site, server.start), BEFORE_CUT_OVER, server.kill)
+    assert strict(demo, site) == set()
+
+
+def test_going_back_waits_for_a_place_among_the_connections(demo: DemoSite, site: Site) -> None:
+    dba = Administrator(demo)
+    limit = f'ALTER ROLE "{dba.place.agent}" CONNECTION LIMIT'
+
+    def exhaust() -> None:
+        dba.sql(f"{limit} 0")
+        raise RuntimeError
+
+    with pytest.raises(ChangeFailed):
+        upgrade(waits_with(site, lambda: dba.sql(f"{limit} -1")), BEFORE_CUT_OVER, exhaust)
+    assert strict(demo, site) == set()
+
+
+@contextlib.contextmanager
+def refused_login(dba: Administrator) -> Iterator[None]:
+    owner = dba.place.owner
+    yield
+    dba.sql(f'ALTER ROLE "{owner}" LOGIN')
+
+
+def test_release_is_not_bad_where_the_one_before_it_fails_too(demo: DemoSite, site: Site) -> None:
+    application = site.config.application.model_copy(update={"health_timeout_s": 3.0})
+    config = site.config.model_copy(update={"application": application})
+    dba, quick = Administrator(demo), dataclasses.replace(site, config=config)
+    with refused_login(dba), refused(GOING_BACK_FAILED):
+        upgrade(
+            quick,
+            (StepName.START, Phase.BEFORE_EFFECT),
+            lambda: dba.sql(f'ALTER ROLE "{dba.place.owner}" NOLOGIN'),
+        )
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        assert SiteHistory(journal).bad_releases() == ()
+    Operations(quick, Silent()).resume(by_person=True)
+    assert strict(demo, site) == set()
+    Operations(quick, Silent()).upgrade(NEW)
+
+
+def test_sessions_that_were_ended_are_named(demo: DemoSite, site: Site) -> None:
+    dba = Administrator(demo)
+    dba.sql("CREATE ROLE backup LOGIN IN ROLE pg_read_all_data")
+    dba.sql(f'GRANT CONNECT ON DATABASE "{dba.name}" TO backup')
+    held: list[psycopg.Connection[tuple[object, ...]]] = []
+
+    def come() -> None:
+        conninfo = dba.place.conninfo(dba.name, "backup")
+        held.append(psycopg.connect(f"{conninfo} application_name=pg_dump"))
+
+    try:
+        upgrade(site, (StepName.STOP, Phase.AFTER_RECORD), come)
+        words = f"pg_dump of backup ({dba.name})"
+        assert words in said(demo, "status") and words in said(demo, "history", _latest(site))
+    finally:
+        held[0].close()
+        dba.sql(f'REVOKE ALL ON DATABASE "{dba.name}" FROM backup')
+
+
+def _latest(site: Site) -> str:
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        return journal.changes()[0].id

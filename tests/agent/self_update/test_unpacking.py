@@ -1,0 +1,104 @@
+"""What a new agent may do before its trial: while its slot is made and it is asked who it is."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.self_update import slots
+from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile
+from ncen_updater.agent.self_update.slots import AgentSlots
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.landlock import available
+from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
+from ncen_updater.common.progress import Silent
+from tests.agent.self_update.making import agent_release, agent_wheel, wheel
+from tests.support.errors import refused
+
+HOSTILE = """
+import pathlib, shutil
+agent = pathlib.Path({agent!r})
+acts = [
+    lambda: (agent / "failsafe.py").write_text("hostile"),
+    lambda: (agent / "sequence.json").write_text("hostile"),
+    lambda: shutil.rmtree(agent / "1.0"),
+    lambda: (agent / "2.0.partial/bin/python").unlink(),
+    lambda: (agent / "2.0.partial/lib/later.py").write_text("hostile"),
+    lambda: (agent / "9.9").mkdir(),
+]
+for act in acts:
+    try:
+        act()
+    except OSError:
+        pass
+print("ncen-updater 2.0")
+"""
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Path:
+    place = tmp_path / "agent"
+    (place / "1.0").mkdir(parents=True)
+    (place / "1.0/program").write_text("old")
+    (place / "failsafe.py").write_text("of the old agent")
+    SequenceFile(place).update(lambda _: AgentSelection("1.0"))
+    return place
+
+
+def filling(version: str, content: bytes) -> Callable[[Path], None]:
+    def fill(place: Path) -> None:
+        for name, data in agent_release(version, content).items():
+            (place / name).parent.mkdir(exist_ok=True)
+            (place / name).write_bytes(data)
+
+    return fill
+
+
+@pytest.mark.skipif(available() < 2, reason="this kernel knows no Landlock")
+def test_agent_before_its_trial_writes_nothing(agent: Path) -> None:
+    """Seen: one that wrote the failsafe, chose itself, and removed the agent in use."""
+    content = agent_wheel("2.0", agent=HOSTILE.format(agent=str(agent)))
+    AgentSlots(agent).build("2.0", "digest", filling("2.0", content), Silent())
+    assert (agent / "failsafe.py").read_text() == "of the old agent"
+    assert SequenceFile(agent).load() == AgentSelection("1.0")
+    assert (agent / "1.0/program").read_text() == "old"
+    assert not list(agent.rglob("later.py")) and not (agent / "9.9").exists()
+    assert (agent / "2.0/bin/python").exists()
+
+
+def test_what_python_runs_at_each_start_is_in_no_release(agent: Path) -> None:
+    content = wheel("ncen_updater", "2.0", {"x.pth": "import os; os.system('true')\n"})
+    with refused(AGENT_RELEASE_UNUSABLE, match=r"x\.pth"):
+        AgentSlots(agent).build("2.0", "digest", filling("2.0", content), Silent())
+    assert not (agent / "2.0.partial").exists()
+
+
+def test_release_that_unpacks_to_more_than_its_limit_is_refused(
+    agent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "MOST_BYTES", 1_000_000)
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("zeros", b"\0" * 1_000_001)
+    with refused(AGENT_RELEASE_UNUSABLE, match="1000000 bytes"):
+        AgentSlots(agent).build("2.0", "digest", filling("2.0", raw.getvalue()), Silent())
+
+
+def test_wheel_that_is_none_is_refused(agent: Path) -> None:
+    with refused(AGENT_RELEASE_UNUSABLE, match="zip"):
+        AgentSlots(agent).build("2.0", "digest", filling("2.0", b"PK"), Silent())
+
+
+def test_slot_leads_nowhere_else(agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a link whose end somebody else may write."""
+
+    def installed(_: AgentSlots, partial: Path, *__: object) -> None:
+        (partial / "module.py").symlink_to("/tmp/module.py")
+
+    monkeypatch.setattr(AgentSlots, "_install", installed)
+    with pytest.raises(UpdaterError, match="leads out"):
+        AgentSlots(agent).build("2.0", "d", filling("2.0", agent_wheel("2.0")), Silent())

@@ -1,0 +1,134 @@
+"""A machine that starts with a configuration that was spoilt while a change was open."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.config.errors import ConfigError
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.mistake_words import settings_of
+from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.config.noted_check import VALID, find_state, usable_config
+from ncen_updater.agent.journal.change import Phase, StepName
+from tests.faults.test_scenarios import back_at_old, killed_upgrade
+from tests.faults.test_scenarios import module_trial as module_trial  # noqa: PLC0414
+from tests.faults.test_scenarios import trial as trial  # noqa: PLC0414
+from tests.faults.trial import Trial
+from tests.support.forks import run_agent
+from tests.support.rotation import in_turns
+
+ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+SETTINGS = [(table, name) for table, name in settings_of(AgentConfig) if name != "name" or table]
+#: No setting takes a list with nothing but an empty list in it.
+WRONG: list[list[str]] = [[]]
+FILES = {
+    "no file": None,
+    "an empty file": "",
+    "no TOML": "[site\nid = ",
+    "no text": "\x00\x00",
+    "another form": "schema = 2\n",
+}
+
+
+def as_toml(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(k)} = {as_toml(v)}' for k, v in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(as_toml, value))}]"
+    return json.dumps(value)
+
+
+def spoilt(text: str, table: str, name: str) -> str:
+    """The file with one setting that cannot be."""
+    data = tomllib.loads(text)
+    place: Any = data
+    for part in table.split(".") if table else ():
+        place = place.setdefault(part, {})
+        if isinstance(place, list):
+            place = place[0]
+    place[name] = WRONG
+    return "".join(f"{json.dumps(key)} = {as_toml(value)}\n" for key, value in data.items())
+
+
+@pytest.fixture
+def torn(trial: Trial) -> Iterator[Trial]:
+    """A site whose power went in an upgrade that began under a good configuration."""
+    config = trial.demo.config_path
+    good = config.read_bytes()
+    assert run_agent("--config", str(config), "plan", "3.3.0", environment=ENVIRONMENT)
+    killed_upgrade(trial, StepName.CLOSE, Phase.AFTER_EFFECT)
+    yield trial
+    config.write_bytes(good)
+
+
+def recovers(trial: Trial) -> None:
+    config = trial.demo.config_path
+    with pytest.raises(ConfigError):
+        load_config(config)
+    done = run_agent("--config", str(config), "resume", "--boot", environment=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert back_at_old(trial)
+    assert not trial.demo.door_file.exists()
+    # Nothing is open: the application is not kept off, whatever stands there.
+    again = run_agent("--config", str(config), "resume", "--boot", environment=ENVIRONMENT)
+    assert again.returncode == 0, again.stderr
+
+
+@in_turns("table, name")
+@pytest.mark.parametrize(("table", "name"), SETTINGS)
+def test_boot_recovers_with_any_setting_broken(torn: Trial, table: str, name: str) -> None:
+    config = torn.demo.config_path
+    config.write_text(spoilt(config.read_text("utf-8"), table, name), "utf-8")
+    recovers(torn)
+
+
+@in_turns("kind")
+@pytest.mark.parametrize("kind", FILES)
+def test_boot_recovers_without_a_configuration(torn: Trial, kind: str) -> None:
+    text = FILES[kind]
+    torn.demo.config_path.unlink()
+    if text is not None:
+        torn.demo.config_path.write_text(text, "utf-8")
+    recovers(torn)
+
+
+def test_boot_recovers_without_the_directory_of_the_maintenance_file(torn: Trial) -> None:
+    config, place = torn.demo.config_path, torn.demo.door_file.parent
+    below_run = place.parent / "run/other/closed"
+    text = config.read_text("utf-8")
+    config.write_text(text.replace("door_file = ", f'door_file = "{below_run}" # '), "utf-8")
+    done = run_agent("--config", str(config), "resume", "--boot", environment=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert back_at_old(torn)
+    assert below_run.parent.stat().st_mode & 0o777 == 0o755, "or the web server does not see it"
+
+
+@pytest.mark.parametrize(("table", "name"), SETTINGS)
+def test_last_valid_configuration_takes_the_place(
+    module_trial: Trial, table: str, name: str
+) -> None:
+    config = module_trial.demo.config_path
+    good = config.read_text("utf-8")
+    place = config.with_name("spoilt.toml")
+    place.write_text(spoilt(good, table, name), "utf-8")
+    kept = find_state(config) / VALID
+    kept.write_text(good, "utf-8")
+    with pytest.raises(ConfigError):
+        load_config(place)
+    # Where the state is named by what is wrong, the usual place below /etc is asked.
+    if (table, name) not in {("", "paths"), ("paths", "root"), ("paths", "state")}:
+        assert usable_config(place) == kept
+
+
+def test_file_that_can_be_used_is_used(module_trial: Trial, tmp_path: Path) -> None:
+    config = module_trial.demo.config_path
+    assert usable_config(config) == config
+    with pytest.raises(ConfigError):
+        usable_config(tmp_path / "etc/ncen-updater/agent.toml")

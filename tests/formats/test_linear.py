@@ -1,0 +1,75 @@
+"""What reads a release's SQL does so many steps for so many statements, whatever they say."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from ncen_updater.formats.losses import losses
+from tests.badinput.hostile import bounded
+
+#: From n to the texts of an ``up`` and a ``down`` file.
+SHAPES: dict[str, Callable[[int], tuple[str, str]]] = {
+    "values that are exchanged": lambda n: (
+        "".join(f"UPDATE c SET k = 'new{i}' WHERE k = 'old{i}';" for i in range(n)),
+        "".join(f"UPDATE c SET k = 'old{i}' WHERE k = 'new{i}';" for i in range(n)),
+    ),
+    "columns that are parked": lambda n: (
+        "",
+        "".join(
+            f"INSERT INTO ncen_kept.k SELECT a{i} FROM t; ALTER TABLE t DROP COLUMN b{i};"
+            for i in range(n)
+        ),
+    ),
+    "parked rows that are thrown away": lambda n: (
+        "",
+        "".join(f"INSERT INTO ncen_kept.k SELECT a FROM t{i};" for i in range(n))
+        + "DELETE FROM ncen_kept.k;" * n,
+    ),
+    "tables that are rebuilt": lambda n: (
+        "",
+        "DROP TABLE t; ALTER TABLE u RENAME TO t;" * n,
+    ),
+    "columns that were added": lambda n: (
+        "".join(f"ALTER TABLE t ADD c{i} int;" for i in range(n)),
+        "".join(f"ALTER TABLE t DROP c{i};" for i in range(n)),
+    ),
+    "one statement of many parts": lambda n: (
+        "",
+        "WITH " + ", ".join(f"p{i} AS (UPDATE t{i} SET a = 1)" for i in range(n)) + " SELECT 1;",
+    ),
+    "words of one statement": lambda n: ("", "SELECT UPDATE " * n + ";"),
+}
+
+
+def _steps(act: Callable[[], object]) -> int:
+    """Count the lines of Python that are run, comprehensions too."""
+    count = 0
+
+    def step(_frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return step
+
+    before = sys.gettrace()
+    sys.settrace(step)
+    try:
+        act()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_twice_the_statements_are_twice_the_work(shape: str) -> None:
+    few, many = (_steps(lambda n=n: losses(*SHAPES[shape](n), "postgresql")) for n in (60, 120))
+    assert many < 2.3 * few
+
+
+def test_twenty_thousand_mirrored_rows_have_no_loss() -> None:
+    with bounded(120):  # it was half an hour
+        assert losses(*SHAPES["values that are exchanged"](20_000), "postgresql") == ()

@@ -1,0 +1,151 @@
+"""What agent.toml names, the units may write: the generator that opens it to them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.noted_check import VALID
+from ncen_updater.agent.config.paths import DEFAULTS
+from tests.packaging.test_units import PACKAGING, program
+
+GENERATOR = PACKAGING / "systemd/ncen-updater-generator"
+APPLY, RESUME = "ncen-updater-apply@.service", "ncen-updater-resume.service"
+SERVICE, FETCH = "ncen-updater.service", "ncen-updater-fetch@.service"
+CONFIG = """\
+schema = 1
+[site]
+id = "shop-1"
+country = "KE"
+[feed]
+offline = true
+[databases]
+engine = "sqlite"
+dump_directory = "/srv/shop/dumps"
+[databases.names]
+main = "shop"
+[databases.sqlite]
+directory = "srv/shop/databases"
+[paths]
+state = "srv/agent/state"
+received = "srv/agent/received"
+slots = "opt/shop/slots"
+current = "opt/shop/chosen/current"
+[[files]]
+name = "photographs"
+directory = "srv/photos/of shop"
+[overlay]
+directory = "srv/shop/country"
+merged = "srv/merged/overlay"
+[application]
+unit = "shop.service"
+health_url = "http://127.0.0.1:1"
+door_file = "/run/shop/deep 100%/closed"
+[metrics]
+file = "srv/metrics/shop.prom"
+"""
+
+
+def generated(place: Path, *texts: str) -> dict[str, list[str]]:
+    """Run it on these files; lines of each addition."""
+    files = [place / f"{number}.toml" for number, _ in enumerate(texts)]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text, "utf-8")
+    out = place / "out"
+    words = [sys.executable, "-I", str(GENERATOR), *[str(out)] * 3, *map(str, files)]
+    subprocess.run(words, check=True, capture_output=True)
+    return {
+        path.parent.name.removesuffix(".d"): path.read_text("utf-8").splitlines()
+        for path in out.glob("*/*.conf")
+    }
+
+
+def opened(lines: list[str]) -> set[str]:
+    words = {line.partition("=")[2] for line in lines if line.startswith("ReadWritePaths=")}
+    return {word.strip('"').lstrip("-").replace("%%", "%") for word in words}
+
+
+def test_units_may_write_all_that_the_agent_writes(tmp_path: Path) -> None:
+    found = generated(tmp_path, CONFIG)
+    config = load_config(tmp_path / "0.toml", look=False)
+    wanted = {str(place) for place in config.written_directories()}
+    assert len(wanted) == 8
+    for unit in (APPLY, RESUME):
+        assert opened(found[unit]) == {*wanted, "/srv/agent/received"}
+    assert opened(found[SERVICE]) == {"/srv/agent/state", "/srv/metrics"}
+    assert opened(found[FETCH]) == {"/srv/agent/received"}
+
+
+def test_every_place_of_the_example_is_open_already_or_is_opened(tmp_path: Path) -> None:
+    example = (PACKAGING / "agent.toml.example").read_text("utf-8")
+    found = ["[Service]", 'ReadWritePaths="-/run/ncen"', *made("/run/ncen")]
+    assert generated(tmp_path, example) == {APPLY: found, RESUME: found}
+
+
+def made(place: str) -> list[str]:
+    return [f'ExecStartPre=+/bin/sh -c "umask 022; mkdir -p \\"$$0\\"" "{place}"']
+
+
+def test_directory_below_run_is_made_before_the_unit_starts(tmp_path: Path) -> None:
+    for unit in (APPLY, RESUME):
+        assert made("/run/shop/deep 100%%")[0] in generated(tmp_path, CONFIG)[unit]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("opt/shop/slots", "/"),
+        ("opt/shop/slots", "/etc"),
+        ("opt/shop/slots", "../../etc"),
+        ("opt/shop/slots", "a\\nb"),
+        ('"opt/shop/slots"', "7"),
+        ("[[files]]", "[files]"),
+        ("opt/shop/chosen/current", "current"),
+    ],
+)
+def test_nothing_is_opened_that_no_site_means(tmp_path: Path, old: str, new: str) -> None:
+    found = generated(tmp_path, CONFIG.replace(old, new))
+    places = {Path(place) for place in opened(found[APPLY])}
+    assert not places & {Path(name) for name in ("/", "/etc", "/run", "/usr")}
+    assert all("\n" not in str(place) and ".." not in place.parts for place in places)
+
+
+@pytest.mark.parametrize("broken", ["", "[paths\n", "paths = 3\n", "\x00", CONFIG])
+def test_what_the_last_valid_configuration_names_stays_open(tmp_path: Path, broken: str) -> None:
+    assert generated(tmp_path, broken, CONFIG) == generated(tmp_path, CONFIG)
+
+
+def test_generator_finds_where_the_agent_keeps_it() -> None:
+    assert f'VALID = "/{DEFAULTS["state"]}/{VALID}"' in GENERATOR.read_text("utf-8")
+
+
+def test_package_has_the_generator() -> None:
+    assert os.access(GENERATOR, os.X_OK)
+    assert "system-generators/ncen-updater-generator" in Path("script/debian").read_text("utf-8")
+    assert tomllib.loads(CONFIG)["schema"] == 1
+
+
+@pytest.mark.parametrize("unit", [APPLY, RESUME, SERVICE, FETCH])
+def test_systemd_understands_every_addition(tmp_path: Path, unit: str) -> None:
+    generated(tmp_path, CONFIG)
+    for path in (PACKAGING / "systemd").glob("*.[s]*"):
+        text = path.read_text("utf-8")
+        lines = [
+            f"{line.partition('=')[0]}=/bin/true" if line.startswith("ExecStart=") else line
+            for line in text.splitlines()
+        ]
+        (tmp_path / "out" / path.name).write_text("\n".join(lines) + "\n", "utf-8")
+    name = unit.replace("@.", "@x.")
+    ended = subprocess.run(
+        [program("systemd-analyze"), "verify", "--man=no", str(tmp_path / "out" / name)],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning",
+             "SYSTEMD_UNIT_PATH": f"{tmp_path / 'out'}:"},
+    )  # fmt: skip
+    assert not [line for line in ended.stderr.splitlines() if "50-site" in line or "shop" in line]

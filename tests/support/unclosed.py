@@ -1,0 +1,41 @@
+"""Connections of SQLite that nobody closed: a warning on every version of Python, not from 3.13 on.
+
+A connection and its cache of statements refer to each other, so the warning comes when circles are
+collected, in whatever test runs then. It therefore says where the connection was opened.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+import sys
+import warnings
+from typing import Any
+
+
+class WatchedConnection(sqlite3.Connection):
+    """Warn where it goes away open."""
+
+    _opened_at: str | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        caller = sys._getframe(1)
+        self._opened_at = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+
+    def close(self) -> None:
+        super().close()
+        self._opened_at = None
+
+    def __del__(self) -> None:
+        if self._opened_at is not None:
+            opened_at = self._opened_at
+            self.close()
+            message = f"unclosed database, opened at {opened_at}"
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+
+
+def watch_connections() -> None:
+    """Make each connection of this process a watched one."""
+    if not isinstance(sqlite3.connect, functools.partial):
+        sqlite3.connect = functools.partial(sqlite3.connect, factory=WatchedConnection)

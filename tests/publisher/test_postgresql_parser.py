@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pglast
 import pytest
@@ -44,13 +45,13 @@ _NEW_TABLE = (
 )  # fmt: skip
 
 
-class _Calls(Visitor):  # type: ignore[misc]
+class _Calls(Visitor):
     """Collects what runs code of somebody's."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
 
-    def visit_FuncCall(self, _ancestors: object, node: ast.FuncCall) -> None:  # noqa: N802
+    def visit_FuncCall(self, _ancestors: object, node: Any) -> None:  # noqa: N802
         name = ".".join(part.sval for part in node.funcname)
         if name.removeprefix("pg_catalog.").upper() not in PURE:
             self.found.append(name)
@@ -59,7 +60,7 @@ class _Calls(Visitor):  # type: ignore[misc]
         self.found.append("functional notation")
 
 
-def unseen(statement: ast.Node) -> list[str]:
+def unseen(statement: Any) -> list[str]:
     """Clauses of a statement that nothing was said of, and that are not known to be harmless."""
     calls = _Calls()
     calls(statement)
@@ -73,9 +74,9 @@ def unseen(statement: ast.Node) -> list[str]:
             rules = line.constraints if isinstance(line, ast.ColumnDef) else [line]
             found += [rule.contype.name for rule in rules or () if _follows(rule)]
     elif isinstance(statement, ast.AlterTableStmt):
-        actions = [ALTER(action.subtype) for action in statement.cmds]
+        actions = [ALTER(action.subtype) for action in statement.cmds or ()]
         found += [action.name for action in actions if action not in _PLAIN_ALTER]
-        for action in statement.cmds:
+        for action in statement.cmds or ():
             rules = action.def_.constraints if isinstance(action.def_, ast.ColumnDef) else ()
             kinds = {rule.contype for rule in rules or ()}
             refuses = {CONSTRAINT.CONSTR_CHECK, CONSTRAINT.CONSTR_UNIQUE, CONSTRAINT.CONSTR_PRIMARY}
@@ -92,12 +93,12 @@ def unseen(statement: ast.Node) -> list[str]:
     return found
 
 
-def _elsewhere(relation: ast.RangeVar) -> list[str]:
+def _elsewhere(relation: Any) -> list[str]:
     known = relation.schemaname in (None, "public", "ncen_kept")
     return [] if known and relation.relpersistence == "p" else [str(relation.schemaname)]
 
 
-def _follows(rule: ast.Constraint) -> bool:
+def _follows(rule: Any) -> bool:
     acts = {rule.fk_del_action, rule.fk_upd_action} - {None, "\0", "a", "r"}
     return rule.contype == CONSTRAINT.CONSTR_EXCLUSION or bool(acts)
 
@@ -118,8 +119,8 @@ def files() -> Iterator[Path]:
         spec = find_spec(package)
         for place in spec.submodule_search_locations or () if spec else ():
             yield from sorted(Path(place).rglob("*.sql"))
-    if place := os.environ.get("NCEN_TEST_REGRESSION"):
-        yield from sorted(Path(place).rglob("*.sql"))
+    if more := os.environ.get("NCEN_TEST_REGRESSION"):
+        yield from sorted(Path(more).rglob("*.sql"))
 
 
 def statements(path: Path) -> list[str]:

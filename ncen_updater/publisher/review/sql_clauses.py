@@ -17,14 +17,9 @@ from ncen_updater.formats.sql import Statement, lexemes
 from ncen_updater.publisher.review.programs import HARMLESS
 
 __all__ = [
-    "EMPTIED",
-    "Kind",
-    "calls_unknown",
-    "known_kinds",
-    "split_parts",
-    "tokens_of",
+    "EMPTIED", "Kind", "calls_unknown", "known_kinds", "split_parts", "tokens_of",
     "unknown_kind",
-]
+]  # fmt: skip
 
 
 class Kind(Enum):

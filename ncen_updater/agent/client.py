@@ -52,7 +52,6 @@ from ncen_updater.agent.service.errors import (
     BadRequest,
     NoSuchThing,
     NotAllowed,
-    Refused,
     TooManyStreams,
     refusal,
 )
@@ -79,7 +78,6 @@ from ncen_updater.common.messages import (
     NOT_PREPARED,
     NOTHING_TO_APPROVE,
     ORDER_TORN,
-    UNCHECKED_NEEDS_ROOT,
     UNKNOWN_CHANGE,
     WAY_BACK_CHANGED,
 )
@@ -237,9 +235,7 @@ class SiteClient(Protocol):
     def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> Answer:
         """Compare what is there with what was recorded, and with what a person kept."""
 
-    def support_bundle(
-        self, leave_out: Sequence[str], show: Sequence[str], *, unchecked: bool
-    ) -> Answer:
+    def support_bundle(self, leave_out: Sequence[str], show: Sequence[str]) -> Answer:
         """Gather what the Secretariat needs, packed in ``archive`` (base64) where nothing leaks."""
 
     def self_update(self, target: Version | None, *, retry: bool) -> Answer:
@@ -749,9 +745,7 @@ class LocalSite:
         }
         return Answer(document, words, ExitCode.NEEDS_PERSON if differs else ExitCode.OK)
 
-    def support_bundle(
-        self, leave_out: Sequence[str], show: Sequence[str], *, unchecked: bool
-    ) -> Answer:
+    def support_bundle(self, leave_out: Sequence[str], show: Sequence[str]) -> Answer:
         import base64
 
         from ncen_updater.agent.diagnostics.support_bundle.bundle import make_bundle, packed
@@ -759,9 +753,7 @@ class LocalSite:
         now = datetime.now(UTC)
         with self._run.progress() as progress:
             progress.tell(Text(N_("gathering")))
-            bundle = make_bundle(
-                self._run.config, progress, now, leave_out=leave_out, unchecked=unchecked
-            )
+            bundle = make_bundle(self._run.config, progress, now, leave_out=leave_out)
         archive = None if bundle.leaks else base64.b64encode(packed(bundle, now)).decode()
         return bundle_answer(bundle, show, archive)
 
@@ -1151,13 +1143,9 @@ class ServiceSite:
         found = self._inspect(kind, heads=[str(head) for head in heads])
         return found or self._run.local().verify(heads, journal_only=journal_only)
 
-    def support_bundle(
-        self, leave_out: Sequence[str], show: Sequence[str], *, unchecked: bool
-    ) -> Answer:
-        if unchecked:
-            raise Refused(UNCHECKED_NEEDS_ROOT)
+    def support_bundle(self, leave_out: Sequence[str], show: Sequence[str]) -> Answer:
         found = self._inspect("support-bundle", leave_out=list(leave_out), show=list(show))
-        return found or self._run.local().support_bundle(leave_out, show, unchecked=unchecked)
+        return found or self._run.local().support_bundle(leave_out, show)
 
     def self_update(self, target: Version | None, *, retry: bool) -> Answer:
         answer = self._order("self-update", version=str(target or ""), retry=retry)

@@ -46,6 +46,7 @@ __all__ = [
     "Migration",
     "MigratorCommand",
     "Needs",
+    "ProgramNeed",
     "ReferenceMap",
     "ReleaseNotes",
     "SettingRule",
@@ -164,6 +165,18 @@ class Compare(StrEnum):
     NOT_MORE = "not-more"
 
 
+class ProgramNeed(Model):
+    """A program of the machine's, such as an interpreter.
+
+    Attributes:
+        name: By which the application's user finds it; it says its version to ``--version``.
+        version: Those that are accepted.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+._-]{0,40}$")]
+    version: SpecifierText
+
+
 class Needs(Model):
     """What a site must have.
 
@@ -171,11 +184,13 @@ class Needs(Model):
         disk_bytes: Free bytes that the new tree and its work need, beyond copies of the databases.
         postgresql: Accepted server versions, if the site uses PostgreSQL.
         sqlite: Accepted library versions, if the site uses SQLite.
+        programs: Of the machine; what the release brings itself is none of them.
     """
 
     disk_bytes: ByteCount = 0
     postgresql: SpecifierText = ">=14,<19"
     sqlite: SpecifierText = ">=3.35"
+    programs: Annotated[tuple[ProgramNeed, ...], Field(min_length=1, max_length=20)] | None = None
 
     def of(self, engine: str) -> str:
         """Accepted versions of an engine; empty where any is."""

@@ -18,7 +18,7 @@ import pytest
 from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.common.errors import ExitCode
-from ncen_updater.common.messages import NO_DESK_SITE
+from ncen_updater.common.messages import ALREADY_PUBLISHED, NO_DESK_SITE
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.new.desk import DeskSite
 from ncen_updater.publisher.new.rounds import DeskRound, RoundStage
@@ -93,6 +93,29 @@ def test_a_port_that_is_taken_is_told_before_anything_is_built(
         code, refusal, told = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
     assert (code, refusal["error"]["code"]) == (1, NO_DESK_SITE.code)
     assert "building" not in told
+
+
+def test_a_trial_goes_on_from_the_stage_that_failed(
+    desk: DemoSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = ["--yes", "--keep", str(tmp_path / "kept")]
+    _, first, _ = tried(desk, tmp_path, "3.3.1", capsys, *kept)
+    failed = first["stages"][-1]["name"]
+    built = {p: p.stat().st_mtime_ns for p in (tmp_path / "kept/built").rglob("*")}
+    code, again, told = tried(desk, tmp_path, "3.3.1", capsys, *kept)
+    assert (code, [stage["name"] for stage in again["stages"]]) == (ExitCode.BLOCKED, [failed])
+    assert built == {p: p.stat().st_mtime_ns for p in (tmp_path / "kept/built").rglob("*")}
+
+    code, said, told = tried(desk, tmp_path, "3.3.0", capsys, *kept)  # one more release
+    assert (code, said["passed"]) == (0, True), told
+    assert [stage["name"] for stage in said["stages"]][:2] == ["check", "plan"]
+    assert not desk.app_running()
+
+    (tmp_path / "3.3.0/more").write_text("x")
+    code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, *kept)
+    assert (code, said["error"]["code"]) == (1, ALREADY_PUBLISHED.code)
+    code, said, _ = tried(desk, tmp_path, "3.3.0", capsys, "--yes")
+    assert said["error"]["code"] == NO_DESK_SITE.code, "another feed is not its own"
 
 
 #: An agent, or a command of a site, that leaves behind where it would look for programs.

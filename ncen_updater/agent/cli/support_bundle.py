@@ -26,10 +26,6 @@ __all__ = ["support_bundle"]
 )  # fmt: skip
 @click.option("--leave-out", multiple=True, metavar="PART", help=N_("Leave a part out."))
 @click.option("--show", multiple=True, metavar="PART", help=N_("Show what a part holds."))
-@click.option(
-    "--unchecked", is_flag=True,
-    help=N_("Take sentences of others in, too, where a database cannot be read."),
-)  # fmt: skip
 @click.option("--yes", is_flag=True, help=N_("Answer the question with yes."))
 @click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.option(
@@ -42,7 +38,6 @@ def support_bundle(
     output: Path | None,
     leave_out: tuple[str, ...],
     show: tuple[str, ...],
-    unchecked: bool,
     yes: bool,
     dry_run: bool,
     in_document: bool,
@@ -60,7 +55,7 @@ def support_bundle(
         return _in_document(session, leave_out, show)
     now = datetime.now(UTC)
     path = output or Path(f"ncen-support-{now:%Y%m%d-%H%M%S}.tar.gz")
-    found = session.nearest().support_bundle(leave_out, show, unchecked=unchecked)
+    found = session.nearest().support_bundle(leave_out, show)
     if found.error is not None:
         raise found.error
     for line in found.words:
@@ -86,7 +81,7 @@ def _in_document(
     session: AgentSession, leave_out: tuple[str, ...], show: tuple[str, ...]
 ) -> ExitCode:
     """Give a bundle to who asked the service; where a value of a database stands in it, no text."""
-    found = session.local().support_bundle(leave_out, show, unchecked=False)
+    found = session.local().support_bundle(leave_out, show)
     if found.document["leaks"]:
         again = {**found.document, "shown": {}}
         words = [line for line in found.words if not str(line).startswith("    ")]

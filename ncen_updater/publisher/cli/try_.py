@@ -45,24 +45,34 @@ FAILED = N_("{stage}: FAILED ({code}), {seconds} s")
     "--site", type=FILE, required=True, help=N_("Its agent.toml; all of that site may be lost.")
 )
 @click.option("--agent", metavar="FILE", help=N_("Another ncen-updater than the one beside this."))
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIRECTORY",
+    help=N_("Keep what is built, the feed, and how far the site came; go on from there."),
+)
 @click.option("--yes", is_flag=True, help=N_("Do not ask whether the site may be lost."))
 @click.pass_context
 def try_(
-    context: click.Context, directory: Path, before: Path, site: Path, agent: str | None, yes: bool
+    context: click.Context,
+    directory: Path,
+    before: Path,
+    site: Path,
+    agent: str | None,
+    keep: Path | None,
+    yes: bool,
 ) -> ExitCode:
-    import shutil
-
-    from ncen_updater.common import atomic_files as durable
     from ncen_updater.common.cli.render import format_decimal
     from ncen_updater.common.messages import NO_DESK_SITE
     from ncen_updater.formats.manifest import load_manifest
     from ncen_updater.publisher.lint.lint import lint_release, refuse_blocked
     from ncen_updater.publisher.new.desk import load_desk
     from ncen_updater.publisher.new.rounds import DeskRound, served
-    from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
+    from ncen_updater.publisher.new.trial import KeptTrial
 
     session = session_of(context)
-    desk = load_desk(site)
+    work = keep or Path(context.with_resource(tempfile.TemporaryDirectory(prefix="nu-try-")))
+    desk = load_desk(site, work / "feed")
     old, new = (load_manifest(place / "manifest.toml") for place in (before, directory))
     for place in (before, directory):
         refuse_blocked(str(place), lint_release(place))
@@ -76,7 +86,11 @@ def try_(
         yes=yes,
     )  # fmt: skip
 
+    trial = KeptTrial(work, desk)
+
     def tell(stage: RoundStage) -> None:
+        if stage.passed:
+            trial.pass_stage(old.version, new.version, stage.name)
         words = PASSED if stage.passed else FAILED
         values = {
             "stage": Text(STAGES[stage.name]),
@@ -87,25 +101,16 @@ def try_(
         if not stage.passed:
             session.say(stage.said)
 
-    with tempfile.TemporaryDirectory(prefix="nu-try-") as folder:
-        work = Path(folder)
-        keys = make_keys(work / "keys", "nobody trusts them")
-        feed = work / "feed"
-        with served(feed, desk):  # first of all: to build both takes minutes
-            with session.progress() as progress:
-                progress.tell(
-                    Text(N_("building both releases, signed with keys that are thrown away"))
-                )
-                make_feed(feed, keys, now, products=(desk.product,))
-                publish_release(feed, [before, directory], keys, now)
-            durable.make_directory(desk.trusted_root.parent)
-            shutil.copyfile(feed / "metadata" / "1.root.json", desk.trusted_root)
-            round_ = DeskRound(desk, [agent] if agent else AGENT, session.language, tell)
-            stages = round_.run(old.version, new.version)
-            for line in round_.hints(stages, old.version, new.version):
-                session.say(line)
-            if desk.running():
-                desk.stop()
+    with served(trial.feed, desk):  # first of all: to build both takes minutes
+        with session.progress() as progress:
+            progress.tell(Text(N_("building both releases, signed with keys that are thrown away")))
+            trial.publish([before, directory], now)
+        round_ = DeskRound(desk, [agent] if agent else AGENT, session.language, tell)
+        stages = round_.run(old.version, new.version, trial.passed(old.version, new.version))
+        for line in round_.hints(stages, old.version, new.version):
+            session.say(line)
+        if desk.running():
+            desk.stop()
     whole = all(stage.passed for stage in stages)
     stop = _stop_seconds(stages)
     values = {"product": new.product, "version": new.version, "before": old.version}

@@ -26,6 +26,8 @@ from ncen_updater.publisher.errors import system_words
 __all__ = ["DeskSite", "load_desk", "without_own_libraries"]
 
 MAX_CONFIG_BYTES = 1_000_000
+#: Of a feed: what its sites trust first.
+FIRST_ROOT = "metadata/1.root.json"
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 COMMAND_LIMIT_S = 300.0
 LOOK_S = 0.2
@@ -54,6 +56,13 @@ class DeskSite:
     application: dict[str, Any]
     current: Path
     root: Path = Path("/")
+
+    def trusts(self, feed: Path) -> bool:
+        """Whether it trusts this feed, and so is in the middle of its trial."""
+        try:
+            return self.trusted_root.read_bytes() == (feed / FIRST_ROOT).read_bytes()
+        except OSError:
+            return False
 
     def running(self) -> bool:
         """Whether any process of the application runs."""
@@ -143,8 +152,12 @@ def without_own_libraries(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "PATH": path}
 
 
-def load_desk(path: Path) -> DeskSite:
+def load_desk(path: Path, feed: Path) -> DeskSite:
     """Read the site's file, and refuse what might be a site that somebody works with.
+
+    Args:
+        path: Of the file.
+        feed: That of an earlier trial, or of none: who trusts it is a desk.
 
     Raises:
         UpdaterError: If it is none to be given up.
@@ -168,7 +181,8 @@ def load_desk(path: Path) -> DeskSite:
         raise refused("'root' of [paths] has to be a directory of its own, such as /home/me/desk")
     state = root / str(paths.get("state", "var/lib/ncen-updater"))
     trusted = root / str(paths.get("trusted_root", "etc/ncen-updater/trust/root.json"))
-    for place in (state, trusted):
+    known = DeskSite(path, trusted, 0, "", {}, root).trusts(feed)
+    for place in () if known else (state, trusted):
         if place.is_file() or (place.is_dir() and any(place.iterdir())):
             raise refused(f"an agent works, or has worked, there ({place}): make a fresh copy")
     urls = table("feed").get("urls", [])

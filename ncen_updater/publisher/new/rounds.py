@@ -110,12 +110,13 @@ class DeskRound:
         self._language = language
         self._tell = tell
 
-    def run(self, before: str, release: str) -> list[RoundStage]:
+    def run(self, before: str, release: str, passed: Sequence[str] = ()) -> list[RoundStage]:
         """Take the site over, try the release in every way, and go back.
 
         Args:
             before: The version that the site has.
             release: The one that is tried.
+            passed: Stages of an earlier run, which are left out.
 
         Returns:
             The stages, up to the first that failed.
@@ -124,7 +125,7 @@ class DeskRound:
             UpdaterError: If the application of the desk cannot be started or stopped.
         """
         done: list[RoundStage] = []
-        for stage in self._stages(before, release):
+        for stage in self._stages(before, release, passed):
             done.append(stage)
             self._tell(stage)
             if not stage.passed:
@@ -146,18 +147,24 @@ class DeskRound:
         ran = release if last.name == "verify" else before
         return tuple(declarations(found, ran)) if isinstance(found, list) else ()
 
-    def _stages(self, before: str, release: str) -> Iterator[RoundStage]:
+    def _stages(self, before: str, release: str, passed: Sequence[str]) -> Iterator[RoundStage]:
         was_up = self._desk.running()
-        yield self._stage("adopt", "adopt", before, *([] if was_up else ["--application-is-down"]))
-        if not was_up:
-            self._desk.start()
-        yield self._stage("check", "check")
-        yield self._stage("plan", "plan", release)
-        yield self._stage("rehearse", "rehearse", release)
-        yield self._stage("upgrade", "upgrade", release, "--yes")
-        yield self._stage("verify", "verify")
-        yield self._back()
-        yield self._stage("verify again", "verify")
+        again = ["--retry"] if passed else []  # what failed here is tried once more
+        stages = {
+            "adopt": ["adopt", before, *([] if was_up else ["--application-is-down"])],
+            "check": ["check"],
+            "plan": ["plan", release],
+            "rehearse": ["rehearse", release, *again],
+            "upgrade": ["upgrade", release, "--yes", *again],
+            "verify": ["verify"],
+            "rollback": [],
+            "verify again": ["verify"],
+        }
+        for name, words in stages.items():
+            if name not in passed:
+                if name != "adopt" and not self._desk.running():
+                    self._desk.start()
+                yield self._stage(name, *words) if words else self._back()
 
     def _back(self) -> RoundStage:
         """Go back; what would be lost is nobody's, and is agreed to as it is counted."""

@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.sql import Statement, lexemes, split
 from ncen_updater.publisher.review.sql_clauses import (
-    EMPTIED, Kind, calls_unknown, known_kinds, tokens_of, unknown_kind,
+    EMPTIED,
+    Kind,
+    calls_unknown,
+    known_kinds,
+    tokens_of,
+    unknown_kind,
 )  # fmt: skip
 from ncen_updater.publisher.review.sql_code import Program, can_run, program_of
 from ncen_updater.publisher.review.sql_own import fills_own, made_tables, undoes

@@ -28,7 +28,10 @@ from ncen_updater.formats.sql import MAX_FILE_BYTES
 from ncen_updater.formats.texts.carried_files import MAX_BYTES, carried_files
 from ncen_updater.formats.tree import EntryType, Tree
 from ncen_updater.formats.tuf_names import (
-    LANGUAGES_PREFIX, MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX,
+    LANGUAGES_PREFIX,
+    MAX_DOCUMENT_BYTES,
+    OFFER_FIELD,
+    RELEASES_PREFIX,
 )  # fmt: skip
 from ncen_updater.publisher.errors import BuildRefused, system_words
 from ncen_updater.publisher.feed.feed import Feed

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -260,6 +261,11 @@ def _unreachable(world: World) -> None:
     world.engine.blockers.side_effect = DatabaseUnreachable(database="cases", detail="refused")
 
 
+def _needs(world: World, name: str, version: str) -> None:
+    world.change(config=settings(world.root, user="nobody" if os.geteuid() == 0 else None))
+    world.manifest(needs={"programs": [{"name": name, "version": version}]})
+
+
 STRICT, ADVISORY, INFO = Severity.STRICT, Severity.ADVISORY, Severity.INFO
 ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     "no space": (
@@ -274,6 +280,14 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     ),
     "database of no version": (
         lambda w: setattr(w.engine.version, "return_value", "??"), "NU-6304", STRICT, "??",
+    ),
+    "no such interpreter": (
+        lambda w: _needs(w, "no-such-node", ">=22"),
+        "NU-6327", STRICT, "needs no-such-node >=22; this site has none",
+    ),
+    "interpreter too old": (
+        lambda w: _needs(w, "bash", ">=99"),
+        "NU-6327", STRICT, "needs bash >=99; this site has 5.",
     ),
     "no such path": (
         lambda w: w.manifest(upgrade_from=">=3.2.5,<3.3"), "NU-6305", STRICT, "runs 3.2.4",

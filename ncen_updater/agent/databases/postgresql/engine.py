@@ -245,18 +245,11 @@ class PostgresEngine(DatabaseEngine):
         with settled(self._server) as connection:
             found = read_databases(connection)
             if change is None:
-                return evidences.at_rest(self._physical, found)
+                return evidences.at_rest(self._physical, found, read_fences(connection))
             events = (SwapEvent.TOUCHED, SwapEvent.OVER, SwapEvent.BACK)
             record = read_record(connection, change.id, events)
             committed = is_recorded(connection, change.id)
         return evidences.decide(change, self._physical, found, record, committed=committed)
-
-    def fenced_by(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.fenced_by`."""
-        with self._server.facts() as connection:
-            fences = read_fences(connection)
-        ours = {fences[name].change for name in self._physical.values() if name in fences}
-        return tuple(sorted(ours))
 
     def sessions(self) -> tuple[str, ...]:
         """See :meth:`DatabaseEngine.sessions`."""
@@ -441,8 +434,8 @@ class PostgresEngine(DatabaseEngine):
 
     def address(self, place: Place) -> str:
         """See :meth:`DatabaseEngine.address`; sessions take on the application's role at once."""
-        database = self._sessions.physical(place)
-        return self._server.url(database, as_owner=bool(self._server.owner_logs_in))
+        as_owner = bool(self._server.owner_logs_in)
+        return self._server.address_parts(self._sessions.physical(place), as_owner=as_owner)["URL"]
 
     # ---- acts ------------------------------------------------------------------------------------
 

@@ -146,18 +146,15 @@ def run_program(
     Raises:
         MigrationFailed: It failed, or left rows that refer to nothing.
     """
-    from ncen_updater.agent.databases.migrations.command import (
-        database_variables,
-        migrator_environment,
-        run_command,
-    )
+    from ncen_updater.agent.databases.migrations import command
     from ncen_updater.agent.databases.migrations.work import tell_dangling
 
-    variables = migrator_environment(os.environ, environment, user)
+    variables = command.migrator_environment(os.environ, environment, user)
     for name, path in paths.items():
-        variables |= database_variables(name, {"URL": f"sqlite:///{path}", "NAME": str(path)})
+        address = {"URL": f"sqlite:///{path}", "NAME": str(path)}
+        variables |= command.database_variables(name, address)
     before = {name: _dangling(path) for name, path in paths.items()}
-    run_command(program, slot, variables, progress, tuple(paths), user=user)
+    command.run_command(program, slot, variables, progress, tuple(paths), user=user)
     for name, path in paths.items():
         more = _dangling(path) - before[name]
         if more:

@@ -7,7 +7,7 @@ import io
 import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -39,11 +39,7 @@ from ncen_updater.common.i18n import catalogue_texts
 from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART
 from ncen_updater.common.progress import Progress
 
-__all__ = [
-    "Bundle", "make_bundle", "packed", "require_parts", "write_archive", "write_bundle",
-]  # fmt: skip
-
-UNCHECKED = "could not be compared with the databases"
+__all__ = ["Bundle", "make_bundle", "packed", "require_parts", "write_archive"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,6 @@ def make_bundle(
     now: datetime,
     *,
     leave_out: Sequence[str] = (),
-    unchecked: bool = False,
     run: Run = run_command,
 ) -> Bundle:
     """Gather a bundle and compare it with the databases.
@@ -90,7 +85,6 @@ def make_bundle(
         progress: Told what is looked at.
         now: The time.
         leave_out: Names of parts.
-        unchecked: Whether sentences that others wrote go in also where a database cannot be read.
         run: Runs a command of the system.
 
     Raises:
@@ -101,11 +95,6 @@ def make_bundle(
     own = frozenset(_own_words(gatherer.config))
     parts = gatherer.parts(leave_out, own)
     found = _sampled(gatherer.config, config_path, own)
-    if found.unread and not unchecked:
-        parts = tuple(
-            replace(part, text=None, missing=UNCHECKED) if part.free and part.text else part
-            for part in parts
-        )
     return Bundle(parts, find_leaks(parts, found.values), dict(found.unread))
 
 
@@ -193,11 +182,6 @@ def packed(bundle: Bundle, now: datetime) -> bytes:
     files = [("contents.json", contents(bundle, now))]
     files += [(part.name, part.text) for part in bundle.parts if part.text is not None]
     return _packed(files, now)
-
-
-def write_bundle(bundle: Bundle, path: Path, now: datetime) -> int:
-    """Write a bundle; see :func:`write_archive`."""
-    return write_archive(packed(bundle, now), path)
 
 
 def write_archive(data: bytes, path: Path) -> int:

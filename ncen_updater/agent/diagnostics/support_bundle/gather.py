@@ -14,7 +14,6 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.mistake_words import settings_of
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import Places, load_places
 from ncen_updater.agent.config.read import read_config
@@ -71,25 +70,23 @@ class Gatherer:
         progress: Told what is looked at.
         now: The time.
         run: Runs a command of the system.
+
+    Attributes:
+        config: The configuration, where it can be used.
     """
 
     def __init__(
         self, config_path: Path, progress: Progress, now: datetime, run: Run = run_command
     ) -> None:
         self._path, self._progress, self._now, self._run = config_path, progress, now, run
-        self._config: AgentConfig | None = None
+        self.config: AgentConfig | None = None
         self._places: Places | None = None
         self._problem: UpdaterError | None = None
         try:
-            self._config, self._places = load_config(config_path), load_places(config_path)
+            self.config, self._places = load_config(config_path), load_places(config_path)
         except UpdaterError as error:
             self._problem = error
         self._findings: tuple[Finding, ...] | None = None
-
-    @property
-    def config(self) -> AgentConfig | None:
-        """The configuration, where it can be used."""
-        return self._config
 
     def parts(
         self, leave_out: Sequence[str] = (), own: Set[str] = frozenset()
@@ -107,7 +104,9 @@ class Gatherer:
             "rehearsals.json": self._rehearsals,
             "findings.json": self._codes,
             "findings.txt": lambda: self._words(own),
-            "configuration.json": self._settings,
+            "configuration.json": lambda: json_part(
+                mask_settings(read_config(self._path).data, own)
+            ),
             "versions.json": self._versions,
             "disks.json": self._disks,
             "units.txt": lambda: self._run(
@@ -120,15 +119,15 @@ class Gatherer:
         return tuple(
             BundlePart(name, None, "left out on demand")
             if name in leave_out
-            else gathered(name, makers[name], free=name.endswith(".txt"))
+            else gathered(name, makers[name])
             for name in PARTS
         )
 
     def _need(self) -> AgentConfig:
-        if self._config is None:
+        if self.config is None:
             assert self._problem is not None  # noqa: S101 - one of the two is there
             raise self._problem
-        return self._config
+        return self.config
 
     # ---- from the disk ---------------------------------------------------------------------------
 
@@ -269,11 +268,6 @@ class Gatherer:
         return "\n".join(lines) + "\n"
 
     # ---- the machine -----------------------------------------------------------------------------
-
-    def _settings(self) -> str:
-        names = settings_of(AgentConfig) if self._config is not None else ()
-        known = frozenset(name for _, name in names)
-        return json_part(mask_settings(read_config(self._path).data, known=known))
 
     def _log(self) -> str:
         journal = self._run(

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Set
 from datetime import UTC, datetime
 
+from ncen_updater.agent.config.secrets import FREE_TABLES
 from ncen_updater.agent.diagnostics.support_bundle.leaks import words_of
 from ncen_updater.common.i18n import Text
 
 __all__ = ["LOG_FIELDS", "MASK", "log_lines", "mask_settings", "mask_values"]
 
 MASK = "***"
-#: Settings whose value is an address, a name of a machine or a person, or a secret.
-HIDDEN = frozenset(
-    {"host", "sender", "to", "user", "url", "urls", "proxy", "health_url", "environment",
-     "health_headers", "migrator_environment", "password_credential", "secret_credential"}
-)  # fmt: skip
-#: Tables whose names the site chooses.
-CHOSEN = frozenset({"names"})
 #: Command lines: an argument may be a password, the program is none.
 COMMANDS = frozenset({"start", "stop", "status", "version_command"})
-#: In addresses of the network and of people, and in what is handed to a page.
-ADDRESS = re.compile(r"://|[@?=]")
+ADDRESS = re.compile(r"://|@")
 #: A number with more digits may be that of a passport, of a telephone or of a machine.
 MOST_DIGITS = 6
 #: Fields of the journal, as the agent and the system's manager write them: names and codes.
@@ -64,39 +57,30 @@ def mask_values(text: Text, own: Set[str]) -> Text:
     return Text(text.template, {name: _shown(value, own) for name, value in text.values.items()})
 
 
+def mask_settings(value: object, own: Set[str], name: str = "") -> object:
+    """Return a configuration in the same way; how many there are of what stays visible.
+
+    Args:
+        value: A table, a list or a value of the file.
+        own: Words that this program uses itself, folded.
+        name: Name of the setting.
+    """
+    if isinstance(value, Mapping):
+        hidden = name in FREE_TABLES
+        return {k: MASK if hidden else mask_settings(v, own, k) for k, v in value.items()}
+    if isinstance(value, list):
+        if name in COMMANDS:
+            return [*value[:1], *(MASK for _ in value[1:])]
+        return [mask_settings(inner, own, name) for inner in value]
+    return _shown(value, own)
+
+
 def _shown(value: object, own: Set[str]) -> object:
     if isinstance(value, Text):
         return mask_values(value, own)
     if value is None or isinstance(value, bool | int | float):
         return value
-    words = words_of(str(value))
-    digits = sum(character.isdigit() for character in str(value))
-    known = all(word in own or word.isdecimal() for word in words)
-    return value if known and digits <= MOST_DIGITS else MASK
-
-
-def mask_settings(value: object, name: str = "", *, known: Set[str]) -> object:
-    """Return a configuration without secrets and addresses; how many there are stays visible.
-
-    A name that is no setting may be one of a password, written wrongly: its text is hidden.
-
-    Args:
-        value: A table, a list or a value of the file.
-        name: Name of the setting.
-        known: Names of settings; none where the configuration cannot be used: a text may stand
-            where a number belongs, then.
-    """
-    if isinstance(value, Mapping):
-        if name in HIDDEN:
-            return {key: MASK for key in value}  # noqa: C420 - the keys stay in their order
-        return {
-            key: mask_settings(inner, name if name in CHOSEN else key, known=known)
-            for key, inner in value.items()
-        }
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        if name in COMMANDS:
-            return [MASK if at else str(word) for at, word in enumerate(value)]
-        return [mask_settings(inner, name, known=known) for inner in value]
-    if isinstance(value, str):
-        return MASK if name in HIDDEN or name not in known or ADDRESS.search(value) else value
-    return value
+    text = str(value)
+    digits = sum(map(str.isdigit, text))
+    known = all(word in own or word.isdecimal() for word in words_of(text))
+    return value if known and digits <= MOST_DIGITS and not ADDRESS.search(text) else MASK

@@ -25,14 +25,11 @@ class BundlePart:
         name: Its name.
         text: What it holds; None where it could not be had.
         missing: Why it could not be had.
-        free: Whether it holds sentences that others wrote: such a part is left out where it could
-            not be compared with the databases.
     """
 
     name: str
     text: str | None
     missing: str | None = None
-    free: bool = False
 
 
 def json_part(data: object) -> str:
@@ -40,21 +37,20 @@ def json_part(data: object) -> str:
     return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
 
 
-def gathered(name: str, gather: Callable[[], str], *, free: bool = False) -> BundlePart:
+def gathered(name: str, gather: Callable[[], str]) -> BundlePart:
     """Gather one part; whatever goes wrong, the others go on.
 
     Args:
         name: Its name.
         gather: Returns its text.
-        free: See :class:`BundlePart`.
     """
     try:
         text = gather()
     except UpdaterError as error:
-        return BundlePart(name, None, error.code, free)
+        return BundlePart(name, None, error.code)
     except Exception as error:
         logger.debug("part %s", name, exc_info=True)
-        return BundlePart(name, None, type(error).__name__, free)
+        return BundlePart(name, None, type(error).__name__)
     if len(text) > MAX_PART:
         text = "[...]\n" + text[-MAX_PART:]
-    return BundlePart(name, text, None, free)
+    return BundlePart(name, text, None)

@@ -30,6 +30,9 @@ mount -o remount,bind,ro "$root/proc/sys"
 mount -t sysfs sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mount -t tmpfs -o mode=755 dev "$root/dev"
+# Each start is one of its own, as of a machine with a kernel of its own.
+cat /proc/sys/kernel/random/uuid > "$root/dev/.boot"
+mount --bind "$root/dev/.boot" "$root/proc/sys/kernel/random/boot_id"
 for name in null zero full random urandom tty; do
   touch "$root/dev/$name"
   mount --bind "/dev/$name" "$root/dev/$name"

@@ -149,8 +149,9 @@ def instants_of(kind: str, chance: random.Random, *, fails: bool = False) -> lis
         first = chance.randrange(len(line))
         if fails and chance.random() < 0.4:
             first = chance.randrange(len(forwards), len(line))
-        later = [chance.choice(line[first + 1 :])] if chance.random() < 0.3 else []
-        return [line[first], *(item for item in later if item != line[first])]
+        rest = [item for item in line[first + 1 :] if item != line[first]]
+        later = [chance.choice(rest)] if rest and chance.random() < 0.3 else []
+        return [line[first], *later]
     if wish == "stop":
         return [chance.choice(STOP)]
     if wish == "new":

@@ -20,6 +20,7 @@ from benchmarks.machine.line import Outside
 from benchmarks.machine.prepare import Ground
 from benchmarks.machine.record import Recorded, record_rollback, record_upgrade
 from benchmarks.machine.replay import replay
+from benchmarks.machine.restarts import maintenance, power_cuts, restarts
 from benchmarks.machine.units import (
     come_in,
     exposure,
@@ -135,10 +136,30 @@ def removal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
+def restarted(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """People and tools restart and stop units in the middle of an upgrade."""
+    _upgrade(ground)
+    rows = restarts(ground, options.act)
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
+def cuts(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """Twelve power cuts of an idle site."""
+    rows = power_cuts(ground, options.seed)
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
+def portal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """A maintenance file in a directory below /run that only a running system has."""
+    _upgrade(ground)
+    rows = maintenance(ground, options.seed)
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
 PARTS: Mapping[str, Part] = {
     "guide": guide, "units": units, "boots": boots, "upgrade": upgrade, "rollback": rollback,
     "torn": torn, "flicker": flickering, "renewal": renewal, "room": room, "world": world,
-    "removal": removal,
+    "removal": removal, "restarts": restarted, "cuts": cuts, "maintenance": portal,
 }  # fmt: skip
 
 
@@ -188,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--steps", nargs="*", choices=[*UPGRADE], help="cuts of these alone (upgrade, rollback)"
     )
+    parser.add_argument("--act", default="", help="of restarts: those alone whose name has this")
     parser.add_argument("--times", type=int, default=1, help="so many times the cuts of a run")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)

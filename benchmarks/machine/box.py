@@ -21,8 +21,8 @@ PROGRAMS = ("nbdfuse", "unshare", "nsenter", "mkfs.ext4", "fusermount3", "ip", "
 #: Of the machine, beside what a Debian of ``minbase`` has.
 PACKAGES = (
     "adduser", "ca-certificates", "curl", "dbus", "faketime", "init-system-helpers", "iproute2",
-    "libpq5", "nginx-light", "openssh-client", "openssl", "postgresql", "procps", "python3",
-    "python3-psycopg", "python3-venv", "sudo", "systemd", "systemd-sysv",
+    "libpq5", "needrestart", "nginx-light", "openssh-client", "openssl", "postgresql", "procps",
+    "python3", "python3-psycopg", "python3-venv", "sudo", "systemd", "systemd-sysv",
 )  # fmt: skip
 #: Arguments: where the root is mounted, the disk's file, a shared directory.
 MOUNTS = r"""

@@ -37,10 +37,12 @@ READ = (
     "/root/secretariat/root.json", "/home/amina/.bashrc", "/opt/ncen/current/app/release.json",
     "/proc/1/environ",
 )  # fmt: skip
+FAILSAFE = "/opt/ncen-updater/failsafe.py"
 ROOM = ("/var/lib/postgresql/17/main",)
 SOCKETS = (
     "/run/postgresql/.s.PGSQL.5432", "/run/dbus/system_bus_socket", "/run/systemd/private",
-    "/run/ncen-updater/apply.sock", "/run/ncen-updater/fetch.sock", "/run/ncen-updater/send.sock",
+    "/run/ncen-updater/apply.sock", "/run/ncen-updater/fetch.sock", "/run/ncen-updater/renew.sock",
+    "/run/ncen-updater/send.sock",
     "/run/ncen-updater/api.sock", "/run/ncen-updater/login.sock", "/run/ncen-updater/console.sock",
 )  # fmt: skip
 ADDRESSES = (
@@ -159,15 +161,11 @@ def main() -> None:
             "trace": attempt(lambda: libc("ptrace", 16, 1, 0, 0)),
             "setuid bit": attempt(setuid_bit),
             "writable code": attempt(writable_code),
+            "give the agent's code away": attempt(partial(os.chmod, FAILSAFE, 0o755)),
             "host name": attempt(lambda: socket.sethostname(socket.gethostname())),
         },
     }
-    # As the agent does before it lets anybody in or begins anything, and by its own code.
-    if "code" in sys.argv:
-        from ncen_updater.common.landlock import keep_from
-
-        keep_from(Path("/opt/ncen-updater"), [Path("/var/lib/ncen-updater")])
-        found["write after giving up"] = {name: attempt(partial(write, name)) for name in WRITE}
+    # As the agent does before it begins anything, and by its own code.
     if "files" in sys.argv:
         from ncen_updater.agent.config.loader import load_config
         from ncen_updater.agent.rights import leave_server_files

@@ -29,7 +29,17 @@ from benchmarks.machine.record import Recorded, approve, rehearsed, serves
 from benchmarks.machine.site import START, TARGET
 from benchmarks.report import say
 
-__all__ = ["Event", "clocks", "full_disk", "no_line", "package", "removal", "self_update"]
+__all__ = [
+    "Event",
+    "clocks",
+    "full_disk",
+    "no_line",
+    "package",
+    "removal",
+    "self_update",
+    "told",
+    "waiting",
+]
 
 FILLER = "/var/tmp/filler"
 #: Takes all room but some; what is reserved for root stays, unless it is taken as root.
@@ -72,7 +82,8 @@ class Event:
     wrong: tuple[str, ...] = ()
 
 
-def _told(event: Event) -> Event:
+def told(event: Event) -> Event:
+    """Say what came of one, and return it."""
     say(str(asdict(event)))
     return event
 
@@ -104,20 +115,20 @@ def _cuts(
             if outside is not None:
                 outside.connect(other)
             if seconds is None:
-                events.append(_told(Event(what, at, None, "", ("officers are not in",))))
+                events.append(told(Event(what, at, None, "", ("officers are not in",))))
                 continue
             wrong: list[str] = []
             note = judge(other, seconds, wrong)
             wrong += wrongs(other, known, entered, agent=agent)[1]
             if waited := waited_for(other, seconds):
                 note += f"; slow: {waited}"
-            events.append(_told(Event(what, at, seconds, note, tuple(wrong))))
+            events.append(told(Event(what, at, seconds, note, tuple(wrong))))
         finally:
             other.close()
     return events
 
 
-def _waiting(ground: Ground) -> Image:
+def waiting(ground: Ground) -> Image:
     """The disk of a site that has rehearsed the newer release, and waits for approval."""
     file = ground.work / "waiting.img"
     if not file.exists():
@@ -231,14 +242,14 @@ def full_disk(ground: Ground, seed: int) -> list[Event]:
         ("start", 0, "nobody"),
         ("copy", 0, "root"),
     ):
-        events.append(_told(_full(ground, step, left, user)))
-    events.append(_told(_full_and_torn(ground, seed)))
+        events.append(told(_full(ground, step, left, user)))
+    events.append(told(_full_and_torn(ground, seed)))
     return events
 
 
 def _full(ground: Ground, step: str, left: int, user: str) -> Event:
     recorded = Recorded.load(ground.work / "upgrade")
-    image = _waiting(ground)
+    image = waiting(ground)
     outside = Outside(ground.secretariat.feed_with(TARGET))
     box = ground.box(image, "full")
     what = f"full from {step} on, {left >> 20} MB left to {user}"
@@ -343,14 +354,14 @@ def no_line(ground: Ground) -> list[Event]:
             wrong.append(f"check ends with {checked.returncode}: {checked.stdout}{checked.stderr}")
         if back.returncode or found.code != START:
             wrong.append(f"rollback: {back.returncode} {back.stdout}{back.stderr}")
-        return [_told(Event("no line", None, seconds, f"went back to {found.code}", tuple(wrong)))]
+        return [told(Event("no line", None, seconds, f"went back to {found.code}", tuple(wrong)))]
     finally:
         box.close()
 
 
 def clocks(ground: Ground) -> list[Event]:
     """The clock of the units is years off at power on; nothing that is kept expires."""
-    return [_told(_clock(ground, shift)) for shift in ("+9y", "-9y")]
+    return [told(_clock(ground, shift)) for shift in ("+9y", "-9y")]
 
 
 def _clock(ground: Ground, shift: str) -> Event:
@@ -388,12 +399,12 @@ def _clock(ground: Ground, shift: str) -> Event:
 
 def removal(ground: Ground, cuts: int, seed: int) -> list[Event]:
     """Remove the package while a change is open, then with cuts in it, and install it again."""
-    return [_told(_refused(ground)), *_removed(ground, cuts, seed)]
+    return [told(_refused(ground)), *_removed(ground, cuts, seed)]
 
 
 def _refused(ground: Ground) -> Event:
     recorded = Recorded.load(ground.work / "upgrade")
-    image = _waiting(ground)
+    image = waiting(ground)
     outside = Outside(ground.secretariat.feed_with(TARGET))
     box = ground.box(image, "removal")
     try:

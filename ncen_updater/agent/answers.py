@@ -485,7 +485,7 @@ def _lacking(database: str, objects: Sequence[str]) -> Text:
     values: dict[str, object] = {"database": database, "objects": ", ".join(objects)}
     return Text(
         N_(
-            "  not proved: a backup by the agent's role does not carry this of {database}, or"
+            "  not proved: a backup by the application's role does not carry this of {database}, or"
             " not as it is: {objects}"
         ),
         values,

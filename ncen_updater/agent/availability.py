@@ -281,15 +281,14 @@ class _Asked:
         return {"": seen[""], **others}
 
     def _run(self, argv: Sequence[str]) -> tuple[int, str]:
-        from ncen_updater.agent.application.process import minimal_environment, run
+        from ncen_updater.agent.application.process import minimal_environment
         from ncen_updater.agent.application.systemctl import run_systemctl
 
         more = self._settings.get("environment", {})
         texts = more.items() if isinstance(more, dict) else ()
         own = {name: value for name, value in texts if isinstance(value, str)}
         environment = {**minimal_environment(), **own, **self._environment}
-        runs = run_systemctl if argv[0] == "systemctl" else run
-        ended = runs(argv, environment, self._left())
+        ended = run_systemctl(argv, environment, self._left())
         if ended.status is None:
             raise _Unasked(f"'{shlex.join(argv)}' did not end within {self._limit_s:g} seconds")
         return ended.status, ended.output

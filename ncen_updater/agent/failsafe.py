@@ -7,8 +7,8 @@ Run by the system's Python as what the service starts::
 
 It lies beside the slots and imports the standard library alone: a broken agent cannot break it.
 ``--check`` as first word says what would be started; ``resume`` is for the machine's start (8). A
-service that may not write here has ``--count`` run before, with the right to; then the same start
-is not counted again.
+service that may not write here has ``--count`` run before, with the right to, and becomes what the
+link ``current`` leads to then.
 
 The rules, over ``sequence.json`` beside it (whose fields are declared again here, on purpose):
 
@@ -59,8 +59,6 @@ UNSAID = frozenset({1, 2, 126, 127})
 MAX_BYTES = 100_000
 #: Variable that tells the agent where its choice is, also where it cannot read its configuration.
 STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"
-#: One start of a unit, for all its commands: systemd.exec(5).
-START = "INVOCATION_ID"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LOCK_S = 10.0
 NAME = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
@@ -74,7 +72,6 @@ class State:
         attempts: Starts that were not taken back.
         bad: Versions that were given up here: how often, and when last.
         boot: Of the machine, in which the last start was; None where that does not matter.
-        start: Which start of the unit was counted last.
     """
 
     current: str
@@ -83,7 +80,6 @@ class State:
     attempts: int = 0
     bad: Mapping[str, Any] = field(default_factory=dict)
     boot: str | None = None
-    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +150,7 @@ def choose(
 
 
 def _without_file(link: str | None, usable: Sequence[str], boot: str | None) -> Choice:
-    start = link if link in usable else newest(usable)
+    start = _linked(link, usable)
     if start is None:
         return Choice(None, None, f"{FILE} cannot be read, and no slot can be started")
     other = newest([version for version in usable if version != start])
@@ -162,29 +158,15 @@ def _without_file(link: str | None, usable: Sequence[str], boot: str | None) -> 
     return Choice(start, State(start, other, TRYING, 1, boot=boot), why)
 
 
+def _linked(link: str | None, usable: Sequence[str]) -> str | None:
+    return link if link in usable else newest(usable)
+
+
 def _other(state: State, usable: Sequence[str]) -> str | None:
     """Where to go back to: the previous one, else the newest that is not known as bad."""
     if state.previous in usable and state.previous != state.current:
         return state.previous
     return newest([v for v in usable if v != state.current and v not in state.bad])
-
-
-def counted(
-    state: State | None, link: str | None, usable: Sequence[str], start: str | None
-) -> str | None:
-    """Return what a start becomes that was counted before, if it was; pure.
-
-    Args:
-        state: What the file says; None where it is missing or damaged.
-        link: The version that the link leads to.
-        usable: Slots that can be started.
-        start: Which start of the unit it is.
-    """
-    if state is None:
-        return link if link in usable else newest(usable)
-    uncounted = state.state == TRYING and state.start != start
-    wanted = [_other(state, usable) if uncounted else None, state.current, _other(state, usable)]
-    return next((version for version in wanted if version in usable), None)
 
 
 def in_turn(state: State | None, link: str | None, usable: Sequence[str]) -> list[str]:
@@ -215,7 +197,7 @@ def read_state(directory: Path) -> State | None:
             data = json.loads(stream.read(MAX_BYTES))
         state = State(
             data["current"], data["previous"], data["state"], data["attempts"], data["bad"],
-            data.get("boot"), data.get("start"),
+            data.get("boot"),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -225,7 +207,7 @@ def read_state(directory: Path) -> State | None:
         and state.state in (TRYING, GOOD)
         and type(state.attempts) is int
         and state.attempts >= 0
-        and all(isinstance(one, str | None) for one in (state.boot, state.start))
+        and isinstance(state.boot, str | None)
         and isinstance(state.bad, dict)
         and all(is_version(version) and _is_row(row) for version, row in state.bad.items())
     )
@@ -261,7 +243,6 @@ def write_state(directory: Path, state: State) -> None:
         "attempts": state.attempts,
         "bad": dict(state.bad),
         "boot": state.boot,
-        "start": state.start,
     }
     partial = directory / f".{FILE}.failsafe"
     with partial.open("wb") as stream:
@@ -416,8 +397,6 @@ def count(directory: Path, broken: Collection[str] = ()) -> str | None:
     usable = [name for name in usable_slots(directory) if name not in broken]
     now = datetime.now(UTC).isoformat()
     choice = choose(read_state(directory), read_link(directory), usable, now, read_boot())
-    if choice.state is not None:
-        choice = replace(choice, state=replace(choice.state, start=os.environ.get(START)))
     if choice.why:
         say(choice.why)
     version = record(directory, choice, usable)
@@ -434,8 +413,7 @@ def start(directory: Path, words: Sequence[str]) -> int:
             version = count(directory, broken)
         else:
             usable = [name for name in usable_slots(directory) if name not in broken]
-            wanted = os.environ.get(START)
-            version = counted(read_state(directory), read_link(directory), usable, wanted)
+            version = _linked(read_link(directory), usable)
         if version is None:
             say(f"make a slot anew: run {directory}/VERSION/release/install")
             return 1

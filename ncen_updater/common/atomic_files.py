@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -87,6 +88,8 @@ def writing(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
+            # Whatever the mask takes from others: who wrote it can read and replace it.
+            os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | (mode & 0o700))
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

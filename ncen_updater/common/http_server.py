@@ -58,7 +58,7 @@ class HeadedRequest(HTTPRequest):
 
     def read_request_headers(self) -> bool:
         """Refuse a length that is written in anything but digits: others read it differently."""
-        if not super().read_request_headers():
+        if not super().read_request_headers():  # type: ignore[no-untyped-call]
             return False
         if self.inheaders.get(b"Content-Length", b"0").isdigit():
             return True

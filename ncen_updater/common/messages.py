@@ -1191,10 +1191,7 @@ DATABASE_OPENED = Message(
 DATABASE_CLOSED = Message(
     "NU-4016",
     N_("The database {database} refuses sessions."),
-    N_(
-        "If nobody closed it on purpose, open it (in PostgreSQL: ALTER DATABASE {database}"
-        " ALLOW_CONNECTIONS true), then run 'ncen-updater resume'."
-    ),
+    N_("Open it unless that is on purpose: ALTER DATABASE {database} ALLOW_CONNECTIONS true."),
     ExitCode.NEEDS_PERSON,
 )
 NOT_CARRIED = Message(
@@ -1815,8 +1812,8 @@ JOURNAL_FORBIDDEN = Message(
 REHEARSAL_LIMITED = Message(
     "NU-6032",
     N_(
-        "The rehearsal of {version} failed, on copies without what a dump by the agent's role does"
-        " not carry ({objects}): {cause} ({cause_code})"
+        "The rehearsal of {version} failed, on copies without what a dump by the application's"
+        " role does not carry ({objects}): {cause} ({cause_code})"
     ),
     N_(
         "Nothing of the site was touched, and the release is not called bad: an upgrade works on"
@@ -3011,6 +3008,12 @@ CONSOLE_SECOND_SECRET = Message(
     "NU-9714",
     N_("This server asks for more than a password, which this page cannot give."),
     N_("Log in over SSH and type 'ncen-updater console'."),
+)
+CONSOLE_BUSY = Message(
+    "NU-9718",
+    N_("The console is busy: too much is asked of it at the same time."),
+    N_("Wait a few seconds, then load the page again."),
+    ExitCode.BUSY,
 )
 CONSOLE_NO_LOGIN = Message(
     "NU-9716",

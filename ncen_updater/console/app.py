@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from functools import cache
@@ -15,9 +15,9 @@ from importlib.resources import files
 from typing import Any
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.http_server import NO_END
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, language_of
 from ncen_updater.common.messages import (
+    CONSOLE_BUSY,
     CONSOLE_FOREIGN,
     CONSOLE_FORM,
     CONSOLE_KEY,
@@ -34,8 +34,8 @@ from ncen_updater.common.unix_http import ServiceSilent
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.entrances import Entrance
 from ncen_updater.console.headers import PAGE_POLICY, PREFIX, cookie, every_answer
+from ncen_updater.console.inside import have_place
 from ncen_updater.console.login import LoginGone
-from ncen_updater.console.pages.live import live_messages
 from ncen_updater.console.rendering import rendered
 from ncen_updater.console.requests import WebRequest, read_form, request_of, require_own_page
 from ncen_updater.console.routes import File, PageRoute, find
@@ -64,6 +64,7 @@ STATUS: Mapping[Message, int] = {
     CONSOLE_FOREIGN: 403,
     CONSOLE_NO_PAGE: 404,
     CONSOLE_TOO_MUCH: 429,
+    CONSOLE_BUSY: 503,
 }
 #: The form by which who came in by a password goes.
 LEAVE = "/leave"
@@ -73,7 +74,7 @@ STATIC = {"/console.css": "text/css; charset=utf-8", "/live.js": "text/javascrip
 @dataclass(frozen=True)
 class _Reply:
     status: int
-    content: bytes | Iterable[bytes]
+    content: bytes
     kind: str = "text/html; charset=utf-8"
     headers: tuple[tuple[str, str], ...] = ()
     policy: str = PAGE_POLICY
@@ -120,12 +121,9 @@ class ConsoleApplication:
             reply = self._stopped(UpdaterError(detail=type(error).__name__), language)
         headers = [("Content-Type", reply.kind), *reply.headers]
         headers += every_answer(reply.policy, framed=reply.framed)
-        content = reply.content
-        if isinstance(content, bytes):
-            headers.append(("Content-Length", str(len(content))))
-            content = [b"" if head else content]
+        headers.append(("Content-Length", str(len(reply.content))))
         start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", headers)
-        return content
+        return [b"" if head else reply.content]
 
     # ---- who comes in ----------------------------------------------------------------------------
 
@@ -145,7 +143,8 @@ class ConsoleApplication:
         if session is None:
             raise UpdaterError(self._entrance.outside)
         try:
-            return self._inside(environ, request, session)
+            with have_place(session.inside.requests):
+                return self._inside(environ, request, session)
         except LoginGone:
             self._sessions.end(request.secret)
             raise
@@ -157,10 +156,6 @@ class ConsoleApplication:
         method = request.method
         if (method, request.path) == ("POST", LEAVE) and self._entrance.form:
             return self._leave(environ, request, session)
-        if request.path == "/live/events":
-            stream = self._live(session, request)
-            environ[NO_END]()
-            return _Reply(200, stream, "text/event-stream; charset=utf-8")
         found = find(method, request.path)
         if found is None:
             problem = UpdaterError(CONSOLE_NO_PAGE, path=request.path[:100])
@@ -170,16 +165,6 @@ class ConsoleApplication:
         if method == "GET":
             return self._page(route, asking, request.path)
         return self._act(route, asking, environ, request)
-
-    def _live(self, session: BrowserSession, request: WebRequest) -> Iterator[bytes]:
-        """Tell what goes on; who has that page open uses their session."""
-        try:
-            for message in live_messages(self._asking(session, request)):
-                if self._sessions.find(request.secret) is None:
-                    return
-                yield message
-        except LoginGone:
-            self._sessions.end(request.secret)  # the page hears that when it asks again
 
     def _asking(self, session: BrowserSession, request: WebRequest) -> Asking:
         return Asking(session, self._zone_for(session), query=request.query, origin=request.address)

@@ -95,9 +95,7 @@ class Asking:
         """Have the service change something."""
         return self.service.call(method, address, self.language, body)
 
-    def decide(
-        self, method: str, address: str, body: Mapping[str, object] | None = None
-    ) -> Document:
+    def decide(self, method: str, address: str, body: Document | None = None) -> Document:
         """Have the service do what the person answers for, with their password if it takes one."""
         secret = self.form.get("secret", "")
         return self.service.decide(method, address, self.language, body, secret, self.origin)

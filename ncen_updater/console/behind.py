@@ -28,8 +28,6 @@ __all__ = ["answering", "main"]
 #: Of what the service manager gives, sd_listen_fds(3).
 FIRST_FD = 3
 GIVEN = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
-#: Ten people with two pages each that are kept up to date, and what they ask for besides.
-THREADS = 32
 
 
 class BehindServer(LimitedServer):
@@ -49,9 +47,10 @@ def answering(listener: socket.socket, login: Path) -> Iterator[None]:
         listener: On which the web server speaks.
         login: The socket of who looks at passwords.
     """
-    application = ConsoleApplication(PasswordEntrance(PersonLogin(login)))
+    entrance = PasswordEntrance(PersonLogin(login))
+    application = ConsoleApplication(entrance)
     place = Path(listener.getsockname())
-    server = BehindServer(place, application, threads=THREADS, listener=listener)
+    server = BehindServer(place, application, threads=entrance.threads, listener=listener)
     with server.answering("console"):
         try:
             yield

@@ -16,7 +16,7 @@ from ncen_updater.common.messages import (
     CONSOLE_NOT_IN,
     Message,
 )
-from ncen_updater.console.inside import Inside
+from ncen_updater.console.inside import Inside, have_place
 from ncen_updater.console.login import BridgedService, PersonLogin
 from ncen_updater.console.sessions import Keys
 
@@ -54,7 +54,8 @@ class Entrance(Protocol):
         place: Where browsers find the console.
         outside: What somebody hears who has no session.
         idle_s: A session that nobody uses for so long ends; None for never.
-        sessions: So many there are at the same time.
+        sessions: So many one person has at the same time.
+        threads: So many requests are answered at a time.
         by_terminal: Whether the console ends with a person's terminal.
     """
 
@@ -64,6 +65,7 @@ class Entrance(Protocol):
     outside: Message
     idle_s: float | None
     sessions: int
+    threads: int
     by_terminal: bool
 
     def come_in(self, given: Mapping[str, str], address: str) -> Inside:
@@ -90,7 +92,7 @@ class LinkEntrance:
     """
 
     address, form, place, outside = "/enter", False, LOCAL, CONSOLE_NO_SESSION
-    sessions, by_terminal = 8, True
+    sessions, threads, by_terminal = 8, 16, True
     idle_s: float | None = None
 
     def __init__(self, keys: Keys, inside: Inside) -> None:
@@ -116,7 +118,7 @@ class PasswordEntrance:
     """
 
     address, form, place, outside = "/login", True, BEHIND_TLS, CONSOLE_NOT_IN
-    sessions, by_terminal = 40, False
+    sessions, threads, by_terminal = 4, 32, False
     idle_s: float | None = 1800.0
 
     def __init__(self, login: PersonLogin) -> None:
@@ -124,13 +126,16 @@ class PasswordEntrance:
         #: By name. Sessions of one person share one way to the service, and what was looked at.
         self._people: dict[str, tuple[Inside, BridgedService]] = {}
         self._lock = threading.Lock()
+        #: A password takes seconds: who comes in, or tries to, leaves room for who is in.
+        self._logins = threading.BoundedSemaphore(self.threads // 4)
 
     def come_in(self, given: Mapping[str, str], address: str) -> Inside:
         """Have a password looked at; errors as in :meth:`Entrance.come_in`."""
         user, password = given.get("user", "").strip(), given.get("password", "")
         if not user or not password:
             raise UpdaterError(CONSOLE_FORM, reason="name or password is empty")
-        line, who = self._login.open(user, password, address)
+        with have_place(self._logins):
+            line, who = self._login.open(user, password, address)
         with self._lock:
             known = self._people.get(who)
             if known is not None and known[1].renew(line):

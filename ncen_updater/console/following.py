@@ -30,42 +30,32 @@ class Following:
 
     def __init__(self, service: SiteService, clock: Callable[[], float] = time.monotonic) -> None:
         self._service, self._clock = service, clock
-        self._changed = threading.Condition()
-        self._number = 0
+        self._lock = threading.Lock()
+        self._number, self._here, self._heard = 0, False, clock()
         self._moment: Document | None = None
-        self._here = False
-        self._heard = clock()
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
 
     def start(self) -> None:
         """Begin, if that has not been done."""
-        with self._changed:
+        with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
                 self._thread.start()
 
     def end(self) -> None:
-        """Let every page that waits go on, and follow no longer."""
+        """Follow no longer."""
         self._ended.set()
-        with self._changed:
-            self._changed.notify_all()
 
     @property
     def ended(self) -> bool:
         """Whether the console ends."""
         return self._ended.is_set()
 
-    def wait(self, seen: int, seconds: float) -> int:
-        """Wait until something happens that was not seen yet; returns its number."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._number != seen or self.ended, seconds)
-            return self._number
-
-    def moment(self) -> tuple[Document | None, bool, float]:
-        """Return what the service does, whether the line is there, and how long it was silent."""
-        with self._changed:
-            return self._moment, self._here, self._clock() - self._heard
+    def moment(self) -> tuple[int, Document | None, float]:
+        """Return the number of what happened last, what the service does, how long it is silent."""
+        with self._lock:
+            return self._number, self._moment, self._clock() - self._heard
 
     def _follow(self) -> None:
         while not self.ended:
@@ -88,10 +78,9 @@ class Following:
         self._happened(here=moment is not None, moment=moment)
 
     def _happened(self, *, here: bool, moment: Document | None = None) -> None:
-        with self._changed:
+        with self._lock:
             if here:
                 self._heard = self._clock()
             if here or self._here:
                 self._number += 1
             self._here, self._moment = here, moment or self._moment
-            self._changed.notify_all()

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import CONSOLE_BUSY
 from ncen_updater.console.following import Following
 from ncen_updater.console.looking import Looking
 from ncen_updater.console.service import SiteService
 
-__all__ = ["Inside"]
+__all__ = ["Inside", "have_place"]
+
+#: So many requests of one person are answered at a time.
+REQUESTS = 8
+
+
+@contextmanager
+def have_place(places: threading.Semaphore) -> Iterator[None]:
+    """Have one of few places for the block; never waits.
+
+    Raises:
+        UpdaterError: If there is none.
+    """
+    if not places.acquire(blocking=False):
+        raise UpdaterError(CONSOLE_BUSY)
+    try:
+        yield
+    finally:
+        places.release()
 
 
 class Inside:
@@ -20,11 +44,13 @@ class Inside:
         service: Answers as that person's.
         looking: What was looked at for them.
         following: What goes on.
+        requests: Places for what is asked for them at a time.
     """
 
     def __init__(self, service: SiteService, *, lasting: bool = False) -> None:
         self.service, self._lasting = service, lasting
         self.looking, self.following = Looking(service), Following(service)
+        self.requests = threading.BoundedSemaphore(REQUESTS)
 
     def leave(self) -> None:
         """No browser has it any more."""

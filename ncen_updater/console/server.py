@@ -9,13 +9,12 @@ from contextlib import ExitStack, contextmanager
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.http_server import LimitedConnection, LimitedServer
 from ncen_updater.common.messages import CONSOLE_PORT
+from ncen_updater.console.entrances import LinkEntrance
 from ncen_updater.console.peers import allowed_users, owner_of
 
 __all__ = ["ADDRESS", "serving"]
 
 ADDRESS = "127.0.0.1"
-#: Three browsers with two pages each that are kept up to date, and what they ask for besides.
-THREADS = 16
 NOT_YOURS = (
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 54\r\n"
     b"Connection: close\r\n\r\nThis console belongs to another user of this machine.\n"
@@ -26,7 +25,7 @@ class OwnServer(LimitedServer):
     """Takes connections of those alone who may have them."""
 
     def __init__(self, port: int, application: Callable[..., object]) -> None:
-        super().__init__((ADDRESS, port), application, threads=THREADS)
+        super().__init__((ADDRESS, port), application, threads=LinkEntrance.threads)
         self._allowed = allowed_users(os.environ)
 
     def admit(self, conn: LimitedConnection) -> bytes | None:

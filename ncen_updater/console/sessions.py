@@ -138,7 +138,7 @@ class BrowserSessions:
     """Sessions by the secret in their cookie, of which a digest is kept.
 
     Args:
-        most: So many there are at the same time; else the one that was used longest ago ends.
+        most: So many one person has at the same time; else theirs that was used longest ago ends.
         idle_s: One that nobody uses for so long ends; None for never.
         clock: A clock that is never set.
     """
@@ -155,8 +155,9 @@ class BrowserSessions:
         secret, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
             gone = self._forgotten(now)
-            while len(self._open) >= self._most:
-                gone.append(self._open.pop(min(self._open, key=lambda one: self._open[one].used)))
+            theirs = [name for name, one in self._open.items() if one.inside is inside]
+            if len(theirs) >= self._most:
+                gone.append(self._open.pop(min(theirs, key=lambda one: self._open[one].used)))
             self._open[_digest(secret)] = BrowserSession(inside, language, now)
         self._let_go(gone)
         return secret

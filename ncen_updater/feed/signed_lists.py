@@ -126,7 +126,7 @@ def issued_at(signed: Root | Targets) -> datetime | None:
 
 def lapses_at(signed: Signed, grace: timedelta = timedelta(0)) -> datetime:
     """Return when a list lapses; one of the calendar's last years lapses before them."""
-    return min(cast("datetime", signed.expires), _LAST) + grace
+    return min(signed.expires, _LAST) + grace
 
 
 def digest_of(target: TargetFile) -> tuple[str, str]:

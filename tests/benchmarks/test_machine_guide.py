@@ -139,7 +139,7 @@ def test_a_probe_has_every_limit_of_its_unit() -> None:
     assert "Type=oneshot" in lines
     assert not {"Type=notify", "Restart=always", "StandardOutput=socket"} & set(lines)
     assert [line for line in lines if line.startswith("ExecStart=")] == [
-        "ExecStart=/opt/ncen-updater/current/bin/python -I /pkg/probe.py code"
+        "ExecStart=/opt/ncen-updater/current/bin/python -I /pkg/probe.py"
     ]
 
 

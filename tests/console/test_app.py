@@ -8,6 +8,7 @@ import re
 import socket as sockets
 import threading
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def test_a_link_is_void_after_its_time(socket: Path, monkeypatch: pytest.MonkeyP
     assert Keys().take(key) is False
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/live/events", "/dossier", "/orders/1", "/nothing"])
+@pytest.mark.parametrize("path", [*PAGES, "/dossier", "/orders/1", "/nothing"])
 def test_nobody_sees_anything_without_a_session(place: Place, path: str) -> None:
     found = Guest(place.port, f"{PREFIX}00000000=x").get(path)
     assert (found.status, "NU-9702" in found.text) == (401, True)
@@ -457,24 +458,36 @@ def test_a_service_that_ends_in_the_middle(counter: Counter) -> None:
         stack.__exit__(None, None, None)
 
 
-def test_the_stream_tells_what_is_so_and_what_comes(counter: Counter, guest: Guest) -> None:
-    line = sockets.create_connection(("127.0.0.1", guest.port), DEADLINE_S)
-    with line, line.makefile("rb") as stream:
-        line.sendall(
-            f"GET /live/events HTTP/1.1\r\nHost: 127.0.0.1:{guest.port}\r\n"
-            f"Cookie: {guest.cookie}\r\n\r\n".encode()
-        )
-        assert b"200" in stream.readline()
+def test_live_page_is_answered_with_nothing_until_something_happens(
+    counter: Counter, guest: Guest
+) -> None:
+    def seen() -> str:
+        found = re.search(r'data-seen="([0-9-]+)"', guest.get("/live").text)
+        assert found is not None
+        return found[1]
 
-        def until(words: str) -> None:
-            for found in stream:
-                if found.startswith(b"data: ") and words.encode() in found:
-                    return
-            raise AssertionError("the stream ended")
+    while (empty := guest.get(f"/live?seen={seen()}")).text:
+        pass  # the service has just said what it does
+    assert empty.status == 200
+    number = seen()
+    counter.site.open_change()
+    while not (found := guest.get(f"/live?seen={number}")).text:
+        pass
+    assert "The change to 3.3.0 goes on." in found.text
 
-        until("Nothing goes on just now.")
-        counter.site.open_change()
-        until("goes on")
+
+def test_live_page_shows_an_order_and_not_the_change_of_before(
+    counter: Counter, guest: Guest
+) -> None:
+    counter.site.open_change(StepName.FETCH)
+    with Journal.open(counter.site.journal, now=lambda: NOW - timedelta(hours=1)) as journal:
+        journal.state(CHANGE.id, ChangeState.UNDONE)
+    assert guest.get("/live").heading.startswith("The change to 3.3.0 was taken back")
+    assert counter.ask("POST", "/v1/orders", {"kind": "resume"}).status == 202
+    found = guest.get("/live")
+    assert found.heading == "The order waits for the service."
+    assert "taken back" not in found.text and CHANGE.id not in found.text
+    assert 'href="/orders/1"' in found.text
 
 
 def as_user(monkeypatch: pytest.MonkeyPatch, user: str) -> None:

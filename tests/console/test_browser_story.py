@@ -236,10 +236,15 @@ def test_a_release_comes_and_goes_by_browsers_alone(service: Served, told: Telli
         given = service.client.get("/v1/outlook")["approvals"]
         assert sorted(one["who"] for one in given) == sorted([FIRST, SECOND])
         upgrade_now(operator)
+        look(second, "/live")
+        assert not second.all(".steps .undone"), "the change of before is no answer to this order"
         go(first, "/live")
         service.until("change-finished")
         first.until("its end, live", lambda: first.all(".hero.good") and first.one("h1").text)
         assert "3.3.0" in first.one("h1").text
+        first.until("users can work", lambda: first.all(".officers.good"))
+        assert "3.3.0" in first.one(".officers").text
+        assert not first.all('form[action="/confirm"]'), "what is over cannot be ended"
         keep(first, "live", told.language)
         assert version_of(service.demo).whole == "3.3.0"
         # What was: predicted and real, and each change in a dozen lines.

@@ -9,12 +9,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from ncen_updater.console.looking import Looked
 from ncen_updater.console.pages.history import stops
 from ncen_updater.console.pages.live import live_view
 from ncen_updater.console.pages.now import headline, next_deed, waiting
 from ncen_updater.console.pages.settings import tables
 from ncen_updater.console.pages.tray import bundles_of
-from ncen_updater.console.pages.upgrade import begins_words, scale, span
+from ncen_updater.console.pages.upgrade import as_of, begins_words, scale, span
 
 NOW = datetime(2026, 11, 24, 6, 0, 30, tzinfo=UTC)
 
@@ -173,12 +174,12 @@ BUSY = {
 
 
 def test_a_change_that_goes_on() -> None:
-    view = live_view(report(), BUSY, 2.4, NOW, "en")
+    view = live_view(report(), None, BUSY, NOW, "en")
     assert view.headline == "The change to 3.3.0 goes on."
     assert view.now == "copying seizures, 1.5 MB of 3.0 MB"
     assert (view.out, view.clock) == ("How long officers are out", "30 s")
     assert view.predicted == "20 s to 1 min 30 s were predicted"
-    assert view.alive == "Last sign of life 2.0 s ago."
+    assert view.spoken == "copying the databases: goes on"
     assert [(s.name, s.look, s.took) for s in view.steps] == [
         ("downloading and verifying the release", "done", "4.2 s"),
         ("showing officers the maintenance page", "done", "0.1 s"),
@@ -189,7 +190,7 @@ def test_a_change_that_goes_on() -> None:
 
 
 def test_the_way_back_downloads_nothing() -> None:
-    view = live_view(report(kind="rollback"), BUSY, 2.4, NOW, "en")
+    view = live_view(report(kind="rollback"), None, BUSY, NOW, "en")
     assert view.steps[0].name == "verifying the release"
 
 
@@ -197,12 +198,12 @@ def test_who_are_in_again_were_out() -> None:
     """Also while the release is watched; the time stands still then."""
     steps = [*report()["steps"], {"name": "open", "state": "done", "seconds": 0.2,
                                   "started_at": "2026-11-24T06:00:25+00:00"}]  # fmt: skip
-    view = live_view(report("committed", stop_s=25.0, steps=steps), IDLE, 0.0, NOW, "en")
+    view = live_view(report("committed", stop_s=25.0, steps=steps), None, IDLE, NOW, "en")
     assert (view.out, view.clock) == ("How long officers were out", "25 s")
 
 
 def test_in_another_language() -> None:
-    view = live_view(report(), BUSY, 2.4, NOW, "fr")
+    view = live_view(report(), None, BUSY, NOW, "fr")
     assert view.headline == "Le changement vers 3.3.0 est en cours."
     assert view.steps[2].name == "copie des bases de données"
 
@@ -226,8 +227,76 @@ def test_in_another_language() -> None:
 def test_what_is_so(
     shown: dict[str, Any] | None, moment: dict[str, Any], headline_: str, clock: str, busy: bool
 ) -> None:
-    view = live_view(shown, moment, 0.0, NOW, "en")
+    view = live_view(shown, None, moment, NOW, "en")
     assert (view.headline, view.clock, view.busy) == (headline_, clock, busy)
+
+
+BEFORE, AT, AFTER = (f"2026-11-24T05:0{minute}:00+00:00" for minute in (0, 1, 2))
+
+
+def order(at: str, **more: Any) -> dict[str, Any]:
+    return {
+        "id": 7, "kind": "upgrade", "who": "amina", "at": at, "taken_at": None,
+        "ended_at": None, "result": None, **more,
+    }  # fmt: skip
+
+
+FAULT = {"code": "NU-6106", "what": "Not ready.", "remedy": "Mend it.", "state": "-"}
+ENDED = report("undone", ended_at=AT)
+TAKEN = {"taken_at": AFTER}
+FAILED = {**TAKEN, "ended_at": AFTER, "result": {"document": {"error": FAULT}}}
+ORDERED: dict[str, tuple[dict[str, Any] | None, dict[str, Any], dict[str, Any], str, bool]] = {
+    "the first": (None, order(AFTER), IDLE, "The order waits for the service.", True),
+    "it waits": (ENDED, order(AFTER), IDLE, "The order waits for the service.", True),
+    "it was taken": (ENDED, order(AFTER, **TAKEN), BUSY, "The service carries it out.", True),
+    "its change has begun": (
+        report(), order(BEFORE, **TAKEN), BUSY, "The change to 3.3.0 goes on.", False,
+    ),
+    "its change has ended": (
+        ENDED, order(BEFORE, **TAKEN), IDLE,
+        "The change to 3.3.0 was taken back; everything is as before.", False,
+    ),
+    "it came to no change": (
+        ENDED, order(AFTER, **FAILED), IDLE, "The order came to no good end.", True,
+    ),
+    "another change goes on": (
+        report(), order(AFTER), BUSY, "The change to 3.3.0 goes on.", False,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_order_is_shown_until_its_change_begins(name: str) -> None:
+    """Seen: the failure of before as the answer to an order that had just been given."""
+    shown, given, moment, words, about = ORDERED[name]
+    view = live_view(shown, given, moment, NOW, "en")
+    assert (view.headline, view.order) == (words, about)
+    assert bool(view.steps) is bool(view.change) is not about
+    assert (view.problem == FAULT) is (name == "it came to no change")
+
+
+def test_failed_step_is_marked_with_its_cause_and_remedy() -> None:
+    steps = [{**step, "state": "undone", "seconds": None} for step in report()["steps"]]
+    failure = {"step": "copy", "code": "NU-3110", "error": "NU-3110: No room.\nmore"}
+    shown = report("undone", ended_at=AT, steps=steps, failure=failure, error_code="NU-3110")
+    view = live_view(shown, None, IDLE, NOW, "en")
+    assert [step.look for step in view.steps] == ["undone", "undone", "failed", "undone"]
+    assert view.problem is not None and view.change == "abcdefgh"
+    assert (view.problem["code"], view.problem["what"]) == ("NU-3110", "No room.")
+    assert view.problem["remedy"].endswith(".")
+    done = live_view({**shown, "state": "finished"}, None, IDLE, NOW, "en")
+    assert done.problem is None and "failed" not in [step.look for step in done.steps]
+
+
+@pytest.mark.parametrize(
+    ("ended", "stale"), [(BEFORE, False), (AFTER, True), (None, False), ("none", False)]
+)
+def test_prediction_is_old_once_a_change_has_ended(ended: str | None, stale: bool) -> None:
+    """Also where people may decide on it still: an upgrade and a way back leave the binding."""
+    last = {"last_change": None if ended == "none" else {"ended_at": ended}}
+    seen = Looked("m", NOW, at=datetime.fromisoformat(AT))
+    assert as_of(seen, status(journal=last)).stale is stale
+    assert not as_of(Looked("m", NOW), status(journal=last)).stale, "it is being looked at"
 
 
 def test_a_figure_or_none() -> None:

@@ -175,8 +175,8 @@ def test_pages_follow_without_a_place_for_a_listener(
     try:
         for _ in range(2):  # what came of the first try is there by the second
             assert tried.acquire(timeout=DEADLINE_S)
-        moment, here, _ = following.moment()
-        assert here and moment is not None and "running" in moment
+        number, moment, _ = following.moment()
+        assert number and moment is not None and "running" in moment
     finally:
         following.end()
         for stream in streams:
@@ -194,7 +194,8 @@ def test_an_order_is_followed_without_a_place_for_a_listener(
             raise TooManyStreams(count=3)
             yield after
 
-        def get(self, address: str) -> Any:
+        def get(self, address: str, *, patiently: bool = False) -> Any:
+            del patiently
             asked.append(address)
             if address == "/v1/status":
                 return {"service": {"running": None, "why": None}}

@@ -42,19 +42,6 @@ def test_it_ends(socket: Path, how: object) -> None:
             Guest(found.port).get("/")
 
 
-def test_it_ends_while_a_page_is_kept_up_to_date(socket: Path) -> None:
-    with console(socket) as found:
-        guest = found.enter()
-        with sockets.create_connection(("127.0.0.1", found.port), DEADLINE_S) as line:
-            line.sendall(
-                f"GET /live/events HTTP/1.1\r\nHost: 127.0.0.1:{found.port}\r\n"
-                f"Cookie: {guest.cookie}\r\n\r\n".encode()
-            )
-            assert line.recv(12) == b"HTTP/1.1 200"
-            found.process.terminate()
-            assert found.process.wait(DEADLINE_S) == 0
-
-
 def test_a_port_that_is_taken(socket: Path) -> None:
     with sockets.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])

@@ -47,14 +47,28 @@ class Given(Inside):
 def test_a_session_is_found_by_its_secret_alone() -> None:
     now = [0.0]
     known = BrowserSessions(2, clock=lambda: now[0])
-    secrets = []
+    secrets, inside = [], Given()
     for _ in range(3):
-        secrets.append(known.begin("en", Given()))
+        secrets.append(known.begin("en", inside))
         now[0] += 1
     assert [known.find(secret) is not None for secret in secrets] == [False, True, True]
     assert known.find(secrets[1][:-1]) is None
     known.end(secrets[2])
     assert known.find(secrets[2]) is None
+
+
+def test_new_session_ends_the_oldest_of_that_person_and_nobody_elses() -> None:
+    """Seen: one account came in 41 times, and nobody else was in any more."""
+    now, greedy, other = [0.0], Given(), Given()
+    known = BrowserSessions(2, None, lambda: now[0])
+    kept = known.begin("en", other)
+    secrets = []
+    for _ in range(5):
+        now[0] += 1
+        secrets.append(known.begin("en", greedy))
+    assert [known.find(one) is not None for one in secrets] == [False] * 3 + [True] * 2
+    assert known.find(kept) is not None
+    assert (greedy.ended, other.ended) == (0, 0)
 
 
 def test_whoever_did_nothing_for_long_has_to_come_in_again() -> None:

@@ -20,7 +20,8 @@ from benchmarks.histories.judge import (
     named,
 )
 from benchmarks.histories.plans import FAULTS, OPERATIONS, choose, plan_from
-from benchmarks.histories.strangers import KINDS
+from benchmarks.histories.said import AS_BEFORE, Said, Truth, untrue
+from benchmarks.histories.strangers import KINDS, instants_of
 
 DATABASES = ("seizures", "suspects", "companies")
 CASES = "seizures.cases"
@@ -169,3 +170,59 @@ def test_everything_gets_its_share_and_a_plan_can_be_written_down(engine: str) -
         assert set(faults) == set(FAULTS)
     assert set(possible) == {plan.operation for plan in plans}
     assert all(plan_from(plan.to_json()) == plan for plan in plans)
+
+
+LIVE = {"ncen_seizures": True, "ncen_suspects": True}
+MISSING, CLOSED = {**LIVE, "ncen_seizures": None}, {**LIVE, "ncen_seizures": False}
+NAMED = ({"code": "NU-4102", "what": "The database ncen_seizures is missing"},)
+SHUT = ({"code": "NU-4016", "what": "The database ncen_seizures refuses sessions."},)
+STRICT = ({"code": "NU-6102", "what": "Contradiction", "severity": "strict"},)
+WORKS = {"running": {"officers": {"state": "works"}}}
+BLAMED = {"journal": {"bad_releases": [{"version": "3.3.0", "code": "NU-6008"}]}}
+
+
+@pytest.mark.parametrize(
+    ("said", "truth", "words"),
+    [
+        (Said(), Truth(LIVE, officer_in=True), ""),
+        (Said(doctor=NAMED), Truth(MISSING, officer_in=False), ""),
+        (Said(), Truth(MISSING, officer_in=False), "says nothing of ncen_seizures"),
+        (Said(doctor=NAMED), Truth(LIVE, officer_in=True), "is missing"),
+        (Said(doctor=SHUT), Truth(CLOSED, officer_in=False), ""),
+        (Said(doctor=SHUT), Truth(LIVE, officer_in=True), "is closed"),
+        (Said(), Truth(CLOSED, officer_in=False), "which is closed"),
+        (Said(), Truth(CLOSED, officer_in=False, open_change=True), ""),
+        (Said(doctor=STRICT), Truth(LIVE, officer_in=True), ""),
+        (Said(doctor=STRICT), Truth(LIVE, officer_in=True, final=True), "put right"),
+        (Said(document=WORKS), Truth(LIVE, officer_in=False), "none can"),
+        (Said(document=BLAMED), Truth(LIVE, officer_in=True), "called bad"),
+        (Said(document=BLAMED), Truth(LIVE, officer_in=True, bad=frozenset({"3.3.0"})), ""),
+        (
+            Said(status=AS_BEFORE),
+            Truth(LIVE, officer_in=True, replaced=("ncen_seizures",), undone=True),
+            "replaced databases",
+        ),
+        (
+            Said(status=f"{AS_BEFORE}; replaced: ncen_seizures"),
+            Truth(LIVE, officer_in=True, replaced=("ncen_seizures",), undone=True),
+            "",
+        ),
+    ],
+)
+def test_what_is_said_and_not_so_is_found(said: Said, truth: Truth, words: str) -> None:
+    found = untrue(said, truth)
+    assert words in " ".join(found) if words else found == []
+
+
+def test_administrator_acts_at_instants_of_either_direction_and_may_put_back_later() -> None:
+    kinds = [kind for kind in KINDS if kind.startswith("administrator")]
+    for kind in kinds:
+        found = [instants_of(kind, random.Random(n), fails=n % 2 == 0) for n in range(300)]
+        assert {len(instants) for instants in found} == {1, 2}
+        backwards = {n % 2 for n, instants in enumerate(found) if "undo" in instants[0][1]}
+        assert backwards == {0}
+    plans = [
+        choose(random.Random(n), Counter(), "postgresql", list(OPERATIONS), "administrator")
+        for n in range(20)
+    ]
+    assert {plan.stranger for plan in plans} <= set(kinds)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
-import http.client
 import pwd
 import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import CONSOLE_PASSWORD
+from ncen_updater.console.entrances import PasswordEntrance
+from ncen_updater.console.inside import REQUESTS
+from ncen_updater.console.login import BridgedService, PersonLogin
 from tests.agent.service.api.conftest import BINDING, Counter
 from tests.agent.service.api.serving import answering
 from tests.console.support import Answer
 from tests.console.test_app import has_dossier
-from tests.login.behind import NAME, Person, UnixConnection, approvals, served_behind
+from tests.login.behind import NAME, Person, approvals, served_behind
 from tests.login.logins import AMINA, MARIE, SECRETS, LoginSocket, login_socket, opened
+from tests.support.forks import DEADLINE_S
 
 
 @pytest.fixture
@@ -118,17 +125,10 @@ def test_the_console_speaks_with_the_service_by_the_person_alone(
     person = entered(web, AMINA)
     uid = pwd.getpwnam(AMINA).pw_uid
     assert [process.pid for process in login.processes if owner(process.pid) == uid]
-    connection = UnixConnection(person.path)
-    connection.request("GET", "/live/events", headers={"Host": NAME, "Cookie": person.cookie})
-    stream = connection.getresponse()
-    assert stream.status == 200 and stream.readline()
     for process in login.processes:
         process.kill()
         process.wait()
-    stream.read()  # it ends
-    stream.close()
-    connection.close()
-    assert person.get("/live/events").status == 401
+    assert person.get("/live").status == 401
     assert person.get("/").status == 401
 
 
@@ -136,52 +136,69 @@ def owner(process: int) -> int:
     return Path(f"/proc/{process}").stat().st_uid
 
 
-def test_what_goes_on_is_told_as_it_happens(web: Path) -> None:
-    person = entered(web, AMINA)
-    connection = UnixConnection(person.path)
-    connection.request("GET", "/live/events", headers={"Host": NAME, "Cookie": person.cookie})
-    answer = connection.getresponse()
-    assert answer.status == 200
-    lines = [answer.readline() for _ in range(3)]
-    assert b"event: live\n" in lines
-    answer.close()
-    connection.close()
-
-
-def events(person: Person) -> http.client.HTTPConnection:
-    """Open the line of a page that is kept up to date."""
-    connection = UnixConnection(person.path)
-    connection.request("GET", "/live/events", headers={"Host": NAME, "Cookie": person.cookie})
-    return connection
-
-
-def test_twenty_sessions_of_one_account_are_all_answered(
+def test_sessions_of_one_account_are_all_answered(
     web: Path, counter: Counter, login: LoginSocket
 ) -> None:
-    """What they wait for and listen to takes no place from what they ask, nor from other people.
-
-    Every session looks at what takes long and follows what goes on, as do pages that stay open.
-    """
+    """What they wait for and follow takes no place from what they ask, nor from other people."""
     counter.inspector.door.clear()
-    with contextlib.ExitStack() as open_lines:
-        sessions = [entered(web, AMINA) for _ in range(20)]
-        for person in sessions:
-            line = events(person)
-            open_lines.callback(line.close)
-            answer = line.getresponse()
-            open_lines.callback(answer.close)
-            assert answer.status == 200 and answer.readline()
-            for path in ("/upgrade", "/help", "/proof"):
-                found = person.get(path)
-                assert (found.status, found.state) == (200, "loading"), found.text
-                assert not re.search("NU-93(04|2)", found.text), found.text
-        other = entered(web, MARIE)
-        assert other.get("/help").status == 200
-        for person in (*sessions, other):
-            assert person.get("/").status == 200
-        counter.inspector.door.set()
-        for person in (*sessions, other):
-            assert person.settled("/help").state == "ready"
+    sessions = [entered(web, AMINA) for _ in range(PasswordEntrance.sessions)]
+    for person in sessions:
+        assert person.get("/live").status == 200
+        for path in ("/upgrade", "/help", "/proof"):
+            found = person.get(path)
+            assert (found.status, found.state) == (200, "loading"), found.text
+            assert not re.search("NU-93(04|2)", found.text), found.text
+    other = entered(web, MARIE)
+    assert other.get("/help").status == 200
+    for person in (*sessions, other):
+        assert person.get("/").status == 200
+    counter.inspector.door.set()
+    for person in (*sessions, other):
+        assert person.settled("/help").state == "ready"
+    newest = entered(web, AMINA)  # one more than there may be: their own oldest goes
+    assert [one.get("/").status for one in (*sessions, newest, other)] == [401, *[200] * 5]
     uid = pwd.getpwnam(AMINA).pw_uid
     running = [one.pid for one in login.processes if one.poll() is None]
     assert len([number for number in running if owner(number) == uid]) == 1
+
+
+def test_one_person_leaves_room_for_others(web: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever they ask for at the same time, and however long the service takes."""
+    amina, marie = entered(web, AMINA), entered(web, MARIE)
+    gate, waiting, real = threading.Event(), threading.Semaphore(0), BridgedService.status
+
+    def status(service: BridgedService, language: str) -> Any:
+        if service._who == AMINA:
+            waiting.release()
+            assert gate.wait(DEADLINE_S)
+        return real(service, language)
+
+    monkeypatch.setattr(BridgedService, "status", status)
+    with ThreadPoolExecutor(40) as pool:
+        asked = [pool.submit(amina.get, "/") for _ in range(40)]
+        for _ in range(REQUESTS):
+            assert waiting.acquire(timeout=DEADLINE_S)
+        assert marie.get("/").status == 200
+        gate.set()
+        found = [one.result() for one in asked]
+    assert {one.status for one in found} <= {200, 503}
+    assert all("NU-9718" in one.text for one in found if one.status == 503)
+
+
+def test_passwords_leave_room_for_who_is_in(web: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marie = entered(web, MARIE)
+    gate, waiting = threading.Event(), threading.Semaphore(0)
+
+    def slow(entrance: PersonLogin, user: str, password: str, address: str) -> Any:
+        waiting.release()
+        assert gate.wait(DEADLINE_S)
+        raise UpdaterError(CONSOLE_PASSWORD)
+
+    monkeypatch.setattr(PersonLogin, "open", slow)
+    with ThreadPoolExecutor(40) as pool:
+        tried = [pool.submit(Person(web).log_in, AMINA, "guess") for _ in range(40)]
+        for _ in range(PasswordEntrance.threads // 4):
+            assert waiting.acquire(timeout=DEADLINE_S)
+        assert marie.get("/").status == 200
+        gate.set()
+        assert {one.result().status for one in tried} <= {401, 503}

@@ -7,6 +7,7 @@ the second finds the first.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,22 +16,15 @@ from ncen_updater.agent.application.process import Ended, run
 __all__ = ["is_manager_away", "run_systemctl"]
 
 #: What it says of its connection; of a unit it says none of these.
-AWAY = (
-    "Failed to connect to",
-    "Transport endpoint is not connected",
-    "Connection refused",
-    "Connection reset by peer",
-    "Connection is closed",
-    "Connection terminated",
-    "Remote peer disconnected",
-    "Message recipient disconnected from message bus",
+AWAY = re.compile(
+    "Failed to connect to|not connected|Connection (re|is closed|terminated)|disconnected"
 )
 PATIENCE_S, AGAIN_S = 10.0, 0.2
 
 
 def is_manager_away(ended: Ended) -> bool:
     """Whether an answer is none of the service manager, which nobody reached. Pure."""
-    return bool(ended.status) and any(words in ended.output for words in AWAY)
+    return bool(ended.status) and AWAY.search(ended.output) is not None
 
 
 def run_systemctl(
@@ -41,7 +35,7 @@ def run_systemctl(
     clock: Callable[[], float] = time.monotonic,
     wait: Callable[[float], object] = time.sleep,
 ) -> Ended:
-    """Run it; again for ten seconds at most where the manager was not reached.
+    """Run it, or another program; again for ten seconds at most where the manager was not reached.
 
     Args:
         argv: ``systemctl`` and its arguments.

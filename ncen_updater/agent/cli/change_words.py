@@ -16,7 +16,7 @@ from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Figure, Text, transla
 from ncen_updater.common.reasons import reason
 from ncen_updater.common.step_words import step_words
 
-__all__ = ["as_before", "beside_words", "change_lines"]
+__all__ = ["as_before", "change_lines", "ended_words"]
 
 Document = Mapping[str, Any]
 #: So many parts of the stop are named, if they took so long.
@@ -48,7 +48,7 @@ def change_lines(report: Document, language: str, zone: tzinfo | None = None) ->
     yield _when(report, when)
     yield from _who(report)
     yield from _stop(report, language)
-    yield from beside_words(report)
+    yield from ended_words(report)
     yield from _watched(report["facts"])
     yield from _failure(report, language, when)
     yield from _records(report, language)
@@ -188,23 +188,19 @@ def _failure(report: Document, language: str, when: Callable[[str], Figure]) -> 
         yield Text(N_("  it was taken back by change {id}"), {"id": report["taken_back_by"]})
 
 
-def beside_words(change: Document) -> Iterator[Text]:
-    """Say whom a change met at the databases."""
-    for name, words in (
-        (
-            "ended_sessions",
-            N_("  sessions ended when the databases were closed: {names}"),
-        ),
-        ("replaced", N_("  databases replaced by somebody while they were closed: {names}")),
-    ):
-        if change.get(name):  # a service of before does not say it
-            yield Text(words, {"names": ", ".join(map(clean, change[name]))})
+def ended_words(change: Document) -> Iterator[Text]:
+    """Say whose sessions a change ended."""
+    if change.get("ended_sessions"):  # a service of before does not say it
+        names = {"names": ", ".join(map(clean, change["ended_sessions"]))}
+        yield Text(N_("  sessions ended when the databases were closed: {names}"), names)
 
 
 def as_before(change: Document) -> Text:
     """Say what a change left that was undone; its program may have added something."""
     if change.get("replaced"):
-        return Text(N_("  everything else is as it was before it"))
+        names = {"names": ", ".join(map(clean, change["replaced"]))}
+        words = N_("  somebody replaced {names} meanwhile; everything else is as it was before it")
+        return Text(words, names)
     if not change.get("expanded"):  # a service of before does not say it
         return Text(N_("  everything is as it was before it; no record was lost"))
     words = N_(

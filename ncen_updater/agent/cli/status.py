@@ -12,7 +12,7 @@ from ncen_updater.agent.answers import BARRED, notice_words
 from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.cli.access import explained
 from ncen_updater.agent.cli.availability_words import officers_words
-from ncen_updater.agent.cli.change_words import as_before, beside_words
+from ncen_updater.agent.cli.change_words import as_before, ended_words
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state import sentences
@@ -383,7 +383,7 @@ def show_last_change(session: AgentSession, change: Document) -> None:
         "at": _when(session, change["ended_at"] or change["created_at"]),
     }  # fmt: skip
     session.show(Text(N_("Last: {kind} to {version}, {state} {at} (change {change})."), values))
-    for line in beside_words(change):
+    for line in ended_words(change):
         session.show(line)
     if change["state"] == ChangeState.UNDONE:
         session.show(as_before(change))

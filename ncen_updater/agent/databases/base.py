@@ -193,6 +193,7 @@ class Evidence:
         previous: Logical names whose previous of this change exists.
         missing: The live databases that are not there, as an administrator knows them.
         closed: Those that refuse sessions.
+        fenced_by: Ids of the changes whose fence is written down, whether it stands or not.
         committed: Whether the databases say that this change was committed.
         later: Whether the live set was brought by a later change.
     """
@@ -205,6 +206,7 @@ class Evidence:
     committed: bool = False
     later: bool = False
     closed: tuple[str, ...] = field(default=(), compare=False)
+    fenced_by: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -378,10 +380,6 @@ class DatabaseEngine(abc.ABC):
             raise DatabaseUnreachable(SET_INCOMPLETE, database=", ".join(seen.missing))
         if opened and seen.closed:
             raise DatabaseError(DATABASE_CLOSED, database=", ".join(seen.closed))
-
-    @abc.abstractmethod
-    def fenced_by(self) -> tuple[str, ...]:
-        """Ids of the changes whose fence of the live set is written down, raised or not."""
 
     def sessions(self) -> tuple[str, ...]:
         """Whose sessions in the live set a fence would end, in the words of the engine."""

@@ -30,7 +30,7 @@ from ncen_updater.agent.site import Site
 from ncen_updater.agent.slots.compare import Difference
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import CONTRACT_FAILED, DATABASE_CLOSED, SET_INCOMPLETE
+from ncen_updater.common.messages import CONTRACT_FAILED
 from ncen_updater.common.progress import Progress
 
 __all__ = ["ADOPTED", "Look", "not_ended", "verify_journal", "verify_looks", "verify_site"]
@@ -209,17 +209,17 @@ def _plain(rows: Iterable[sqlite3.Row]) -> list[dict[str, object]]:
 
 def _change(site: Site, journal: Journal) -> Iterator[Finding]:
     change = journal.open_change()
-    situation = look(site, change, by_person=True)
-    decision = decide(situation)
-    if situation.missing or (change is None and situation.fenced):
-        message = SET_INCOMPLETE if situation.missing else DATABASE_CLOSED
-        found = DatabaseError(message, database=", ".join(situation.databases))
-        yield Finding(found.code, Severity.STRICT, found.what_text, found.remedy_text)
-    elif decision.action is RecoveryAction.STOP:
+    decision = decide(look(site, change, by_person=True))
+    try:
+        site.engine.require_live(opened=change is None)
+    except DatabaseError as error:
+        yield Finding(error.code, Severity.STRICT, error.what_text, error.remedy_text)
+        return
+    if decision.action is RecoveryAction.STOP:
         yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=decision.reason)
     elif change is None and (reason := contradiction(site, journal)) is not None:
         yield _differs("NU-6102", N_("Contradiction: {reason}."), reason=reason)
-    if change is not None and decision.action not in (RecoveryAction.NOTHING, RecoveryAction.STOP):
+    elif change is not None and decision.action is not RecoveryAction.NOTHING:
         yield not_ended(change, Severity.ADVISORY, journal.facts(change.id))
 
 

@@ -49,7 +49,7 @@ from ncen_updater.agent.engine.preconditions import (
 )
 from ncen_updater.agent.engine.recovery import Decision, RecoveryAction, Situation, decide
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan, way_back
-from ncen_updater.agent.engine.runner import Checkpoint, Runner, no_checkpoint, when_there
+from ncen_updater.agent.engine.runner import Checkpoint, Runner, no_checkpoint
 from ncen_updater.agent.engine.situation import look
 from ncen_updater.agent.engine.steps.starting import require_well
 from ncen_updater.agent.journal.change import (
@@ -290,7 +290,7 @@ class Operations:
                 return Result(decision=decide(Situation(None)))
             if change is not None and not by_person:
                 there = functools.partial(self._site.engine.require_live, opened=False)
-                when_there(there, self._site, self._progress, self._interruption)
+                self._runner(journal).when_there(there)
             catch_up(self._site, journal)
             decision = decide(look(self._site, change, by_person=by_person))
             if decision.action is RecoveryAction.NOTHING:

@@ -37,7 +37,8 @@ def catch_up(site: Site, journal: Journal) -> None:
     A fence of a change that is over is lifted.
 
     Raises:
-        DatabaseError: If what it left contradicts itself.
+        DatabaseError: If what it left contradicts itself, or if, with no change open, a live
+            database is missing or refuses sessions.
     """
     learnt = site.engine.catch_up()
     if learnt:
@@ -45,10 +46,11 @@ def catch_up(site: Site, journal: Journal) -> None:
         journal.note("records-caught-up", databases=list(learnt))
     site.engine.know(journal.last_event())
     over = {change.id: change for change in journal.changes() if not change.state.open}
-    for change_id in site.engine.fenced_by():
-        if change_id in over:
-            site.engine.unfence(reference(over[change_id]))
-            journal.note("fence-lifted", change_id)
+    for change_id in over.keys() & site.engine.evidence(None).fenced_by:
+        site.engine.unfence(reference(over[change_id]))
+        journal.note("fence-lifted", change_id)
+    if journal.open_change() is None:
+        site.engine.require_live()
 
 
 def require_nothing_open(site: Site, journal: Journal) -> None:

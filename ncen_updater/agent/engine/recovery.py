@@ -67,7 +67,6 @@ class Situation:
         by_person: Whether a person ordered this recovery; they may try as often as they wish.
         recorded: Whether the databases say that this change was committed.
         later: Whether the databases were brought by a later change.
-        databases: Those that are missing, or else refuse sessions.
     """
 
     state: ChangeState | None
@@ -83,7 +82,6 @@ class Situation:
     by_person: bool = False
     recorded: bool = False
     later: bool = False
-    databases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,13 +116,13 @@ TABLE: tuple[Row, ...] = (
         "idle, a database is missing",
         lambda s: _idle(s) and s.missing,
         RecoveryAction.STOP,
-        Text(N_("{databases} is missing although no change is open")),
+        Text(N_("a live database is missing although no change is open")),
     ),
     Row(
         "idle, the databases are fenced",
         lambda s: _idle(s) and s.fenced,
         RecoveryAction.STOP,
-        Text(N_("{databases} refuses sessions although no change is open")),
+        Text(N_("the live databases refuse sessions although no change is open")),
     ),
     Row(
         "idle",
@@ -211,6 +209,5 @@ def decide(situation: Situation) -> Decision:
     """Return what to do. Total: every situation finds a row."""
     for row in TABLE:
         if row.fits(situation):
-            values = {"databases": ", ".join(situation.databases)}
-            return Decision(row.action, row.name, Text(row.reason.template, values))
+            return Decision(row.action, row.name, row.reason)
     raise AssertionError("the last row fits what is not committed, an earlier one what is")

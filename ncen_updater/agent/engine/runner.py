@@ -48,7 +48,7 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import GOING_BACK_FAILED, INTERRUPTED, STEP_DID_NOT_HOLD
 from ncen_updater.common.progress import Progress
 
-__all__ = ["Checkpoint", "Runner", "blames_release", "no_checkpoint", "when_there"]
+__all__ = ["Checkpoint", "Runner", "blames_release", "no_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,9 @@ logger = logging.getLogger(__name__)
 BACK_LIMIT_S = 60.0
 #: So long going back waits for databases that are away, and so often it looks.
 AWAY_LIMIT_S, AWAY_LOOK_S = 120.0, 1.0
+#: Undone again by each resume where it no longer holds: databases may have been closed by hand, and
+#: the system, to which a recovery at boot left the application, may never have started it.
+LOOKED_AT = (StepName.FENCE, StepName.STOP)
 #: Verdicts on a release by how it starts and runs.
 OF_HEALTH = (Unhealthy.message.code, CommandFailed.message.code)
 #: A rollback that is undone goes nowhere back: the newer release stays.
@@ -204,31 +207,17 @@ class Runner:
             SiteHistory(self._journal).withdraw_bad(soak_of)  # the one before it is not well either
         for name in reversed(BEFORE_COMMIT):
             state = self._journal.change(change_id).step_state(name)
-            if state not in (None, StepState.UNDONE) or self._holds_no_more(name, change_id):
+            # Of some what is there counts, and not that it was recorded.
+            again = state is StepState.UNDONE and name in LOOKED_AT
+            if again and self._steps[name].undone(self.context(change_id)):
+                continue
+            if again or state not in (None, StepState.UNDONE):
                 self._undo(name, change_id)
         self._journal.state(change_id, ChangeState.UNDONE)
         in_place = self._journal.change(change_id).strategy == Strategy.IN_PLACE
         if in_place and not self._at_boot:
             # What came back from a dump has none. Officers are in: nobody waits for it.
             Refreshing(self._site, self._progress, BACK_LIMIT_S).run()
-
-    def _holds_no_more(self, name: StepName, change_id: str) -> bool:
-        """Whether a step is undone once more although that was recorded: what is there counts.
-
-        Databases may have been closed again by hand. A recovery when the machine started left the
-        application to the system, and that may never have come.
-        """
-        change = self._journal.change(change_id)
-        if change.step_state(name) is not StepState.UNDONE:
-            return False
-        if name is StepName.FENCE:
-            return not self._steps[name].undone(self.context(change_id))
-        return (
-            name is StepName.STOP
-            and not self._at_boot
-            and bool(self._journal.facts(change_id).was_running)
-            and not self._site.application.running()
-        )
 
     def _do(self, name: StepName, change_id: str) -> None:
         step = self._steps[name]
@@ -255,8 +244,9 @@ class Runner:
         self._journal.step(change_id, name, StepState.UNDOING)
         try:
             self._checkpoint(name, Phase.BEFORE_UNDO)
-            undo = partial(_undo, step, context)
-            when_there(undo, self._site, self._progress, self._interruption, AWAY_LIMIT_S)
+            self.when_there(partial(step.undo, context), AWAY_LIMIT_S)
+            if not self.when_there(partial(step.undone, context), AWAY_LIMIT_S):
+                raise UpdaterError(STEP_DID_NOT_HOLD, step=name)
             self._checkpoint(name, Phase.AFTER_UNDO)
             self._journal.step(change_id, name, StepState.UNDONE)
             self._checkpoint(name, Phase.AFTER_UNDO_RECORD)
@@ -274,6 +264,30 @@ class Runner:
                 cause_remedy=full_remedy(_remedy(error), full),
                 detail=getattr(error, "detail", None),
             ) from error
+
+    def when_there(self, act: Callable[[], bool | None], limit_s: float = math.inf) -> bool | None:
+        """Do what may be repeated, and again while it fails since the databases are away.
+
+        Raises:
+            UpdaterError: Of the act; where they are away, only after the limit.
+        """
+        deadline: float | None = None
+        while True:
+            try:
+                return act()
+            except UpdaterError as error:
+                if not is_away(error):
+                    raise
+                now = self._site.clock.monotonic()
+                if deadline is None:
+                    logger.warning("the databases are away and waited for: %s", error)
+                    deadline = now + limit_s
+                if now >= deadline:
+                    raise
+                words = N_("waiting for the databases: {reason}")
+                self._progress.tell(Text(words, {"reason": error.what_text}))
+            with self._interruption.allowed():
+                self._site.clock.wait(AWAY_LOOK_S)
 
     def _noted(
         self, change_id: str, name: StepName, code: str, error: Exception, full: Path | None
@@ -315,43 +329,6 @@ class Runner:
             cause_remedy=full_remedy(kept_remedy(self._journal, change_id, _remedy(error)), full),
             detail=getattr(error, "detail", None),
         ) from error
-
-
-def when_there(
-    act: Callable[[], None],
-    site: Site,
-    progress: Progress,
-    interruption: Interruption,
-    limit_s: float = math.inf,
-) -> None:
-    """Do what may be repeated, and again while it fails since the databases are away.
-
-    Raises:
-        UpdaterError: Of the act; where they are away, only after the limit.
-    """
-    deadline: float | None = None
-    while True:
-        try:
-            return act()
-        except UpdaterError as error:
-            if not is_away(error):
-                raise
-            now = site.clock.monotonic()
-            if deadline is None:
-                logger.warning("the databases are away and waited for: %s", error)
-                deadline = now + limit_s
-            if now >= deadline:
-                raise
-            words = N_("waiting for the databases: {reason}")
-            progress.tell(Text(words, {"reason": error.what_text}))
-        with interruption.allowed():
-            site.clock.wait(AWAY_LOOK_S)
-
-
-def _undo(step: Step, context: StepContext) -> None:
-    step.undo(context)
-    if not step.undone(context):
-        raise UpdaterError(STEP_DID_NOT_HOLD, step=step.name)
 
 
 def _cut_off(error: BaseException) -> bool:

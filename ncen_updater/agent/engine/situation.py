@@ -48,11 +48,10 @@ def look(site: Site, change: Change | None, *, by_person: bool) -> Situation:
     Raises:
         UpdaterError: If a fact cannot be had; nothing may be decided without it.
     """
-    evidence = site.engine.evidence(reference(change) if change else None)
-    databases = evidence.missing or evidence.closed
     if change is None:
-        fenced, missing = evidence.fenced, bool(evidence.missing)
-        return Situation(None, fenced=fenced, missing=missing, databases=databases)
+        evidence = site.engine.evidence(None)
+        return Situation(None, fenced=evidence.fenced, missing=bool(evidence.missing))
+    evidence = site.engine.evidence(reference(change))
     return Situation(
         state=change.state,
         committed=change.commit_written,
@@ -67,7 +66,6 @@ def look(site: Site, change: Change | None, *, by_person: bool) -> Situation:
         by_person=by_person,
         recorded=evidence.committed,
         later=evidence.later,
-        databases=databases,
     )
 
 

@@ -68,11 +68,9 @@ class SiteHistory:
         if kinds.count("release-bad") <= kinds.count("release-bad-withdrawn"):
             return
         of = self._journal.change(change)
+        less = "UPDATE bad_releases SET times = times - 1 WHERE product = ? AND version = ?"
         with self._journal.transaction() as connection:
-            connection.execute(
-                "UPDATE bad_releases SET times = times - 1 WHERE product = ? AND version = ?",
-                (of.product, of.to_version),
-            )
+            connection.execute(less, (of.product, of.to_version))
             connection.execute("DELETE FROM bad_releases WHERE times < 1")
             self._journal.event("release-bad-withdrawn", change, version=of.to_version)
 

@@ -126,7 +126,7 @@ def _chooses_well(trial: Path, directory: Path, python: Path) -> bool:
     return chosen is None or start == chosen.current
 
 
-def collect_slots(directory: Path, alive: Callable[[], None]) -> tuple[str, ...]:
+def collect_slots(directory: Path, alive: Callable[[], object]) -> tuple[str, ...]:
     """Remove the slots that nobody goes back to; the chosen and the previous one always stay.
 
     Args:

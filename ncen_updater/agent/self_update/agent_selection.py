@@ -83,7 +83,6 @@ class AgentSelection(Record):
         attempts: Starts that were not taken back yet.
         bad: Versions that were given up here.
         boot: Of the machine, in which the last start was; None where that does not matter.
-        start: Which start of the unit was counted last; for the failsafe alone.
         schema: Form of the file.
     """
 
@@ -93,7 +92,6 @@ class AgentSelection(Record):
     attempts: int = 0
     bad: Mapping[str, Bad] = field(default_factory=dict)
     boot: str | None = None
-    start: str | None = None
     schema: int = 1
 
     @classmethod

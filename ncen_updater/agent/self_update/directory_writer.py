@@ -52,7 +52,7 @@ Doer = Callable[[OwnAction], None]
 
 
 def doer_of(
-    directory: Path, version: str, now: Callable[[], datetime], alive: Callable[[], None]
+    directory: Path, version: str, now: Callable[[], datetime], alive: Callable[[], object]
 ) -> Doer:
     """Return what does an action, here and now.
 
@@ -65,15 +65,11 @@ def doer_of(
     file = SequenceFile(directory)
 
     def tidy() -> None:
-        from ncen_updater.agent.self_update.after_confirmation import (
-            SYSTEM_PYTHON,
-            collect_slots,
-            renew_failsafe,
-        )
+        from ncen_updater.agent.self_update import after_confirmation as after
 
         try:
-            renew_failsafe(directory, SYSTEM_PYTHON)
-            collect_slots(directory, alive)
+            after.renew_failsafe(directory, after.SYSTEM_PYTHON)
+            after.collect_slots(directory, alive)
         except (OSError, UpdaterError) as error:
             logger.warning("the agent's directory is not tidy: %s", error)
 
@@ -99,7 +95,7 @@ def own_doer(
     socket: Path,
     version: str,
     now: Callable[[], datetime],
-    alive: Callable[[], None],
+    alive: Callable[[], object],
 ) -> Doer:
     """Return what does an action: here, where this process may, else by the unit that may.
 

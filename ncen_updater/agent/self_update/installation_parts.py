@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.agent.application.process import minimal_environment, run
+from ncen_updater.agent.application.process import minimal_environment
 from ncen_updater.agent.application.systemctl import run_systemctl
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
@@ -102,8 +102,7 @@ def command(what: Text, words: Sequence[str], is_there: Callable[[], bool]) -> I
     """A command of the system."""
 
     def make() -> None:
-        runs = run_systemctl if words[0] == "systemctl" else run
-        ended = runs(words, minimal_environment(), TIMEOUT_S)
+        ended = run_systemctl(words, minimal_environment(), TIMEOUT_S)
         if ended.status is None:
             raise UpdaterError(INSTALL_FAILED, part=what, reason=f"{words[0]} did not end")
         if ended.status != 0:

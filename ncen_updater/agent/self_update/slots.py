@@ -43,7 +43,7 @@ __all__ = ["PROGRAM", "AgentSlots", "base_python", "require_release"]
 logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
-RECORD, RELEASE, SCRATCH = "slot.json", "release", "tmp"
+RECORD, RELEASE = "slot.json", "release"
 #: Who unpacks; comes with the units.
 BUILDER = "ncen-updater-build"
 PROGRAM = "ncen-updater"
@@ -93,14 +93,8 @@ def require_release(directory: Path) -> None:
 
 def _builder() -> tuple[int, int] | None:
     """User and group that unpack; None for our own."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        found = pwd.getpwnam(BUILDER)
-    except KeyError:
-        logger.warning("the slot is made by root: there is no user %s", BUILDER)
-        return None
-    return found.pw_uid, found.pw_gid
+    found = next((one for one in pwd.getpwall() if one.pw_name == BUILDER), None)
+    return (found.pw_uid, found.pw_gid) if found and os.geteuid() == 0 else None
 
 
 class AgentSlots:
@@ -202,7 +196,7 @@ class AgentSlots:
         _delete(partial)
 
     def collect(
-        self, keep: Collection[str], alive: Callable[[], None] = lambda: None
+        self, keep: Collection[str], alive: Callable[[], object] = lambda: None
     ) -> tuple[str, ...]:
         """Remove every slot but these, and what interrupted builds left; return what went.
 
@@ -227,9 +221,6 @@ class AgentSlots:
             # What is root's in it stays: the release, which the slot may be made from again.
             os.chown(partial, 0, builder[1])
             partial.chmod(0o1770)
-        (partial / SCRATCH).mkdir()
-        if builder is not None:
-            os.chown(partial / SCRATCH, *builder)
         venv = [str(self._python), "-I", "-m", "venv", "--symlinks", str(partial)]
         self._run(version, venv, partial)
         pip = ["-m", "pip", "--isolated", "--no-input", "--disable-pip-version-check", "--quiet"]
@@ -242,23 +233,19 @@ class AgentSlots:
             ],
             partial,
         )  # fmt: skip
-        shutil.rmtree(partial / SCRATCH)
 
     def _take_over(self, partial: Path, version: str) -> None:
         """Make our own what was unpacked; nobody else writes there from now on."""
-        own = os.geteuid() == 0
         partial.chmod(0o755)
-        for above, directories, files in os.walk(partial):
-            for path in (Path(above, name) for name in (*directories, *files)):
-                mode = path.lstat().st_mode
-                inside = path.resolve().is_relative_to(partial.resolve())
-                foreign = stat.S_ISLNK(mode) and not inside
-                if foreign and path.resolve() != self._python.resolve():
-                    raise AgentSlotFailed(version=version, reason=f"{path.name} leads out of it")
-                if own:
-                    os.lchown(path, 0, 0)
-                if not stat.S_ISLNK(mode):
-                    path.chmod(mode & 0o755)
+        ends = partial.resolve(), self._python.resolve()
+        for path in (partial, *partial.rglob("*")):
+            mode = path.lstat().st_mode
+            link = stat.S_ISLNK(mode)
+            if link and not any(path.resolve().is_relative_to(end) for end in ends):
+                raise AgentSlotFailed(version=version, reason=f"{path.name} leads out of it")
+            os.lchown(path, os.geteuid(), os.getegid())
+            if not link:
+                path.chmod(mode & 0o755)
 
     @staticmethod
     def _launcher(partial: Path) -> None:
@@ -291,7 +278,7 @@ class AgentSlots:
     def _run(version: str, words: Sequence[str], writes: Path | None = None) -> str:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "PIP_CONFIG_FILE": os.devnull}
         if writes is not None:
-            environment["TMPDIR"] = str(writes / SCRATCH)
+            environment["TMPDIR"] = str(writes)
         confined = [sys.executable, "-I", "-m", confine.__name__, str(writes or ""), *words]
         # What pip has started, too, writes into a slot: nothing of it outlives this process.
         ended = order(confined, environment, TIMEOUT_S, left=LeftBehind.NOTHING, become=_builder())

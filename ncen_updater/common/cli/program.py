@@ -48,9 +48,8 @@ def run_program(
     _before_parsing(session, arguments)
     code = _run(group, session, arguments, state_now)
     lost = session.lost or _flush()
-    if lost is not None and code == ExitCode.OK:
-        return _unwritten(session, lost)
-    return code
+    unwritten = _unwritten(session, lost) if lost is not None else code
+    return code or unwritten
 
 
 def _run(
@@ -81,12 +80,11 @@ def _run(
         failure = Stopped(signal="SIGINT")
     except ToldToEnd as told:
         failure = Stopped(signal=told.signal)
-    except BrokenPipeError:
-        return ExitCode.ERROR
     except Exception as error:
         if isinstance(error, OSError) and _while_showing(error):
             silence(sys.stdout)
-            return _unwritten(session, error)
+            session.lost = None if isinstance(error, BrokenPipeError) else error
+            return ExitCode.OK
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
         failure = session.explain(error) or _unexpected(error, session)
     return show_error(session, failure, state_now)
@@ -118,28 +116,28 @@ def _columns() -> int | None:
 
 
 def _open_streams() -> None:
-    """Let a standard stream that the caller closed lead nowhere.
+    """Let a standard stream that the caller closed lead nowhere; what stdout gets there is lost.
 
     Else Python has none, and the next file that is opened gets its number and the words for people.
     """
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
-            setattr(sys, name, os.fdopen(number, mode))
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest free number: this one, where nobody took it. None can write to stdout's.
+            way = os.O_RDONLY if name == "stdout" else os.O_RDWR
+            setattr(sys, name, os.fdopen(os.open(os.devnull, way), mode))
 
 
 def _flush() -> OSError | None:
-    """Write what stdout still holds; return why it was lost."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        silence(sys.stdout)
-    except OSError as error:
-        silence(sys.stdout)
-        return error
-    return None
+    """Write what is held, else Python's end does and fails; return why stdout's was lost."""
+    lost: OSError | None = None
+    for stream in (sys.stderr, sys.stdout):
+        lost = None
+        try:
+            stream.flush()
+        except OSError as error:
+            silence(stream)
+            lost = None if isinstance(error, BrokenPipeError) else error
+    return lost
 
 
 def _while_showing(error: OSError) -> bool:

@@ -1,38 +1,41 @@
 """*Live*: what goes on, step by step, with its time; and the stop against what was predicted.
 
-Everything is made here, in words: a browser puts them into the page as they come, and one without
-scripts loads the page again. Every browser shows the same, since it comes from the journal.
+Until the change of an order begins, the order is what goes on, and never the change of before. The
+page is made whole here, and loaded again by a script, which puts in place what is different.
+Every browser shows the same, since it comes from the journal.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from ncen_updater.common.cli.render import amount, format_duration, without_unit
-from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.common.progress import ProgressUpdate
+from ncen_updater.common.reasons import reason
 from ncen_updater.common.step_words import step_name
 from ncen_updater.console.asking import Asking, ShownPage
-from ncen_updater.console.login import LoginGone
+from ncen_updater.console.pages.files import File
+from ncen_updater.console.pages.now import headline
+from ncen_updater.console.pages.orders import KINDS, came_to
 from ncen_updater.console.rendering import moment_of
-from ncen_updater.console.service import Document, ServiceRefusal
+from ncen_updater.console.service import Document
 
-__all__ = ["LiveView", "live_messages", "live_view", "page"]
+__all__ = ["LiveView", "live_view", "page"]
 
-#: A page is told at least so often while something goes on, and while nothing does.
-BUSY_S, IDLE_S = 1.0, 10.0
-LOST = N_("The line to the console is lost. What is shown is what was last known.")
-AWAY = N_("The service of this site does not answer. What is shown is what was last known.")
+#: How the site is is kept so long while officers can work, and while they cannot.
+KEEP_S, BUSY_KEEP_S = 30.0, 3.0
+#: Orders that come to a change, looked for among so many.
+CHANGING, ORDERS = frozenset({"upgrade", "rollback", "resume"}), 10
 OUT, WERE_OUT = N_("How long officers are out"), N_("How long officers were out")
 STATES: Mapping[str, tuple[str, str]] = {
     "done": ("done", N_("done")),
     "intended": ("now", N_("goes on")),
     "undoing": ("now", N_("is taken back")),
     "undone": ("undone", N_("taken back")),
+    "failed": ("failed", N_("failed")),
 }
 HEADLINES: Mapping[str, tuple[str, str]] = {
     "running": ("wait", N_("The change to {version} goes on.")),
@@ -42,6 +45,8 @@ HEADLINES: Mapping[str, tuple[str, str]] = {
     "undone": ("bad", N_("The change to {version} was taken back; everything is as before.")),
     "stuck": ("bad", N_("The change to {version} is stuck: a person has to look.")),
 }
+#: States of a change that failed.
+FAILED = frozenset({"undoing", "undone", "stuck"})
 #: Of a release whose program had worked on the databases before the stop.
 WHAT_STAYS: Mapping[str, tuple[str, str]] = {
     "undoing": ("bad", N_("The change to {version} is taken back.")),
@@ -75,12 +80,14 @@ class LiveView:
         now: What the work says of itself; empty where nothing goes on.
         done: How much of it, where that is known.
         total: Of how much.
-        alive: When the service gave a sign of life.
+        spoken: What is read out where it changes: the step that goes on.
         out: What the clock shows: how long officers are out, or were.
         clock: How long that is; empty where they were not out.
         predicted: What was predicted of that.
         steps: Of the change that goes on, or went last.
         change: Its id; empty without.
+        problem: Why it failed, as an error has it.
+        order: Whether an order is what it is about, since no change of it has begun.
         watched: Whether its watched time can be ended.
         busy: Whether anything goes on.
     """
@@ -90,26 +97,46 @@ class LiveView:
     now: str
     done: int | None
     total: int | None
-    alive: str
+    spoken: str
     out: str
     clock: str
     predicted: str
     steps: tuple[LiveStep, ...]
     change: str
+    problem: Document | None
+    order: bool
     watched: bool
     busy: bool
 
 
-def page(asking: Asking) -> ShownPage:
-    """What goes on."""
-    status = asking.status()
+def page(asking: Asking) -> ShownPage | File:
+    """What goes on; nothing for who has seen it, which costs nobody anything."""
     asking.following.start()
-    view = _look(asking)
+    number, moment, silent = asking.following.moment()
+    running = moment is not None and moment["running"] is not None
+    seen = f"{number}-{int(asking.now.timestamp()) if running else 0}"
+    if moment is not None and asking.query.get("seen") == seen:
+        return File(b"", "text/plain")
+    changes = asking.get("/v1/history?limit=1")["changes"]
+    report = asking.get(f"/v1/history/{changes[0]['id']}") if changes else None
+    orders = asking.get(f"/v1/orders?limit={ORDERS}")["orders"]
+    order = next((one for one in orders if one["kind"] in CHANGING), None)
+    if order is not None and order["ended_at"] is not None:
+        order = asking.get(f"/v1/orders/{order['id']}")
+    status = _status(asking, report)
+    moment = moment or status["service"]
+    view = live_view(report, order, moment, asking.now, asking.language)
+    sentence, tone = headline(status)
     return ShownPage(
         "live",
         {
             "view": view,
-            "lost": Text(LOST),
+            "seen": seen,
+            "silent": round(silent),
+            "order": order if view.order else None,
+            "kind": KINDS.get(order["kind"]) if order is not None else "",
+            "officers": sentence,
+            "officers_tone": tone,
             "may": asking.may("operate") if view.watched else None,
             "status": status,
         },
@@ -118,51 +145,29 @@ def page(asking: Asking) -> ShownPage:
     )
 
 
-def live_messages(asking: Asking) -> Iterator[bytes]:
-    """Yield what the page shows, whenever that changes, as server-sent events.
+def _status(asking: Asking, report: Document | None) -> Document:
+    """Return how the site is; asked anew after a while, and whenever the change has gone on.
 
-    Raises:
-        LoginGone: If nobody asks for this person any more.
+    To ask has the service ask the application, which is too much for each second of a stop.
     """
-    following = asking.following
-    following.start()
-    seen, last = -1, b""
-    yield b"retry: 1000\n\n"
-    while not following.ended:
-        try:
-            view = _look(asking)
-            kind, busy, content = b"live", view.busy, json.dumps(view, default=vars).encode()
-        except LoginGone:
-            raise
-        except (UpdaterError, ServiceRefusal):
-            text = Text(AWAY).render(asking.language)
-            kind, busy, content = b"away", True, json.dumps(text).encode()
-        if content == last:
-            kind, content = b"alive", b"0"
-        else:
-            last = content
-        yield b"event: " + kind + b"\ndata: " + content + b"\n\n"
-        seen = following.wait(seen, BUSY_S if busy else IDLE_S)
-
-
-def _look(asking: Asking) -> LiveView:
-    changes = asking.get("/v1/history?limit=1")["changes"]
-    report = asking.get(f"/v1/history/{changes[0]['id']}") if changes else None
-    moment, _, silent = asking.following.moment()
-    if moment is None:
-        moment = asking.status()["service"]
-    return live_view(report, moment, silent, asking.now, asking.language)
+    known = asking.service.known()
+    newest = report["events"][-1:] if report is not None else ()
+    if known is not None and all(moment_of(event["at"]) < known.at for event in newest):
+        works = (known.status["running"].get("officers") or {}).get("state") == "works"
+        if (asking.now - known.at).total_seconds() < (KEEP_S if works else BUSY_KEEP_S):
+            return known.status
+    return asking.status()
 
 
 def live_view(
-    report: Document | None, moment: Document, silent_s: float, now: datetime, language: str
+    report: Document | None, order: Document | None, moment: Document, now: datetime, language: str
 ) -> LiveView:
     """Say what goes on; pure.
 
     Args:
         report: The change that was begun last; None where there was none.
+        order: The order for one that was given last.
         moment: What the service does.
-        silent_s: So long ago it gave a sign of life.
         now: The time.
         language: Of the words.
     """
@@ -173,13 +178,20 @@ def live_view(
     running = moment["running"]
     told = ProgressUpdate.from_json((running or {}).get("progress"))
     open_change = report is not None and report["ended_at"] is None
-    tone, headline = "good", say(N_("Nothing goes on just now."))
-    if report is not None and (open_change or running is None):
+    if order is not None and not _is_newer(order, report):
+        order = None
+    if report is not None and not open_change and (order or running):
+        report = None  # what is past is no answer to what was ordered
+    tone, headline, problem = "good", say(N_("Nothing goes on just now.")), None
+    if report is not None:
         headlines = {**HEADLINES, **(WHAT_STAYS if report.get("expanded") else {})}
         tone, words = headlines.get(
             report["state"], ("wait", N_("The change to {version} goes on."))
         )
-        headline = say(words, version=report["to"])
+        headline, problem = say(words, version=report["to"]), _problem(report, language)
+    elif order is not None:
+        tone, words, problem = came_to(order)
+        headline = say(words)
     elif running is not None:
         tone, headline = "wait", say(N_("The service is at work; officers go on working."))
     steps = tuple(_steps(report, now, language)) if report is not None else ()
@@ -191,23 +203,38 @@ def live_view(
         now=_work(running, told, language),
         done=told.done if told else None,
         total=told.total if told else None,
-        alive=_alive(silent_s, language),
+        spoken=next(
+            (f"{step.name}: {step.state}" for step in steps if step.look == "now"), headline
+        ),
         out=say(OUT if report is None or report["stop_s"] is None else WERE_OUT),
         clock=clock,
         predicted=predicted,
         steps=steps,
         change=report["id"] if report is not None else "",
+        problem=problem,
+        order=order is not None and report is None,
         watched=watched,
-        busy=running is not None or open_change,
+        busy=running is not None or open_change or (order is not None and not order["ended_at"]),
     )
 
 
-def _alive(silent_s: float, language: str) -> str:
-    seconds = round(silent_s)
-    if not seconds:
-        return Text(N_("Last sign of life just now.")).render(language)
-    ago = format_duration(seconds)
-    return Text(N_("Last sign of life {ago} ago."), {"ago": ago}).render(language)
+def _is_newer(order: Document, report: Document | None) -> bool:
+    """Whether an order is of after a change."""
+    ended = report["ended_at"] if report is not None else None
+    return report is None or (ended is not None and moment_of(order["at"]) > moment_of(ended))
+
+
+def _problem(report: Document, language: str) -> Document | None:
+    """Say why a change failed: what was written down, and what to do about it."""
+    failure = report.get("failure") or {}
+    code = str(failure.get("code") or report.get("error_code") or "")
+    meaning = reason(code)
+    if report["state"] not in FAILED or not code:
+        return None
+    said = str(failure.get("error") or "").split("\n", 1)[0].removeprefix(f"{code}: ")
+    what = Text("{said}", {"said": said}) if said else meaning[0] if meaning else Text(code)
+    remedy = meaning[1].render(language) if meaning else "-"
+    return {"code": code, "what": what.render(language), "remedy": remedy}
 
 
 def _work(running: Document | None, told: ProgressUpdate | None, language: str) -> str:
@@ -226,8 +253,10 @@ def _work(running: Document | None, told: ProgressUpdate | None, language: str) 
 
 
 def _steps(report: Document, now: datetime, language: str) -> Iterator[LiveStep]:
+    failed = (report.get("failure") or {}).get("step") if report["state"] in FAILED else None
     for step in report["steps"]:
-        look, words = STATES.get(step["state"], ("", step["state"]))
+        state = "failed" if step["name"] == failed and step["state"] != "done" else step["state"]
+        look, words = STATES.get(state, ("", state))
         name = step_name(step["name"], report.get("kind", "upgrade"))
         seconds = step["seconds"]
         if look == "now":

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from ncen_updater.common.i18n import N_
 from ncen_updater.console.asking import Asking, ShownPage
+from ncen_updater.console.service import Document
 
-__all__ = ["KINDS", "page"]
+__all__ = ["KINDS", "came_to", "page"]
 
 #: Orders as people see them.
 KINDS: Mapping[str, str] = {
@@ -23,22 +24,37 @@ KINDS: Mapping[str, str] = {
 }
 
 
+def came_to(order: Document) -> tuple[str, str, Document | None]:
+    """Return the tone of an order, a sentence on it, and why it failed; pure."""
+    if order["ended_at"] is None:
+        taken = N_("The service carries it out.")
+        return "wait", taken if order["taken_at"] else N_("The order waits for the service."), None
+    result = order["result"] or {}
+    error = (result.get("document") or {}).get("error")
+    if result.get("torn"):
+        return "bad", N_("The order was cut off."), error
+    if error:
+        return "bad", N_("The order came to no good end."), error
+    return "good", N_("The order is carried out."), None
+
+
 def page(asking: Asking) -> ShownPage:
     """One order."""
     asking.status()
     order = asking.get(f"/v1/orders/{asking.names['number']}")
-    result = order["result"]
-    document = (result or {}).get("document") or {}
+    document = (order["result"] or {}).get("document") or {}
     ended = order["ended_at"] is not None
+    tone, sentence, error = came_to(order)
     return ShownPage(
         "order",
         {
             "order": order,
             "kind": KINDS.get(order["kind"], order["kind"]),
             "ended": ended,
+            "tone": tone,
+            "sentence": sentence,
             "words": [str(line) for line in document.get("words") or ()],
-            "error": document.get("error"),
-            "torn": bool((result or {}).get("torn")),
+            "error": error,
         },
         "ready" if ended else "loading",
         again_s=0 if ended else 3,

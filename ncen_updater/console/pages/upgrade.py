@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from urllib.parse import quote
 
 from ncen_updater.common.cli.render import format_duration, format_time
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.console.asking import Asking, ShownPage
+from ncen_updater.console.looking import Looked
 from ncen_updater.console.pages.tray import laid_down
 from ncen_updater.console.rendering import moment_of
 from ncen_updater.console.service import Document, ServiceRefusal
 
-__all__ = ["Scale", "begins_words", "mark_of", "page", "scale", "span"]
+__all__ = ["Scale", "as_of", "begins_words", "mark_of", "page", "scale", "span"]
 
 #: A stop that may be shorter than this has no lower end worth reading.
 NO_TIME_S = 1.0
@@ -51,6 +52,16 @@ def mark_of(status: Document, outlook: Document) -> str:
     return f"{outlook['target']} {binding or status['journal'].get('head')}"
 
 
+def as_of(looked: Looked, status: Document) -> Looked:
+    """Return what was looked at, as old where a change has ended since; pure.
+
+    People may decide on it still, which the binding tells; what it predicts is of before.
+    """
+    ended = (status["journal"].get("last_change") or {}).get("ended_at")
+    since = looked.at is not None and ended is not None and moment_of(ended) > looked.at
+    return replace(looked, stale=looked.stale or since)
+
+
 def page(asking: Asking) -> ShownPage:
     """What comes next."""
     status, outlook = asking.status(), asking.get("/v1/outlook")
@@ -62,8 +73,8 @@ def page(asking: Asking) -> ShownPage:
     if version is None:
         return ShownPage("upgrade", {**common, "way": None}, "empty")
     mark = mark_of(status, outlook)
-    plan = asking.look("plan", mark)
-    dossier = asking.look("dossier", mark) if outlook["prepared"] else None
+    plan = as_of(asking.look("plan", mark), status)
+    dossier = as_of(asking.look("dossier", mark), status) if outlook["prepared"] else None
     if dossier is not None and not outlook["rehearsed"] and dossier.error:
         dossier = None
     try:

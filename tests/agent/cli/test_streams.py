@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from ncen_updater.common import atomic_files
 from tests.agent.cli.live import PROGRAM
 from tests.agent.cli.site import TrialSite
 
@@ -19,7 +23,16 @@ TAKES_NOTHING = "/dev/full"
         ("status --json", f">{TAKES_NOTHING}", 1, "NU-1109"),
         ("--help", f">{TAKES_NOTHING}", 1, "NU-1109"),
         ("--version", f">{TAKES_NOTHING}", 1, "NU-1109"),
-        ("nonsense --json", f">{TAKES_NOTHING}", 2, ""),
+        ("nonsense --json", f">{TAKES_NOTHING}", 2, "NU-1109"),
+        ("status", ">&-", 1, "NU-1109"),
+        ("status --json", ">&-", 1, "NU-1109"),
+        ("status", ">&- <&-", 1, "NU-1109"),
+        ("--help", ">&-", 1, "NU-1109"),
+        ("doctor", "2>&-", 3, ""),
+        ("doctor", f">{TAKES_NOTHING}", 3, "NU-1109"),
+        ("doctor", f"2>{TAKES_NOTHING}", 3, ""),
+        ("--help", "| :", 0, ""),
+        ("status", "| :", 0, ""),
         ("nonsense", f"2>{TAKES_NOTHING}", 2, ""),
         ("nonsense", "2>&-", 2, ""),
         ("nonsense", ">&- 2>&- <&-", 2, ""),
@@ -35,3 +48,13 @@ def test_streams(site: TrialSite, words: str, redirections: str, exit_code: int,
     assert done.returncode == exit_code
     assert said in done.stderr
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("mask", [0o777, 0o077, 0o022])
+def test_what_was_written_can_be_read_by_who_wrote_it(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        atomic_files.write(tmp_path / "a", b"x", 0o640)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600 | (0o640 & ~mask)

@@ -9,12 +9,13 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from packaging.version import Version
 
-from demo.databases import PostgresPlace
+from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.evidence import database_digests
 from demo.site import DemoSite
@@ -36,7 +37,7 @@ from tests.support.errors import refused
 
 NEW = Version("3.3.0")
 At = tuple[StepName, Phase]
-pytestmark = pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
+POSTGRESQL = pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
 
 
 @pytest.fixture
@@ -113,6 +114,7 @@ def waits_with(site: Site, act: Callable[[], object]) -> Site:
 BEFORE_CUT_OVER = (StepName.CUT_OVER, Phase.BEFORE_EFFECT)
 
 
+@POSTGRESQL
 @pytest.mark.parametrize("opens", [False, True])
 def test_renamed_database_is_opened_once_it_is_back(
     demo: DemoSite, site: Site, impatient: None, opens: bool
@@ -132,6 +134,7 @@ def test_renamed_database_is_opened_once_it_is_back(
     assert strict(demo, site) == set()
 
 
+@POSTGRESQL
 def test_going_back_waits_for_a_renamed_database(demo: DemoSite, site: Site) -> None:
     dba = Administrator(demo)
     patient = waits_with(site, lambda: dba.rename(dba.aside, dba.name))
@@ -140,6 +143,7 @@ def test_going_back_waits_for_a_renamed_database(demo: DemoSite, site: Site) -> 
     assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
 
 
+@POSTGRESQL
 def test_database_that_was_dropped_and_restored_is_told(
     demo: DemoSite, site: Site, impatient: None
 ) -> None:
@@ -159,10 +163,11 @@ def test_database_that_was_dropped_and_restored_is_told(
     assert not {"NU-6102", "NU-4016", "NU-4102"} & strict(demo, site)
     assert database_digests(demo.databases) == before
     told = said(demo, "status")
-    assert f"databases replaced by somebody while they were closed: {dba.name}" in told
+    assert f"somebody replaced {dba.name} meanwhile" in told
     assert "everything is as it was before it" not in told
 
 
+@POSTGRESQL
 def test_fence_of_a_change_that_is_over_is_lifted(demo: DemoSite, site: Site) -> None:
     dba = Administrator(demo)
 
@@ -184,6 +189,7 @@ def test_fence_of_a_change_that_is_over_is_lifted(demo: DemoSite, site: Site) ->
     assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
 
 
+@POSTGRESQL
 def test_going_back_waits_for_a_server_that_is_away(
     demo: DemoSite, site: Site, server: EmbeddedPostgres
 ) -> None:
@@ -192,6 +198,7 @@ def test_going_back_waits_for_a_server_that_is_away(
     assert strict(demo, site) == set()
 
 
+@POSTGRESQL
 def test_going_back_waits_for_a_place_among_the_connections(demo: DemoSite, site: Site) -> None:
     dba = Administrator(demo)
     limit = f'ALTER ROLE "{dba.place.agent}" CONNECTION LIMIT'
@@ -205,6 +212,18 @@ def test_going_back_waits_for_a_place_among_the_connections(demo: DemoSite, site
     assert strict(demo, site) == set()
 
 
+@POSTGRESQL
+def test_resume_that_nobody_typed_waits_for_the_databases(
+    demo: DemoSite, site: Site, impatient: None
+) -> None:
+    dba = Administrator(demo)
+    with refused(GOING_BACK_FAILED):
+        upgrade(site, BEFORE_CUT_OVER, lambda: dba.rename(dba.name, dba.aside))
+    patient = waits_with(site, lambda: dba.rename(dba.aside, dba.name))
+    Operations(patient, Silent()).resume(by_person=False)
+    assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
+
+
 @contextlib.contextmanager
 def refused_login(dba: Administrator) -> Iterator[None]:
     owner = dba.place.owner
@@ -212,6 +231,7 @@ def refused_login(dba: Administrator) -> Iterator[None]:
     dba.sql(f'ALTER ROLE "{owner}" LOGIN')
 
 
+@POSTGRESQL
 def test_release_is_not_bad_where_the_one_before_it_fails_too(demo: DemoSite, site: Site) -> None:
     application = site.config.application.model_copy(update={"health_timeout_s": 3.0})
     config = site.config.model_copy(update={"application": application})
@@ -229,6 +249,7 @@ def test_release_is_not_bad_where_the_one_before_it_fails_too(demo: DemoSite, si
     Operations(quick, Silent()).upgrade(NEW)
 
 
+@POSTGRESQL
 def test_sessions_that_were_ended_are_named(demo: DemoSite, site: Site) -> None:
     dba = Administrator(demo)
     dba.sql("CREATE ROLE backup LOGIN IN ROLE pg_read_all_data")
@@ -251,3 +272,17 @@ def test_sessions_that_were_ended_are_named(demo: DemoSite, site: Site) -> None:
 def _latest(site: Site) -> str:
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         return journal.changes()[0].id
+
+
+@pytest.mark.parametrize("demo", ["sqlite"], indirect=True)
+def test_file_that_is_away_is_not_passed_over(demo: DemoSite, site: Site, impatient: None) -> None:
+    before = database_digests(demo.databases)
+    assert isinstance(demo.databases, SqlitePlace)
+    path = Path(demo.databases.address("seizures")).resolve()
+    aside = path.with_name("aside")
+    with refused(GOING_BACK_FAILED, match="seizures is missing"):
+        upgrade(site, BEFORE_CUT_OVER, lambda: path.rename(aside))
+    assert site.engine.leftovers() and "NU-4102" in strict(demo, site)
+    aside.rename(path)
+    Operations(site, Silent()).resume(by_person=True)
+    assert strict(demo, site) == set() and database_digests(demo.databases) == before

@@ -37,7 +37,6 @@ SEQUENCES = st.builds(
         max_size=5,
     ),
     st.none() | st.uuids().map(str),
-    st.none() | st.uuids().map(lambda one: one.hex),
 )
 TRYING = AgentSelection("2.0", "1.0", TrialState.TRYING, 1)
 
@@ -76,7 +75,6 @@ WRITTEN = b"""{
  "current": "2.0",
  "previous": "1.0",
  "schema": 1,
- "start": null,
  "state": "trying"
 }"""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update import directory_writer
 from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
 from ncen_updater.agent.self_update.directory_writer import Doer, OwnAction, own_doer
 from ncen_updater.common.landlock import everything_but
@@ -51,7 +51,7 @@ def test_actions_of_a_service_that_may_not_write_are_done_by_the_unit(
     agent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the configuration is what is wrong: it is not read."""
-    monkeypatch.setattr(directory_writer.os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     path = tmp_path / "renew.sock"
     with activated(path, unit(agent), tmp_path / "log"):
         do = doer(agent, path)
@@ -83,7 +83,7 @@ def test_where_the_unit_says_nothing_the_choice_stays(
     agent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As at the end of the machine, where systemd starts nothing any more."""
-    monkeypatch.setattr(directory_writer.os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     path = tmp_path / "renew.sock"
     with activated(path, ["/bin/true"], tmp_path / "log"), refused(SEQUENCE_UNWRITABLE):
         doer(agent, path)(OwnAction.UNCOUNT)

@@ -118,14 +118,18 @@ class Dialect(abc.ABC):
         del driver
         return ""
 
+    def asking(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
+        """A block in the open transaction of which nothing stays, where a SELECT can write."""
+        return contextlib.nullcontext(driver)
+
     def count(self, driver: Any, statement: Statement, statement_ms: int) -> int:  # noqa: ANN401
-        """Return the number of rows of a SELECT.
+        """Return the number of rows of a SELECT, whatever functions it calls.
 
         Raises:
             StatementFailed: If it is none.
         """
         try:
-            with self.timed(driver, statement_ms):
+            with self.asking(driver), self.timed(driver, statement_ms):
                 row = driver.execute(counting(statement)).fetchone()
         except self.error as error:
             fault = self.fault(driver, error)

@@ -1,10 +1,10 @@
-"""What a dump by the agent's role carries to a fresh database, and what it does not.
+"""What a dump by an ordinary role carries to a fresh database, and what it does not.
 
-``pg_dump`` reads with the rights of the agent's role, which runs nothing of the application's, and
-``pg_restore`` makes everything anew with those of the application's role, since that runs what the
-application's role left there. A database administrator may have put things into a database that
-only a superuser makes, or that these roles may not read or make: a template copy has them, a dump
-has them not, or cannot be restored. The catalogue says which these are while officers still work.
+In a rehearsal ``pg_dump`` and ``pg_restore`` log in as the application's role, since they run what
+this role left there; a closed database, in which nobody changes anything, is dumped as the agent. A
+database administrator may have put things into a database that only a superuser makes, or that
+these roles may not read or make: a template copy has them, a dump has them not, or cannot be
+restored. The catalogue says which these are while officers still work.
 :func:`survey_contents` looks, :func:`judge` decides, and :func:`limits` says how to dump and
 restore all the rest.
 """
@@ -302,11 +302,11 @@ def survey_contents(connection: Connection, restorer: str) -> DatabaseContents:
     """Look into one database, whatever is in it. Reads the catalogue only.
 
     Args:
-        connection: A session in it, as the agent's role, which dumps.
+        connection: A session in it, as the role that dumps.
         restorer: The role that restores.
     """
     # A long statement over few rows: to compile it takes longer than to run it.
-    run(connection, "SET jit = off")
+    run(connection, "SET jit = off; SET search_path = pg_catalog, pg_temp")
     superuser = bool(
         rows(
             connection,

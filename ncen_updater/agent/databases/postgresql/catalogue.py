@@ -9,7 +9,7 @@ from ncen_updater.agent.databases.errors import DatabaseUnreachable
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows
 from ncen_updater.common.messages import SET_INCOMPLETE
 
-__all__ = ["INVALID_LIMIT", "DatabaseRow", "read_databases", "require_row", "server_major"]
+__all__ = ["INVALID_LIMIT", "DatabaseRow", "read_databases", "require", "server_major"]
 
 INVALID_LIMIT = -2  # the server's mark on a database whose DROP was interrupted
 
@@ -39,7 +39,7 @@ class DatabaseRow:
         return self.limit != INVALID_LIMIT
 
 
-def require_row(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
+def require(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
     """Return the row of a database that has to be there.
 
     Raises:

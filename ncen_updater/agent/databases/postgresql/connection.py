@@ -55,6 +55,8 @@ OUR_PROGRAM = "ncen-updater"
 _PINNED = " -c search_path=pg_catalog,pg_temp"
 # What the application set for its role is not meant for hours of migrating.
 _UNHINDERED = " -c default_transaction_read_only=off -c idle_session_timeout=0"
+# Begins the states of a session that was ended from outside; one that broke has none.
+_ENDED = "57P"
 # Said once the server knows who it is,
 _ADMITTED = re.compile(
     r"permission denied for database|not currently accepting|too many connections|slots are"
@@ -102,12 +104,16 @@ def translated(database: str) -> Iterator[None]:
     """Turn an error of the driver into one of ours.
 
     Raises:
+        DatabaseUnreachable: The session was lost, or ended from outside.
         DatabaseError: With the server's message as detail.
     """
     try:
         yield
     except (psycopg.Error, UnicodeError) as error:  # a SQL_ASCII database may hold any bytes
-        raise DatabaseError(database=database, detail=said(error)) from error
+        broken = _ENDED if isinstance(error, psycopg.OperationalError) else ""
+        lost = (getattr(error, "sqlstate", None) or broken).startswith(_ENDED)
+        kind = DatabaseUnreachable if lost else DatabaseError
+        raise kind(database=database, detail=said(error)) from error
 
 
 def forbid_views(connection: Connection) -> None:

@@ -91,6 +91,16 @@ class PostgresDialect(Dialect):
         block: contextlib.AbstractContextManager[object] = driver.transaction()
         return block
 
+    @contextlib.contextmanager
+    def asking(self, driver: Any) -> Iterator[None]:  # noqa: ANN401
+        """Roll back what a function does that READ ONLY allows, as to a large object before 16.
+
+        In a subtransaction the server lets nobody make it READ WRITE again.
+        """
+        driver.execute("SAVEPOINT asking; SET TRANSACTION READ ONLY")
+        yield
+        driver.execute("ROLLBACK TO SAVEPOINT asking")
+
     def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
         """Make the schemas ``ncen_updater`` and ``ncen_kept`` and the tables."""
         kept = f"CREATE SCHEMA IF NOT EXISTS {ledger.KEPT_SCHEMA}"

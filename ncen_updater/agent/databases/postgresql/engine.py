@@ -245,18 +245,11 @@ class PostgresEngine(DatabaseEngine):
         with settled(self._server) as connection:
             found = read_databases(connection)
             if change is None:
-                return evidences.at_rest(self._physical, found)
+                return evidences.at_rest(self._physical, found, read_fences(connection))
             events = (SwapEvent.TOUCHED, SwapEvent.OVER, SwapEvent.BACK)
             record = read_record(connection, change.id, events)
             committed = is_recorded(connection, change.id)
         return evidences.decide(change, self._physical, found, record, committed=committed)
-
-    def fenced_by(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.fenced_by`."""
-        with self._server.facts() as connection:
-            fences = read_fences(connection)
-        ours = {fences[name].change for name in self._physical.values() if name in fences}
-        return tuple(sorted(ours))
 
     def sessions(self) -> tuple[str, ...]:
         """See :meth:`DatabaseEngine.sessions`."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole, Evidence, Marker
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow
-from ncen_updater.agent.databases.postgresql.control import SwapEvent, SwapRecord
+from ncen_updater.agent.databases.postgresql.control import FenceRecord, SwapEvent, SwapRecord
 from ncen_updater.agent.databases.postgresql.naming import (
     is_committed,
     next_name,
@@ -22,15 +22,23 @@ from ncen_updater.common.messages import DATABASE_UNKNOWN, MARKERS_DISAGREE
 __all__ = ["at_rest", "decide", "is_later", "leftovers", "set_marker"]
 
 
-def at_rest(names: Mapping[str, str], found: Mapping[str, DatabaseRow]) -> Evidence:
+def at_rest(
+    names: Mapping[str, str], found: Mapping[str, DatabaseRow], fences: Mapping[str, FenceRecord]
+) -> Evidence:
     """Return what there is to say of the live set alone; see :func:`decide`.
 
     Whether it is closed the catalogue alone says: a fence that was written down may be long over.
     """
-    there = {name: found[name] for name in names.values() if name in found and found[name].valid}
+    live = names.values()
+    there = {name: found[name] for name in live if name in found and found[name].valid}
     closed = tuple(name for name, row in there.items() if not row.allow)
-    missing = tuple(name for name in names.values() if name not in there)
-    return Evidence(swapped=False, fenced=bool(closed), missing=missing, closed=closed)
+    return Evidence(
+        swapped=False,
+        fenced=bool(closed),
+        missing=tuple(name for name in live if name not in there),
+        closed=closed,
+        fenced_by=tuple(sorted({fences[name].change for name in live if name in fences})),
+    )
 
 
 def decide(
@@ -59,7 +67,7 @@ def decide(
         # The control database is gone or was never there: the comments were written with it.
         swapped = bool(marks) and all(mark and mark.change == change.id for mark in marks)
     return replace(
-        at_rest(names, found),
+        at_rest(names, found, {}),
         swapped=swapped,
         candidates=tuple(n for n, p in names.items() if next_name(p, change.id) in found),
         previous=tuple(n for n, p in names.items() if prev_name(p, change.id) in found),

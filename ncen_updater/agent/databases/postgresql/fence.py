@@ -11,7 +11,7 @@ import psycopg
 from ncen_updater.agent.databases.base import ChangeRef
 from ncen_updater.agent.databases.errors import DatabaseError, FenceFailed
 from ncen_updater.agent.databases.postgresql.barring import bar, barred_by, unbar
-from ncen_updater.agent.databases.postgresql.catalogue import read_databases, require_row
+from ncen_updater.agent.databases.postgresql.catalogue import read_databases, require
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
     Server,
@@ -145,7 +145,7 @@ class Fencing:
             said = expected(connection, self._databases).items()
             forget(connection, [name for name, (by, _) in said if by != change.id])
             for database in self._databases:
-                row = require_row(found, database)
+                row = require(found, database)
                 # What stands in the table is older than this act and is the true original.
                 run(
                     connection,
@@ -260,6 +260,6 @@ class Fencing:
         found = read_databases(connection)
         for database, fence in sorted(read_fences(connection).items()):
             if database in self._databases:
-                require_row(found, database)
+                require(found, database)
                 run(connection, restore_statement(database, fence))
                 run(connection, "DELETE FROM public.fences WHERE database = %s", [database])

@@ -3,12 +3,13 @@
 A template copy would need the live database without sessions. A dump does not, and that it can be
 restored is worth knowing by itself. It goes from one program to the other without touching a disk.
 
-To restore runs what the application's role left in its databases: defaults, checks, triggers. So
-``pg_restore`` logs in as that role, and where it cannot there is no rehearsal.
+To restore runs what the application's role left in its databases: defaults, checks, triggers, and
+in a table's place it may put a view while it is dumped. So both programs log in as that role, and
+where it cannot there is no rehearsal.
 
-What a database administrator put in may be more than these roles can dump or restore, while a
-template copy has it. Then all the rest is dumped, and restored as the application's role, without
-such objects, and they are told: nothing was proved of them.
+What a database administrator put in may be more than that role can dump or restore, while a
+template copy has it. Then all the rest is dumped, and restored, without such objects, and they are
+told: nothing was proved of them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import threading
 from collections.abc import Mapping
 from typing import IO
 
-from ncen_updater.agent.databases.base import ChangeRef, CopyPlan
+from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Live
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.runner import heartbeat
 from ncen_updater.agent.databases.postgresql.carrying import (
@@ -35,7 +36,7 @@ from ncen_updater.agent.databases.postgresql.carrying import (
     read_left,
     survey_contents,
 )
-from ncen_updater.agent.databases.postgresql.catalogue import read_databases, require_row
+from ncen_updater.agent.databases.postgresql.catalogue import read_databases, require
 from ncen_updater.agent.databases.postgresql.connection import Server, run
 from ncen_updater.agent.databases.postgresql.copying import Copying, drop_database
 from ncen_updater.agent.databases.postgresql.dump import create_empty
@@ -95,7 +96,7 @@ class Rehearsing:
         programs = {name: program_for(self._server, name) for name in DUMP_AND_RESTORE}
         for copy in copies(plan):
             with self._server.facts(statement_s=self._server.limits.long_s) as connection:
-                require_row(read_databases(connection), copy.source)
+                require(read_databases(connection), copy.source)
                 drop_database(connection, copy.target, self._server.limits.terminate_s)
                 run(connection, "SET lock_timeout = 0")
                 create_empty(connection, copy.source, copy.target, oid=copy.oid)
@@ -111,9 +112,10 @@ class Rehearsing:
 
     def _carry(self, copy: DatabaseCopy, programs: Mapping[str, str]) -> tuple[str, ...]:
         """Dump and restore one database; return what was not carried."""
-        with self._server.session(copy.source) as connection:
-            obstacles = judge(survey_contents(connection, self._server.restorer))
-            how = limits(obstacles, self._server.settings.owner)
+        owner = self._server.settings.owner
+        with self._sessions.session(Live(copy.name)) as connection:
+            obstacles = judge(survey_contents(connection, owner))
+            how = limits(obstacles, owner)
             left = read_left(connection, how)
         if not obstacles:
             self._through(copy, programs)
@@ -156,7 +158,7 @@ class Rehearsing:
         how, settings = how or CarryingLimits(), self._server.settings
         with (
             self._start(
-                dumper, copy.source, settings.user, "--format=custom", "--compress=0", *how.dump,
+                dumper, copy.source, settings.owner, "--format=custom", "--compress=0", *how.dump,
                 stdout=subprocess.PIPE,
             ) as dump,
             contextlib.ExitStack() as stack,

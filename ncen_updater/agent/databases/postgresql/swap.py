@@ -15,11 +15,7 @@ from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachab
 from ncen_updater.agent.databases.postgresql import reading
 from ncen_updater.agent.databases.postgresql.attributes import carry_over, read_attributes
 from ncen_updater.agent.databases.postgresql.barring import admit_only, bar, take_grants, unbar
-from ncen_updater.agent.databases.postgresql.catalogue import (
-    DatabaseRow,
-    read_databases,
-    require_row,
-)
+from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow, read_databases, require
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, run, translated
 from ncen_updater.agent.databases.postgresql.control import (
     Control,
@@ -194,7 +190,7 @@ class Swap:
         ):
             record = read_record(connection, change.id, _SWAPS)
             found = read_databases(connection)
-            rows = [require_row(found, live) for live in sorted(self._names.values())]
+            rows = [require(found, live) for live in sorted(self._names.values())]
             marks = [parse_marker(row.comment) for row in rows]
             # Without a row the control database was lost: the comments were written with it.
             said = all(mark is not None and mark.change == change.id for mark in marks)
@@ -288,8 +284,8 @@ class Swap:
         fences = read_fences(connection)
         for _name, live in sorted(self._names.items()):
             candidate, previous = next_name(live, change.id), prev_name(live, change.id)
-            row = require_row(found, live)
-            if not _is_ours(require_row(found, candidate), change):
+            row = require(found, live)
+            if not _is_ours(require(found, candidate), change):
                 raise DatabaseError(
                     CUT_OVER_FAILED, detail=f"{candidate} is not the copy that was made"
                 )
@@ -337,7 +333,7 @@ class Swap:
         fences = read_fences(connection)
         unbar(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
-            row = require_row(found, live)
+            row = require(found, live)
             run(connection, restore_statement(live, fences.get(live, OPEN)))
             admit_only(connection, change, live, self._server.settings.admitted)
             _comment(connection, live, live_comment(row.comment, change))
@@ -351,7 +347,7 @@ class Swap:
         fences = read_fences(connection)
         unbar(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
-            row = require_row(found, live)
+            row = require(found, live)
             if row.allow or live not in fences:
                 raise DatabaseError(
                     CUT_OVER_FAILED, detail=f"{live} was opened or replaced since it was closed"
@@ -367,7 +363,7 @@ class Swap:
         _require_uncommitted(connection, found, self._names.values(), change)
         unbar(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
-            comment = require_row(found, live).comment
+            comment = require(found, live).comment
             mark = parse_marker(comment)
             # One that somebody's own comment replaced is healed from what the control row says.
             if mark is not None and mark.change == change.id:
@@ -382,7 +378,7 @@ class Swap:
         if record is not None and record.event is SwapEvent.OVER:
             fences.update(record.fences)
         for live in sorted(self._names.values()):
-            require_row(found, live)
+            require(found, live)
             closed = FenceRecord(allow=False, limit=fences.get(live, OPEN).limit)
             run(connection, restore_statement(live, closed))
         # What somebody wrote who is not the change must not be dropped with its copies.
@@ -429,7 +425,7 @@ class Swap:
             lost = [
                 live
                 for live in sorted(self._names.values())
-                if parse_marker(require_row(found, live).comment) != standing
+                if parse_marker(require(found, live).comment) != standing
             ]
             for live in lost:
                 comment = live_comment(found[live].comment, change)
@@ -460,7 +456,7 @@ class Swap:
         ):
             found = read_databases(connection)
             for live in names:
-                comment = live_comment(require_row(found, live).comment, change)
+                comment = live_comment(require(found, live).comment, change)
                 _comment(connection, live, committed_comment(comment))
             opened = {live: FenceRecord(found[live].allow, found[live].limit) for live in names}
             if closes is not None and read_record(connection, closes.id, _SWAPS) is not None:

@@ -121,7 +121,9 @@ class SqliteEngine(SqliteFacts):
             self._notes.write(change.id, Note(look_when_quiet(layout, live)))
 
     def _fenced_by_other(self, change: ChangeRef) -> DatabaseError:
-        return DatabaseError(FENCED_BY_OTHER, change=change.id, other=", ".join(self.fenced_by()))
+        return DatabaseError(
+            FENCED_BY_OTHER, change=change.id, other=", ".join(self._layout.fenced_by())
+        )
 
     def _check_unused(self, live: Path) -> None:
         names = self._layout.names

@@ -120,6 +120,10 @@ class Layout:
         """Every fence link that exists."""
         return tuple(sorted(self.directory.glob(f"{FENCED}*")))
 
+    def fenced_by(self) -> tuple[str, ...]:
+        """Ids of the changes that these are of."""
+        return tuple(link.name.removeprefix(FENCED) for link in self.fence_links())
+
     def open(self) -> bool:
         """Whether the application would find its databases."""
         return self.live.is_symlink()

@@ -35,7 +35,7 @@ from ncen_updater.agent.databases.sqlite.copying import connect, uri
 from ncen_updater.agent.databases.sqlite.dialect import TABLES
 from ncen_updater.agent.databases.sqlite.errors import SetMissing
 from ncen_updater.agent.databases.sqlite.facts import find_blockers, find_set_aside
-from ncen_updater.agent.databases.sqlite.layout import FENCED, Layout
+from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.databases.sqlite.noting import Note
 from ncen_updater.agent.databases.sqlite.plain import check_database, check_opened
 from ncen_updater.agent.databases.sqlite.records import KeptRecords
@@ -96,8 +96,6 @@ class SqliteFacts(DatabaseEngine):
         found = []
         for name in self.names:
             path = self._layout.file(live, name)
-            if not path.is_file():
-                raise SetMissing(database=path)
             size = sum(item.lstat().st_size for item in self._layout.files(live, name))
             with self._reading(path, name) as database:
                 mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
@@ -124,6 +122,7 @@ class SqliteFacts(DatabaseEngine):
             fenced=bool(closed),
             missing=tuple(name for name in self.names if name not in present),
             closed=closed,
+            fenced_by=layout.fenced_by(),
         )
         if change is None:
             return at_rest
@@ -142,10 +141,6 @@ class SqliteFacts(DatabaseEngine):
             committed=live is not None and layout.committed(live) == change.id,
             later=live is not None and self._is_later(change, live),
         )
-
-    def fenced_by(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.fenced_by`."""
-        return tuple(link.name.removeprefix(FENCED) for link in self._layout.fence_links())
 
     def _is_later(self, change: ChangeRef, live: Path) -> bool:
         marker = self._layout.marker(live)
@@ -175,8 +170,6 @@ class SqliteFacts(DatabaseEngine):
         states: dict[str, Marker | None] = {}
         for name in self.names:
             path = self._layout.file(live, name)
-            if not path.is_file():
-                raise SetMissing(database=path)
             states[name] = self._state(path, name)
         inside = next(iter(states.values()))
         if marker is None and inside is not None and set(states.values()) == {inside}:
@@ -313,6 +306,8 @@ class SqliteFacts(DatabaseEngine):
 
     def _mode(self, path: Path) -> str:
         """A frozen set is opened without locks, unless a journal beside it must be read too."""
+        if not path.is_file():
+            raise SetMissing(database=path)
         frozen = not path.lstat().st_mode & 0o200
         wal = path.with_name(path.name + "-wal")
         left = os.path.lexists(wal) and wal.lstat().st_size

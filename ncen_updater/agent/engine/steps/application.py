@@ -149,6 +149,11 @@ class Stop(Step):
                 context.change.id, ChangeFacts(rest_failed=start_rest(context.site))
             )
 
+    def undone(self, context: StepContext) -> bool:
+        """The application runs, if it did before; at boot the system starts it."""
+        was_running = context.facts().was_running and not context.at_boot
+        return not was_running or context.site.application.running()
+
 
 class Start(Step):
     """Start the new release; the door is still closed."""

@@ -115,9 +115,7 @@ class Fence(Step):
         """Let sessions in as before; note what the server worded anew where a dump was restored."""
         engine = context.site.engine
         engine.require_live(opened=False)
-        replaced = engine.replaced()
-        if replaced:
-            context.journal.keep(context.change.id, ChangeFacts(replaced=replaced))
+        context.journal.keep(context.change.id, ChangeFacts(replaced=engine.replaced() or None))
         engine.unfence(context.ref)
         engine.require_live()
         facts = context.facts()

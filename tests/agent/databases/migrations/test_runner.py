@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -18,11 +19,12 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.databases.base import Direction, Marker, SqlMigration
-from ncen_updater.agent.databases.errors import MigrationFailed, MigrationRefused
+from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed, MigrationRefused
 from ncen_updater.agent.databases.migrations.dialect import Dialect
 from ncen_updater.agent.databases.migrations.planner import plan_steps
 from ncen_updater.agent.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.databases.postgresql.dialect import PostgresDialect
+from ncen_updater.agent.databases.postgresql.reading import select
 from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.common.messages import (
     SERVER_LOST,
@@ -400,6 +402,19 @@ class TestPostgresql(Cases):
         assert database.tables() == set()
 
 
+#: Each writes, though it is a SELECT; before 16 a large object goes in what is READ ONLY as well.
+WRITES = {
+    "a sequence": "SELECT setval('numbers', 77)",
+    "a function": "SELECT put()",
+    "a large object": "SELECT lo_unlink(oid) FROM pg_largeobject_metadata",
+    "a way round": "SELECT set_config('transaction_read_only', 'off', false), put()",
+}
+WRITTEN_TO = (
+    "CREATE SEQUENCE numbers; CREATE TABLE t (a int); SELECT lo_create(0);"
+    " CREATE FUNCTION put() RETURNS int LANGUAGE sql AS 'INSERT INTO t VALUES (1) RETURNING a'"
+)
+
+
 class TestEveryPostgresql:
     """What rests on the server's own account of transactions, on every version."""
 
@@ -409,3 +424,23 @@ class TestEveryPostgresql:
 
     test_up_down_and_up_again = Cases.test_up_down_and_up_again
     test_hidden_transaction_control_is_found = Cases.test_hidden_transaction_control_is_found
+
+    @pytest.mark.parametrize("what", WRITES)
+    def test_what_only_asks_writes_nothing(
+        self, database: Database, tmp_path: Path, what: str
+    ) -> None:
+        """Seen: a ``verify`` file took every large object away, and said that all is well."""
+        made = make(tmp_path, "0001_a", WRITTEN_TO)
+        database.runner().migrate(CHANGE, [made], None, Silent())
+        state = (
+            "SELECT (SELECT last_value FROM numbers), (SELECT count(*) FROM t),"
+            " (SELECT count(*) FROM pg_largeobject_metadata)"
+        )
+        assert database.ask(state) == [(1, 0, 1)]
+        verify = f"SELECT 1 FROM ({WRITES[what]}) AS w WHERE w IS NULL"
+        more = make(tmp_path, "0002_b", "SELECT 1", verify=verify)
+        with contextlib.suppress(MigrationFailed):
+            database.runner().migrate(CHANGE, [made, more], None, Silent())
+        with closing(database.dialect.connect()) as driver, contextlib.suppress(DatabaseError):
+            select(driver, "cases", WRITES[what])
+        assert database.ask(state) == [(1, 0, 1)]

@@ -47,7 +47,11 @@ class Site:
         """Run statements as the server's superuser; rows of the last one."""
         rows: list[Any] = []
         with psycopg.connect(
-            self.server.conninfo(), dbname=database, user=user, autocommit=True
+            self.server.conninfo(),
+            dbname=database,
+            user=user,
+            autocommit=True,
+            client_encoding="UTF8",
         ) as connection:
             for statement in statements:
                 cursor = connection.execute(statement.encode())

@@ -6,21 +6,26 @@ The attacker has SQL as the application's role, before the agent comes. The agen
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.databases.base import ChangeRef, Live
-from ncen_updater.agent.databases.errors import DatabaseUnreachable, MigrationFailed
+from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
+from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable, MigrationFailed
 from ncen_updater.agent.databases.postgresql.connection import Server
+from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.databases.postgresql.roles import RolesSeen, judge_roles
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import DATABASE_UNREACHABLE, OWNER_REFUSED
 from ncen_updater.common.progress import Silent
+from ncen_updater.formats.losses import How, Loss
 from tests.agent.databases.postgresql.site import (
     AGENT,
     CHANGE,
@@ -398,3 +403,94 @@ def test_the_application_of_other_roles_is_asked_after_the_cut_over(plain: Site)
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
         psycopg.connect(plain.server.conninfo("t_seizure", OWNER))
     engine.record_commit(CHANGE)
+
+
+# ---- what is counted -----------------------------------------------------------------------------
+
+#: Writes down as whom it runs; a read-only transaction lets it notify, and tell by an error, alone.
+TELLS = (
+    "CREATE FUNCTION tells() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
+    " RAISE LOG 'planted ran as %, %', session_user, current_user; RETURN true; END $$"
+)
+ENUM = (
+    TELLS,
+    "CREATE TYPE mood AS ENUM ('x', 'y')",
+    "CREATE FUNCTION as_text(mood) RETURNS text LANGUAGE plpgsql AS"
+    " $$ BEGIN PERFORM tells(); RETURN 'y'; END $$",
+    "CREATE FUNCTION of_text(text) RETURNS mood LANGUAGE sql AS $$ SELECT 'x'::mood $$",
+    "CREATE CAST (mood AS text) WITH FUNCTION as_text(mood) AS IMPLICIT",
+    "CREATE CAST (text AS mood) WITH FUNCTION of_text(text) AS IMPLICIT",
+    "ALTER TABLE cases ADD COLUMN how mood DEFAULT 'x'::text",
+    "UPDATE cases SET how = 'y' WHERE id < 5",
+)
+
+
+@dataclass
+class Back:
+    """A site after an upgrade, which may go back."""
+
+    site: Site
+    engine: PostgresEngine
+    change: ChangeRef
+    heard: int
+
+    def ran_as(self) -> set[str]:
+        """As whom what was planted ran, from the server's log."""
+        log = self.site.server.log.read_bytes()[self.heard :].decode("utf-8", "replace")
+        return set(re.findall(r"planted ran as (\S+), ", log))
+
+
+@pytest.fixture
+def back(plain: Site) -> Back:
+    engine = plain.engine()
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.mark(CHANGE)
+    engine.cut_over(CHANGE)
+    engine.before_commit(CHANGE)
+    engine.record_commit(CHANGE)
+    engine.unfence(CHANGE)
+    change = ChangeRef("bbbbbbbb", 3, Strategy.COPY, "3.2.4", source=CHANGE.id)
+    return Back(plain, engine, change, plain.server.log.stat().st_size)
+
+
+def test_a_default_of_a_type_of_the_application_is_compared_with_nothing(
+    back: Back,
+) -> None:
+    """Its implicit cast ran as the agent's role."""
+    back.site.sql("t_seizure", *ENUM, user=OWNER)
+    losses = {"seizure": (Loss("cases", "how", How.COLUMN),)}
+    # Those that were written since; which of them hold the default is not asked.
+    assert back.engine.entered(back.change, losses) == {"seizure": {"cases.how": 4}}
+    assert back.ran_as() == set()
+
+
+@pytest.mark.parametrize("what", ["lost", "entered", "aside"])
+def test_a_view_in_the_place_of_a_table_runs_nothing_as_the_agent(back: Back, what: str) -> None:
+    """The lock holds the agent between its list of the tables and the count of the second."""
+    site, engine, change = back.site, back.engine, back.change
+    site.sql("t_seizure", TELLS, "CREATE TABLE aaa (a int)", "CREATE TABLE bbb (a int)", user=OWNER)
+    losses = {"seizure": (Loss("aaa", None, How.DEPENDENTS),)}
+    moment = site.sql("t_control", "SELECT transaction::text::bigint FROM moments LIMIT 1")[0][0]
+    acts: dict[str, Callable[[], object]] = {
+        "lost": lambda: engine.lost_rows(change),
+        "entered": lambda: engine.entered(change, losses),
+        "aside": lambda: engine._swap._count("seizure", "t_seizure", moment, time.monotonic() + 60),
+    }
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IS NOT NULL"
+    with (
+        psycopg.connect(site.server.conninfo("t_seizure", OWNER)) as holder,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        holder.execute("LOCK TABLE aaa IN ACCESS EXCLUSIVE MODE")
+        asked = beside.submit(acts[what])
+        while site.sql("t_seizure", waits) == [(0,)]:
+            assert not asked.done(), asked.exception()
+        holder.execute("DROP TABLE bbb")
+        holder.execute("CREATE VIEW bbb AS SELECT CASE WHEN tells() THEN '9'::xid END AS xmin")
+        holder.commit()
+        with contextlib.suppress(DatabaseError):
+            asked.result(60)
+    # Where the server can be told, the view is not read at all.
+    forbids = "SELECT current_setting('restrict_nonsystem_relation_kind', true) IS NOT NULL"
+    assert back.ran_as() == (set() if site.sql("postgres", forbids) == [(True,)] else {OWNER})

@@ -167,7 +167,8 @@ def test_it_is_found_refused_where_a_dump_is_the_way_back_and_left_out_of_a_rehe
     plan = engine.plan_copy(REHEARSAL)
     lacking = engine.copy_online(REHEARSAL, plan, Silent())
     assert set(lacking) == {"seizure"}
-    assert named <= set(lacking["seizure"])
+    # The application's role dumps then, and sees the options of its own mapping.
+    assert named - {"user mapping ncen on server far"} <= set(lacking["seizure"])
     candidate = engine.table_digests(REHEARSAL.candidate("seizure"))
     live = site.digests("t_seizure")
     differ = {label for label in live if candidate.get(label) != live[label]}

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from ncen_updater.agent.databases.base import MigrationSet
-from ncen_updater.agent.databases.errors import MigrationFailed
+from ncen_updater.agent.databases.errors import DatabaseUnreachable, MigrationFailed
 from ncen_updater.agent.databases.postgresql import reading
 from ncen_updater.agent.databases.postgresql.dialect import PostgresDialect
 from ncen_updater.agent.databases.postgresql.visiting import Visitor
@@ -263,3 +263,10 @@ def test_a_server_that_is_stopped_at_once_in_a_migration(doomed: Site, tmp_path:
     doomed.server.start()
     assert says(caught.value, SERVER_LOST) and caught.value.values["migration"] == "0001_grade"
     assert not blames_release(caught.value, StepName.MIGRATE)
+
+
+@NEWEST
+def test_session_that_is_ended_from_outside_is_one_of_databases_that_are_away(site: Site) -> None:
+    with refused(DatabaseUnreachable), site.engine()._server.session("postgres") as session:
+        site.sql("postgres", f"SELECT pg_terminate_backend({session.info.backend_pid}, 5000)")
+        session.execute("SELECT 1")

@@ -1,0 +1,228 @@
+"""What people and tools restart, stop and cut: none of it is the release's or the agent's fault."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from random import Random
+
+from benchmarks.debian.container import Container, wait_for
+from benchmarks.debian.site import running, sequence
+from benchmarks.machine.boots import torn
+from benchmarks.machine.box import Box
+from benchmarks.machine.disk import Image, Loss
+from benchmarks.machine.judge import Facts, acknowledged, officers_in, status, wrongs
+from benchmarks.machine.line import Outside
+from benchmarks.machine.prepare import Ground, changed
+from benchmarks.machine.record import Recorded, approve, serves
+from benchmarks.machine.site import START, TARGET
+from benchmarks.machine.trouble import Event, told, waiting
+from benchmarks.report import say
+
+__all__ = ["maintenance", "power_cuts", "restarts"]
+
+#: Libraries that our processes have open are exchanged for the same ones, as an upgrade does.
+EXCHANGE = """
+for library in libssl.so.3 libcrypto.so.3 libsqlite3.so.0 libc.so.6; do
+  for file in /usr/lib/x86_64-linux-gnu/$library; do
+    real=$(readlink -f "$file")
+    cp -p "$real" "$real.new" && mv "$real.new" "$real"
+  done
+done
+"""
+#: A site of its own, whose maintenance file is where only a running system has a directory.
+ELSEWHERE = """
+mkdir -p etc/systemd/system/ncen-updater-apply@.service.d
+mkdir -p etc/systemd/system/ncen-updater-resume.service.d
+for unit in apply@ resume; do
+  cat > etc/systemd/system/ncen-updater-$unit.service.d/portal.conf <<'END'
+[Service]
+ReadWritePaths=-/run/portal
+END
+done
+sed -i 's,^door_file = .*,door_file = "run/portal/maintenance",' etc/ncen-updater/agent.toml
+"""
+PATIENCE_S = 300.0
+CUTS = 12
+
+
+@dataclass(frozen=True)
+class Act:
+    """What somebody does in the middle of an upgrade.
+
+    Attributes:
+        step: When: as soon as this step was begun.
+        typed: For a shell of root.
+        ends: Versions that the site may end on.
+        stops: Whether the application is stopped by it, and a person starts it again.
+    """
+
+    what: str
+    step: str
+    typed: str
+    ends: tuple[str, ...]
+    stops: bool = False
+
+
+WORKERS = "systemctl restart 'ncen-updater-apply@*'"
+TOOL = f"{EXCHANGE}\nNEEDRESTART_MODE=a needrestart -r a -k -l 2>&1 || needrestart -r a 2>&1"
+ACTS = (
+    Act("workers restarted in the soak", "soak", WORKERS, (TARGET,)),
+    Act("workers restarted in migrate", "migrate", WORKERS, (TARGET,)),
+    Act("needrestart in the soak", "soak", TOOL, (TARGET, START)),
+    Act("needrestart in migrate", "migrate", TOOL, (TARGET, START)),
+    Act(
+        "PostgreSQL, nginx and the agent restarted at once in migrate", "migrate",
+        "systemctl restart ncen-updater.service nginx.service postgresql@17-main.service",
+        (TARGET, START),
+    ),
+    Act("daemon-reexec at the start", "switch", "systemctl daemon-reexec", (TARGET,)),
+    Act("the application stopped in the soak", "soak", "systemctl stop ncen", (TARGET,), True),
+)  # fmt: skip
+
+
+def restarts(ground: Ground, only: str = "") -> list[Event]:
+    """Do each act in an upgrade of its own."""
+    known = Recorded.load(ground.work / "upgrade").known
+    acts = [act for act in ACTS if only in act.what]
+    return [told(_act(ground, act, known)) for act in acts]
+
+
+def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
+    image = waiting(ground)
+    outside = Outside(ground.secretariat.feed_with(TARGET))
+    box = ground.box(image, "restarts")
+    try:
+        box.start()
+        box.officers()
+        if officers_in(box) is None:
+            return Event(act.what, wrong=("officers are not in",))
+        outside.connect(box)
+        container = box.container
+        approve(container)
+        if wait_for(lambda: _begun(container, act.step), PATIENCE_S) is None:
+            return Event(act.what, wrong=(f"the step {act.step} is not reached",))
+        began = time.monotonic()
+        typed = container.run("sh", "-c", act.typed)
+        took = round(time.monotonic() - began, 1)
+        if act.stops:
+            time.sleep(15)  # longer than the looks take that a bad release has
+            container.run("systemctl", "start", "ncen")
+        if wait_for(lambda: _settled(container), PATIENCE_S) is None:
+            said = container.run("ncen-updater", "status").stdout
+            return Event(
+                act.what, wrong=(f"the service is deaf, or does not come to rest: {said}",)
+            )
+        now = time.time()
+        asked = container.run("ncen-updater", "check")
+        found, wrong = wrongs(box, known, acknowledged(box.log, now))
+        if asked.returncode:
+            wrong.append(f"check: {asked.returncode} {asked.stdout}{asked.stderr}")
+        if found.code not in act.ends:
+            wrong.append(f"it ended on {found.code}")
+        bad = status(container).get("journal", {}).get("bad_releases")
+        if bad:
+            wrong.append(f"a release was blamed: {bad}")
+        lines = f"{typed.stdout}{typed.stderr}".strip().splitlines()
+        note = (
+            f"ended with {found.code}; the act took {took} s; officers out"
+            f" {_longest_gap(box)} s; said: {lines[-3:]}"
+        )
+        return Event(act.what, note=note, wrong=tuple(wrong))
+    finally:
+        box.close()
+        outside.close()
+
+
+def _begun(container: Container, step: str) -> bool | None:
+    """Whether a step was begun; asked without a process of ours, so that it is seen early."""
+    asked = (
+        "import sqlite3; print(sqlite3.connect('/var/lib/ncen-updater/journal.sqlite').execute("
+        f"\"SELECT count(*) FROM steps WHERE name = '{step}'\").fetchone()[0])"
+    )
+    return True if container.run("python3", "-c", asked).stdout.strip() not in ("", "0") else None
+
+
+def _settled(container: Container) -> bool | None:
+    """Whether nothing is open, and the service listens to what is ordered."""
+    said = status(container)
+    journal, service = said.get("journal"), said.get("service")
+    if not isinstance(journal, dict) or not isinstance(service, dict):
+        return None
+    return None if journal["open_change"] or journal["at_work"] or service["running"] else True
+
+
+def _longest_gap(box: Box) -> float:
+    """The longest time in which no case was saved."""
+    times = [case.at for case in acknowledged(box.log, time.time())]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    return round(max(gaps, default=0.0), 1)
+
+
+def power_cuts(ground: Ground, seed: int) -> list[Event]:
+    """Cut the power of an idle site again and again: a good agent stays."""
+    chance, image = Random(seed), Image(ground.site)
+    wrong: list[str] = []
+    for number in range(CUTS):
+        box = ground.box(image, "cuts")
+        try:
+            box.start()
+            if wait_for(partial(serves, box.container), PATIENCE_S) is None:
+                return [told(Event(f"{number} cuts", wrong=("the service does not run",)))]
+            image = box.cut(chance.choice(list(Loss)), chance).image
+        finally:
+            box.close()
+    box = ground.box(image, "cuts")
+    try:
+        box.start()
+        box.officers()
+        seconds = officers_in(box)
+        container = box.container
+        wait_for(lambda: serves(container), PATIENCE_S)
+        chosen, before = sequence(container), _chosen(ground)
+        if chosen.get("bad") or chosen.get("current") != before or running(container) != before:
+            wrong.append(f"the agent was given up: {chosen}, {running(container)} runs")
+        if seconds is None:
+            wrong.append("officers are not in")
+        note = f"agent {running(container)}, attempts {chosen.get('attempts')}"
+        return [told(Event(f"{CUTS} cuts of a good agent", None, seconds, note, tuple(wrong)))]
+    finally:
+        box.close()
+
+
+def _chosen(ground: Ground) -> str:
+    """The agent of the package that the site was made with."""
+    names = [path.name for path in ground.secretariat.directory.glob("ncen-updater_*.deb")]
+    return names[0].split("_")[1]
+
+
+def maintenance(ground: Ground, seed: int) -> list[Event]:
+    """Power comes back, and the directory of the maintenance file below /run is not there."""
+    recorded = Recorded.load(ground.work / "upgrade")
+    events = []
+    cuts: Mapping[str, Callable[[], Image]] = {
+        "nothing open": lambda: Image(ground.site),
+        "torn in migrate": lambda: torn(recorded, Random(seed)),
+    }
+    for what, make in cuts.items():
+        file = ground.place("portal.img")
+        box = ground.box(changed(make(), file, ELSEWHERE), "portal")
+        try:
+            box.start()
+            box.officers()
+            seconds = officers_in(box, PATIENCE_S)
+            wrong = ["officers are not in"] if seconds is None else []
+            if seconds is None:
+                say(box.container.run("journalctl", "--no-pager", "-n", "60").stdout)
+            else:
+                wrong += wrongs(box, recorded.known, [])[1]
+            name = f"maintenance file below /run, {what}"
+            events.append(told(Event(name, None, seconds, "", tuple(wrong))))
+        finally:
+            box.close()
+            file.unlink()
+    say(str([asdict(event) for event in events]))
+    return events

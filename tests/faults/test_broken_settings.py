@@ -82,7 +82,7 @@ def recovers(trial: Trial) -> None:
     assert again.returncode == 0, again.stderr
 
 
-@in_turns("table, name")
+@in_turns("table", "name")
 @pytest.mark.parametrize(("table", "name"), SETTINGS)
 def test_boot_recovers_with_any_setting_broken(torn: Trial, table: str, name: str) -> None:
     config = torn.demo.config_path

@@ -31,7 +31,7 @@ _HARMLESS: Final = re.compile(
 )
 #: By these a site judges an upgrade, or no longer asks; a new probe makes it ask for something.
 _GRAVE: Final = re.compile(
-    r"(?:health|checks|reference_maps|compatibility|migrator)\b.*"
+    r"(?:health|checks|reference_maps|compatibility|migrator|smoke)\b.*"
     r"|databases\[\w+\]\.(?:no_records|changes_itself)"
 )
 _SQL: Final = re.compile(r".*\.(?:sql|sql_after|unmapped|affected)", re.DOTALL)
@@ -66,7 +66,7 @@ class FieldChange:
             words = N_("new: {path}: {new}")
         elif self.new is None:
             words = N_("gone: {path}: {old}")
-        return Text(words, {"path": self.path, "old": old, "new": new})
+        return Text(words, {"path": Figure(self.path), "old": old, "new": new})
 
 
 def manifest_changes(manifest: Manifest, before: Manifest | None) -> list[FieldChange]:
@@ -99,7 +99,7 @@ def manifest_marks(changes: list[FieldChange]) -> Iterator[tuple[bool, Text]]:
                 for mark in marks(change.new, ENGINES, "verify"):
                     words = N_("WARNING: {path} of the manifest {kinds}: {statement}")
                     kinds = joined([Text(kind.value) for kind in mark.kinds])
-                    values = {"path": change.path, "kinds": kinds, "statement": Figure(mark.text)}
+                    values = {"path": Figure(change.path), "kinds": kinds, "statement": Figure(mark.text)}
                     yield True, Text(words, values)
 
 

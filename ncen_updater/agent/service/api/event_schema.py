@@ -43,7 +43,7 @@ _DESCRIBED: Mapping[str, Schema] = {
     "fingerprints": _TEXTS, "from_version": TEXT, "full": TEXT, "generation": NUMBER,
     "given": NUMBER, "gone": NUMBER, "held": FLAG, "high_s": FIGURE, "imported_at": TIME,
     "kind": TEXT, "language": _or_null(TEXT), "languages": _NAMES, "lost": NUMBER, "low_s": FIGURE,
-    "merged": TEXT, "mode": TEXT, "name": TEXT, "not_before": TIME, "order": NUMBER, "origin": TEXT,
+    "merged": TEXT, "mode": TEXT, "name": TEXT, "needed": NUMBER, "not_before": TIME, "order": NUMBER, "origin": TEXT,
     "pack": TEXT, "path": TEXT, "place": TEXT, "product": TEXT, "reaches": _or_null(TEXT),
     "real_s": FIGURE, "reason": TEXT, "reasons": _NAMES, "rehearsal": TEXT, "release": TEXT,
     "releases": _NAMES, "restored": NUMBER,

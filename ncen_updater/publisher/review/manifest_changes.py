@@ -31,7 +31,7 @@ _HARMLESS: Final = re.compile(
 )
 #: By these a site judges an upgrade, or no longer asks; a new probe makes it ask for something.
 _GRAVE: Final = re.compile(
-    r"(?:health|checks|reference_maps|compatibility|migrator)\b.*"
+    r"(?:health|checks|reference_maps|compatibility|migrator|smoke)\b.*"
     r"|databases\[\w+\]\.(?:no_records|changes_itself)"
 )
 _SQL: Final = re.compile(r".*\.(?:sql|sql_after|unmapped|affected)", re.DOTALL)
@@ -108,13 +108,13 @@ def _values(value: object, path: str) -> Iterator[tuple[str, object]]:
         for name, inside in value.items():
             yield from _values(inside, f"{path}.{name}" if path else name)
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        called = Counter[str]()
-        names = []
+        names = list[str]()
         for number, item in enumerate(value):
             known = (item[key] for key in ("name", "id", "overlay", "key", "keys") if key in item)
             name = str(next(known, number))
-            called[name] += 1
-            names.append(name if called[name] == 1 else f"{name} ({called[name]})")
+            while name in names:  # one may be called "a (2)" so that the second "a" is not seen
+                name += " (2)"
+            names.append(name)
             yield from _values(item, f"{path}[{names[-1]}]")
         yield f"{path}[]", names
     else:

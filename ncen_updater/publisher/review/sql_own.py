@@ -43,7 +43,8 @@ _UNDONE_BY: Final = tuple(
 )
 _PARKED: Final = r"NCEN_KEPT(?: \. |__)[\w$]+"
 _PARKS: Final = re.compile(
-    rf"INSERT INTO {_PARKED} (?!.* CONFLICT ).*|CREATE TABLE (?:IF NOT EXISTS )?{_PARKED} .*"
+    rf"(?!.* (?:CONFLICT|DELETE|INSERT|MERGE|UPDATE) )"
+    rf"(?:INSERT INTO|CREATE TABLE(?: IF NOT EXISTS)?) {_PARKED} .*"
 )
 _WRITES: Final = re.compile(
     r"(?!.* (?:DELETE|INSERT|MERGE|UPDATE) )(?:"

@@ -16,8 +16,10 @@ from ncen_updater.publisher.review.manifest_changes import manifest_changes, man
 WHOLE: dict[str, Any] = {
     "schema": 1, "product": "ncen", "version": "1.0", "reports": "one", "upgrade_from": ">=0",
     "required": True, "channel": "preview", "urgency": "security", "agent": ">=7",
-    "countries": ["MU"], "needs": {"disk_bytes": 1, "postgresql": ">=16", "sqlite": ">=3.40",
-              "programs": [{"name": "node", "version": ">=22"}]},
+    "countries": ["MU"], "needs": {
+        "disk_bytes": 1, "postgresql": ">=16", "sqlite": ">=3.40",
+        "programs": [{"name": "node", "version": ">=20"}]},
+    "smoke": {"argv": ["bin/smoke"], "timeout_s": 5},
     "databases": [{"name": "main", "no_records": ["sessions"], "changes_itself": ["tables"],
         "migrations": [
             {"id": "1", "up": "a", "down": "b", "loses": ["x"], "verify": "c",
@@ -37,7 +39,6 @@ WHOLE: dict[str, Any] = {
          "rules": [{"key": "x", "type": "integer", "least": 1, "most": 2, "one_of": ["1"]}]},
         {"kind": "translations", "format": "po", "slot": "{lang}.po", "overlay": "{lang}.po",
          "template": "a.pot", "compiled": True, "areas": [{"keys": "*", "words": "all"}]}],
-    "smoke": {"argv": ["bin/smoke"], "timeout_s": 1},
     "notes": {"en": {"title": "One", "text": "Words"}},
 }  # fmt: skip
 MIGRATOR: dict[str, Any] = {

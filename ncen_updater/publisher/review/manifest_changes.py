@@ -99,7 +99,8 @@ def manifest_marks(changes: list[FieldChange]) -> Iterator[tuple[bool, Text]]:
                 for mark in marks(change.new, ENGINES, "verify"):
                     words = N_("WARNING: {path} of the manifest {kinds}: {statement}")
                     kinds = joined([Text(kind.value) for kind in mark.kinds])
-                    values = {"path": Figure(change.path), "kinds": kinds, "statement": Figure(mark.text)}
+                    path, statement = Figure(change.path), Figure(mark.text)
+                    values = {"path": path, "kinds": kinds, "statement": statement}
                     yield True, Text(words, values)
 
 
@@ -108,13 +109,13 @@ def _values(value: object, path: str) -> Iterator[tuple[str, object]]:
         for name, inside in value.items():
             yield from _values(inside, f"{path}.{name}" if path else name)
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        called = Counter[str]()
-        names = []
+        names = list[str]()
         for number, item in enumerate(value):
             known = (item[key] for key in ("name", "id", "overlay", "key", "keys") if key in item)
             name = str(next(known, number))
-            called[name] += 1
-            names.append(name if called[name] == 1 else f"{name} ({called[name]})")
+            while name in names:  # one may be called "a (2)" so that the second "a" is not seen
+                name += " (2)"
+            names.append(name)
             yield from _values(item, f"{path}[{names[-1]}]")
         yield f"{path}[]", names
     else:

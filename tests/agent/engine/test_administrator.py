@@ -29,6 +29,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import GOING_BACK_FAILED
 from ncen_updater.common.progress import Silent
@@ -132,6 +133,32 @@ def test_renamed_database_is_opened_once_it_is_back(
     assert database_digests(demo.databases) == before
     Operations(site, Silent()).upgrade(NEW, retry=True)
     assert strict(demo, site) == set()
+
+
+@POSTGRESQL
+@pytest.mark.parametrize(
+    "instant",
+    [(StepName.PREFLIGHT, Phase.BEFORE_EFFECT), (StepName.STOP, Phase.AFTER_RECORD)],
+    ids=["before the stop", "before the fence"],
+)
+def test_database_that_somebody_closed_is_named_and_not_left_closed(
+    demo: DemoSite, site: Site, instant: At
+) -> None:
+    dba, running = Administrator(demo), instant[0] is StepName.PREFLIGHT
+
+    def close() -> None:
+        dba.sql(f'ALTER DATABASE "{dba.name}" ALLOW_CONNECTIONS false')
+
+    with pytest.raises(UpdaterError, match=dba.name) as caught:
+        upgrade(site, instant, close)
+    assert "ALLOW_CONNECTIONS true" in str(caught.value.remedy_text)
+    assert dba.closed() == {dba.name}
+    assert site.application.running() is running is not site.application.door_closed()
+    dba.open()
+    Operations(site, Silent()).resume(by_person=True)
+    assert (dba.closed(), strict(demo, site)) == (set(), set())
+    Operations(site, Silent()).upgrade(NEW, retry=True)
+    assert (dba.closed(), strict(demo, site)) == (set(), set())
 
 
 @POSTGRESQL

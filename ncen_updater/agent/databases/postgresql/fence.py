@@ -43,6 +43,7 @@ from ncen_updater.agent.databases.postgresql.visits import (
 )
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import (
+    DATABASE_CLOSED,
     FENCED_BY_OTHER,
     PREPARED_TRANSACTIONS,
 )
@@ -146,6 +147,8 @@ class Fencing:
             forget(connection, [name for name, (by, _) in said if by != change.id])
             for database in self._databases:
                 row = require(found, database)
+                if not row.allow and database not in known:  # not ours to open
+                    raise DatabaseError(DATABASE_CLOSED, database=database)
                 # What stands in the table is older than this act and is the true original.
                 run(
                     connection,

@@ -17,8 +17,9 @@ ENABLED = frozenset(
     {"enabled", "enabled-runtime", "static", "linked", "indirect", "alias", "generated"}
 )
 PROPERTIES = (
-    "Id,LoadState,ActiveState,Job,NRestarts,UnitFileState,ActiveEnterTimestampMonotonic,"
-    "StateChangeTimestampMonotonic,Result,ExecMainStatus,Requires,BindsTo"
+    "Id,LoadState,ActiveState,Job,NRestarts,UnitFileState,InactiveExitTimestampMonotonic,"
+    "ActiveEnterTimestampMonotonic,StateChangeTimestampMonotonic,Result,ExecMainStatus,"
+    "Requires,BindsTo"
 )
 #: Statuses with which programs end that were told to, SIGINT and SIGTERM, though systemd then calls
 #: the unit failed unless its SuccessExitStatus= has them; runtimes of Java end so.
@@ -38,10 +39,15 @@ def seen_of(facts: Mapping[str, str]) -> RunningSeen:
 
 
 def _told_to_end(facts: Mapping[str, str]) -> bool:
-    """Whether a unit that failed was stopped by somebody: it ended as told, or was too slow to."""
-    result = facts.get("Result", "")
-    asked = result == "exit-code" and facts.get("ExecMainStatus", "") in TOLD_TO_END
-    return asked or result == "timeout"
+    """Whether a unit that failed was stopped by somebody: it ended as told, or was too slow to.
+
+    One that was too slow to start was not active since that began.
+    """
+    if facts.get("Result") == "timeout":
+        names = ("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+        began, entered = (int(facts.get(name) or 0) for name in names)
+        return entered >= began
+    return facts.get("Result") == "exit-code" and facts.get("ExecMainStatus") in TOLD_TO_END
 
 
 def _moment(monotonic_us: str) -> datetime:

@@ -375,6 +375,9 @@ STARTED = "Result=success\nActiveEnterTimestampMonotonic=7\n"
             STARTED + "Result=oom-kill\nUnitFileState=disabled\n",
             False,
         ),
+        # Too slow to end, or to start.
+        ("failed", STARTED + "Result=timeout\nInactiveExitTimestampMonotonic=6\n", True),
+        ("failed", STARTED + "Result=timeout\nInactiveExitTimestampMonotonic=8\n", False),
         # Not started since the machine was: a person stopped nothing.
         ("inactive", "Result=success\nActiveEnterTimestampMonotonic=0\n", False),
         ("active", STARTED, False),

@@ -118,7 +118,14 @@ def test_nothing_is_opened_that_no_site_means(tmp_path: Path, old: str, new: str
 
 @pytest.mark.parametrize("broken", ["", "[paths\n", "paths = 3\n", "\x00", CONFIG])
 def test_what_the_last_valid_configuration_names_stays_open(tmp_path: Path, broken: str) -> None:
-    assert generated(tmp_path, broken, CONFIG) == generated(tmp_path, CONFIG)
+    whole = generated(tmp_path, CONFIG)
+    for unit in (APPLY, RESUME):
+        assert generated(tmp_path, broken, CONFIG)[unit] == whole[unit]
+
+
+def test_what_the_service_writes_opens_nothing_to_it(tmp_path: Path) -> None:
+    example = (PACKAGING / "agent.toml.example").read_text("utf-8")
+    assert set(generated(tmp_path, example, CONFIG)) == {APPLY, RESUME}
 
 
 def test_generator_finds_where_the_agent_keeps_it() -> None:

@@ -98,11 +98,10 @@ def load_noted(path: Path, *, look: bool = True) -> AgentConfig:
 
     mark = _mark_of(path)  # before it is read: what is written meanwhile is not checked
     config = load_config(path, look=look)
-    state = config.paths.resolve(config.paths.state)
-    kept = state / VALID
+    kept = config.paths.resolve(config.paths.state) / VALID
     with contextlib.suppress(OSError):
-        if mark and state.is_dir() and not (kept.exists() and kept.read_bytes() == mark):
-            durable.make_directory(kept.parent, 0o700)
+        if mark and not (kept.exists() and kept.read_bytes() == mark):
+            kept.parent.mkdir(0o700, exist_ok=True)
             durable.write(kept, mark, 0o600)  # it may name passwords
     return config
 

@@ -21,7 +21,7 @@ __all__ = [
     "LedgerUnreadable",
     "MigrationFailed",
     "MigrationRefused",
-    "is_away",
+    "find_away",
     "is_refused",
 ]
 
@@ -45,9 +45,11 @@ class DatabaseUnreachable(DatabaseError):
     message = DATABASE_UNREACHABLE
 
 
-def is_away(error: BaseException | None) -> bool:
-    """Whether an error came of databases that are not there now; pure."""
-    return _unreachable(error) is not None
+def find_away(error: BaseException | None) -> DatabaseUnreachable | None:
+    """Return the error of databases that are not there now, of which this one came; pure."""
+    while error is not None and not isinstance(error, DatabaseUnreachable):
+        error = error.__cause__
+    return error
 
 
 def is_refused(error: BaseException | None) -> bool:
@@ -56,14 +58,8 @@ def is_refused(error: BaseException | None) -> bool:
     Only a person mends that. Before a session stands a server tells no code, only words: in
     languages without any of these it is away.
     """
-    found = _unreachable(error)
+    found = find_away(error)
     return found is not None and _REFUSED.search(found.detail or "") is not None
-
-
-def _unreachable(error: BaseException | None) -> DatabaseUnreachable | None:
-    while error is not None and not isinstance(error, DatabaseUnreachable):
-        error = error.__cause__
-    return error
 
 
 class FenceFailed(DatabaseError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
 from ncen_updater.agent.databases.base import Strategy
-from ncen_updater.agent.databases.errors import MigrationFailed, is_away, is_refused
+from ncen_updater.agent.databases.errors import MigrationFailed, find_away, is_refused
 from ncen_updater.agent.engine.aside import kept_remedy
 from ncen_updater.agent.engine.errors import (
     ChangeFailed,
@@ -167,7 +167,7 @@ class Runner:
         change = self._journal.change(change_id)
         if change.step_state(StepName.OPEN) is StepState.DONE or _cut_off(error):
             return
-        if is_away(error) or not self._site.engine.answers():
+        if find_away(error) or not self._site.engine.answers():
             return
         code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
         reserve.with_room(
@@ -279,15 +279,14 @@ class Runner:
             try:
                 return act()
             except UpdaterError as error:
-                if not is_away(error):
+                if not find_away(error):
                     raise
                 now = self._site.clock.monotonic()
                 if since is None:
                     logger.warning("the databases are away and waited for: %s", error)
                     since = away = now
-                refused = is_refused(error)
-                away = away if refused else now
-                if now >= since + limit_s or (refused and now >= away + AWAY_LIMIT_S):
+                away = away if is_refused(error) else now
+                if now >= since + limit_s or now > away + AWAY_LIMIT_S:
                     raise
                 words = N_("waiting for the databases: {reason}")
                 self._progress.tell(Text(words, {"reason": error.what_text}))

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.databases.errors import DatabaseUnreachable, is_away, is_refused
+from ncen_updater.agent.databases.errors import DatabaseUnreachable, find_away, is_refused
 from ncen_updater.agent.databases.postgresql.connection import Server, ServerLimits, why_refused
 from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.common.errors import UpdaterError
@@ -197,7 +197,8 @@ def test_why_a_server_refuses(text: str, message: Message | None) -> None:
 def test_only_a_person_mends_a_refused_login(text: str | None, refused: bool) -> None:
     error = UpdaterError()
     error.__cause__ = DatabaseUnreachable(database="x", detail=text)
-    assert (is_away(error), is_refused(error)) == (True, refused)
+    assert find_away(error) is error.__cause__
+    assert is_refused(error) is refused
     assert not is_refused(UpdaterError())
 
 

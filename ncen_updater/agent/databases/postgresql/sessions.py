@@ -27,8 +27,6 @@ from ncen_updater.agent.databases.postgresql.naming import database_name, in_pla
 from ncen_updater.agent.databases.postgresql.reading import read_only
 from ncen_updater.agent.databases.postgresql.visiting import Visitor
 
-__all__ = ["Sessions"]
-
 # SET ROLE does not bring the role's own settings, but its SQL was written under this one.
 _SEARCH_PATH = """
 SELECT split_part(c, '=', 2) FROM pg_db_role_setting s, unnest(s.setconfig) c

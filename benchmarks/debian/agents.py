@@ -70,7 +70,7 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
         ),
         Break(
             "agent/self_update/directory_writer.py",
-            "            renew_failsafe(",
+            "            after.renew_failsafe(",
             "            raise SystemExit(3)\n",
         ),
     ),

@@ -17,6 +17,7 @@ from benchmarks.machine.boots import flicker, late, torn_and_late
 from benchmarks.machine.box import cannot_run
 from benchmarks.machine.disk import Image
 from benchmarks.machine.line import Outside
+from benchmarks.machine.peer import walk
 from benchmarks.machine.prepare import Ground
 from benchmarks.machine.record import Recorded, record_rollback, record_upgrade
 from benchmarks.machine.replay import replay
@@ -136,6 +137,12 @@ def removal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
+def peer(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
+    """The quick start where everything lies elsewhere, and a cut in the copy."""
+    rows = walk(ground, options.seed)
+    return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
+
+
 def restarted(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     """People and tools restart and stop units in the middle of an upgrade."""
     _upgrade(ground)
@@ -159,7 +166,7 @@ def portal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 PARTS: Mapping[str, Part] = {
     "guide": guide, "units": units, "boots": boots, "upgrade": upgrade, "rollback": rollback,
     "torn": torn, "flicker": flickering, "renewal": renewal, "room": room, "world": world,
-    "removal": removal, "restarts": restarted, "cuts": cuts, "maintenance": portal,
+    "removal": removal, "restarts": restarted, "cuts": cuts, "maintenance": portal, "peer": peer,
 }  # fmt: skip
 
 

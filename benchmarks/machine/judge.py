@@ -21,6 +21,7 @@ __all__ = [
     "acknowledged",
     "expect",
     "facts",
+    "lost_records",
     "officers_in",
     "status",
     "waited_for",
@@ -108,7 +109,7 @@ def waited_for(box: Box, seconds: float) -> str:
     return ", ".join(line for line in chain if "+" in line) or "nothing of its units"
 
 
-def facts(container: Container) -> Facts:
+def facts(container: Container, current: Path = Path("/opt/ncen/current")) -> Facts:
     """Look at the machine."""
     marks, schemas = {}, {}
     for name, physical in NAMES.items():
@@ -116,7 +117,7 @@ def facts(container: Container) -> Facts:
         schemas[name] = _digest(sql(container, physical, COLUMNS))
     cases = "SELECT case_ref, opened_at, officer, summary FROM cases"
     old = f"{cases} WHERE case_ref ~ '{OLD}' ORDER BY 1"
-    release = json.loads(container.must("cat", "/opt/ncen/current/app/release.json"))
+    release = json.loads(container.must("cat", f"{current}/app/release.json"))
     health = container.run("curl", "-s", "http://127.0.0.1:8080/healthz").stdout
     try:
         reported = str(json.loads(health)["version"])
@@ -168,7 +169,7 @@ def wrongs(
             now = container.run("ncen-updater", "status").stdout
             return facts(container), [f"the agent does not come to rest: {now}"]
     found = facts(container)
-    wrong = [*expect(found, known), *_records(container, entered), *_left_over(container)]
+    wrong = [*expect(found, known), *lost_records(container, entered), *_left_over(container)]
     for unit in ("ncen.service", *(["ncen-updater.service"] if agent else [])):
         state = container.run("systemctl", "is-active", unit).stdout.strip()
         if state != "active":
@@ -183,7 +184,7 @@ def wrongs(
     return found, wrong
 
 
-def _records(container: Container, entered: Sequence[Acknowledged]) -> list[str]:
+def lost_records(container: Container, entered: Sequence[Acknowledged]) -> list[str]:
     """What is wrong with the records that officers were told are saved."""
     wrong = []
     for name in DATABASES:

@@ -22,7 +22,10 @@ from demo.generator import generate
 from demo.releases import assemble
 from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
 
-__all__ = ["START", "TARGET", "Administrator", "Secretariat", "Typed", "by_hand", "sql"]
+__all__ = [
+    "CLUSTER", "CONFIG", "DOOR", "START", "TARGET", "Administrator", "Secretariat", "Typed",
+    "by_hand", "sql",
+]  # fmt: skip
 
 START, TARGET = "3.2.4", "3.3.0"
 CLUSTER = "/etc/postgresql/17/main"
@@ -97,11 +100,6 @@ end = "12:00"
 start = "12:00"
 end = "00:00"
 """
-#: Where ``[[files]]`` are outside of what the units may write, the guide wants this.
-FILES = """\
-[Service]
-ReadWritePaths=/srv/ncen/overlay
-"""
 #: What is added to two files of PostgreSQL, at their head.
 LINES = {
     "pg_ident.conf": ("ncen root ncen_updater", "ncen root ncen", "ncen ncen ncen"),
@@ -151,6 +149,10 @@ class Secretariat:
         (self.directory / "SHA256SUMS").write_bytes(sums)
         sign = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(key), "-n", "file", "SHA256SUMS"]
         _do(sign, self.directory)
+
+    def packages(self) -> list[str]:
+        """Names of the files of the packages."""
+        return [path.name for path in self.directory.glob("*.deb")]
 
     def publish(self, feed: Path, version: str) -> None:
         """Publish a release of the stand-in in a feed."""
@@ -239,37 +241,43 @@ class Administrator:
         container: The machine.
         shared: Its ``/pkg``.
         package: Name of the file of the package.
+        config: What an editor makes of the configuration; ``{feed}`` and ``{names}`` are filled.
+        current: What the unit of the application is to start.
     """
 
-    def __init__(self, container: Container, shared: Path, package: str) -> None:
+    def __init__(
+        self,
+        container: Container,
+        shared: Path,
+        package: str,
+        config: str = CONFIG,
+        current: str = "/opt/ncen/current",
+    ) -> None:
         self._container, self._shared = container, shared
+        self._config, self._current = config, current
         text = INSTALLATION.read_text("utf-8")
         self._guide = text.replace("ncen-updater_0.1.0_amd64.deb", package)
         self.typed: list[Typed] = []
 
-    def install(self) -> None:
-        """Sections 1 to 5."""
+    def install(self, *, without: str = "") -> None:
+        """Sections 1 to 5, a line of PostgreSQL's files left out."""
         names = "\n".join(f'{n} = "{p}"' for n, p in PostgresPlace("").names.items())
-        config = CONFIG.format(feed=FEED_URL, names=names)
+        config = self._config.format(feed=FEED_URL, names=names)
         (self._shared / "agent.toml").write_text(config, "utf-8")
-        (self._shared / "files.conf").write_text(FILES, "utf-8")
         self._container.must("cp", "-r", "/pkg", "/root/secretariat")
         self._section(1)
         for file, lines in LINES.items():
             for line in lines:
                 if line not in self._guide:
                     raise LookupError(f"the guide does not tell the line {line!r}")
-                self._container.must("sed", "-i", f"1i {line}", f"{CLUSTER}/{file}")
-        for unit in ("ncen-updater-apply@.service", "ncen-updater-resume.service"):
-            place = f"/etc/systemd/system/{unit}.d/override.conf"
-            self._container.must("install", "-D", "-m644", "/pkg/files.conf", place)
-        self._container.must("systemctl", "daemon-reload")
+                if line != without:
+                    self._container.must("sed", "-i", f"1i {line}", f"{CLUSTER}/{file}")
         for section in (3, 4, 5):
             self._section(section)
 
     def adopt(self) -> None:
         """Section 6."""
-        unit = UNIT.format(place="/opt/ncen/current", program=PROGRAM)
+        unit = UNIT.format(place=self._current, program=PROGRAM)
         (self._shared / "ncen.service").write_text(unit, "utf-8")
         self._section(6)
         # The guide names three groups for whoever works with it; amina approves.

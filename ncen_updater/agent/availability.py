@@ -17,10 +17,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ncen_updater.agent.application.unit_facts import PROPERTIES, STOPPED, seen_of
+from ncen_updater.agent.application.unit_facts import RUNS as RUNNING
 from ncen_updater.agent.config.read import read_config
 from ncen_updater.agent.policy.availability import (
     Availability,
@@ -51,15 +53,7 @@ MAX_DOOR_BYTES, MAX_BODY_BYTES = 10_000, 1_000_000
 #: What the system says where this process may not use the network at all.
 FORBIDDEN = frozenset({errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.ENETUNREACH})
 #: As for init scripts: runs, and "program is not running".
-RUNS, STOPPED = 0, 3
-PROPERTIES = (
-    "Id,LoadState,ActiveState,StateChangeTimestampMonotonic,UnitFileState,"
-    "ActiveEnterTimestampMonotonic"
-)
-#: States of the file of a unit that the system starts with the machine.
-ENABLED = frozenset({"enabled", "enabled-runtime", "static", "linked", "indirect", "generated"})
-UP = frozenset({"active", "reloading", "activating", "deactivating", "refreshing", "maintenance"})
-DOWN = frozenset({"inactive", "failed"})
+UP, DOWN = 0, 3
 
 
 class _Unasked(Exception):
@@ -310,7 +304,7 @@ class _Asked:
             argv = _argv(part, "status")
             status, output = self._run(argv)
             why = f"'{shlex.join(argv)}' ended with {status} {output[:200]}".rstrip()
-            seen[name] = RunningSeen(status == RUNS) if status in (RUNS, STOPPED) else why
+            seen[name] = RunningSeen(status == UP) if status in (UP, DOWN) else why
         return seen
 
 
@@ -318,17 +312,6 @@ def _unit(name: str, facts: Mapping[str, str]) -> RunningSeen | str:
     state = facts.get("ActiveState", "")
     if facts.get("LoadState") == "not-found":
         return f"systemd does not know the unit {name}"
-    if state not in UP | DOWN:
+    if state not in RUNNING | STOPPED:
         return f"the state of {name} is '{state}'"
-    changed = facts.get("StateChangeTimestampMonotonic", "0")
-    since = None
-    if changed.isdigit() and changed != "0":
-        ago = time.clock_gettime(time.CLOCK_MONOTONIC) - int(changed) / 1e6
-        since = (datetime.now(UTC) - timedelta(seconds=max(0.0, ago))).replace(microsecond=0)
-    return RunningSeen(
-        state in UP,
-        failed=state == "failed",
-        enabled=facts["UnitFileState"] in ENABLED if "UnitFileState" in facts else None,
-        started=facts.get("ActiveEnterTimestampMonotonic", "0") not in ("", "0"),
-        since=since,
-    )
+    return seen_of(facts)

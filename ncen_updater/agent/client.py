@@ -73,7 +73,6 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     FEED_NEVER_READ,
     INSPECTION_FAILED,
-    JOURNAL_MISSING,
     NO_SERVICE,
     NOT_PREPARED,
     NOTHING_TO_APPROVE,
@@ -710,7 +709,7 @@ class LocalSite:
             findings = (*away, *diagnose(self._run.config, progress))
         blocks = any(finding.severity is Severity.STRICT for finding in findings)
         words: list[Line] = list(finding_lines(findings, self._run.language))
-        if not (blocks or any(found.code == JOURNAL_MISSING.code for found in findings)):
+        if not (blocks or any(found.code == "NU-6001" for found in findings)):
             words.append(Text(N_("Nothing stands in the way of an upgrade.")))
         document = {
             "healthy": not blocks,
@@ -1338,13 +1337,7 @@ def seen_by_unit(run: AgentSession, progress: Progress) -> Answer | None:
     waits at its socket, whether the service runs or not.
     """
     from ncen_updater.agent.config.loader import load_config
-    from ncen_updater.agent.service.inspecting import (
-        LIMITS_S,
-        MAX_INSPECTED,
-        InspectionKind,
-        InspectionOrder,
-        words_of_inspection,
-    )
+    from ncen_updater.agent.service.inspecting import LIMITS_S, MAX_INSPECTED, InspectionKind
     from ncen_updater.agent.service.runner import WorkRunner
     from ncen_updater.agent.service.snapshot import ServiceSnapshots
 
@@ -1356,14 +1349,11 @@ def seen_by_unit(run: AgentSession, progress: Progress) -> Answer | None:
     if run.alone or config.service.runner != "systemd" or not socket.is_socket():
         return None
     watcher = ServiceSnapshots(config.service, lambda: datetime.now(UTC))
-    runner = WorkRunner(run.config, socket, lambda: None, lambda: False, watcher)
-    kind = InspectionKind.FINDINGS
-    done = runner.inspect(
-        words_of_inspection(InspectionOrder(kind, language=run.language)),
-        lambda told: progress.tell(told.text, told.done, told.total), lambda: False,
-        seconds=LIMITS_S[kind], most=MAX_INSPECTED,
+    done = WorkRunner(run.config, socket, lambda: None, lambda: False, watcher).inspect(
+        ("doctor", "--lang", run.language), lambda told: progress.tell(told.text), lambda: False,
+        seconds=LIMITS_S[InspectionKind.FINDINGS], most=MAX_INSPECTED,
     )  # fmt: skip
-    return came_to(0, {"exit_code": done.exit_code, "document": done.document})
+    return came_to(0, vars(done))
 
 
 def require_service(run: AgentSession) -> Client:

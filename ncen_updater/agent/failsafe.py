@@ -207,7 +207,7 @@ def read_state(directory: Path) -> State | None:
         and state.state in (TRYING, GOOD)
         and type(state.attempts) is int
         and state.attempts >= 0
-        and isinstance(state.boot, str | None)
+        and type(state.boot) in (str, type(None))
         and isinstance(state.bad, dict)
         and all(is_version(version) and _is_row(row) for version, row in state.bad.items())
     )

@@ -36,10 +36,5 @@ def leave_server_files(config: AgentConfig) -> None:
 
 
 def _used(config: AgentConfig) -> list[Path]:
-    paths, databases = config.paths, config.databases
-    needed = [
-        paths.state, paths.slots, paths.current.parent, config.application.door_file.parent,
-        databases.dump_directory, databases.own.directory_on_disk,
-        *(item.directory for item in config.files),
-    ]  # fmt: skip
-    return [paths.resolve(item) for item in needed if item is not None] + [paths.received_directory]
+    files = (config.paths.resolve(item.directory) for item in config.files)
+    return [*config.written_directories(), *files, config.paths.received_directory]

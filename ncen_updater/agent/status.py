@@ -44,11 +44,11 @@ from ncen_updater.agent.journal.names import JOURNAL, LOCK
 from ncen_updater.agent.journal.orders import Order, Orders
 from ncen_updater.agent.journal.schema import FIRST_HASH
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord, SiteHistory
-from ncen_updater.agent.policy.availability import Availability, AvailabilityState
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState, on_full_disk
 from ncen_updater.agent.service.watched_time import order_to_go_back
 from ncen_updater.agent.slots.link import current_version
 from ncen_updater.common.bounded_io import parse_json, read_file
-from ncen_updater.common.disk_space import free_bytes
+from ncen_updater.common.disk_space import find_full
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.records import stored_time
 from ncen_updater.feed.last_view import LastView, read_last_view, view_path
@@ -256,11 +256,12 @@ class SiteStatus:
         last_stop: The stop of the newest change that ended well, and its prediction.
         view: The last verified list.
         brakes: What one officer halted for a while, and what holds now.
+        signed_at: The newest time in what was signed, which no right clock is behind.
         expiries: Role of the feed to when its signed list lapses.
         service_state: What the service keeps between two looks.
         agent: Which agent is chosen.
         free_percent: Free space of a disk, by what lies on it.
-        free_bytes: Of the agent's own disk, where it has to write whatever it does.
+        full_disk: A disk of the site that is full, and its free bytes; the agent's own first.
         databases: What databases and slots say of the open change.
     """
 
@@ -278,11 +279,12 @@ class SiteStatus:
     last_stop: Known[LastStop | None] = NOT_READ
     view: Known[LastView | None] = NOT_READ
     brakes: Known[tuple[BrakeSeen, ...]] = NOT_READ
+    signed_at: Known[datetime | None] = NOT_READ
     expiries: Known[Mapping[str, Known[datetime]]] = NOT_READ
     service_state: Known[ServiceState] = NOT_READ
     agent: Known[AgentSelection | None] = NOT_READ
     free_percent: Known[Mapping[str, Known[float]]] = NOT_READ
-    free_bytes: Known[int] = NOT_READ
+    full_disk: Known[tuple[Path, int] | None] = NOT_READ
     databases: Known[Situation] = NOT_READ
 
     @property
@@ -411,7 +413,7 @@ def read_status(
             places,
             current=part("current", lambda: _current(places)),
             configuration=part("configuration", lambda: config_error(places.config, places.state)),
-            availability=part("availability", ask or partial(_availability, places)),
+            availability=part("availability", lambda: _availability(places, ask)),
             door=part("door", lambda: _door_closed(places.config)),
             at_work=at_work,
             journal=journal,
@@ -421,13 +423,14 @@ def read_status(
             last_stop=stop,
             view=part("view", lambda: _view(places, cache)),
             brakes=part("brakes", lambda: _brakes(places, now)),
+            signed_at=part("signed_at", lambda: _signed_at(places)),
             expiries=part("expiries", lambda: _expiries(places, cache)),
             service_state=part("service_state", lambda: _service_state(places)),
             agent=part("agent", lambda: _agent(config)) if config else NOT_READ,
             free_percent=part("free_percent", lambda: _free(places, config))
             if config
             else NOT_READ,
-            free_bytes=part("free_bytes", lambda: free_bytes(places.state)),
+            full_disk=part("full_disk", lambda: find_full(_disks(places))),
             databases=part("databases", lambda: _evidence(site, journal)) if site else NOT_READ,
         )
 
@@ -527,10 +530,21 @@ def _soak_s(config: Path) -> float:
     return float(seconds) if isinstance(seconds, int | float) and seconds >= 0 else SOAK_S
 
 
-def _availability(places: Places) -> Availability:
+def _availability(places: Places, ask: Callable[[], Availability] | None) -> Availability:
     from ncen_updater.agent.availability import look_at
 
-    return look_at(places)
+    full = find_full(_databases(places))
+    return on_full_disk(ask() if ask else look_at(places), full and full[0])
+
+
+def _databases(places: Places) -> tuple[Path, ...]:
+    """Where the databases lie, as the service found when they could be asked."""
+    found = _service_state(places).assessment
+    return tuple(map(Path, found.disks)) if found else ()
+
+
+def _disks(places: Places) -> tuple[Path, ...]:
+    return (places.state, places.slots, *_databases(places))
 
 
 def _cached(path: Path, read: Callable[[Path], T], cache: Cache | None) -> T:
@@ -558,6 +572,12 @@ def _brakes(places: Places, now: datetime) -> tuple[BrakeSeen, ...]:
 
     memory = ProvedMemory(places.state, lambda: now)
     return in_force(memory.load().brakes, places.product, memory.reference())
+
+
+def _signed_at(places: Places) -> datetime | None:
+    from ncen_updater.feed.proved import ProvedMemory
+
+    return ProvedMemory(places.state).load().floor
 
 
 def _expiries(places: Places, cache: Cache | None) -> dict[str, Known[datetime]]:

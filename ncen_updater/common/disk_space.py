@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from ncen_updater.common.errors import SpaceShort
+from ncen_updater.common.errors import SpaceShort, causes
 from ncen_updater.common.messages import DISK_FULL
 
 __all__ = [
-    "MARGIN_BYTES", "disk_full", "free_bytes", "is_closed_here", "is_full", "require_space",
-    "space_short",
+    "MARGIN_BYTES", "disk_full", "find_full", "free_bytes", "is_closed_here", "is_full",
+    "require_space", "space_short",
 ]  # fmt: skip
 
 SQLITE_FULL = 13
@@ -28,6 +30,18 @@ def free_bytes(place: Path) -> int:
     """
     usage = os.statvfs(place)
     return usage.f_bavail * usage.f_frsize
+
+
+def find_full(places: Iterable[Path]) -> tuple[Path, int] | None:
+    """Return the first place where hardly anything can be written, with its free bytes.
+
+    One that cannot be looked at is passed over.
+    """
+    for place in places:
+        with contextlib.suppress(OSError):
+            if (free := free_bytes(place)) < MARGIN_BYTES:
+                return place, free
+    return None
 
 
 def require_space(directory: Path, needed: int) -> None:
@@ -86,12 +100,6 @@ def disk_full(error: BaseException, place: object = "") -> SpaceShort | None:
         error: What nobody else has words for.
         place: What was written, where the error itself does not tell.
     """
-    seen: set[int] = set()
-    here: BaseException | None = error
-    while here is not None and id(here) not in seen:
-        if is_full(here):
-            name = getattr(here, "filename", None) or place or "-"
-            return SpaceShort(DISK_FULL, path=name)
-        seen.add(id(here))
-        here = here.__cause__ or here.__context__
+    for here in filter(is_full, causes(error)):
+        return SpaceShort(DISK_FULL, path=getattr(here, "filename", None) or place or "-")
     return None

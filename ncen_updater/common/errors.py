@@ -13,7 +13,15 @@ from typing import Self
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import SPACE_SHORT, UNNAMED, ExitCode, Message
 
-__all__ = ["ExitCode", "SpaceShort", "UpdaterError"]
+__all__ = ["ExitCode", "SpaceShort", "UpdaterError", "causes"]
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """Return an error and what is behind it, each once."""
+    chain = [error]
+    while (behind := chain[-1].__cause__ or chain[-1].__context__) and behind not in chain:
+        chain.append(behind)
+    return chain
 
 
 class UpdaterError(Exception):

@@ -1298,13 +1298,10 @@ OWNER_REFUSED = Message(
         " installation.md says in section 3; 'ncen-updater doctor' says it once more."
     ),
 )  # fmt: skip
-APPLICATION_LOCKED_OUT = Message(
+APPLICATION_SHUT_OUT = Message(
     "NU-4170",
     N_("PostgreSQL no longer lets the user {user} log in as {role}."),
-    N_(
-        "The application works until its next start. Add the line 'ncen {user} {role}' to"
-        " pg_ident.conf, and type 'sudo systemctl reload postgresql'."
-    ),
+    N_("Add 'ncen {user} {role}' to pg_ident.conf, then 'sudo systemctl reload postgresql'."),
     ExitCode.BLOCKED,
 )
 PREPARED_TRANSACTIONS = Message(
@@ -1939,10 +1936,7 @@ RELEASE_NOT_TOLD = Message(
 OUTSIDE_UNIT = Message(
     "NU-6346",
     N_("{path} lies outside of what the units of the agent may write to."),
-    N_(
-        "Type 'sudo systemctl daemon-reload': from then on the units may write wherever agent.toml"
-        " says."
-    ),
+    N_("Type 'sudo systemctl daemon-reload': the units then follow agent.toml."),
     ExitCode.BLOCKED,
 )
 APPLICATION_UNWELL = Message(

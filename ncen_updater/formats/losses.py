@@ -21,7 +21,7 @@ from typing import Final
 
 from ncen_updater.formats.sql import lexemes, names, split
 
-__all__ = ["How", "Loss", "Own", "declared", "losses", "own"]
+__all__ = ["How", "Loss", "declared", "is_plain", "losses"]
 
 #: Where a way down parks: a schema on PostgreSQL, the beginning of a table's name on SQLite.
 _PARKED: Final = ("NCEN_KEPT.", "NCEN_KEPT__")
@@ -49,13 +49,6 @@ class How(StrEnum):
     NARROWER = "narrower"  # gives it a type that may not hold all of its values
     REFUSES = "refuses"  # adds a rule that rows may break: the way back would then fail
     DECLARED = "declared"  # says the release
-
-
-class Own(StrEnum):
-    """Why a statement of an ``up`` file touches nothing that was there before it."""
-
-    NEW = "new"  # it fills what the file added
-    PARKED = "parked"  # it empties what the way down parked in, after all of it was read back
 
 
 @dataclass(frozen=True)
@@ -106,21 +99,9 @@ def losses(up: str, down: str, engine: str) -> tuple[Loss, ...]:
     return tuple(dict.fromkeys(_Reader(_Up(_read(up, engine)), _read(down, engine)).found()))
 
 
-def own(up: str, down: str, engine: str) -> tuple[Own | None, ...]:
-    """Say of each statement of an ``up`` file whether it changes the release's own things only.
-
-    None where it does not, and wherever that is not plain to see: it is for showing less of what
-    is harmless, so that it rather says None too often. What a statement calls is not looked at.
-
-    Args:
-        up: Text of the ``up`` file.
-        down: Text of the ``down`` file; empty where there is none.
-        engine: ``postgresql`` or ``sqlite``.
-    """
-    statements = _read(up, engine)
-    if _unclear(statements, names(up, engine)):
-        return (None,) * len(statements)
-    return tuple(_Owned(_read(down, engine)).of(statements))
+def is_plain(sql: str, engine: str) -> bool:
+    """Say whether each name in a file means what the reader here takes it for."""
+    return not _unclear(_read(sql, engine), names(sql, engine))
 
 
 @dataclass(frozen=True)
@@ -823,7 +804,6 @@ _SIGNPOSTS: Final = frozenset(
         "RENAME", "RETURNING", "SELECT", "SET", "TABLE", "TO", "UPDATE", "USING", "WHERE", "WITH",
     }
 )  # fmt: skip
-_VERBS: Final = frozenset({"DELETE", "INSERT", "MERGE", "REPLACE", "UPDATE"})
 #: PostgreSQL cuts a name here.
 _LONGEST_NAME: Final = 63
 
@@ -850,246 +830,5 @@ def _unclear(up: list[_Words], names: Sequence[str]) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class _Carried:
-    """A statement that takes what is parked to where it stood.
-
-    Attributes:
-        source: What it is parked in.
-        target: Where it goes.
-        columns: Those of which every value arrives, of rows that arrive.
-        whole: Whether each row arrives for which there is one in the target.
-        added: Whether the rows themselves are put there.
-    """
-
-    source: str
-    target: str
-    columns: frozenset[str]
-    whole: bool
-    added: bool = False
-
-
-def _source(words: Sequence[str], place: int) -> tuple[str, str, int]:
-    """A table behind FROM, the name by which it is called then, and the place behind."""
-    table, place = _name(words, place)
-    place = _skip(words, place, "AS")
-    if place < len(words) and words[place] not in _SIGNPOSTS and words[place].isidentifier():
-        return table, words[place], place + 1
-    return table, table.rpartition(".")[2], place
-
-
-def _carried(statement: _Words) -> _Carried | None:
-    """Read a statement that carries what is parked, in the plainest form; None in any other."""
-    words = statement.words
-    begins = words.index("FROM") if "FROM" in words else len(words)
-    source, alias, place = _source(words, begins + 1)
-    if not source.startswith(_PARKED):
-        return None
-    update, rest = _update(statement), words[place:]
-    if update is not None:
-        plain = rest == ["WHERE", *update.where]
-        return _carried_over(update, source, alias) if plain else None
-    columns = _listed(statement, begins, alias)
-    if not columns or rest[:1] not in ([], ["WHERE"]) or {"CONFLICT", "LIMIT"} & set(words):
-        return None
-    return _Carried(source, _name(words, 2)[0], frozenset(columns), not rest, added=True)
-
-
-def _carried_over(update: _Update, source: str, alias: str) -> _Carried:
-    """Of values that are put into rows: whole where one key alone says into which."""
-    taken = [item.column for item in update.sets if item.value == [alias, ".", item.column]]
-    keys: list[str] = []
-    whole = len(taken) == len(update.sets)
-    for asked in _between(update.where, "AND"):
-        key = asked[-1] if asked else ""
-        there, here = [alias, ".", key], [update.table, ".", key]
-        if asked in ([*there, "=", *here], [*here, "=", *there]):
-            keys.append(key)
-        elif asked != [alias, ".", *taken, "IS", "NOT", "NULL"]:
-            whole = False
-    whole = whole and len(keys) == 1 and keys[0] not in taken and alias != _last(update.table)
-    return _Carried(source, update.table, frozenset([*taken, *keys]), whole)
-
-
-def _listed(statement: _Words, ends: int, alias: str) -> list[str]:
-    """The columns that an INSERT takes as they are, by the same names; none where it does else."""
-    words = statement.words
-    if not statement.starts("INSERT", "INTO") or "SELECT" not in words:
-        return []
-    _, place = _name(words, 2)
-    asks = words.index("SELECT")
-    head = words[place:asks]
-    into: list[str] = []
-    if head[:1] == ["("] and ")" in head:
-        into, head = head[1 : head.index(")")], head[head.index(")") + 1 :]
-    if head not in ([], ["OVERRIDING", "SYSTEM", "VALUE"]):
-        return []
-    items = _parts(words[asks + 1 : ends])
-    taken = [item[2:] if item[:2] == [alias, "."] else item for item in items]
-    columns = [item[0] for item in taken if len(item) == 1 and item[0].isidentifier()]
-    same = len(columns) == len(taken) and (not into or [w for w in into if w != ","] == columns)
-    return columns if same else []
-
-
-def _between(words: Sequence[str], cut: str) -> Iterator[list[str]]:
-    part: list[str] = []
-    for word in words:
-        if word == cut:
-            yield part
-            part = []
-        else:
-            part.append(word)
-    yield part
-
-
-class _Owned:
-    """Follows an ``up`` file and knows what it made so far."""
-
-    def __init__(self, down: list[_Words]) -> None:
-        self._parked: dict[str, frozenset[str]] = {}
-        self._parks = {
-            _name(statement.words, 2)[0] for statement in down if statement.starts("INSERT", "INTO")
-        }
-        for statement in down:
-            self._parks_in(statement)
-        self._made: set[str] = set()
-        self._added: set[tuple[str, str]] = set()
-        self._read_back: list[_Carried] = []
-        self._followed: set[str] = set()
-        self._filled_before: set[str] = set()
-
-    def _parks_in(self, statement: _Words) -> None:
-        created = _created(statement)
-        if created is not None and created[0].startswith(_PARKED) and created[0] in self._parks:
-            known = self._parked.get(created[0], frozenset())
-            self._parked[created[0]] = known | _columns(statement, created[1])
-
-    def of(self, up: list[_Words]) -> Iterator[Own | None]:
-        """Say it of each statement, in their order."""
-        for statement in up:
-            self._note_followed(statement)
-        for statement in up:
-            yield self._one(statement)
-
-    def _note_followed(self, statement: _Words) -> None:
-        """Tables whose rows others follow, and columns that take the place of another's."""
-        words = statement.words
-        pairs = set(itertools.pairwise(words))
-        if {("ON", "DELETE"), ("ON", "UPDATE")} & pairs:
-            for place, word in enumerate(words):
-                if word == "REFERENCES":
-                    self._followed.add(_last(_name(words, place + 1)[0]))
-        if statement.starts("ALTER", "TABLE") and "RENAME" in words:
-            table, actions = _actions(statement)
-            for action in actions:
-                if action[:1] == ["RENAME"]:
-                    column = action[_skip(action, 1, "COLUMN") :][:1]
-                    self._followed.update(f"{_last(table)}.{_plain(name)}" for name in column)
-
-    def _one(self, statement: _Words) -> Own | None:
-        words = statement.words
-        self._parks_in(statement)
-        if statement.starts("CREATE"):
-            created = _created(statement)
-            # With IF NOT EXISTS it may have been there.
-            if created is not None and words[:2] == ["CREATE", "TABLE"] and words[2] != "IF":
-                self._made.add(created[0])
-        elif statement.starts("ALTER", "TABLE"):
-            self._altered(statement)
-        elif statement.starts("DROP"):
-            return self._dropped(statement)
-        elif statement.starts("DELETE", "FROM"):
-            table, place = _name(words, 2)
-            source = _moved(words[place:])
-            return self._emptied(table, source) if source is not None else None
-        elif sum(word in _VERBS for word in words) == 1:
-            return self._filled(statement)
-        return None
-
-    def _dropped(self, statement: _Words) -> Own | None:
-        place = _skip(statement.words, 2, "IF", "EXISTS")
-        dropped = {_name(part, 0)[0] for part in _parts(statement.words[place:])}
-        gone = {_last(name) for name in dropped if not name.startswith(_PARKED)}
-        self._made = {known for known in self._made if _last(known) not in gone}
-        self._added = {known for known in self._added if _last(known[0]) not in gone}
-        table, place = _name(statement.words, place)
-        alone = statement.starts("DROP", "TABLE") and place == len(statement.words)
-        return self._emptied(table) if alone else None
-
-    def _altered(self, statement: _Words) -> None:
-        table, actions = _actions(statement)
-        for action in actions:
-            if action[:1] == ["ADD"] and "EXISTS" not in action:
-                column = _added(action)
-                if column is not None:
-                    self._added.add((table, column))
-            elif action[:1] in (["RENAME"], ["DROP"]):
-                self._made.discard(table)
-                self._added = {known for known in self._added if known[0] != table}
-
-    def _filled(self, statement: _Words) -> Own | None:
-        words = statement.words
-        update = _update(statement)
-        partly = statement.starts("UPDATE", "OR")
-        if update is not None:
-            table = update.table
-            columns = {(table, item.column) for item in update.sets}
-            # What takes the place of another column holds that one's values from then on.
-            mine = bool(columns) and columns <= self._added
-            mine = mine and not any(f"{_last(t)}.{c}" in self._followed for t, c in columns)
-            mine = mine and not partly
-        elif statement.starts("INSERT", "INTO"):
-            table, mine, columns = _name(words, 2)[0], False, set()
-        else:
-            return None
-        mine = (mine or table in self._made) and _last(table) not in self._followed
-        mine = mine and not partly
-        if table.startswith(_PARKED):
-            self._read_back = [known for known in self._read_back if known.source != table]
-        elif any(_is_parked(words, place) for place in range(len(words))):
-            carried = None if partly else _carried(statement)
-            if carried is not None and (
-                not carried.added or (table in self._made and table not in self._filled_before)
-            ):
-                self._read_back.append(carried)
-            # What people entered stands there from here on.
-            self._made.discard(table)
-            self._added -= columns
-        elif statement.starts("INSERT", "INTO"):
-            # A row of this name may have been there before the one that is parked.
-            self._read_back = [
-                known for known in self._read_back if not (known.added and known.target == table)
-            ]
-            if table in self._made:
-                self._filled_before.add(table)
-        return Own.NEW if mine else None
-
-    def _emptied(self, table: str, moved_to: str | None = None) -> Own | None:
-        """Whether all of what is parked was taken back, or all of what stands in a table now."""
-        columns = self._parked.get(table, frozenset())
-        read: set[str] = set()
-        for known in self._read_back:
-            arrived = known.whole if moved_to is None else known.target == moved_to
-            if moved_to is not None and not known.added:
-                arrived = arrived and known.whole
-            if known.source == table and arrived:
-                read |= known.columns
-        whole = bool(columns) and columns <= read and _last(table) not in self._followed
-        return Own.PARKED if whole else None
-
-
 def _last(name: str) -> str:
     return name.rpartition(".")[2]
-
-
-def _is_parked(words: Sequence[str], place: int) -> bool:
-    return _name(words, place)[0].startswith(_PARKED)
-
-
-def _moved(rest: Sequence[str]) -> str | None:
-    """The table in which all stands by now that a DELETE takes away, where it calls nothing."""
-    if len(rest) < 8 or rest[0] != "WHERE" or list(rest[2:5]) != ["IN", "(", "SELECT"]:
-        return None
-    table, place = _name(rest, 7)
-    same = rest[1] == rest[5] and rest[6] == "FROM" and list(rest[place:]) == [")"]
-    return table if same else None

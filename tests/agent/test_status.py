@@ -14,6 +14,7 @@ import pytest
 from ncen_updater.agent import status
 from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
+from ncen_updater.agent.cli.availability_words import officers_words
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.engine.errors import JournalUnreadable, JournalUnwritable
@@ -27,7 +28,13 @@ from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, M
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.policy.availability import Availability, AvailabilityState
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
+from ncen_updater.agent.service.state import (
+    SERVICE_STATE,
+    Assessment,
+    ServiceState,
+    ServiceStateFile,
+)
 from ncen_updater.agent.status import (
     EVERYTHING,
     LOOKS_AGAIN,
@@ -193,10 +200,34 @@ def test_a_place_that_tells_no_size_is_neither_full_nor_a_mistake_of_ours(
     assert caplog.records == []
 
 
-def test_the_room_of_the_agents_own_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("full", "works"), [("state", True), ("slots", True), ("databases", False), (None, True)]
+)
+def test_full_disk_of_any_part_is_named_and_users_cannot_work_without_that_of_the_databases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str | None, works: bool
+) -> None:
+    """Seen: users got 503 for 35 s while 'status' said that they can work."""
     trial = make_site(tmp_path)
-    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=3, f_frsize=4096))
-    assert read_status(load_places(trial.config), NOW, {"free_bytes"}).free_bytes == 12_288
+    places = load_places(trial.config)
+    disks = {"state": places.state, "slots": places.slots, "databases": tmp_path / "databases"}
+    found = ServiceState(Assessment(1, disks=(str(disks["databases"]),)))
+    (places.state / SERVICE_STATE).parent.mkdir()
+    ServiceStateFile(places.state / SERVICE_STATE).save(found)
+
+    def statvfs(place: Path) -> SimpleNamespace:
+        free = 3 if place == disks.get(full or "") else 1 << 30
+        return SimpleNamespace(f_bavail=free, f_frsize=4096)
+
+    monkeypatch.setattr("os.statvfs", statvfs)
+    answers = Availability(AvailabilityState.WORKS, answer=HealthAnswer.WELL)
+    parts = {"full_disk", "availability"}
+    status = read_status(places, NOW, parts, ask=lambda: answers)
+    assert status.full_disk == (None if full is None else (disks[full], 12_288))
+    seen = need(status.availability)
+    assert (seen.state is AvailabilityState.WORKS) is works
+    if not works:
+        (said,) = officers_words(seen, "3.3.0")
+        assert str(said).endswith(f"does not work: the disk of {disks['databases']} is full.")
 
 
 def test_large_files_are_read_when_they_changed(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ from ncen_updater.agent.service.state import ServiceState
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED
 from ncen_updater.common.progress import Silent
+from ncen_updater.feed.proved import ProvedMemory
 from tests.agent.cli.site import CHANGE, make_site
 from tests.agent.notifications.test_notifier import NOTIFY, REPORT
 from tests.agent.service.api.conftest import BASIS, BINDING, NEXT, NOW, SETTINGS, Counter
@@ -195,6 +196,14 @@ def _changed(state: ChangeState) -> Callable[[Stage], None]:
     return lambda stage: stage.change(state)
 
 
+def _signed_at(moment: datetime) -> Callable[[Stage], None]:
+    def make(stage: Stage) -> None:
+        memory = ProvedMemory(stage.root / "state")
+        memory.update(lambda before: replace(before, floor=moment))
+
+    return make
+
+
 SITES: Mapping[str, Callable[[Stage], object]] = {
     "at rest": lambda stage: None,
     "never adopted": _never,
@@ -230,6 +239,8 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "a list": lambda s: s.view(),
     "a list lapses": lambda s: s.view(expires_at=(NOW + 4 * DAY).isoformat()),
     "a list has lapsed": lambda s: s.view(expires_at=(NOW - DAY).isoformat()),
+    "the clock is days behind what was signed": _signed_at(NOW + 2 * DAY),
+    "the clock is years ahead of it": _signed_at(NOW - 500 * DAY),
     "what runs is withdrawn": lambda s: s.view(
         withdrawn=["3.2.4"], notices={"3.2.4": {"reason": "loses", "advice": "go back"}}
     ),

@@ -62,7 +62,8 @@ def torn(trial: Trial) -> Iterator[Trial]:
     """A site whose power went in an upgrade that began under a good configuration."""
     config = trial.demo.config_path
     good = config.read_bytes()
-    assert run_agent("--config", str(config), "plan", "3.3.0", environment=ENVIRONMENT)
+    run_agent("--config", str(config), "plan", "3.3.0", environment=ENVIRONMENT)
+    assert (find_state(config) / VALID).exists()
     killed_upgrade(trial, StepName.CLOSE, Phase.AFTER_EFFECT)
     yield trial
     config.write_bytes(good)
@@ -81,7 +82,7 @@ def recovers(trial: Trial) -> None:
     assert again.returncode == 0, again.stderr
 
 
-@in_turns("table, name")
+@in_turns("table", "name")
 @pytest.mark.parametrize(("table", "name"), SETTINGS)
 def test_boot_recovers_with_any_setting_broken(torn: Trial, table: str, name: str) -> None:
     config = torn.demo.config_path
@@ -122,7 +123,7 @@ def test_last_valid_configuration_takes_the_place(
     kept.write_text(good, "utf-8")
     with pytest.raises(ConfigError):
         load_config(place)
-    # Where the state is named by what is wrong, the usual place below /etc is asked.
+    # Where the state is named by what is wrong, the usual place is asked.
     if (table, name) not in {("", "paths"), ("paths", "root"), ("paths", "state")}:
         assert usable_config(place) == kept
 

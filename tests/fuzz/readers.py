@@ -43,11 +43,12 @@ from ncen_updater.formats.delta.apply import apply_delta
 from ncen_updater.formats.delta.model import Linking
 from ncen_updater.formats.document import parse_release_document
 from ncen_updater.formats.language import parse_language_document
-from ncen_updater.formats.losses import losses, own
+from ncen_updater.formats.losses import losses
 from ncen_updater.formats.manifest import Manifest, load_manifest
 from ncen_updater.formats.sql import question_refusal, refusal, split, verify_refusal
 from ncen_updater.formats.tree import parse_tree
 from ncen_updater.publisher.build.advisories import LockedPackage, Unanswered, affects
+from ncen_updater.publisher.review.sql_marks import marks
 from ncen_updater.publisher.signing.event_files import read_metadata
 from tests.agent.cli.site import CONFIG
 from tests.badinput import test_journal, test_kept, test_release, test_signed
@@ -110,7 +111,7 @@ def _sql(text: str) -> None:
         question_refusal(text, engine)
         half = len(text) // 2
         losses(text[:half], text[half:], engine)
-        own(text[half:], text[:half], engine)
+        marks(text[half:], [engine], "down", up=text[:half])
 
 
 def _bundle(path: Path) -> None:

@@ -12,10 +12,11 @@ from tests.support.french import foreign
 
 __all__ = ["officer"]
 
-#: Roles, officers and directories of the trial, told by their names.
+#: Roles, officers and directories of the trial, files and fields of its release, by their names.
 NAMES = (
     "amina bo chen snapshot timestamp targets root ncen updater stable main cases feed r s keys"
-    " metadata trees releases deltas sbom languages language"
+    " metadata trees releases deltas sbom languages language bin app link empty health name path"
+    " carried kind format slot overlay translations json notes text title words product schema Zahl"
 )
 
 

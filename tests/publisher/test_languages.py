@@ -285,6 +285,20 @@ def test_officers_see_coverage_and_texts_before_they_sign(desk: Desk) -> None:
     assert compare_files(event, desk.place / "staging", None) == []
 
 
+def test_officers_see_what_a_language_says_otherwise_than_before(desk: Desk) -> None:
+    """From the event alone: of many texts those that differ, all of them."""
+    desk.published({"title": "Predmeti", "seizure": {"saved": "Sačuvano kao {ref}"}})
+    event = desk.event(desk.staged({"seizure": {"saved": "Obrisano {ref}"}}))
+    shutil.rmtree(desk.place / "staging")
+    page = review(event, whole=True)
+    assert [text.render() for text in page.languages[0].texts] == [
+        "compared with 3.3.0, revision 1",
+        "i18n/sr.json: seizure.saved, “Saved as {ref}”: “Sačuvano kao {ref}” becomes"
+        " “Obrisano {ref}”",
+        "gone: i18n/sr.json: title, “Predmeti”",
+    ]
+
+
 def test_a_language_of_a_release_with_migrations_is_judged_from_the_event_alone(
     tmp_path: Path, made: Desk
 ) -> None:

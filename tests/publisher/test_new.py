@@ -212,6 +212,30 @@ def test_migrations_among_installed_packages(
     assert "found Alembic" not in said
 
 
+@pytest.mark.parametrize(
+    ("tool", "file", "command"),
+    [
+        ("knex", "knexfile.js", "migrate:latest --knexfile knexfile.js"),
+        ("prisma", "prisma/schema.prisma", "migrate deploy --schema prisma/schema.prisma"),
+        ("typeorm", "data-source.js", "migration:run --dataSource data-source.js"),
+        ("sequelize-cli", ".sequelizerc", "db:migrate --url {url}"),
+        ("knex", "server.js", ""),  # a library that only asks
+    ],
+)
+def test_a_migrator_of_node_is_proposed(
+    tmp_path: Path, tool: str, file: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = lay(tmp_path / "r", {f"node_modules/.bin/{tool}": "", file: ""})
+    words = ["new", str(directory), "--product", "shop", "--release", "3.1", "--upgrade-from", "",
+             "--database", "shop", "--yes"]  # fmt: skip
+    run(words)
+    program = f"node_modules/.bin/{tool}"
+    migrator = load_manifest(directory / "manifest.toml").migrator
+    argv = migrator.argv if migrator else ()
+    assert argv[-1:] == ((f"{program} {command}",) if command else ())
+    capsys.readouterr()
+
+
 def test_its_own_command_is_asked_for_at_a_terminal(tmp_path: Path) -> None:
     directory = lay(tmp_path / "3.1", INSTALLED)
     ours, theirs = pty.openpty()

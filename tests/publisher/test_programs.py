@@ -9,8 +9,8 @@ from ncen_updater.common.i18n import Text
 from ncen_updater.formats.tree import EntryType, TreeEntry
 from ncen_updater.publisher.lint.release import finding, path_words
 from ncen_updater.publisher.review.carried_lines import quoted_forms
-from ncen_updater.publisher.review.changes import MOST, FileChange, changes_told
-from ncen_updater.publisher.review.programs import MOST_PLACES, named_as_program, programs_told
+from ncen_updater.publisher.review.changes import FileChange
+from ncen_updater.publisher.review.programs import MOST_PLACES, may_run, programs_told
 
 WORDS = "WARNING: other programs than before: {paths}"
 
@@ -21,16 +21,43 @@ def told(*paths: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "path",
-    ["a.py", "a/b.SH", "x.pl", "x.rb", "x.js", "x.php", "x.so", "lib/x.so.6.1", "x.jar", "X.class",
-     "x.pyc", "x.pth", "x.war", "units/x.service", "web/.htaccess", "x.whl"],
+    ["a.py", "x.so.6.1", "x.jar", "x.pth", "units/x.service", "web/.htaccess", "x.pkl", "x.zip",
+     "a-1.dist-info/entry_points.txt", "etc/cron.d/x.txt", "etc/cron.d/x", ".env", ".user.ini",
+     "x.php7", "web.xml", "x.yaml", "x.beam", "x.j2", "x.html", "x.svg", "Makefile", "libx.so.1a",
+     "x.unknown", "package.json", "x.png.js"],
 )  # fmt: skip
-def test_what_is_named_as_a_program_is_one(path: str) -> None:
-    assert named_as_program(path)
+def test_whatever_is_not_data_may_run(path: str) -> None:
+    assert may_run(path)
 
 
-@pytest.mark.parametrize("path", ["x.txt", "py", "x.py.txt", "a.json", "x.so.txt", "x.css", "so.6"])
-def test_what_is_not(path: str) -> None:
-    assert not named_as_program(path)
+@pytest.mark.parametrize("path", ["x.txt", "x.PNG", "i18n/fr.po", "a/b.css", "LICENSE", "x.woff2"])
+def test_data(path: str) -> None:
+    assert not may_run(path)
+
+
+def entry(path: str, mode: int = 0o644, target: str | None = None) -> TreeEntry:
+    kind = EntryType.SYMLINK if target else EntryType.FILE
+    content = {} if target else {"size": 1, "sha256": "0" * 64}
+    return TreeEntry(path=path, type=kind, mode=mode, target=target, **content)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "program", "new"),
+    [
+        (entry("bin/app", 0o755), entry("bin/app", 0o777, "reset"), True, True),
+        (entry("a.txt", 0o777, "b.txt"), entry("a.txt", 0o755), True, True),
+        (None, entry("a.txt", 0o777, "bin/reset"), True, True),
+        (entry("a.txt", 0o777, "b.txt"), entry("a.txt", 0o777, "bin/reset"), True, True),
+        (entry("a.txt", 0o777, "b.txt"), entry("a.txt", 0o777, "c.txt"), False, False),
+        (entry("bin/app", 0o755), None, True, False),
+        (entry("a.txt"), None, False, False),
+    ],
+)
+def test_what_takes_the_place_of_a_program_is_one(
+    before: TreeEntry | None, after: TreeEntry | None, program: bool, new: bool
+) -> None:
+    change = FileChange("x", before, after)
+    assert (change.program, change.new_program) == (program, new)
 
 
 def test_few_are_told_by_name() -> None:
@@ -54,20 +81,6 @@ def test_many_places_become_few() -> None:
         "other programs than before: 80 in app/, such as 0/deep/a.py, 0/deep/b.py, 1/deep/a.py"
     ]
     assert len(told(*paths, *(f"x{place}/a.py" for place in range(40)))) <= MOST_PLACES
-
-
-def _entry(path: str) -> TreeEntry:
-    return TreeEntry(path=path, type=EntryType.FILE, mode=0o644, size=1, sha256="0" * 64)
-
-
-def test_very_many_changes_are_told_by_directory_but_programs_and_sql() -> None:
-    few = [FileChange(f"docs/{n:03}.html", None, _entry(f"docs/{n:03}.html")) for n in range(MOST)]
-    assert changes_told(few) == tuple(change.text for change in few)
-    kept = [FileChange(path, None, _entry(path)) for path in ("a/run.sh", "sql/1.sql")]
-    gone = FileChange("docs/old.html", _entry("docs/old.html"), None)
-    told = [text.render() for text in changes_told([*few, gone, *kept])]
-    assert told[:2] == [change.text.render() for change in kept]
-    assert told[2:] == [f"docs/: files new {MOST}, changed 0, gone 1"]
 
 
 def test_what_a_place_in_a_path_stands_for_is_said() -> None:

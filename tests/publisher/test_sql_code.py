@@ -87,7 +87,7 @@ CASES = [
 
 
 def told(sql: str, engines: tuple[str, ...]) -> list[str]:
-    found = marks(sql, engines, "")
+    found = marks(sql, engines)
     said = grouped([PlacedMark(("main", "002", "up"), "p.sql", mark) for mark in found])
     lines = [text.render() for text in (*said.grave, *said.usual)]
     return [line.partition(", line ")[2].partition(", ")[2].rpartition(": ")[0] for line in lines]
@@ -99,7 +99,7 @@ def test_a_program_is_one_mark(case: Case) -> None:
 
 
 def test_what_stands_in_it_is_said_at_its_first_line() -> None:
-    (mark,) = marks(CASES[0].sql, BOTH, "")
+    (mark,) = marks(CASES[0].sql, BOTH)
     assert (mark.line, mark.last) == (1, 7)
     assert [text.render() for text in mark.said] == [
         DEFINES, "its body deletes records", "its body changes records",
@@ -126,4 +126,4 @@ def test_nothing_hides_in_what_one_engine_reads_as_a_body(sql: str) -> None:
     def deletes(mark: Mark) -> bool:
         return Kind.DELETES in mark.kinds and "cases" in mark.text
 
-    assert [mark for mark in marks(sql, BOTH, "") if deletes(mark)]
+    assert [mark for mark in marks(sql, BOTH) if deletes(mark)]

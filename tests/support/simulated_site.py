@@ -162,7 +162,8 @@ class SimulatedSite:
         code = self._act(words[0], tuple(words[1:]))
         self.now += timedelta(minutes=self.minutes.get(words[0], 1))
         self.diary.append(Entry(began, tuple(words), code))
-        return Finished(code, {"error": {"code": "NU-0000"}} if code else {})
+        said = "NU-2102" if code == ExitCode.NETWORK else "NU-0000"
+        return Finished(code, {"error": {"code": said}} if code else {})
 
     # ---- how it behaves --------------------------------------------------------------------------
 

@@ -38,4 +38,5 @@ class WatchedConnection(sqlite3.Connection):
 def watch_connections() -> None:
     """Make each connection of this process a watched one."""
     if not isinstance(sqlite3.connect, functools.partial):
-        sqlite3.connect = functools.partial(sqlite3.connect, factory=WatchedConnection)
+        watched = functools.partial(sqlite3.connect, factory=WatchedConnection)
+        sqlite3.connect = watched  # type: ignore[assignment]

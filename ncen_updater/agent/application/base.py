@@ -37,10 +37,6 @@ class ProbeResult:
     seconds: float = 0.0
 
 
-#: Characters.
-MOST_SAID = 500
-
-
 @dataclass(frozen=True)
 class Health:
     """One uncached look. Truthy when everything was as expected.
@@ -73,7 +69,7 @@ class Health:
     @property
     def said(self) -> str:
         """The answer's own fields, for people at the site alone: nobody knows what is in them."""
-        return json.dumps(dict(self.reported), ensure_ascii=False)[:MOST_SAID]
+        return json.dumps(dict(self.reported), ensure_ascii=False)[:500]
 
 
 class Application(abc.ABC):
@@ -103,13 +99,9 @@ class Application(abc.ABC):
     def start_rest(self) -> None:
         """Start the parts that wait until officers are in; those that run are left alone."""
 
-    def at_rest(self) -> bool:
-        """Whether nothing of it runs, and nothing is about to by an order that was given."""
-        return not self.running()
-
-    def why_down(self) -> str:
-        """Say why it does not run, as far as the system knows; empty where nothing is known."""
-        return ""
+    def why_down(self) -> str | None:
+        """Say why it is down, as far as the system knows; None where it runs, or is about to."""
+        return None if self.running() else ""
 
     @abc.abstractmethod
     def running(self) -> bool:

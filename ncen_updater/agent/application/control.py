@@ -76,14 +76,6 @@ class ControlledApplication(Application):
         """Whether any process of any part runs."""
         return any(part.running() for part in self._parts)
 
-    def at_rest(self) -> bool:
-        """Whether nothing runs, and nothing is about to by an order that was given."""
-        return all(part.at_rest() for part in self._parts)
-
-    def why_down(self) -> str:
-        """Say why the part that is asked for its health does not run."""
-        return self._parts[0].why_down()
-
     def seen(self) -> RunningSeen:
         """Look at the part that is asked for health."""
         return self._parts[0].seen()
@@ -110,7 +102,7 @@ class ControlledApplication(Application):
         deadline = self._clock() + timeout
         if part.at_rest():
             return
-        logger.info("stopping the application %s", part.name)
+        logger.info("stopping %s", part.what)
         problem = part.order_stop(timeout)
         while part.running():
             if problem or self._clock() >= deadline:
@@ -132,7 +124,7 @@ class ControlledApplication(Application):
     def _start(self, *, after_open: bool) -> None:
         for part in self._parts:
             if part.after_open is after_open and not part.running():
-                logger.info("starting the application %s", part.name)
+                logger.info("starting %s", part.what)
                 part.order_start(self._settings.health_timeout_s)
 
     def close_door(self) -> None:

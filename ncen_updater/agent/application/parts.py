@@ -15,10 +15,11 @@ class ApplicationPart(abc.ABC):
     Args:
         name: For people; empty for the one that is asked for its health.
         after_open: Whether it is started only once officers are in.
+        what: What the system calls it; for the log.
     """
 
-    def __init__(self, name: str = "", *, after_open: bool = False) -> None:
-        self.name = name
+    def __init__(self, name: str = "", *, after_open: bool = False, what: str = "") -> None:
+        self.name, self.what = name, what or name or "the application"
         self.after_open = after_open
 
     @abc.abstractmethod
@@ -32,10 +33,6 @@ class ApplicationPart(abc.ABC):
     def at_rest(self) -> bool:
         """Whether none runs, and none is about to by an order that was given."""
         return not self.running()
-
-    def why_down(self) -> str:
-        """Say why it does not run, as far as the system knows; empty where nothing is known."""
-        return ""
 
     def well(self, *, since_last: bool = False) -> bool:
         """Whether it runs, and has done so without an end since it was started or looked at first.

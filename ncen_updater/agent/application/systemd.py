@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ncen_updater.agent.application.errors import ApplicationError, CommandFaile
 from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.application.process import Ended
 from ncen_updater.agent.application.systemctl import run_systemctl
+from ncen_updater.agent.application.unit_facts import PROPERTIES, RUNS, STOPPED, seen_of
 from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.common.messages import STATE_UNKNOWN
@@ -22,17 +22,6 @@ from ncen_updater.common.messages import STATE_UNKNOWN
 __all__ = ["SystemdApplication"]
 
 ORDER_TIMEOUT_S = 30.0
-STOPPED = frozenset({"inactive", "failed"})
-RUNS = frozenset({"active", "reloading", "activating", "deactivating", "refreshing", "maintenance"})
-#: How it looks where the system starts a unit with the machine.
-ENABLED = frozenset({"enabled", "enabled-runtime", "static", "indirect", "alias", "generated"})
-PROPERTIES = (
-    "LoadState,ActiveState,Job,NRestarts,UnitFileState,ActiveEnterTimestampMonotonic,"
-    "StateChangeTimestampMonotonic,Result,ExecMainStatus"
-)
-#: Statuses with which programs end that were told to, SIGINT and SIGTERM, though systemd then calls
-#: the unit failed unless its SuccessExitStatus= has them; runtimes of Java end so.
-TOLD_TO_END = frozenset({"130", "143"})
 WELL = frozenset({"active", "reloading", "refreshing"})
 
 
@@ -70,21 +59,14 @@ class SystemdApplication(ControlledApplication):
             wait=wait,
         )
 
-    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> ApplicationPart:
+    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> _Unit:
         return _Unit(name, after_open, settings, self._environment, self._systemctl)
 
-
-def _told_to_end(facts: Mapping[str, str]) -> bool:
-    """Whether a unit that failed was stopped by somebody: it ended as told, or was too slow to."""
-    result = facts.get("Result", "")
-    asked = result == "exit-code" and facts.get("ExecMainStatus", "") in TOLD_TO_END
-    return asked or result == "timeout"
-
-
-def _moment(monotonic_us: str) -> datetime:
-    """Return the time of day of an instant that systemd gives since the start of the machine."""
-    ago = time.clock_gettime(time.CLOCK_MONOTONIC) - int(monotonic_us) / 1e6
-    return (datetime.now(UTC) - timedelta(seconds=max(0.0, ago))).replace(microsecond=0)
+    def why_down(self) -> str | None:
+        """See :meth:`Application.why_down`."""
+        resting = all(part.at_rest() for part in self._parts)
+        first = self._parts[0]
+        return first.why_down() if resting and isinstance(first, _Unit) else None
 
 
 class _Unit(ApplicationPart):
@@ -96,8 +78,8 @@ class _Unit(ApplicationPart):
         environment: Mapping[str, str],
         systemctl: str,
     ) -> None:
-        super().__init__(name, after_open=after_open)
         self._unit = settings.unit or ""
+        super().__init__(name, after_open=after_open, what=self._unit)
         self._environment = environment
         self._systemctl = systemctl
         self._restarts: str | None = None
@@ -111,18 +93,8 @@ class _Unit(ApplicationPart):
         return self._facts()["ActiveState"] in RUNS
 
     def seen(self) -> RunningSeen:
-        """Look once. A unit whose start was given up is inactive, and was never active."""
-        facts = self._facts()
-        changed = facts.get("StateChangeTimestampMonotonic", "0")
-        since = _moment(changed) if changed.isdigit() and changed != "0" else None
-        state = facts["ActiveState"]
-        return RunningSeen(
-            state in RUNS,
-            failed=state == "failed" and not _told_to_end(facts),
-            enabled=facts.get("UnitFileState", "") in ENABLED,
-            started=facts.get("ActiveEnterTimestampMonotonic", "0") not in ("", "0"),
-            since=since,
-        )
+        """Look once."""
+        return seen_of(self._facts())
 
     def at_rest(self) -> bool:
         """Whether it neither runs nor waits in systemd's queue: orders there outlive the agent."""
@@ -132,18 +104,12 @@ class _Unit(ApplicationPart):
     def why_down(self) -> str:
         """Say how it ended, or which unit that it needs failed, so that it did not even start."""
         facts = self._facts()
-        if facts["ActiveState"] in RUNS:
-            return ""
-        words = self._argv("show", "--property=Requires,Requisite,BindsTo", "--value")
-        needed = self._run("look at", words, ORDER_TIMEOUT_S).output.split()
-        states = self._run(
-            "look at", (self._systemctl, "is-failed", "--", *needed), ORDER_TIMEOUT_S
-        ).output.split()
+        needed = f"{facts.get('Requires', '')} {facts.get('BindsTo', '')}".split()
+        asked = (self._systemctl, "is-failed", "--", *needed)
+        states = self._run("look at", asked, ORDER_TIMEOUT_S).output.split()
         failed = [unit for unit, state in zip(needed, states, strict=False) if state == "failed"]
-        if failed:
-            return f"{self._unit} did not start: dependency ({', '.join(failed)})"
-        status = facts.get("ExecMainStatus", "-")
-        return f"{self._unit} is {facts['ActiveState']}: {facts.get('Result')}, status {status}"
+        why = f"dependency ({', '.join(failed)})" if failed else facts.get("Result", "-")
+        return f"{self._unit} does not run: {why}"
 
     def well(self, *, since_last: bool = False) -> bool:
         """Whether it is up, and systemd did not have to start it again since the first look.

@@ -18,28 +18,12 @@ __all__ = ["basis_now"]
 #: The tables of the configuration that an upgrade depends on. Where the feed is, and when the
 #: service works, may change without anybody approving again: what is installed is signed.
 TABLES = ("site", "paths", "databases", "overlay", "application", "soak", "keep")
-#: Settings that came later: where they are not used, the digest is that of an agent before them, so
-#: that a renewal of the agent voids no approval.
-LATER = (
-    ("application", "user"),
-    ("application", "front_url"),
-    ("application", "version_pattern"),
-    ("application", "version_command"),
-    ("application", "health_headers"),
-    ("application", "health_token_file"),
-    ("application", "health_token_scheme"),
-)
 
 
 def configuration_digest(site: Site) -> str:
     """Return the digest of the settings that an upgrade depends on."""
     # Whom to ask is nothing that an upgrade depends on.
     data = site.config.model_dump(mode="json", include=set(TABLES), exclude={"site": {"contact"}})
-    for table, setting in LATER:
-        if data[table][setting] is None:
-            del data[table][setting]
-    if data["overlay"] is None:
-        del data["overlay"]
     return sha256_hex(canonical_json(data))
 
 

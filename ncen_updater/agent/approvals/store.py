@@ -116,9 +116,12 @@ class ApprovalStore:
             )  # fmt: skip
             kind, version = told or ("approved", to_version)
             why = {} if reason is None else {"reason": reason}
+            given = "SELECT count(*) FROM approvals WHERE binding = ? AND withdrawn_at IS NULL"
+            (count,) = connection.execute(given, (binding,)).fetchone()
             self._journal.event(
-                kind, None, binding=binding, version=version, by=person.who, uid=person.uid, **why
-            )
+                kind, None, binding=binding, version=version, by=person.who, uid=person.uid,
+                count=count, needed=needed, **why,
+            )  # fmt: skip
         return True
 
     def withdraw(self, binding: str, person: Person) -> int:
@@ -198,8 +201,6 @@ class ApprovalStore:
 
     def spent(self, binding: str) -> bool:
         """Whether an upgrade was begun on approvals of a binding."""
-        if not self._journal.has_table("approvals"):
-            return False
         with reading(self._journal.path):
             rows = self._journal.rows("SELECT binding, withdrawn_by FROM approvals")
             return any(
@@ -214,8 +215,6 @@ class ApprovalStore:
             change: The change.
             binding: What was approved; whatever was used up with it where that is not known.
         """
-        if not self._journal.has_table("approvals"):
-            return ()
         with reading(self._journal.path):
             rows = self._journal.rows(
                 "SELECT who, binding, withdrawn_by FROM approvals ORDER BY id"
@@ -231,8 +230,6 @@ class ApprovalStore:
 
     def in_force(self) -> tuple[Approval, ...]:
         """Approvals that nobody took back, in the order in which they came."""
-        if not self._journal.has_table("approvals"):
-            return ()
         with reading(self._journal.path):
             rows = self._journal.rows(
                 "SELECT * FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
@@ -241,8 +238,6 @@ class ApprovalStore:
 
     def of_releases(self) -> tuple[ReleaseApproval, ...]:
         """Approvals of upgrades in force, in the order in which they came."""
-        if not self._journal.has_table("approvals"):
-            return ()
         with reading(self._journal.path):
             rows = self._journal.rows(
                 "SELECT * FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
@@ -263,8 +258,6 @@ class ApprovalStore:
 
     def of_rollbacks(self) -> tuple[BackApproval, ...]:
         """Approvals of rollbacks in force, in the order in which they came."""
-        if not self._journal.has_table("approvals"):
-            return ()
         with reading(self._journal.path):
             rows = self._journal.rows(
                 "SELECT * FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
@@ -285,8 +278,6 @@ class ApprovalStore:
 
     def last_basis(self, to_version: str) -> Mapping[str, object] | None:
         """What was last approved for a release, whether it still holds or not."""
-        if not self._journal.has_table("approvals"):
-            return None
         with reading(self._journal.path):
             rows = self._journal.rows(
                 "SELECT to_version, basis FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
@@ -334,8 +325,6 @@ class ApprovalStore:
 
     def schedules(self) -> tuple[ScheduleRecord, ...]:
         """Times that somebody chose and nobody took back, newest first."""
-        if not self._journal.has_table("schedules"):
-            return ()
         with reading(self._journal.path):
             rows = self._journal.rows(
                 "SELECT * FROM schedules WHERE cancelled_at IS NULL ORDER BY id DESC"

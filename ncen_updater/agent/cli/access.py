@@ -11,7 +11,7 @@ from pathlib import Path
 from ncen_updater.agent.engine.errors import JournalForbidden
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.disk_space import is_closed_here
-from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.errors import UpdaterError, causes
 from ncen_updater.common.messages import (
     BUNDLE_UNREADABLE,
     CONFIG_OF_NO_GROUP,
@@ -33,9 +33,7 @@ def denied(error: BaseException) -> str | None:
     """Return what of the site a user may not enter or read, if that is behind an error."""
     if isinstance(error, UpdaterError) and error.message in _THEIRS:
         return None
-    seen: set[int] = set()
-    here: BaseException | None = error
-    while here is not None and id(here) not in seen:
+    for here in causes(error):
         if isinstance(here, PermissionError):
             return str(here.filename or "-")
         if isinstance(here, JournalForbidden):
@@ -43,8 +41,6 @@ def denied(error: BaseException) -> str | None:
         told = _TOLD.fullmatch(getattr(here, "detail", None) or "")
         if told is not None:  # by a process of ours that met it
             return told[1]
-        seen.add(id(here))
-        here = here.__cause__ or here.__context__
     return None
 
 
@@ -77,9 +73,11 @@ def refusal_for(
 
 def explained(error: BaseException, config: Path) -> UpdaterError | None:
     """Return what is to be told in place of an error that comes of this process's rights."""
-    outside = _outside_unit(error)
-    if outside is not None:
-        return UpdaterError(OUTSIDE_UNIT, path=outside)
+    cause = error.__cause__ or error
+    if isinstance(cause, OSError) and cause.errno == errno.EROFS and cause.filename:
+        place = Path(os.fsdecode(cause.filename))
+        if is_closed_here(place):  # to this unit; what is so for everybody is the disk's
+            return UpdaterError(OUTSIDE_UNIT, path=place)
     path = denied(error)
     if path is None or os.geteuid() == 0:
         return None
@@ -98,15 +96,6 @@ def explained(error: BaseException, config: Path) -> UpdaterError | None:
         return refusal_for(path, user, group, now=(), listed=())
     now = (group,) if entry.gr_gid in numbers else ()
     return refusal_for(path, user, group, now=now, listed=entry.gr_mem, config=str(config))
-
-
-def _outside_unit(error: BaseException) -> str | None:
-    """Return what this unit may not write to, if that is behind an error; never what a disk is."""
-    for cause in (error, error.__cause__):
-        if isinstance(cause, OSError) and cause.errno == errno.EROFS and cause.filename:
-            path = Path(os.fsdecode(cause.filename))
-            return str(path) if is_closed_here(path) else None
-    return None
 
 
 def _group(config: Path) -> str:

@@ -64,10 +64,7 @@ def adopt(context: click.Context, version: str, dry_run: bool, vouched: bool) ->
     session.show(Text(N_("The site was taken over with {product} {version}."), values))
     if done.corrects is not None:
         session.show(Text(N_("This corrects the adoption of {before}."), values))
-    words = N_(
-        "Next: let the unit of the application start what {link} leads to, then type 'sudo"
-        " ncen-updater doctor'."
-    )
+    words = N_("Next: let the application's unit start {link}, then 'sudo ncen-updater doctor'.")
     session.show(Text(words, {"link": site.slots.link}))
     session.finish({"adopted": True, "product": values["product"], **_document(done)})
     return ExitCode.OK

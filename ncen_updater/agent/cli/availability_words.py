@@ -15,6 +15,7 @@ _TROUBLE = {
     HealthAnswer.STATUS: N_("it answers with status {detail}"),
     HealthAnswer.CANNOT_WRITE: N_("it says that it cannot write to a database"),
     HealthAnswer.NOT_UNDERSTOOD: N_("what it answers at its health address is not understood"),
+    HealthAnswer.DISK_FULL: N_("the disk of {detail} is full"),
     HealthAnswer.NONE: N_("nobody answers at its health address ({detail})"),
 }
 

@@ -46,8 +46,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
         return session.answer(
             result_answer(Result(decision=decide(Situation(None))), session.language)
         )
-    site = session.open_site(recovering=True)
-    places = load_places(session.config)
+    site, places = session.open_site(recovering=True), load_places(session.config)
     if boot and not dry_run:
         leave_server_files(site.config)
     by_person = not (boot or unattended)

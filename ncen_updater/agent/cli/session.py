@@ -97,7 +97,7 @@ class AgentSession(Session):
         mark = mark_of(self.config)
         config = load_config(self.config, look=not recovering)
         if not recovering:
-            note_checked(self.config, config.paths.resolve(config.paths.state), mark)
+            note_checked(config.paths.resolve(config.paths.state), mark)
         self.learn_secrets()
         self.before = self.look(BEFORE)
         self.site = build_site(config, self.config)

@@ -22,6 +22,7 @@ from ncen_updater.agent.engine.errors import NOT_ADOPTED, JournalForbidden, Jour
 from ncen_updater.agent.journal.change import ChangeState, StepState
 from ncen_updater.agent.journal.names import RESTORED_AS
 from ncen_updater.agent.policy.availability import Availability
+from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.policy.deeds import at_work_words, deed_words
 from ncen_updater.agent.service.errors import refusal
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
@@ -45,7 +46,8 @@ __all__ = ["show_last_change", "status"]
 
 Document = Mapping[str, Any]
 FAILED = N_(
-    "This failed (tries in a row: {times}, last {at}): {what}. The log of the service says why."
+    "This failed (tries in a row: {times}, last {at}): {what} ({code}). "
+    "The log of the service says why."
 )
 
 #: What is told in place of the journal's word for a step that may have begun.
@@ -69,7 +71,8 @@ def status(context: click.Context) -> ExitCode:
     if not errors:
         session.finish(found)
         return ExitCode.OK
-    if [error.code for error in errors] == [JournalMissing.message.code] and _new(found):
+    chosen = found["running"].get("version", "-") is not None
+    if [error.code for error in errors] == [JournalMissing.message.code] and not chosen:
         session.show(Text(NOT_ADOPTED))
         session.finish(found)
         return ExitCode.OK
@@ -83,11 +86,6 @@ def status(context: click.Context) -> ExitCode:
         error.state = None  # the site's, as it was just looked at
         show_error(session, error, lambda _: state)
     return worst.exit_code
-
-
-def _new(document: Document) -> bool:
-    """Whether no release was ever chosen at the site."""
-    return bool(document["running"].get("version", "") is None)
 
 
 def _of_rights(session: AgentSession, error: UpdaterError) -> UpdaterError:
@@ -139,6 +137,7 @@ def _show_service(
         session.show(Text(text, figures))
     for failure in moment.get("failures", ()):
         values = {"what": deed_words(failure["action"]), "times": failure["times"],
+                  "code": failure["code"] or "-",
                   "at": _when(session, failure["at"])}  # fmt: skip
         session.show(Text(FAILED, values))
 
@@ -147,6 +146,7 @@ def _show(session: AgentSession, document: Document) -> None:
     """Show the parts that could be had."""
     parts: dict[str, Callable[[AgentSession, Document, Any], None]] = {
         "running": _show_running,
+        "clock": _show_clock,
         "journal": _show_journal,
         "feed": _show_feed,
     }
@@ -179,6 +179,14 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
         }  # fmt: skip
         session.show(Text(N_("The disk of {path} is full: {free_bytes} are free."), values))
         session.show(Text(N_("Make room there: at least {needed_bytes}."), values))
+
+
+def _show_clock(session: AgentSession, document: Document, part: Document | None) -> None:
+    if part is None:
+        return
+    newest = datetime.fromisoformat(part["signed_at"])
+    for finding in clock_findings(_when_now(document), newest, session.zone):
+        session.show(finding.what)
 
 
 def _show_journal(session: AgentSession, document: Document, part: Document) -> None:

@@ -5,6 +5,7 @@ These checks look at the raw data, so that their mistakes come in one list with 
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -49,6 +50,8 @@ SECRETS = tuple(
     ("databases", name, path) for name in ENGINES for path in kind_of(name).settings.secrets
 )
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
+# What may not even be looked at is for the agent as good as not there.
+isdir, isfile = os.path.isdir, os.path.isfile
 
 
 def root_of(data: Mapping[str, Any]) -> Path:
@@ -65,11 +68,11 @@ def check_places(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterato
         return Mistake(line_of(lines, setting), name, Text(problem, values), Text(remedy, values))
 
     for setting in (("paths", "root"), *PATHS):
-        value = _text(data, setting) or ""
-        if "\0" in value:
+        named = _text(data, setting) or ""
+        if "\0" in named:
             yield mistake(setting, N_("holds a zero character."), N_("Remove it."))
             return
-        if value.startswith("~"):
+        if named.startswith("~"):
             yield mistake(
                 setting,
                 N_("begins with ~, which names nobody's home here."),
@@ -83,37 +86,28 @@ def check_places(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterato
             N_("Write the whole path, beginning with /."),
         )
         return
-    for setting in (("feed", "ca_file"), ("feed", "client_certificate")):
+    for setting in (("feed", "ca_file"), ("feed", "client_certificate"), *SECRETS):
         value = _text(data, setting)
-        if value and not _is_file(root / value):
-            yield mistake(
-                setting,
-                N_("names a file that is not there: {path}."),
-                N_("Correct the path."),
-                path=root / value,
-            )
-    for secret in SECRETS:
-        value = _text(data, secret)
         if not value:
             continue
         path = root / value
-        if not _is_file(path):
+        if not isfile(path):
             yield mistake(
-                secret,
+                setting,
                 N_("names a file that is not there: {path}."),
                 N_("Correct the path, or make the file."),
                 path=path,
             )
-        elif path.stat().st_mode & OTHERS:
+        elif setting in SECRETS and path.stat().st_mode & OTHERS:
             yield mistake(
-                secret,
+                setting,
                 N_("can be read by others: {path}."),
                 N_("Run: chmod 600 {path}"),
                 path=path,
             )
     value = _text(data, ("application", "door_file"))
     door = root / (value or "")
-    if value and _is_directory(door):
+    if value and isdir(door):
         yield mistake(
             ("application", "door_file"),
             N_("is a directory: {path}."),
@@ -121,7 +115,7 @@ def check_places(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterato
             path=door,
         )
     # What is below /run is gone after each start of the machine: the agent makes that itself.
-    elif value and not _is_directory(door.parent) and not door.is_relative_to(root / "run"):
+    elif value and not isdir(door.parent) and not door.is_relative_to(root / "run"):
         yield mistake(
             ("application", "door_file"),
             N_("lies in a directory that is not there: {path}."),
@@ -135,17 +129,3 @@ def _text(data: Mapping[str, Any], setting: tuple[str, ...]) -> str | None:
     for name in setting:
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, str) else None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # not even to be looked at: for the agent that is as good as not there
-        return False
-
-
-def _is_directory(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False

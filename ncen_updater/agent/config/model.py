@@ -415,15 +415,16 @@ class AgentConfig(Settings):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     def written_directories(self) -> tuple[Path, ...]:
-        """Return the directories in which a change makes, renames and removes what is the site's.
+        """Return the directories that a change writes to, and of files those above them, too.
 
         The generator of the units opens these to them, and no others; a test compares the two.
         """
-        paths, databases, overlay = self.paths, self.databases, self.overlay
+        paths, databases = self.paths, self.databases
+        merged = self.overlay.merged.parent if self.overlay else None
         places = [
             paths.state, paths.slots, paths.current.parent, self.application.door_file.parent,
             databases.dump_directory, databases.own.directory_on_disk,
-            overlay and overlay.merged.parent, *(item.directory.parent for item in self.files),
+            merged, *(item.directory.parent for item in self.files),
         ]  # fmt: skip
         return tuple(paths.resolve(place) for place in places if place is not None)
 

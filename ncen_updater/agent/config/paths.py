@@ -111,12 +111,7 @@ def service_socket(path: Path) -> Path:
     Raises:
         ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for what is read here.
     """
-    raw = read_config(path)
-    mistakes: list[Mistake] = []
-    root = _text(raw, ("paths", "root"), DEFAULTS["root"], mistakes)
-    place = _text(raw, ("service", "socket"), DEFAULT_SOCKET, mistakes)
-    if mistakes:
-        raise ConfigInvalid(path, mistakes)
+    root, place = _settings(path, (("paths", "root"), "/"), (("service", "socket"), DEFAULT_SOCKET))
     return Path(root) / place
 
 
@@ -128,12 +123,7 @@ def read_group(path: Path | None) -> str:
     """
     if path is None:
         return DEFAULT_GROUP
-    raw = read_config(path)
-    mistakes: list[Mistake] = []
-    name = _text(raw, ("service", "read_group"), DEFAULT_GROUP, mistakes)
-    if mistakes:
-        raise ConfigInvalid(path, mistakes)
-    return name
+    return _settings(path, (("service", "read_group"), DEFAULT_GROUP))[0]
 
 
 def site_zone(path: Path) -> tzinfo | None:
@@ -142,12 +132,8 @@ def site_zone(path: Path) -> tzinfo | None:
     Raises:
         ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for what is read here.
     """
-    raw = read_config(path)
-    mistakes: list[Mistake] = []
-    name = _text(raw, ("service", "timezone"), "", mistakes)
-    if not name or mistakes:
-        if mistakes:
-            raise ConfigInvalid(path, mistakes)
+    [name] = _settings(path, (("service", "timezone"), ""))
+    if not name:
         return None
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # 'status' has no need of it
 
@@ -156,8 +142,17 @@ def site_zone(path: Path) -> tzinfo | None:
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         problem = Text(N_("is no time zone that this machine knows."))
         remedy = Text(N_("Write a name such as Indian/Mauritius."))
-        mistake = _mistake(raw, ("service", "timezone"), problem, remedy)
+        mistake = _mistake(read_config(path), ("service", "timezone"), problem, remedy)
         raise ConfigInvalid(path, [mistake]) from error
+
+
+def _settings(path: Path, *wanted: tuple[tuple[str, str], str]) -> list[str]:
+    """Return the values of some settings, or their defaults."""
+    raw, mistakes = read_config(path), list[Mistake]()
+    found = [_text(raw, setting, default, mistakes) for setting, default in wanted]
+    if mistakes:
+        raise ConfigInvalid(path, mistakes)
+    return found
 
 
 def _text(

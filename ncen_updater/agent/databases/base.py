@@ -357,6 +357,9 @@ class DatabaseEngine(abc.ABC):
 
         Args:
             rehearsing: Whether it is asked before a rehearsal, for which more may be strict.
+
+        Raises:
+            DatabaseError: If the application itself would not be let in any more at its next start.
         """
         del rehearsing
         return ()
@@ -408,13 +411,6 @@ class DatabaseEngine(abc.ABC):
         Raises:
             DatabaseError: If the databases cannot be asked where they lie.
             OSError: If such a disk cannot be looked at.
-        """
-
-    def require_application_logins(self) -> None:  # noqa: B027 - nobody logs in to files
-        """Refuse where the application could not log in again as it has, once it is started anew.
-
-        Raises:
-            DatabaseError: If so.
         """
 
     def require_programs(self) -> None:  # noqa: B027 - files need none

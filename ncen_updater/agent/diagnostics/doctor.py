@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ncen_updater.agent.application.base import Expectation
@@ -26,6 +27,7 @@ from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.policy.availability import AvailabilityState
+from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.policy.deeds import at_work_words
 from ncen_updater.agent.preflight.door import closed_by_unknown
 from ncen_updater.agent.preflight.files import look_at
@@ -47,7 +49,7 @@ __all__ = ["diagnose"]
 #: Facts of a preflight are of a release; a diagnosis has its own.
 TOLD = (Severity.STRICT, Severity.ADVISORY)
 #: What it is told of the site's snapshot.
-PARTS = frozenset({"at_work", "availability", "free_bytes", "journal", "view"})
+PARTS = frozenset({"at_work", "availability", "full_disk", "journal", "signed_at", "view"})
 #: Code of the finding that a change is open, which stands first.
 OPEN = "NU-6103"
 #: Codes of the finding that there is no such owner, and of those that follow from it.
@@ -80,6 +82,7 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
         lambda: _journal(site, progress, change, at_work=not _nobody_at_work(status)),
         lambda: _settings(site.config),
         lambda: _room(status),
+        lambda: clock_findings(status.now, need(status.signed_at), site.config.service.zone()),
         lambda: _tray(site),
         lambda: group_findings(site.config, config_path),
         lambda: _files(site),
@@ -91,7 +94,6 @@ def diagnose(config_path: Path, progress: Progress) -> tuple[Finding, ...]:
             lambda: _databases(site),
             # Of an upgrade's preflight it is what no release has to be there for.
             site.engine.exposures,
-            lambda: _logins(site),
             lambda: _application(site, status),
             lambda: _tools(site),
             lambda: _preflight(site),
@@ -157,11 +159,6 @@ def _settings(config: AgentConfig) -> Iterator[Finding]:
         )
 
 
-def _logins(site: Site) -> Iterator[Finding]:
-    site.engine.require_application_logins()
-    yield from ()
-
-
 def _tools(site: Site) -> Iterator[Finding]:
     databases = site.config.databases
     if site.config.service.rehearse or databases.way_back == "dump":
@@ -206,9 +203,10 @@ def _lock(status: SiteStatus) -> Iterator[Finding]:
 
 
 def _room(status: SiteStatus) -> Iterator[Finding]:
-    """Yield where the agent's own disk has no room for what it always has to write."""
-    free, state = or_none(status.free_bytes), status.places.state
-    if free is not None and free < MARGIN_BYTES:
+    """Yield where a disk of the site has no room for what always has to be written."""
+    found = or_none(status.full_disk)
+    if found is not None:
+        state, free = found
         yield Finding(
             "NU-6127",
             Severity.STRICT,
@@ -256,15 +254,6 @@ def _journal(
                     N_("If nobody did that on purpose, remove the file {path}."),
                     {"path": site.config.application.door_file},
                 ),
-            )
-        front_url = site.config.application.front_url
-        if front_url and not known:
-            values = {"url": front_url, "path": site.config.application.door_file}
-            yield Finding(
-                "NU-6354",
-                Severity.INFO,
-                Text(N_("The maintenance page was never seen at {url}."), values),
-                Text(N_("Try it: 'sudo touch {path}', look there, 'sudo rm {path}'."), values),
             )
         if change is not None or at_work:
             return  # copies are theirs
@@ -345,7 +334,8 @@ def _application(site: Site, status: SiteStatus) -> Iterator[Finding]:
     health = site.application.health(Expectation(site.slots.reported(current)))
     yield from refusals(health)
     if health.answered and not health and not health.missing and not health.refused:
-        yield unwell(health, Severity.STRICT)
+        # An upgrade may be what it needs; but nobody should read that all is well.
+        yield replace(unwell(health), severity=Severity.STRICT, figures={"detail": health.said})
     if not health.answered:
         settings = site.config.application
         yield Finding(

@@ -20,7 +20,7 @@ from ncen_updater.agent.diagnostics.overlay import overlay_look
 from ncen_updater.agent.diagnostics.proved import proved_look
 from ncen_updater.agent.engine.fingerprints import schema_findings
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
-from ncen_updater.agent.engine.situation import ADOPTED, contradiction, known, look
+from ncen_updater.agent.engine.situation import ADOPTED, contradiction, look
 from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.head import ChainHead
@@ -190,8 +190,6 @@ def _heads(journal: Journal, heads: Sequence[ChainHead]) -> Iterator[Finding]:
 def _tables(journal: Journal) -> Iterator[Finding]:
     events = _plain(journal.rows("SELECT change, kind, data FROM events ORDER BY number"))
     for table, compare in COMPARED.items():
-        if not journal.has_table(table):
-            continue
         # The name is one of ours.
         for reason in compare(events, _plain(journal.rows(f"SELECT * FROM {table}"))):  # noqa: S608
             yield Finding(
@@ -259,16 +257,6 @@ def _some(differences: Sequence[Difference]) -> str:
 
 
 def _databases(site: Site, journal: Journal, current: Version) -> Iterator[Finding]:
-    said = known(journal)
-    if said.generation:
-        marker = site.engine.marker()
-        if marker is None or Version(marker.release) != current:
-            yield _differs(
-                "NU-6105",
-                N_("The code is {current}, the databases are marked {marker}."),
-                current=current,
-                marker=marker.release if marker else "-",
-            )
     beside = _works_beside(journal)
     for finding in schema_findings(site, journal):
         if beside is not None and finding.severity is Severity.STRICT:

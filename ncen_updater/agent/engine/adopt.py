@@ -92,7 +92,7 @@ def look(site: Site, version: Version, progress: Progress) -> Adoption:
             document.manifest, Path(place), site.engine.kind, document.migrations
         )
         progress.tell(Text(N_("asking the application and the databases")))
-        site.engine.require_application_logins()
+        site.engine.exposures()
         installed = look_at_installed(site, own, document.manifest, migrations, ADOPTION_ID)
     in_place = slot.is_dir() and own not in site.slots.versions()
     return Adoption(own, fetched, slot, in_place, current != own, installed, corrects)

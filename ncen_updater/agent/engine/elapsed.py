@@ -59,18 +59,15 @@ def kept_for(journal: Journal, clock: Clock) -> Mapping[str, timedelta]:
     now = _now(journal, clock).total_s
     with reading(journal.path):
         sets = [row["change"] for row in journal.rows("SELECT change FROM previous_sets")]
-        since: dict[str, float] = {}
-        if journal.has_table("kept_since"):
-            rows = journal.rows("SELECT change, total_s FROM kept_since")
-            since = {row["change"]: row["total_s"] for row in rows}
+        rows = journal.rows("SELECT change, total_s FROM kept_since")
+        since: dict[str, float] = {row["change"]: row["total_s"] for row in rows}
     return {change: timedelta(seconds=max(0.0, now - since.get(change, now))) for change in sets}
 
 
 def _now(journal: Journal, clock: Clock) -> Seen:
     last: Seen | None = None
-    if journal.has_table("elapsed"):
-        with reading(journal.path):
-            for row in journal.rows("SELECT boot, monotonic_s, wall, total_s FROM elapsed"):
-                wall = stored_time(row["wall"])
-                last = Seen(row["boot"], row["monotonic_s"], wall, row["total_s"])
+    with reading(journal.path):
+        for row in journal.rows("SELECT boot, monotonic_s, wall, total_s FROM elapsed"):
+            wall = stored_time(row["wall"])
+            last = Seen(row["boot"], row["monotonic_s"], wall, row["total_s"])
     return advance(last, clock.boot(), clock.monotonic(), clock.now())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from packaging.version import InvalidVersion, Version
 from ncen_updater.agent.databases.base import DatabaseEngine, Live, PlaceOf
 from ncen_updater.agent.databases.schema import BESIDE, SchemaKind, changed_kinds, kind_words
 from ncen_updater.agent.databases.side_by_side import side_by_side
-from ncen_updater.agent.engine.situation import ADOPTED, known
+from ncen_updater.agent.engine.situation import known
 from ncen_updater.agent.journal.facts import TakenBy
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.wordings import Wordings
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "FORM",
     "Changed",
-    "ExpectedSchemas",
-    "KnownSchemas",
     "Schemas",
     "differing",
     "expected_before",
@@ -193,24 +190,8 @@ def _major(version: str) -> int:
         return 0
 
 
-class KnownSchemas(StrEnum):
-    """What is known of kept databases."""
-
-    BEFORE = "before"  # taken of the very copies, before the upgrade migrated them
-    EARLIER = "earlier"  # taken when their release came: it may have changed them while it ran
-    NOTHING = "nothing"
-
-
-@dataclass(frozen=True)
-class ExpectedSchemas:
-    """The fingerprints that kept databases should have, and how far they can be relied on."""
-
-    known: KnownSchemas
-    fingerprints: Mapping[str, str]
-
-
-def expected_before(journal: Journal, source: str, engine: DatabaseEngine) -> ExpectedSchemas:
-    """Return what the databases that an upgrade kept should look like.
+def expected_before(journal: Journal, source: str, engine: DatabaseEngine) -> Mapping[str, str]:
+    """Return what the databases that an upgrade kept should look like; empty if that is not known.
 
     Args:
         journal: The journal.
@@ -218,30 +199,8 @@ def expected_before(journal: Journal, source: str, engine: DatabaseEngine) -> Ex
         engine: The databases; fingerprints that another server took are not compared.
     """
     facts = journal.facts(source)
-    before = facts.fingerprints_before
-    if before and facts.fingerprints_by == taken_by(engine):
-        return ExpectedSchemas(KnownSchemas.BEFORE, before)
-    earlier = None if before else _of_the_release_before(journal, source)
-    if earlier:
-        return ExpectedSchemas(KnownSchemas.EARLIER, earlier)
-    return ExpectedSchemas(KnownSchemas.NOTHING, {})
-
-
-def _of_the_release_before(journal: Journal, source: str) -> Mapping[str, str]:
-    """What an agent that took none before migrating recorded when the older release came."""
-    changes = journal.changes()
-    places = [place for place, change in enumerate(changes) if change.id == source]
-    for change in changes[places[0] + 1 :] if places else ():
-        if change.commit_written:
-            return journal.facts(change.id).fingerprints or {}
-    adopted = [event for event in journal.events() if event.kind == ADOPTED]
-    return _texts(adopted[-1].data.get("fingerprints")) if adopted else {}
-
-
-def _texts(value: object) -> Mapping[str, str]:
-    if not isinstance(value, dict):
-        return {}
-    return {str(name): str(text) for name, text in value.items()}
+    comparable = facts.fingerprints_by == taken_by(engine)
+    return (facts.fingerprints_before or {}) if comparable else {}
 
 
 def differing(expected: Mapping[str, str], found: Mapping[str, str]) -> tuple[str, ...]:

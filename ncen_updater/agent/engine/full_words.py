@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from ncen_updater.common.atomic_files import make_directory, remove, write
+from ncen_updater.common.errors import causes
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["KEPT_DAYS", "forget_old", "forgotten_at", "full_place", "full_remedy", "keep_full"]
@@ -56,16 +57,12 @@ def keep_full(state: Path, name: str, error: BaseException) -> Path | None:
 
 def _private(error: BaseException) -> Iterator[str]:
     """What each error of a chain said that nobody else may read; pure."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
+    for current in causes(error):
         own = getattr(current, "private", None)
         if own:
             yield str(own)
         elif isinstance(current, sqlite3.Error) or hasattr(current, "sqlstate"):
             yield f"{type(current).__name__}: {str(current).strip()}"
-        current = current.__cause__ or current.__context__
 
 
 def full_place(path: Path | None) -> Text:

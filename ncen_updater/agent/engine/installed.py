@@ -161,8 +161,9 @@ def objection(seen: Installed, version: Version, *, vouched: bool) -> UpdaterErr
             values = {"name": item.name, "problem": _problem(item)}
             return _other(item.database, version, Text(N_("check {name}: {problem}."), values))
     if said.version and said.problem and not vouched:
-        values = {"problems": said.problem, "version": version}
-        return UpdaterError(APPLICATION_UNWELL, detail=said.said, **values)
+        return UpdaterError(
+            APPLICATION_UNWELL, detail=said.said, problems=said.problem, version=version
+        )
     if not said.version and not vouched:
         return UpdaterError(RELEASE_NOT_TOLD, url=said.url, problem=said.problem, version=version)
     return None

@@ -43,7 +43,7 @@ from ncen_updater.agent.journal.names import RECOVERY
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.database_words import said
-from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.errors import UpdaterError, causes
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import GOING_BACK_FAILED, INTERRUPTED, STEP_DID_NOT_HOLD
 from ncen_updater.common.progress import Progress
@@ -147,7 +147,9 @@ class Runner:
                 self._fail(change_id, name, error)
                 break
             except Exception as error:  # noqa: BLE001 - whatever it is, the site goes back
-                logger.warning("step failed", extra={"step": name, "change": change_id})
+                code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
+                extra = {"step": name, "change": change_id, "code": code}
+                logger.warning("step %s failed: %s", name, code, extra=extra)
                 self._fail(change_id, name, error)
                 break
         self.forward(change_id)
@@ -333,12 +335,8 @@ class Runner:
 
 def _cut_off(error: BaseException) -> bool:
     """Whether somebody ended it: that is so for what it led to as well."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, UpdaterError) and found.code == INTERRUPTED.code:
-            return True
-        found = found.__cause__ or found.__context__
-    return not isinstance(error, Exception)
+    ended = (one for one in causes(error) if isinstance(one, UpdaterError))
+    return any(one.code == INTERRUPTED.code for one in ended) or not isinstance(error, Exception)
 
 
 def _what(error: Exception) -> Text:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from ncen_updater.agent.engine.errors import (
     JournalForbidden,
@@ -24,7 +24,6 @@ from ncen_updater.agent.engine.errors import (
     JournalUnreadable,
     JournalUnwritable,
 )
-from ncen_updater.agent.journal.additions import add_missing, has_table
 from ncen_updater.agent.journal.rows import reading, stored_value
 from ncen_updater.agent.journal.schema import (
     APPLICATION_ID,
@@ -42,6 +41,13 @@ __all__ = ["JournalFile", "Now", "unwritable"]
 
 logger = logging.getLogger(__name__)
 
+#: What of an event the log of the system gets, after its kind, and how: stable words and names, no
+#: text that people wrote and nothing of the databases. All else stays in the journal.
+LOGGED: Final = {
+    "what": "{}", "step": "{}", "version": "{}", "from_version": "from {}", "to_version": "to {}",
+    "by": "by {}", "order": "(order {})", "rehearsal": "(rehearsal {})", "change": "(change {})",
+    "not_before": "not before {}", "until": "until {}", "exit_code": "exit code {}", "code": "{}",
+}  # fmt: skip
 # A reader (a backup, a person with a database browser) must not look like a broken disk.
 BUSY_S = 60.0
 
@@ -124,7 +130,6 @@ class JournalFile:
             JournalMissing: If there is none.
             JournalTorn: If a record was torn and this user may not take its half back.
             JournalUnreadable: If it is damaged, altered, or of a newer form.
-            JournalUnwritable: If it is of an older form and takes no table.
         """
         try:
             path.lstat()
@@ -148,8 +153,6 @@ class JournalFile:
                 connection.execute("PRAGMA foreign_keys=ON")
                 journal = cls(path, connection, now)
                 journal._inspect(full=not read_only)
-                if not read_only:
-                    journal._add_missing()
             except BaseException:
                 connection.close()
                 raise
@@ -175,12 +178,6 @@ class JournalFile:
             if result != "ok":
                 raise JournalUnreadable(path=self.path, reason=result)
             self.verify_chain()
-
-    def _add_missing(self) -> None:
-        try:
-            add_missing(self._connection)
-        except sqlite3.Error as error:
-            raise unwritable(self.path, error) from error
 
     def verify_chain(self) -> int:
         """Check the chain of all events and return their number.
@@ -253,15 +250,15 @@ class JournalFile:
             "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)",
             (number, at, change, kind, encoded, own),
         )
-        # The log gets stable words alone; what else an event holds stays in the journal.
         code = data.get("code") or data.get("error_code")
         fields = {"event": number, "change": change, "step": data.get("step"), "code": code}
-        self._events.append((kind, {k: v for k, v in fields.items() if v is not None}, own))
+        known = {k: v for k, v in fields.items() if v is not None}
+        words = " ".join([kind, *_words({**data, "change": change, "code": code})])
+        self._events.append((words, known, own))
 
     def _log(self) -> None:
         events, self._events = self._events, []
-        for kind, fields, own in events:
-            words = " ".join([kind, *map(str, list(fields.values())[1:])])
+        for words, fields, own in events:
             logger.info("%s", words, extra={**fields, "head": f"{fields['event']}:{own}"})
 
     def note(self, kind: str, change: str | None = None, **data: object) -> None:
@@ -292,9 +289,14 @@ class JournalFile:
         with reading(self.path):
             return self._connection.execute(sql).fetchall()
 
-    def has_table(self, name: str) -> bool:
-        """Whether a table that came later is there; an older journal may lack it."""
-        return has_table(self._connection, name)
+
+def _words(data: Mapping[str, object]) -> Iterator[str]:
+    """Say who, what and which of an event, as the log of the system has it."""
+    for name, form in LOGGED.items():
+        if data.get(name) is not None:
+            yield form.format(data[name])
+    if data.get("needed"):
+        yield f"({data['count']} of {data['needed']})"
 
 
 def unwritable(path: Path, error: Exception) -> JournalUnwritable:

@@ -104,7 +104,9 @@ class Orders:
                 "UPDATE orders SET taken_at = ? WHERE id = ?",
                 (self._journal.now().isoformat(), number),
             )
-            self._journal.event("order-taken", None, order=number)
+            named = "SELECT kind, who FROM orders WHERE id = ?"
+            row = connection.execute(named, (number,)).fetchone()
+            self._journal.event("order-taken", None, order=number, what=row["kind"], by=row["who"])
 
     def end(self, number: int, result: Mapping[str, object]) -> None:
         """Mark an order as ended, with what it came to."""
@@ -149,8 +151,6 @@ class Orders:
         return self._select(f"ended_at IS NULL ORDER BY id LIMIT {int(limit)}")
 
     def _select(self, where: str) -> tuple[Order, ...]:
-        if not self._journal.has_table("orders"):
-            return ()
         with reading(self._journal.path):
             rows = self._journal.rows(f"SELECT * FROM orders WHERE {where}")  # noqa: S608 - ours
             return tuple(_order(row) for row in rows)

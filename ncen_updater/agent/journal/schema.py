@@ -79,6 +79,76 @@ CREATE TABLE previous_sets (
     since TEXT NOT NULL,
     dropped_at TEXT
 ) STRICT;
+-- A trial of a release on copies of the databases, while officers work.
+CREATE TABLE rehearsals (
+    id TEXT PRIMARY KEY CHECK (length(id) = 8),
+    from_version TEXT NOT NULL,
+    to_version TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('running', 'passed', 'failed')),
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    error_code TEXT,
+    basis TEXT,
+    report TEXT
+) STRICT;
+-- What people said yes to. 'basis' is the document whose digest is 'binding'.
+CREATE TABLE approvals (
+    id INTEGER PRIMARY KEY,
+    binding TEXT NOT NULL CHECK (length(binding) = 64),
+    to_version TEXT NOT NULL,
+    basis TEXT NOT NULL,
+    who TEXT NOT NULL,
+    uid INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    withdrawn_at TEXT,
+    withdrawn_by TEXT
+) STRICT;
+-- When an approved upgrade may begin, where a person chose the time.
+CREATE TABLE schedules (
+    id INTEGER PRIMARY KEY,
+    binding TEXT NOT NULL CHECK (length(binding) = 64),
+    to_version TEXT NOT NULL,
+    not_before TEXT NOT NULL,
+    who TEXT NOT NULL,
+    uid INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    cancelled_at TEXT,
+    cancelled_by TEXT
+) STRICT;
+-- The stop that a rehearsal predicted for a change, and the one that it had.
+CREATE TABLE predictions (
+    change TEXT PRIMARY KEY REFERENCES changes (id),
+    rehearsal TEXT NOT NULL,
+    low_s REAL NOT NULL,
+    likely_s REAL NOT NULL,
+    high_s REAL NOT NULL,
+    real_s REAL
+) STRICT;
+-- What somebody asked the service to do; the service does it, not the request.
+CREATE TABLE orders (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    data TEXT NOT NULL,
+    who TEXT NOT NULL,
+    uid INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    taken_at TEXT,
+    ended_at TEXT,
+    result TEXT
+) STRICT;
+-- How much time has passed here, counted without trust in the wall clock.
+CREATE TABLE elapsed (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    boot TEXT NOT NULL,
+    monotonic_s REAL NOT NULL,
+    wall TEXT NOT NULL,
+    total_s REAL NOT NULL
+) STRICT;
+-- How much had passed when a set of previous databases was first seen to be kept.
+CREATE TABLE kept_since (
+    change TEXT PRIMARY KEY REFERENCES previous_sets (change),
+    total_s REAL NOT NULL
+) STRICT;
 """
 
 

@@ -98,6 +98,7 @@ class Action(StrEnum):
     REHEARSE = "rehearse"
     UPGRADE = "upgrade"
     COLLECT = "collect"
+    ASSESS = "assess"
 
 
 class Rehearsed(StrEnum):
@@ -112,14 +113,15 @@ class Rehearsed(StrEnum):
 
 @dataclass(frozen=True)
 class ActionFailure(Record):
-    """Automatic tries of one action that failed in a row."""
+    """Automatic tries of one action that failed in a row; ``code`` is of the last one's error."""
 
     at: datetime
     times: int
+    code: str = ""
 
     def again_at(self, action: Action) -> datetime:
         """When the action may be tried again by itself."""
-        delays = {Action.RESUME: RESUME_DELAYS, Action.START: START_DELAYS}.get(action, DELAYS)
+        delays = SOONER.get(action, DELAYS)
         return self.at + delays[min(max(self.times, 1), len(delays)) - 1]
 
     def waits(self, now: datetime, action: Action) -> bool:
@@ -129,6 +131,14 @@ class ActionFailure(Record):
         reason to wait until then.
         """
         return self.at <= now < self.again_at(action)
+
+
+#: What is tried again sooner than the rest; to look once more what comes next costs little.
+SOONER = {
+    Action.RESUME: RESUME_DELAYS,
+    Action.START: START_DELAYS,
+    Action.ASSESS: START_DELAYS,
+}
 
 
 @dataclass(frozen=True)
@@ -318,6 +328,11 @@ def obstacle(facts: Inputs) -> Obstacle | None:
         if facts.held_until is not None:
             return _passes(facts.held_until, words, reason=facts.held)
         return _stays(Stays.HOLD, words, reason=facts.held)
+    unknown = facts.failures.get(Action.ASSESS)
+    if unknown is not None:
+        again = unknown.again_at(Action.ASSESS)
+        words = N_("what comes next could not be determined; it is tried again at {at}")
+        return _passes(again, words, at=_at(facts, again))
     target = facts.target
     if target is None:
         return _stays(Stays.NOTHING_ON_OFFER, N_("nothing is on offer for this site"))

@@ -5,17 +5,19 @@ Nothing is guessed: what was not asked, or gave no clear answer, is said to be u
 * The door is closed: officers see the maintenance page, whatever runs behind it.
 * The application answers as it should: officers can work, whatever the system says of its unit.
 * No process of it runs, and nobody answers: it is not running.
-* It answers badly, or runs and does not answer: it runs, and does not work.
+* It answers badly, or runs and does not answer: it runs, and does not work. What answers as it
+  should while a disk of its databases is full does not work either.
 * Nothing could be asked: unknown.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 
-from ncen_updater.agent.policy.ought_to_run import RunningSeen
+from ncen_updater.agent.policy.ought_to_run import RunningSeen, stopped_in_order
 from ncen_updater.common.records import Record
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "HealthAnswer",
     "HealthSeen",
     "availability",
+    "on_full_disk",
 ]
 
 
@@ -46,6 +49,7 @@ class HealthAnswer(StrEnum):
     CANNOT_WRITE = "cannot-write"
     STATUS = "status"
     NOT_UNDERSTOOD = "not-understood"
+    DISK_FULL = "disk-full"
     NONE = "none"
     NOT_ASKED = "not-asked"
 
@@ -136,8 +140,21 @@ def availability(
     )  # fmt: skip
 
 
+def on_full_disk(seen: Availability, place: Path | None) -> Availability:
+    """Return it for a site where the databases have no room: what answers well saves nothing. Pure.
+
+    Args:
+        seen: What was seen.
+        place: A full disk of the databases, if there is one.
+    """
+    if place is None or seen.state is not AvailabilityState.WORKS:
+        return seen
+    state, answer = AvailabilityState.NOT_WORKING, HealthAnswer.DISK_FULL
+    return replace(seen, state=state, answer=answer, detail=str(place))
+
+
 def _asked_to_stop(seen: RunningSeen | str) -> bool | None:
     """Whether somebody stopped it, as far as the system tells."""
     if isinstance(seen, str) or seen.runs or seen.enabled is None:
         return None
-    return not seen.enabled or not (seen.failed or seen.started is False)
+    return not seen.enabled or stopped_in_order([seen])

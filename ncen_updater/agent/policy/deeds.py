@@ -10,6 +10,7 @@ __all__ = ["at_work_words", "deed_words"]
 _DEEDS = {
     "accept-restore": N_("taking over databases that were restored"),
     "adopt": N_("taking the site over"),
+    "assess": N_("finding out what comes next"),
     "check": N_("reading the signed list"),
     "collect": N_("clearing away what was kept long enough"),
     "confirm": N_("ending the watched time"),

@@ -5,17 +5,10 @@ from __future__ import annotations
 from ncen_updater.agent.preflight.base import Context, check
 from ncen_updater.common.findings import Finding
 
-__all__ = ["check_exposures", "check_logins"]
+__all__ = ["check_exposures"]
 
 
 @check(141, only_forward=True)
 def check_exposures(context: Context) -> tuple[Finding, ...]:
-    """What the engine says of roles, under the engine's own codes."""
+    """What the engine says of roles and logins, under the engine's own codes."""
     return context.engine.exposures()
-
-
-@check(142, only_forward=True)
-def check_logins(context: Context) -> tuple[Finding, ...]:
-    """NU-4170 where the server would not let the application in again after its next start."""
-    context.engine.require_application_logins()
-    return ()

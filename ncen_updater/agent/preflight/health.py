@@ -7,7 +7,7 @@ from ncen_updater.agent.application.errors import ApplicationError
 from ncen_updater.agent.preflight.base import Context, advisory, check
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import HEALTH_REFUSED
 
 __all__ = ["check_asked", "check_health", "parts_missing", "refusals", "unusable", "unwell"]
@@ -32,18 +32,17 @@ def check_health(context: Context) -> tuple[Finding, ...]:
     health = _look(context)
     if health is None or health or health.refused:
         return missing
-    return (*missing, unwell(health, Severity.ADVISORY))
+    return (*missing, unwell(health))
 
 
-def unwell(health: Health, severity: Severity) -> Finding:
-    """NU-6310: the application does not work now, with its own reason."""
-    values = {"problems": "; ".join(health.problems)}
-    what = Text(N_("The application is not well now: {problems}"), values)
-    remedy = Text(N_("Find out why before you upgrade, or go on if you know."))
-    if severity is Severity.STRICT:
-        remedy = Text(N_("Find out why. An upgrade that fails can only go back to what works."))
-        values["detail"] = health.said
-    return Finding("NU-6310", severity, what, remedy, values)
+def unwell(health: Health) -> Finding:
+    """NU-6310: the application does not work now."""
+    return advisory(
+        6310,
+        N_("The application is not well now: {problems}"),
+        N_("Find out why before you upgrade."),
+        problems="; ".join(health.problems),
+    )
 
 
 @check(101, only_forward=True)

@@ -81,8 +81,6 @@ def expect(journal: Journal, change: Change, predicted: ExpectedStop | None) -> 
 
 def settle(journal: Journal, change_id: str) -> None:
     """Compare a change that ended well with what was predicted of it."""
-    if not journal.has_table("predictions"):
-        return
     real = stop_seconds(journal.change(change_id), journal.facts(change_id))
     if real is None:
         return
@@ -101,8 +99,6 @@ def settle(journal: Journal, change_id: str) -> None:
 
 def past(journal: Journal) -> tuple[Past, ...]:
     """What was expected of earlier changes and what they took, newest first."""
-    if not journal.has_table("predictions"):
-        return ()
     with reading(journal.path):
         rows = journal.rows(
             "SELECT likely_s, real_s FROM predictions WHERE real_s IS NOT NULL ORDER BY rowid DESC"
@@ -123,8 +119,6 @@ def history(journal: Journal) -> tuple[dict[str, float], ...]:
 
 def compared(journal: Journal) -> tuple[ComparedStop, ...]:
     """Earlier predictions and what came of them, newest first."""
-    if not journal.has_table("predictions"):
-        return ()
     with reading(journal.path):
         rows = journal.rows(
             "SELECT changes.to_version AS version, low_s, high_s, real_s FROM predictions"

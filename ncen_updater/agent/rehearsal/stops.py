@@ -54,7 +54,7 @@ def predicted_stops(
     journal: Journal, changes: Collection[str]
 ) -> Mapping[str, tuple[float, float]]:
     """Return what was predicted of changes, by their ids; of some nothing was."""
-    if not changes or not journal.has_table("predictions"):
+    if not changes:
         return {}
     with reading(journal.path):
         rows = journal.rows("SELECT change, low_s, high_s FROM predictions ORDER BY rowid")

@@ -183,8 +183,6 @@ class Rehearsals:
 
     def all(self, limit: int = 100) -> tuple[RehearsalRecord, ...]:
         """Rehearsals, the one that was begun last first, whatever the clock said then."""
-        if not self._journal.has_table("rehearsals"):
-            return ()
         with reading(self._journal.path):
             rows = self._journal.rows(
                 f"SELECT * FROM rehearsals ORDER BY rowid DESC LIMIT {int(limit)}"  # noqa: S608

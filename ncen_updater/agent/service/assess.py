@@ -18,6 +18,7 @@ from ncen_updater.agent.approvals.choosing import chosen_release, path_to
 from ncen_updater.agent.approvals.status import ApprovalStatus, standing_for
 from ncen_updater.agent.engine.pending_rollback import left_behind
 from ncen_updater.agent.engine.retention import due_at
+from ncen_updater.agent.engine.steps.outage import room_of_databases
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, SiteHistory
@@ -67,7 +68,8 @@ def assess(site: Site, agent: str | None = None) -> Assessment:
         if current is None:
             return Assessment(event, agent=agent)
         collect_at = due_at(journal, site.clock, site.config.keep.previous_days)
-        here = Assessment(event, str(current), agent=agent, collect_at=collect_at)
+        disks = tuple(map(str, room_of_databases(site)))
+        here = Assessment(event, str(current), agent=agent, collect_at=collect_at, disks=disks)
         if view is None:
             return here
         newest, barred = _path(site, current, view.offers, frozenset(map(Version, bad)))

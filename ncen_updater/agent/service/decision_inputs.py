@@ -36,6 +36,8 @@ def inputs_for(
     """
     journal = need(status.journal)
     found = service_state.assessment or Assessment(event=0)
+    if Action.ASSESS in service_state.failures:
+        found = Assessment(event=0)  # nothing is begun by what was known before
     change, chosen = journal.change, journal.scheduled(found.binding)
     return Inputs(
         now=now,

@@ -250,7 +250,7 @@ class Inspections:
             made = Inspection(self._next, order, person, self._now())
             self._known[made.number] = made
             self._next += 1
-            logger.info("inspection %s: %s, for %s", made.number, order.kind, person.who)
+            logger.debug("inspection %s: %s, for %s", made.number, order.kind, person.who)
             long = order.kind in LONG
             if long not in self._workers:
                 worker = threading.Thread(

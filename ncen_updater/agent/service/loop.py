@@ -178,10 +178,13 @@ class Service:
 
     def _assessed(self, status: SiteStatus) -> bool:
         assessment = self._service_state.assessment
+        failure = self._service_state.failures.get(Action.ASSESS)
+        if failure is not None and failure.waits(self._now(), Action.ASSESS):
+            return True
         return assessment is not None and assessment.event == need(status.journal).event
 
     def _assess(self, status: SiteStatus) -> SiteStatus:
-        """Let a child find out what is next; where it cannot, only the feed is asked."""
+        """Let a child find out what is next; where it cannot, what was found last stays told."""
         before = self._service_state.assessment
         finished = self._runner.assess()
         try:
@@ -189,8 +192,10 @@ class Service:
         except ValueError as error:
             logger.warning("what comes next was not found out (exit code %s)", finished.exit_code)
             logger.debug("its answer: %s", error)
-            found = Assessment(event=need(status.journal).event)
-        service_state = replace(self._service_state, assessment=found)
+            code = finished.error_code or ""
+            self._keep(self._service_state.failed(Action.ASSESS, self._now(), code))
+            return self._look()
+        service_state = replace(self._service_state, assessment=found).succeeded(Action.ASSESS)
         if before is None or before.target != found.target:
             for action in (Action.PREPARE, Action.REHEARSE, Action.UPGRADE):
                 # What failed before was another release.
@@ -248,7 +253,11 @@ class Service:
     def _after(self, action: Action, finished: Finished, *, done: bool) -> None:
         now = self._now()
         before = self._service_state
-        service_state = before.succeeded(action) if done else before.failed(action, now)
+        service_state = (
+            before.succeeded(action)
+            if done
+            else before.failed(action, now, finished.error_code or "")
+        )
         if action is Action.CHECK:
             service_state = replace(
                 service_state,

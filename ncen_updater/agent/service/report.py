@@ -37,6 +37,7 @@ from ncen_updater.agent.journal.orders import Order
 from ncen_updater.agent.journal.rows import JournalEvent, reading, stored_value
 from ncen_updater.agent.journal.site_history import BadReleaseRecord
 from ncen_updater.agent.policy.automation import DELAYS, Action, ActionFailure, Rehearsed
+from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.agent.status import JournalFacts, SiteStatus, need, or_none, require_zones
 from ncen_updater.common.disk_space import MARGIN_BYTES
@@ -68,7 +69,7 @@ _AT_WORK = frozenset({f"step-{StepState.INTENDED}", f"step-{StepState.UNDOING}"}
 REPORTED = frozenset(
     {
         "current", "configuration", "door", "availability", "at_work", "journal", "needed",
-        "soak_s", "view", "brakes", "service_state", "free_bytes",
+        "soak_s", "view", "brakes", "service_state", "full_disk", "signed_at",
     }
 )  # fmt: skip
 
@@ -91,6 +92,7 @@ def site_report(status: SiteStatus, language: str) -> tuple[Document, list[Updat
     }
     parts: Mapping[str, Callable[[SiteStatus], Document | None]] = {
         "running": _in_use, "journal": _journal, "feed": _feed, "configuration": _configuration,
+        "clock": _clock,
     }  # fmt: skip
     errors: list[UpdaterError] = []
     for name, part in parts.items():
@@ -119,13 +121,19 @@ def _in_use(status: SiteStatus) -> Document:
     }
 
 
+def _clock(status: SiteStatus) -> Document | None:
+    """What is wrong with the clock, by what was signed; None where nothing is."""
+    newest = or_none(status.signed_at)
+    found = clock_findings(status.now, newest, None)
+    return {"code": found[0].code, "signed_at": newest} if found else None
+
+
 def _full_disk(status: SiteStatus) -> Document:
     """What fails for want of room is told by others in their words, as a server that is away."""
-    free = or_none(status.free_bytes)
-    if free is None or free >= MARGIN_BYTES:
+    found = or_none(status.full_disk)
+    if found is None:
         return {}
-    place = str(status.places.state)
-    return {"full_disk": {"path": place, "free": free, "needed": MARGIN_BYTES}}
+    return {"full_disk": {"path": str(found[0]), "free": found[1], "needed": MARGIN_BYTES}}
 
 
 def _configuration(status: SiteStatus) -> Document:
@@ -480,8 +488,6 @@ def _ordered_by(journal: Journal, change: Change) -> str | None:
     Reads the one row, however many orders there were. Times stand in UTC, so that their text is in
     their order.
     """
-    if not journal.has_table("orders"):
-        return None
     at = change.created_at.astimezone(UTC).isoformat()
     with reading(journal.path):
         rows = journal.rows(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.messages import ExitCode, message_of
 from ncen_updater.common.records import Record
 
 __all__ = ["SERVICE_STATE", "Assessment", "Barred", "ServiceState", "ServiceStateFile"]
@@ -64,6 +65,7 @@ class Assessment(Record):
         others: The same of further releases that were rehearsed here, and can be approved.
         approved: Releases that enough people approved; the target is the first of them.
         gone: Those that enough people approved, and that can no longer be taken.
+        disks: Where the databases lie, as far as that is on this machine.
         barred: Newer releases that were halted, withdrawn, or are not open here yet.
     """
 
@@ -85,6 +87,7 @@ class Assessment(Record):
     approved: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     barred: tuple[Barred, ...] = ()
+    disks: tuple[str, ...] = ()
 
     def of(self, version: str) -> Assessment | None:
         """What stands between the site and a release that can be approved; None where it cannot."""
@@ -116,14 +119,21 @@ class ServiceState(Record):
     failures: Mapping[Action, ActionFailure] = field(default_factory=dict)
     ran_in: str | None = None
 
-    def failed(self, action: Action, now: datetime) -> ServiceState:
+    def failed(self, action: Action, now: datetime, code: str = "") -> ServiceState:
         """Return it with one more failure of an action."""
         times = self.failures[action].times + 1 if action in self.failures else 1
-        return replace(self, failures={**self.failures, action: ActionFailure(now, times)})
+        return replace(self, failures={**self.failures, action: ActionFailure(now, times, code)})
 
     def succeeded(self, action: Action) -> ServiceState:
-        """Return it without failures of an action."""
-        return replace(self, failures={d: f for d, f in self.failures.items() if d is not action})
+        """Return it without failures of an action; a feed that answers mends what it had failed."""
+
+        def mended(failure: ActionFailure) -> bool:
+            message = message_of(failure.code)
+            network = message is not None and message.exit_code is ExitCode.NETWORK
+            return network and action is Action.CHECK
+
+        left = {d: f for d, f in self.failures.items() if d is not action and not mended(f)}
+        return replace(self, failures=left)
 
 
 class ServiceStateFile:

@@ -164,10 +164,10 @@ def waiting(
     for failure in status["service"]["failures"]:
         values = {
             "what": failure.get("what") or failure["action"], "times": failure["times"],
-            "at": format_time(moment_of(failure["at"]), zone),
+            "code": failure["code"] or "-", "at": format_time(moment_of(failure["at"]), zone),
         }  # fmt: skip
         text = N_(
-            "This failed (tries in a row: {times}, last {at}): {what}. "
+            "This failed (tries in a row: {times}, last {at}): {what} ({code}). "
             "The log of the service says why."
         )
         yield Text(text, values)

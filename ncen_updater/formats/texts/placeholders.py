@@ -86,14 +86,15 @@ def misfit(
 
 def _not_compared(flags: frozenset[str], there: set[str], known: set[str]) -> set[str]:
     """Return which of ``%`` and ``{`` no program fills in, by the flags of a text."""
-    used, unused = set(), set()
-    for flag in flags:
-        kind = flag.removesuffix("-format")
-        if kind != flag:
-            name = kind.removeprefix("no-")
-            (used if name == kind else unused).add("{" if name in _BRACES else "%")
+    names = {flag.removesuffix("-format") for flag in flags if flag.endswith("-format")}
+    used = {_notation(name) for name in names if not name.startswith("no-")}
+    unused = {_notation(name.removeprefix("no-")) for name in names if name.startswith("no-")}
     both = {*map(_family, there)} & {*map(_family, known)}
     return {"%", "{"} - (used or both - unused)
+
+
+def _notation(name: str) -> str:
+    return "{" if name in _BRACES else "%"
 
 
 def _sorted(found: set[str], left_out: set[str]) -> tuple[str, ...]:

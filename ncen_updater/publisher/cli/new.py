@@ -167,18 +167,19 @@ def _found(
     session: Session, ask: _Asker, directory: Path, migrator: str | None, command: str | None
 ) -> FoundMigrations:
     """Look how the databases are migrated, and ask for a command where there may be one."""
-    from ncen_updater.publisher.new.looking import MigratorKind, look, own_command
+    from ncen_updater.publisher.new.looking import MigratorKind, look, node_command, own_command
 
     found = look(directory, MigratorKind(migrator) if migrator else None)
     if not command:
         files = found.files or tuple(pair.up for pair in found.pairs)
         session.say(Text(FOUND[found.kind.value], {"files": ", ".join(files[:5]) or "-"}))
-    if found.library and command is None and migrator is None:
+    proposed = node_command(directory)
+    if (found.library or proposed) and command is None and migrator is None:
         session.say(
             Text(N_("  among installed packages: the application may have a command of its own"))
         )
         question = N_("Which command of its own migrates, such as 'mlflow db upgrade {url}'?")
-        command = ask(None, "--migrator-command", question, "")
+        command = ask(None, "--migrator-command", question, proposed)
     if not command:
         return found
     found = own_command(directory, command)

@@ -150,7 +150,7 @@ def sign(
     passphrase_file: Path | None,
 ) -> None:
     from ncen_updater.publisher.review.review import review
-    from ncen_updater.publisher.review.words import short_lines
+    from ncen_updater.publisher.review.words import short_lines, unshown
     from ncen_updater.publisher.signing.keys import owner_of
     from ncen_updater.publisher.signing.ledger import LEDGER_SUFFIX, Ledger
     from ncen_updater.publisher.signing.packed_event import EVENT_SUFFIX, SIGNATURES_SUFFIX
@@ -168,7 +168,8 @@ def sign(
         anchor(loaded, root)
         loaded.refuse_future(now())
         compare_releases(loaded, staging, builder_key, unread=False)
-        for line in short_lines(review(loaded, staging, feed, whole=True)):
+        page = review(loaded, staging, feed, whole=True)
+        for line in (*short_lines(page), unshown(page, session.language)):
             show_wrapped(session, line)
         if key is not None:
             hand = with_file(key, passphrases(session, passphrase_fd, passphrase_file))

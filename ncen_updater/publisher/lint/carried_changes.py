@@ -81,10 +81,10 @@ def some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join([*map(printed, names[:most]), *(["..."] if len(names) > most else [])])
 
 
-def printed(text: str) -> str:
+def printed(text: str, longest: int | None = LONGEST) -> str:
     """One line of text for people, without what would write over what stands around it."""
     line = "".join(c if c.isprintable() else " " for c in text)
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+    return line if longest is None or len(line) <= longest else f"{line[: longest - 3]}..."
 
 
 def carried_changes(

@@ -18,6 +18,7 @@ __all__ = [
     "is_changelog",
     "is_migration",
     "look",
+    "node_command",
     "own_command",
 ]
 
@@ -38,6 +39,13 @@ FLYWAY_FILE = re.compile(r"V[0-9][0-9._]*__[^/]+\.sql")
 CHANGELOG = re.compile(r"databaseChangeLog|--\s*liquibase formatted sql")
 FLYWAY_REPEATED = re.compile(r"R__[^/]+\.sql")
 CHANGELOG_NAME = re.compile(r".*changelog.*\.(xml|ya?ml|json|sql)", re.IGNORECASE)
+#: Migrators of Node by the name of their program: what tells that one is used, and its command.
+NODE = {
+    "knex": ("knexfile.*", "migrate:latest --knexfile {file}"),
+    "prisma": ("prisma/schema.prisma", "migrate deploy --schema {file}"),
+    "typeorm": ("*data-source.*", "migration:run --dataSource {file}"),
+    "sequelize-cli": (".sequelizerc", "db:migrate --url {url}"),
+}
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
@@ -117,6 +125,15 @@ def own_command(directory: Path, command: str) -> FoundMigrations:
     """
     places = _installed(_Seen(sorted(_names(directory))))
     return FoundMigrations(MigratorKind.COMMAND, packages=places, command=command)
+
+
+def node_command(directory: Path) -> str:
+    """Return the command of a migrator of Node that a tree brings; empty where there is none."""
+    for tool, (pattern, words) in NODE.items():
+        program = f"node_modules/.bin/{tool}"
+        for file in sorted(directory.glob(pattern)) if (directory / program).exists() else ():
+            return f"{program} {words.replace('{file}', file.relative_to(directory).as_posix())}"
+    return ""
 
 
 def look(directory: Path, wanted: MigratorKind | None = None) -> FoundMigrations:

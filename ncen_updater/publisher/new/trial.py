@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import parse_json, read_file
+from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTHING_TO_DO
@@ -24,8 +24,6 @@ from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_dr
 from ncen_updater.publisher.signing.draft import draft_releases
 
 __all__ = ["KeptTrial"]
-
-MAX_BYTES = 1_000_000
 
 
 class KeptTrial:
@@ -40,7 +38,7 @@ class KeptTrial:
         self._work, self._desk, self.feed = work, desk, work / "feed"
         known = desk.trusts(self.feed) and (work / "trial.json").exists()
         self._passed: dict[str, list[str]] = (
-            parse_json(read_file(work / "trial.json", MAX_BYTES)) if known else {}
+            parse_json((work / "trial.json").read_bytes()) if known else {}
         )
 
     def passed(self, before: str, release: str) -> list[str]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
-from ncen_updater.publisher.review.programs import by_place, named_as_program
+from ncen_updater.publisher.review.programs import may_run
 
-__all__ = ["FileChange", "Read", "changes_told", "file_changes"]
+__all__ = ["FileChange", "Read", "file_changes"]
 
 #: More than this is not counted line by line.
 MAX_COUNTED = 5_000_000
 EXECUTES = 0o111
-#: So many changes are told one by one; of more, how many there are in each directory.
-MOST = 200
 #: How a file begins that can be run, whatever its mode says now: a script, and ELF.
 PROGRAMS = (b"#!", b"\x7fELF")
 
@@ -35,6 +33,7 @@ class FileChange:
         plus: Lines that are new; None where nobody counted.
         minus: Lines that are gone.
         became: Whether its content is that of a program, and was not before, where that was read.
+        told: Whether all of it is shown elsewhere on the page, as SQL that sites run.
     """
 
     path: str
@@ -43,12 +42,14 @@ class FileChange:
     plus: int | None = None
     minus: int | None = None
     became: bool = False
+    told: bool = False
 
     @property
     def program(self) -> bool:
-        """Whether it can be run, or is of a kind that is."""
-        entry = self.after or self.before
-        return _runs(entry) or _named(entry)
+        """Whether it may run, or might until now."""
+        if self.told and _runs(self.after) is _runs(self.before):
+            return self.became
+        return _may_run(self.before) or _may_run(self.after)
 
     @property
     def runs_now(self) -> bool:
@@ -57,13 +58,15 @@ class FileChange:
 
     @property
     def new_program(self) -> bool:
-        """Whether it is a program and was none: by that, or by what it is named."""
-        return self.runs_now or (_named(self.after) and not _named(self.before))
+        """Whether it may run and might not before, or is another kind of thing by now."""
+        other = self.before and self.after and self.before.type is not self.after.type
+        fresh = _may_run(self.after) and not _may_run(self.before)
+        return self.runs_now or (self.program and bool(other or fresh))
 
     @property
     def text(self) -> Text:
         """What became of it."""
-        note: Text | str = Text(N_(" (a program)")) if self.program else ""
+        note: Text | str = Text(N_(" (may run)")) if self.program else ""
         values: dict[str, object] = {"path": self.path, "note": note}
         if self.after is None:
             return Text(N_("gone: {path}{note}"), values)
@@ -80,36 +83,16 @@ class FileChange:
         return Text(N_("changed: {path}, {old} becomes {new}{note}"), values)
 
 
-def changes_told(changes: Sequence[FileChange]) -> tuple[Text, ...]:
-    """Say what changed: each file, or very many by directory.
-
-    Programs and SQL are told one by one, however many there are.
-    """
-    if len(changes) <= MOST:
-        return tuple(change.text for change in changes)
-    alone = [c for c in changes if c.program or c.new_program or c.path.endswith(".sql")]
-    named = {c.path for c in alone}
-    others = {c.path: c for c in changes if c.path not in named}
-    words = N_("{directory}: files new {added}, changed {changed}, gone {gone}")
-    told = []
-    for place, names in by_place(others).items():
-        found = [others[f"{place}{name}"] for name in names]
-        added = sum(c.before is None for c in found)
-        gone = sum(c.after is None for c in found)
-        values = {"added": added, "gone": gone, "changed": len(found) - added - gone}
-        told.append(Text(words, {"directory": place or ".", **values}))
-    return (*(change.text for change in alone), *told)
-
-
 def _runs(entry: TreeEntry | None) -> bool:
     return entry is not None and entry.type is EntryType.FILE and bool(entry.mode & EXECUTES)
 
 
-def _named(entry: TreeEntry | None) -> bool:
+def _may_run(entry: TreeEntry | None) -> bool:
     """Also a link: what it leads to is run by its name."""
-    return (
-        entry is not None and entry.type is not EntryType.DIRECTORY and named_as_program(entry.path)
-    )
+    if entry is None or entry.type is EntryType.DIRECTORY:
+        return False
+    led = entry.type is EntryType.SYMLINK and may_run(entry.target or "")
+    return _runs(entry) or may_run(entry.path) or led
 
 
 def _begins_as_program(entry: TreeEntry | None, read: Read) -> bool:

@@ -3,7 +3,7 @@
 A release for two engines says nearly everything twice, and puts in order what its own way back
 parked. Where all of that is a warning, nobody finds the one that matters. So what is grave stands
 first; what both engines do alike is said once; and of statements that touch nothing but what the
-release itself made (:func:`ncen_updater.formats.losses.own`) only the number is said: the SQL is
+release itself made, or exactly undo that (:mod:`.sql_own`), only the number is said: the SQL is
 shown whole below, with each of them marked.
 """
 
@@ -20,11 +20,7 @@ from ncen_updater.publisher.signing.value_words import joined
 __all__ = ["GroupedMarks", "PlacedMark", "grouped"]
 
 #: What most releases do: it is to be decided, and does nothing to what stands in a database.
-USUAL = {Kind.ADDS, Kind.RENAMES}
-
-#: Kinds that no ``down`` file needs: what they do stays at a site that went back.
-BEYOND = {Kind.RIGHTS, Kind.CODE, Kind.BY_ITSELF, Kind.SWITCHES, Kind.UNCODES, Kind.OTHER}
-
+USUAL = {Kind.ADDS, Kind.RENAMES, Kind.EMPTIES}
 
 #: A release writes its own number into the product's own row: nothing else, and in every row.
 _NUMBER = re.compile(r"UPDATE (?P<table>\w+) SET \w+ = '\d+(?:\.\d+)*'")
@@ -53,11 +49,13 @@ class GroupedMarks:
         grave: What has to be decided before all.
         usual: What most releases do, and is to be decided as well.
         harmless: How many statements touch nothing but what the release itself made.
+        beyond: How many of a ``down`` file do more than undo the release.
     """
 
     grave: tuple[Text, ...]
     usual: tuple[Text, ...]
     harmless: int
+    beyond: int = 0
 
 
 def grouped(placed: Iterable[PlacedMark], product: str = "") -> GroupedMarks:
@@ -70,17 +68,18 @@ def grouped(placed: Iterable[PlacedMark], product: str = "") -> GroupedMarks:
     same: dict[tuple[object, ...], list[PlacedMark]] = {}
     harmless = 0
     for item in placed:
-        kinds = set(item.mark.kinds)
-        if item.where[2] == "up" and item.mark.own is not None:
+        if item.mark.own:
             harmless += 1
-        elif item.where[2] == "up" or BEYOND & kinds or (Kind.CALLS in kinds and len(kinds) > 1):
+        else:
             same.setdefault((item.where, item.mark.kinds, item.mark.same), []).append(item)
     first: list[Text] = []
     then: list[Text] = []
+    beyond = 0
     for items in same.values():
         usual = set(items[0].mark.kinds) <= USUAL or _is_number(items[0].mark, product)
+        beyond += len(items) if items[0].where[2] == "down" and not usual else 0
         (then if usual else first).append(_said(items))
-    return GroupedMarks(tuple(first), tuple(then), harmless)
+    return GroupedMarks(tuple(first), tuple(then), harmless, beyond)
 
 
 def _is_number(mark: Mark, product: str) -> bool:
@@ -93,7 +92,7 @@ def _said(items: list[PlacedMark]) -> Text:
     values: dict[str, object] = {
         "path": items[0].path,
         "line": items[0].mark.line,
-        "kinds": _kinds(items[0].mark),
+        "kinds": _kinds(items[0]),
         "statement": Figure(items[0].mark.text),  # as it is, whatever its words mean
     }
     if len(items) == 1:
@@ -108,9 +107,12 @@ def _places(items: list[PlacedMark]) -> Iterator[str]:
         yield f"{item.path}:{item.mark.line}"
 
 
-def _kinds(mark: Mark) -> Text | str:
+def _kinds(item: PlacedMark) -> Text | str:
     """Several kinds in one sentence: each is translated by itself."""
-    said = joined([Text(kind.value) for kind in mark.kinds])
+    mark = item.mark
+    said: Text | str = joined([Text(kind.value) for kind in mark.kinds])
+    if item.where[2] == "down":
+        said = Text(N_("going back {kinds}"), {"kinds": said})
     if not mark.inside:
         return said
     inside = joined([Text(kind.value) for kind in mark.inside])

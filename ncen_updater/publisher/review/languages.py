@@ -22,14 +22,15 @@ from ncen_updater.formats.texts.catalogue import shown
 from ncen_updater.formats.tuf_names import LANGUAGES_PREFIX
 from ncen_updater.publisher.lint.carried_changes import printed
 from ncen_updater.publisher.lint.language import lint_language
-from ncen_updater.publisher.review.carried_lines import quoted_forms
+from ncen_updater.publisher.review.carried_lines import difference_words, quoted_forms
 from ncen_updater.publisher.review.evidence import ReviewEvidence
+from ncen_updater.publisher.review.sections import Section
+from ncen_updater.publisher.signing.carried_papers import previous_language
 from ncen_updater.publisher.signing.event import SigningEvent
 
 __all__ = ["LanguagePage", "language_pages"]
 
-#: So many texts of one file are shown; the rest is counted.
-MOST = 40
+Forms = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class LanguagePage:
         name: For errors.
         title: What it is.
         findings: What lint says, here and now; first of all how much is translated.
-        texts: The first of its texts, each with what it translates.
+        texts: What it words otherwise than the one before it, each with what it translates.
         grave: What is to be decided before all.
         missing: Files that were not found, so that nothing could be compared.
     """
@@ -51,6 +52,11 @@ class LanguagePage:
     texts: tuple[Text, ...]
     grave: tuple[Text, ...] = ()
     missing: tuple[str, ...] = ()
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """The lists of its page."""
+        return (Section(N_("Texts and their translations:"), self.texts, self.name),)
 
 
 def language_pages(event: SigningEvent, evidence: ReviewEvidence) -> Iterator[LanguagePage]:
@@ -70,11 +76,15 @@ def language_pages(event: SigningEvent, evidence: ReviewEvidence) -> Iterator[La
         for name, target in sorted(new.items()):
             known = name in base and base[name].hashes == target.hashes
             if name.startswith(LANGUAGES_PREFIX) and not known:
-                yield _page(name, target, new, evidence)
+                yield _page(name, target, new, base, evidence)
 
 
 def _page(
-    name: str, target: TargetFile, listed: dict[str, TargetFile], evidence: ReviewEvidence
+    name: str,
+    target: TargetFile,
+    listed: dict[str, TargetFile],
+    base: dict[str, TargetFile],
+    evidence: ReviewEvidence,
 ) -> LanguagePage:
     digest = target.hashes["sha256"]
     content = evidence.content(name, digest, target.length, MAX_LANGUAGE_BYTES)
@@ -108,19 +118,48 @@ def _page(
     if missing:
         words = N_("WARNING: {files} could not be read, so it is not shown here.")
         grave.append(Text(words, {"files": ", ".join(missing)}))
-    texts = tuple(_texts(document))
+    texts = tuple(_texts(document, _before(document, base, evidence)))
     return LanguagePage(name, title, findings, texts, tuple(grave), tuple(missing))
 
 
-def _texts(document: LanguageDocument) -> Iterator[Text]:
+def _before(
+    document: LanguageDocument, base: dict[str, TargetFile], evidence: ReviewEvidence
+) -> LanguageDocument | None:
+    """The language that was published last before, where it is at hand."""
+    known = previous_language(document, base)
+    if known is None:
+        return None
+    name, digest = known.path, known.hashes["sha256"]
+    content = evidence.content(name, digest, known.length, MAX_LANGUAGE_BYTES)
+    return parse_language_document(content, name) if content is not None else None
+
+
+def _texts(document: LanguageDocument, before: LanguageDocument | None) -> Iterator[Text]:
+    if before is not None:
+        words = N_("compared with {version}, revision {revision}")
+        yield Text(words, {"version": before.version, "revision": before.revision})
+    after, then = (_by_key(one) if one is not None else {} for one in (document, before))
+    for place in dict.fromkeys((*after, *then)):
+        new, old = after.get(place), then.get(place)
+        if new != old:
+            path, key = place
+            source, text = new or ((), ())
+            was = quoted_forms(old[1] if old else ())
+            said: dict[str, object] = {"path": path, "key": printed(shown(key), None), "old": was}
+            said |= {"source": quoted_forms(source), "text": quoted_forms(text)}
+            words = N_("{path}: {key}, {source}: {text}")
+            if new is None:
+                words = difference_words(before=True, after=False)
+            elif old is not None:
+                words = N_("{path}: {key}, {source}: {old} becomes {text}")
+            yield Text(words, said)
+
+
+def _by_key(document: LanguageDocument) -> dict[tuple[str, Forms], tuple[Forms, Forms]]:
+    found: dict[tuple[str, Forms], tuple[Forms, Forms]] = {}
     for file in document.files:
         path = rendered(file.overlay, document.language)
-        for text in file.texts[:MOST]:
-            values = {
-                "path": path, "key": printed(shown(text.key)),
-                "source": quoted_forms(text.source), "text": quoted_forms(text.text),
-            }  # fmt: skip
-            yield Text(N_("{path}: {key}, {source}: {text}"), values)
-        if len(file.texts) > MOST:
-            more = {"path": path, "more": len(file.texts) - MOST}
-            yield Text(N_("and further ones in {path}: {more}"), more)
+        if file.plural:
+            found[path, ("Plural-Forms",)] = ((), (file.plural,))
+        found |= {(path, text.key): (text.source, text.text) for text in file.texts}
+    return found

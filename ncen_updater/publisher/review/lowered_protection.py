@@ -22,7 +22,7 @@ from ncen_updater.publisher.signing.roles import (
     POLICY,
     issued_at,
 )
-from ncen_updater.publisher.signing.value_words import joined, moment_of, time_words
+from ncen_updater.publisher.signing.value_words import moment_of, time_words
 
 __all__ = ["goes_back_as_is", "lowered", "lowered_by", "wave_warnings"]
 
@@ -216,29 +216,6 @@ def goes_back_as_is(manifest: Manifest, before: Manifest | None) -> bool:
     return new is not None and old is not None and old.schema_number >= new.back_to
 
 
-def _declared(manifest: Manifest, before: Manifest | None) -> Iterator[Text]:
-    """What an application may change in schemas from now on, and no site asks about."""
-    was = {item.name: item.changes_itself or () for item in before.databases} if before else {}
-    for database in manifest.databases:
-        new = [
-            kind for kind in database.changes_itself or () if kind not in was.get(database.name, ())
-        ]
-        if new:
-            words = N_(
-                "WARNING: {name} says that the application changes {kinds} of {database} by itself:"
-                " sites no longer ask anybody about such a change. What is code is not meant."
-            )
-            kinds = joined([Text(kind.value) for kind in new])
-            yield Text(
-                words,
-                {
-                    "name": f"{manifest.product} {manifest.version}",
-                    "kinds": kinds,
-                    "database": database.name,
-                },
-            )
-
-
 def lowered_by(manifest: Manifest, before: Manifest | None) -> Iterator[Text]:
     """What of a release itself an officer must have decided.
 
@@ -290,30 +267,3 @@ def lowered_by(manifest: Manifest, before: Manifest | None) -> Iterator[Text]:
             " from schema number {back_to} on serve: no copy is made for it, and nothing undoes it."
         )
         yield Text(words, {"name": name, "back_to": vouched.back_to})
-    known = {
-        (db.name, table)
-        for db in (before.databases if before else ())
-        for table in db.no_records or ()
-    }
-    fresh = [
-        f"{db.name}.{table}"
-        for db in manifest.databases
-        for table in db.no_records or ()
-        if (db.name, table) not in known
-    ]
-    if fresh:
-        words = N_(
-            "WARNING: {name} calls these tables no records, so that going back loses them without"
-            " asking: {tables}"
-        )
-        yield Text(words, {"name": name, "tables": ", ".join(fresh)})
-    yield from _declared(manifest, before)
-    for check in before.checks if before else ():
-        if check not in manifest.checks:
-            words = N_("WARNING: {name} no longer asks, or asks otherwise: '{check}'.")
-            yield Text(words, {"name": name, "check": check.name})
-    if before is not None and before.health and not manifest.health:
-        yield Text(
-            N_("WARNING: {name} is not asked any more whether it works after an upgrade."),
-            {"name": name},
-        )

@@ -1,31 +1,30 @@
-"""Which files of a release are programs, and how many of them are told at once. Pure.
+"""Which files of a release may run, and how many of them are told at once. Pure.
 
-A program needs no right to be run: an application loads what lies where it looks. So what its name
-says of its kind counts as much as its mode.
+A program needs no right to be run: an application loads what lies where it looks, and so does a
+service manager, a web server, an interpreter. So the kinds are named that are data; every other
+file may run.
 """
 
 from __future__ import annotations
 
-import re
+import tomllib
 from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["by_place", "named_as_program", "programs_told"]
+__all__ = ["HARMLESS", "by_place", "may_run", "programs_told"]
 
-#: Names of what an interpreter, a loader, a web server or a service manager runs, or reads in order
-#: to run something.
-_SUFFIXES: Final = {
-    ".asp", ".aspx", ".awk", ".bash", ".bat", ".cgi", ".cjs", ".class", ".cmd", ".dll", ".dylib",
-    ".ear", ".egg", ".exe", ".fcgi", ".groovy", ".htaccess", ".jar", ".js", ".jsp", ".jspx", ".ko",
-    ".ksh", ".lua", ".mjs", ".node", ".phar", ".php", ".phtml", ".pl", ".pm", ".ps1", ".psm1",
-    ".pth", ".py", ".pyc", ".pyd", ".pyo", ".pyw", ".pyz", ".rb", ".service", ".sh", ".so",
-    ".socket", ".tcl", ".timer", ".vbs", ".war", ".wasm", ".whl", ".wsgi", ".zsh",
-}  # fmt: skip
-#: ``libc.so.6``.
-_NUMBERED: Final = re.compile(r"\.so(?:\.\d+)+$")
+#: What is known to be harmless, files and SQL.
+HARMLESS: Final[dict[str, Any]] = tomllib.loads(
+    files(__package__).joinpath("templates/harmless.toml").read_text("utf-8")
+)
+_DATA: Final = frozenset(HARMLESS["data"].split())
+_TEXTS: Final = frozenset(HARMLESS["texts"].split())
+#: In such directories whatever lies there is read by an installer or a service.
+_READ: Final = (".d", ".dist-info", ".egg-info")
 #: So many are told by name; of more, how many there are in each directory.
 MOST: Final = 12
 #: So many directories are told.
@@ -34,11 +33,12 @@ MOST_PLACES: Final = 10
 FIRST: Final = 3
 
 
-def named_as_program(path: str) -> bool:
-    """Whether the name of a file says that it is run, or makes something run."""
-    name = PurePosixPath(path).name.lower()
-    suffix = name if name == ".htaccess" else PurePosixPath(name).suffix
-    return suffix in _SUFFIXES or _NUMBERED.search(name) is not None
+def may_run(path: str) -> bool:
+    """Whether a file is not of a kind that is data."""
+    place = PurePosixPath(path)
+    if any(part.lower().endswith(_READ) for part in place.parts[:-1]):
+        return True
+    return place.suffix.lower() not in _DATA and place.name not in _TEXTS
 
 
 def programs_told(paths: Sequence[str], words: str) -> tuple[Text, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,12 +14,13 @@ from ncen_updater.common.messages import PAPERS_MISSING
 from ncen_updater.formats.losses import How, Loss, losses
 from ncen_updater.formats.manifest import Migration, path_for
 from ncen_updater.formats.sql import ENGINES
+from ncen_updater.formats.tree import Tree
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.lint.carried_rules import BARS_SITES, TOUCHES_COUNTRIES
 from ncen_updater.publisher.lint.lint import lint_tree
 from ncen_updater.publisher.lint.release import content_of
 from ncen_updater.publisher.review.carried_lines import carried_lines
-from ncen_updater.publisher.review.changes import FileChange, changes_told, file_changes
+from ncen_updater.publisher.review.changes import FileChange, file_changes
 from ncen_updater.publisher.review.evidence import (
     ReviewEvidence,
     ReviewPlaces,
@@ -31,21 +31,21 @@ from ncen_updater.publisher.review.evidence import (
 from ncen_updater.publisher.review.grouping import PlacedMark, grouped
 from ncen_updater.publisher.review.languages import LanguagePage, language_pages
 from ncen_updater.publisher.review.lowered_protection import goes_back_as_is, lowered, lowered_by
+from ncen_updater.publisher.review.manifest_changes import manifest_changes, manifest_marks
 from ncen_updater.publisher.review.programs import programs_told
+from ncen_updater.publisher.review.sections import Section
 from ncen_updater.publisher.review.sentences import sentences
 from ncen_updater.publisher.review.sql_marks import Mark, marks
 from ncen_updater.publisher.signing.carried_papers import carried_digests
 from ncen_updater.publisher.signing.describe import Line, describe
 from ncen_updater.publisher.signing.event import SigningEvent
 
-__all__ = ["ReleasePage", "Review", "SqlPage", "review"]
+__all__ = ["ReleasePage", "Review", "SqlPage", "release_page", "review"]
 
 
-#: A table in which a way down parks: in a schema on PostgreSQL, by its own name on SQLite.
-PARKED_TABLE = re.compile(r'ncen_kept(?:__|"?\s*\.\s*"?)(\w+)')
-
-OTHER_PROGRAMS = N_("WARNING: other programs than before: {paths}")
-NEW_PROGRAMS = N_("WARNING: programs that were not there before: {paths}")
+OTHER_PROGRAMS = N_("WARNING: files that may run are not as before: {paths}")
+NEW_PROGRAMS = N_("WARNING: files that may run and were not there before: {paths}")
+NO_FILES = N_("there was nothing to compare it with")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class ReleasePage:
         before: The version before; empty for a first one.
         notes: Title and text by language.
         way_back: What becomes of a site that goes back, in sentences.
+        manifest: Each field of its manifest that is not as in the release before.
         files: What changed since the release before; None where nothing could be compared.
         carried: What it words or sets otherwise of what countries own; None without any.
         sql: Every SQL file of its new migrations.
@@ -103,6 +104,7 @@ class ReleasePage:
     before: str
     notes: Mapping[str, tuple[str, str]]
     way_back: tuple[Text, ...]
+    manifest: tuple[Text, ...]
     files: tuple[FileChange, ...] | None
     carried: tuple[Text, ...] | None
     sql: tuple[SqlPage, ...]
@@ -114,9 +116,20 @@ class ReleasePage:
     missing: tuple[str, ...] = ()
 
     @property
-    def changes(self) -> tuple[Text, ...] | None:
-        """What changed since the release before, as it is told; None as with ``files``."""
-        return None if self.files is None else changes_told(self.files)
+    def sections(self) -> tuple[Section, ...]:
+        """The lists of its page, each whole."""
+        of = f"{self.product} {self.version}"
+        files: tuple[Text, ...] = (Text(NO_FILES),)
+        if self.files is not None:
+            files = tuple(change.text for change in self.files)
+        found = [
+            Section(N_("What its manifest says otherwise than before:"), self.manifest, of),
+            Section(N_("Files of the program that are not as before:"), files, of),
+        ]
+        if self.carried is not None:
+            words = N_("Texts and settings that countries may have their own of:")
+            found.append(Section(words, self.carried, of))
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -146,6 +159,12 @@ class Review:
     annex: tuple[Line, ...]
     digest: str
     languages: tuple[LanguagePage, ...] = ()
+
+    @property
+    def annexes(self) -> tuple[Section, ...]:
+        """The long lists of the page."""
+        pages: tuple[ReleasePage | LanguagePage, ...] = (*self.releases, *self.languages)
+        return tuple(one for page in pages for one in page.sections if one.annexed)
 
 
 def review(
@@ -203,7 +222,7 @@ def _releases(event: SigningEvent, evidence: ReviewEvidence) -> Iterator[Release
                 raise UpdaterError(PAPERS_MISSING, name=name)
             earlier = before(shown.document, event, role)
             last = evidence.shown(earlier.path, earlier) if earlier else None
-            page = _page(shown, last)
+            page = release_page(shown, last, first=earlier is None)
             lost = [] if last or earlier is None else [earlier.path]
             lost += [last.document.tree.target] if last and last.tree is None else []
             lost += _texts_lost(shown, last) if last else []
@@ -227,7 +246,14 @@ def _texts_lost(shown: Shown, last: Shown) -> list[str]:
     return [path for path in carried_digests(last.document, last.tree) if path not in last.texts]
 
 
-def _page(shown: Shown, last: Shown | None) -> ReleasePage:
+def release_page(shown: Shown, last: Shown | None, *, first: bool = False) -> ReleasePage:
+    """Make the page of one release.
+
+    Args:
+        shown: The release.
+        last: The release before; None where it could not be read, or there is none.
+        first: Whether there is none.
+    """
     manifest = shown.document.manifest
     known = {
         (database.name, migration.id): _decided(migration, last)
@@ -239,8 +265,14 @@ def _page(shown: Shown, last: Shown | None) -> ReleasePage:
     fresh = [(d, m) for d, m in migrations if known.get((d, m.id)) != _decided(m, shown)]
     sql = tuple(page for item in fresh for page in _sql(*item, shown))
     files: tuple[FileChange, ...] | None = None
-    if shown.tree is not None and last is not None and last.tree is not None:
-        files = tuple(file_changes(last.tree, shown.tree, last.read, shown.read))
+    before_tree = Tree(entries=()) if first else last.tree if last else None
+    if shown.tree is not None and before_tree is not None:
+        told_below = {*shown.document.migrations, *shown.texts}
+        old = last.read if last else shown.read
+        files = tuple(
+            replace(change, told=change.path in told_below)
+            for change in file_changes(before_tree, shown.tree, old, shown.read)
+        )
     findings: tuple[Finding, ...] = ()
     if shown.tree is not None and not shown.missing:
         findings = tuple(
@@ -261,7 +293,9 @@ def _page(shown: Shown, last: Shown | None) -> ReleasePage:
         for runs in (True, False)
     ]
     told = [text for paths in new for text in programs_told(paths, NEW_PROGRAMS)]
-    grave = (*_grave(shown, last, fresh, findings), *told)
+    fields = manifest_changes(manifest, last.document.manifest if last else None)
+    said = list(manifest_marks(fields))
+    grave = (*_grave(shown, last, fresh, findings), *told, *(text for bad, text in said if bad))
     placed = (
         PlacedMark((page.database, page.migration, page.direction), page.path, mark)
         for page in sql
@@ -273,14 +307,20 @@ def _page(shown: Shown, last: Shown | None) -> ReleasePage:
         version=manifest.version,
         before=last.document.manifest.version if last else "",
         notes={language: (n.title, n.text) for language, n in manifest.notes.items()},
-        way_back=tuple(_way_back(fresh, shown, last)),
+        manifest=tuple(change.text for change in fields),
+        way_back=tuple(_way_back(fresh, shown, last, found.beyond)),
         files=files,
         carried=tuple(carried_lines(shown, last)) if manifest.carried else None,
         sql=sql,
         known=len(migrations) - len(fresh),
         findings=findings,
         grave=(*grave, *found.grave),
-        warnings=(*found.usual, *programs_told(programs, OTHER_PROGRAMS), *_advised(findings)),
+        warnings=(
+            *found.usual,
+            *programs_told(programs, OTHER_PROGRAMS),
+            *(text for bad, text in said if not bad),
+            *_advised(findings),
+        ),
         harmless=found.harmless,
         missing=shown.missing,
     )
@@ -293,20 +333,10 @@ def _decided(migration: Migration, shown: Shown | None) -> object:
     return said, {key: digest for key, (_, digest) in files.items()}
 
 
-def _parked_in(down: str) -> set[str]:
-    """Names of tables in which a way down parks; rather one too many."""
-    return set(PARKED_TABLE.findall(down.lower()))
-
-
 def _sql(database: str, migration: Migration, shown: Shown) -> Iterator[SqlPage]:
     def text_of(path: str | None) -> str:
         return shown.sql.get(path or "", b"").decode("utf-8", "replace")
 
-    others: set[str] = set()
-    for one in shown.document.manifest.databases:
-        for other in one.migrations if one.name == database else ():
-            for engine in ENGINES if other.down and other.id != migration.id else ():
-                others |= _parked_in(text_of(path_for(engine, other.down or "")))
     places = (("up", migration.up), ("down", migration.down), ("verify", migration.verify))
     for direction, place in places:
         engines: dict[str, list[str]] = {}
@@ -315,14 +345,10 @@ def _sql(database: str, migration: Migration, shown: Shown) -> Iterator[SqlPage]
         for path, runs in engines.items():
             if path in shown.sql:
                 text = text_of(path)
-                ways = {path_for(engine, migration.down or "") for engine in runs}
-                # Where each engine has another way back, nothing is proven by one of them.
-                back = text_of(ways.pop()) if len(ways) == 1 else ""
-                if _parked_in(back) & others:
-                    back = ""  # what another migration parked would go with it
-                found: tuple[Mark, ...] = ()
-                if direction != "verify":
-                    found = tuple(marks(text, runs, back if direction == "up" else None))
+                ways = {path_for(engine, migration.up) for engine in runs}
+                # Where each engine has another file, nothing is proven by one of them.
+                forth = text_of(ways.pop()) if len(ways) == 1 else ""
+                found = tuple(marks(text, runs, direction, up=forth))
                 lines = tuple(text.split("\n"))
                 yield SqlPage(path, database, migration.id, direction, lines, found)
 
@@ -365,7 +391,7 @@ def _advised(findings: tuple[Finding, ...]) -> Iterator[Text]:
 
 
 def _way_back(
-    fresh: list[tuple[str, Migration]], shown: Shown, last: Shown | None
+    fresh: list[tuple[str, Migration]], shown: Shown, last: Shown | None, beyond: int
 ) -> Iterator[Text]:
     manifest = shown.document.manifest
     as_is = goes_back_as_is(manifest, last.document.manifest if last else None)
@@ -392,6 +418,12 @@ def _way_back(
         yield from _lost(database, migration, shown)
     if not fresh:
         yield Text(N_("Going back changes no database: the release brings no new migration."))
+    elif beyond:
+        words = N_(
+            "The files of the way back do more than undo this release: {count} statements are"
+            " marked above."
+        )
+        yield Text(words, {"count": beyond})
     elif all(migration.irreversible is None for _, migration in fresh):
         yield Text(N_("A site can go back at any time, by the files that are shown below."))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ncen_updater.common.cli.render import finding_lines
 from ncen_updater.common.i18n import N_, Figure, Text, of_language, translate
 from ncen_updater.publisher.review.languages import LanguagePage
 from ncen_updater.publisher.review.review import ReleasePage, Review, SqlPage
+from ncen_updater.publisher.review.sections import NOTHING
 from ncen_updater.publisher.signing.digest_words import spoken
 
 __all__ = [
@@ -17,12 +18,11 @@ __all__ = [
     "marked",
     "short_lines",
     "title_words",
+    "unshown",
     "words_of",
 ]
 
 MARK, PLAIN = ">", "|"
-NONE = N_("nothing")
-
 
 #: How drafts call themselves (in an event's file, in English), as sentences of the catalogue.
 TITLES = (
@@ -67,12 +67,19 @@ def marked(page: Review) -> Iterator[tuple[Text, tuple[Text, ...]]]:
     usual = page.warnings
     if page.harmless:
         words = N_(
-            "{count} further statements fill only what the release itself adds, or empty what its"
-            " own way back parked; they are marked in the SQL below."
+            "{count} further statements touch only what the release itself adds, or undo exactly"
+            " that; they are marked in the SQL below."
         )
         usual = (*usual, Text(words, {"count": page.harmless}))
     if usual:
         yield Text(N_("To be known as well; most releases have such lines:")), usual
+
+
+def unshown(page: Review, language: str) -> Text:
+    """Say how much of the page stands in neither the sentences nor the marks."""
+    words = N_("{count} further lines of this page, {annexed} of them in annexes: 'show' has all.")
+    count = sum(1 for _ in (*further_lines(page, language), *annex_lines(page)))
+    return Text(words, {"count": count, "annexed": sum(len(one.lines) for one in page.annexes)})
 
 
 def words_of(page: Review, language: str) -> Iterator[Text | str]:
@@ -92,7 +99,11 @@ def further_lines(page: Review, language: str) -> Iterator[Text | str]:
 
 
 def annex_lines(page: Review) -> Iterator[Text | str]:
-    """The digests."""
+    """The long lists, whole, and the digests."""
+    for section in page.annexes:
+        yield ""
+        yield Text(N_("Annex: {of}"), {"of": section.of})
+        yield from _section(section.title, section.lines)
     yield ""
     yield Text(N_("Annex: digests"))
     for line in page.annex:
@@ -120,24 +131,15 @@ def _release(page: ReleasePage, language: str) -> Iterator[Text | str]:
     yield Text(N_("The way back:"))
     for sentence in page.way_back:
         yield _in(sentence)
-    yield Text(N_("Files of the program that are not as before:"))
-    if page.changes is None:
-        yield _in(Text(N_("all of it is new, or there was nothing to compare it with")))
-    for change in page.changes or ():
-        yield _in(change)
-    if page.changes == ():
-        yield _in(Text(NONE))
-    if page.carried is not None:
-        yield Text(N_("Texts and settings that countries may have their own of:"))
-        for said in page.carried or (Text(NONE),):
-            yield _in(said)
+    for section in page.sections:
+        yield from _section(section.title, section.shown)
     yield Text(N_("What lint says of it here and now:"))
     if page.missing:
         yield _in(Text(N_("it was not asked, since files are missing")))
     for line in finding_lines(page.findings, language):
         yield _in(line)
     if not page.findings and not page.missing:
-        yield _in(translate(NONE, language))
+        yield _in(translate(NOTHING, language))
     yield Text(
         N_("New SQL ({count} files; migrations from before: {known}):"),
         {"count": len(page.sql), "known": page.known},
@@ -154,9 +156,13 @@ def _language(page: LanguagePage, language: str) -> Iterator[Text | str]:
         yield _in(Text(N_("it was not asked, since files are missing")))
     for line in finding_lines(page.findings, language):
         yield _in(line)
-    yield Text(N_("Texts and their translations:"))
-    for text in page.texts:
-        yield _in(text)
+    for section in page.sections:
+        yield from _section(section.title, section.shown)
+
+
+def _section(title: str, lines: Iterable[Text]) -> Iterator[Text]:
+    yield Text(title)
+    yield from map(_in, lines)
 
 
 def _sql(page: SqlPage) -> Iterator[Text | str]:

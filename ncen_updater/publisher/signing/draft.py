@@ -273,7 +273,7 @@ def draft_releases(
             spoken.append(f"{product} {language.version} ({language.language})")
             papers |= {t.hashes["sha256"]: root / name for t in targets if t.path == name}
             if feed is not None and published is not None:
-                papers |= papers_of_published(feed, published.signed, language.version)
+                papers |= papers_of_published(feed, published.signed, language)
     foreign = [name for name in files if name not in claimed]
     if foreign:
         raise BuildRefused(path=staging, reason=f"no role may sign {', '.join(foreign[:5])}")

@@ -426,6 +426,29 @@ def test_a_start_in_the_queue_of_systemd_is_withdrawn(
     assert calls(tmp_path) == ["stop -- ncen.service"]
 
 
+def test_a_start_that_waits_in_the_queue_is_on_its_way(
+    unit: SystemdApplication, tmp_path: Path
+) -> None:
+    """Such as behind our own unit that resumes, which the start pulled in."""
+    (tmp_path / "job").write_text("1234\n")
+    assert not unit.running()
+    assert unit.why_down() is None
+    (tmp_path / "job").write_text("\n")
+    (tmp_path / "more").write_text("Result=success\n")
+    assert unit.why_down() == "ncen.service does not run: success"
+
+
+def test_unit_that_did_not_start_for_another_names_that(
+    unit: SystemdApplication, tmp_path: Path
+) -> None:
+    program = tmp_path / "systemctl"
+    answer = "is-failed) echo failed; echo active;;\nstart)"
+    program.write_text(SYSTEMCTL.replace("start)", answer, 1))
+    (tmp_path / "more").write_text("Requires=ncen-updater-resume.service -.mount\n")
+    why = "dependency (ncen-updater-resume.service)"
+    assert unit.why_down() == f"ncen.service does not run: {why}"
+
+
 @pytest.fixture
 def units(unit: SystemdApplication, tmp_path: Path) -> SystemdApplication:
     """Three units: one that is asked for health, an import, and mail that waits for the opening."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,6 @@ import pytest
 from ncen_updater.agent.approvals.model import ApprovalBasis, count_approvals
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.engine.errors import JournalUnreadable
-from ncen_updater.agent.journal.additions import ADDITIONS
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.rehearsal.report import RehearsalCopies, RehearsalReport
@@ -137,22 +135,6 @@ def test_the_newest_rehearsal_of_a_way_counts(journal: Journal) -> None:
     assert replace(last, stored={**REPORT.to_json(), "plan": "b" * 64}).mark != last.mark
     assert rehearsals.last("3.2.4", "3.4.0") is None
     assert rehearsals.interrupted() == ()
-
-
-def test_a_journal_without_these_tables_reads_as_empty(tmp_path: Path) -> None:
-    path = tmp_path / "old"
-    Journal.create(path).close()
-    connection = sqlite3.connect(path)
-    for name in ADDITIONS:
-        connection.execute(f"DROP TABLE {name}")
-    connection.commit()
-    connection.close()
-    with Journal.open(path, read_only=True) as journal:
-        assert ApprovalStore(journal).approvals(BINDING) == ()
-        assert ApprovalStore(journal).scheduled(BINDING) is None
-        assert ApprovalStore(journal).last_basis("3.3.0") is None
-        assert Orders(journal).waiting() is None
-        assert Rehearsals(journal).last("3.2.4", "3.3.0") is None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -17,7 +18,6 @@ from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.status import _approved, _held, _show, _show_service
 from ncen_updater.agent.config import noted_check
-from ncen_updater.agent.config.errors import Mistake
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
@@ -63,6 +63,23 @@ def test_a_site_at_rest(site: TrialSite) -> None:
         "Officers cannot work: the application does not run.",
         "The feed was never read here; run 'ncen-updater check'.",
     ]
+
+
+@pytest.mark.parametrize("state", ["state", None])
+def test_a_new_site_is_told_what_to_type_next(site: TrialSite, state: str | None) -> None:
+    """Whether its state directory was made already, or not."""
+    (site.root / "current").unlink()
+    site.journal.unlink()
+    if state is None:
+        shutil.rmtree(site.state)
+    for command in ("status", "doctor"):
+        done = site.run(command)
+        assert "Not adopted yet. Next: sudo ncen-updater adopt VERSION" in done.stdout, done.stderr
+        assert "NU-1000" not in done.stdout + done.stderr
+        assert "is chosen here" not in done.stdout and "Nothing stands" not in done.stdout
+    assert site.run("status").returncode == 0
+    (site.root / "current").symlink_to("slots/3.2.4")
+    assert site.run("status").returncode == 12, "a journal that is lost is another matter"
 
 
 def test_a_closed_door_is_said(site: TrialSite) -> None:
@@ -176,7 +193,7 @@ def test_a_full_disk_is_named_where_everything_else_says_what_it_led_to(
     """Seen: the recovery on a full disk said that a database cannot be reached, and no more."""
     assert "full_disk" not in json.loads(site.run("status", "--json").stdout)["running"]
     looked = read_status(load_places(site.config), datetime.now(UTC), REPORTED)
-    document, _ = site_report(dataclasses.replace(looked, free_bytes=4096), "en")
+    document, _ = site_report(dataclasses.replace(looked, full_disk=(site.state, 4096)), "en")
     shown: list[Text] = []
     session = AgentSession("ncen-updater", site.config)
     monkeypatch.setattr(session, "show", shown.append)
@@ -372,19 +389,15 @@ def test_a_mistake_in_the_configuration_is_said_and_the_rest_too(
     assert site.run("status").returncode == 0
 
 
-def test_what_may_not_be_looked_at_is_no_mistake(site: TrialSite) -> None:
+def test_what_may_not_be_looked_at_is_no_mistake(
+    site: TrialSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A member of the group is not told that files are missing that only root sees."""
-    hidden = Text("names a file that is not there: {path}.", {"path": site.root / "x" / "y"})
-    mistake = Mistake(1, "databases.postgresql.password_file", hidden, Text(""))
-    assert not noted_check._hidden(mistake)
-
-    def refuse(path: str) -> None:
-        raise PermissionError(path)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.lstat", refuse)
-        assert noted_check._hidden(mistake)
-        assert not noted_check._hidden(Mistake(1, "site.id", Text("is missing."), Text("")))
+    text = site.config.read_text("utf-8")
+    site.config.write_text(text.replace('door_file = "door"', 'door_file = "no/door"'))
+    assert noted_check.config_error(site.config, site.state) is not None
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert noted_check.config_error(site.config, site.state) is None
 
 
 def test_no_configuration(tmp_path: Path) -> None:

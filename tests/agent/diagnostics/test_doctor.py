@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import grp
 import os
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,9 +23,12 @@ from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import Silent
+from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.faults.full import prepared
 from tests.faults.trial import OLD, Trial
+from tests.support.activation import ACTIVATOR, activated
+from tests.support.forks import run_agent
 from tests.support.sites import site_in_process
 
 
@@ -66,6 +72,17 @@ def with_closed_door(trial: Trial) -> set[str]:
         return codes(trial)
     finally:
         trial.demo.door_file.unlink()
+
+
+def with_clock(trial: Trial, ahead: timedelta) -> set[str]:
+    """What is said where the clock is so far ahead of the newest list that was signed."""
+    memory = ProvedMemory(trial.demo.state)
+    floor = memory.load().floor
+    try:
+        memory.update(lambda proved: replace(proved, floor=datetime.now(UTC) - ahead))
+        return codes(trial)
+    finally:
+        memory.update(lambda proved: replace(proved, floor=floor))
 
 
 def while_at_work(trial: Trial) -> set[str]:
@@ -164,10 +181,10 @@ def test_whose_a_changed_schema_is_is_asked_first(trial: Trial) -> None:
     assert "'ncen-updater accept-restore 3." in remedy
 
 
-def test_a_full_disk_of_the_state_bars_an_upgrade(
+def test_full_disk_of_any_part_bars_an_upgrade(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ncen_updater.agent.diagnostics.doctor.MARGIN_BYTES", 1 << 60)
+    monkeypatch.setattr("ncen_updater.common.disk_space.MARGIN_BYTES", 1 << 60)
     assert "NU-6127" in codes(trial)
 
 
@@ -264,6 +281,8 @@ def test_who_cannot_ask_does_not_say_that_nobody_answers(trial: Trial) -> None:
     [
         (codes, set()),
         (with_closed_door, {"NU-6122"}),
+        (lambda trial: with_clock(trial, timedelta(days=-2)), {"NU-6311"}),
+        (lambda trial: with_clock(trial, timedelta(days=500)), {"NU-6312"}),
         (while_at_work, {"NU-6121"}),
         (with_other_fingerprints, {"NU-6106"}),
         (with_stopped_application, {"NU-6125"}),
@@ -273,7 +292,7 @@ def test_who_cannot_ask_does_not_say_that_nobody_answers(trial: Trial) -> None:
         (lambda trial: with_current(trial, None), {"NU-6101"}),
         (
             lambda trial: with_current(trial, trial.demo.slots / OLD),
-            {"NU-6102", "NU-6105"},
+            {"NU-6102"},
         ),
     ],
 )
@@ -281,3 +300,28 @@ def test_findings(trial: Trial, look: Callable[[Trial], set[str]], expected: set
     # Only root sees which files programs of others have open; who does not is told so.
     found = look(trial) - (set() if os.geteuid() == 0 else {"NU-4250"})
     assert expected <= found if expected else not found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root closes a directory to a process")
+@pytest.mark.skipif(ACTIVATOR is None, reason="systemd-socket-activate is not installed")
+def test_root_is_told_what_the_unit_may_write(trial: Trial, tmp_path: Path) -> None:
+    """Root may write everywhere; the unit that does the work may not, and is asked."""
+    demo, socket = trial.demo, tmp_path / "apply.sock"
+    config, closed, before = demo.config_path, demo.slots, demo.options.settings or {}
+    service = {**before.get("service", {}), "runner": "systemd", "apply_socket": str(socket)}
+    demo.configure({**before, "service": service})
+    limits = f"mount --bind {closed} {closed} && mount -o remount,bind,ro {closed}"
+    work = f"{sys.executable} -m ncen_updater.agent.service.applying {config}"
+    unit = ("unshare", "--mount", "sh", "-c", f"{limits} && exec {work}")
+    words = ("--config", str(config), "doctor")
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    try:
+        with activated(socket, unit, tmp_path / "unit.log"):
+            done = run_agent(*words, environment=environment)
+        assert f"NU-6346 {closed} lies outside" in done.stdout, done.stderr
+        assert done.returncode == 3
+        socket.unlink(missing_ok=True)
+        alone = run_agent(*words, environment=environment)
+        assert "NU-6346" not in alone.stdout, "where no unit waits, this process looks"
+    finally:
+        demo.configure(before)

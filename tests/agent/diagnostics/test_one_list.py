@@ -15,7 +15,6 @@ REFUSED_BY = {
     "NU-6102": "require_whole: journal and site contradict each other",
     "NU-6103": "require_no_change: a change is open",
     "NU-6104": "check_current_slot",
-    "NU-6105": "require_whole: marker and code are of two releases",
     "NU-6108": "nothing: it answers a person who typed what they had kept",
     "NU-6109": "nothing: it answers a person who typed what they had kept",
     "NU-6110": "nothing: evidence of tampering, for people to judge",

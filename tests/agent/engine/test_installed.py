@@ -9,7 +9,12 @@ from packaging.version import Version
 
 from ncen_updater.agent.engine.installed import Installed, ReleaseQuestion, SelfReport, objection
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import ADOPTED_IS_OTHER, DATABASES_ARE_OTHER, RELEASE_NOT_TOLD
+from ncen_updater.common.messages import (
+    ADOPTED_IS_OTHER,
+    APPLICATION_UNWELL,
+    DATABASES_ARE_OTHER,
+    RELEASE_NOT_TOLD,
+)
 
 URL = "http://127.0.0.1:1/health"
 SILENT = SelfReport("", URL, "health: did not answer")
@@ -28,6 +33,10 @@ def says(version: str) -> SelfReport:
     return SelfReport(version, URL)
 
 
+#: It tells its release, and users cannot work.
+UNWELL = SelfReport("1.1.0", URL, "health: answered with status 503", '{"problems": ["x"]}')
+
+
 @pytest.mark.parametrize(
     ("said", "asked", "vouched", "code"),
     [
@@ -42,6 +51,8 @@ def says(version: str) -> SelfReport:
         (says("1.1.0"), (ROWS,), False, None),
         (says("1.1.0"), (older(UNFIT), HOLDS), False, None),
         (says("1.1.0"), (older(HOLDS), UNFIT), False, DATABASES),
+        (UNWELL, (HOLDS,), False, APPLICATION_UNWELL),
+        (UNWELL, (HOLDS,), True, None),
         (SILENT, (HOLDS,), False, UNTOLD),
         (SILENT, (), False, UNTOLD),
         (SILENT, (HOLDS,), True, None),

@@ -116,8 +116,7 @@ def site_of(version: Callable[[], str], health: Health, free: int) -> Site:
     application = SimpleNamespace(
         health=lambda _: health,
         running=lambda: True,
-        at_rest=lambda: False,
-        why_down=lambda: "",
+        why_down=lambda: None,
         stop=lambda: None,
         start=lambda: None,
     )
@@ -137,6 +136,28 @@ def site_of(version: Callable[[], str], health: Health, free: int) -> Site:
 def document_of() -> ReleaseDocument:
     manifest = SimpleNamespace(version="3.3.0", reported="3.3.0", product="ncen", health=())
     return cast("ReleaseDocument", SimpleNamespace(manifest=manifest))
+
+
+def test_start_in_the_queue_is_waited_for_and_the_time_that_passed_is_told() -> None:
+    """Our own unit that resumes stands before the application, and ends at once."""
+    times = iter(range(100))
+    silent = Health(BAD, answered=False)
+    site = site_of(lambda: "15.1", silent, ROOM)
+    looks: list[str | None] = [None] * 3 + ["ncen.service did not start: dependency (x)"] * 100
+
+    def health(_: object) -> Health:
+        return silent
+
+    site.application.health = health  # type: ignore[method-assign, assignment]
+    site.application.running = lambda: False  # type: ignore[method-assign]
+    site.application.why_down = lambda: looks.pop(0)  # type: ignore[method-assign]
+    site.config.application.health_timeout_s = 1000.0  # type: ignore[misc]
+    site.clock.monotonic = lambda: float(next(times))  # type: ignore[misc]
+    with pytest.raises(Unhealthy) as caught:
+        require_well(site, document_of())
+    assert len(looks) < 101, "a start that waits is no dead application"
+    assert "did not start: dependency (x)" in str(caught.value)
+    assert int(str(caught.value.values["seconds"])) < 100, "not what the configuration allows"
 
 
 @pytest.mark.parametrize("gone", [True, False])

@@ -110,3 +110,24 @@ def test_a_stream_that_breaks_off_is_waited_for_and_then_given_up(tmp_path: Path
     with answering(tmp_path / "none.sock", b""), pytest.raises(ServiceSilent):
         list(Client(tmp_path / "none.sock", "en", sleep=slept.append).stream(None))
     assert len(slept) > 100
+
+
+def test_service_that_starts_again_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: a renewal that went well ended with "The service no longer answers"."""
+    answers: list[object] = [ServiceSilent(reason="away"), ServiceSilent(reason="away"), {"x": 1}]
+
+    def call(*_: object) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    waits: list[float] = []
+    client = Client(tmp_path / "socket", "en", waits.append)
+    monkeypatch.setattr(client, "call", call)
+    with pytest.raises(ServiceSilent):
+        client.get("/v1/orders/1")
+    assert client.get("/v1/orders/1", patiently=True) == {"x": 1}
+    assert len(waits) == 1

@@ -14,6 +14,7 @@ from ncen_updater.agent.engine.errors import JournalUnreadable
 from ncen_updater.agent.journal.orders import Order, OrderKind
 from ncen_updater.agent.policy.automation import Action
 from ncen_updater.agent.service.loop import Service, ServiceEvent, words_of_order
+from ncen_updater.agent.service.runner import Finished
 from ncen_updater.agent.service.state import ServiceState
 from ncen_updater.agent.status import SiteStatus
 from ncen_updater.common.errors import ExitCode
@@ -358,3 +359,47 @@ def test_the_feed_is_asked_more_often_while_a_release_is_open(
     trial.site.approve_after = None
     trial.until(MORNING + timedelta(hours=12))
     assert least <= trial.done().count("check") <= most
+
+
+def test_assessment_that_was_killed_is_made_again_soon_and_begins_nothing(trial: Trial) -> None:
+    """Seen: an approved release was "not on offer" for minutes, and the second approver refused."""
+    trial.until(MORNING + timedelta(hours=12))
+    known, assess = trial.service.state.assessment, trial.site.assess
+    assert known is not None and known.target == "1.1"
+    before = trial.done()
+    trial.site.now = datetime(2026, 11, 25, 23, tzinfo=UTC)  # its window is open
+    trial.site.event += 1
+    trial.site.assess = lambda: Finished(-9, {})  # type: ignore[method-assign]
+    for _ in range(3):
+        act = trial.service.step()
+        kept = trial.service.state.assessment
+        found = kept.of("1.1") if kept else None
+        assert found is not None and found.binding == known.binding, "an approver finds it"
+        if act.action is not Action.CHECK:
+            assert str(act.why).startswith("what comes next could not be determined")
+            assert act.until is not None and act.until - trial.site.now <= timedelta(minutes=5)
+            trial.site.now = act.until
+    assert Action.ASSESS in trial.service.state.failures
+    trial.site.assess = assess  # type: ignore[method-assign]
+    trial.until(trial.site.now + timedelta(hours=1))
+    assert Action.ASSESS not in trial.service.state.failures
+    assert trial.done("check")[len([one for one in before if one != "check"]) :] == ["upgrade"]
+
+
+def test_feed_that_answers_again_lets_begin_what_it_had_failed(trial: Trial) -> None:
+    """Seen: an approved upgrade waited ten minutes although a 'check' had succeeded since."""
+    trial.until(MORNING + timedelta(hours=12))
+    act, way = trial.site._act, [ExitCode.NETWORK, ExitCode.OK]
+
+    def once(what: str, more: tuple[str, ...]) -> int:
+        return way.pop(0) if what == "upgrade" and len(way) > 1 else act(what, more)
+
+    trial.site._act = once  # type: ignore[method-assign]
+    trial.site.now = datetime(2026, 11, 25, 22, tzinfo=UTC)
+    while len(way) > 1:
+        trial.service.step()
+    failed = trial.site.now
+    trial.site.order = Order(7, OrderKind.CHECK, {}, Person("amina", 1001), failed)
+    trial.site.event += 1
+    trial.until(failed + timedelta(minutes=9))
+    assert trial.site.current == "1.1"

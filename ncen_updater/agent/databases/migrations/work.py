@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -78,7 +79,7 @@ class Work:
             ServerLost: Server or disk failed below it: no verdict on the release.
             VerifyFailed: The ``verify`` file found rows.
         """
-        self._migration = step.id
+        self._migration, began = step.id, time.monotonic()
         try:
             self._take_up(step, item)
             with self._dialect.transaction(self._driver):
@@ -87,7 +88,8 @@ class Work:
         except self._dialect.error as error:
             fault = self._dialect.fault(self._driver, error)
             raise self._failed(self._dialect.explain(error), fault) from error
-        log.info("migration ran", extra={"database": self._database, "migration": step.id})
+        took = time.monotonic() - began
+        log.info("migration %s/%s (%s) took %.1f s", self._database, step.id, step.direction, took)
 
     def _failed(self, detail: str, fault: Message | None = None) -> DatabaseError:
         if fault is not None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 
-from ncen_updater.agent.databases.base import RunAs
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql.connection import OUR_PROGRAM, Server, rows
-from ncen_updater.common.messages import APPLICATION_LOCKED_OUT
+from ncen_updater.common.messages import APPLICATION_SHUT_OUT
 
-__all__ = ["locked_out", "require_logins"]
+__all__ = ["REFUSED", "require_logins"]
 
 #: What a server says to a system user whom no line lets in; a password it would have asked for.
 REFUSED = re.compile(r"(?:Peer|Ident) authentication failed|no pg_hba\.conf entry")
-LIMIT_S = 30.0
+LIMIT_S = 20
 # Becomes the user for good before it speaks with anybody.
 _TRY = """
 import os, sys, psycopg
@@ -38,33 +37,14 @@ WHERE client_port = -1 AND usename = ANY(%s) AND application_name NOT LIKE %s
 """
 
 
-def locked_out(said: Mapping[str, str], by_socket: Sequence[str]) -> tuple[str, str] | None:
-    """Return the first role that the application could not log in as again; pure.
+def require_logins(server: Server, database: str, user: str | None) -> None:
+    """Refuse where the application comes by the socket, and would be let in no more.
 
-    Args:
-        said: By role, what the server said to a new session by the socket.
-        by_socket: Roles of which others have sessions by the socket.
-
-    Returns:
-        The role, and the server's words. None where the application has another way: who comes
-        over the network, or with a password, is not met by what stands for the socket.
-    """
-    return next(
-        (
-            (role, words)
-            for role, words in said.items()
-            if role in by_socket and REFUSED.search(words)
-        ),
-        None,
-    )
-
-
-def require_logins(server: Server, databases: Sequence[str], user: RunAs | None) -> None:
-    """Refuse where the application's roles are used by the socket, and its user is let in no more.
+    Who comes over the network, or with a password, is not met by what stands for the socket.
 
     Args:
         server: The server.
-        databases: Physical names.
+        database: Physical name of one of the application's.
         user: The application's system user; else it is one with the name of the role.
 
     Raises:
@@ -75,32 +55,22 @@ def require_logins(server: Server, databases: Sequence[str], user: RunAs | None)
         return
     with server.facts() as connection:
         by_socket = [role for (role,) in rows(connection, _BY_SOCKET, [roles, f"{OUR_PROGRAM}%"])]
-    users = {role: known for role in by_socket if (known := user or _namesake(role))}
-    said = {role: _log_in(server, databases[0], role, known) for role, known in users.items()}
-    found = locked_out(said, by_socket)
-    if found is not None:
-        role, words = found
-        name = users[role].name
-        raise DatabaseError(APPLICATION_LOCKED_OUT, role=role, user=name, detail=words)
+    for role in by_socket:
+        with contextlib.suppress(KeyError):  # no such system user
+            who = pwd.getpwnam(user or role)
+            words = _log_in(server, database, role, who)
+            if REFUSED.search(words):
+                raise DatabaseError(APPLICATION_SHUT_OUT, role=role, user=who.pw_name, detail=words)
 
 
-def _namesake(role: str) -> RunAs | None:
-    """Return the system user who is let in as a role where nothing else is said."""
-    try:
-        entry = pwd.getpwnam(role)
-    except KeyError:
-        return None
-    return RunAs(role, entry.pw_uid, entry.pw_gid, entry.pw_dir) if entry.pw_uid else None
-
-
-def _log_in(server: Server, database: str, role: str, user: RunAs) -> str:
+def _log_in(server: Server, database: str, role: str, user: pwd.struct_passwd) -> str:
     """Return what the server says to a new session of the application's user; empty if welcome."""
     settings = server.settings
     where = f"host='{settings.host}' port={settings.port} dbname='{database}' user='{role}'"
-    timeout = f"connect_timeout={server.limits.connect_s}"
+    words = [str(user.pw_uid), str(user.pw_gid), f"{where} connect_timeout={LIMIT_S // 2}"]
     ended = subprocess.run(
-        [sys.executable, "-I", "-c", _TRY, str(user.uid), str(user.gid), f"{where} {timeout}"],
-        env={"PATH": os.defpath, "HOME": user.home, "LC_ALL": "C.UTF-8", "USER": user.name},
+        [sys.executable, "-I", "-c", _TRY, *words],
+        env={"PATH": os.defpath, "HOME": user.pw_dir, "LC_ALL": "C.UTF-8", "USER": user.pw_name},
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False,
     )  # fmt: skip
     return ended.stdout

@@ -227,13 +227,9 @@ class PostgresEngine(DatabaseEngine):
             application_roles=self._settings.application_roles,
         )
 
-    def require_application_logins(self) -> None:
-        """See :meth:`DatabaseEngine.require_application_logins`."""
-        user = self.migrator_user() if self._user else None
-        require_logins(self._server, tuple(self._physical.values()), user)
-
     def exposures(self, *, rehearsing: bool = False) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.exposures`."""
+        require_logins(self._server, next(iter(self._physical.values())), self._user)
         seen = see_roles(self._server, tuple(self._physical.values()))
         if seen is None:
             return ()

@@ -40,7 +40,7 @@ __all__ = ["PARTS", "REHEARSALS", "Gatherer"]
 
 PARTS = (
     "site.json", "changes.json", "events.json", "rehearsals.json", "findings.json",
-    "findings.txt", "configuration.json", "versions.json", "disks.json", "units.txt", "log.txt",
+    "configuration.json", "versions.json", "disks.json", "units.txt", "log.txt",
 )  # fmt: skip
 EVENTS, CHANGES, REHEARSALS, LOG_LINES = 2000, 50, 20, 1000
 #: What events tell beside their kind: words and figures of this program, nothing that people wrote.
@@ -102,8 +102,7 @@ class Gatherer:
             "changes.json": self._changes,
             "events.json": self._events,
             "rehearsals.json": self._rehearsals,
-            "findings.json": self._codes,
-            "findings.txt": lambda: self._words(own),
+            "findings.json": lambda: self._codes(own),
             "configuration.json": lambda: json_part(
                 mask_settings(read_config(self._path).data, own)
             ),
@@ -249,23 +248,10 @@ class Gatherer:
             self._findings = diagnose(self._path, self._progress)
         return self._findings
 
-    def _codes(self) -> str:
-        return json_part(
-            [
-                {"code": f.code, "severity": f.severity.value, "template": f.what.template}
-                for f in self._found()
-            ]
-        )
-
-    def _words(self, own: Set[str]) -> str:
-        lines = [
-            f"{f.code} {f.severity.value}: {mask_values(f.what, own)}\n"
-            f"    {mask_values(f.remedy, own)}"
-            for f in self._found()
-        ]
-        if self._problem is not None:
-            lines.append(f"{self._problem.code}: {mask_values(self._problem.what_text, own)}")
-        return "\n".join(lines) + "\n"
+    def _codes(self, own: Set[str]) -> str:
+        found = self._found()
+        rows = [(f.code, f.severity.value, str(mask_values(f.what, own))) for f in found]
+        return json_part([dict(zip(("code", "severity", "what"), r, strict=True)) for r in rows])
 
     # ---- the machine -----------------------------------------------------------------------------
 

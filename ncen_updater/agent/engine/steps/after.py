@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.application.base import Expectation, Health
+from dataclasses import replace
+
+from ncen_updater.agent.application.base import Expectation, Health, ProbeResult
 from ncen_updater.agent.application.soak import SoakState, soak
 from ncen_updater.agent.databases.base import CopyPlan, DatabaseRole
 from ncen_updater.agent.engine.elapsed import witness
@@ -12,12 +14,13 @@ from ncen_updater.agent.engine.full_words import forget_old
 from ncen_updater.agent.engine.retention import drop_sets, interrupted_sets, may_go
 from ncen_updater.agent.engine.statistics import refreshing
 from ncen_updater.agent.engine.steps.base import Step
-from ncen_updater.agent.engine.steps.outage import Outage, Refusals
+from ncen_updater.agent.engine.steps.outage import Outage, Refusals, own_places, room_of_databases
 from ncen_updater.agent.engine.steps.starting import start_rest
 from ncen_updater.agent.journal.change import StepName
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.policy.collection import NamedByJournal
 from ncen_updater.agent.site import StepContext, reference
+from ncen_updater.common.disk_space import find_full
 from ncen_updater.common.i18n import N_, Text
 
 __all__ = ["Collect", "Commit", "Soak"]
@@ -74,9 +77,15 @@ class Soak(Step):
         expectation = Expectation(manifest.reported, manifest.health)
 
         refusals = Refusals(settings.failures)
+        # Asked once: a server whose disk is full says nothing any more.
+        places = (*own_places(site), *room_of_databases(site))
 
         def look() -> Health:
             health = site.application.health(expectation, opened=True)
+            full = find_full(places) if health else None
+            if full is not None:
+                problem = ProbeResult("disk", f"{full[0]} is full")
+                health = replace(health, results=(*health.results, problem))
             refusals.seen(health)
             if health:
                 outage.over()

@@ -14,7 +14,6 @@ from ncen_updater.agent.databases.migrations.planner import Back, plan_way_back
 from ncen_updater.agent.engine import site_files
 from ncen_updater.agent.engine.aside import note_kept
 from ncen_updater.agent.engine.fingerprints import (
-    KnownSchemas,
     differing,
     expected_before,
     fingerprints_of,
@@ -253,24 +252,21 @@ class Migrate(Step):
         expected = expected_before(context.journal, source, engine)
         schemas = schemas_of(engine, context.ref.candidate)
         found = schemas.fingerprints
-        differs = differing(expected.fingerprints, found)
+        differs = differing(expected, found)
         restored = any(
             item.get("method") == "restore" for item in context.copy_plan().data.values()
         )
-        if differs and expected.known is KnownSchemas.BEFORE and not restored:
+        if differs and not restored:
             raise UpdaterError(
                 NOT_AS_KEPT, database=", ".join(differs), version=context.change.to_version
             )
-        if differs and restored:
+        if differs:
             # Proved by the program that restored them; the server words some definitions anew.
             words = N_(
                 "the structure of {databases} is worded anew since it was restored; going on"
             )
-            if expected.known is KnownSchemas.BEFORE:
-                note_reworded(context.journal, context.change.id, expected.fingerprints, found)
-        elif differs:
-            words = N_("the structure of {databases} is not as when {version} came; going on")
-        elif expected.known is KnownSchemas.NOTHING:
+            note_reworded(context.journal, context.change.id, expected, found)
+        elif not expected:
             words = N_("nothing was recorded of the structure of {databases}; going on")
         else:
             words = N_("the structure of {databases} is as it was recorded")
@@ -282,7 +278,7 @@ class Migrate(Step):
             fingerprints=found,
             schema_kinds=schemas.kinds,
             fingerprints_by=taken_by(engine),
-            compared_with=expected.known.value,
+            compared_with="before" if expected else "nothing",
             differs=differs,
             one_way=False,
         )

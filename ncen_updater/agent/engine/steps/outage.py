@@ -14,6 +14,7 @@ judged; so is one behind commands, of which nobody can tell who stopped it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
@@ -30,7 +31,7 @@ from ncen_updater.agent.journal.names import (
     DISK_HAS_ROOM,
 )
 from ncen_updater.agent.site import Site, StepContext
-from ncen_updater.common.disk_space import MARGIN_BYTES, free_bytes
+from ncen_updater.common.disk_space import MARGIN_BYTES, find_full
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
@@ -39,7 +40,7 @@ from ncen_updater.common.messages import (
     WATCHED_WITHOUT_DATABASES,
 )
 
-__all__ = ["AWAY_LIMIT_S", "Outage", "Refusals", "full_place"]
+__all__ = ["AWAY_LIMIT_S", "Outage", "Refusals", "full_place", "own_places", "room_of_databases"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,21 +68,25 @@ ENDS = frozenset(cause.value[1] for cause in Cause)
 
 def full_place(site: Site) -> Path | None:
     """A place of the site, or of its databases, where nothing more can be written."""
+    free = room_of_databases(site)
+    found = find_full(own_places(site))
+    return next((place for place, left in free.items() if left < MARGIN_BYTES), found and found[0])
+
+
+def own_places(site: Site) -> tuple[Path, ...]:
+    """Where the agent and the application write, beside the databases."""
     paths = site.config.paths
-    places = [site.state, site.slots.directory]
-    places += [paths.resolve(item.directory) for item in site.config.files]
-    for place in places:
-        try:
-            if free_bytes(place) < MARGIN_BYTES:
-                return place
-        except OSError as error:
-            logger.warning("how much room there is was not found out: %s", error)
+    files = (paths.resolve(item.directory) for item in site.config.files)
+    return (site.state, site.slots.directory, *files)
+
+
+def room_of_databases(site: Site) -> Mapping[Path, int]:
+    """Free bytes of the disks of the databases; empty where that is not found out."""
     try:
-        free = site.engine.free_bytes()
+        return site.engine.free_bytes()
     except (OSError, UpdaterError) as error:
         logger.warning("how much room the databases have was not found out: %s", error)
-        return None
-    return next((place for place, left in free.items() if left < MARGIN_BYTES), None)
+        return {}
 
 
 class Refusals:

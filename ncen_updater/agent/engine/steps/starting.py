@@ -239,7 +239,7 @@ def _wait(
         asked = clock()
         # What waits in the queue of the system is on its way, such as behind our own unit that
         # resumes: that one ends at once, since this is at work already.
-        return site.application.at_rest()
+        return site.application.why_down() is not None
 
     waited = wait_until_healthy(
         partial(site.application.health, expectation),
@@ -255,8 +255,7 @@ def _wait(
     if waited.same is not None:
         words = f"the same at {waited.same.looks} looks in {waited.seconds:.0f} s"
         health = replace(health, results=(*health.results, ProbeResult("answer", words)))
-    why = "" if health.answered else site.application.why_down()
-    if why:
+    if not health.answered and (why := site.application.why_down()):
         health = replace(health, results=(*health.results, ProbeResult("unit", why)))
     sign = sign_of(
         health,

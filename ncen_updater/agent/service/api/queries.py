@@ -145,7 +145,8 @@ def status(context: ApiContext, request: Request) -> tuple[int, Document]:
         ],
         "failures": [
             {"action": action.value, "what": deed_words(action).render(request.language),
-             "times": failure.times, "at": failure.at, "again_at": failure.again_at(action)}
+             "code": failure.code, "times": failure.times, "at": failure.at,
+             "again_at": failure.again_at(action)}
             for action, failure in lasting_failures(
                 known.failures, known.assessment, looked
             )

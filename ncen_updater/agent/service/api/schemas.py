@@ -327,7 +327,9 @@ SCHEMAS: Mapping[str, Schema] = {
     "Service": _object(
         mode=TEXT, timezone=_or_null(TEXT), **NOW,
         said=_list(_object(tell=TEXT, values=_each(TEXT), seconds=FIGURE)),
-        failures=_list(_object(action=TEXT, what=TEXT, times=NUMBER, at=TIME, again_at=TIME)),
+        failures=_list(
+            _object(action=TEXT, what=TEXT, code=TEXT, times=NUMBER, at=TIME, again_at=TIME)
+        ),
     ),
     "Plan": _object(
         digest=SHA256, strategy=TEXT, blocked=FLAG, hops=_list(PLANNED_HOP),
@@ -406,6 +408,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
             BROKEN,
         ),
         configuration=_any_of(_object(checked=FLAG), BROKEN),
+        clock=_or_null(_object(code=TEXT, signed_at=TIME)),
         journal=_any_of(
             _object(
                 at_work=_or_null(TEXT), head=_or_null(TEXT),

@@ -233,11 +233,11 @@ def test_a_site_that_is_half_broken(site: TrialSite, damage: str) -> None:
         assert "NU-6002" in (missing["events.json"] or "")
     if damage == "config":
         assert "NU-1005" in (missing["site.json"] or "")
+        assert "NU-1005" in (text(bundle, "findings.json") or "")
         shown = text(bundle, "configuration.json") or ""
         assert "nonsense" in shown and "S3cr" not in shown
     if damage != "journal":
         assert bundle.unread
-    assert "findings.txt" not in missing
 
 
 def test_secrets_and_addresses_are_masked(site: TrialSite) -> None:

@@ -83,11 +83,17 @@ class Store:
         return self.rows("SELECT release FROM ncen_release")[0][0]
 
     def takes_writes(self, token):
-        """Write a row and delete it, in one transaction that is committed."""
+        """Write a row and delete it, and fill a new table, in one transaction that is committed.
+
+        The row alone would find room in pages that the table has, also on a disk that is full.
+        """
 
         def probe(execute):
             execute("INSERT INTO ncen_write_probe VALUES (?)", (token,))
             execute("DELETE FROM ncen_write_probe WHERE token = ?", (token,))
+            if self.engine == "postgresql":  # SQLite needs room for its journal in any case
+                numbers = "SELECT generate_series(1, 2000)"
+                execute(f"CREATE TEMP TABLE ncen_room ON COMMIT DROP AS {numbers}")
 
         self.run(probe)
         return True

@@ -1,0 +1,235 @@
+"""The quick start where everything lies elsewhere: the application by peer, and other places.
+
+The application logs in by Debian's peer as a system user of its own; slots and the link are in
+``/opt/shop``, the maintenance file is below ``/run/shop``, which is gone after each power on. The
+guide is typed, once with the line that it must not do without left out. Then the power goes in the
+copy, and the machine starts: with no hands, with a configuration that was spoilt, and with a unit
+that failed, so that a person types ``resume``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from benchmarks.debian.container import Container, wait_for
+from benchmarks.machine.box import Box
+from benchmarks.machine.disk import Image, Loss
+from benchmarks.machine.judge import (
+    LET_IN_S,
+    Acknowledged,
+    Facts,
+    acknowledged,
+    expect,
+    facts,
+    lost_records,
+    officers_in,
+)
+from benchmarks.machine.line import Outside
+from benchmarks.machine.prepare import Ground, changed
+from benchmarks.machine.record import approve
+from benchmarks.machine.site import CLUSTER, CONFIG, DOOR, START, TARGET, Administrator
+from benchmarks.report import say
+
+__all__ = ["Walked", "walk"]
+
+SHOP = Path("/opt/shop")
+CLOSED = "/run/shop/closed"
+ELSEWHERE = {
+    'received = "var': f'slots = "{SHOP}/slots"\ncurrent = "{SHOP}/current"\nreceived = "var',
+    DOOR.lstrip("/"): CLOSED.lstrip("/"),
+}
+OWN_LINE = "ncen ncen ncen"
+SPOILT = "sed -i 's/^seconds = 10$/seconds = \"ten\"/' etc/ncen-updater/agent.toml"
+FAILS = """
+mkdir -p etc/systemd/system/ncen-updater-resume.service.d
+printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\n' \
+  > etc/systemd/system/ncen-updater-resume.service.d/trial.conf
+"""
+MENDED = "rm -r /etc/systemd/system/ncen-updater-resume.service.d; systemctl daemon-reload"
+AT_COPY = (
+    "import sqlite3, sys; sys.exit(not sqlite3.connect('/var/lib/ncen-updater/journal.sqlite')"
+    ".execute(\"SELECT count(*) FROM events WHERE kind = 'step-intended' AND data LIKE"
+    " '%copy%'\").fetchone()[0])"
+)
+
+
+@dataclass(frozen=True)
+class Walked:
+    """One part of the walk.
+
+    Attributes:
+        seconds: How long users waited, where it is a start of the machine.
+        answers: What users met.
+    """
+
+    what: str
+    seconds: float | None = None
+    answers: Mapping[str, float] | None = None
+    wrong: tuple[str, ...] = ()
+
+
+def walk(ground: Ground, seed: int) -> list[Walked]:
+    """Type the guide, cut the power in the copy, and start the machine in three ways."""
+    chance = Random(seed)
+    site = ground.work / "peer.img"
+    rows = [] if site.exists() else _install(ground, site)
+    cut, entered, known = _cut(ground, site, chance)
+    for what, script in (("no hands", "true"), ("spoilt", SPOILT), ("resume typed", FAILS)):
+        rows.append(_start(ground, cut, what, script, entered, known))
+        say(str(rows[-1]))
+    return rows
+
+
+def _install(ground: Ground, site: Path) -> list[Walked]:
+    outside = Outside(ground.secretariat.feed)
+    box = ground.box(Image(ground.bare), "peer")
+    rows = []
+    try:
+        box.boot()
+        outside.connect(box)
+        container = box.container
+        container.must(
+            "sh", "-ec",
+            f"""
+            mkdir -p /run/shop
+            sed -i s,{DOOR},{CLOSED}, /srv/ncen/overlay/ncen.json
+            systemctl restart ncen
+            """,
+        )  # fmt: skip
+        config = CONFIG
+        for old, new in ELSEWHERE.items():
+            config = config.replace(old, new)
+        shared, [package] = ground.secretariat.directory, ground.secretariat.packages()
+        person = Administrator(container, shared, package, config, str(SHOP / "current"))
+        box.officers()
+        person.install(without=OWN_LINE)
+        failed = [line for line in person.typed if line.status]
+        if failed:
+            raise RuntimeError(f"lines of the guide fail: {failed}")
+        container.must(
+            "sh", "-ec",
+            f"sed -i s,{DOOR},{CLOSED}, /etc/nginx/sites-available/ncen; systemctl reload nginx",
+        )  # fmt: skip
+        refused = container.run("ncen-updater", "adopt", START, "--dry-run")
+        said = refused.stdout + refused.stderr
+        wrong: tuple[str, ...] = () if refused.returncode == 3 and "NU-4170" in said else (said,)
+        rows.append(Walked("adopt without the line refuses", None, None, wrong))
+        ident = f"{CLUSTER}/pg_ident.conf"
+        container.must("sed", "-i", f"1i {OWN_LINE}", ident)
+        container.must("systemctl", "reload", "postgresql")
+        person.adopt()
+        wrong = tuple(f"{line.line}: {line.said}" for line in person.typed if line.status)
+        rows.append(Walked("the guide typed", None, _answers(box), wrong))
+        rows.append(_one_truth(container))
+        box.power_off().save(site)
+    finally:
+        box.close()
+        outside.close()
+    for row in rows:
+        say(str(row))
+    return rows
+
+
+def _one_truth(container: Container) -> Walked:
+    """Root and everybody else are told the same, before and after the units know of a place."""
+    more = '[[files]]\\nname = "more"\\ndirectory = "srv/elsewhere/more"\\n'
+    file = "/etc/ncen-updater/agent.toml"
+    container.must("sh", "-ec", f"mkdir -p /srv/elsewhere/more; cp {file} /root/kept")
+    container.must("sh", "-ec", f"printf '{more}' >> {file}")
+    closed = [_doctor(container), _doctor(container, "amina")]
+    container.must("systemctl", "daemon-reload")
+    opened = [_doctor(container), _doctor(container, "amina")]
+    container.must("sh", "-ec", f"cat /root/kept > {file}; systemctl daemon-reload")
+    wrong = [f"not closed: {said}" for code, said in closed if code != 3 or "NU-6346" not in said]
+    wrong += [f"not open: {said}" for code, said in opened if code]
+    return Walked("doctor of root and of a person", None, None, tuple(wrong))
+
+
+def _doctor(container: Container, user: str = "root") -> tuple[int, str]:
+    ended = container.run("runuser", "-u", user, "--", "ncen-updater", "doctor")
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def _cut(
+    ground: Ground, site: Path, chance: Random
+) -> tuple[Image, list[Acknowledged], dict[str, Facts]]:
+    """Upgrade by the service, and cut the power in the copy."""
+    outside = Outside(ground.secretariat.feed_with(TARGET))
+    box = ground.box(Image(site), "peer")
+    try:
+        box.start()
+        box.officers()
+        outside.connect(box)
+        if officers_in(box) is None:
+            raise RuntimeError("officers do not come in")
+        known = {START: facts(box.container, SHOP / "current")}
+        approve(box.container)
+        looks = 'until python3 -c "$0"; do :; done'
+        box.container.must("sh", "-c", looks, AT_COPY)
+        cut = box.cut(chance.choice(list(Loss)), chance)
+        kept = ground.work / "peer-cut.img"
+        cut.image.save(kept)
+        return Image(kept), acknowledged(box.log, cut.at), known
+    finally:
+        box.close()
+        outside.close()
+
+
+def _start(
+    ground: Ground, image: Image, what: str, script: str,
+    entered: list[Acknowledged], known: Mapping[str, Facts],
+) -> Walked:  # fmt: skip
+    file = ground.place("changed.img")
+    box = ground.box(changed(image, file, script), "peer")
+    wrong: list[str] = []
+    try:
+        box.start()
+        box.officers()
+        began = box.began
+        if script == FAILS:
+            if wait_for(lambda: _failed(box.container), LET_IN_S) is None:
+                raise RuntimeError("the unit does not fail")
+            box.container.must("sh", "-c", MENDED)
+            box.container.run("systemctl", "stop", "ncen-updater")
+            began = time.time()
+            typed = box.container.run("ncen-updater", "resume")
+            say(f"resume: {typed.returncode} in {time.time() - began:.1f} s: {typed.stdout}")
+            if typed.returncode:
+                wrong.append(f"resume: {typed.stdout}{typed.stderr}")
+        found = officers_in(box)
+        seconds = None if found is None else round(found + box.began - began, 1)
+        wrong += _wrongs(box, entered, known) if found is not None else ["users are not in"]
+        return Walked(what, seconds, _answers(box), tuple(wrong))
+    finally:
+        box.close()
+        file.unlink()
+
+
+def _failed(container: Container) -> bool | None:
+    state = container.run("systemctl", "is-failed", "ncen-updater-resume").stdout.strip()
+    return True if state == "failed" else None
+
+
+def _wrongs(box: Box, entered: list[Acknowledged], known: Mapping[str, Facts]) -> list[str]:
+    container = box.container
+    wrong = expect(facts(container, SHOP / "current"), known)
+    wrong += lost_records(container, entered)
+    if container.run("test", "-e", CLOSED).returncode == 0:
+        wrong.append("the maintenance file is left")
+    if container.run("systemctl", "is-active", "ncen").stdout.strip() != "active":
+        wrong.append("the application is not active")
+    return wrong
+
+
+def _answers(box: Box) -> Mapping[str, float]:
+    """How many cases users saved, and each time in which none was accepted, seconds."""
+    lines = box.log.read_bytes().split(b"\n")[:-1] if box.log.exists() else []
+    seen = [json.loads(line) for line in lines]
+    outages = [round(float(one["outage_s"]), 1) for one in seen if "outage_s" in one]
+    saved = sum("case_ref" in one for one in seen)
+    return {"saved": saved, **{f"outage {n}": s for n, s in enumerate(outages, 1)}}

@@ -1,0 +1,134 @@
+"""The manifest of a release against that of the one before, field by field. Pure.
+
+The fields are those of the model, so that none can be forgotten, and each that is not known to be
+harmless is marked.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ncen_updater.common.i18n import N_, Figure, Text
+from ncen_updater.formats.manifest import Manifest
+from ncen_updater.formats.sql import ENGINES
+from ncen_updater.publisher.review.sql_marks import marks
+from ncen_updater.publisher.signing.value_words import joined
+
+__all__ = ["FieldChange", "manifest_changes", "manifest_marks"]
+
+#: Of a list of more values than this those are told that differ.
+MOST: Final = 20
+#: What every release says anew, or what is said elsewhere on the page.
+_HARMLESS: Final = re.compile(
+    r"schema|product|version|urgency|notes\.\w+\.\w+|databases\[\w+\]\.name"
+    r"|databases\[\w+\]\.migrations\[\w+\]\.(?:id|up|down|verify|loses|irreversible)"
+)
+#: By these a site judges an upgrade, or no longer asks; a new probe makes it ask for something.
+_GRAVE: Final = re.compile(
+    r"(?:health|checks|reference_maps|compatibility|migrator)\b.*"
+    r"|databases\[\w+\]\.(?:no_records|changes_itself)"
+)
+_SQL: Final = re.compile(r".*\.(?:sql|sql_after|unmapped|affected)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """One value that is not as in the release before.
+
+    Attributes:
+        path: Where it stands: ``health[answers].path``.
+        old: As it was; None if it was not there.
+        new: As it is; None if it is gone.
+    """
+
+    path: str
+    old: object = None
+    new: object = None
+
+    @property
+    def item(self) -> str:
+        """The part of the manifest that it belongs to, as far as it is told at once."""
+        listed = re.match(r"(?:health|checks|reference_maps|files|carried)\[.*\]", self.path)
+        return listed[0] if listed else self.path
+
+    @property
+    def text(self) -> Text:
+        """What became of it."""
+        old, new = (Figure(json.dumps(value, ensure_ascii=False)) for value in (self.old, self.new))
+        words = N_("changed: {path}: {old} becomes {new}")
+        if self.old is None:
+            words = N_("new: {path}: {new}")
+        elif self.new is None:
+            words = N_("gone: {path}: {old}")
+        return Text(words, {"path": self.path, "old": old, "new": new})
+
+
+def manifest_changes(manifest: Manifest, before: Manifest | None) -> list[FieldChange]:
+    """Return every value that differs, in the order of their places."""
+    new, old = (
+        dict(_values(one.model_dump(mode="json", by_alias=True, exclude_defaults=True), ""))
+        if one is not None
+        else {}
+        for one in (manifest, before)
+    )
+    return [
+        change
+        for path in sorted(new.keys() | old.keys())
+        if old.get(path) != new.get(path)
+        for change in _changes(path, old.get(path), new.get(path))
+    ]
+
+
+def manifest_marks(changes: list[FieldChange]) -> Iterator[tuple[bool, Text]]:
+    """Mark what is not known to be harmless: whether it is grave, and what differs."""
+    differs = [change for change in changes if not _HARMLESS.fullmatch(change.path)]
+    for item, group in itertools.groupby(differs, lambda change: change.item):
+        of_item = list(group)
+        new = all(change.old is None for change in of_item) and item.startswith(("ch", "ref"))
+        said = joined([change.text for change in of_item[:MOST]])
+        grave = _GRAVE.fullmatch(item) is not None and not new
+        yield grave, Text(N_("WARNING: in the manifest, {changes}"), {"changes": said})
+        for change in of_item:
+            if _SQL.fullmatch(change.path) and isinstance(change.new, str):
+                for mark in marks(change.new, ENGINES, "verify"):
+                    words = N_("WARNING: {path} of the manifest {kinds}: {statement}")
+                    kinds = joined([Text(kind.value) for kind in mark.kinds])
+                    values = {"path": change.path, "kinds": kinds, "statement": Figure(mark.text)}
+                    yield True, Text(words, values)
+
+
+def _values(value: object, path: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for name, inside in value.items():
+            yield from _values(inside, f"{path}.{name}" if path else name)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        called = Counter[str]()
+        names = []
+        for number, item in enumerate(value):
+            known = (item[key] for key in ("name", "id", "overlay", "key", "keys") if key in item)
+            name = str(next(known, number))
+            called[name] += 1
+            names.append(name if called[name] == 1 else f"{name} ({called[name]})")
+            yield from _values(item, f"{path}[{names[-1]}]")
+        yield f"{path}[]", names
+    else:
+        yield path, value
+
+
+def _changes(path: str, old: object, new: object) -> Iterator[FieldChange]:
+    if not isinstance(old, list) or not isinstance(new, list):
+        if not path.endswith("[]"):
+            yield FieldChange(path, old, new)
+        return
+    one, other = (Counter(json.dumps(item) for item in side) for side in (old, new))
+    if one == other or (len(old) + len(new) <= MOST and not path.endswith("[]")):
+        yield FieldChange(path, old, new)
+    elif not path.endswith("[]"):  # what is named there is told by itself
+        yield from (FieldChange(path, None, json.loads(item)) for item in other - one)
+        yield from (FieldChange(path, json.loads(item)) for item in one - other)

@@ -1,0 +1,290 @@
+"""What a drafter would smuggle past the signers: each is on the page, in both forms, and marked.
+
+One row is one release that differs from the one before by what it says there, and by nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from ncen_updater.publisher.review.review import Review
+from ncen_updater.publisher.review.words import unshown
+from tests.publisher.pages import Files, Link, forms_of, page_for, release
+
+UP = "ALTER TABLE cases ADD COLUMN country text;\nCREATE TABLE visits (id int, note text);\n"
+DOWN = "DROP TABLE visits;\nALTER TABLE cases DROP COLUMN country;\n"
+TEXTS = {f"t{number:03}": f"Text {number}" for number in range(60)}
+TEXTS |= {"t056": "Release the goods", "t057": "Hold the goods"}
+CODES = [f"C{number:05}" for number in range(30)]
+FIRST = (
+    "CREATE TABLE cases (id int PRIMARY KEY, kg int, note text);\nCREATE TABLE codes (code text);"
+)
+FIRST += "INSERT INTO codes VALUES {};".format(", ".join(f"('{code}')" for code in CODES))
+
+FILES: dict[str, str | Link] = {
+    "bin/app": "#!/bin/sh\n", "bin/reset": "#!/bin/sh\nrm -rf /\n", "README": "words",
+    "etc/app.conf": "debug = no", "i18n/en.json": json.dumps(TEXTS),
+    "i18n/fr.json": json.dumps(TEXTS), "m/001.up.sql": FIRST, "m/001.down.sql": "DROP TABLE cases;",
+}  # fmt: skip
+MANIFEST: dict[str, Any] = {
+    "version": "3.3.0", "upgrade_from": ">=3.2,<3.5", "required": True, "reports": "3.3",
+    "needs": {"postgresql": ">=15"},
+    "health": [{"name": "answers", "path": "/ready"}],
+    "checks": [{"name": "no case is lost", "database": "main", "sql": "SELECT count(*) FROM cases",
+                "compare": "equal"}],
+    "reference_maps": [{"name": "old codes", "database": "main", "codes": CODES,
+                        "unmapped": "SELECT note, count(*) FROM cases GROUP BY note"}],
+    "files": [{"name": "photographs", "effect": "nothing"}],
+    "carried": [{"kind": "translations", "format": "json", "slot": "i18n/{lang}.json",
+                 "overlay": "i18n/{lang}.json"}],
+    "notes": {"en": {"title": "A release", "text": "x"}, "fr": {"title": "Une version"}},
+    "databases": [{"name": "main", "migrations": [
+        {"id": "001", "up": "m/001.up.sql", "down": "m/001.down.sql"}]}],
+}  # fmt: skip
+BEFORE = release(MANIFEST, FILES, executable=("bin/app", "bin/reset"))
+
+Change = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Smuggled:
+    """What differs, and what of it has to stand on the page and among the marks."""
+
+    name: str
+    seen: str
+    marked: str
+    up: str = ""
+    down: str = ""
+    verify: str = ""
+    first: str = UP
+    files: Mapping[str, str | Link | None] = field(default_factory=dict)
+    executable: tuple[str, ...] = ()
+    manifest: Change = lambda _: None
+    goes_back: bool = True
+
+
+def going_back(statement: str, marked: str, first: str = UP) -> Smuggled:
+    return Smuggled(f"down: {statement}", statement, f"going back {marked}", down=f"{statement};\n",
+                    first=first, goes_back=False)  # fmt: skip
+
+
+def going_there(
+    statement: str, marked: str = "is of an unusual kind", goes_back: bool = True
+) -> Smuggled:
+    up = f"{statement};\n"
+    return Smuggled(f"up: {statement}", statement, marked, up=up, goes_back=goes_back)
+
+
+def asking(question: str) -> Smuggled:
+    return Smuggled(f"verify: {question}", question, "runs a function", verify=f"{question};\n")
+
+
+def adding(path: str, content: str | Link = "x", mark: str | None = None) -> Smuggled:
+    return Smuggled(f"file: {path}", path, mark or "may run", files={path: content})
+
+
+def saying(name: str, seen: str, change: Change, marked: str | None = None) -> Smuggled:
+    return Smuggled(f"manifest: {name}", seen, marked or seen, manifest=change)
+
+
+def setting(seen: str, value: object, *path: str | int) -> Smuggled:
+    def change(manifest: dict[str, Any]) -> None:
+        place: Any = manifest
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = value
+
+    return saying(seen, seen, change)
+
+
+def another_check(manifest: dict[str, Any]) -> None:
+    evil = {"name": "no case is lost", "database": "main", "expect": 1,
+            "sql": "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"}  # fmt: skip
+    manifest["checks"].append(evil)
+
+
+def exchanged() -> str:
+    return json.dumps({**TEXTS, "t056": TEXTS["t057"], "t057": TEXTS["t056"]})
+
+
+MANY: Files = {f"words/{number:03}.txt": "x" for number in range(220)}
+
+SMUGGLED = [
+    # Ways back that do more than go back.
+    going_back("DELETE FROM cases", "deletes records"),
+    going_back("DROP TABLE cases", "removes a part of the database"),
+    going_back("UPDATE cases SET id=0", "changes records"),
+    going_back("CREATE OR REPLACE VIEW open_cases AS SELECT 1 WHERE false", "changes what a view"),
+    going_back("SELECT evil()", "runs a function"),
+    going_back("SELECT lo_unlink(oid) FROM pg_largeobject_metadata", "runs a function"),
+    going_back("DROP TABLE visits CASCADE", "removes a part"),
+    going_back("DROP TABLE old.visits", "removes a part"),
+    going_back("DELETE FROM visits WHERE evil(id)", "deletes records, runs a function"),
+    going_back("DROP TABLE ncen_kept.others", "removes a part"),
+    going_back("INSERT OR REPLACE INTO ncen_kept.c SELECT * FROM cases", "changes records"),
+    going_back("ALTER TABLE cases DROP COLUMN note", "removes a part", UP
+               + "ALTER TABLE cases ADD note text; ALTER TABLE cases RENAME note TO remark;"),
+    going_back("DROP TABLE stays", "removes a part",
+               UP + "CREATE TABLE IF NOT EXISTS stays (a int);"),
+    going_back('DROP TABLE "visits"', "removes a part", 'CREATE TABLE "Visits" (id int);'),
+    # Files, few and many.
+    Smuggled("a link among many files", "bin/app, 10 B becomes a link to reset",
+             "may run and were not there before: bin/app", files={**MANY, "bin/app": ("reset",)}),
+    Smuggled("a model among many files", "web/model.pkl", "web/model.pkl",
+             files={**MANY, "web/model.pkl": "x"}),
+    Smuggled("settings among many files", "etc/app.conf", "not as before: etc/app.conf",
+             files={**MANY, "etc/app.conf": "debug = yes"}),
+    Smuggled("a link in the place of a program", "a link to reset", "bin/app",
+             files={"bin/app": ("reset",)}),
+    Smuggled("words in the place of a program", "bin/reset", "not as before: bin/reset",
+             files={"bin/reset": None}),
+    Smuggled("a program named as data", "logo.png", "logo.png", files={"logo.png": "x"},
+             executable=("logo.png",)),
+    Smuggled("a text that becomes a link to a program", "a link to bin/reset", "README",
+             files={"README": ("bin/reset",)}),
+    *(adding(path) for path in (
+        "a.joblib", "a.zip", "a.tar.gz", "x-1.dist-info/entry_points.txt", "etc/x.path",
+        "etc/systemd/x.service.d/y.conf", "etc/cron.d/x", ".env", ".profile", ".psqlrc",
+        ".user.ini", "a.php7", "a.inc", "a.jspf", "WEB-INF/web.xml", "a.yaml", "compose.yaml",
+        "a.beam", "a.com", "a.r", "a.hta", "a.ejs", "a.j2", "a.html", "a.svg", "Rakefile",
+        "libx.so.1a", "noname", "profile.d/a.txt",
+    )),
+    # Texts: the last of sixty.
+    Smuggled("texts of the source language", "t056, “Release the goods” becomes “Hold the goods”",
+             "", files={"i18n/en.json": exchanged()}),
+    Smuggled("texts of another language", "i18n/fr.json: t057", "",
+             files={"i18n/fr.json": exchanged()}),
+    # The manifest.
+    setting('health[answers].path: "/ready" becomes "/admin/reset"', "/admin/reset",
+            "health", 0, "path"),
+    setting("health[answers].status: 500", 500, "health", 0, "status"),
+    saying("a probe more", 'health[x].path: "/x"',
+           lambda m: m["health"].append({"name": "x", "path": "/x"})),
+    saying("no probe", 'gone: health[answers].path: "/ready"', lambda m: m.update(health=[])),
+    saying("no check", "gone: checks[no case is lost].sql", lambda m: m.update(checks=[])),
+    setting("count(pg_terminate_backend(pid))",
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity", "checks", 0, "sql"),
+    saying("a second check of one name", "pg_terminate_backend", another_check,
+           "checks[no case is lost (2)].sql of the manifest runs a function"),
+    setting("lo_unlink(1)", "SELECT note, lo_unlink(1) FROM cases",
+            "reference_maps", 0, "unmapped"),
+    setting('"C00007x"', [*CODES[:7], "C00007x", *CODES[8:]], "reference_maps", 0, "codes"),
+    setting("gone: required: true", False, "required"),
+    setting('becomes ">=0"', ">=0", "upgrade_from"),
+    setting('needs.postgresql: ">=15" becomes ">=9"', ">=9", "needs", "postgresql"),
+    saying("files", 'files[photographs].effect: "nothing" becomes "rewrites"',
+           lambda m: m["files"][0].update(effect="rewrites", words="all of them, anew")),
+    setting('reports: "3.3" becomes "9"', "9", "reports"),
+    setting('no_records: ["cases"]', ["cases"], "databases", 0, "no_records"),
+    setting('changes_itself: ["tables"]', ["tables"], "databases", 0, "changes_itself"),
+    setting("migrations[002].lock_timeout_ms: 86400000", 86_400_000,
+            "databases", 0, "migrations", 1, "lock_timeout_ms"),
+    # SQL.
+    going_there("CREATE TABLE ncen.cases (LIKE public.cases)", goes_back=False),
+    going_there("CREATE SCHEMA ncen"),
+    going_there("DELETE FROM ncen_kept.b WHERE evil(id)", "runs a function"),
+    going_there("DROP TABLE ncen_kept.b CASCADE", "removes a part of the database"),
+    going_there("DROP TABLE ncen_kept.b, cases", "removes a part of the database"),
+    going_there("CREATE OR REPLACE VIEW open_cases AS SELECT * FROM cases WHERE false",
+                "changes what a view shows"),
+    going_there("ALTER TABLE cases ADD CONSTRAINT c CHECK (false) NOT VALID", "sets a rule"),
+    going_there("ALTER TABLE cases ADD FOREIGN KEY (id) REFERENCES x ON DELETE CASCADE",
+                "lets records go"),
+    going_there("CREATE INDEX i ON cases (f(id))", "runs a function"),
+    going_there("ALTER SEQUENCE cases_id_seq RESTART"),
+    going_there("ALTER TABLE cases INHERIT x", goes_back=False),
+    going_there("CREATE TABLE p PARTITION OF cases DEFAULT", goes_back=False),
+    going_there("INSERT INTO visits SELECT (c).wipe, '' FROM cases c", "runs a function"),
+    asking("SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE lo_unlink(oid) < 0"),
+    asking("SELECT setval('cases_id_seq', 1) WHERE false"),
+    asking("SELECT set_config('search_path', 'evil', false)"),
+    asking("SELECT (c).wipe FROM cases c"),
+    going_there("ALTER TABLE cases ADD COLUMN must int NOT NULL", "sets a rule"),
+    going_there("ALTER TABLE cases ADD COLUMN must int DEFAULT 1 REFERENCES visits", "sets a rule"),
+    going_there("CREATE INDEX i ON cases ((1 / kg))"),
+    going_there("CREATE INDEX i ON cases (id) WHERE 1 / kg > 0"),
+    going_there("ALTER TABLE cases ADD COLUMN g int GENERATED ALWAYS AS (1 / kg) STORED"),
+    going_there("CREATE UNIQUE INDEX u ON cases (note)", "sets a rule"),
+    going_there("CREATE TEMP TABLE cases (id int)"),
+    going_there("CREATE TEMP VIEW cases AS SELECT 1 AS id"),
+    going_there("ALTER TABLE cases ALTER kg SET DEFAULT 0"),
+    going_there("CREATE TYPE t (INPUT = f, OUTPUT = g)", "runs a function"),
+    going_there("CREATE DOMAIN d AS int CHECK (false)"),
+    going_there("INSERT INTO visits SELECT 1, '' WHERE 1 ### 2", "runs a function"),
+    going_there('INSERT INTO visits SELECT 1, "lower"(note) FROM cases', "runs a function"),
+    going_there("ALTER TABLE cases SET (autovacuum_enabled = false)"),
+    going_there("ALTER TABLE cases CLUSTER ON i"),
+    going_there("PRAGMA user_version = 7"),
+    going_there("ALTER TABLE cases ALTER kg TYPE smallint", "changes records"),
+    going_there("COPY cases FROM '/etc/passwd'"),
+    going_there("SECURITY LABEL ON TABLE cases IS 'x'", "changes who may do what"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("smuggled", SMUGGLED, ids=lambda one: one.name)
+def test_what_is_smuggled_is_on_the_page_and_marked(smuggled: Smuggled) -> None:
+    manifest = json.loads(json.dumps(MANIFEST))
+    manifest["version"] = "3.4.0"
+    migration = {"id": "002", "up": "m/002.up.sql", "down": "m/002.down.sql", "verify": "m/2.sql"}
+    manifest["databases"][0]["migrations"].append(migration)
+    smuggled.manifest(manifest)
+    sql = {
+        "m/002.up.sql": smuggled.first + smuggled.up, "m/002.down.sql": DOWN + smuggled.down,
+        "m/2.sql": smuggled.verify,
+    }  # fmt: skip
+    files = {**FILES, **sql, **smuggled.files}
+    kept = {path: content for path, content in files.items() if content is not None}
+    executable = ("bin/app", "bin/reset", *smuggled.executable)
+    page = page_for(release(manifest, kept, executable=executable), BEFORE)
+    text, html = forms_of(page)
+    assert smuggled.seen in text and smuggled.seen in html
+    marks = [mark.render() for mark in (*page.grave, *page.warnings)]
+    # What countries word is shown text by text, in a list of its own, and is no mark.
+    if smuggled.marked:
+        assert [mark for mark in marks if smuggled.marked in mark], marks
+        assert all(mark in text and mark in html for mark in marks)
+    assert ("A site can go back at any time" in text) is smuggled.goes_back
+
+
+def test_nothing_smuggled_is_marked_nowhere() -> None:
+    """The release that all of them are made of."""
+    manifest = json.loads(json.dumps(MANIFEST))
+    manifest["version"] = "3.4.0"
+    manifest["databases"][0]["migrations"].append(
+        {
+            "id": "002",
+            "up": "m/002.up.sql",
+            "down": "m/002.down.sql",
+            "loses": ["visits", "cases.country"],
+        }
+    )
+    files = {**FILES, "m/002.up.sql": UP, "m/002.down.sql": DOWN}
+    page = page_for(release(manifest, files, executable=("bin/app", "bin/reset")), BEFORE)
+    assert [mark.render() for mark in (*page.grave, *page.warnings)] == []
+    assert page.harmless == 2
+
+
+def test_a_long_list_is_whole_in_an_annex_that_is_counted() -> None:
+    manifest = {**json.loads(json.dumps(MANIFEST)), "version": "3.4.0"}
+    page = page_for(
+        release(manifest, {**FILES, **MANY}, executable=("bin/app", "bin/reset")), BEFORE
+    )
+    text, html = forms_of(page)
+    assert "220 lines: all of them stand in the annexes below" in text
+    annex = text.index("Annex: ncen 3.4.0")
+    assert text.index("words/219.txt") > annex and "words/219.txt" in html
+    whole = Review("ncen", (), (), (), 0, (page,), (), (), "0" * 64)
+    assert ", 220 of them in annexes" in unshown(whole, "en").render()
+
+
+def test_a_first_release_is_shown_whole() -> None:
+    page = page_for(BEFORE, None)
+    text, html = forms_of(page)
+    for part in ("new: bin/app", 'health[answers].path: "/ready"', "t057, “Hold the goods”"):
+        assert part in text and part in html
+    assert [mark.render() for mark in page.grave if "bin/app" in mark.render()]

@@ -97,7 +97,7 @@ class Sessions:
         try:
             return self._server.open(database, statement_s=statement_s, as_owner=as_owner)
         except DatabaseUnreachable:
-            if not as_owner or self._visitor.lets_owner_in(database):
+            if not as_owner or not self._visitor.is_owner_barred(database):
                 raise
         with self._visitor.admitting_owner(database):
             return self._server.open(database, statement_s=statement_s, as_owner=True)

@@ -19,6 +19,7 @@ from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.evidence import database_digests
 from demo.site import DemoSite
+from ncen_updater.agent.databases.errors import DatabaseUnreachable
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine import runner
@@ -248,6 +249,21 @@ def test_resume_that_nobody_typed_waits_for_the_databases(
         upgrade(site, BEFORE_CUT_OVER, lambda: dba.rename(dba.name, dba.aside))
     patient = waits_with(site, lambda: dba.rename(dba.aside, dba.name))
     Operations(patient, Silent()).resume(by_person=False)
+    assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
+
+
+@POSTGRESQL
+def test_resume_that_nobody_typed_waits_two_minutes_for_a_login_that_is_refused(
+    demo: DemoSite, site: Site, impatient: None
+) -> None:
+    dba = Administrator(demo)
+    role = f'ALTER ROLE "{dba.place.agent}"'
+    with mended(f"{role} LOGIN", dba=dba):
+        with refused(GOING_BACK_FAILED):
+            upgrade(site, BEFORE_CUT_OVER, lambda: dba.sql(f"{role} NOLOGIN"))
+        with pytest.raises(DatabaseUnreachable, match="not permitted to log in"):
+            Operations(site, Silent()).resume(by_person=False, at_boot=True)
+    Operations(site, Silent()).resume(by_person=False)
     assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
 
 

@@ -144,11 +144,15 @@ def test_a_server_that_is_lost_while_a_release_is_watched_is_nobodys(postgresql:
     [
         ('ALTER ROLE "{owner}" NOLOGIN', 'ALTER ROLE "{owner}" LOGIN'),
         (
+            'REVOKE CONNECT ON DATABASE "{live}" FROM "{owner}"',
+            'GRANT CONNECT ON DATABASE "{live}" TO "{owner}"',
+        ),
+        (
             'ALTER DATABASE "{live}" ALLOW_CONNECTIONS false',
             'ALTER DATABASE "{live}" ALLOW_CONNECTIONS true',
         ),
     ],
-    ids=["role", "database"],
+    ids=["role", "grant", "database"],
 )
 def test_release_that_is_shut_out_of_its_database_is_not_judged(
     postgresql: Trial, away: str, back: str

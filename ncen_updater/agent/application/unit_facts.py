@@ -8,8 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
 
-__all__ = ["PROPERTIES", "RUNS", "STOPPED", "seen_of"]
-
 STOPPED = frozenset({"inactive", "failed"})
 RUNS = frozenset({"active", "reloading", "activating", "deactivating", "refreshing", "maintenance"})
 #: How the file of a unit looks that the system starts with the machine.

@@ -20,8 +20,6 @@ from ncen_updater.formats.sql import ENGINES
 from ncen_updater.publisher.review.sql_marks import marks
 from ncen_updater.publisher.signing.value_words import joined
 
-__all__ = ["FieldChange", "manifest_changes", "manifest_marks"]
-
 #: Of a list of more values than this those are told that differ.
 MOST: Final = 20
 #: What every release says anew, or what is said elsewhere on the page.

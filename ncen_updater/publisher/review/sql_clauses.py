@@ -16,11 +16,6 @@ from ncen_updater.common.i18n import N_
 from ncen_updater.formats.sql import Statement, lexemes
 from ncen_updater.publisher.review.programs import HARMLESS
 
-__all__ = [
-    "EMPTIED", "Kind", "calls_unknown", "known_kinds", "split_parts", "tokens_of",
-    "unknown_kind",
-]  # fmt: skip
-
 
 class Kind(Enum):
     """What a statement does that an officer should have decided."""

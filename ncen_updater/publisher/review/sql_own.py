@@ -16,8 +16,6 @@ from ncen_updater.formats.losses import is_plain
 from ncen_updater.formats.sql import split
 from ncen_updater.publisher.review.sql_clauses import split_parts, tokens_of
 
-__all__ = ["fills_own", "made_tables", "undoes"]
-
 _NAME: Final = r"[\w$]+(?: \. [\w$]+)?"
 _NUMBER: Final = r"'3[0-9](?:2e|3[0-9])*'"  # a version, as a token
 _MADE: Final = re.compile(rf"CREATE TABLE (?!IF NOT EXISTS )({_NAME}) (?:\(|AS ).*")

@@ -13,8 +13,6 @@ from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql.connection import OUR_PROGRAM, Server, rows
 from ncen_updater.common.messages import APPLICATION_SHUT_OUT
 
-__all__ = ["REFUSED", "require_logins"]
-
 #: Stands in what a server says, in whatever language, to a system user whom no line lets in; a
 #: password it would have asked for.
 REFUSED = re.compile(r"\b(?:peer|ident)\b|pg_hba\.conf", re.IGNORECASE)

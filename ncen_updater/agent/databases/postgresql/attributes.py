@@ -15,8 +15,6 @@ from ncen_updater.agent.databases.postgresql.connection import Connection, rows,
 from ncen_updater.agent.databases.postgresql.quoting import identifier, setting_value
 from ncen_updater.common.messages import ATTRIBUTES_DIFFER
 
-__all__ = ["Attributes", "Grant", "Setting", "carry_over", "read_attributes", "statements"]
-
 
 @dataclass(frozen=True, order=True)
 class Grant:

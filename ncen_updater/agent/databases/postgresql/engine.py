@@ -90,8 +90,6 @@ from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.formats.losses import Loss
 from ncen_updater.formats.manifest import DatabaseProgram
 
-__all__ = ["PostgresEngine"]
-
 _SHUT = (
     "SELECT datname, array_to_string(%s::text[], ', ') FROM pg_database d WHERE datname = ANY(%s)"
     " AND NOT EXISTS (SELECT FROM pg_roles r WHERE rolname = ANY(%s) AND rolcanlogin"

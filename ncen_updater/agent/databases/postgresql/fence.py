@@ -48,8 +48,6 @@ from ncen_updater.common.messages import (
     PREPARED_TRANSACTIONS,
 )
 
-__all__ = ["Fencing", "end_sessions", "restore_statement", "set_fences"]
-
 logger = logging.getLogger(__name__)
 
 # Autovacuum has no role, gives way by itself, and only superusers may end it. Role and program are

@@ -1194,6 +1194,12 @@ DATABASE_CLOSED = Message(
     N_("Open it unless that is on purpose: ALTER DATABASE {database} ALLOW_CONNECTIONS true."),
     ExitCode.NEEDS_PERSON,
 )
+ROLES_LOCKED_OUT = Message(
+    "NU-4032",
+    N_("None of the application's roles ({role}) may log in to the database {database}."),
+    N_("Run: GRANT CONNECT ON DATABASE {database} TO {role}; and ALTER ROLE ... LOGIN;"),
+    ExitCode.NEEDS_PERSON,
+)
 NOT_CARRIED = Message(
     "NU-4025",
     N_("A dump of {database} by the role {role} does not carry: {objects}."),

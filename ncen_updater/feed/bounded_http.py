@@ -15,12 +15,13 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import IO, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util import parse_url
 
 from ncen_updater.feed.limits import TooSlow
 
@@ -206,6 +207,6 @@ def _next_place(response: requests.Response) -> str | None:
     return urljoin(response.url, response.headers["Location"].encode("latin-1").decode())
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+def _origin(url: str) -> tuple[str | None, str | None, int | None]:
+    parts = parse_url(url)  # as whoever connects reads it: others take "bad\\@good" for good
+    return parts.scheme, parts.host, parts.port or {"https": 443}.get(parts.scheme or "", 80)

@@ -201,8 +201,7 @@ def test_what_a_command_did_is_in_the_journal_of_systemd(
     assert run([*arguments, "hold", "--reason", f"because {SECRET} of Amina"]) == 0
     assert run([*arguments, "resume", "nonsense"]) == 2
     records = receiver.records()
-    assert "held" in [record["MESSAGE"] for record in records]
-    held = next(record for record in records if record["MESSAGE"] == "held")
+    (held,) = [record for record in records if record["MESSAGE"].startswith("held by ")]
     assert held["NCEN_EVENT"] == "1"
     assert "NU-1101" in [record.get("NCEN_CODE") for record in records]
     # What people wrote is in our journal, not in every log.
@@ -222,9 +221,10 @@ def test_steps_are_in_the_journal_of_systemd(site: TrialSite, receiver: Journald
             raise ValueError("undo")
         journal.note("later", CHANGE.id)
     records = receiver.records()
-    assert records.pop()["MESSAGE"] == "later abcdefgh"
+    assert records.pop()["MESSAGE"] == "later (change abcdefgh)"
     assert [r["MESSAGE"] for r in records] == [
-        "begun abcdefgh", "step-intended abcdefgh close", "step-done abcdefgh close",
+        "begun upgrade from 3.2.4 to 3.3.0 (change abcdefgh)",
+        "step-intended close (change abcdefgh)", "step-done close (change abcdefgh)",
     ]  # fmt: skip
     assert records[1]["NCEN_STEP"] == "close"
 

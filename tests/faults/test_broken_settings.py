@@ -120,6 +120,7 @@ def test_last_valid_configuration_takes_the_place(
     place = config.with_name("spoilt.toml")
     place.write_text(spoilt(good, table, name), "utf-8")
     kept = find_state(config) / VALID
+    kept.parent.mkdir(exist_ok=True)
     kept.write_text(good, "utf-8")
     with pytest.raises(ConfigError):
         load_config(place)

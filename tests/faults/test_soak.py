@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from demo.databases import PostgresPlace
 from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.config.model import SoakSettings
 from ncen_updater.agent.engine.errors import SoakFailed
@@ -135,6 +137,44 @@ def test_a_server_that_is_lost_while_a_release_is_watched_is_nobodys(postgresql:
     assert told == [DATABASES_AWAY, DATABASES_BACK]
     assert facts.soak_looks and facts.soak_bad_looks is not None
     assert facts.soak_bad_looks < LOOKS - 1
+
+
+@pytest.mark.parametrize(
+    ("away", "back"),
+    [
+        ('ALTER ROLE "{owner}" NOLOGIN', 'ALTER ROLE "{owner}" LOGIN'),
+        (
+            'REVOKE CONNECT ON DATABASE "{live}" FROM "{owner}"',
+            'GRANT CONNECT ON DATABASE "{live}" TO "{owner}"',
+        ),
+        (
+            'ALTER DATABASE "{live}" ALLOW_CONNECTIONS false',
+            'ALTER DATABASE "{live}" ALLOW_CONNECTIONS true',
+        ),
+    ],
+    ids=["role", "grant", "database"],
+)
+def test_release_that_is_shut_out_of_its_database_is_not_judged(
+    postgresql: Trial, away: str, back: str
+) -> None:
+    postgresql.reset()
+    place = postgresql.demo.databases
+    assert isinstance(place, PostgresPlace)
+    live = place.names["seizures"]
+
+    def run(statement: str) -> None:
+        with psycopg.connect(place.conninfo("postgres", "postgres"), autocommit=True) as session:
+            session.execute(statement.format(live=live, owner=place.owner).encode())
+
+    def shut() -> None:
+        postgresql.demo.stop_app()  # it has sessions, which would go on
+        run(away)
+        postgresql.demo.start_app()
+
+    watched(postgresql, shut, lambda: run(back)).upgrade()
+    assert postgresql.judge() == NEW
+    _, facts, told, bad = remembered(postgresql)
+    assert (facts.soak_failed, bad, told) == (None, [], [DATABASES_AWAY, DATABASES_BACK])
 
 
 @pytest.mark.parametrize("failed", [False, True])

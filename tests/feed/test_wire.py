@@ -292,7 +292,8 @@ def test_no_other_server_is_asked_whatever_the_redirect(
 ) -> None:
     with serving(served) as moved, serving(served) as inner:
         inside, itself = (one.url.rpartition(":")[2] for one in (inner, moved))
-        for place in (f"http://{host}:{inside}x", f"//{host}:{itself}x"):
+        masked = f"http://{host}:{inside[:-1]}\\@127.0.0.1:{itself}x"
+        for place in (f"http://{host}:{inside}x", f"//{host}:{itself}x", masked):
             moved.faults = [Fault("", status=status, headers={"Location": place})]
             with fetching(moved.url) as fetcher, pytest.raises(MirrorFailure) as caught:
                 fetcher.download_bytes(NAME, 100)

@@ -18,6 +18,7 @@ from tests.packaging.test_units import PACKAGING, program
 GENERATOR = PACKAGING / "systemd/ncen-updater-generator"
 APPLY, RESUME = "ncen-updater-apply@.service", "ncen-updater-resume.service"
 SERVICE, FETCH = "ncen-updater.service", "ncen-updater-fetch@.service"
+RENEW = "ncen-updater-renew@.service"
 CONFIG = """\
 schema = 1
 [site]
@@ -80,6 +81,13 @@ def test_units_may_write_all_that_the_agent_writes(tmp_path: Path) -> None:
         assert opened(found[unit]) == {*wanted, "/srv/agent/received"}
     assert opened(found[SERVICE]) == {"/srv/agent/state", "/srv/metrics"}
     assert opened(found[FETCH]) == {"/srv/agent/received"}
+    for unit in found:
+        below = {line for line in found[unit] if "/srv/agent/state/checked" in line}
+        kept = {
+            'ReadOnlyPaths="-/srv/agent/state/checked"',
+            *made("/srv/agent/state/checked", " -m 0700"),
+        }
+        assert below == (kept if unit in (SERVICE, RENEW) else set()), unit
 
 
 def test_every_place_of_the_example_is_open_already_or_is_opened(tmp_path: Path) -> None:
@@ -88,8 +96,8 @@ def test_every_place_of_the_example_is_open_already_or_is_opened(tmp_path: Path)
     assert generated(tmp_path, example) == {APPLY: found, RESUME: found}
 
 
-def made(place: str) -> list[str]:
-    return [f'ExecStartPre=+/bin/sh -c "umask 022; mkdir -p \\"$$0\\"" "{place}"']
+def made(place: str, mode: str = "") -> list[str]:
+    return [f'ExecStartPre=+/bin/sh -c "umask 022; mkdir -p{mode} \\"$$0\\"" "{place}"']
 
 
 def test_directory_below_run_is_made_before_the_unit_starts(tmp_path: Path) -> None:
@@ -118,7 +126,14 @@ def test_nothing_is_opened_that_no_site_means(tmp_path: Path, old: str, new: str
 
 @pytest.mark.parametrize("broken", ["", "[paths\n", "paths = 3\n", "\x00", CONFIG])
 def test_what_the_last_valid_configuration_names_stays_open(tmp_path: Path, broken: str) -> None:
-    assert generated(tmp_path, broken, CONFIG) == generated(tmp_path, CONFIG)
+    whole = generated(tmp_path, CONFIG)
+    for unit in (APPLY, RESUME):
+        assert generated(tmp_path, broken, CONFIG)[unit] == whole[unit]
+
+
+def test_what_is_kept_opens_nothing_to_the_service(tmp_path: Path) -> None:
+    example = (PACKAGING / "agent.toml.example").read_text("utf-8")
+    assert set(generated(tmp_path, example, CONFIG)) == {APPLY, RESUME}
 
 
 def test_generator_finds_where_the_agent_keeps_it() -> None:
@@ -131,7 +146,7 @@ def test_package_has_the_generator() -> None:
     assert tomllib.loads(CONFIG)["schema"] == 1
 
 
-@pytest.mark.parametrize("unit", [APPLY, RESUME, SERVICE, FETCH])
+@pytest.mark.parametrize("unit", [APPLY, RESUME, SERVICE, FETCH, RENEW])
 def test_systemd_understands_every_addition(tmp_path: Path, unit: str) -> None:
     generated(tmp_path, CONFIG)
     for path in (PACKAGING / "systemd").glob("*.[s]*"):

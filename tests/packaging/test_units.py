@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.config.model import PathSettings
+from ncen_updater.agent.config.noted_check import VALID
+from ncen_updater.agent.config.paths import DEFAULTS
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.reader.child import LIMITS, NETWORK_ACTS
 from ncen_updater.agent.service.runner import LIMITS as ORDER_LIMITS
@@ -131,7 +133,22 @@ def test_what_is_to_become_somebody_keeps_the_right_to(path: Path) -> None:
 @pytest.mark.parametrize("path", SERVICES, ids=ids)
 def test_nothing_of_root_writes_below_run_but_what_it_names(path: Path) -> None:
     if settings(path, "User") == ["root"]:
-        assert settings(path, "ReadOnlyPaths") == ["/run"]
+        assert "/run" in settings(path, "ReadOnlyPaths")
+
+
+def test_what_root_recovers_by_is_written_by_the_work_alone() -> None:
+    """A service that was taken over would name the commands that resume runs as root."""
+    state = f"/{DEFAULTS['state']}"
+    kept = f"{state}/{Path(VALID).parent}"
+    writers = set()
+    for path in SERVICES:
+        writes = " ".join(settings(path, "ReadWritePaths")).split()
+        closed = " ".join(settings(path, "ReadOnlyPaths")).split()
+        if state in writes and f"-{kept}" not in closed:
+            writers.add(path.stem)
+    assert writers == {"ncen-updater-apply@", "ncen-updater-resume"}
+    tmpfiles = (PACKAGING / "systemd/ncen-updater.tmpfiles").read_text("utf-8").split("\n")
+    assert ["d", kept, "0700", "root", "root", "-"] in [line.split() for line in tmpfiles]
 
 
 def test_sockets_are_where_the_agent_looks() -> None:

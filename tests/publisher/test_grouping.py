@@ -104,7 +104,8 @@ CASES = [
          "DROP VIEW IF EXISTS v; ALTER TABLE cases RENAME COLUMN b TO a; DROP TABLE visits;"
          "UPDATE cases SET code = 'A' WHERE code = 'B'; INSERT INTO ncen_kept.c SELECT * FROM a;"
          "UPDATE ncen_release SET release = '3.2.4'; UPDATE cases SET country = upper(country);"
-         "DELETE FROM visits WHERE id = 1", direction="down", harmless=10,
+         "DELETE FROM visits WHERE id = 1", direction="down", harmless=9,
+         grave=("p.sql, line 1, going back changes records: UPDATE cases SET code",),
          undoes="CREATE TABLE visits (id int); ALTER TABLE cases ADD country text;"
          "CREATE INDEX i ON cases (country); CREATE VIEW v AS SELECT 1;"
          "ALTER TABLE cases RENAME a TO b; UPDATE cases SET code = 'B' WHERE code = 'A';"

@@ -16,7 +16,10 @@ from ncen_updater.publisher.review.manifest_changes import manifest_changes, man
 WHOLE: dict[str, Any] = {
     "schema": 1, "product": "ncen", "version": "1.0", "reports": "one", "upgrade_from": ">=0",
     "required": True, "channel": "preview", "urgency": "security", "agent": ">=7",
-    "countries": ["MU"], "needs": {"disk_bytes": 1, "postgresql": ">=16", "sqlite": ">=3.40"},
+    "countries": ["MU"], "needs": {
+        "disk_bytes": 1, "postgresql": ">=16", "sqlite": ">=3.40",
+        "programs": [{"name": "node", "version": ">=20"}]},
+    "smoke": {"argv": ["bin/smoke"], "timeout_s": 5},
     "databases": [{"name": "main", "no_records": ["sessions"], "changes_itself": ["tables"],
         "migrations": [
             {"id": "1", "up": "a", "down": "b", "loses": ["x"], "verify": "c",

@@ -102,10 +102,11 @@ def setting(seen: str, value: object, *path: str | int) -> Smuggled:
     return saying(seen, seen, change)
 
 
-def another_check(manifest: dict[str, Any]) -> None:
+def another_check(manifest: dict[str, Any], *names: str) -> None:
     evil = {"name": "no case is lost", "database": "main", "expect": 1,
             "sql": "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"}  # fmt: skip
-    manifest["checks"].append(evil)
+    others = ({**evil, "name": name, "sql": "SELECT 1"} for name in names)
+    manifest["checks"] += [evil, *others]
 
 
 def exchanged() -> str:
@@ -129,6 +130,14 @@ SMUGGLED = [
     going_back("INSERT OR REPLACE INTO ncen_kept.c SELECT * FROM cases", "changes records"),
     going_back("ALTER TABLE cases DROP COLUMN note", "removes a part", UP
                + "ALTER TABLE cases ADD note text; ALTER TABLE cases RENAME note TO remark;"),
+    going_back("CREATE TABLE ncen_kept.g AS WITH d AS (DELETE FROM cases RETURNING *) TABLE d",
+               "deletes records"),
+    going_back("INSERT INTO ncen_kept.g WITH d AS (DELETE FROM cases RETURNING *) TABLE d",
+               "deletes records"),
+    going_back("UPDATE cases SET note = 'zz' WHERE note = 'held'", "changes records",
+               UP + "UPDATE cases SET note = 'held' WHERE note = 'zz';"),
+    going_back("UPDATE goods_release SET amount = '0'", "changes records",
+               UP + "UPDATE goods_release SET amount = '1';"),
     going_back("DROP TABLE stays", "removes a part",
                UP + "CREATE TABLE IF NOT EXISTS stays (a int);"),
     going_back('DROP TABLE "visits"', "removes a part", 'CREATE TABLE "Visits" (id int);'),
@@ -171,6 +180,9 @@ SMUGGLED = [
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity", "checks", 0, "sql"),
     saying("a second check of one name", "pg_terminate_backend", another_check,
            "checks[no case is lost (2)].sql of the manifest runs a function"),
+    saying("a second check hidden by a third one", "pg_terminate_backend",
+           lambda m: another_check(m, "no case is lost (2)"),
+           "checks[no case is lost (2)].sql of the manifest runs a function"),
     setting("lo_unlink(1)", "SELECT note, lo_unlink(1) FROM cases",
             "reference_maps", 0, "unmapped"),
     setting('"C00007x"', [*CODES[:7], "C00007x", *CODES[8:]], "reference_maps", 0, "codes"),
@@ -209,6 +221,16 @@ SMUGGLED = [
     going_there("CREATE INDEX i ON cases ((1 / kg))"),
     going_there("CREATE INDEX i ON cases (id) WHERE 1 / kg > 0"),
     going_there("ALTER TABLE cases ADD COLUMN g int GENERATED ALWAYS AS (1 / kg) STORED"),
+    going_there("ALTER TABLE cases ADD COLUMN g smallint GENERATED ALWAYS AS (id) STORED"),
+    going_there("ALTER TABLE cases ADD COLUMN g varchar(3) GENERATED ALWAYS AS (note) STORED"),
+    going_there("ALTER TABLE cases ADD COLUMN g text REFERENCES codes"
+                " GENERATED ALWAYS AS (note) STORED", "sets a rule"),
+    going_there("ALTER TABLE cases ADD COLUMN n int GENERATED ALWAYS AS IDENTITY (MAXVALUE 9)"),
+    going_there("ALTER TABLE cases ADD COLUMN n int GENERATED ALWAYS AS IDENTITY REFERENCES visits",
+                "sets a rule"),
+    going_there("ALTER TABLE cases ADD COLUMN n \"smallserial\""),
+    going_there("CREATE TABLE gone AS WITH d AS (DELETE FROM cases RETURNING *) SELECT * FROM d",
+                "deletes records"),
     going_there("CREATE UNIQUE INDEX u ON cases (note)", "sets a rule"),
     going_there("CREATE TEMP TABLE cases (id int)"),
     going_there("CREATE TEMP VIEW cases AS SELECT 1 AS id"),

@@ -28,7 +28,7 @@ from tests.publisher.releases import NOW, clock, ring
 MACHINE = {
     "a raw time": r"\d{4}-\d\d-\d\dT",
     "JSON": r"[{\[]\"|\bnull\b",
-    "a field": r"unpacked_bytes|upgrade_from|expiry_days|signing_days|\btufup\"",
+    "a field": r"unpacked_bytes|expiry_days|signing_days|\btufup\"",
     "bytes by the thousand": r"\b\d{4,} (?:bytes|octets)\b",
     "of nothing": r"\b0 (?:of|sur) 0\b|-, -|: -\)|signed by -|signé par -",
     "our own words as those of others": r"texte d'origine",

@@ -11,8 +11,6 @@ from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.formats.manifest import HealthProbe
 
-__all__ = ["Application", "Expectation", "Health", "ProbeResult"]
-
 
 @dataclass(frozen=True)
 class Expectation:

@@ -25,8 +25,6 @@ from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
 from ncen_updater.agent.policy.ought_to_run import RunningSeen, stopped_in_order
 from ncen_updater.common.messages import PART_STOP_FAILED
 
-__all__ = ["ControlledApplication", "attempt", "ending"]
-
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.05

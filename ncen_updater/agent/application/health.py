@@ -33,8 +33,6 @@ from ncen_updater.agent.config.model import ApplicationSettings
 from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
 from ncen_updater.formats.reported import says, told_in
 
-__all__ = ["HealthProber"]
-
 MAX_BODY = 1_000_000
 MAIN = "health"
 HEADERS = {

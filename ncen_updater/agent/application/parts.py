@@ -6,8 +6,6 @@ import abc
 
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
 
-__all__ = ["ApplicationPart"]
-
 
 class ApplicationPart(abc.ABC):
     """What is started and stopped together.

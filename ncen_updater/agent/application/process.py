@@ -17,8 +17,6 @@ from typing import IO
 
 from ncen_updater.common.supervised import LeftBehind, Supervised
 
-__all__ = ["Ended", "minimal_environment", "order", "run"]
-
 TAIL_BYTES = 4_000
 INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER", "XDG_RUNTIME_DIR")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

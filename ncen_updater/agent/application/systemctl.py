@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ncen_updater.agent.application.process import Ended, run
 
-__all__ = ["is_manager_away", "run_systemctl"]
-
 #: What it says of its connection; of a unit it says none of these.
 AWAY = re.compile(
     "Failed to connect to|not connected|Connection (re|is closed|terminated)|disconnected"

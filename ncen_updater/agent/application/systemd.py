@@ -19,8 +19,6 @@ from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.common.messages import STATE_UNKNOWN
 
-__all__ = ["SystemdApplication"]
-
 ORDER_TIMEOUT_S = 30.0
 WELL = frozenset({"active", "reloading", "refreshing"})
 

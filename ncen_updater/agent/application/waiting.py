@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 
 from ncen_updater.agent.application.base import Health
 
-__all__ = ["SameAnswer", "Waited", "after_look", "fails_for_good", "wait_until_healthy"]
-
 NEEDED = 2
 INTERVAL_S = 0.5
 # Between the first looks: officers wait for each of them. From then on a tenth of the time so far,

@@ -90,14 +90,13 @@ class AgentSession(Session):
         """
         from ncen_updater.agent.composition import build_site
         from ncen_updater.agent.config.loader import load_config
-        from ncen_updater.agent.config.noted_check import mark_of, note_checked, usable_config
+        from ncen_updater.agent.config.noted_check import load_noted, usable_config
 
         if recovering:
             self.config = usable_config(self.config)
-        mark = mark_of(self.config)
-        config = load_config(self.config, look=not recovering)
-        if not recovering:
-            note_checked(config.paths.resolve(config.paths.state), mark)
+            config = load_config(self.config, look=False)
+        else:
+            config = load_noted(self.config)
         self.learn_secrets()
         self.before = self.look(BEFORE)
         self.site = build_site(config, self.config)

@@ -16,8 +16,6 @@ from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["support_bundle"]
-
 
 @click.command("support-bundle", cls=Command, help=N_("Gather what the Secretariat needs to help."))
 @click.option(

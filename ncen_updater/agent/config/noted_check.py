@@ -1,12 +1,13 @@
 """What is wrong with the whole configuration, and which one to go by meanwhile. Light.
 
 To check it takes the models, which cost more than all of ``status``. So a configuration that was
-found without a mistake is kept beside the journal, with the rules that it was checked by; of one
+found without a mistake is kept below the state, with the rules that it was checked by; of one
 that was not changed since, nothing more is asked. What only the disk can say, such as a
 directory that was removed later, is then said by the command that needs it.
 
 A change that was interrupted began under the one that is kept, and is brought to its end by it,
-whatever stands in the file by now.
+whatever stands in the file by now. That is done as root: so it is kept in a directory in which the
+units that listen to others write nothing (``ReadOnlyPaths=``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import logging
 import os
 from codecs import BOM_UTF8
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.paths import DEFAULTS
@@ -23,12 +25,15 @@ from ncen_updater.agent.config.read import MAX_BYTES, read_config
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
 
-__all__ = ["VALID", "config_error", "find_state", "mark_of", "note_checked", "usable_config"]
+if TYPE_CHECKING:
+    from ncen_updater.agent.config.model import AgentConfig
+
+__all__ = ["VALID", "config_error", "find_state", "load_noted", "usable_config"]
 
 logger = logging.getLogger(__name__)
 
 #: Below the state directory: the last configuration without a mistake, below a line with the rules.
-VALID = "config-valid.toml"
+VALID = "checked/config-valid.toml"
 MOST_BYTES = MAX_BYTES + 1000
 
 
@@ -39,18 +44,14 @@ def config_error(path: Path, state: Path) -> ConfigError | None:
         path: The file.
         state: The site's state directory.
     """
-    mark = mark_of(path)  # before it is read: what is written meanwhile is not checked
     with contextlib.suppress(OSError):  # nobody has checked it yet, or this user may not look
-        if read_file(state / VALID, MOST_BYTES) == mark:
+        if read_file(state / VALID, MOST_BYTES) == _mark_of(path):
             return None
-    from ncen_updater.agent.config.loader import load_config
-
     try:
         # What a member of the group may not look at may well be there.
-        load_config(path, look=os.access(state, os.W_OK))
+        load_noted(path, look=os.access(state, os.W_OK))
     except ConfigError as error:
         return error
-    note_checked(state, mark)
     return None
 
 
@@ -83,20 +84,30 @@ def usable_config(path: Path) -> Path:
     return path
 
 
-def note_checked(state: Path, mark: bytes) -> None:
-    """Keep a configuration that was found without a mistake; left undone where it may not be.
+def load_noted(path: Path, *, look: bool = True) -> AgentConfig:
+    """Read the whole configuration, and keep it where this process may.
 
     Args:
-        state: The site's state directory.
-        mark: What :func:`mark_of` said before it was checked.
+        path: The file.
+        look: Whether what it names is looked for on the disk.
+
+    Raises:
+        ConfigError: If it has a mistake.
     """
+    from ncen_updater.agent.config.loader import load_config
+
+    mark = _mark_of(path)  # before it is read: what is written meanwhile is not checked
+    config = load_config(path, look=look)
+    state = config.paths.resolve(config.paths.state)
     kept = state / VALID
     with contextlib.suppress(OSError):
-        if mark and not (kept.exists() and kept.read_bytes() == mark):
+        if mark and state.is_dir() and not (kept.exists() and kept.read_bytes() == mark):
+            durable.make_directory(kept.parent, 0o700)
             durable.write(kept, mark, 0o600)  # it may name passwords
+    return config
 
 
-def mark_of(path: Path) -> bytes:
+def _mark_of(path: Path) -> bytes:
     """Return a file below the rules of this agent, as a comment; empty where it cannot be read."""
     rules = Path(__file__).with_name("model.py")
     try:

@@ -31,7 +31,7 @@ from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachab
 from ncen_updater.agent.databases.schema import Schema
 from ncen_updater.agent.databases.tried import Keys, Sample, Untried
 from ncen_updater.common.findings import Finding
-from ncen_updater.common.messages import DATABASE_CLOSED, SET_INCOMPLETE
+from ncen_updater.common.messages import DATABASE_CLOSED, ROLES_LOCKED_OUT, SET_INCOMPLETE
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.records import Record
 from ncen_updater.formats.losses import Loss
@@ -193,6 +193,8 @@ class Evidence:
         previous: Logical names whose previous of this change exists.
         missing: The live databases that are not there, as an administrator knows them.
         closed: Those that refuse sessions.
+        shut: Those into which none of the application's roles may log in, with these roles; asked
+            for only where there is no change.
         fenced_by: Ids of the changes whose fence is written down, whether it stands or not.
         committed: Whether the databases say that this change was committed.
         later: Whether the live set was brought by a later change.
@@ -207,6 +209,7 @@ class Evidence:
     later: bool = False
     closed: tuple[str, ...] = field(default=(), compare=False)
     fenced_by: tuple[str, ...] = field(default=(), compare=False)
+    shut: Sequence[tuple[str, str]] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -368,21 +371,24 @@ class DatabaseEngine(abc.ABC):
         Where there is no change, what is to be said of the live set alone.
         """
 
-    def require_live(self, *, opened: bool = True) -> None:
+    def require_live(self, *, opened: bool = True, entered: bool = False) -> None:
         """Refuse where a live database is missing, or refuses sessions.
 
         Args:
             opened: False where the change itself has closed them.
+            entered: Whether the application has to be able to log in, too.
 
         Raises:
             DatabaseUnreachable: One is missing.
-            DatabaseError: One is closed.
+            DatabaseError: One is closed, or shut to the application's roles.
         """
         seen = self.evidence(None)
         if seen.missing:
             raise DatabaseUnreachable(SET_INCOMPLETE, database=", ".join(seen.missing))
         if opened and seen.closed:
             raise DatabaseError(DATABASE_CLOSED, database=", ".join(seen.closed))
+        for database, role in seen.shut if entered else ():
+            raise DatabaseError(ROLES_LOCKED_OUT, database=database, role=role)
 
     def sessions(self) -> tuple[str, ...]:
         """Whose sessions in the live set a fence would end, in the words of the engine."""

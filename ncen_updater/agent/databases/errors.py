@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     DATABASE_ERROR,
@@ -20,7 +22,15 @@ __all__ = [
     "MigrationFailed",
     "MigrationRefused",
     "is_away",
+    "is_refused",
 ]
+
+#: Of class 28 and 3D, in English and French; the name of its file of rules is in every language.
+_REFUSED = re.compile(
+    r"pg_hba\.conf|authentication failed|authentification .*échou|no password supplied"
+    r'|(role|database) ".*" (does not exist|is not permitted to log in)'
+    r"|(rôle|base de données) «.*» n'(existe pas|est pas autoris)"
+)
 
 
 class DatabaseError(UpdaterError):
@@ -37,9 +47,23 @@ class DatabaseUnreachable(DatabaseError):
 
 def is_away(error: BaseException | None) -> bool:
     """Whether an error came of databases that are not there now; pure."""
+    return _unreachable(error) is not None
+
+
+def is_refused(error: BaseException | None) -> bool:
+    """Whether it came of a server that is there and lets nobody in by that login; pure.
+
+    Only a person mends that. Before a session stands a server tells no code, only words: in
+    languages without any of these it is away.
+    """
+    found = _unreachable(error)
+    return found is not None and _REFUSED.search(found.detail or "") is not None
+
+
+def _unreachable(error: BaseException | None) -> DatabaseUnreachable | None:
     while error is not None and not isinstance(error, DatabaseUnreachable):
         error = error.__cause__
-    return error is not None
+    return error
 
 
 class FenceFailed(DatabaseError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
 from ncen_updater.agent.databases.base import Strategy
-from ncen_updater.agent.databases.errors import MigrationFailed, is_away
+from ncen_updater.agent.databases.errors import MigrationFailed, is_away, is_refused
 from ncen_updater.agent.engine.aside import kept_remedy
 from ncen_updater.agent.engine.errors import (
     ChangeFailed,
@@ -271,9 +271,10 @@ class Runner:
         """Do what may be repeated, and again while it fails since the databases are away.
 
         Raises:
-            UpdaterError: Of the act; where they are away, only after the limit.
+            UpdaterError: Of the act; where they are away, only after the limit. A login that is
+                refused so long is waited for no longer: it needs a person.
         """
-        deadline: float | None = None
+        since: float | None = None
         while True:
             try:
                 return act()
@@ -281,10 +282,12 @@ class Runner:
                 if not is_away(error):
                     raise
                 now = self._site.clock.monotonic()
-                if deadline is None:
+                if since is None:
                     logger.warning("the databases are away and waited for: %s", error)
-                    deadline = now + limit_s
-                if now >= deadline:
+                    since = away = now
+                refused = is_refused(error)
+                away = away if refused else now
+                if now >= since + limit_s or (refused and now >= away + AWAY_LIMIT_S):
                     raise
                 words = N_("waiting for the databases: {reason}")
                 self._progress.tell(Text(words, {"reason": error.what_text}))

@@ -134,11 +134,7 @@ class ActionFailure(Record):
 
 
 #: What is tried again sooner than the rest; to look once more what comes next costs little.
-SOONER = {
-    Action.RESUME: RESUME_DELAYS,
-    Action.START: START_DELAYS,
-    Action.ASSESS: START_DELAYS,
-}
+SOONER = {Action.RESUME: RESUME_DELAYS, Action.START: START_DELAYS, Action.ASSESS: START_DELAYS}
 
 
 @dataclass(frozen=True)

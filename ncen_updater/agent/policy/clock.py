@@ -8,8 +8,6 @@ from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["clock_findings"]
-
 # Signing machines and sites do not agree to the minute.
 BEHIND_ADVISORY = timedelta(minutes=10)
 BEHIND_STRICT = timedelta(days=1)

@@ -43,6 +43,8 @@ class RunningSeen:
         enabled: Whether the system starts it with the machine; None where that is not known.
         started: Whether it was started since the machine was; None where that is not known.
         since: Since when it runs, or does not.
+        by_itself: Whether its program ended without being told to by the system, well or not: a
+            person may have told it another way.
     """
 
     runs: bool
@@ -50,6 +52,7 @@ class RunningSeen:
     enabled: bool | None = None
     started: bool | None = None
     since: datetime | None = None
+    by_itself: bool = False
 
 
 def stopped_in_order(parts: Iterable[RunningSeen]) -> bool:
@@ -58,7 +61,7 @@ def stopped_in_order(parts: Iterable[RunningSeen]) -> bool:
     Only a system that tells an orderly stop from an end by itself can say so: commands cannot.
     """
     down = [part for part in parts if not part.runs]
-    return bool(down) and all(part.started is True and not part.failed for part in down)
+    return bool(down) and not any(p.failed or p.by_itself or not p.started for p in down)
 
 
 def ran_in_after(seen: RunningSeen, ran_in: str | None, boot: str) -> str | None:

@@ -17,8 +17,6 @@ from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.supervised import LeftBehind
 
-__all__ = ["check_programs"]
-
 LIMIT_S = 10.0
 VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){1,3}")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ncen_updater.agent.preflight.base import Context, check
 from ncen_updater.common.findings import Finding
 
-__all__ = ["check_schemas"]
-
 
 @check(155, only_forward=True)
 def check_schemas(context: Context) -> tuple[Finding, ...]:

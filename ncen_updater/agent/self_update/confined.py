@@ -11,8 +11,6 @@ from pathlib import Path
 
 from ncen_updater.common.landlock import allow_writing, available
 
-__all__ = ["MOST_BYTES", "main"]
-
 #: Of one file, and of all that a release unpacks to.
 MOST_BYTES = 1_000_000_000
 

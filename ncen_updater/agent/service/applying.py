@@ -232,11 +232,11 @@ def _command(
 
 def _leave(config_path: Path) -> None:
     """Give up what this work does not need."""
-    from ncen_updater.agent.config.loader import load_config
+    from ncen_updater.agent.config.noted_check import load_noted
     from ncen_updater.agent.rights import leave_server_files
 
     try:
-        config = load_config(config_path)
+        config = load_noted(config_path)  # the service may not keep it
     except UpdaterError:
         return  # the command says so
     leave_server_files(config)

@@ -19,7 +19,7 @@ _PLACE = re.compile(
     %%                                                                  # no place
     | (?P<printf> % (?P<name>\([^)\s]{1,100}\) | \d{1,3}\$ )?
         [-+\#0]* (?:\d{1,6}|\*)? (?:\.(?:\d{1,6}|\*))? (?:hh|h|ll|l|L|z|j|t)?
-        (?P<kind>[diouxXeEfFgGcrsa@])
+        (?P<kind>[diouxXeEfFgGcrsa@np])
         (?(name) | (?: (?<!\d%.) (?<=%.) | (?![a-z]{2}) ) ) )           # not that of "50%done"
     | (?P<brace> (?P<sign>[$%]?)
         \{ (?: \s* (?P<inner>[A-Za-z0-9_.\[\]-]{1,100}) \s* | (?=[}:!]) ) (?:[,:!][^{}]*)? [{}] )
@@ -45,7 +45,7 @@ def places(text: str, *, gettext: bool = False) -> set[str]:
     turns, numbers = 0, 0
     for match in _PLACE.finditer(re.sub(r"\{\{|\}\}", "", text) if gettext else text):
         if match["printf"]:
-            turns += 1
+            turns += 1 + match["printf"].count("*")  # a width takes a value, too
             found.add(f"%{match['name'] or f'{turns}$'}{match['kind'].translate(_KINDS)}")
         elif match["brace"]:
             inner = match["inner"] or str(numbers)

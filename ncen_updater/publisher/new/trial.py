@@ -23,8 +23,6 @@ from ncen_updater.publisher.new.desk import FIRST_ROOT, DeskSite
 from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_draft
 from ncen_updater.publisher.signing.draft import draft_releases
 
-__all__ = ["KeptTrial"]
-
 
 class KeptTrial:
     """A directory with a feed for one desk.

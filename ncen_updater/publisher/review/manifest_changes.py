@@ -20,8 +20,6 @@ from ncen_updater.formats.sql import ENGINES
 from ncen_updater.publisher.review.sql_marks import marks
 from ncen_updater.publisher.signing.value_words import joined
 
-__all__ = ["FieldChange", "manifest_changes", "manifest_marks"]
-
 #: Of a list of more values than this those are told that differ.
 MOST: Final = 20
 #: What every release says anew, or what is said elsewhere on the page.
@@ -31,7 +29,7 @@ _HARMLESS: Final = re.compile(
 )
 #: By these a site judges an upgrade, or no longer asks; a new probe makes it ask for something.
 _GRAVE: Final = re.compile(
-    r"(?:health|checks|reference_maps|compatibility|migrator)\b.*"
+    r"(?:health|checks|reference_maps|compatibility|migrator|smoke)\b.*"
     r"|databases\[\w+\]\.(?:no_records|changes_itself)"
 )
 _SQL: Final = re.compile(r".*\.(?:sql|sql_after|unmapped|affected)", re.DOTALL)
@@ -66,7 +64,7 @@ class FieldChange:
             words = N_("new: {path}: {new}")
         elif self.new is None:
             words = N_("gone: {path}: {old}")
-        return Text(words, {"path": self.path, "old": old, "new": new})
+        return Text(words, {"path": Figure(self.path), "old": old, "new": new})
 
 
 def manifest_changes(manifest: Manifest, before: Manifest | None) -> list[FieldChange]:
@@ -99,7 +97,8 @@ def manifest_marks(changes: list[FieldChange]) -> Iterator[tuple[bool, Text]]:
                 for mark in marks(change.new, ENGINES, "verify"):
                     words = N_("WARNING: {path} of the manifest {kinds}: {statement}")
                     kinds = joined([Text(kind.value) for kind in mark.kinds])
-                    values = {"path": change.path, "kinds": kinds, "statement": Figure(mark.text)}
+                    path, statement = Figure(change.path), Figure(mark.text)
+                    values = {"path": path, "kinds": kinds, "statement": statement}
                     yield True, Text(words, values)
 
 
@@ -108,13 +107,13 @@ def _values(value: object, path: str) -> Iterator[tuple[str, object]]:
         for name, inside in value.items():
             yield from _values(inside, f"{path}.{name}" if path else name)
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        called = Counter[str]()
-        names = []
+        names = list[str]()
         for number, item in enumerate(value):
             known = (item[key] for key in ("name", "id", "overlay", "key", "keys") if key in item)
             name = str(next(known, number))
-            called[name] += 1
-            names.append(name if called[name] == 1 else f"{name} ({called[name]})")
+            while name in names:  # one may be called "a (2)" so that the second "a" is not seen
+                name += " (2)"
+            names.append(name)
             yield from _values(item, f"{path}[{names[-1]}]")
         yield f"{path}[]", names
     else:

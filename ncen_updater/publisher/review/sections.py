@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["NOTHING", "Section"]
-
 NOTHING = N_("nothing")
 #: A list of more lines stands in the annexes.
 MOST = 200

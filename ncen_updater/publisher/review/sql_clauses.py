@@ -16,11 +16,6 @@ from ncen_updater.common.i18n import N_
 from ncen_updater.formats.sql import Statement, lexemes
 from ncen_updater.publisher.review.programs import HARMLESS
 
-__all__ = [
-    "EMPTIED", "Kind", "calls_unknown", "known_kinds", "split_parts", "tokens_of",
-    "unknown_kind",
-]  # fmt: skip
-
 
 class Kind(Enum):
     """What a statement does that an officer should have decided."""
@@ -72,6 +67,8 @@ EMPTIED: Final = re.compile(
     r'(?:DROP TABLE|DELETE FROM)(?: IF EXISTS)? "?NCEN_KEPT(?:"? \. |__)(?!.* CASCADE)[^,(]*'
     r"(?:\([^()]*\))?"
 )
+#: In the place of a table: WITH gone AS (DELETE ... RETURNING ...).
+_WRITES_INSIDE: Final = re.compile(r"[()] (?:DELETE|INSERT|MERGE|UPDATE) ")
 _BINDS: Final = re.compile(
     r"CREATE UNIQUE INDEX .*|ALTER TABLE .* (?:ADD|SET|ALTER) .*"
     r"(?:CONSTRAINT|CHECK|UNIQUE|KEY|EXCLUDE|NOT NULL|REFERENCES).*"
@@ -133,11 +130,10 @@ def known_kinds(tokens: Sequence[str], made: Collection[str] = ()) -> frozenset[
     if _MAKES.fullmatch(text):
         end = len(tokens) - tokens[::-1].index(")") - 1
         lines = split_parts(tokens[tokens.index("(") + 1 : end])
-        return (
-            frozenset()
-            if all(re.fullmatch(_CLAUSES["LINE"], " ".join(one)) for one in lines)
-            else None
-        )
+        known = all(re.fullmatch(_CLAUSES["LINE"], " ".join(one)) for one in lines)
+        return frozenset() if known else None
+    if _WRITES_INSIDE.search(flat):
+        return None
     return next((kinds for form, kinds in _FORMS.items() if form.fullmatch(text)), None)
 
 

@@ -16,8 +16,6 @@ from ncen_updater.formats.losses import is_plain
 from ncen_updater.formats.sql import split
 from ncen_updater.publisher.review.sql_clauses import split_parts, tokens_of
 
-__all__ = ["fills_own", "made_tables", "undoes"]
-
 _NAME: Final = r"[\w$]+(?: \. [\w$]+)?"
 _NUMBER: Final = r"'3[0-9](?:2e|3[0-9])*'"  # a version, as a token
 _MADE: Final = re.compile(rf"CREATE TABLE (?!IF NOT EXISTS )({_NAME}) (?:\(|AS ).*")
@@ -33,17 +31,14 @@ _UNDONE_BY: Final = tuple(
         (rf"ALTER ({_NAME}) ADD CONSTRAINT ([\w$]+) .*", r"ALTER \1 DROP CONSTRAINT \2"),
         (rf"ALTER ({_NAME}) RENAME ([\w$]+) TO ([\w$]+)", r"ALTER \1 RENAME \3 TO \2"),
         (rf"ALTER ({_NAME}) ALTER ([\w$]+) DROP NOT NULL", r"ALTER \1 ALTER \2 SET NOT NULL"),
-        (
-            rf"UPDATE ({_NAME}) SET ([\w$]+) = ('\w*'|\d+) WHERE \2 = ('\w*'|\d+)",
-            r"UPDATE \1 SET \2 = \4 WHERE \2 = \3",
-        ),
         # A release writes its own number into the one row of the product.
-        (rf"UPDATE (\w+_RELEASE) SET (\w+) = {_NUMBER}", r"UPDATE \1 SET \2 = 0"),
+        (rf"UPDATE (\w+_RELEASE) SET (RELEASE|VERSION) = {_NUMBER}", r"UPDATE \1 SET \2 = 0"),
     )
 )
 _PARKED: Final = r"NCEN_KEPT(?: \. |__)[\w$]+"
 _PARKS: Final = re.compile(
-    rf"INSERT INTO {_PARKED} (?!.* CONFLICT ).*|CREATE TABLE (?:IF NOT EXISTS )?{_PARKED} .*"
+    rf"(?!.* (?:CONFLICT|DELETE|INSERT|MERGE|UPDATE) )"
+    rf"(?:INSERT INTO|CREATE TABLE(?: IF NOT EXISTS)?) {_PARKED} .*"
 )
 _WRITES: Final = re.compile(
     r"(?!.* (?:DELETE|INSERT|MERGE|UPDATE) )(?:"

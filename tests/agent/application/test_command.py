@@ -355,6 +355,7 @@ def test_who_stopped_a_unit_does_not_see_it_started_again(
 
 
 STARTED = "Result=success\nActiveEnterTimestampMonotonic=7\n"
+DEAD = "ExecMainExitTimestampMonotonic={dead}\nActiveExitTimestampMonotonic={left}\n"
 
 
 @pytest.mark.parametrize(
@@ -375,6 +376,13 @@ STARTED = "Result=success\nActiveEnterTimestampMonotonic=7\n"
             STARTED + "Result=oom-kill\nUnitFileState=disabled\n",
             False,
         ),
+        # Too slow to end, or to start.
+        ("failed", STARTED + "Result=timeout\nInactiveExitTimestampMonotonic=6\n", True),
+        ("failed", STARTED + "Result=timeout\nInactiveExitTimestampMonotonic=8\n", False),
+        # It ended well, before the system knew of it, or after it was told to.
+        ("inactive", STARTED + DEAD.format(dead=8, left=9), False),
+        ("inactive", STARTED + DEAD.format(dead=9, left=8), True),
+        ("inactive", STARTED + DEAD.format(dead=6, left=8), True),  # RemainAfterExit=
         # Not started since the machine was: a person stopped nothing.
         ("inactive", "Result=success\nActiveEnterTimestampMonotonic=0\n", False),
         ("active", STARTED, False),

@@ -8,9 +8,10 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.databases.errors import DatabaseUnreachable
+from ncen_updater.agent.databases.errors import DatabaseUnreachable, is_away, is_refused
 from ncen_updater.agent.databases.postgresql.connection import Server, ServerLimits, why_refused
 from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     DATABASE_UNKNOWN,
     PASSWORD_MISSING,
@@ -165,6 +166,39 @@ def test_password_files(site: TrialSite, mode: int | None, words: str) -> None:
 )
 def test_why_a_server_refuses(text: str, message: Message | None) -> None:
     assert why_refused(text) is message
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ('FATAL:  password authentication failed for user "x"', True),
+        ('FATAL:  Peer authentication failed for user "x"', True),
+        ("FATAL:  authentification par mot de passe échouée pour l'utilisateur « x »", True),
+        ('FATAL:  no pg_hba.conf entry for host "::1", user "x", database "y"', True),
+        ("FATAL:  aucune entrée dans pg_hba.conf pour l'hôte « ::1 »", True),
+        ("fe_sendauth: no password supplied", True),
+        ('FATAL:  role "x" does not exist', True),
+        ('FATAL:  role "x" is not permitted to log in', True),
+        ("FATAL:  le rôle « x » n'est pas autorisé à se connecter", True),
+        ('FATAL:  database "x" does not exist', True),
+        ("connection refused. Is the server running on that host", False),
+        ("FATAL:  the database system is starting up", False),
+        ("FATAL:  the database system is shutting down", False),
+        ("FATAL:  sorry, too many clients already", False),
+        ('FATAL:  too many connections for role "x"', False),
+        ('FATAL:  too many connections for database "x"', False),
+        ('FATAL:  database "x" is not currently accepting connections', False),
+        ("FATAL:  canceling authentication due to timeout", False),
+        ("FATAL:  annulation de l'authentification à cause du délai écoulé", False),
+        ("server closed the connection unexpectedly", False),
+        (None, False),
+    ],
+)
+def test_only_a_person_mends_a_refused_login(text: str | None, refused: bool) -> None:
+    error = UpdaterError()
+    error.__cause__ = DatabaseUnreachable(database="x", detail=text)
+    assert (is_away(error), is_refused(error)) == (True, refused)
+    assert not is_refused(UpdaterError())
 
 
 @NEWEST

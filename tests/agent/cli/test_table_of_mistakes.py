@@ -95,8 +95,8 @@ ROWS = [
     Mistake(13, "doctor", 3, "NU-1005", ("paths.country is not a setting. It belongs in [site].",),
             lambda text: put(r"\[paths\]", '[paths]\ncountry = "MU"')(
                 put('country = "MU"\n', "")(text))),
-    Mistake(15, "doctor", 3, "NU-1005", ("lies in a directory that is not there", "/nowhere"),
-            put(r'door_file = "(.*?)/run/ncen/', r'door_file = "\1/run/nowhere/')),
+    Mistake(15, "doctor", 3, "NU-1005", ("/etc/hostname",),
+            put(r'door_file = ".*?"', 'door_file = "/etc/hostname/closed"')),
     Mistake(16, "doctor", 3, "NU-6101", ("Check 'current' below [paths]",),
             put(r"\[paths\]", '[paths]\ncurrent = "/opt/curent"'), FRIGHTENING),
     Mistake(17, "doctor", 3, "NU-3201", ("Check 'current' and 'slots' below [paths]",),

@@ -19,6 +19,7 @@ from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.evidence import database_digests
 from demo.site import DemoSite
+from ncen_updater.agent.databases.errors import DatabaseUnreachable
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine import runner
@@ -29,6 +30,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Site
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import GOING_BACK_FAILED
 from ncen_updater.common.progress import Silent
@@ -135,6 +137,32 @@ def test_renamed_database_is_opened_once_it_is_back(
 
 
 @POSTGRESQL
+@pytest.mark.parametrize(
+    "instant",
+    [(StepName.PREFLIGHT, Phase.BEFORE_EFFECT), (StepName.STOP, Phase.AFTER_RECORD)],
+    ids=["before the stop", "before the fence"],
+)
+def test_database_that_somebody_closed_is_named_and_not_left_closed(
+    demo: DemoSite, site: Site, instant: At
+) -> None:
+    dba, running = Administrator(demo), instant[0] is StepName.PREFLIGHT
+
+    def close() -> None:
+        dba.sql(f'ALTER DATABASE "{dba.name}" ALLOW_CONNECTIONS false')
+
+    with pytest.raises(UpdaterError, match=dba.name) as caught:
+        upgrade(site, instant, close)
+    assert "ALLOW_CONNECTIONS true" in str(caught.value.remedy_text)
+    assert dba.closed() == {dba.name}
+    assert site.application.running() is running is not site.application.door_closed()
+    dba.open()
+    Operations(site, Silent()).resume(by_person=True)
+    assert (dba.closed(), strict(demo, site)) == (set(), set())
+    Operations(site, Silent()).upgrade(NEW, retry=True)
+    assert (dba.closed(), strict(demo, site)) == (set(), set())
+
+
+@POSTGRESQL
 def test_going_back_waits_for_a_renamed_database(demo: DemoSite, site: Site) -> None:
     dba = Administrator(demo)
     patient = waits_with(site, lambda: dba.rename(dba.aside, dba.name))
@@ -224,29 +252,97 @@ def test_resume_that_nobody_typed_waits_for_the_databases(
     assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
 
 
-@contextlib.contextmanager
-def refused_login(dba: Administrator) -> Iterator[None]:
-    owner = dba.place.owner
-    yield
-    dba.sql(f'ALTER ROLE "{owner}" LOGIN')
+@POSTGRESQL
+def test_resume_that_nobody_typed_waits_two_minutes_for_a_login_that_is_refused(
+    demo: DemoSite, site: Site, impatient: None
+) -> None:
+    dba = Administrator(demo)
+    role = f'ALTER ROLE "{dba.place.agent}"'
+    with mended(f"{role} LOGIN", dba=dba):
+        with refused(GOING_BACK_FAILED):
+            upgrade(site, BEFORE_CUT_OVER, lambda: dba.sql(f"{role} NOLOGIN"))
+        with pytest.raises(DatabaseUnreachable, match="not permitted to log in"):
+            Operations(site, Silent()).resume(by_person=False, at_boot=True)
+    Operations(site, Silent()).resume(by_person=False)
+    assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
+
+
+def quick(site: Site) -> Site:
+    """The site, where health is not waited for so long."""
+    application = site.config.application.model_copy(update={"health_timeout_s": 3.0})
+    config = site.config.model_copy(update={"application": application})
+    return dataclasses.replace(site, config=config)
+
+
+def bad_releases(site: Site) -> tuple[object, ...]:
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        return SiteHistory(journal).bad_releases()
+
+
+START = (StepName.START, Phase.BEFORE_EFFECT)
 
 
 @POSTGRESQL
-def test_release_is_not_bad_where_the_one_before_it_fails_too(demo: DemoSite, site: Site) -> None:
-    application = site.config.application.model_copy(update={"health_timeout_s": 3.0})
-    config = site.config.model_copy(update={"application": application})
-    dba, quick = Administrator(demo), dataclasses.replace(site, config=config)
-    with refused_login(dba), refused(GOING_BACK_FAILED):
-        upgrade(
-            quick,
-            (StepName.START, Phase.BEFORE_EFFECT),
-            lambda: dba.sql(f'ALTER ROLE "{dba.place.owner}" NOLOGIN'),
-        )
-    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
-        assert SiteHistory(journal).bad_releases() == ()
-    Operations(quick, Silent()).resume(by_person=True)
+def test_release_is_not_bad_where_connect_was_revoked(demo: DemoSite, site: Site) -> None:
+    dba, short = Administrator(demo), quick(site)
+    revoke = f'REVOKE CONNECT ON DATABASE "{dba.name}" FROM "{dba.place.owner}"'
+    with pytest.raises(ChangeFailed) as caught:
+        upgrade(short, START, lambda: dba.sql(revoke))
+    assert caught.value.values["cause_code"] == "NU-4032"
+    assert dba.name in str(caught.value) and dba.place.owner in str(caught.value)
+    assert (bad_releases(site), strict(demo, site)) == ((), set())
+    Operations(short, Silent()).upgrade(NEW)
+
+
+@contextlib.contextmanager
+def mended(*statements: str, dba: Administrator) -> Iterator[None]:
+    """Undo in the end what would spoil the server for the next test."""
+    try:
+        yield
+    finally:
+        dba.sql(*statements)
+
+
+@POSTGRESQL
+def test_going_back_names_the_role_that_may_not_log_in(demo: DemoSite, site: Site) -> None:
+    dba, short = Administrator(demo), quick(site)
+    role = f'ALTER ROLE "{dba.place.owner}"'
+    with (
+        mended(f"{role} LOGIN", dba=dba),
+        refused(GOING_BACK_FAILED, match=f"{dba.place.owner}.* may log in"),
+    ):
+        upgrade(short, START, lambda: dba.sql(f"{role} NOLOGIN"))
+    assert bad_releases(site) == ()
+    Operations(short, Silent()).resume(by_person=True)
     assert strict(demo, site) == set()
-    Operations(quick, Silent()).upgrade(NEW)
+    Operations(short, Silent()).upgrade(NEW)
+
+
+@POSTGRESQL
+def test_release_is_not_bad_where_the_one_before_it_fails_too(
+    demo: DemoSite, site: Site, server: EmbeddedPostgres
+) -> None:
+    """What no catalogue says: pg_hba.conf refuses the application, whatever its rights."""
+    dba, short = Administrator(demo), quick(site)
+    rules = server.data / "pg_hba.conf"
+    before = rules.read_text()
+
+    def load(text: str) -> None:
+        loaded = dba.sql("SELECT pg_conf_load_time()")
+        rules.write_text(text)
+        dba.sql("SELECT pg_reload_conf()")
+        while dba.sql("SELECT pg_conf_load_time()") == loaded:
+            pass
+
+    try:
+        with refused(GOING_BACK_FAILED):
+            upgrade(short, START, lambda: load(f"local all {dba.place.owner} reject\n{before}"))
+    finally:
+        load(before)
+    assert bad_releases(site) == ()
+    Operations(short, Silent()).resume(by_person=True)
+    assert strict(demo, site) == set()
+    Operations(short, Silent()).upgrade(NEW)
 
 
 @POSTGRESQL

@@ -123,7 +123,9 @@ def site_of(version: Callable[[], str], health: Health, free: int) -> Site:
     site = SimpleNamespace(
         config=SimpleNamespace(application=settings, paths=paths, files=()),
         application=application,
-        engine=SimpleNamespace(require_live=version, free_bytes=lambda: {DATABASES: free}),
+        engine=SimpleNamespace(
+            require_live=lambda **_: version(), free_bytes=lambda: {DATABASES: free}
+        ),
         clock=SimpleNamespace(monotonic=lambda: 0.0, wait=lambda _: None),
         state=place,
         slots=SimpleNamespace(directory=place),

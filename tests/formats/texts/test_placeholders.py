@@ -52,6 +52,8 @@ def test_a_doubled_brace_of_gettext_stands_for_itself() -> None:
         (["une", "deux"], ["%d seizure", "%d seizures"], ("%1$d",), ()),
         (["<i>x</i>"], ["<b>x</b>"], ("<b>",), ("<i>",)),
         (["%s"], ["none"], (), ("%1$s",)),
+        (["%n"], ["none"], (), ("%1$n",)),
+        (["%*d"], ["%d"], ("%1$d",), ("%2$d",)),
     ],
 )
 def test_a_translation_neither_loses_nor_invents_a_place(
@@ -76,6 +78,8 @@ CATALOGUE = [
     ("c-format", "%s of %s", "%2$s, %1$s", True),
     ("c-format", "%d of %s", "%2$s, %1$i", True),
     ("c-format", "%s of %s", "%s", False),
+    ("c-format", "none", "%n", False),
+    ("c-format", "%d", "%*d", False),
     ("no-python-format", "Write %s for it", "Écrivez %d", True),
     ("", "Unsupported state: {}", "Estado no admitido: {0}", True),
     ("", "Hook", "Le script %1$s", True),

@@ -13,10 +13,9 @@ from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql.connection import OUR_PROGRAM, Server, rows
 from ncen_updater.common.messages import APPLICATION_SHUT_OUT
 
-__all__ = ["REFUSED", "require_logins"]
-
-#: What a server says to a system user whom no line lets in; a password it would have asked for.
-REFUSED = re.compile(r"(?:Peer|Ident) authentication failed|no pg_hba\.conf entry")
+#: Stands in what a server says, in whatever language, to a system user whom no line lets in; a
+#: password it would have asked for.
+REFUSED = re.compile(r"\b(?:peer|ident)\b|pg_hba\.conf", re.IGNORECASE)
 LIMIT_S = 20
 # Becomes the user for good before it speaks with anybody.
 _TRY = """
@@ -56,7 +55,8 @@ def require_logins(server: Server, database: str, user: str | None) -> None:
     with server.facts() as connection:
         by_socket = [role for (role,) in rows(connection, _BY_SOCKET, [roles, f"{OUR_PROGRAM}%"])]
     for role in by_socket:
-        with contextlib.suppress(KeyError):  # no such system user
+        # No such system user, or a server that says nothing in time.
+        with contextlib.suppress(KeyError, subprocess.TimeoutExpired):
             who = pwd.getpwnam(user or role)
             words = _log_in(server, database, role, who)
             if REFUSED.search(words):

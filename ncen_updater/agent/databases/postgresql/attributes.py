@@ -15,8 +15,6 @@ from ncen_updater.agent.databases.postgresql.connection import Connection, rows,
 from ncen_updater.agent.databases.postgresql.quoting import identifier, setting_value
 from ncen_updater.common.messages import ATTRIBUTES_DIFFER
 
-__all__ = ["Attributes", "Grant", "Setting", "carry_over", "read_attributes", "statements"]
-
 
 @dataclass(frozen=True, order=True)
 class Grant:
@@ -38,7 +36,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Attributes:
-    """All of it; grants and settings sorted, so that two can be compared."""
+    """All of it; grants and settings in their order in the catalogue."""
 
     owner: str
     template: bool
@@ -52,21 +50,22 @@ def read_attributes(connection: Connection, database: str) -> Attributes:
     owner, template, grants, settings = rows(
         connection,
         "SELECT pg_get_userbyid(d.datdba), d.datistemplate,"
-        " (SELECT json_agg(json_build_array(g.grantee, g.privilege, g.grantable)) FROM"
-        "  (SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END AS grantee,"
-        "   a.privilege_type AS privilege, bool_or(a.is_grantable) AS grantable"
-        "   FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a GROUP BY 1, 2) g),"
-        " (SELECT json_agg(json_build_array("
-        "   CASE WHEN s.setrole = 0 THEN '' ELSE pg_get_userbyid(s.setrole) END, c))"
-        "  FROM pg_db_role_setting s, unnest(s.setconfig) c WHERE s.setdatabase = d.oid)"
+        " (SELECT json_agg(json_build_array(grantee, privilege, grantable) ORDER BY n) FROM (SELECT"
+        "   CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END AS grantee, min(n)"
+        "   AS n, a.privilege_type AS privilege, bool_or(a.is_grantable) AS grantable"
+        "   FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) WITH ORDINALITY"
+        "   a(grantor, grantee, privilege_type, is_grantable, n) GROUP BY 1, 3) g),"
+        " (SELECT json_agg(json_build_array(CASE WHEN setrole = 0 THEN ''"
+        "   ELSE pg_get_userbyid(setrole) END, c) ORDER BY setrole, n) FROM pg_db_role_setting,"
+        "   unnest(setconfig) WITH ORDINALITY u(c, n) WHERE setdatabase = d.oid)"
         " FROM pg_database d WHERE d.datname = %s",
         [database],
     )[0]
     return Attributes(
         owner,
         template,
-        tuple(sorted(Grant(*grant) for grant in grants or ())),
-        tuple(sorted(Setting(role, *config.split("=", 1)) for role, config in settings or ())),
+        tuple(Grant(*grant) for grant in grants or ()),
+        tuple(Setting(role, *config.split("=", 1)) for role, config in settings or ()),
     )
 
 
@@ -104,14 +103,19 @@ def carry_over(connection: Connection, wanted: Attributes, target: str) -> None:
         AttributesDiffer: If it does not; the transaction must not be committed.
     """
     present = read_attributes(connection, target)
-    if present != wanted:
+    if _meaning(present) != _meaning(wanted):
         for statement in statements(target, wanted, present):
             run(connection, statement)
         present = read_attributes(connection, target)
-    if present != wanted:
+    if _meaning(present) != _meaning(wanted):
         raise DatabaseError(
             ATTRIBUTES_DIFFER, database=target, detail=f"wanted {wanted}, got {present}"
         )
+
+
+def _meaning(attributes: Attributes) -> tuple[object, ...]:
+    """Return all but the order, which is not kept where several grantors took turns."""
+    return attributes.owner, attributes.template, {*attributes.grants}, {*attributes.settings}
 
 
 def _grantee(name: str) -> str:

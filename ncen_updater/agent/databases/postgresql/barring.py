@@ -103,6 +103,13 @@ def barred_by(connection: Connection, change: ChangeRef) -> tuple[str, ...]:
     return tuple(database for (database,) in found)
 
 
+def is_barred(connection: Connection, database: str) -> bool:
+    """Whether a change has taken the rights to connect to a database."""
+    if rows(connection, "SELECT to_regclass('public.barred') IS NULL")[0][0]:
+        return False
+    return bool(rows(connection, "SELECT 1 FROM public.barred WHERE database = %s", [database]))
+
+
 def take_grants(connection: Connection, database: str) -> tuple[Grant, ...] | None:
     """Return what was granted before a barring and forget it; None where nothing was kept.
 

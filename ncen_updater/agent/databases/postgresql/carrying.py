@@ -23,21 +23,6 @@ from ncen_updater.agent.databases.postgresql.catalogue import server_major
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
 from ncen_updater.agent.databases.postgresql.quoting import literal
 
-__all__ = [
-    "CarryingLimits",
-    "CarryingObstacle",
-    "DatabaseContents",
-    "Fact",
-    "Item",
-    "LeftOut",
-    "digest_of",
-    "judge",
-    "kept_lines",
-    "limits",
-    "read_left",
-    "survey_contents",
-]
-
 
 class Fact(StrEnum):
     """Why a dump by an ordinary role does not carry an object."""

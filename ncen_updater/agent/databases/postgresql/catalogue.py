@@ -9,8 +9,6 @@ from ncen_updater.agent.databases.errors import DatabaseUnreachable
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows
 from ncen_updater.common.messages import SET_INCOMPLETE
 
-__all__ = ["INVALID_LIMIT", "DatabaseRow", "read_databases", "require", "server_major"]
-
 INVALID_LIMIT = -2  # the server's mark on a database whose DROP was interrupted
 
 

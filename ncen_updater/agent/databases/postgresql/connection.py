@@ -26,20 +26,6 @@ from ncen_updater.common.messages import (
     Message,
 )
 
-__all__ = [
-    "OUR_PROGRAM",
-    "Connection",
-    "Server",
-    "ServerLimits",
-    "forbid_views",
-    "login_is_known",
-    "remember_login",
-    "rows",
-    "run",
-    "translated",
-    "why_refused",
-]
-
 logger = logging.getLogger(__name__)
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]

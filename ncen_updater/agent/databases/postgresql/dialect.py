@@ -15,8 +15,6 @@ from ncen_updater.formats.sql import Statement, split
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["TABLES", "PostgresDialect", "fault_of_state"]
-
 TABLES = ledger.make_tables(
     ledger.OWN_SCHEMA,
     "",

@@ -90,7 +90,11 @@ from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.formats.losses import Loss
 from ncen_updater.formats.manifest import DatabaseProgram
 
-__all__ = ["PostgresEngine"]
+_SHUT = (
+    "SELECT datname, array_to_string(%s::text[], ', ') FROM pg_database d WHERE datname = ANY(%s)"
+    " AND NOT EXISTS (SELECT FROM pg_roles r WHERE rolname = ANY(%s) AND rolcanlogin"
+    " AND has_database_privilege(r.oid, d.oid, 'CONNECT')) ORDER BY 1"
+)
 
 
 class PostgresEngine(DatabaseEngine):
@@ -241,7 +245,9 @@ class PostgresEngine(DatabaseEngine):
         with settled(self._server) as connection:
             found = read_databases(connection)
             if change is None:
-                return evidences.at_rest(self._physical, found, read_fences(connection))
+                seen = evidences.at_rest(self._physical, found, read_fences(connection))
+                roles, live = list(self._settings.admitted), list(self._physical.values())
+                return replace(seen, shut=rows(connection, _SHUT, [roles, live, roles]))
             events = (SwapEvent.TOUCHED, SwapEvent.OVER, SwapEvent.BACK)
             record = read_record(connection, change.id, events)
             committed = is_recorded(connection, change.id)

@@ -19,8 +19,6 @@ from ncen_updater.agent.databases.postgresql.naming import (
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import DATABASE_UNKNOWN, MARKERS_DISAGREE
 
-__all__ = ["at_rest", "decide", "is_later", "leftovers", "set_marker"]
-
 
 def at_rest(
     names: Mapping[str, str], found: Mapping[str, DatabaseRow], fences: Mapping[str, FenceRecord]

@@ -43,11 +43,10 @@ from ncen_updater.agent.databases.postgresql.visits import (
 )
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import (
+    DATABASE_CLOSED,
     FENCED_BY_OTHER,
     PREPARED_TRANSACTIONS,
 )
-
-__all__ = ["Fencing", "end_sessions", "restore_statement", "set_fences"]
 
 logger = logging.getLogger(__name__)
 
@@ -146,6 +145,8 @@ class Fencing:
             forget(connection, [name for name, (by, _) in said if by != change.id])
             for database in self._databases:
                 row = require(found, database)
+                if not row.allow and database not in known:  # not ours to open
+                    raise DatabaseError(DATABASE_CLOSED, database=database)
                 # What stands in the table is older than this act and is the true original.
                 run(
                     connection,

@@ -39,8 +39,6 @@ from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.manifest import DatabaseProgram
 
-__all__ = ["Migrating"]
-
 logger = logging.getLogger(__name__)
 
 #: Rows that were written to each table, and its file; with the tables of large objects.

@@ -19,19 +19,6 @@ from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import QUERY_FAILED, ROWS_UNREADABLE
 from ncen_updater.formats.losses import How, Loss
 
-__all__ = [
-    "TableShape",
-    "count_lost",
-    "digest",
-    "entered_by_object",
-    "key_rows",
-    "lost_by_table",
-    "read_only",
-    "select",
-    "user_tables",
-    "younger_by_table",
-]
-
 _TABLES = """
 SELECT n.nspname, c.relname,
        coalesce((SELECT array_agg(a.attname::text ORDER BY a.attname)

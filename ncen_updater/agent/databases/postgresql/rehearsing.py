@@ -52,8 +52,6 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import OWNER_REFUSED
 from ncen_updater.common.progress import Progress
 
-__all__ = ["Rehearsing"]
-
 logger = logging.getLogger(__name__)
 
 TAIL_BYTES = 4000

@@ -27,8 +27,6 @@ from ncen_updater.agent.databases.postgresql.naming import database_name, in_pla
 from ncen_updater.agent.databases.postgresql.reading import read_only
 from ncen_updater.agent.databases.postgresql.visiting import Visitor
 
-__all__ = ["Sessions"]
-
 # SET ROLE does not bring the role's own settings, but its SQL was written under this one.
 _SEARCH_PATH = """
 SELECT split_part(c, '=', 2) FROM pg_db_role_setting s, unnest(s.setconfig) c
@@ -99,7 +97,7 @@ class Sessions:
         try:
             return self._server.open(database, statement_s=statement_s, as_owner=as_owner)
         except DatabaseUnreachable:
-            if not as_owner or self._visitor.lets_owner_in(database):
+            if not as_owner or not self._visitor.is_owner_barred(database):
                 raise
         with self._visitor.admitting_owner(database):
             return self._server.open(database, statement_s=statement_s, as_owner=True)

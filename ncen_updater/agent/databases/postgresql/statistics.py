@@ -23,8 +23,6 @@ from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.common.database_words import said
 
-__all__ = ["refresh_statistics"]
-
 logger = logging.getLogger(__name__)
 
 # Nobody but an owner may analyze a table, and the statistics of an empty one say nothing.

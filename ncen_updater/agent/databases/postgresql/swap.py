@@ -65,8 +65,6 @@ from ncen_updater.common.messages import (
     WAY_BACK_MISSING,
 )
 
-__all__ = ["Swap"]
-
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5

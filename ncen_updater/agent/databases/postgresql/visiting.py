@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from ncen_updater.agent.databases.errors import DatabaseUnreachable
+from ncen_updater.agent.databases.postgresql.barring import is_barred
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows, run
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.agent.databases.postgresql.versions import mark_opened, own_act
@@ -73,10 +74,11 @@ class Visitor:
             undo.pop_all()
             return connection
 
-    def lets_owner_in(self, database: str) -> bool:
-        """Whether the application's role may connect to a database."""
+    def is_owner_barred(self, database: str) -> bool:
+        """Whether a change of ours, and no administrator, keeps the application's role out."""
         with self._server.facts() as outside:
-            return self._admitted(outside, database, self._server.settings.owner)
+            admitted = self._admitted(outside, database, self._server.settings.owner)
+            return not admitted and is_barred(outside, database)
 
     @contextlib.contextmanager
     def admitting_owner(self, database: str) -> Iterator[None]:

@@ -39,8 +39,6 @@ from ncen_updater.common.i18n import catalogue_texts
 from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART
 from ncen_updater.common.progress import Progress
 
-__all__ = ["Bundle", "make_bundle", "packed", "require_parts", "write_archive"]
-
 
 @dataclass(frozen=True)
 class Bundle:

@@ -36,8 +36,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress
 
-__all__ = ["PARTS", "REHEARSALS", "Gatherer"]
-
 PARTS = (
     "site.json", "changes.json", "events.json", "rehearsals.json", "findings.json",
     "configuration.json", "versions.json", "disks.json", "units.txt", "log.txt",

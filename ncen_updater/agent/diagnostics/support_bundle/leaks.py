@@ -23,8 +23,6 @@ from ncen_updater.agent.databases.engines import kind_of
 from ncen_updater.agent.diagnostics.support_bundle.parts import BundlePart
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["Leak", "ValueSample", "find_leaks", "sample", "words_of"]
-
 WORD = re.compile(r"[^\W_]+")
 ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 #: A value is known by its first words; more would not make it more distinctive.

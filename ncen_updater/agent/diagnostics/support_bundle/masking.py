@@ -11,8 +11,6 @@ from ncen_updater.agent.config.secrets import FREE_TABLES
 from ncen_updater.agent.diagnostics.support_bundle.leaks import words_of
 from ncen_updater.common.i18n import Text
 
-__all__ = ["LOG_FIELDS", "MASK", "log_lines", "mask_settings", "mask_values"]
-
 MASK = "***"
 #: Command lines: an argument may be a password, the program is none.
 COMMANDS = frozenset({"start", "stop", "status", "version_command"})

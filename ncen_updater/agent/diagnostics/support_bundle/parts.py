@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["MAX_PART", "BundlePart", "gathered", "json_part"]
-
 logger = logging.getLogger(__name__)
 
 #: No part is larger; of a longer one the end is kept, since that is where it broke.

@@ -9,8 +9,8 @@ from ncen_updater.agent.application.errors import ApplicationError, CommandFaile
 from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.engine.steps.starting import (
+    require_judgeable,
     require_nobody_answers,
-    require_room,
     require_well,
     start_rest,
     stop_if_it_can,
@@ -184,7 +184,7 @@ class Start(Step):
             try:
                 application.start()
             except CommandFailed as again:
-                require_room(context.site, str(again))
+                require_judgeable(context.site, str(again))
                 raise
         return NO_FACTS
 

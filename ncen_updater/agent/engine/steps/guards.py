@@ -115,6 +115,7 @@ class Preflight(Step):
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Run every check; strict ones block. Then do what can be done while officers work."""
+        context.site.engine.require_live()
         findings = preflight_findings(
             context.site, context.ref, context.origin_version, context.progress
         )
@@ -127,6 +128,7 @@ class Preflight(Step):
         site_files.prepare(context)
         _refuse_late(context)
         _refuse_unwanted(context)
+        context.site.engine.require_live()  # somebody may have closed one meanwhile
         facts = ChangeFacts(advisories=tuple(f"{f.code} {f.what}" for f in findings))
         if not context.ref.as_is:
             return facts

@@ -207,12 +207,13 @@ class Outage:
             return False
 
     def _away(self) -> bool:
-        """Whether the server takes no sessions, or one of the databases is not there at all."""
+        """Whether the server takes no sessions, or the application has none in a database."""
         engine = self._context.site.engine
         if not engine.answers():
             return True
         try:
-            return bool(engine.evidence(None).missing)
+            seen = engine.evidence(None)
+            return bool(seen.missing or seen.closed or seen.shut)
         except UpdaterError as error:
             # It takes sessions: that it refuses ours may be the doing of the release.
             logger.warning("what is there of the databases was not found out: %s", error)

@@ -32,8 +32,8 @@ from ncen_updater.formats.reported import says
 __all__ = [
     "Sign",
     "blamed",
+    "require_judgeable",
     "require_nobody_answers",
-    "require_room",
     "require_well",
     "sign_of",
     "start_rest",
@@ -132,7 +132,7 @@ def require_well(
         logger.warning("the application runs, and nobody can ask how it is: %s", _problems(health))
         return seconds
     if first is Sign.UNWELL:
-        require_room(site, _problems(health))
+        require_judgeable(site, _problems(health))
         raise _unhealthy(document, health, site.clock.monotonic() - began)
     before = _problems(health)
     logger.warning("the application is not well and is started once more: %s", before)
@@ -142,8 +142,7 @@ def require_well(
     seconds, health, second = wait()
     if second is None:
         return seconds
-    site.engine.require_live()
-    require_room(site, _problems(health))
+    require_judgeable(site, _problems(health))
     if blamed(first, second, stranger=stranger):
         raise _unhealthy(document, health, site.clock.monotonic() - began)
     raise ApplicationError(
@@ -155,12 +154,14 @@ def require_well(
     )
 
 
-def require_room(site: Site, problems: str) -> None:
-    """Refuse to judge what does not run as it should while a disk of the site is full.
+def require_judgeable(site: Site, problems: str) -> None:
+    """Refuse to judge what does not run as it should while no release could.
 
     Raises:
+        DatabaseError: If a live database is missing or closed, or shut to the application's roles.
         SpaceShort: With the place.
     """
+    site.engine.require_live(entered=True)
     full = full_place(site)
     if full is not None:
         logger.warning("%s is full, and nothing is judged by this: %s", full, problems)

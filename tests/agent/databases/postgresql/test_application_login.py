@@ -24,8 +24,11 @@ __all__ = ["own_server"]
     [
         (f'FATAL:  Peer authentication failed for user "{OWNER}"', True),
         (f'FATAL:  no pg_hba.conf entry for host "[local]", user "{OWNER}"', True),
+        (f"FATAL:  authentification peer échouée pour l'utilisateur « {OWNER} »", True),
+        (f"FATAL:  aucune entrée dans pg_hba.conf pour l'hôte « [local] » et « {OWNER} »", True),
         ("fe_sendauth: no password supplied", False),  # which it has
         (f'FATAL:  password authentication failed for user "{OWNER}"', False),
+        (f"FATAL:  authentification par mot de passe échouée pour « {OWNER} »", False),
         ("FATAL:  the database system is starting up", False),
         ("", False),
     ],

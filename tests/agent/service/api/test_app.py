@@ -504,5 +504,5 @@ def test_what_failed_is_told(counter: Counter) -> None:
     (told,) = counter.ask("GET", "/v1/status").document["service"]["failures"]
     assert told == {
         "action": "check", "what": "reading the signed list", "times": 2,
-        "at": "2026-11-24T06:00:00Z", "again_at": "2026-11-24T07:00:00Z",
+        "at": "2026-11-24T06:00:00Z", "again_at": "2026-11-24T07:00:00Z", "code": "",
     }  # fmt: skip

@@ -33,8 +33,9 @@ for library in libssl.so.3 libcrypto.so.3 libsqlite3.so.0 libc.so.6; do
   done
 done
 """
-#: A site of its own, whose maintenance file is where only a running system has a directory.
-ELSEWHERE = """
+#: A maintenance file where only a running system has a directory, and a site that has it there.
+PORTAL = "run/portal/maintenance"
+ELSEWHERE = f"""
 mkdir -p etc/systemd/system/ncen-updater-apply@.service.d
 mkdir -p etc/systemd/system/ncen-updater-resume.service.d
 for unit in apply@ resume; do
@@ -43,7 +44,7 @@ for unit in apply@ resume; do
 ReadWritePaths=-/run/portal
 END
 done
-sed -i 's,^door_file = .*,door_file = "run/portal/maintenance",' etc/ncen-updater/agent.toml
+sed -i 's,^door_file = .*,door_file = "{PORTAL}",' etc/ncen-updater/agent.toml
 """
 PATIENCE_S = 300.0
 CUTS = 12
@@ -219,6 +220,8 @@ def maintenance(ground: Ground, seed: int) -> list[Event]:
                 say(box.container.run("journalctl", "--no-pager", "-n", "60").stdout)
             else:
                 wrong += wrongs(box, recorded.known, [])[1]
+                if box.container.run("test", "-e", f"/{PORTAL}").returncode == 0:
+                    wrong.append("the maintenance file is left")
             name = f"maintenance file below /run, {what}"
             events.append(told(Event(name, None, seconds, "", tuple(wrong))))
         finally:

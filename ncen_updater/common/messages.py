@@ -1177,6 +1177,12 @@ OFFICERS_WERE_IN = Message(
     ),
     ExitCode.NEEDS_PERSON,
 )
+DATABASE_CLOSED = Message(
+    "NU-4016",
+    N_("The database {database} refuses sessions."),
+    N_("Open it unless that is on purpose: ALTER DATABASE {database} ALLOW_CONNECTIONS true."),
+    ExitCode.NEEDS_PERSON,
+)
 DATABASE_OPENED = Message(
     "NU-4020",
     N_(
@@ -1187,18 +1193,6 @@ DATABASE_OPENED = Message(
         "Ask the database administrators who did ALTER DATABASE or GRANT on it, let them leave it "
         "alone for the time of the change, and begin again."
     ),
-)
-DATABASE_CLOSED = Message(
-    "NU-4016",
-    N_("The database {database} refuses sessions."),
-    N_("Open it unless that is on purpose: ALTER DATABASE {database} ALLOW_CONNECTIONS true."),
-    ExitCode.NEEDS_PERSON,
-)
-ROLES_LOCKED_OUT = Message(
-    "NU-4032",
-    N_("None of the application's roles ({role}) may log in to the database {database}."),
-    N_("Run: GRANT CONNECT ON DATABASE {database} TO {role}; and ALTER ROLE ... LOGIN;"),
-    ExitCode.NEEDS_PERSON,
 )
 NOT_CARRIED = Message(
     "NU-4025",
@@ -1231,6 +1225,12 @@ TABLESPACE_CLOSED = Message(
     "NU-4028",
     N_("The role {role} may make nothing in the tablespace {tablespace} of {database}."),
     N_("Run as a superuser: GRANT CREATE ON TABLESPACE {tablespace} TO {role};"),
+)
+ROLES_LOCKED_OUT = Message(
+    "NU-4032",
+    N_("None of the application's roles ({role}) may log in to the database {database}."),
+    N_("Run: GRANT CONNECT ON DATABASE {database} TO {role}; and ALTER ROLE ... LOGIN;"),
+    ExitCode.NEEDS_PERSON,
 )
 SERVER_LOST = Message(
     "NU-4060",
@@ -1298,12 +1298,6 @@ OWNER_REFUSED = Message(
         " installation.md says in section 3; 'ncen-updater doctor' says it once more."
     ),
 )  # fmt: skip
-APPLICATION_SHUT_OUT = Message(
-    "NU-4170",
-    N_("PostgreSQL no longer lets the user {user} log in as {role}."),
-    N_("Add 'ncen {user} {role}' to pg_ident.conf, then 'sudo systemctl reload postgresql'."),
-    ExitCode.BLOCKED,
-)
 PREPARED_TRANSACTIONS = Message(
     "NU-4101",
     N_("{count} prepared transactions are open in {database}."),
@@ -1353,6 +1347,12 @@ DUMPS_UNREADABLE = Message(
     N_("The directory of the dumps, {path}, cannot be read: {reason}."),
     N_("See that its disk is there and that the agent's account may enter it."),
 )
+APPLICATION_SHUT_OUT = Message(
+    "NU-4170",
+    N_("PostgreSQL no longer lets the user {user} log in as {role}."),
+    N_("Add 'ncen {user} {role}' to pg_ident.conf, then 'sudo systemctl reload postgresql'."),
+    ExitCode.BLOCKED,
+)
 MIGRATION_FILE_BAD = Message(
     "NU-4200",
     N_("The migration file {path} of release {release} cannot be used: {reason}"),
@@ -1375,14 +1375,6 @@ MIGRATOR_MISSING = Message(
 MIGRATOR_FAILED = Message(
     "NU-4203",
     N_("The application's own migrator {program} failed on {database}: {how}"),
-    N_(
-        "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
-        "the site can go on working."
-    ),
-)
-SMOKE_FAILED = Message(
-    "NU-6076",
-    N_("{version} does not work on copies of this site's databases: its {program}: {how}"),
     N_(
         "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
         "the site can go on working."
@@ -1933,18 +1925,6 @@ RELEASE_NOT_TOLD = Message(
     ),
     ExitCode.BLOCKED,
 )
-OUTSIDE_UNIT = Message(
-    "NU-6346",
-    N_("{path} lies outside of what the units of the agent may write to."),
-    N_("Type 'sudo systemctl daemon-reload': the units then follow agent.toml."),
-    ExitCode.BLOCKED,
-)
-APPLICATION_UNWELL = Message(
-    "NU-6074",
-    N_("The application does not work now ({problems})."),
-    N_("Find out why, and type 'ncen-updater adopt {version}' again once users can work."),
-    ExitCode.BLOCKED,
-)
 CURRENT_IS_OTHER = Message(
     "NU-6063",
     N_("The link {link} leads to {current}, not to {version}."),
@@ -2037,6 +2017,26 @@ RELEASE_NOT_WHOLE = Message(
     "NU-6072",
     N_("Release {version} on this site's disk is not as it was signed: {files}"),
     N_("Put these files back as they were ('ncen-updater verify' lists all), then try again."),
+)
+APPLICATION_UNWELL = Message(
+    "NU-6074",
+    N_("The application does not work now ({problems})."),
+    N_("Find out why, and type 'ncen-updater adopt {version}' again once users can work."),
+    ExitCode.BLOCKED,
+)
+SMOKE_FAILED = Message(
+    "NU-6076",
+    N_("{version} does not work on copies of this site's databases: its {program}: {how}"),
+    N_(
+        "Send the Secretariat what 'ncen-updater doctor' and 'history' say; "
+        "the site can go on working."
+    ),
+)
+OUTSIDE_UNIT = Message(
+    "NU-6346",
+    N_("{path} lies outside of what the units of the agent may write to."),
+    N_("Type 'sudo systemctl daemon-reload': the units then follow agent.toml."),
+    ExitCode.BLOCKED,
 )
 
 # ---- 7xxx: the publisher ---------------------------------------------------------------------
@@ -3009,12 +3009,6 @@ CONSOLE_SECOND_SECRET = Message(
     N_("This server asks for more than a password, which this page cannot give."),
     N_("Log in over SSH and type 'ncen-updater console'."),
 )
-CONSOLE_BUSY = Message(
-    "NU-9718",
-    N_("The console is busy: too much is asked of it at the same time."),
-    N_("Wait a few seconds, then load the page again."),
-    ExitCode.BUSY,
-)
 CONSOLE_NO_LOGIN = Message(
     "NU-9716",
     N_("Passwords cannot be looked at just now: {reason}"),
@@ -3022,4 +3016,10 @@ CONSOLE_NO_LOGIN = Message(
         "On the server 'systemctl status ncen-updater-login.socket' says whether it listens, and "
         "'ncen-updater doctor' what is missing. 'ncen-updater console' needs neither."
     ),
+)
+CONSOLE_BUSY = Message(
+    "NU-9718",
+    N_("The console is busy: too much is asked of it at the same time."),
+    N_("Wait a few seconds, then load the page again."),
+    ExitCode.BUSY,
 )

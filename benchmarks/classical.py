@@ -15,8 +15,6 @@ from psycopg import sql
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import PostgresBinaries
 
-__all__ = ["Classical"]
-
 JOBS = "-j2"
 
 

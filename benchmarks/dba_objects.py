@@ -25,8 +25,9 @@ from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
 from demo.evidence import database_digests
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.engine.operations import Operations, new_change_id
+from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.rehearsal.rehearse import Rehearser

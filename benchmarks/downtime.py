@@ -37,10 +37,11 @@ from benchmarks.timeline import Timeline, timeline
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import PostgresBinaries
 from ncen_updater.agent.engine.errors import ChangeFailed
-from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.change import DOWNTIME, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.site import Site
 from ncen_updater.common.i18n import Text
 from tests.support.sites import site_in_process

@@ -28,8 +28,6 @@ from benchmarks.report import compile_as_installed, finish, say
 from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
 from tests.publisher.releases import PASSPHRASE, write_release
 
-__all__ = ["Cost", "CountingServer", "counting", "measure_check"]
-
 AIM_REQUESTS, AIM_BYTES = 2, 3000
 CLIENTS = ("ours", "tufup")
 

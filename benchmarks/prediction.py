@@ -18,7 +18,8 @@ from packaging.version import Version
 from benchmarks.report import finish, say
 from benchmarks.sites import server, trial_site
 from demo.databases import PostgresPlace
-from ncen_updater.agent.engine.operations import Operations, new_change_id
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.policy.prediction import Measured
 from ncen_updater.agent.rehearsal.predictions import history, past
 from ncen_updater.agent.rehearsal.rehearse import Rehearser

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["compile_as_installed", "finish", "machine", "median", "say"]
-
 PRODUCT = Path(__file__).parents[1] / "ncen_updater"
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from benchmarks.report import finish, median, say
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.cli.main import COMMANDS
-from ncen_updater.agent.engine.operations import JOURNAL
+from ncen_updater.agent.cli.guide import COMMANDS
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
 
 MEMORY_MB = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")

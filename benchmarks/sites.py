@@ -19,8 +19,6 @@ from demo.site import DemoSite, SiteOptions
 from ncen_updater.publisher.release_flow import publish_release
 from tests.support.sites import TrialFeed, as_code_only, connect, serve
 
-__all__ = ["RECORDS_SHARE", "Trial", "checkpoint", "place_size", "server", "trial_site"]
-
 PHOTO_BYTES = 60_000
 # A generated case with everything that hangs on it, tables and indexes, on PostgreSQL.
 CASE_BYTES = 2_800

@@ -9,8 +9,6 @@ from datetime import datetime
 from ncen_updater.agent.journal.change import StepName, StepState
 from ncen_updater.agent.journal.rows import JournalEvent
 
-__all__ = ["Timeline", "timeline"]
-
 
 @dataclass
 class Timeline:

@@ -16,8 +16,6 @@ from ncen_updater.common.cli.render import error_lines
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, language_from_environment
 
-__all__ = ["main"]
-
 INTERRUPTED = 130
 
 

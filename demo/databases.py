@@ -30,17 +30,6 @@ from ncen_updater.formats.manifest import load_manifest
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = [
-    "AGENT_ROLE",
-    "DATABASES",
-    "OWNER_ROLE",
-    "PostgresPlace",
-    "SiteDatabases",
-    "SqlitePlace",
-    "apply_release",
-    "create_site_databases",
-]
-
 DATABASES = ("seizures", "suspects", "companies")
 OWNER_ROLE = "ncen"
 AGENT_ROLE = "ncen_updater"

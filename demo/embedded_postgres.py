@@ -26,8 +26,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import Message
 
-__all__ = ["EmbeddedPostgres", "PostgresBinaries", "PostgresUnavailable", "find_binaries"]
-
 START_SECONDS = 60
 
 

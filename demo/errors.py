@@ -6,8 +6,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import Message
 
-__all__ = ["BadReleaseSource", "NoReleaseSource", "StandInFailed"]
-
 
 class NoReleaseSource(UpdaterError):
     """A release of the stand-in that is not among the sources."""

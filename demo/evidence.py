@@ -18,15 +18,6 @@ from pathlib import Path
 
 from demo.databases import DATABASES, PostgresPlace, SiteDatabases, SqlitePlace
 
-__all__ = [
-    "SiteVersion",
-    "case_references",
-    "database_digests",
-    "parked_rows",
-    "select",
-    "site_version",
-]
-
 REPORT_TIMEOUT_S = 10.0
 TABLES_POSTGRES = """
 SELECT schemaname, tablename FROM pg_tables

@@ -16,8 +16,6 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-__all__ = ["MAINTENANCE_PAGE", "main"]
-
 MAX_BODY = 1_000_000
 TIMEOUT_S = 30.0
 HEADERS = ("Content-Type", "Accept")

@@ -17,8 +17,6 @@ from demo.records import COLUMNS, Row, TableRows, photo_content, rows
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["Generated", "generate"]
-
 MAX_PHOTO_FILES = 200
 
 

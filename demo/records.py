@@ -9,8 +9,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
 
-__all__ = ["COLUMNS", "Row", "TableRows", "case_reference", "company_rows", "person_rows", "rows"]
-
 Row = tuple[object, ...]
 TableRows = dict[str, list[Row]]
 _Next = Callable[[str], int]

@@ -22,8 +22,6 @@ from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.formats.manifest import Manifest, load_manifest, path_for
 from ncen_updater.formats.sql import ENGINES
 
-__all__ = ["Release", "Trait", "assemble", "declare", "manifests_directory", "releases"]
-
 MAX_INCLUDES = 100
 INCLUDE = re.compile(r"^#include (base/[a-z0-9.-]+\.toml)$", re.MULTILINE)
 

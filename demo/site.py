@@ -33,8 +33,6 @@ from demo.starting import held
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.progress import Silent
 
-__all__ = ["DemoSite", "SiteOptions", "digests", "version_of"]
-
 READY_SECONDS = 120.0
 
 

@@ -8,8 +8,6 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-__all__ = ["ENDING", "held"]
-
 #: What asks for the end.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

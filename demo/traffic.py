@@ -24,8 +24,6 @@ from random import Random
 from typing import IO
 from urllib.parse import urlsplit
 
-__all__ = ["Outage", "Summary", "Tally", "acknowledged", "main"]
-
 TIMEOUT_S = 10.0
 CREATED = 201
 NAMES = ("Иванов", "O'Brien", "გელაშვილი", "王", "Ndiaye", "D'Ávila")

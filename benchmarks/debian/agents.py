@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BREAKS", "Break", "make_release"]
-
 FULL = """
     with open("/opt/ncen-updater/filler", "ab", buffering=0) as filler:
         try:

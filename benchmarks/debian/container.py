@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["TREE", "Container", "wait_for"]
-
 #: What lies below a container. Arguments: the tree, the image of a small disk, what is shared.
 TREE = r"""
 root=$0 disk=$1 shared=$2

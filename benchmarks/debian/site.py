@@ -10,8 +10,6 @@ from pathlib import Path
 from benchmarks.debian.container import Container
 from demo.databases import SqlitePlace, create_site_databases
 
-__all__ = ["lay_out", "running", "sequence"]
-
 DATABASES = Path("/var/lib/ncen/databases")
 CONFIG = """\
 schema = 1

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from benchmarks.histories.stage import Stage
 
-__all__ = ["Administrator"]
-
 ASIDE = "of_the_administrator"
 
 

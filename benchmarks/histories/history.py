@@ -44,8 +44,6 @@ from ncen_updater.agent.databases.base import DatabaseRole
 from tests.faults.nursery import Nursery
 from tests.support.sites import site_in_process
 
-__all__ = ["History", "Trial"]
-
 MOST_RESUMES = 6
 #: An operation that takes longer hangs.
 HANGS_S = 150.0

@@ -12,20 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = [
-    "Kind",
-    "Loss",
-    "Record",
-    "Seen",
-    "Tried",
-    "Verdict",
-    "beyond",
-    "judge",
-    "keys_in",
-    "missing",
-    "named",
-]
-
 #: Words that one sentence of a verdict shows at the most.
 SHOWN = 4
 

@@ -16,8 +16,6 @@ from demo.databases import DATABASES, PostgresPlace, SiteDatabases
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["KEYS", "MARK", "differences", "keys_of", "open_files", "picture", "superuser"]
-
 #: Begins the keys of all that strangers write.
 MARK = "HX-"
 #: Tables whose keys are looked for, and the column with the number of the last edit.

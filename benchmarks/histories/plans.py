@@ -11,8 +11,6 @@ from typing import Any
 
 from benchmarks.histories.strangers import KINDS, instants_of
 
-__all__ = ["FAULTS", "OPERATIONS", "Fault", "Operation", "Plan", "choose", "plan_from"]
-
 
 @dataclass(frozen=True)
 class Operation:

@@ -10,8 +10,6 @@ from typing import Any
 
 from benchmarks.histories.history import Trial
 
-__all__ = ["line", "read", "tables"]
-
 
 def line(trial: Trial, run: Mapping[str, Any]) -> str:
     """One trial as one line of JSON."""

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["AS_BEFORE", "Said", "Truth", "untrue"]
-
 #: Codes of findings that say that a database is not there, and that one is closed.
 MISSING, CLOSED = ("NU-4065", "NU-4102", "NU-4221"), ("NU-4016",)
 AS_BEFORE = "everything is as it was before it"

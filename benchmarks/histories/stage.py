@@ -35,8 +35,6 @@ from tests.faults.nursery import Nursery
 from tests.support.postgres import FAST_SETTINGS
 from tests.support.sites import TrialFeed, connect, serve
 
-__all__ = ["GOOD", "IMPORTER", "REPORTER", "START", "Stage"]
-
 START = "3.2.4"
 AGENT = "benchmarks.histories.agent"
 #: Releases that run: what each is like is learned from one that is made by hand.

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from benchmarks.histories.stage import Stage
 
-__all__ = ["KINDS", "SQL", "Kind", "Ledger", "Officers", "Strangers", "instants_of"]
-
 SQL = {
     "seizures": "INSERT INTO cases (case_ref, opened_at, office_code, officer, status, summary)"
     " VALUES (%s, '2026-01-01T00:00:00+00:00', 'PORT1', 'stranger', 'open', '0')",

@@ -14,8 +14,6 @@ import threading
 import time
 from pathlib import Path
 
-__all__ = ["descendants", "kill_at_call", "state_of", "wait_stopped"]
-
 PTRACE_CONT, PTRACE_DETACH, PTRACE_SYSCALL = 7, 17, 24
 PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207
 O_TRACESYSGOOD = 1

@@ -16,8 +16,6 @@ from benchmarks.machine.prepare import Ground, changed
 from benchmarks.machine.record import Recorded, windows
 from benchmarks.report import say
 
-__all__ = ["Boot", "flicker", "late", "server_failed", "torn_and_late"]
-
 DATA = "var/lib/postgresql/17/main"
 CONFIG = "etc/postgresql/17/main"
 #: The server itself runs, and answers that it is starting up, as after a long crash recovery.

@@ -15,8 +15,6 @@ from benchmarks.debian.container import Container, wait_for
 from benchmarks.machine.disk import Disk, Image, Loss, Pending, Recording
 from benchmarks.machine.nbd import NbdServer
 
-__all__ = ["Box", "Cut", "cannot_run", "make_image", "make_tree"]
-
 PROGRAMS = ("nbdfuse", "unshare", "nsenter", "mkfs.ext4", "fusermount3", "ip", "losetup")
 #: Of the machine, beside what a Debian of ``minbase`` has.
 PACKAGES = (

@@ -20,8 +20,6 @@ from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple
 
-__all__ = ["BLOCK", "SECTOR", "Disk", "Image", "Loss", "Pending", "Recording", "Write", "survivors"]
-
 BLOCK: Final = 4096
 SECTOR: Final = 512
 #: Kind (a write, or a flush), seconds since the epoch, offset, length; a write's bytes follow.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["INSTALLATION", "commands"]
-
 INSTALLATION = Path(__file__).parents[2] / "docs/installation.md"
 #: The beginnings of lines that a person types; other indented lines go into files.
 TYPED = ("sudo ", "ssh-keygen ", "sha256sum ", "ncen-updater ", "for ")

@@ -14,20 +14,6 @@ from benchmarks.machine.box import Box
 from benchmarks.machine.site import DOOR, sql
 from demo.databases import DATABASES, PostgresPlace
 
-__all__ = [
-    "LET_IN_S",
-    "Acknowledged",
-    "Facts",
-    "acknowledged",
-    "expect",
-    "facts",
-    "lost_records",
-    "officers_in",
-    "status",
-    "waited_for",
-    "wrongs",
-]
-
 NAMES = PostgresPlace("").names
 #: Of the records that were there before the trial: their references are shorter.
 OLD = r"^MU-\d{4}-\d{7}$"

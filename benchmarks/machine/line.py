@@ -9,8 +9,6 @@ from pathlib import Path
 
 from benchmarks.machine.box import Box
 
-__all__ = ["FEED_URL", "Outside"]
-
 OUTSIDE, INSIDE = "198.51.100.1", "198.51.100.2"
 FEED_URL = f"http://{OUTSIDE}/"
 

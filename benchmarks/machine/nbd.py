@@ -11,8 +11,6 @@ from typing import Final
 
 from benchmarks.machine.disk import Disk
 
-__all__ = ["NbdServer"]
-
 OPTION: Final = b"IHAVEOPT"
 REPLY_MAGIC: Final = 0x3E889045565A9
 REQUEST, ANSWER = 0x25609513, 0x67446698

@@ -35,8 +35,6 @@ from benchmarks.machine.record import approve
 from benchmarks.machine.site import CLUSTER, CONFIG, DOOR, START, TARGET, Administrator
 from benchmarks.report import say
 
-__all__ = ["Walked", "walk"]
-
 SHOP = Path("/opt/shop")
 CLOSED = "/run/shop/closed"
 ELSEWHERE = {

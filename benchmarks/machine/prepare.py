@@ -15,8 +15,6 @@ from benchmarks.machine.line import Outside
 from benchmarks.machine.site import Administrator, Secretariat, by_hand
 from benchmarks.report import say
 
-__all__ = ["Ground", "changed"]
-
 CASES = 3000
 
 

@@ -18,16 +18,6 @@ from benchmarks.machine.judge import LET_IN_S, Facts, facts, officers_in, status
 from benchmarks.machine.line import Outside
 from benchmarks.machine.site import START, TARGET, Secretariat
 
-__all__ = [
-    "Recorded",
-    "approve",
-    "instants",
-    "record_rollback",
-    "record_upgrade",
-    "serves",
-    "windows",
-]
-
 #: A change, and a step of it, as a row of the journal's events has them beside each other.
 INTENT = re.compile(rb'([0-9a-z]{8})step-intended\{"step": "([a-z-]+)"\}')
 

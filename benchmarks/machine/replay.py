@@ -14,8 +14,6 @@ from benchmarks.machine.judge import Acknowledged, acknowledged, officers_in, wa
 from benchmarks.machine.record import Recorded, instants, windows
 from benchmarks.report import say
 
-__all__ = ["Trial", "replay"]
-
 
 @dataclass(frozen=True)
 class Trial:

@@ -22,8 +22,6 @@ from benchmarks.machine.site import START, TARGET
 from benchmarks.machine.trouble import Event, told, waiting
 from benchmarks.report import say
 
-__all__ = ["maintenance", "power_cuts", "restarts"]
-
 #: Libraries that our processes have open are exchanged for the same ones, as an upgrade does.
 EXCHANGE = """
 for library in libssl.so.3 libcrypto.so.3 libsqlite3.so.0 libc.so.6; do

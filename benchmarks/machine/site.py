@@ -22,11 +22,6 @@ from demo.generator import generate
 from demo.releases import assemble
 from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
 
-__all__ = [
-    "CLUSTER", "CONFIG", "DOOR", "START", "TARGET", "Administrator", "Secretariat", "Typed",
-    "by_hand", "sql",
-]  # fmt: skip
-
 START, TARGET = "3.2.4", "3.3.0"
 CLUSTER = "/etc/postgresql/17/main"
 DOOR = "/run/ncen/maintenance"

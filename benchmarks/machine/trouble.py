@@ -29,18 +29,6 @@ from benchmarks.machine.record import Recorded, approve, rehearsed, serves
 from benchmarks.machine.site import START, TARGET
 from benchmarks.report import say
 
-__all__ = [
-    "Event",
-    "clocks",
-    "full_disk",
-    "no_line",
-    "package",
-    "removal",
-    "self_update",
-    "told",
-    "waiting",
-]
-
 FILLER = "/var/tmp/filler"
 #: Takes all room but some; what is reserved for root stays, unless it is taken as root.
 FILL = f"""

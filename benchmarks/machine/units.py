@@ -13,10 +13,6 @@ from typing import Any
 from benchmarks.debian.container import Container
 from benchmarks.machine.probe import LOGGING_IN, READ
 
-__all__ = [
-    "UNITS", "Allowed", "come_in", "exposure", "nothing_to_read", "try_units", "unexpected",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Allowed:

@@ -22,8 +22,6 @@ from ncen_updater.agent.self_update.trial import Probation
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["CONFIRM_S", "FILLER", "JOURNAL", "Kind"]
-
 #: In place of the minute that a real agent has to run.
 CONFIRM_S = 0.3
 TICK_S = 0.05

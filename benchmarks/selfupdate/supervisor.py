@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Supervisor"]
-
 RESTART_S = 0.05
 SLICE_S = 0.05
 

@@ -22,8 +22,6 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.self_update.after_confirmation import failsafe_content
 from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile
 
-__all__ = ["Outcome", "run_trial"]
-
 OLD, NEW = "1.0", "2.0"
 TRIAL_S = 150.0
 #: So long an agent has to go on working before it counts.
@@ -82,6 +80,7 @@ class Site:
 
     @property
     def environment(self) -> dict[str, str]:
+        """Return what an agent is started with."""
         return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(PACKAGE)}
 
     def choose_new(self, chance: random.Random) -> int:

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from benchmarks.report import say
 
-__all__ = ["HELD_BACK", "PAIRS", "Pair", "unpacked"]
-
 PROGRAM = 0o111
 
 

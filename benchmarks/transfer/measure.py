@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-__all__ = ["Cost", "cost_of_this_process", "hide_publisher", "in_child"]
-
 ROOT = Path(__file__).parents[2]
 
 

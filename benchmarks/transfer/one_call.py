@@ -10,8 +10,6 @@ from pathlib import Path
 from benchmarks.report import say
 from benchmarks.transfer.corpora import Pair
 
-__all__ = ["one_call"]
-
 # What is the same of a release however it is packed, so that a difference is one of content.
 TAR = ("tar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner")
 ZSTD = ("zstd", "-q", "-19", "--long=31", "--single-thread")

@@ -17,8 +17,6 @@ from demo.show.narrator import Narrator
 from demo.starting import held
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["Commands", "Ran", "ended"]
-
 PROGRAMS: Mapping[str, str] = {
     "ncen-updater": "from ncen_updater.agent.cli.main import main; main()",
     "ncen-publisher": "from ncen_updater.publisher.cli.main import main; main()",

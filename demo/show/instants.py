@@ -18,14 +18,6 @@ from ncen_updater.agent.journal.journal import Journal
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = [
-    "as_superuser",
-    "migrating_session",
-    "renamed_but_waiting",
-    "step_state",
-    "wait_for",
-]
-
 T = TypeVar("T")
 
 LIMIT_S = 120.0

@@ -8,12 +8,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
-from ncen_updater.common.cli.characters import glued
-from ncen_updater.common.cli.render import clean, coloured, is_rich
+from ncen_updater.common.cli.characters import clean, glued
+from ncen_updater.common.cli.render import coloured, is_rich
 from ncen_updater.common.cli.terminal import Heartbeat
 from ncen_updater.common.i18n import Text, translate
-
-__all__ = ["Narrator"]
 
 WIDTH = 92
 LABEL = re.compile(r"[^:]{3,20}:\s+|\s{12,}")

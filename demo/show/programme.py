@@ -35,8 +35,6 @@ from demo.site import DemoSite, SiteOptions
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["Options", "run_show"]
-
 logger = logging.getLogger(__name__)
 
 Act = Callable[[Stage], None]

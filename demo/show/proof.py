@@ -21,17 +21,6 @@ from demo.site import DemoSite, version_of
 from demo.traffic import acknowledged
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = [
-    "KnownRows",
-    "Proof",
-    "directory_digest",
-    "lost_rows",
-    "prove",
-    "read_rows",
-    "refused_seconds",
-    "wait_for_officers",
-]
-
 KnownRows = Mapping[str, Counter[str]]
 
 # Columns of 3.2.4 that a later release gave another name: the offences' class of CITES.

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from ncen_updater.common.cli.render import format_count, format_duration, table
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["Row", "broken_rows", "report_lines"]
-
 HEADINGS = (
     N_("what was tried"),
     N_("expected"),

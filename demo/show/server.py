@@ -19,8 +19,6 @@ from demo.embedded_postgres import (
     find_binaries,
 )
 
-__all__ = ["by_preference", "reachable_by_all", "running_server"]
-
 logger = logging.getLogger(__name__)
 
 # The demonstration kills processes, not machines: the kernel keeps what the server wrote.

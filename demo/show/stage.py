@@ -25,10 +25,8 @@ from demo.show.report import Row
 from demo.site import DemoSite
 from ncen_updater.common.cli.guide import EXITS
 from ncen_updater.common.cli.render import format_count, format_decimal
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = ["Places", "Stage", "serve"]
+from ncen_updater.common.messages import ExitCode
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,6 @@ from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import Silent
 
-__all__ = ["REACHED", "main"]
-
 REACHED = "reached"
 
 

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 from ncen_updater.agent.approvals.rollback_approvals import NOBODY_YET, loss_words
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.rollback_words import ONLY_CODE, later_words, stop_words, way_words
+from ncen_updater.common.cli.characters import clean
 from ncen_updater.common.cli.render import (
-    clean,
     finding_document,
     finding_lines,
     format_bytes,
     format_duration,
     format_time,
 )
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -40,26 +41,6 @@ if TYPE_CHECKING:
     from ncen_updater.feed.offline.store import ImportRecord
     from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
     from ncen_updater.formats.document import Offer
-
-__all__ = [
-    "BARRED",
-    "Answer",
-    "Document",
-    "Line",
-    "bundle_answer",
-    "import_answer",
-    "layer_lines",
-    "notice_words",
-    "other_releases",
-    "path_document",
-    "path_words",
-    "plan_document",
-    "plan_words",
-    "rehearsal_words",
-    "rehearsed_hops",
-    "result_answer",
-    "way_answer",
-]
 
 Document = Mapping[str, Any]
 Line = Text | str

@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.application.asking import SentAlong
     from ncen_updater.agent.config.paths import Places
 
-__all__ = ["LIMIT_S", "look_at"]
-
 #: For everything that is asked, side by side.
 LIMIT_S = 2.0
 MAX_DOOR_BYTES, MAX_BODY_BYTES = 10_000, 1_000_000

@@ -67,7 +67,7 @@ from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.program import user_name
 from ncen_updater.common.cli.render import finding_document, finding_lines, format_time
 from ncen_updater.common.documents import jsonable
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
@@ -79,6 +79,7 @@ from ncen_updater.common.messages import (
     ORDER_TORN,
     UNKNOWN_CHANGE,
     WAY_BACK_CHANGED,
+    ExitCode,
 )
 from ncen_updater.common.progress import Progress, ProgressUpdate
 
@@ -98,19 +99,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.site import Site
     from ncen_updater.agent.status import SiteStatus
     from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
-
-__all__ = [
-    "LocalSite",
-    "ServiceSite",
-    "SiteClient",
-    "came_to",
-    "decided_before",
-    "order_waits",
-    "require_service",
-    "service_for",
-    "tell",
-    "work_now",
-]
 
 #: How often, and how long after one another, the service is asked whether it has looked.
 LOOKS, LOOK_S = 60, 0.5
@@ -789,7 +777,8 @@ class LocalSite:
         """See :class:`SiteClient`; with ``dry_run`` only what would be rehearsed."""
         from ncen_updater.agent.dossier.store import keep_dossiers
         from ncen_updater.agent.engine.interruption import Interruption
-        from ncen_updater.agent.engine.operations import Operations, new_change_id
+        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.journal.ids import new_change_id
         from ncen_updater.agent.rehearsal.rehearse import Rehearser
         from ncen_updater.agent.rehearsal.store import rehearsal_document
         from ncen_updater.feed.upgrade_path import UpgradePath

@@ -24,8 +24,6 @@ from ncen_updater.feed.release_source import ReleaseSource
 if TYPE_CHECKING:
     from ncen_updater.agent.overlay.layer import Layer
 
-__all__ = ["agent_version", "build_site", "note_of"]
-
 REASONS = {
     ChangeKind.UPGRADE: "The application is being upgraded.",
     ChangeKind.ROLLBACK: "The application is going back to an earlier release.",

@@ -16,8 +16,6 @@ from ncen_updater.common.landlock import hide_files
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import AgentConfig
 
-__all__ = ["leave_server_files"]
-
 
 def leave_server_files(config: AgentConfig) -> None:
     """Give up the right to read what a database server keeps for itself: as root one could.

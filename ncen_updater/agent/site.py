@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.slots.store import SlotStore
     from ncen_updater.feed.release_source import ReleaseSource
 
-__all__ = ["Clock", "Site", "StepContext", "reference"]
-
-
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 

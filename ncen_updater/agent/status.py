@@ -63,22 +63,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.site import Site
     from ncen_updater.feed.brakes import BrakeSeen
 
-__all__ = [
-    "EVERYTHING",
-    "FROM_THE_DISK",
-    "NOT_READ",
-    "Cache",
-    "JournalFacts",
-    "Known",
-    "SiteStatus",
-    "changed_at",
-    "journal_facts",
-    "need",
-    "or_none",
-    "read_status",
-    "require_zones",
-]
-
 logger = logging.getLogger(__name__)
 
 MAX_METADATA_BYTES = 5_000_000

@@ -25,10 +25,6 @@ from ncen_updater.common.messages import BUNDLE_UNREADABLE, NOT_A_BUNDLE, TRAY_F
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.bundle.parts import open_file
 
-__all__ = [
-    "MAX_NAME", "Tray", "TrayFile", "is_plain_name", "laid_down", "tray_fault", "why_not",
-]  # fmt: skip
-
 ROOT = 0
 #: Bytes of a name; more than any that a bundle is given.
 MAX_NAME = 200

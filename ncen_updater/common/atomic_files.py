@@ -13,20 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = [
-    "PARTIAL",
-    "flush_filesystem",
-    "fsync_directory",
-    "is_leftover",
-    "make_directory",
-    "readable_by_all",
-    "remove",
-    "rename",
-    "symlink",
-    "write",
-    "writing",
-]
-
 #: Stands in the names of what is not finished.
 PARTIAL = ".partial-"
 

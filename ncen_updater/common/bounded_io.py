@@ -15,8 +15,6 @@ import tomllib
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["NotReadable", "TooLarge", "open_file", "parse_json", "parse_toml", "read_file"]
-
 # tomllib takes the square of the number of parts of a name; ours have at most four.
 _TOO_MANY_PARTS = re.compile(
     r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}"""

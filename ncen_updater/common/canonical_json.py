@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 
-__all__ = ["canonical_json", "sha256_hex"]
-
 
 def canonical_json(value: object) -> bytes:
     """Return the one byte form of a JSON value; refuses NaN and infinities."""

@@ -15,8 +15,6 @@ import re
 import sqlite3
 from typing import Final
 
-__all__ = ["of_output", "said"]
-
 #: Classes of SQLSTATE whose first sentence is about the statement, the session or the server.
 _OF_NO_ROW: Final = frozenset(
     {"03", "08", "0A", "25", "28", "2B", "2D", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}

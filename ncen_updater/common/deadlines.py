@@ -7,8 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["Deadlines"]
-
 
 class Deadlines:
     """Calls something once its time has come, if nobody takes that back before.

@@ -12,11 +12,6 @@ from pathlib import Path
 from ncen_updater.common.errors import SpaceShort, causes
 from ncen_updater.common.messages import DISK_FULL
 
-__all__ = [
-    "MARGIN_BYTES", "disk_full", "find_full", "free_bytes", "is_closed_here", "is_full",
-    "require_space", "space_short",
-]  # fmt: skip
-
 SQLITE_FULL = 13
 
 MARGIN_BYTES = 16 << 20  # so that the journal beside it can still be written

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text
 
-__all__ = ["error_document", "jsonable"]
-
 
 def jsonable(value: object, language: str = DEFAULT_LANGUAGE) -> object:
     """Return a value in the forms that JSON has; times in UTC, everything unknown as its text."""

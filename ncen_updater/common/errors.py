@@ -13,8 +13,6 @@ from typing import Self
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import SPACE_SHORT, UNNAMED, ExitCode, Message
 
-__all__ = ["ExitCode", "SpaceShort", "UpdaterError", "causes"]
-
 
 def causes(error: BaseException) -> list[BaseException]:
     """Return an error and what is behind it, each once."""

@@ -8,8 +8,6 @@ from enum import StrEnum
 
 from ncen_updater.common.i18n import Text
 
-__all__ = ["Finding", "Severity"]
-
 
 class Severity(StrEnum):
     """How much a finding weighs."""

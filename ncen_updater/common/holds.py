@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, tzinfo
 
-from ncen_updater.common.cli.render import clean, format_time
+from ncen_updater.common.cli.characters import clean
+from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = ["hold_words"]
 
 
 def hold_words(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> Text:

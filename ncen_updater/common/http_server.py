@@ -21,8 +21,6 @@ from cheroot.server import HTTPConnection, HTTPRequest
 from ncen_updater.common.deadlines import Deadlines
 from ncen_updater.common.unix_socket import connect
 
-__all__ = ["BACKLOG", "NO_END", "LimitedConnection", "LimitedGateway", "LimitedServer"]
-
 logger = logging.getLogger(__name__)
 
 #: So long may the head of a request take to arrive, the whole of it, and its answer besides; a
@@ -53,6 +51,7 @@ class HeadedRequest(HTTPRequest):
     """A request that tells its connection when its head is here."""
 
     def parse_request(self) -> None:
+        """Read the head of a request, then tell the connection."""
         super().parse_request()
         self.conn.head_is_here()
 

@@ -27,24 +27,6 @@ from typing import TypeVar
 
 from ncen_updater.common.cli.characters import END, ISOLATE, clean
 
-__all__ = [
-    "DEFAULT_LANGUAGE",
-    "N_",
-    "Figure",
-    "Text",
-    "candidates",
-    "catalogue_texts",
-    "counted",
-    "language_from_environment",
-    "language_of",
-    "languages",
-    "of_language",
-    "right_to_left",
-    "tag_of_page",
-    "templates",
-    "translate",
-]
-
 logger = logging.getLogger(__name__)
 
 DEFAULT_LANGUAGE = "en"

@@ -20,8 +20,6 @@ from typing import TextIO
 
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["JournaldHandler", "Masking", "attached", "install", "message_id"]
-
 SOCKET = "/run/systemd/journal/socket"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:ncen-updater:messages")
 PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))

@@ -16,8 +16,6 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["allow_writing", "available", "everything_but", "hide_files"]
-
 logger = logging.getLogger(__name__)
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446

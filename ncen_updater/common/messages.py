@@ -15,8 +15,6 @@ from functools import lru_cache
 
 from ncen_updater.common.i18n import N_
 
-__all__ = ["ExitCode", "Message", "message_of"]  # and every message, by its name
-
 
 class ExitCode(IntEnum):
     """Exit codes of both programs; stable."""

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ncen_updater.common.cli.characters import shown
+from ncen_updater.common.cli.characters import clean, shown
 from ncen_updater.common.cli.render import (
-    clean,
     format_bytes,
     format_count,
     format_duration,
@@ -28,8 +27,6 @@ from ncen_updater.common.i18n import Figure, Text, of_language, right_to_left, t
 if TYPE_CHECKING:
     from jinja2 import Environment
     from jinja2.runtime import Context
-
-__all__ = ["fill"]
 
 
 def fill(package: str, name: str, language: str, **values: object) -> bytes:

@@ -9,8 +9,6 @@ from typing import Protocol
 
 from ncen_updater.common.i18n import Text
 
-__all__ = ["ASKER", "Progress", "ProgressUpdate", "Silent"]
-
 MAX_VALUE = 200
 
 

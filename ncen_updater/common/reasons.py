@@ -9,8 +9,6 @@ from __future__ import annotations
 from ncen_updater.common.i18n import N_, PLACE, Text
 from ncen_updater.common.messages import message_of
 
-__all__ = ["Reason", "reason", "with_gaps"]
-
 #: What stands for a value.
 HIDDEN = "…"
 Reason = tuple[Text, Text]

@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Self, cast, get_args, get_origin, get_type_hints
 
-__all__ = ["Record", "stored_time", "within_calendar"]
-
 #: Far from the calendar's ends: a zone, a grace or a delay never leads out of it.
 _YEARS = range(1000, 9900)
 

@@ -22,8 +22,6 @@ from typing import Final
 
 from ncen_updater.common.i18n import N_, Figure, Text, templates, translate
 
-__all__ = ["OTHERS", "SYSTEM", "retold"]
-
 #: What the system says of a file or connection that fails, often the reason in a sentence of ours.
 SYSTEM: Final = frozenset(
     {

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from ncen_updater.common.bounded_io import read_file
 
-__all__ = ["SecretExposed", "SecretUnread", "read_secret_file"]
-
 MAX_BYTES = 4096
 
 

@@ -7,8 +7,6 @@ from typing import Final
 
 from ncen_updater.common.i18n import N_, translate
 
-__all__ = ["STEP_WORDS", "step_name", "step_words"]
-
 #: By the name that the journal has; each follows "it failed while ...", and a number of seconds.
 STEP_WORDS: Final[Mapping[str, str]] = {
     "fetch": N_("downloading and verifying the release"),

@@ -28,8 +28,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-__all__ = ["LeftBehind", "Supervised", "taken"]
-
 # Options of the supervisor come first: what is left, and a descriptor that it alone keeps or -1.
 _SUPERVISOR = """
 import ctypes, os, select, signal, sys

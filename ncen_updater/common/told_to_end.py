@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-__all__ = ["EndBySignal", "ToldToEnd"]
-
 
 class ToldToEnd(BaseException):
     """A signal, on its way out of a command.

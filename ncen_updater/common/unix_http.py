@@ -12,8 +12,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import SERVICE_SILENT
 from ncen_updater.common.unix_socket import connect
 
-__all__ = ["ServiceSilent", "asked", "messages"]
-
 MAX_LINE = 1_000_000
 
 

@@ -9,8 +9,6 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["address_of", "connect", "peer_uid"]
-
 
 @contextlib.contextmanager
 def address_of(path: Path) -> Iterator[str]:

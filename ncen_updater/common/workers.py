@@ -47,23 +47,6 @@ from ncen_updater.common.messages import message_of
 from ncen_updater.common.progress import ASKER, Progress, ProgressUpdate
 from ncen_updater.common.unix_socket import connect
 
-__all__ = [
-    "KEPT_VARIABLES",
-    "Expected",
-    "ProgressWriter",
-    "Worker",
-    "WorkerAway",
-    "WorkerFailed",
-    "WorkerLimits",
-    "WorkerOverdue",
-    "ask",
-    "error_document",
-    "error_from",
-    "last_words",
-    "serve",
-    "unanswered",
-]
-
 logger = logging.getLogger(__name__)
 
 #: Lines of a traceback of Python, whose beginning may have been cut off.

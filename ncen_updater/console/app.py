@@ -36,13 +36,12 @@ from ncen_updater.console.entrances import Entrance
 from ncen_updater.console.headers import PAGE_POLICY, PREFIX, cookie, every_answer
 from ncen_updater.console.inside import have_place
 from ncen_updater.console.login import LoginGone
+from ncen_updater.console.pages.files import File
 from ncen_updater.console.rendering import rendered
 from ncen_updater.console.requests import WebRequest, read_form, request_of, require_own_page
-from ncen_updater.console.routes import File, PageRoute, find
+from ncen_updater.console.routes import PageRoute, find
 from ncen_updater.console.service import ServiceRefusal, told
 from ncen_updater.console.sessions import BrowserSession, BrowserSessions, FormOutcome
-
-__all__ = ["ConsoleApplication"]
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ncen_updater.console.following import Following
     from ncen_updater.console.looking import Looked, Looking
 
-__all__ = ["Asking", "ShownPage"]
-
 
 @dataclass(frozen=True)
 class ShownPage:

@@ -23,8 +23,6 @@ from ncen_updater.console.app import ConsoleApplication
 from ncen_updater.console.entrances import PasswordEntrance
 from ncen_updater.console.login import PersonLogin
 
-__all__ = ["answering", "main"]
-
 #: Of what the service manager gives, sd_listen_fds(3).
 FIRST_FD = 3
 GIVEN = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")

@@ -20,8 +20,6 @@ from ncen_updater.console.inside import Inside, have_place
 from ncen_updater.console.login import BridgedService, PersonLogin
 from ncen_updater.console.sessions import Keys
 
-__all__ = ["Entrance", "LinkEntrance", "PasswordEntrance", "WebPlace"]
-
 #: This machine as a browser of it, or behind SSH, has it. Not by a name: of 'localhost' browsers
 #: try ::1 first, and whoever listens there is of the same place for them.
 _LOCAL = re.compile(r"127\.0\.0\.1:[0-9]{1,5}")

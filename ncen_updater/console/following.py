@@ -10,8 +10,6 @@ from contextlib import suppress
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.console.service import Document, ServiceRefusal, SiteService
 
-__all__ = ["Following"]
-
 #: Between two tries to reach a service that is away.
 AGAIN_S = 1.0
 #: The service has no place for one more listener: it is asked instead.

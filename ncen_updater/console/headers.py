@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-__all__ = ["PAGE_POLICY", "PREFIX", "cookie", "every_answer"]
-
 #: Of the names of cookies: with this a browser takes one from a secure place alone, for this host
 #: and every path. What comes from the machine itself counts as secure, also without TLS: W3C Secure
 #: Contexts, 3.1. A host has many ports: each console has a name of its own behind it.

@@ -12,8 +12,6 @@ from ncen_updater.console.following import Following
 from ncen_updater.console.looking import Looking
 from ncen_updater.console.service import SiteService
 
-__all__ = ["Inside", "have_place"]
-
 #: So many requests of one person are answered at a time.
 REQUESTS = 8
 

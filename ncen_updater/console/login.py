@@ -32,8 +32,6 @@ from ncen_updater.common.unix_http import ServiceSilent
 from ncen_updater.common.unix_socket import connect
 from ncen_updater.console.service import Document, SiteService
 
-__all__ = ["BridgedService", "LoginGone", "PersonLogin"]
-
 #: PAM lets whoever was wrong wait, and there may be a directory behind it that is far away.
 LOGIN_S = 60.0
 MAX_SAID = 4096

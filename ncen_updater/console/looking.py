@@ -18,8 +18,6 @@ from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.console.service import Document, ServiceRefusal, SiteService, told
 
-__all__ = ["Looked", "Looking"]
-
 #: So many things are kept, the newest; and so many are looked at together, as the service lets one
 #: person.
 MOST, TOGETHER = 24, 2

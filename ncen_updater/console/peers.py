@@ -12,8 +12,6 @@ import socket
 import struct
 from collections.abc import Mapping
 
-__all__ = ["allowed_users", "owner_of", "tells_owners"]
-
 _SOCK_DIAG, _BY_FAMILY, _REQUEST = 4, 20, 1
 #: Of linux/netlink.h and linux/inet_diag.h: the head of a message; a family, a protocol, extensions
 #: and states; ports and addresses of a socket; and of an answer its ports, its user and its inode.

@@ -28,8 +28,6 @@ from ncen_updater.console.server import ADDRESS, serving
 from ncen_updater.console.service import SiteService
 from ncen_updater.console.sessions import KEY_S, Keys
 
-__all__ = ["main"]
-
 UNCHANGED = Text(N_("Nothing was changed."))
 ENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 

@@ -11,8 +11,6 @@ from ncen_updater.common.pages import fill
 from ncen_updater.console.asking import ShownPage
 from ncen_updater.console.service import HARMLESS_ORDERS, Document
 
-__all__ = ["NAMES", "age_of", "moment_of", "rendered"]
-
 PACKAGE = "ncen_updater.console"
 #: Of languages, as those call themselves; another is named by its letters.
 NAMES = {

@@ -12,8 +12,6 @@ from urllib.parse import parse_qsl
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import CONSOLE_FOREIGN, CONSOLE_FORM
 
-__all__ = ["MAX_FORM", "WebRequest", "read_form", "request_of", "require_own_page"]
-
 MAX_FORM = 65_536
 MAX_FIELDS = 40
 FORM = "application/x-www-form-urlencoded"

@@ -22,8 +22,6 @@ from ncen_updater.console.pages import (
 )
 from ncen_updater.console.pages.files import File
 
-__all__ = ["ROUTES", "File", "PageRoute", "find"]
-
 #: Parts of an address.
 PARTS = {"id": r"[a-z2-7]{8}", "number": r"[1-9][0-9]{0,17}"}
 

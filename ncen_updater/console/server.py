@@ -12,8 +12,6 @@ from ncen_updater.common.messages import CONSOLE_PORT
 from ncen_updater.console.entrances import LinkEntrance
 from ncen_updater.console.peers import allowed_users, owner_of
 
-__all__ = ["ADDRESS", "serving"]
-
 ADDRESS = "127.0.0.1"
 NOT_YOURS = (
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 54\r\n"

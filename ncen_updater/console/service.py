@@ -22,8 +22,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.unix_http import ServiceSilent, asked, messages
 
-__all__ = ["HARMLESS_ORDERS", "Document", "Known", "ServiceRefusal", "SiteService"]
-
 #: The service answers within this, or says that something takes longer.
 SILENT_S = 40.0
 #: It gives a sign of life on a stream more often than this.

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text
 from ncen_updater.console.inside import Inside
 
-__all__ = ["KEY_S", "Acts", "BrowserSession", "BrowserSessions", "FormOutcome", "Keys"]
-
 #: So long is a link good.
 KEY_S = 60.0
 #: Of keys that wait, and of what one session may do.

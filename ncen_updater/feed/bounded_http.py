@@ -25,8 +25,6 @@ from urllib3.util import parse_url
 
 from ncen_updater.feed.limits import TooSlow
 
-__all__ = ["BoundedSession", "ReadDeadline", "RedirectedError", "bounded_session"]
-
 MOST_REDIRECTIONS = 5
 
 

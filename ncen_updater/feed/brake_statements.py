@@ -29,8 +29,6 @@ from ncen_updater.formats.document import Offer
 from ncen_updater.formats.forward_compat import understood
 from ncen_updater.formats.rollout import Halt
 
-__all__ = ["brake_keys", "braked", "brakes_as_signed", "brakes_of", "noted"]
-
 logger = logging.getLogger(__name__)
 
 OWNER: Final = "x-ncen-keyowner"

@@ -21,8 +21,6 @@ from datetime import datetime
 
 from ncen_updater.common.records import Record
 
-__all__ = ["BrakeSeen", "in_force"]
-
 
 @dataclass(frozen=True)
 class BrakeSeen(Record):

@@ -61,8 +61,6 @@ from ncen_updater.formats.tuf_names import (
     TARGETS_PREFIX,
 )
 
-__all__ = ["TrustClient"]
-
 logger = logging.getLogger(__name__)
 
 #: No bound of ours: each root was signed by the officers of the one before it and is kept at once,

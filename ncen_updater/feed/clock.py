@@ -15,8 +15,6 @@ from ncen_updater.common.messages import LOCAL_STORE_FAILED
 from ncen_updater.common.records import Record
 from ncen_updater.feed.errors import TrustError
 
-__all__ = ["TrustClock", "system_now"]
-
 logger = logging.getLogger(__name__)
 
 MAX_FLOOR_BYTES = 10_000

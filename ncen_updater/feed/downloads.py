@@ -39,8 +39,6 @@ from ncen_updater.formats.document import (
 )
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
-__all__ = ["TREE", "Downloads"]
-
 TREE = "tree.json.zst"
 
 

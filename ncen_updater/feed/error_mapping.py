@@ -53,8 +53,6 @@ from ncen_updater.feed.http import LineFailure, MirrorFailure
 from ncen_updater.feed.resumable_download import LineBroken
 from ncen_updater.feed.signed_lists import OtherRole
 
-__all__ = ["ExpiredRole", "FeedContext", "MixedRoles", "plain_errors"]
-
 ONLINE_ROLES = ("snapshot", "timestamp")
 CLOCK_DOUBT = timedelta(days=1)
 #: What is said of a line that failed.

@@ -23,23 +23,6 @@ from ncen_updater.common.messages import (
     WRONG_DIGEST,
 )
 
-__all__ = [
-    "BadSignature",
-    "DocumentMismatch",
-    "FeedError",
-    "FeedRefused",
-    "FeedTooLong",
-    "MetadataDamaged",
-    "MixedVersions",
-    "NotProved",
-    "RoleExpired",
-    "RollbackRefused",
-    "TargetMissing",
-    "TrustError",
-    "TrustedRootMissing",
-    "WrongDigest",
-]
-
 
 class TrustError(UpdaterError):
     """What the feed says could not be verified."""

@@ -14,8 +14,6 @@ from tuf.ngclient.fetcher import FetcherInterface
 
 from ncen_updater.feed.resumable_download import DownloadPart
 
-__all__ = ["FEED_SCHEME", "FeedFetcher", "LocalFetcher", "NotThere"]
-
 #: Stands for the address of whatever is asked.
 FEED_SCHEME = "ncen-feed:/"
 HTTP_NOT_FOUND = 404

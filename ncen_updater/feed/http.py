@@ -39,8 +39,6 @@ from ncen_updater.feed.limits import (
 )
 from ncen_updater.feed.resumable_download import DownloadPart, LineBroken
 
-__all__ = ["FEED_SCHEME", "HttpFetcher", "LineFailure", "MirrorFailure", "MirrorRefused", "TooSlow"]
-
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 HTTP_OK, HTTP_PARTIAL, HTTP_PROXY, HTTP_RANGE = 200, 206, 407, 416

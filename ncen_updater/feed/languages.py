@@ -14,8 +14,6 @@ from ncen_updater.formats.language import (
     parse_language_document,
 )
 
-__all__ = ["language_place", "read_language"]
-
 
 def language_place(downloads: Path, offer: LanguageOffer) -> Path:
     """Where a signed language lies.

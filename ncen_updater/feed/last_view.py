@@ -15,8 +15,6 @@ from ncen_updater.common.messages import VIEW_DAMAGED
 from ncen_updater.common.records import Record
 from ncen_updater.feed.errors import TrustError
 
-__all__ = ["LastView", "Notice", "read_last_view", "read_raw", "view_path"]
-
 SCHEMA = 1
 MAX_VIEW_BYTES = 20_000_000
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["leave_out"]
-
 
 def leave_out() -> None:
     """For the whole of this process: what is left out counts as not installed."""

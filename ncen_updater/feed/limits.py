@@ -14,8 +14,6 @@ from tuf.api.exceptions import SlowRetrievalError
 
 from ncen_updater.feed.resumable_download import LineBroken
 
-__all__ = ["Throttle", "TooSlow", "TransferLimits", "asked_pause_s", "growing_pause_s"]
-
 #: One read; less where the rate is capped, so that a pause stays short.
 BLOCK = 1 << 16
 SMALLEST_BLOCK = 1 << 10

@@ -41,8 +41,6 @@ from ncen_updater.feed.signed_lists import digest_of, lapses_at
 from ncen_updater.formats.bundle.form import target_member
 from ncen_updater.formats.document import Offer, archive_target, release_target, tree_target
 
-__all__ = ["Mirror", "MirrorReport", "names_of"]
-
 MAX_ROOT_BYTES = 512_000
 LISTS, FILES = "metadata", "targets"
 TOP_ROLES: Final = ("root", "targets", "snapshot", "timestamp")

@@ -20,8 +20,6 @@ from ncen_updater.formats.forward_compat import understood
 from ncen_updater.formats.language import MAX_LANGUAGE_BYTES, LanguageOffer
 from ncen_updater.formats.tuf_names import LANGUAGES_PREFIX, OFFER_FIELD, RELEASES_PREFIX
 
-__all__ = ["SignedFile", "languages_of", "load_view", "matches", "offers_of", "save_view"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -19,16 +19,6 @@ from ncen_updater.feed.release_files import inside
 from ncen_updater.feed.resumable_download import arrived
 from ncen_updater.formats.document import DeltaRef, ReleaseDocument, TargetRef
 
-__all__ = [
-    "choose_pack",
-    "forgive",
-    "pack_place",
-    "refusals",
-    "refuse",
-    "remaining_bytes",
-    "usable_packs",
-]
-
 logger = logging.getLogger(__name__)
 
 REFUSED = "refused.json"

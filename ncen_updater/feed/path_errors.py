@@ -5,8 +5,6 @@ from __future__ import annotations
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import PATH_ERROR
 
-__all__ = ["PathError"]
-
 
 class PathError(UpdaterError):
     """A release that was asked for by name and may not be installed here."""

@@ -40,11 +40,6 @@ from ncen_updater.feed.brakes import BrakeSeen
 from ncen_updater.feed.clock import system_now
 from ncen_updater.feed.errors import TrustError
 
-__all__ = [
-    "PROVED", "PROVED_LOCK", "ListProof", "ListSeen", "Proved", "ProvedMemory", "Whole",
-    "advanced", "held", "older",
-]  # fmt: skip
-
 logger = logging.getLogger(__name__)
 
 PROVED = "proved.json"

@@ -21,16 +21,6 @@ from ncen_updater.feed.file_parts import Wanted
 from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.tree import MAX_TREE_BYTES, Tree, parse_tree
 
-__all__ = [
-    "DOCUMENT",
-    "discard",
-    "inside",
-    "read_record",
-    "read_tree",
-    "remove_record",
-    "write_record",
-]
-
 logger = logging.getLogger(__name__)
 
 MAX_RECORD_BYTES = 10_000

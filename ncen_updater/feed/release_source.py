@@ -16,8 +16,6 @@ from ncen_updater.formats.document import DeltaRef, Offer, ReleaseDocument
 from ncen_updater.formats.language import LanguageDocument, LanguageOffer
 from ncen_updater.formats.tree import Tree
 
-__all__ = ["FeedView", "FetchedPack", "FetchedRelease", "ReleaseSource", "not_used"]
-
 
 @dataclass(frozen=True)
 class FeedView:

@@ -32,16 +32,6 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.feed.file_parts import Parts, Wanted
 from ncen_updater.formats.transfer_errors import DownloadDamaged
 
-__all__ = [
-    "DOWNLOADING",
-    "DownloadPart",
-    "LineBroken",
-    "Open",
-    "arrived",
-    "download",
-    "is_whole",
-]
-
 logger = logging.getLogger(__name__)
 
 DOWNLOADING = N_("Downloading {name} (bytes)")

@@ -65,11 +65,6 @@ from ncen_updater.formats.document import Offer, release_target
 from ncen_updater.formats.language import LanguageOffer
 from ncen_updater.formats.tuf_names import ROOT_HISTORY, ROOT_VERSION_FIELD
 
-__all__ = [
-    "ProvedList", "Prover", "RootChain", "compare_mirror", "prove_import", "prove_language",
-    "prove_offer", "prove_view",
-]  # fmt: skip
-
 T = TypeVar("T", Targets, Snapshot, Timestamp)
 
 logger = logging.getLogger(__name__)

@@ -27,11 +27,6 @@ from ncen_updater.common.records import within_calendar
 from ncen_updater.feed.errors import TrustedRootMissing, TrustError
 from ncen_updater.formats.tuf_names import ISSUED_FIELD, ROLE_FIELD
 
-__all__ = [
-    "OtherRole", "digest_of", "is_plain", "issued_at", "lapses_at", "most_bytes",
-    "require_role", "restore_root", "unverified",
-]  # fmt: skip
-
 logger = logging.getLogger(__name__)
 
 MOST_BYTES = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000, "targets": 5_000_000}

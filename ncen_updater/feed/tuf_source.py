@@ -77,8 +77,6 @@ if TYPE_CHECKING:  # what reading the last list does not need: requests, tuf, th
     from ncen_updater.feed.proved import ProvedMemory
     from ncen_updater.feed.reverify import Prover
 
-__all__ = ["TufReleaseSource"]
-
 logger = logging.getLogger(__name__)
 
 GONE = (403, 404, 410)  # a feed address that does not have the pack; anything else may pass

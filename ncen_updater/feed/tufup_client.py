@@ -12,8 +12,6 @@ from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from typing import Any
 
-__all__ = ["Client", "TargetMeta"]
-
 PACKAGE = "tufup"
 
 

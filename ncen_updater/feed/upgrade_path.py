@@ -41,15 +41,6 @@ from ncen_updater.feed.waves import is_open
 from ncen_updater.formats.document import Offer
 from ncen_updater.formats.manifest import Channel, accepts
 
-__all__ = [
-    "NoPath",
-    "Rejection",
-    "RejectionReason",
-    "UpgradePath",
-    "choose_path",
-    "rejected_words",
-]
-
 
 class RejectionReason(StrEnum):
     """Why an offer is not on the path."""

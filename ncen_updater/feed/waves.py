@@ -14,8 +14,6 @@ from datetime import datetime
 from ncen_updater.formats.document import Offer
 from ncen_updater.formats.rollout import Wave
 
-__all__ = ["bucket_of", "is_open", "opens_at"]
-
 BUCKETS = 100
 
 

@@ -39,8 +39,6 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.formats.transfer_errors import TransferError
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
-__all__ = ["unpack", "unpack_files"]
-
 BLOCK = 1 << 20
 HEADERS_BYTES = 1 << 20  # what may be read beyond the signed bytes seen so far
 MEMBER_BYTES = 8 << 10  # header, long names and padding of one member

@@ -19,11 +19,6 @@ from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.formats.manifest import Model
 from ncen_updater.formats.rollout import Moment
 
-__all__ = [
-    "BRAKES_A_KEY", "BRAKES_FIELD", "BRAKE_KEYS_FIELD", "LONGEST", "MOST_BYTES_A_KEY", "MOST_KEYS",
-    "BrakeStatement", "newest_by_key", "newest_first", "signed_bytes",
-]  # fmt: skip
-
 #: Field of ``timestamp``: the statements, each signed by itself.
 BRAKES_FIELD: Final = "x-ncen-brakes"
 #: Field of ``root``: the public keys that may brake, by their ids.

@@ -30,24 +30,6 @@ from ncen_updater.formats.manifest import (
 from ncen_updater.formats.rollout import MAX_WAVES, Halt, Wave
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
-__all__ = [
-    "STEERING",
-    "Chunks",
-    "DeltaRef",
-    "Offer",
-    "ReleaseDocument",
-    "TargetRef",
-    "Withdrawal",
-    "archive_target",
-    "chunk_bytes_for",
-    "delta_target",
-    "parse_release_document",
-    "provenance_target",
-    "release_target",
-    "sbom_target",
-    "tree_target",
-]
-
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SMALLEST_CHUNK, MOST_CHUNKS = 4 << 20, 32
 #: Fields of an offer that officers may sign anew while the release stays what it is.

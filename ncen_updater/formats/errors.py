@@ -5,8 +5,6 @@ from __future__ import annotations
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BAD_LANGUAGE, BAD_MANIFEST, BAD_RELEASE, BAD_TREE
 
-__all__ = ["BadLanguage", "BadManifest", "BadRelease", "BadTree"]
-
 
 class BadLanguage(UpdaterError):
     """A signed language that does not have the agreed form."""

@@ -15,8 +15,6 @@ from pydantic import ValidationError
 
 from ncen_updater.formats.manifest import Model
 
-__all__ = ["Place", "understood", "without"]
-
 Place = tuple[int | str, ...]
 Read = TypeVar("Read", bound=Model)
 

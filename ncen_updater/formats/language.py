@@ -27,11 +27,6 @@ from ncen_updater.formats.manifest import (
     VersionText,
 )
 
-__all__ = [
-    "MAX_LANGUAGE_BYTES", "LanguageDocument", "LanguageFile", "LanguageOffer", "LanguageText",
-    "language_target", "newest_languages", "parse_language_document",
-]  # fmt: skip
-
 #: No signed language is larger: as many texts as ten applications have.
 MAX_LANGUAGE_BYTES = 10_000_000
 

@@ -21,8 +21,6 @@ from typing import Final
 
 from ncen_updater.formats.sql import lexemes, names, split
 
-__all__ = ["How", "Loss", "declared", "is_plain", "losses"]
-
 #: Where a way down parks: a schema on PostgreSQL, the beginning of a table's name on SQLite.
 _PARKED: Final = ("NCEN_KEPT.", "NCEN_KEPT__")
 _OF_EVERYBODY: Final = ("PUBLIC.", "MAIN.")

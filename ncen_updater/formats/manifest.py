@@ -24,41 +24,6 @@ from ncen_updater.common.bounded_io import parse_toml, read_file
 from ncen_updater.formats.errors import BadManifest
 from ncen_updater.formats.reported import reported_by
 
-__all__ = [
-    "ENGINE_PLACE",
-    "LANGUAGE",
-    "LANGUAGE_PLACE",
-    "CarriedArea",
-    "CarriedFormat",
-    "CarriedKind",
-    "CarriedManifest",
-    "ChangedItself",
-    "Channel",
-    "Check",
-    "Compare",
-    "Compatibility",
-    "DatabaseManifest",
-    "DatabaseProgram",
-    "FileEffect",
-    "FilesManifest",
-    "HealthProbe",
-    "Manifest",
-    "Migration",
-    "MigratorCommand",
-    "Needs",
-    "ProgramNeed",
-    "ReferenceMap",
-    "ReleaseNotes",
-    "SettingRule",
-    "SmokeCommand",
-    "Urgency",
-    "When",
-    "accepts",
-    "load_manifest",
-    "parse_manifest",
-    "path_for",
-]
-
 MAX_MANIFEST_BYTES = 1_000_000
 ENGINE_PLACE = "{engine}"
 #: Stands for a language in paths of translations: ``fr``, ``pt_BR``, ``zh-Hant``.

@@ -11,8 +11,6 @@ import re
 
 from packaging.version import InvalidVersion, Version
 
-__all__ = ["TEXT_BYTES", "reported_by", "says", "told_in"]
-
 #: So much of an answer that is no JSON is looked through for a version.
 TEXT_BYTES = 65_536
 

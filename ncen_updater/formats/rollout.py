@@ -11,8 +11,6 @@ from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints
 from ncen_updater.common.records import within_calendar
 from ncen_updater.formats.manifest import Country, Model
 
-__all__ = ["MAX_WAVES", "Halt", "Moment", "Wave", "format_moment"]
-
 MAX_WAVES = 100
 FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 

@@ -20,23 +20,6 @@ from ncen_updater.common.i18n import N_
 from ncen_updater.formats.dialects import DIALECTS
 from ncen_updater.formats.dialects.base import BYTE_ORDER_MARK, Statement
 
-__all__ = [
-    "ENGINES",
-    "MAX_FILE_BYTES",
-    "Refusal",
-    "Statement",
-    "Why",
-    "bad_content",
-    "bad_id",
-    "counting",
-    "lexemes",
-    "names",
-    "question_refusal",
-    "refusal",
-    "split",
-    "verify_refusal",
-]
-
 ENGINES: Final = tuple(DIALECTS)
 MAX_FILE_BYTES: Final = 20_000_000
 # Words that agents of before read as places in the history, not as names.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import DOWNLOAD_DAMAGED, TRANSFER_ERROR
 
-__all__ = ["DownloadDamaged", "TransferError"]
-
 
 class TransferError(UpdaterError):
     """Base: bytes that did not arrive, or did not fit."""

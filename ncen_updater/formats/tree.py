@@ -25,18 +25,6 @@ from pydantic.dataclasses import dataclass
 from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.formats.errors import BadTree
 
-__all__ = [
-    "ENTRY",
-    "WRITE_BITS",
-    "EntryType",
-    "Tree",
-    "TreeEntry",
-    "hash_file",
-    "parse_tree",
-    "scan",
-    "sealed_mode",
-]
-
 MAX_ENTRIES = 500_000
 MAX_TREE_BYTES = 200_000_000
 HASH_BLOCK = 1 << 20

@@ -2,21 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "AGENT_PRODUCT",
-    "DELTAS_PREFIX",
-    "ISSUED_FIELD",
-    "LANGUAGES_PREFIX",
-    "MAX_DOCUMENT_BYTES",
-    "METADATA_PREFIX",
-    "OFFER_FIELD",
-    "RELEASES_PREFIX",
-    "ROLE_FIELD",
-    "ROOT_HISTORY",
-    "ROOT_VERSION_FIELD",
-    "TARGETS_PREFIX",
-]
-
 #: Below the feed's address: signed metadata, and the files that they name.
 METADATA_PREFIX = "metadata/"
 TARGETS_PREFIX = "targets/"

@@ -18,8 +18,6 @@ from typing import Any
 
 from ncen_updater.common.unix_socket import connect
 
-__all__ = ["HARMLESS_ORDERS", "MAX_LINE", "Bridge", "allowed", "sent"]
-
 MAX_LINE = 100_000
 SILENT_S = 40.0
 #: What looks or fetches, and decides nothing: it is asked for a console alone. Whatever else

@@ -31,8 +31,6 @@ from ncen_updater.login.bridge import MAX_LINE, Bridge, allowed, sent
 from ncen_updater.login.pam import PamService, PamVerdict
 from ncen_updater.login.tries import Tries, limits_for
 
-__all__ = ["SERVICE", "LoginHelper", "main"]
-
 logger = logging.getLogger("ncen-updater-login")
 
 #: Of the file of rules, /etc/pam.d/ncen-updater.

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-__all__ = ["PamAnswer", "PamService", "PamVerdict"]
-
 LIBRARY = "libpam.so.0"
 #: Where the system has its files of rules.
 RULES = Path("/etc/pam.d")

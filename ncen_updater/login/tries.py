@@ -18,8 +18,6 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FORGOTTEN_S", "FREE", "LONGEST_S", "Tries", "TryLimit", "limits_for", "wait_s"]
-
 #: So many are free, and the longest wait; after so long without one everything is forgotten.
 FREE, LONGEST_S, FORGOTTEN_S = 4, 60.0, 900.0
 #: Names and addresses are the choice of who tries: so many are kept, the latest.

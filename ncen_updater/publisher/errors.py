@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import BUILD_REFUSED, WRITE_FAILED
-
-__all__ = ["BuildRefused", "system_words", "write_failed"]
+from ncen_updater.common.messages import BUILD_REFUSED, WRITE_FAILED, ExitCode
 
 
 class BuildRefused(UpdaterError):

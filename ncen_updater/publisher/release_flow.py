@@ -34,11 +34,6 @@ from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import new_key, open_signer
 from ncen_updater.publisher.signing.roles import OFFLINE_DAYS, ONLINE_DAYS, ONLINE_ROLES
 
-__all__ = [
-    "KeyRing", "make_feed", "make_keys", "publish_draft", "publish_language", "publish_release",
-    "withdraw",
-]  # fmt: skip
-
 #: Keys that protect nothing, and are opened again and again.
 PLAY: Final = 1 << 12
 

@@ -12,8 +12,10 @@ from types import FrameType
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from ncen_updater.common.cli.render import error_document, error_lines
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.cli.render import error_lines
+from ncen_updater.common.documents import error_document
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import ExitCode
 
 #: The same examples in every run; bounded, so that the folder stays fast.
 FEW = settings(

@@ -16,8 +16,6 @@ from tests.agent.cli.site import CHANGE
 from tests.support.forks import DEADLINE_S
 from tests.support.webdriver import Browser, as_user, browser
 
-__all__ = ["PAGES", "consoled", "entered", "keep", "origin", "settled"]
-
 #: Names the directory into which pictures of pages are put.
 PICTURES = "NCEN_TEST_PICTURES"
 NARROW, GUIDE, WIDE = 360, 760, 1280

@@ -22,8 +22,6 @@ from ncen_updater.console.service import SiteService
 from ncen_updater.console.sessions import Keys
 from tests.support.forks import DEADLINE_S
 
-__all__ = ["Answer", "Guest", "Place", "ServedConsole", "console", "entered", "served_console"]
-
 FORM = re.compile(r'<form method="post" action="([^"]+)"[^>]*>(.*?)</form>', re.DOTALL)
 HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
 

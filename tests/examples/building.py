@@ -19,22 +19,6 @@ import pytest
 from ncen_updater.publisher.cli.main import run
 from tests.support.podman import BUSYBOX, podman_settings
 
-__all__ = [
-    "ALEMBIC",
-    "CONTAINER",
-    "DJANGO",
-    "EXAMPLES",
-    "OLD",
-    "SOURCES",
-    "TOMCAT",
-    "Example",
-    "compiled",
-    "interpreter",
-    "packages",
-    "release",
-    "require",
-]
-
 REPOSITORY = Path(__file__).parents[2]
 SOURCES = REPOSITORY / "docs/examples"
 CACHE = REPOSITORY / ".venv/examples-cache"  # ignored by git, as all of .venv

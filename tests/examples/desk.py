@@ -30,8 +30,6 @@ from tests.support.podman import OVERRIDE, forget, podman_settings
 from tests.support.postgres import FAST_SETTINGS, available, running
 from tests.support.sites import serve
 
-__all__ = ["HOST", "Desk", "at_loopback"]
-
 AGENT = "ncen_updater"
 HOST = "127.0.0.1"
 SHORTER = {"seconds = 5 ": "seconds = 0.2 ", "interval_s = 1\n": "interval_s = 0.1\n"}

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.findings import Severity
+from ncen_updater.common.messages import ExitCode
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.lint.lint import lint_release

@@ -9,8 +9,6 @@ from enum import StrEnum
 
 from ncen_updater.agent.journal.change import BEFORE_COMMIT, FORWARD, Phase, StepName
 
-__all__ = ["Cell", "Fault", "Strike", "all_cells", "decode", "expected_versions", "undo_cells"]
-
 FORWARD_PHASES = (Phase.BEFORE_EFFECT, Phase.AFTER_EFFECT, Phase.AFTER_RECORD)
 UNDO_PHASES = (Phase.BEFORE_UNDO, Phase.AFTER_UNDO, Phase.AFTER_UNDO_RECORD)
 

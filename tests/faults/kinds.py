@@ -11,8 +11,6 @@ from ncen_updater.formats.sql import ENGINES
 from tests.agent.engine.made import with_program, write_program
 from tests.support.sites import as_code_only
 
-__all__ = ["FILES", "KINDS", "Kind"]
-
 #: What a program that only adds does, and may do again.
 ADDS = (
     "CREATE TABLE IF NOT EXISTS came_with_new (id integer PRIMARY KEY)",

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from ncen_updater.common.landlock import allow_writing
 
-__all__ = ["forbid_writing"]
-
 
 def forbid_writing() -> None:
     """Refuse every opening for writing, making and removing from now on, except below /dev."""

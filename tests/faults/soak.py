@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ncen_updater.agent.engine.operations import JOURNAL
 from ncen_updater.agent.journal.change import BEFORE_COMMIT, FORWARD, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
 from tests.faults.cells import FORWARD_PHASES, Fault, Strike
 from tests.faults.trial import OLD, Broken, Outcome, Trial
-
-__all__ = ["after_bad_soak", "soak_strikes"]
 
 
 def soak_strikes() -> Iterator[Strike]:

@@ -14,10 +14,10 @@ import pytest
 from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.build_slot import ARCHIVE, held_trees
-from ncen_updater.agent.engine.operations import JOURNAL
 from ncen_updater.agent.journal.change import StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.release_source import FetchedPack

@@ -22,12 +22,13 @@ from ncen_updater.agent.engine.errors import (
     SoakFailed,
 )
 from ncen_updater.agent.engine.interruption import Interruption
-from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.outcome import outcome_of
 from ncen_updater.agent.engine.recovery import MAX_ATTEMPTS
 from ncen_updater.agent.journal.change import ChangeState, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Clock
 from ncen_updater.common.errors import UpdaterError

@@ -19,7 +19,7 @@ from demo.databases import PostgresPlace
 from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.config.model import SoakSettings
 from ncen_updater.agent.engine.errors import SoakFailed
-from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.steps import outage
 from ncen_updater.agent.journal.change import Change, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
@@ -31,6 +31,7 @@ from ncen_updater.agent.journal.names import (
     DATABASES_BACK,
     DISK_FULL,
     DISK_HAS_ROOM,
+    JOURNAL,
 )
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.ought_to_run import RunningSeen

@@ -32,11 +32,13 @@ from ncen_updater.agent.databases.postgresql.attributes import (
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.fingerprints import schemas_of
 from ncen_updater.agent.engine.lock import lock_holder
-from ncen_updater.agent.engine.operations import JOURNAL, LOCK, Operations, new_change_id
+from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.situation import ADOPTED
 from ncen_updater.agent.files.keeping import place_of
 from ncen_updater.agent.journal.change import StepName, StepState
+from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL, LOCK
 from ncen_updater.agent.rehearsal.rehearse import Rehearser
 from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Severity
@@ -50,8 +52,6 @@ from tests.support.trees import remove_tree
 
 if TYPE_CHECKING:
     import psycopg
-
-__all__ = ["NEW", "OLD", "Broken", "Outcome", "Trial", "trial"]
 
 OLD, NEW = "3.2.4", "3.3.0"
 MOST_RESUMES = 6

@@ -15,7 +15,8 @@ from pathlib import Path
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock
-from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher
+from ncen_updater.feed.fetching import FEED_SCHEME
+from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.resumable_download import DownloadPart
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import ExitCode
 from tests.feed import attacks
 from tests.feed.conftest import Agent
 from tests.support.http_server import PORTAL, WebServer

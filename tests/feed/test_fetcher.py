@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError
 
-from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher, LineFailure, MirrorFailure
+from ncen_updater.feed.fetching import FEED_SCHEME
+from ncen_updater.feed.http import HttpFetcher, LineFailure, MirrorFailure
 from ncen_updater.feed.limits import TooSlow
 from tests.support.http_server import PORTAL, Fault, WebServer, serving
 

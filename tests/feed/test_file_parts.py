@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.common.progress import Silent
+from ncen_updater.feed.fetching import FEED_SCHEME
 from ncen_updater.feed.file_parts import Parts, Wanted
-from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher
+from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.resumable_download import LineBroken, download
 from ncen_updater.formats.transfer_errors import DownloadDamaged
 from tests.support.http_server import Fault, WebServer, serving

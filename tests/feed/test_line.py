@@ -11,7 +11,8 @@ from tuf.api.exceptions import DownloadHTTPError
 
 from ncen_updater.common.messages import FEED_PROXY, FEED_TLS
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher, LineFailure, MirrorFailure
+from ncen_updater.feed.fetching import FEED_SCHEME
+from ncen_updater.feed.http import HttpFetcher, LineFailure, MirrorFailure
 from tests.feed.conftest import Agent
 from tests.support.errors import refused
 from tests.support.http_server import serving

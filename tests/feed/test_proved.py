@@ -50,6 +50,7 @@ from ncen_updater.formats.tuf_names import ISSUED_FIELD
 from tests.badinput.hostile import typed
 from tests.feed.test_unit import CONFIG
 from tests.support import workers
+from tests.support.forks import workers_place
 from tests.support.http_server import WebServer
 from tests.support.rotation import in_turns
 from tests.support.tuf_repository import Feed
@@ -109,7 +110,7 @@ class Place:
 @pytest.fixture(autouse=True)
 def forked_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers that are forked: what they are judged by is what they leave on the disk."""
-    monkeypatch.setattr(Worker, "command", workers.forked(workers.workers_place()))
+    monkeypatch.setattr(Worker, "command", workers.forked(workers_place()))
 
 
 @pytest.fixture

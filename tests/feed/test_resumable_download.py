@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.errors import ExitCode, SpaceShort
+from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import ExitCode
 from ncen_updater.common.progress import Silent
+from ncen_updater.feed.fetching import FEED_SCHEME
 from ncen_updater.feed.file_parts import Wanted
-from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher
+from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.resumable_download import DownloadPart, LineBroken, download, is_whole
 from ncen_updater.formats.transfer_errors import DownloadDamaged
 from tests.badinput.hostile import NO_FILES, bounded

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tuf.api.exceptions import DownloadError
 
-from ncen_updater.feed.http import FEED_SCHEME, HttpFetcher, LineFailure, MirrorFailure
+from ncen_updater.feed.fetching import FEED_SCHEME
+from ncen_updater.feed.http import HttpFetcher, LineFailure, MirrorFailure
 from ncen_updater.feed.limits import TooSlow
 from tests.badinput.hostile import FEW, HUGE, bounded
 from tests.support.http_server import Fault, serving

@@ -14,8 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.errors import ExitCode, SpaceShort, UpdaterError
-from ncen_updater.common.messages import ARCHIVE_DAMAGED, ARCHIVE_MISMATCH, DESTINATION_IN_USE
+from ncen_updater.common.errors import SpaceShort, UpdaterError
+from ncen_updater.common.messages import (
+    ARCHIVE_DAMAGED,
+    ARCHIVE_MISMATCH,
+    DESTINATION_IN_USE,
+    ExitCode,
+)
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.archive import unpack
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, scan

@@ -58,8 +58,6 @@ from tests.formats.test_language import WHOLE
 from tests.fuzz.engine import Reader
 from tests.support.tuf_repository import Feed
 
-__all__ = ["readers"]
-
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SQL = (

@@ -14,10 +14,11 @@ from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.adopt import adopt
-from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.change import Change, Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.reader.site_feed import feed_of
 from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Finding
@@ -26,8 +27,6 @@ from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_draft
 from ncen_updater.publisher.signing.draft import draft_releases
 from tests.kinto.site import AGENT, CONTROL_DATABASE, DATABASES, OWNER, KintoSite
-
-__all__ = ["KintoAgent", "make_kinto_feed"]
 
 Moment = tuple[StepName, Phase]
 

@@ -15,17 +15,6 @@ from unittest import mock
 
 import pytest
 
-__all__ = [
-    "NEW",
-    "OLD",
-    "SCHEMAS",
-    "Fault",
-    "PackageIndexUnreachable",
-    "assemble",
-    "assemble_or_skip",
-    "stage_or_skip",
-]
-
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 CACHE = REPOSITORY / ".venv/kinto-cache"  # ignored by git, as all of .venv

@@ -22,17 +22,6 @@ from psycopg import sql
 from demo.embedded_postgres import EmbeddedPostgres
 from tests.support.forks import DEADLINE_S
 
-__all__ = [
-    "AGENT",
-    "CONTROL_DATABASE",
-    "DATABASES",
-    "FILLED",
-    "OWNER",
-    "RECORDS",
-    "KintoSite",
-    "url",
-]
-
 OWNER = "kinto"
 AGENT = "ncen_updater"
 CONTROL_DATABASE = "ncen_updater"

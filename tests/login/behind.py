@@ -19,16 +19,6 @@ from tests.login.logins import SECRETS
 from tests.support.forks import DEADLINE_S
 from tests.support.webdriver import as_user
 
-__all__ = [
-    "NAME",
-    "PasswordGuest",
-    "Person",
-    "UnixConnection",
-    "approvals",
-    "console_process",
-    "served_behind",
-]
-
 ROOT = Path(__file__).resolve().parents[2]
 #: Becomes another program that has a socket as the service manager gives it, sd_listen_fds(3).
 GIVEN = """

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from ncen_updater.login.helper import SERVICE
 
-__all__ = ["AMINA", "GROUP", "MARIE", "SECRETS", "LoginSocket", "login_socket", "opened"]
-
 ROOT = Path(__file__).resolve().parents[2]
 AMINA, MARIE, GROUP = "nu-login-amina", "nu-login-marie", "nu-login-approvers"
 SECRETS = {AMINA: "correct horse $1", MARIE: "pässword of Marie"}

@@ -12,11 +12,13 @@ from pathlib import Path
 import click
 import pytest
 
-from ncen_updater.agent.cli import main as agent
+from ncen_updater.agent.cli import guide as agent
+from ncen_updater.agent.cli import main as agent_main
 from ncen_updater.common import messages
 from ncen_updater.common.i18n import translate
 from ncen_updater.common.journald import message_id
-from ncen_updater.publisher.cli import main as publisher
+from ncen_updater.publisher.cli import guide as publisher
+from ncen_updater.publisher.cli import main as publisher_main
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = {"en": "man1", "fr": "fr/man1"}
@@ -54,7 +56,7 @@ def test_a_page_for_every_command_and_no_other(made: Path, language: str) -> Non
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_option_is_on_its_page_in_the_language(made: Path, language: str) -> None:
-    for name, group in (("ncen-updater", agent.cli), ("ncen-publisher", publisher.cli)):
+    for name, group in (("ncen-updater", agent_main.cli), ("ncen-publisher", publisher_main.cli)):
         context = click.Context(group)
         whole = read(made / "man" / LANGUAGES[language] / f"{name}.1")
         for command in group.list_commands(context):

@@ -14,7 +14,8 @@ import click
 import pytest
 
 from ncen_updater.common.i18n import translate
-from ncen_updater.publisher.cli.main import COMMANDS, cli, run
+from ncen_updater.publisher.cli.guide import COMMANDS
+from ncen_updater.publisher.cli.main import cli, run
 from tests.publisher.described import undescribed
 from tests.publisher.releases import PASSPHRASE, write_release
 

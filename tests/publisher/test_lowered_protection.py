@@ -13,7 +13,8 @@ from ncen_updater.formats.manifest import Manifest, parse_manifest
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
 from ncen_updater.publisher.review.lowered_protection import lowered_by, wave_warnings
-from ncen_updater.publisher.review.sql_marks import Kind, marks
+from ncen_updater.publisher.review.sql_clauses import Kind
+from ncen_updater.publisher.review.sql_marks import marks
 from tests.publisher.releases import clock, write_release
 from tests.publisher.test_cli import Officer, officer
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from ncen_updater.publisher.review.grouping import PlacedMark, grouped
-from ncen_updater.publisher.review.sql_marks import Kind, Mark, marks
+from ncen_updater.publisher.review.sql_clauses import Kind
+from ncen_updater.publisher.review.sql_marks import Mark, marks
 
 BOTH = ("postgresql", "sqlite")
 DEFINES = "puts a program into the database, or runs one"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from ncen_updater.formats.sql import ENGINES, split
-from ncen_updater.publisher.review.sql_marks import Kind, marks
+from ncen_updater.publisher.review.sql_clauses import Kind
+from ncen_updater.publisher.review.sql_marks import marks
 from ncen_updater.publisher.review.sql_own import fills_own
 
 ADD = "ALTER TABLE cases ADD COLUMN country text;"

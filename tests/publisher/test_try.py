@@ -17,8 +17,7 @@ import pytest
 
 from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.common.errors import ExitCode
-from ncen_updater.common.messages import ALREADY_PUBLISHED, NO_DESK_SITE
+from ncen_updater.common.messages import ALREADY_PUBLISHED, NO_DESK_SITE, ExitCode
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.new.desk import DeskSite
 from ncen_updater.publisher.new.rounds import DeskRound, RoundStage

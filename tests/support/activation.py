@@ -16,8 +16,6 @@ from pathlib import Path
 
 from tests.support.forks import DEADLINE_S
 
-__all__ = ["ACTIVATOR", "activated"]
-
 ACTIVATOR = shutil.which("systemd-socket-activate")
 
 

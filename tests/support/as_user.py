@@ -18,7 +18,8 @@ import pwd
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from ncen_updater.agent.cli.main import COMMANDS, run
+from ncen_updater.agent.cli.guide import COMMANDS
+from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.service.client import Client
 from ncen_updater.common.cli import terminal
 from tests.support.forks import Forks

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Attention", "row"]
-
 #: Seconds of the keystroke-level model: a key of who does not type for a living, pointing, a press
 #: and a release of the button, the hand to mouse or keyboard, and thinking of what to do. Card,
 #: Moran, Newell: The keystroke-level model for user performance time with interactive systems,

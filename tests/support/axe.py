@@ -9,8 +9,6 @@ from pathlib import Path
 
 from tests.support.webdriver import Browser
 
-__all__ = ["NoAxe", "axe_source", "violations"]
-
 PACKAGE = "axe-core@4.14.1"
 #: WCAG 2.2 at level AA, and all that it is made of.
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]

@@ -21,8 +21,6 @@ from ncen_updater.common.messages import (
     TOO_MANY_INSPECTIONS,
 )
 
-__all__ = ["ordered", "undescribed", "undescribed_events"]
-
 PATIENCE_S = 900.0
 
 

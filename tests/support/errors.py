@@ -10,8 +10,6 @@ import pytest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import Message
 
-__all__ = ["refused", "says"]
-
 
 def says(error: object, *messages: Message | type[UpdaterError]) -> bool:
     """Whether an error says one of these, or is of one of these classes."""

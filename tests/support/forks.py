@@ -28,19 +28,6 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-__all__ = [
-    "AGENT",
-    "DEADLINE_S",
-    "PUBLISHER",
-    "Fork",
-    "Forks",
-    "begin_agent",
-    "run_agent",
-    "run_publisher",
-    "work",
-    "workers_place",
-]
-
 # After this a process stands still. Nothing is judged by it: a loaded machine may take its time.
 DEADLINE_S = 900
 MOST_BYTES = 1 << 17

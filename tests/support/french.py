@@ -9,8 +9,6 @@ import runpy
 from functools import cache
 from pathlib import Path
 
-__all__ = ["foreign"]
-
 ROOT = Path(__file__).resolve().parents[2]
 #: What is a name in every language, and no word of one.
 NAMES = re.compile(

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from tests.support.trees import remove_tree
 
-__all__ = ["GROUND", "lay_ground", "other_than"]
-
 GROUND = "NCEN_TEST_GROUND"
 MEMORY = Path("/dev/shm")
 # The largest run was seen to take less than one; what is kept of failures comes on top.

@@ -8,8 +8,6 @@ import sys
 import traceback
 from collections.abc import Callable
 
-__all__ = ["changes_of", "instants", "killed_at"]
-
 CHANGES = frozenset({"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.link"})
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 

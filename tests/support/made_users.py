@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["expired", "made_users", "require_made_users", "without_password"]
-
 #: How the names of such people begin.
 OURS = "nu-"
 PROGRAMS = ("useradd", "userdel", "groupadd", "groupdel", "chpasswd")

@@ -6,8 +6,6 @@ import os
 
 import pytest
 
-__all__ = ["not_as_root"]
-
 #: Root runs such a program as the application's user, who reaches neither a trial's directories nor
 #: its interpreter. That way has tests of its own, in ``agent/databases``.
 not_as_root = pytest.mark.skipif(

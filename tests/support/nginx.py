@@ -14,8 +14,6 @@ from pathlib import Path
 
 from tests.support.forks import DEADLINE_S
 
-__all__ = ["CONFIGURATION", "Nginx", "find_nginx", "nginx"]
-
 CONFIGURATION = Path(__file__).parents[2] / "packaging" / "nginx" / "feed.conf"
 
 

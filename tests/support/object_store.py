@@ -15,8 +15,6 @@ import pytest
 
 from tests.support.forks import DEADLINE_S
 
-__all__ = ["object_store"]
-
 
 def _readable(bucket: str) -> dict[str, object]:
     """The policy of docs/publication-places.md: everybody may read, and learn what is missing."""

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
 
-__all__ = ["FIRST", "SECOND", "THIRD", "PackFeed", "write_large"]
-
 FIRST, SECOND, THIRD = "3.2.4", "3.3.0", "3.3.1"
 BYTES = 200_000
 

@@ -16,8 +16,6 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["BUSYBOX", "OVERRIDE", "environment_in", "forget", "podman_settings", "rootfs", "stored"]
-
 PODMAN = Path("/usr/bin/podman")
 BUSYBOX = Path("/bin/busybox")
 INSTALL = "apt-get install podman crun uidmap busybox-static postgresql-client"

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries, find_binaries
 
-__all__ = ["FAST_SETTINGS", "SHARED", "available", "running"]
-
 # fsync is off where a test kills processes, not machines: the kernel keeps what was written.
 FAST_SETTINGS = (
     "fsync=off",

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from tests.support import workers
 
-__all__ = ["is_application", "kill", "ours_below", "stop", "with_variable"]
-
 
 def is_application(pid: int) -> bool:
     """Whether a process is none of ours; one that is gone counts as none, too."""

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-__all__ = ["Proxy", "proxying"]
-
 POLL_S = 0.05  # only how soon a tunnel sees that the test is over
 
 

@@ -16,23 +16,6 @@ import pytest
 
 from ncen_updater.formats.sql import ENGINES
 
-__all__ = [
-    "EITHER_ENGINE",
-    "IN_TURNS",
-    "SEED",
-    "Kinds",
-    "chance",
-    "either_engine",
-    "in_shares",
-    "in_turns",
-    "is_skipped",
-    "long_modules",
-    "one_of_each",
-    "part",
-    "seed",
-    "weight",
-]
-
 SEED = "NCEN_TEST_SEED"
 IN_TURNS = "in_turns"
 EITHER_ENGINE = "either_engine"

@@ -18,8 +18,6 @@ from tests.support import processes
 from tests.support.as_user import run_as
 from tests.support.forks import DEADLINE_S, Fork, begin_agent, run_agent
 
-__all__ = ["PROGRAM", "Served", "served"]
-
 PROGRAM = (sys.executable, "-m", "ncen_updater.agent.cli.main")
 SOCKET = "run/ncen-updater/api.sock"
 ROOT = Path(__file__).resolve().parents[2]

@@ -34,8 +34,6 @@ from ncen_updater.common.progress import Silent
 from tests.support import processes
 from tests.support.forks import Fork, begin_agent
 
-__all__ = ["AMINA", "BO", "Records", "ServedSite", "closed_hours", "open_hours"]
-
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)
 PATIENCE_S = 900.0
 

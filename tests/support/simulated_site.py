@@ -25,10 +25,8 @@ from ncen_updater.agent.policy.bad_releases import FailedRelease, next_attempt, 
 from ncen_updater.agent.service.runner import Finished
 from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.agent.status import JournalFacts, SiteStatus
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE
-
-__all__ = ["PLACES", "Entry", "SimulatedSite"]
 
 NOWHERE = Path("/nowhere")
 PLACES = Places(NOWHERE, NOWHERE, NOWHERE, NOWHERE, "ncen", "ke-1", "KE", NOWHERE)

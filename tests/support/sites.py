@@ -18,14 +18,12 @@ from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.operations import JOURNAL
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.reader.site_feed import feed_of
 from ncen_updater.agent.site import Site
 from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
-
-__all__ = ["Publication", "TrialFeed", "connect", "running_site", "serve", "site_in_process"]
 
 
 def _now() -> datetime:

@@ -8,8 +8,6 @@ import stat
 import uuid
 from pathlib import Path
 
-__all__ = ["remove_tree"]
-
 
 def remove_tree(place: Path) -> None:
     """Remove a directory with everything in it, also from directories that nobody may write to.

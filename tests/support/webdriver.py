@@ -28,8 +28,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.support.attention import Attention
 
-__all__ = ["Browser", "Element", "as_user", "browser", "known_place", "missing"]
-
 CHROMIUM, DRIVER = "chromium", "chromedriver"
 #: Limit of what stands still.
 PATIENCE_S = 300.0

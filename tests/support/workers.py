@@ -28,8 +28,6 @@ from typing import NoReturn
 from ncen_updater.common.workers import Worker
 from tests.support.forks import DEADLINE_S, work, workers_place
 
-__all__ = ["begin", "behind", "forked", "gone", "workers_place"]
-
 #: What is forked, and what that imports while it works.
 FORKED = (
     "ncen_updater.agent.notifications.sender",

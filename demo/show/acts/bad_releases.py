@@ -7,10 +7,8 @@ from datetime import UTC, datetime
 
 from demo.releases import assemble
 from demo.show.stage import Stage
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = ["ALL", "publish_the_rest"]
+from ncen_updater.common.messages import ExitCode
 
 
 @dataclass(frozen=True)

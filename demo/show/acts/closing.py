@@ -9,8 +9,6 @@ from demo.show.stage import Stage
 from ncen_updater.common.cli.render import format_decimal
 from ncen_updater.common.i18n import N_
 
-__all__ = ["play"]
-
 
 def play(stage: Stage, keep: Path | None) -> None:
     """Show the history, then the table."""

@@ -9,8 +9,6 @@ from demo.show.report import Row
 from demo.show.stage import Stage
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["OFFICERS", "play"]
-
 OFFICERS = ("amina", "bo", "chen")
 MACHINES = ("snapshot", "timestamp")
 EVENT = "events/1-ceremony"

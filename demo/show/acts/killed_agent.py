@@ -15,13 +15,11 @@ from demo.show.instants import (
 )
 from demo.show.stage import Stage
 from ncen_updater.agent.journal.change import StepName, StepState
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
     import psycopg
-
-__all__ = ["play"]
 
 #: So many times the server is asked for a statement before the agent is killed without one.
 LOOKS = 40

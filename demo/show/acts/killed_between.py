@@ -12,10 +12,8 @@ from demo.show.stage import Stage
 from demo.show.worker import REACHED
 from demo.site import version_of
 from demo.starting import held
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = ["play"]
+from ncen_updater.common.messages import ExitCode
 
 PATIENCE_S = 120.0
 

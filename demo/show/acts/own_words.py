@@ -9,10 +9,8 @@ from typing import Any
 
 from demo.show.report import Row
 from demo.show.stage import Stage
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = ["after_the_next", "after_the_upgrade", "after_the_way_back", "begin", "differences"]
+from ncen_updater.common.messages import ExitCode
 
 #: A language that nobody ships, and one wording of a language that the releases ship.
 SWAHILI: Mapping[str, Any] = {

@@ -9,8 +9,6 @@ from demo.show.report import Row
 from demo.show.stage import Stage
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["play"]
-
 VERSIONS = ("3.2.4", "3.3.0")
 EVENT = "events/2-releases"
 

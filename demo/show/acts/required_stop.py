@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from demo.evidence import parked_rows, select
 from demo.show.stage import Stage
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = ["play"]
+from ncen_updater.common.messages import ExitCode
 
 
 def play(stage: Stage) -> None:

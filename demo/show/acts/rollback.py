@@ -8,10 +8,8 @@ import json
 from demo.errors import StandInFailed
 from demo.evidence import case_references, parked_rows
 from demo.show.stage import Stage
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = ["play"]
+from ncen_updater.common.messages import ExitCode
 
 
 def play(stage: Stage) -> None:

@@ -12,8 +12,6 @@ from demo.show.report import Row
 from demo.show.stage import Stage
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["play"]
-
 EVENT = "events/3-language"
 #: What a translator made of some texts of 3.3.0; nobody ships Portuguese.
 PORTUGUESE: Mapping[str, Any] = {

@@ -8,8 +8,6 @@ from demo.show.proof import directory_digest
 from demo.show.stage import Stage
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["digest_of_event", "sign_and_publish"]
-
 
 def digest_of_event(stage: Stage, event: str) -> str:
     """The number that officers read to each other before they sign."""

@@ -7,10 +7,8 @@ import shutil
 from demo.show.proof import read_rows
 from demo.show.stage import Stage
 from ncen_updater.common.cli.render import format_count
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = ["play"]
+from ncen_updater.common.messages import ExitCode
 
 
 def play(stage: Stage) -> None:

@@ -21,8 +21,6 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.secret_file import SecretExposed, SecretUnread, read_secret_file
 from ncen_updater.formats.reported import told_in
 
-__all__ = ["ANY_WORD", "SCHEME", "SentAlong", "asking", "refusal", "said_by_command"]
-
 SCHEME = "Bearer"
 #: What of the output of a command is the version, where no pattern says.
 ANY_WORD = r"(\S+)"

@@ -16,8 +16,6 @@ from ncen_updater.agent.config.model import ControlSettings
 from ncen_updater.common.messages import DOOR_STUCK, ORDER_UNDER_WAY, STATE_UNKNOWN
 from ncen_updater.common.supervised import LeftBehind, taken
 
-__all__ = ["CommandApplication"]
-
 RUNS = 0
 STOPPED = 3  # as for init scripts: "program is not running"
 STATUS_TIMEOUT_S = 30.0

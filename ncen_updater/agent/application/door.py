@@ -19,8 +19,6 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.messages import DOOR_STUCK
 
-__all__ = ["Door", "DoorNote"]
-
 logger = logging.getLogger(__name__)
 
 

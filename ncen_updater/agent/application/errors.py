@@ -5,8 +5,6 @@ from __future__ import annotations
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import APPLICATION_ERROR, COMMAND_FAILED, STOP_FAILED
 
-__all__ = ["ApplicationError", "CommandFailed", "StopFailed"]
-
 
 class ApplicationError(UpdaterError):
     """Base of what the application refuses or fails to do."""

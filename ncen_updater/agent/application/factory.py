@@ -11,8 +11,6 @@ from ncen_updater.agent.application.door import DoorNote
 from ncen_updater.agent.application.systemd import SystemdApplication
 from ncen_updater.agent.config.model import ApplicationSettings
 
-__all__ = ["make_application"]
-
 
 def make_application(
     settings: ApplicationSettings,

@@ -16,8 +16,6 @@ from urllib.parse import urlsplit
 from ncen_updater.agent.application.health import HealthProber
 from ncen_updater.agent.config.model import ApplicationSettings
 
-__all__ = ["front_problem"]
-
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.1

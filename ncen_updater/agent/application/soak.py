@@ -8,8 +8,6 @@ from enum import StrEnum
 
 from ncen_updater.agent.application.base import Health
 
-__all__ = ["SoakResult", "SoakState", "SoakVerdict", "after_look", "judge", "soak"]
-
 
 class SoakVerdict(StrEnum):
     """What is known so far."""

@@ -25,8 +25,6 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 
-__all__ = ["ApprovalSubject", "approve", "require_basis", "schedule", "subject"]
-
 
 @dataclass(frozen=True)
 class ApprovalSubject:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.journal.journal import Journal
     from ncen_updater.agent.site import Site
 
-__all__ = ["basis_now"]
-
 #: The tables of the configuration that an upgrade depends on. Where the feed is, and when the
 #: service works, may change without anybody approving again: what is installed is signed.
 TABLES = ("site", "paths", "databases", "overlay", "application", "soak", "keep")

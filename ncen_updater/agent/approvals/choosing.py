@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.site import Site
     from ncen_updater.formats.document import Offer
 
-__all__ = ["ChosenRelease", "chosen_release", "path_to", "tried_since"]
-
 
 @dataclass(frozen=True)
 class ChosenRelease:

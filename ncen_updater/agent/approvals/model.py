@@ -17,23 +17,6 @@ from enum import StrEnum
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.records import Record
 
-__all__ = [
-    "ROOT",
-    "Approval",
-    "ApprovalBasis",
-    "ApprovalCount",
-    "BackApproval",
-    "Invalidation",
-    "ReleaseApproval",
-    "VoidReason",
-    "agreed_loss",
-    "approved_releases",
-    "count_approvals",
-    "loss_so_far",
-    "used_up_words",
-    "voids",
-]
-
 #: Numbers of users that anybody may be who administers the machine.
 ROOT = frozenset({0})
 

@@ -25,14 +25,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.approvals.store import ScheduleRecord
     from ncen_updater.agent.policy.automation import Rehearsed
 
-__all__ = [
-    "approved_beside",
-    "outlook_document",
-    "require_approvals",
-    "require_binding",
-    "require_settled",
-]
-
 
 def outlook_document(
     *,

@@ -26,18 +26,6 @@ from ncen_updater.common.messages import (
     NOTHING_TO_ROLL_BACK,
 )
 
-__all__ = [
-    "BackRequest",
-    "BackSubject",
-    "approve_back",
-    "asked_by_order",
-    "back_subject",
-    "brought_by",
-    "loss_words",
-    "require_back",
-    "require_loss",
-]
-
 
 @dataclass(frozen=True)
 class BackRequest:

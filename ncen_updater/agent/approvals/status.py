@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.site import Site
     from ncen_updater.feed.upgrade_path import UpgradePath
 
-__all__ = ["ApprovalStatus", "consent_required", "require_consent", "standing_for"]
-
 
 @dataclass(frozen=True)
 class ApprovalStatus:

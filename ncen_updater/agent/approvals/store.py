@@ -26,8 +26,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ROOT_IS_NOBODY
 from ncen_updater.common.records import stored_time
 
-__all__ = ["ApprovalStore", "Person", "ScheduleRecord", "accepted_loss", "require_somebody"]
-
 #: Before the id of a change, in the place of who took an approval back; no user has such a name.
 SPENT_BY = "change "
 

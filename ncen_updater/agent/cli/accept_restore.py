@@ -12,15 +12,13 @@ from ncen_updater.agent.cli.reasons import plain_reason
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
     from ncen_updater.agent.approvals.model import ApprovalCount
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.accept_restore import Restored
-
-__all__ = ["accept_restore"]
 
 
 @click.command(

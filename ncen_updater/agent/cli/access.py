@@ -22,8 +22,6 @@ from ncen_updater.common.messages import (
     TRAY_UNUSABLE,
 )
 
-__all__ = ["denied", "explained"]
-
 #: Of what a person named, or is lent: each says itself what to do.
 _THEIRS = (BUNDLE_UNREADABLE, TRAY_UNUSABLE)
 _TOLD = re.compile(r"\[Errno 13\] [^:']*: '([^']+)'")

@@ -11,16 +11,14 @@ from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import DECLINED
+from ncen_updater.common.messages import DECLINED, ExitCode
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.adopt import Adoption
     from ncen_updater.agent.site import Site
-
-__all__ = ["adopt"]
 
 
 @click.command("adopt", cls=Command, help=N_("Take over a site that was installed by hand."))

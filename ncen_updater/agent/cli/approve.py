@@ -18,7 +18,7 @@ from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_time, grouped
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     FEED_NEVER_READ,
@@ -26,14 +26,13 @@ from ncen_updater.common.messages import (
     NOTHING_TO_APPROVE,
     OPEN_CHANGE,
     WATCHED_FIRST,
+    ExitCode,
 )
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
     from ncen_updater.agent.client import SiteClient
-
-__all__ = ["approve", "schedule"]
 
 Document = Mapping[str, Any]
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from datetime import tzinfo
 
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
-from ncen_updater.common.cli.render import clean, format_time
+from ncen_updater.common.cli.characters import clean
+from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = ["officers_words", "trouble"]
 
 _TROUBLE = {
     HealthAnswer.STATUS: N_("it answers with status {detail}"),

@@ -11,12 +11,11 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from ncen_updater.agent.journal.change import DOWNTIME, StepName
-from ncen_updater.common.cli.render import clean, format_duration, format_time
+from ncen_updater.common.cli.characters import clean
+from ncen_updater.common.cli.render import format_duration, format_time
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Figure, Text, translate
 from ncen_updater.common.reasons import reason
 from ncen_updater.common.step_words import step_words
-
-__all__ = ["as_before", "change_lines", "ended_words"]
 
 Document = Mapping[str, Any]
 #: So many parts of the stop are named, if they took so long.

@@ -6,10 +6,8 @@ import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_
-
-__all__ = ["check"]
+from ncen_updater.common.messages import ExitCode
 
 
 @click.command("check", cls=Command, help=N_("Ask the feed whether an upgrade is available."))

@@ -8,14 +8,12 @@ import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.site import Site
-
-__all__ = ["collect"]
 
 
 @click.command("collect", cls=Command, help=N_("Drop what is kept longer than its days."))

@@ -9,8 +9,6 @@ import click
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.lazy import session_of
 
-__all__ = ["agent_session"]
-
 
 def agent_session(context: click.Context) -> AgentSession:
     """Return the session of a run of the agent."""

@@ -6,10 +6,8 @@ import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = ["confirm"]
+from ncen_updater.common.messages import ExitCode
 
 
 @click.command("confirm", cls=Command, help=N_("End the watched time: the new release is good."))

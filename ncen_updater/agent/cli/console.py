@@ -10,10 +10,8 @@ import click
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.config.paths import load_places, service_socket, site_zone
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_
-
-__all__ = ["console"]
+from ncen_updater.common.messages import ExitCode
 
 
 @click.command("console", cls=Command, help=N_("Show the site in a browser."))

@@ -6,10 +6,8 @@ import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_
-
-__all__ = ["doctor"]
+from ncen_updater.common.messages import ExitCode
 
 
 @click.command("doctor", cls=Command, help=N_("Look for everything that would stand in the way."))

@@ -9,10 +9,8 @@ import click
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = ["dossier"]
+from ncen_updater.common.messages import ExitCode
 
 
 @click.command("dossier", cls=Command, help=N_("Make a page on the upgrade for people to sign."))

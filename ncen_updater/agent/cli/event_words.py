@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, tzinfo
 
-from ncen_updater.common.cli.render import clean, format_duration, format_time
+from ncen_updater.common.cli.characters import clean
+from ncen_updater.common.cli.render import format_duration, format_time
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, translate
-
-__all__ = ["KINDS", "NAMES", "event_line"]
 
 #: Every kind that the journal has, and what the service tells beside it.
 KINDS = frozenset(

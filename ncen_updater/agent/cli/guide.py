@@ -6,8 +6,6 @@ from ncen_updater.common.cli.guide import EXITS, Guide
 from ncen_updater.common.cli.lazy import commands
 from ncen_updater.common.i18n import N_
 
-__all__ = ["COMMANDS", "GUIDE"]
-
 COMMANDS = commands(
     "ncen_updater.agent.cli",
     {

@@ -13,13 +13,11 @@ from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.event_words import event_line
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.journal.names import IMPORTED
+from ncen_updater.common.cli.characters import clean
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.render import clean, format_duration, format_time, table
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.cli.render import format_duration, format_time, table
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import SOAK_FAILED
-
-__all__ = ["history"]
+from ncen_updater.common.messages import SOAK_FAILED, ExitCode
 
 Document = Mapping[str, Any]
 

@@ -14,15 +14,13 @@ from ncen_updater.agent.config.paths import site_zone
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_time
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Figure, Text
-from ncen_updater.common.messages import BAD_TIME, TIME_PASSED
+from ncen_updater.common.messages import BAD_TIME, TIME_PASSED, ExitCode
 from ncen_updater.common.records import within_calendar
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
-
-__all__ = ["hold", "parse_until", "show_beginning", "unhold"]
 
 
 def parse_until(text: str | None, now: datetime, zone: tzinfo | None = None) -> datetime | None:

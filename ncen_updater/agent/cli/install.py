@@ -15,15 +15,13 @@ from ncen_updater.agent.databases.engines import ENGINES
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ncen_updater.agent.self_update.installation_parts import InstalledPart
-
-__all__ = ["install", "uninstall"]
 
 PATH = click.Path(path_type=Path)
 ROOT_HELP = N_("Everything is below this directory; / by default.")

@@ -16,8 +16,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.feed.left_out_imports import leave_out
 
-__all__ = ["COMMANDS", "main", "run"]
-
 cli = LazyGroup(
     "ncen-updater",
     lazy=COMMANDS,

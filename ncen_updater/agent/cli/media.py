@@ -12,13 +12,12 @@ from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_bytes, format_time
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
     from ncen_updater.agent.reader.child import ChildSource
-
-__all__ = ["import_", "mirror"]
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 

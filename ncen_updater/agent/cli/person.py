@@ -9,8 +9,6 @@ from pathlib import Path
 
 from ncen_updater.agent.approvals.store import Person
 
-__all__ = ["person"]
-
 #: Who logged in, whatever they became since: pam_loginuid(8).
 LOGIN = Path("/proc/self/loginuid")
 #: What stands there where nobody did.

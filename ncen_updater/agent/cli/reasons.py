@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.common.cli.render import clean
+from ncen_updater.common.cli.characters import clean
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.i18n import N_
-
-__all__ = ["plain_reason"]
 
 MAX_REASON = 500
 

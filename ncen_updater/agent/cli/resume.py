@@ -13,10 +13,8 @@ from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = ["resume"]
+from ncen_updater.common.messages import ExitCode
 
 
 @click.command("resume", cls=Command, help=N_("Bring an interrupted change to its end."))

@@ -7,19 +7,18 @@ import click
 from ncen_updater.agent.answers import Answer
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.common.cli.characters import clean
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.render import clean
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     BACK_NEEDS_APPROVAL,
     RECORDS_WOULD_BE_LOST,
     VALUES_WOULD_BE_LOST,
+    ExitCode,
 )
-
-__all__ = ["rollback"]
 
 
 @click.command("rollback", cls=Command, help=N_("Go back to the release before."))

@@ -7,10 +7,8 @@ import click
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_
-
-__all__ = ["self_update"]
+from ncen_updater.common.messages import ExitCode
 
 
 @click.command("self-update", cls=Command, help=N_("Renew the agent itself."))

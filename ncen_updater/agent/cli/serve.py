@@ -10,10 +10,8 @@ import click
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_
-
-__all__ = ["serve"]
+from ncen_updater.common.messages import ExitCode
 
 
 @click.command("serve", cls=Command, help=N_("Be the service of this site."))

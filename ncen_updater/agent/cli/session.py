@@ -10,15 +10,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ncen_updater.common.cli.session import Session
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
     from ncen_updater.agent.answers import Answer
     from ncen_updater.agent.client import LocalSite, SiteClient
     from ncen_updater.agent.site import Site
     from ncen_updater.agent.status import SiteStatus
-
-__all__ = ["AgentSession"]
 
 #: Stands in the English remedy of an error where it is to ask the Secretariat.
 SECRETARIAT = "Secretariat"

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     LANGUAGE_NOT_OFFERED,
     LANGUAGE_NOT_TAKEN,
+    ExitCode,
 )
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.overlay.merge import MadeFor
     from ncen_updater.agent.site import Site
     from ncen_updater.feed.release_source import FeedView
-
-__all__ = ["NOTE", "drop", "merged_anew", "show_offered", "take"]
 
 NOTE = "translations-applied"
 

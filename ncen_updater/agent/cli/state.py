@@ -16,8 +16,6 @@ from ncen_updater.agent.status import SiteStatus, or_none
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["STATE", "sentences"]
-
 #: Parts of a site that the sentences are made of; the databases where they are at hand.
 STATE = frozenset({"current", "availability", "journal", "databases"})
 

@@ -25,24 +25,23 @@ from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.policy.deeds import at_work_words, deed_words
 from ncen_updater.agent.service.errors import refusal
+from ncen_updater.common.cli.characters import clean
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.program import show_error
 from ncen_updater.common.cli.render import (
     amount,
-    clean,
-    error_document,
     format_duration,
     format_time,
     sentence,
     without_unit,
 )
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.documents import error_document
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.holds import hold_words
 from ncen_updater.common.i18n import N_, Figure, Text
+from ncen_updater.common.messages import ExitCode
 from ncen_updater.common.step_words import step_words
-
-__all__ = ["show_last_change", "status"]
 
 Document = Mapping[str, Any]
 FAILED = N_(

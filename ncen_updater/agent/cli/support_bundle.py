@@ -13,8 +13,8 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_bytes
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import ExitCode
 
 
 @click.command("support-bundle", cls=Command, help=N_("Gather what the Secretariat needs to help."))

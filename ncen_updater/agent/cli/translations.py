@@ -13,11 +13,11 @@ from packaging.version import Version
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.arguments import parse_version
+from ncen_updater.common.cli.characters import clean
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.render import clean
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     NOT_PREPARED,
@@ -26,14 +26,13 @@ from ncen_updater.common.messages import (
     OVERLAY_NOT_SET,
     OVERLAY_WHICH_FILE,
     SLOT_MISSING,
+    ExitCode,
 )
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.overlay.layer import FileReport, Layer, LayerReport
     from ncen_updater.agent.site import Site
-
-__all__ = ["translations"]
 
 
 @click.command(

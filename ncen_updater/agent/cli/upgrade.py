@@ -14,11 +14,9 @@ from ncen_updater.agent.config.paths import load_places
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import NEEDS_YES
-
-__all__ = ["upgrade"]
+from ncen_updater.common.messages import NEEDS_YES, ExitCode
 
 
 @click.command("upgrade", cls=Command, help=N_("Upgrade the application."))

@@ -7,10 +7,8 @@ import click
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_
-
-__all__ = ["verify"]
+from ncen_updater.common.messages import ExitCode
 
 
 @click.command("verify", cls=Command, help=N_("Compare what is there with what was recorded."))

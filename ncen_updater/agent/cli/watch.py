@@ -20,12 +20,10 @@ from ncen_updater.agent.service.errors import NoSuchThing
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.terminal import Heartbeat
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import ORDER_UNKNOWN
+from ncen_updater.common.messages import ORDER_UNKNOWN, ExitCode
 from ncen_updater.common.reasons import reason
-
-__all__ = ["watch"]
 
 
 @click.command("watch", cls=Command, help=N_("Follow what the service does."))

@@ -7,8 +7,6 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-__all__ = ["EngineSettings", "PhysicalName", "Settings"]
-
 # 63 bytes less "__next_" and the eight characters of a change id.
 PhysicalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,47}$")]
 

@@ -17,8 +17,6 @@ from ncen_updater.agent.config.setting_lines import line_of
 from ncen_updater.agent.databases.engines import ENGINES, kind_of
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["PATHS", "check_places", "root_of"]
-
 # Every setting that is a path, besides the root itself; relative ones are below the root.
 PATHS: tuple[tuple[str, ...], ...] = (
     ("paths", "state"),

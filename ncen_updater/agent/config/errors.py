@@ -10,8 +10,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import CONFIG_ERROR, CONFIG_INVALID
 
-__all__ = ["ConfigError", "ConfigInvalid", "Mistake"]
-
 
 @dataclass(frozen=True)
 class Mistake:

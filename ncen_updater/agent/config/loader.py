@@ -19,8 +19,6 @@ from ncen_updater.agent.config.model import AgentConfig, PathSettings
 from ncen_updater.agent.config.read import read_config
 from ncen_updater.agent.config.setting_lines import locate
 
-__all__ = ["load_config"]
-
 logger = logging.getLogger(__name__)
 
 

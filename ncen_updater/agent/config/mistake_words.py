@@ -14,8 +14,6 @@ from ncen_updater.agent.config.errors import Mistake
 from ncen_updater.agent.config.setting_lines import Path, line_of
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["mistake_for", "settings_of"]
-
 SEE = Text(N_("See docs/configuration.md for its form."))
 
 # What the form of a setting is, where a pattern alone would say nothing to a person.

@@ -25,21 +25,6 @@ from ncen_updater.agent.databases.base import Strategy
 from ncen_updater.agent.databases.engines import ENGINES, kind_of
 from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName
 
-__all__ = [
-    "AgentConfig",
-    "ApplicationSettings",
-    "ControlSettings",
-    "DatabaseSettings",
-    "FeedSettings",
-    "FilesSettings",
-    "KeepSettings",
-    "OverlaySettings",
-    "PartSettings",
-    "PathSettings",
-    "SiteSettings",
-    "SoakSettings",
-]
-
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
 Argv = Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,60}$")]

@@ -16,8 +16,6 @@ from packaging.version import InvalidVersion, Version
 from ncen_updater.agent.self_update.agent_selection import SequenceFile
 from ncen_updater.agent.self_update.errors import SequenceDamaged
 
-__all__ = ["newer_agent"]
-
 
 def newer_agent(directory: Path, own: str | None = None) -> str | None:
     """Return the newest agent that was chosen here, if it is newer than this one.

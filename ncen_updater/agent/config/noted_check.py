@@ -28,8 +28,6 @@ from ncen_updater.common.bounded_io import read_file
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import AgentConfig
 
-__all__ = ["VALID", "config_error", "find_state", "load_noted", "usable_config"]
-
 logger = logging.getLogger(__name__)
 
 #: Below the state directory: the last configuration without a mistake, below a line with the rules.

@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from ncen_updater.agent.notifications.news import NewsKind
 
-__all__ = ["MailSettings", "MetricsSettings", "NotifySettings", "WebhookSettings"]
-
 # One address, without a name before it: what is more would have to be quoted.
 Address = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,190}$")

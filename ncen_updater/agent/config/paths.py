@@ -17,8 +17,6 @@ from ncen_updater.agent.config.read import RawConfig, read_config
 from ncen_updater.agent.config.setting_lines import line_of, locate
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["DEFAULT_SOCKET", "Places", "load_places", "read_group", "service_socket", "site_zone"]
-
 # The same as in model.py, which cannot be imported here; a test compares them.
 DEFAULTS = {
     "root": "/",

@@ -23,8 +23,6 @@ from ncen_updater.common.messages import (
     CONFIG_UNREADABLE,
 )
 
-__all__ = ["MAX_BYTES", "RawConfig", "read_config"]
-
 PLACE = N_("line {line}, column {column}")
 MAX_BYTES = 1_000_000
 #: What word processors make of straight quotes.

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-__all__ = ["FREE_TABLES", "secrets_of", "without_password"]
-
 #: Tables whose values may be anything, passwords too.
 FREE_TABLES = frozenset({"environment", "health_headers", "migrator_environment"})
 #: Shorter ones ("1", "en", "yes") are no secrets, and would mask half of every line.

@@ -18,8 +18,6 @@ from pydantic import (
 
 from ncen_updater.agent.policy.windows import Day, Window
 
-__all__ = ["ServiceSettings", "WindowSettings"]
-
 
 def _wall_time(value: object) -> object:
     """Take ``22:00`` as text: TOML's own times are local times too, and come as they are."""

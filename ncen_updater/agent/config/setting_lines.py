@@ -11,8 +11,6 @@ import contextlib
 import tomllib
 from collections.abc import Mapping
 
-__all__ = ["Path", "line_of", "locate"]
-
 Path = tuple[str | int, ...]
 
 _BLANK = " \t"

@@ -42,29 +42,6 @@ from ncen_updater.formats.manifest import (
     MigratorCommand,
 )
 
-__all__ = [
-    "AppliedMigration",
-    "Candidate",
-    "ChangeRef",
-    "CopyPlan",
-    "DatabaseEngine",
-    "DatabaseFacts",
-    "DatabaseRole",
-    "Direction",
-    "Evidence",
-    "Live",
-    "Marker",
-    "MigrationPlan",
-    "MigrationSet",
-    "Place",
-    "PlaceOf",
-    "PlannedMigration",
-    "Previous",
-    "SqlMigration",
-    "Strategy",
-    "TableDigest",
-]
-
 
 class Strategy(StrEnum):
     """How a change treats the originals."""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.databases.base import DatabaseEngine
     from ncen_updater.agent.databases.migrations.ledger import Tables
 
-__all__ = ["ENGINES", "Ask", "EngineKind", "engine_modules", "kind_of"]
-
 #: Name in the configuration, in manifests and in paths of releases, to package. The first one is
 #: what an installation gets that is not told otherwise.
 ENGINES = {

@@ -14,17 +14,6 @@ from ncen_updater.common.messages import (
     MIGRATION_REFUSED,
 )
 
-__all__ = [
-    "DatabaseError",
-    "DatabaseUnreachable",
-    "FenceFailed",
-    "LedgerUnreadable",
-    "MigrationFailed",
-    "MigrationRefused",
-    "find_away",
-    "is_refused",
-]
-
 #: Of class 28 and 3D, in English and French; the name of its file of rules is in every language.
 _REFUSED = re.compile(
     r"pg_hba\.conf|authentication failed|authentification .*échou|no password supplied"

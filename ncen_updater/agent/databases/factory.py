@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.config.model import DatabaseSettings
     from ncen_updater.agent.databases.base import DatabaseEngine
 
-__all__ = ["make_engine"]
-
 
 def make_engine(
     config: DatabaseSettings,

@@ -15,8 +15,6 @@ from enum import StrEnum
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.manifest import ChangedItself
 
-__all__ = ["BESIDE", "FORM", "Schema", "SchemaKind", "changed_kinds", "kind_words", "make_schema"]
-
 #: Under which name a record says by what its kinds were told apart, and by what they are now:
 #: raise it whenever an engine sorts or describes them otherwise.
 FORM, FORM_NOW = "form", "1"

@@ -15,8 +15,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-__all__ = ["side_by_side"]
-
 # How soon a signal is obeyed that did not end the wait, where nothing beats more often.
 LOOK_S = 0.5
 # How soon an act that began a new statement while the others were ended is ended as well.

@@ -17,25 +17,6 @@ from enum import StrEnum
 from ncen_updater.common.records import Record
 from ncen_updater.formats.losses import How, Loss
 
-__all__ = [
-    "ROWS",
-    "SECONDS",
-    "Keys",
-    "Refusals",
-    "Sample",
-    "SampledTable",
-    "Sight",
-    "TriedColumn",
-    "TriedValues",
-    "Untried",
-    "alike",
-    "judge",
-    "retyped",
-    "short_enough",
-    "tried_text",
-    "untold",
-]
-
 #: So many rows of a table get values at the most.
 ROWS = 25
 #: So long the writing may take in one database.

@@ -44,8 +44,6 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import DATABASE_UNKNOWN
 from ncen_updater.common.progress import Progress
 
-__all__ = ["diagnose"]
-
 #: Facts of a preflight are of a release; a diagnosis has its own.
 TOLD = (Severity.STRICT, Severity.ADVISORY)
 #: What it is told of the site's snapshot.

@@ -21,8 +21,6 @@ from ncen_updater.agent.tray import Tray
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["GroupPlace", "group_findings", "may_use", "places_of_groups"]
-
 #: An access list as the kernel keeps it, acl(5): its head, an entry, and tags of entries.
 LIST = "system.posix_acl_access"
 HEAD, ENTRY = 4, struct.Struct("<HHI")

@@ -13,8 +13,6 @@ from typing import Any
 
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["Row", "approvals_by_events", "changes_by_events", "orders_by_events"]
-
 #: A row of a table, or an event with ``kind``, ``change`` and ``data``.
 Row = Mapping[str, Any]
 #: How a change is by the event that told last of it.

@@ -11,8 +11,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["overlay_look"]
-
 #: Paths that a person is told of.
 SHOWN = 10
 

@@ -13,8 +13,6 @@ from typing import Self
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["PasswordParts", "password_findings"]
-
 #: As the package has them.
 SOCKET, RULES = Path("/run/ncen-updater/login.sock"), Path("/etc/pam.d/ncen-updater")
 CONSOLE = "ncen-updater-console"

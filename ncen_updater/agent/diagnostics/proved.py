@@ -20,8 +20,6 @@ from ncen_updater.feed.offers import load_view
 from ncen_updater.feed.proved import PROVED, PROVED_LOCK, Proved, ProvedMemory
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
-__all__ = ["Kept", "kept_as", "proved_findings", "proved_look"]
-
 EXAMINE = Text(
     N_(
         "Have this server examined, since what talks to the network may have been tampered with, "

@@ -11,8 +11,6 @@ from pathlib import Path
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import DATABASE_UNKNOWN, ROLE_UNKNOWN
 
-__all__ = ["REFUSED", "explained", "unknown_database"]
-
 #: Code of what a server refuses.
 REFUSED = "NU-4001"
 _UNKNOWN = re.compile(

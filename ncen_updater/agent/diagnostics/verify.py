@@ -20,7 +20,7 @@ from ncen_updater.agent.diagnostics.overlay import overlay_look
 from ncen_updater.agent.diagnostics.proved import proved_look
 from ncen_updater.agent.engine.fingerprints import schema_findings
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
-from ncen_updater.agent.engine.situation import ADOPTED, contradiction, look
+from ncen_updater.agent.engine.situation import contradiction, look
 from ncen_updater.agent.journal.change import Change
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.head import ChainHead
@@ -32,8 +32,6 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import CONTRACT_FAILED
 from ncen_updater.common.progress import Progress
-
-__all__ = ["ADOPTED", "Look", "not_ended", "verify_journal", "verify_looks", "verify_site"]
 
 #: One part of a diagnosis.
 Look = Callable[[], Iterable[Finding]]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ncen_updater.agent.rehearsal.report import MappedCodes, RehearsedHop
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["map_words", "table_rows"]
-
 #: Where ``down`` files keep what the old shape cannot hold; no table of the application.
 PARKED = "ncen_kept"
 #: So many codes without a target are listed; the rest is counted.

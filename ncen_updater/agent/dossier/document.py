@@ -7,8 +7,6 @@ from ncen_updater.agent.dossier.gather import Dossier, DossierHop
 from ncen_updater.common.cli.render import finding_document
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE
 
-__all__ = ["dossier_document"]
-
 Stop = tuple[float, float, float]
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from ncen_updater.agent.approvals.approving import ApprovalSubject, require_basis
 from ncen_updater.agent.approvals.model import Approval, ApprovalBasis
+from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.engine.pending_rollback import left_behind
-from ncen_updater.agent.engine.rollback_words import Back, later_words, stop_words, way_words
+from ncen_updater.agent.engine.rollback_words import later_words, stop_words, way_words
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.policy.windows import next_opening
 from ncen_updater.agent.rehearsal.predictions import ComparedStop, compared
@@ -23,8 +24,6 @@ from ncen_updater.formats.manifest import ReleaseNotes
 
 if TYPE_CHECKING:
     from ncen_updater.agent.overlay.layer import LayerReport
-
-__all__ = ["Dossier", "DossierHop", "gather"]
 
 #: Characters of SQL that a dossier shows of a release: some sixty pages.
 MAX_SQL = 200_000

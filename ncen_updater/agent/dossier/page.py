@@ -17,8 +17,6 @@ from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text
 from ncen_updater.common.pages import fill
 
-__all__ = ["mark", "page"]
-
 #: A stop that may be shorter than this has no lower end worth reading.
 NO_TIME_S = 1.0
 

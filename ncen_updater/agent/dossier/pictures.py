@@ -9,8 +9,6 @@ from ncen_updater.agent.dossier.gather import Dossier, DossierHop
 from ncen_updater.common.cli.render import format_bytes, format_duration
 from ncen_updater.common.i18n import N_, Figure, Text
 
-__all__ = ["Bar", "Range", "room", "stop_parts", "stop_ranges"]
-
 #: So many earlier upgrades are drawn, the newest; all are in the journal.
 DRAWN = 8
 

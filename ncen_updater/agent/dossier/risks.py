@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.dossier.gather import Dossier
-from ncen_updater.agent.engine.rollback_words import Back
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = ["risks"]
 
 
 def risks(dossier: Dossier) -> tuple[Text, ...]:

@@ -19,8 +19,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import languages
 from ncen_updater.common.progress import Silent
 
-__all__ = ["DIRECTORY", "keep_dossiers", "renew_dossiers"]
-
 logger = logging.getLogger(__name__)
 
 #: Below the state directory; a page is named by its binding and its language.

@@ -27,11 +27,11 @@ from ncen_updater.agent.engine import site_files
 from ncen_updater.agent.engine.fingerprints import Schemas, schemas_of
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
-from ncen_updater.agent.engine.situation import RESTORED, fingerprints_of, known, look
+from ncen_updater.agent.engine.situation import fingerprints_of, known, look
 from ncen_updater.agent.journal.change import Change, ChangeState
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import RESTORED_AS
+from ncen_updater.agent.journal.names import RESTORED, RESTORED_AS
 from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.site import Site, reference
 from ncen_updater.common.errors import UpdaterError
@@ -44,8 +44,6 @@ from ncen_updater.common.messages import (
     STOP_APPLICATION_FIRST,
 )
 from ncen_updater.common.progress import Progress, Silent
-
-__all__ = ["PEOPLE", "Restored", "accept", "agree", "find", "whose"]
 
 #: So many altered files of a release are named; 'verify' lists all.
 SHOWN = 5

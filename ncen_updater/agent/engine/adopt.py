@@ -14,9 +14,9 @@ from ncen_updater.agent.databases.migrations.loader import load_migrations
 from ncen_updater.agent.engine.fingerprints import schemas_of
 from ncen_updater.agent.engine.installed import Installed, look_at_installed, objection
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.engine.situation import ADOPTED, RESTORED
+from ncen_updater.agent.engine.situation import ADOPTED
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL, LOCK
+from ncen_updater.agent.journal.names import JOURNAL, LOCK, RESTORED
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
@@ -31,8 +31,6 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.feed.release_source import FetchedRelease
 from ncen_updater.formats.archive import unpack_files
 from ncen_updater.formats.document import Offer
-
-__all__ = ["ADOPTION_ID", "Adoption", "adopt", "look", "require_agreement"]
 
 ADOPTION_ID = "adopted2"  # a legal id that is never given to a change
 

@@ -7,8 +7,6 @@ from ncen_updater.agent.site import Site
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 
-__all__ = ["drop_kept", "kept_remedy", "note_kept"]
-
 KEPT, DROPPED = "databases-kept", "databases-kept-dropped"
 
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.slots.store import SlotStore
     from ncen_updater.formats.tree import Tree
 
-__all__ = ["ARCHIVE", "apply_pack", "build", "held_trees", "name_of"]
-
 logger = logging.getLogger(__name__)
 
 ARCHIVE = "archive"

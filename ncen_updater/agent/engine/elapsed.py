@@ -17,8 +17,6 @@ from ncen_updater.agent.policy.elapsed import Seen, advance
 from ncen_updater.agent.site import Clock
 from ncen_updater.common.records import stored_time
 
-__all__ = ["kept_for", "witness"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -19,22 +19,6 @@ from ncen_updater.common.messages import (
     UNTOLD_LOSS,
 )
 
-__all__ = [
-    "Busy",
-    "ChangeFailed",
-    "ChecksFailed",
-    "JournalForbidden",
-    "JournalMissing",
-    "JournalUnreadable",
-    "JournalUnwritable",
-    "LockUnusable",
-    "NeedsPerson",
-    "SoakFailed",
-    "Unhealthy",
-    "UntoldLoss",
-]
-
-
 #: In place of that, where no release was ever chosen.
 NOT_ADOPTED = N_("Not adopted yet. Next: sudo ncen-updater adopt VERSION")
 

@@ -39,8 +39,6 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.supervised import taken
 
-__all__ = ["CONTRACTING", "EXPANDING", "contract", "contracts", "expand", "note_what_stays"]
-
 #: Whose program works on live databases, in the state directory.
 EXPAND_LOCK = "expand.lock"
 #: What an agent that was killed left at work is ended by its supervisor, at once.

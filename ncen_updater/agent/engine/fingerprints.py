@@ -26,19 +26,6 @@ from ncen_updater.common.i18n import N_, Text
 if TYPE_CHECKING:
     from ncen_updater.agent.site import Site
 
-__all__ = [
-    "FORM",
-    "Changed",
-    "Schemas",
-    "differing",
-    "expected_before",
-    "fingerprints_of",
-    "judged",
-    "schema_findings",
-    "schemas_of",
-    "taken_by",
-]
-
 #: Raise it whenever an engine describes a schema in other words than before: what was recorded
 #: until then cannot be compared any more.
 FORM = 1

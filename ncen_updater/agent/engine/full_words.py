@@ -20,8 +20,6 @@ from ncen_updater.common.atomic_files import make_directory, remove, write
 from ncen_updater.common.errors import causes
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["KEPT_DAYS", "forget_old", "forgotten_at", "full_place", "full_remedy", "keep_full"]
-
 logger = logging.getLogger(__name__)
 
 DIRECTORY: Final = "failures"

@@ -18,8 +18,6 @@ from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.feed.proved import ProvedMemory
 
-__all__ = ["preflight_findings"]
-
 
 def preflight_findings(
     site: Site,

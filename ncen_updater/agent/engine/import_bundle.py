@@ -23,8 +23,6 @@ from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.offline.store import ImportRecord
 from ncen_updater.formats.bundle.parts import open_file
 
-__all__ = ["import_bundle"]
-
 BEGUN = "import-begun"
 
 

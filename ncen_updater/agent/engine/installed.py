@@ -38,8 +38,6 @@ from ncen_updater.formats.manifest import Check, Manifest, When
 from ncen_updater.formats.reported import says
 from ncen_updater.formats.sql import counting, split, verify_refusal
 
-__all__ = ["Installed", "ReleaseQuestion", "SelfReport", "look_at_installed", "objection"]
-
 
 @dataclass(frozen=True)
 class SelfReport:

@@ -8,8 +8,6 @@ from ncen_updater.agent.databases.base import CopyPlan
 from ncen_updater.agent.journal.change import StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
 
-__all__ = ["interrupted_copies"]
-
 LAST_CHANGES = 20
 
 

@@ -10,8 +10,6 @@ from types import FrameType
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED
 
-__all__ = ["Interruption"]
-
 
 class Interruption:
     """Turns SIGINT, SIGTERM and SIGHUP into :class:`Interrupted` inside :meth:`allowed` blocks.

@@ -8,8 +8,6 @@ from packaging.version import Version
 
 from ncen_updater.agent.journal.change import Change, ChangeKind
 
-__all__ = ["last_upgrade"]
-
 
 def last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
     """The committed upgrade that brought the release in use, newest first; pure.

@@ -13,8 +13,6 @@ from pathlib import Path
 from ncen_updater.agent.engine.errors import Busy, LockUnusable
 from ncen_updater.common import atomic_files as durable
 
-__all__ = ["change_lock", "door_lock", "lock_holder"]
-
 logger = logging.getLogger(__name__)
 
 #: Whoever looks whether it is taken holds it for an instant (:func:`lock_holder`).

@@ -18,8 +18,6 @@ from ncen_updater.agent.engine.fingerprints import Schemas, fingerprints_of, sch
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.manifest import Check, Compare, When
 
-__all__ = ["Migrated", "down_target", "mark_only", "migrate_and_check"]
-
 FLIPPED = {
     Compare.EQUAL: Compare.EQUAL,
     Compare.NOT_LESS: Compare.NOT_MORE,

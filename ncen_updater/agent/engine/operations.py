@@ -82,8 +82,6 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
 
-__all__ = ["JOURNAL", "LOCK", "Operations", "Result", "new_change_id"]
-
 logger = logging.getLogger(__name__)
 
 

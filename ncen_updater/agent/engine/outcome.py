@@ -10,8 +10,6 @@ from ncen_updater.agent.journal.change import Change, StepName, StepState
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 
-__all__ = ["Outcome", "change_document", "outcome_of", "seconds_between", "stop_seconds"]
-
 
 @dataclass(frozen=True)
 class Outcome:

@@ -15,17 +15,6 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import INTERRUPTED
 
-__all__ = [
-    "MOST_FAILURES",
-    "MOST_TRIES",
-    "TAKEN_BACK",
-    "PendingRollback",
-    "left_behind",
-    "may_be_left",
-    "pending_rollback",
-    "taken_over",
-]
-
 #: Why a resume goes back where no change is open.
 TAKEN_BACK = Text(N_("the release turned bad, and is taken back"))
 #: So many rollbacks are begun by themselves, and so many may fail that nobody tore: each keeps

@@ -13,8 +13,6 @@ from ncen_updater.common.messages import (
     OPEN_CHANGE,
 )
 
-__all__ = ["held", "require_no_change", "require_no_hold"]
-
 
 def require_no_change(journal: Journal) -> None:
     """Refuse where a change has not come to its end.

@@ -24,7 +24,6 @@ from ncen_updater.agent.databases.base import (
 )
 from ncen_updater.agent.databases.migrations.planner import (
     AS_IS,
-    Back,
     WayBack,
     after_steps,
     expands,
@@ -33,6 +32,7 @@ from ncen_updater.agent.databases.migrations.planner import (
     plan_way_back,
 )
 from ncen_updater.agent.databases.migrations.render import render_sql
+from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.engine.build_slot import build, held_trees
 from ncen_updater.agent.engine.expand_contract import CONTRACTING, EXPANDING
 from ncen_updater.agent.engine.guard import preflight_findings
@@ -51,16 +51,6 @@ from ncen_updater.formats.manifest import FileEffect, Manifest
 if TYPE_CHECKING:
     from ncen_updater.agent.overlay.layer import LayerReport
     from ncen_updater.agent.rehearsal.report import RehearsalReport
-
-__all__ = [
-    "HopPlan",
-    "Plan",
-    "PlannedFiles",
-    "PlannedStep",
-    "make_plan",
-    "planned_files",
-    "planned_steps",
-]
 
 PLAN_ID = "planned2"  # stands for the change that does not exist yet
 PLAN_DIGITS = "234567"  # the digits of ids, for the hops after it

@@ -20,14 +20,6 @@ from ncen_updater.agent.site import Site, reference
 from ncen_updater.feed.upgrade_path import NoPath, UpgradePath, choose_path
 from ncen_updater.formats.document import Offer
 
-__all__ = [
-    "catch_up",
-    "choose",
-    "require_nothing_open",
-    "require_whole",
-    "running_version",
-]
-
 logger = logging.getLogger(__name__)
 
 

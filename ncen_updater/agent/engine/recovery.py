@@ -17,17 +17,6 @@ from enum import StrEnum
 from ncen_updater.agent.journal.change import ChangeState, StepState
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = [
-    "MAX_ATTEMPTS",
-    "TABLE",
-    "Decision",
-    "RecoveryAction",
-    "Row",
-    "Situation",
-    "SlotSeen",
-    "decide",
-]
-
 MAX_ATTEMPTS = 5
 
 

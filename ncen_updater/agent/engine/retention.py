@@ -32,8 +32,6 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.errors import TrustError
 
-__all__ = ["collect", "collectable", "drop_sets", "due_at", "interrupted_sets", "may_go"]
-
 logger = logging.getLogger(__name__)
 
 BEGUN, ENDED = "collect-begun", "collect-ended"

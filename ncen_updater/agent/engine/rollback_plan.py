@@ -11,12 +11,8 @@ from packaging.version import Version
 
 from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
 from ncen_updater.agent.databases.errors import LedgerUnreadable
-from ncen_updater.agent.databases.migrations.planner import (
-    AS_IS,
-    Back,
-    WayBack,
-    plan_way_back,
-)
+from ncen_updater.agent.databases.migrations.planner import AS_IS, WayBack, plan_way_back
+from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.rollback_words import way_words
 from ncen_updater.agent.journal.change import Change, Mode
@@ -25,17 +21,6 @@ from ncen_updater.agent.journal.site_history import PreviousSet, SiteHistory
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-
-__all__ = [
-    "LostRows",
-    "RollbackPlan",
-    "entered_since",
-    "lost_words",
-    "records_lost",
-    "set_apart",
-    "values_lost",
-    "way_back",
-]
 
 logger = logging.getLogger(__name__)
 

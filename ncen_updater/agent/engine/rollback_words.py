@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["EXPANDS", "ONLY_CODE", "Back", "later_words", "stop_words", "way_words"]
-
 #: Of a change that leaves the databases as they are, forward and back.
 ONLY_CODE = Text(
     N_("Only the code changes: no database is copied or migrated; officers are out for a restart.")

@@ -48,8 +48,6 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import GOING_BACK_FAILED, INTERRUPTED, STEP_DID_NOT_HOLD
 from ncen_updater.common.progress import Progress
 
-__all__ = ["Checkpoint", "Runner", "blames_release", "no_checkpoint"]
-
 logger = logging.getLogger(__name__)
 
 #: For the statistics of originals that came back; the rest is left to the server.

@@ -26,23 +26,6 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.manifest import FileEffect
 
-__all__ = [
-    "NOT_KEPT",
-    "PUT_BACK",
-    "all_kept",
-    "all_there",
-    "bring_back",
-    "discard",
-    "drop",
-    "end_by_hand",
-    "keeping",
-    "owed",
-    "planned",
-    "prepare",
-    "put_back",
-    "still_kept",
-]
-
 #: Kinds of events. They count: names of files may tell of people.
 PUT_BACK, NOT_KEPT, BROUGHT_BACK = "files-put-back", "files-not-kept", "files-brought-back"
 NOT_DROPPED = "files-not-dropped"

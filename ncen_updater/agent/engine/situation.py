@@ -15,19 +15,6 @@ from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.site import Site, reference
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = [
-    "ADOPTED",
-    "CONTRACTED",
-    "EXPANDED",
-    "RESTORED",
-    "RecordedState",
-    "contradiction",
-    "fingerprints_of",
-    "known",
-    "last_committed",
-    "look",
-]
-
 #: Event: a site that was installed by hand was taken over.
 ADOPTED = "adopted"
 #: Event: an upgrade was undone, and the live databases keep what its release put into them before.

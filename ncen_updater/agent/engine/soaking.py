@@ -9,8 +9,6 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTHING_TO_CONFIRM
 
-__all__ = ["confirm", "in_soak"]
-
 
 def in_soak(journal: Journal) -> Change:
     """Return the change whose release is watched, or is to be taken back and was not yet.

@@ -12,8 +12,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 
-__all__ = ["LIMIT_S", "Refreshing", "refreshing"]
-
 logger = logging.getLogger(__name__)
 
 #: What is not analyzed by then is left to the server's own upkeep.

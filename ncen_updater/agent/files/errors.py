@@ -5,8 +5,6 @@ from __future__ import annotations
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import PLACE_NOT_OURS
 
-__all__ = ["PlaceNotOurs"]
-
 
 class PlaceNotOurs(UpdaterError):
     """The directory for kept trees belongs to somebody else, or others may write in it."""

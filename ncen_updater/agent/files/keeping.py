@@ -47,16 +47,6 @@ from ncen_updater.common.messages import (
     INDEX_UNUSABLE,
 )
 
-__all__ = [
-    "Directory",
-    "FilesSurvey",
-    "PutBack",
-    "best_method",
-    "left_by_changes",
-    "place_of",
-    "survey",
-]
-
 logger = logging.getLogger(__name__)
 
 FICLONE = 0x40049409

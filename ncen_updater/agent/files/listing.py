@@ -12,21 +12,6 @@ from typing import NamedTuple
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.directory_handle import DirectoryHandle
 
-__all__ = [
-    "ROOT",
-    "Entry",
-    "FileKind",
-    "Index",
-    "Method",
-    "entry_of",
-    "gone_and_moved",
-    "read_index",
-    "same_content",
-    "unchanged",
-    "walk",
-    "write_index",
-]
-
 #: The path of the directory itself.
 ROOT = ""
 

@@ -10,22 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-__all__ = [
-    "BEFORE_COMMIT",
-    "DOWNTIME",
-    "FORWARD",
-    "STRATEGIES",
-    "UNINTERRUPTED",
-    "Change",
-    "ChangeKind",
-    "ChangeState",
-    "Mode",
-    "Phase",
-    "StepName",
-    "StepRecord",
-    "StepState",
-]
-
 
 class ChangeKind(StrEnum):
     """What a change is for."""

@@ -13,8 +13,6 @@ from typing import Self
 
 from ncen_updater.common.records import Record
 
-__all__ = ["NO_FACTS", "ChangeFacts", "ClosedAt", "KeptFiles", "TakenBy"]
-
 
 @dataclass(frozen=True)
 class ClosedAt(Record):

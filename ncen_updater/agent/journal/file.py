@@ -37,8 +37,6 @@ from ncen_updater.common.disk_space import is_full
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_NO_ROOM, JOURNAL_TORN
 
-__all__ = ["JournalFile", "Now", "unwritable"]
-
 logger = logging.getLogger(__name__)
 
 #: What of an event the log of the system gets, after its kind, and how: stable words and names, no

@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["ChainHead"]
-
 FORM = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{16,64})")
 
 

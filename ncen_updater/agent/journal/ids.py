@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import secrets
 
-__all__ = ["new_change_id"]
-
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 

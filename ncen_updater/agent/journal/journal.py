@@ -24,14 +24,12 @@ from ncen_updater.agent.journal.change import (
     StepState,
 )
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.journal.file import JournalFile, Now
+from ncen_updater.agent.journal.file import JournalFile
 from ncen_updater.agent.journal.head import ChainHead
 from ncen_updater.agent.journal.rows import JournalEvent, change_from_rows, reading, stored_value
 from ncen_updater.agent.journal.schema import FIRST_HASH
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import OPEN_CHANGE
-
-__all__ = ["Journal", "Now"]
 
 
 class Journal(JournalFile):

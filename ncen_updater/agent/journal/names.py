@@ -4,28 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = [
-    "AGENT_CHOSEN",
-    "AGENT_CONFIRMED",
-    "APPLICATION_RUNS",
-    "APPLICATION_STARTED",
-    "APPLICATION_STOPPED",
-    "DATABASES_AWAY",
-    "DATABASES_BACK",
-    "DISK_FULL",
-    "DISK_HAS_ROOM",
-    "IMPORTED",
-    "IMPORT_REFUSED",
-    "JOURNAL",
-    "LOCK",
-    "RECOVERY",
-    "RESTORED",
-    "RESTORED_AS",
-    "ROLLBACK_EMERGENCY",
-    "SERVICE_LOCK",
-    "TRAY",
-]
-
 JOURNAL: Final = "journal.sqlite"
 LOCK: Final = "change.lock"
 #: Below the state directory, beside what the service keeps.

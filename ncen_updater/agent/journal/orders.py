@@ -14,8 +14,6 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import optional_time, reading, stored_value
 from ncen_updater.common.records import stored_time
 
-__all__ = ["Order", "OrderKind", "Orders"]
-
 
 class OrderKind(StrEnum):
     """What can be ordered."""

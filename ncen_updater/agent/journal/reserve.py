@@ -16,8 +16,6 @@ from typing import TypeVar
 from ncen_updater.agent.engine.errors import JournalUnwritable
 from ncen_updater.common import atomic_files as durable
 
-__all__ = ["RESERVE_BYTES", "give_up", "keep", "place", "with_room"]
-
 logger = logging.getLogger(__name__)
 
 Done = TypeVar("Done")

@@ -23,8 +23,6 @@ from ncen_updater.agent.journal.change import (
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.records import stored_time
 
-__all__ = ["JournalEvent", "change_from_rows", "optional_time", "reading", "stored_value"]
-
 #: Levels of a value; what agents write has a fourth of it.
 DEEPEST = 40
 

@@ -10,8 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-__all__ = ["APPLICATION_ID", "FIRST_HASH", "SCHEMA", "SCHEMA_VERSION", "chain_hash"]
-
 APPLICATION_ID = 0x6E43454E  # "nCEN"
 SCHEMA_VERSION = 1
 FIRST_HASH = "0" * 64

@@ -10,8 +10,6 @@ from ncen_updater.agent.journal.rows import optional_time, reading
 from ncen_updater.agent.policy.holds import Hold
 from ncen_updater.common.records import stored_time
 
-__all__ = ["BadReleaseRecord", "HoldRecord", "PreviousSet", "SiteHistory"]
-
 
 @dataclass(frozen=True)
 class BadReleaseRecord:

@@ -13,8 +13,6 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import reading
 from ncen_updater.common.records import Record
 
-__all__ = ["REWORDED", "Reworded", "Wordings", "note_reworded"]
-
 #: Event: a dump of the agent's own was restored, and its schema is worded anew.
 REWORDED = "schemas-reworded"
 

@@ -15,8 +15,6 @@ from ncen_updater.agent.rehearsal.stops import stop_range
 from ncen_updater.agent.status import SiteStatus, or_none
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["OUTAGE", "AlertLimits", "fresh", "is_down", "lasting"]
-
 #: A disk has to have so much more free space, per cent, before it may be told anew.
 RECOVERED = 2.0
 #: An application that is away for less was restarted; nobody is told of that.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTIFY_ERROR
 
-__all__ = ["NotifyError"]
-
 
 class NotifyError(UpdaterError):
     """A message could not be delivered."""

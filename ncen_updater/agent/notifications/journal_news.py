@@ -22,8 +22,6 @@ from ncen_updater.agent.notifications.news import News, NewsKind
 from ncen_updater.agent.rehearsal.stops import predicted_stop, stop_range
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals
 
-__all__ = ["news_since"]
-
 Values = Mapping[str, object]
 
 

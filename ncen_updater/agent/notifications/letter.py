@@ -12,8 +12,6 @@ from ncen_updater.agent.notifications.words import Explain, sentences, title
 from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["Letter", "LetterReader", "write_letter"]
-
 
 @dataclass(frozen=True)
 class LetterReader:

@@ -22,8 +22,6 @@ from ncen_updater.common.messages import (
     WRONG_PASSWORD,
 )
 
-__all__ = ["compose", "send_mail"]
-
 
 def compose(letter: Letter, settings: MailSettings, now: datetime) -> EmailMessage:
     """Return the letter as a mail; its ``Message-ID`` is the same for each try."""

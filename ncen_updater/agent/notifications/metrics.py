@@ -18,8 +18,6 @@ from ncen_updater.agent.policy.availability import AvailabilityState
 from ncen_updater.agent.status import SiteStatus, or_none
 from ncen_updater.common import atomic_files as durable
 
-__all__ = ["FAMILIES", "MetricSample", "Runs", "collect", "render", "write_metrics"]
-
 PREFIX = "ncen_updater_"
 STATES = ("none", "running", "undoing", "committed", "stuck")
 #: Action and exit code to how often.

@@ -16,8 +16,6 @@ from typing import Self
 
 from ncen_updater.common.records import Record
 
-__all__ = ["ALLOWED", "ALWAYS", "URGENT", "News", "NewsKind", "allowed"]
-
 
 class NewsKind(StrEnum):
     """What can be told."""

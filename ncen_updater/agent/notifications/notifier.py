@@ -33,8 +33,6 @@ from ncen_updater.agent.status import (
 )
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["OUTBOX", "Notifier", "limits_of"]
-
 logger = logging.getLogger(__name__)
 
 #: Below the state directory.

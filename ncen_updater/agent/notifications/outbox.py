@@ -23,8 +23,6 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.records import Record
 
-__all__ = ["Outbox", "OutboxFile", "OutboxMessage", "Way"]
-
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1

@@ -9,8 +9,6 @@ from ncen_updater.agent.notifications.errors import NotifyError
 from ncen_updater.common.messages import SECRET_EXPOSED, SECRET_MISSING
 from ncen_updater.common.secret_file import SecretExposed, SecretUnread, read_secret_file
 
-__all__ = ["read_secret"]
-
 
 def read_secret(
     file: Path | None, credential: str | None, environment: Mapping[str, str], least: int = 1

@@ -23,8 +23,6 @@ from ncen_updater.common.messages import BAD_ORDER
 from ncen_updater.common.reasons import reason
 from ncen_updater.common.workers import serve
 
-__all__ = ["main", "send"]
-
 
 def send(config_path: Path, order: Mapping[str, Any]) -> int:
     """Send what an order says; return how many addresses were refused beside others.

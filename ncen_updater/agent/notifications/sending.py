@@ -24,8 +24,6 @@ from ncen_updater.common.workers import (
     ask,
 )
 
-__all__ = ["LIMIT_S", "Sender", "sender_for", "sending"]
-
 logger = logging.getLogger(__name__)
 
 #: A server that gives one byte now and then keeps each time limit of its own; not this one.

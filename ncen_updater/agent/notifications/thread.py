@@ -24,8 +24,6 @@ from ncen_updater.agent.service.availability_asker import availability_asker
 from ncen_updater.agent.service.loop import ServiceEvent
 from ncen_updater.agent.status import SiteStatus, changed_at
 
-__all__ = ["NotifierThread"]
-
 logger = logging.getLogger(__name__)
 
 #: How often the journal's file is looked at, and the shortest time between two rounds.

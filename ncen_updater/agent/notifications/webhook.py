@@ -26,8 +26,6 @@ from ncen_updater.common.messages import (
     WEBHOOK_UNREACHABLE,
 )
 
-__all__ = ["post", "signature"]
-
 LEAST_SECRET = 16
 
 

@@ -10,8 +10,6 @@ from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.reasons import Reason, with_gaps
 
-__all__ = ["TITLES", "sentences", "span", "title"]
-
 Explain = Callable[[str], Reason | None]
 
 TITLES: Mapping[NewsKind, str] = {

@@ -10,8 +10,6 @@ from ncen_updater.formats.manifest import CarriedArea
 from ncen_updater.formats.texts.catalogue import Catalogue, Key, matches
 from ncen_updater.formats.texts.shipped import Shipped
 
-__all__ = ["AreaCount", "Coverage", "coverage"]
-
 
 @dataclass(frozen=True)
 class AreaCount:

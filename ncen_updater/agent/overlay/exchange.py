@@ -16,8 +16,6 @@ from ncen_updater.formats.manifest import CarriedFormat
 from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry, Unusable, shown
 from ncen_updater.formats.texts.shipped import Shipped
 
-__all__ = ["Taken", "take", "to_do"]
-
 TO_DO = (KeyOutcome.NEW, KeyOutcome.OUTDATED, KeyOutcome.REFUSED, KeyOutcome.COLLISION)
 
 

@@ -50,8 +50,6 @@ from ncen_updater.formats.texts.catalogue import Catalogue, Unusable
 from ncen_updater.formats.texts.readers import FORMATS, compiled
 from ncen_updater.formats.texts.shipped import LaidOver, Shipped, lay_over, shipped_of
 
-__all__ = ["FileReport", "Layer", "LayerReport", "Problem", "SignedUse"]
-
 CURRENT = "current"
 LANGUAGES = "languages"
 PARTIAL = ".partial"

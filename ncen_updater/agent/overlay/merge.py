@@ -18,17 +18,6 @@ from ncen_updater.formats.texts.placeholders import misfit
 from ncen_updater.formats.texts.rules import breach
 from ncen_updater.formats.texts.shipped import Shipped
 
-__all__ = [
-    "BLOCKING",
-    "KeyOutcome",
-    "Made",
-    "MadeFor",
-    "Merged",
-    "Told",
-    "merge_settings",
-    "merge_texts",
-]
-
 
 class KeyOutcome(StrEnum):
     """What became of one key."""

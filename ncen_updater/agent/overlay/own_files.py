@@ -16,8 +16,6 @@ from ncen_updater.formats.texts.carried_files import MAX_BYTES
 from ncen_updater.formats.texts.catalogue import Catalogue, Unusable
 from ncen_updater.formats.texts.readers import read_texts
 
-__all__ = ["Files", "Found", "parsed"]
-
 #: So many names are looked at below one directory.
 MOST_NAMES = 10_000
 

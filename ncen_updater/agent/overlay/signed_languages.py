@@ -25,8 +25,6 @@ from ncen_updater.formats.language import LanguageDocument, parse_language_docum
 from ncen_updater.formats.manifest import LANGUAGE
 from ncen_updater.formats.texts.catalogue import Unusable
 
-__all__ = ["SignedLanguages", "TakenLanguage"]
-
 SUFFIX = ".json"
 
 

@@ -10,8 +10,6 @@ from ncen_updater.agent.overlay.signed_languages import SignedLanguages, TakenLa
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.formats.language import LanguageOffer
 
-__all__ = ["withdrawn_languages"]
-
 
 def withdrawn_languages(
     signed: SignedLanguages, offers: Iterable[LanguageOffer]

@@ -9,8 +9,6 @@ from ncen_updater.agent.overlay.layer import FileReport, LayerReport, SignedUse
 from ncen_updater.agent.overlay.merge import KeyOutcome, Told
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["SHOWN", "coverage_words", "layer_json", "listed", "outcome_words", "sentences"]
-
 #: So many keys are listed; the rest is counted, and in ``translations report --csv``.
 SHOWN = 20
 

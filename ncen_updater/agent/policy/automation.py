@@ -37,20 +37,6 @@ from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.common.records import Record
 
-__all__ = [
-    "DELAYS",
-    "Action",
-    "ActionFailure",
-    "Automation",
-    "Inputs",
-    "Obstacle",
-    "Rehearsed",
-    "ServiceDecision",
-    "Stays",
-    "decide",
-    "obstacle",
-]
-
 #: Waits before the second, third... try of an act that failed; the last one stays.
 DELAYS = (
     timedelta(minutes=10),

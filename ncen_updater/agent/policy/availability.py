@@ -20,16 +20,6 @@ from pathlib import Path
 from ncen_updater.agent.policy.ought_to_run import RunningSeen, stopped_in_order
 from ncen_updater.common.records import Record
 
-__all__ = [
-    "Availability",
-    "AvailabilityState",
-    "DoorSeen",
-    "HealthAnswer",
-    "HealthSeen",
-    "availability",
-    "on_full_disk",
-]
-
 
 class AvailabilityState(StrEnum):
     """What officers meet."""

@@ -7,8 +7,6 @@ from datetime import datetime, timedelta
 
 from packaging.version import Version
 
-__all__ = ["DELAYS", "FailedRelease", "next_attempt", "remember"]
-
 DELAYS = (
     timedelta(hours=1),
     timedelta(hours=6),

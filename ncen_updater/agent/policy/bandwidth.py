@@ -7,8 +7,6 @@ from datetime import datetime, tzinfo
 
 from ncen_updater.agent.policy.windows import Window, opening_at
 
-__all__ = ["limit_at"]
-
 
 def limit_at(
     cap: int | None, full_speed: Iterable[Window], now: datetime, zone: tzinfo

@@ -16,15 +16,6 @@ from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.records import Record
 
-__all__ = [
-    "Beginning",
-    "BeginsWhen",
-    "beginning",
-    "beginning_words",
-    "behind_another",
-    "with_yes",
-]
-
 #: So many things are looked at that pass by themselves, one after the other; there are five kinds.
 MOST = 12
 DAYS = (

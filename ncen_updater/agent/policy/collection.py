@@ -8,8 +8,6 @@ from datetime import datetime, timedelta
 
 from packaging.version import Version
 
-__all__ = ["KeepRule", "NamedByJournal", "PreviousDatabases", "Retention", "what_to_collect"]
-
 
 @dataclass(frozen=True)
 class KeepRule:

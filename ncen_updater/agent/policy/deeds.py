@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["at_work_words", "deed_words"]
-
 #: By the name of the command, or of the act of the service.
 _DEEDS = {
     "accept-restore": N_("taking over databases that were restored"),

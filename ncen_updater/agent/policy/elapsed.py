@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-__all__ = ["OFF_AT_MOST_S", "Seen", "advance"]
-
 #: So much counts for the time between the last look before a restart and the restart.
 OFF_AT_MOST_S = 86_400.0
 

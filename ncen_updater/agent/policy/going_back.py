@@ -13,8 +13,6 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["BackConsent", "BackVerdict", "back_binding", "may_go_back"]
-
 
 class BackConsent(StrEnum):
     """Why a rollback may begin, or that it may not."""

@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-__all__ = ["RunVerdict", "RunningSeen", "ought_to_run", "ran_in_after", "stopped_in_order"]
-
 
 class RunVerdict(StrEnum):
     """What becomes of an application that was looked at."""

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-__all__ = ["MOST_IN_ONE", "MessagePace", "Send", "Wait", "Waiting", "pace", "retry_at"]
-
 HOUR = timedelta(hours=1)
 #: So many news go into one message.
 MOST_IN_ONE = 50

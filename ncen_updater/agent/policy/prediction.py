@@ -13,8 +13,6 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["GUESSES", "Measured", "Past", "Prediction", "predict"]
-
 #: Seconds of the short steps at a site that has no history: likely, and so many more at most.
 GUESSES: Mapping[str, tuple[float, float]] = {
     "close": (0.01, 0.5),

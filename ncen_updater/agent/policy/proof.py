@@ -15,8 +15,6 @@ from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.records import Record
 
-__all__ = ["Proof", "why_unproved"]
-
 
 @dataclass(frozen=True)
 class _InReport(Record):

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["CATCH_UP", "CLOSELY", "check_due", "next_check"]
-
 #: Who missed a check asks within this part of the interval, and not all at once.
 CATCH_UP = 0.05
 #: Between two checks while a release is open to the site and not installed: what the Secretariat

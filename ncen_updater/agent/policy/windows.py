@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 
-__all__ = ["Day", "Opening", "Window", "instant_of", "next_opening", "opening_at"]
-
 SECOND = timedelta(seconds=1)
 #: Further than a window of one day a week can be, twice skipped.
 HORIZON_DAYS = 30

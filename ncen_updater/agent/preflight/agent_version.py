@@ -9,8 +9,6 @@ from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
-__all__ = ["check_agent_version"]
-
 
 @check(40, only_forward=True)
 def check_agent_version(context: Context) -> tuple[Finding, ...]:

@@ -26,19 +26,6 @@ from ncen_updater.formats.document import ReleaseDocument
 if TYPE_CHECKING:
     from ncen_updater.agent.overlay.layer import Layer
 
-__all__ = [
-    "MARK",
-    "Check",
-    "CheckMark",
-    "Context",
-    "advisory",
-    "check",
-    "existing",
-    "info",
-    "run",
-    "strict",
-]
-
 #: Attribute of a function that is a check.
 MARK = "mark"
 logger = logging.getLogger(__name__)

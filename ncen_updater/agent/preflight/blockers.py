@@ -5,8 +5,6 @@ from __future__ import annotations
 from ncen_updater.agent.preflight.base import Context, check
 from ncen_updater.common.findings import Finding
 
-__all__ = ["check_blockers"]
-
 
 @check(140)
 def check_blockers(context: Context) -> tuple[Finding, ...]:

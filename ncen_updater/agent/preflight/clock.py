@@ -6,8 +6,6 @@ from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.preflight.base import Context, check
 from ncen_updater.common.findings import Finding
 
-__all__ = ["check_clock"]
-
 
 @check(50, only_forward=True)
 def check_clock(context: Context) -> tuple[Finding, ...]:

@@ -10,8 +10,6 @@ from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
-__all__ = ["check_commands"]
-
 
 @check(90)
 def check_commands(context: Context) -> tuple[Finding, ...]:

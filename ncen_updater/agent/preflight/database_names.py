@@ -6,8 +6,6 @@ from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
-__all__ = ["check_database_names"]
-
 
 @check(120)
 def check_database_names(context: Context) -> tuple[Finding, ...]:

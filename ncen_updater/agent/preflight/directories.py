@@ -12,8 +12,6 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import OUTSIDE_UNIT
 
-__all__ = ["check_directories"]
-
 
 @check(60)
 def check_directories(context: Context) -> tuple[Finding, ...]:

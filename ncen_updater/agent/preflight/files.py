@@ -13,8 +13,6 @@ from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 from ncen_updater.formats.manifest import FileEffect, FilesManifest
 
-__all__ = ["check_files", "judge", "look_at"]
-
 
 @check(80, only_forward=True)
 def check_files(context: Context) -> tuple[Finding, ...]:

@@ -10,8 +10,6 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import HEALTH_REFUSED
 
-__all__ = ["check_asked", "check_health", "parts_missing", "refusals", "unusable", "unwell"]
-
 
 @check(100)
 def check_health(context: Context) -> tuple[Finding, ...]:

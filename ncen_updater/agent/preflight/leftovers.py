@@ -9,8 +9,6 @@ from ncen_updater.agent.preflight.base import Context, advisory, check, info
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
-__all__ = ["check_leftovers"]
-
 
 @check(180)
 def check_leftovers(context: Context) -> tuple[Finding, ...]:

@@ -22,8 +22,6 @@ from ncen_updater.common.i18n import N_, Text
 #: What to do where reality is not what was recorded.
 WHOSE = N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say.")
 
-__all__ = ["check_applied", "check_migrations", "not_applied"]
-
 
 @check(156, only_forward=True)
 def check_applied(context: Context) -> tuple[Finding, ...]:

@@ -12,8 +12,6 @@ from ncen_updater.common.i18n import N_
 if TYPE_CHECKING:
     from ncen_updater.agent.overlay.layer import FileReport, LayerReport
 
-__all__ = ["check_overlay", "judge_overlay"]
-
 
 @check(85, only_forward=True)
 def check_overlay(context: Context) -> tuple[Finding, ...]:

@@ -6,8 +6,6 @@ from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
-__all__ = ["check_path"]
-
 
 @check(30, only_forward=True)
 def check_path(context: Context) -> tuple[Finding, ...]:

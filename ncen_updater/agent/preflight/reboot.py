@@ -6,8 +6,6 @@ from ncen_updater.agent.preflight.base import Context, advisory, check
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
-__all__ = ["check_reboot"]
-
 
 @check(190)
 def check_reboot(context: Context) -> tuple[Finding, ...]:

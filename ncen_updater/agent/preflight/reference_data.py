@@ -11,8 +11,6 @@ from ncen_updater.agent.preflight.base import Context, advisory, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
-__all__ = ["check_reference_data"]
-
 SHOWN = 20
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from ncen_updater.agent.preflight.base import MARK, Check, CheckMark
 
-__all__ = ["all_checks"]
-
 
 def all_checks(*, forward: bool = True) -> tuple[Check, ...]:
     """Return the checks in the order in which they are reported.

@@ -11,8 +11,6 @@ from ncen_updater.agent.preflight.base import Context, check, strict
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
-__all__ = ["check_restore_proved"]
-
 
 @check(150, only_forward=True)
 def check_restore_proved(context: Context) -> tuple[Finding, ...]:

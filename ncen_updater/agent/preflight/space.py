@@ -16,8 +16,6 @@ from ncen_updater.agent.preflight.base import Context, check, existing, info, st
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
-__all__ = ["check_space"]
-
 MARGIN_BYTES = 256 << 20
 MARGIN_SHARE = 10  # one tenth of what is needed
 DIRECTORY = "directory"  # detail of an engine's facts: where the files are, if it may say so

@@ -61,8 +61,6 @@ from ncen_updater.formats.language import MAX_LANGUAGE_BYTES, LanguageDocument, 
 from ncen_updater.formats.transfer_errors import TransferError
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
-__all__ = ["EXPECTED", "LIMITS", "ChildSource"]
-
 logger = logging.getLogger(__name__)
 
 #: Codes of bundles and mirrors.

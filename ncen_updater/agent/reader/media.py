@@ -28,8 +28,6 @@ from ncen_updater.feed.resumable_download import DOWNLOADING
 from ncen_updater.formats.bundle.form import check_sums, read_members
 from ncen_updater.formats.bundle.parts import opened
 
-__all__ = ["ACTS"]
-
 Order = Mapping[str, object]
 
 

@@ -28,11 +28,6 @@ from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.formats.document import Offer
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
-__all__ = [
-    "DiskUse", "DiskVerdict", "DiskWatch", "FreeRoom", "MayBring", "announced_by", "judge",
-    "of_files", "of_release", "room_of", "use_of",
-]  # fmt: skip
-
 #: Lists, notes, partial files, roots of many years: what no list announces.
 MARGIN = 128 << 20
 MARGIN_NAMES = 2_000

@@ -16,8 +16,6 @@ if TYPE_CHECKING:  # what reading the last list does not need
     from ncen_updater.feed.proved import ProvedMemory
     from ncen_updater.feed.tuf_source import TufReleaseSource
 
-__all__ = ["feed_of", "http_fetcher"]
-
 
 def feed_of(
     product: str,

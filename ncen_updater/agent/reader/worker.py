@@ -15,8 +15,6 @@ from ncen_updater.feed.errors import TargetMissing, TrustError
 from ncen_updater.feed.left_out_imports import leave_out
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
-__all__ = ["main"]
-
 
 def _work(config_path: Path, order: Mapping[str, object], progress: Progress) -> dict[str, object]:
     config = load_config(config_path)

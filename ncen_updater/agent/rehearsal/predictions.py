@@ -11,17 +11,6 @@ from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.policy.prediction import Past
 from ncen_updater.agent.rehearsal.store import Rehearsals
 
-__all__ = [
-    "ComparedStop",
-    "ExpectedStop",
-    "compared",
-    "expect",
-    "expected",
-    "history",
-    "past",
-    "settle",
-]
-
 #: So many changes back are looked at.
 REMEMBERED = 10
 

@@ -18,8 +18,9 @@ from ncen_updater.agent.approvals.binding import basis_now
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Live, Strategy, TableDigest
 from ncen_updater.agent.databases.errors import MigrationFailed
 from ncen_updater.agent.databases.migrations.checks import Value, question, unmapped
-from ncen_updater.agent.databases.migrations.planner import Back, WayBack
+from ncen_updater.agent.databases.migrations.planner import WayBack
 from ncen_updater.agent.databases.tried import TriedValues, untold
+from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.engine.errors import NeedsPerson, UntoldLoss
 from ncen_updater.agent.engine.fingerprints import (
     differing,
@@ -63,8 +64,6 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.manifest import Manifest
-
-__all__ = ["Rehearser", "clean_interrupted", "lacking_words"]
 
 logger = logging.getLogger(__name__)
 

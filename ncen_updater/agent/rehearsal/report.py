@@ -14,15 +14,6 @@ from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.rehearsal.values_words import lost_places
 from ncen_updater.common.records import Record
 
-__all__ = [
-    "MappedCodes",
-    "PredictedRange",
-    "RehearsalCopies",
-    "RehearsalFailure",
-    "RehearsalReport",
-    "RehearsedHop",
-]
-
 Value = int | str | None
 
 

@@ -11,8 +11,6 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.rehearsal.store import RehearsalRecord
 
-__all__ = ["LastStop", "last_stop", "predicted_stop", "predicted_stops", "stop_range"]
-
 #: So many changes back are looked at.
 LOOKED_AT = 10
 

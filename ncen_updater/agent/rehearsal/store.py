@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     )
     from ncen_updater.common.records import Record
 
-__all__ = ["RehearsalRecord", "RehearsalState", "Rehearsals", "rehearsal_document"]
-
-
 _Stored = TypeVar("_Stored", bound="Record")
 
 

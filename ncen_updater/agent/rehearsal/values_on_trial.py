@@ -16,8 +16,6 @@ from ncen_updater.agent.databases.tried import (
     retyped,
 )
 
-__all__ = ["try_values"]
-
 
 def try_values(
     engine: DatabaseEngine,

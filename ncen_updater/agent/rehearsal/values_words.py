@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from ncen_updater.agent.databases.tried import TriedValues, Untried
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["lost_places", "values_words"]
-
 _UNTRIED = {
     Untried.KEY: N_("part of a key ({count})"),
     Untried.NO_KEY: N_("no key in the table ({count})"),

@@ -23,8 +23,6 @@ from ncen_updater.agent.self_update.agent_selection import AgentSelection, Seque
 from ncen_updater.agent.self_update.slots import PROGRAM, AgentSlots
 from ncen_updater.common import atomic_files as durable
 
-__all__ = ["FAILSAFE", "collect_slots", "failsafe_content", "renew_failsafe"]
-
 logger = logging.getLogger(__name__)
 
 FAILSAFE = "failsafe.py"

@@ -24,21 +24,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 from ncen_updater.common.records import Record
 
-__all__ = [
-    "STARTED_BY",
-    "AgentSelection",
-    "Bad",
-    "SequenceFile",
-    "TrialState",
-    "begin_trial",
-    "confirm",
-    "first",
-    "forget",
-    "give_up",
-    "steady",
-    "uncount",
-]
-
 #: Variable with which the failsafe says where it lies.
 STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"
 FILE, LINK, LOCK = "sequence.json", "current", "sequence.lock"

@@ -29,8 +29,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 from ncen_updater.common.workers import Worker, WorkerFailed, WorkerLimits, ask
 
-__all__ = ["OWN", "Doer", "OwnAction", "doer_of", "own_doer"]
-
 logger = logging.getLogger(__name__)
 
 #: First word of an order of one action.

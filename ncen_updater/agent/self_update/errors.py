@@ -5,8 +5,6 @@ from __future__ import annotations
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import AGENT_SLOT_FAILED, SEQUENCE_DAMAGED
 
-__all__ = ["AgentSlotFailed", "SequenceDamaged"]
-
 
 class SequenceDamaged(UpdaterError):
     """The file that says which agent is chosen is not what it should be."""

@@ -10,8 +10,6 @@ from typing import Literal
 
 from ncen_updater.agent.databases.engines import ENGINES, kind_of
 
-__all__ = ["Answers", "settings_text"]
-
 DATABASES = {"cases": "ncen_cases", "reference": "ncen_reference", "messages": "ncen_messages"}
 
 

@@ -10,8 +10,6 @@ import sys
 
 from ncen_updater.agent.databases.engines import engine_modules
 
-__all__ = ["MODULES", "main"]
-
 MODULES = (
     "ncen_updater.agent.composition",
     "ncen_updater.agent.service.serve",

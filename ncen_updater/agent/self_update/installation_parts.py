@@ -15,8 +15,6 @@ from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import INSTALL_FAILED
 from ncen_updater.common.progress import Progress
 
-__all__ = ["InstalledPart", "apply", "command", "directory", "file", "link", "missing", "removal"]
-
 TIMEOUT_S = 120
 
 

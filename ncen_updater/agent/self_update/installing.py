@@ -45,15 +45,6 @@ from ncen_updater.formats.agent_release import REQUIREMENTS
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
-__all__ = [
-    "InstallOrder",
-    "check_root",
-    "install_parts",
-    "nothing_at_work",
-    "refuse_package",
-    "uninstall_parts",
-]
-
 UNITS = "units"
 #: Where the system looks for what comes in ``units``, by the end of its name.
 UNIT_PLACES = {".sysusers": Path("etc/sysusers.d"), ".tmpfiles": Path("etc/tmpfiles.d")}

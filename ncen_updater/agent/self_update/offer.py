@@ -15,8 +15,6 @@ from ncen_updater.formats.document import Offer
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import SiteSettings
 
-__all__ = ["next_agent"]
-
 
 def next_agent(
     sequence: AgentSelection,

@@ -19,8 +19,6 @@ from ncen_updater.agent.self_update.errors import SequenceDamaged
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["chosen", "main"]
-
 
 def chosen(before: AgentSelection | None, version: str, *, present: bool) -> AgentSelection:
     """Return what is chosen from now on; pure.

@@ -38,15 +38,6 @@ from ncen_updater.formats.archive import unpack
 from ncen_updater.formats.document import Offer
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
-__all__ = [
-    "Renewal",
-    "agent_directory",
-    "agent_on_offer",
-    "agent_source",
-    "refresh_agents",
-    "renew",
-]
-
 logger = logging.getLogger(__name__)
 
 

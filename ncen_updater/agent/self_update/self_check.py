@@ -19,8 +19,6 @@ from ncen_updater.common.disk_space import require_space
 from ncen_updater.feed.errors import MixedVersions
 from ncen_updater.feed.release_source import ReleaseSource
 
-__all__ = ["look_at_list", "look_over", "reach"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -38,8 +38,6 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.common.supervised import LeftBehind
 from ncen_updater.formats.agent_release import REQUIREMENTS, WHEELS
 
-__all__ = ["PROGRAM", "AgentSlots", "base_python", "require_release"]
-
 logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial"

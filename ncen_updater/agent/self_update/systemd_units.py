@@ -17,8 +17,6 @@ from ncen_updater.agent.self_update import installation_parts as part
 from ncen_updater.agent.self_update.installation_parts import InstalledPart
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["SYSTEMD_RUNS", "disabling", "enabling"]
-
 SYSTEMD_RUNS = Path("/run/systemd/system")  # sd_booted(3)
 TIMEOUT_S = 60
 #: In a unit that a site switches on itself: what begins with X- is for us, systemd.unit(5).

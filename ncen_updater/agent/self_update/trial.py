@@ -18,8 +18,6 @@ from ncen_updater.agent.self_update.directory_writer import Doer, OwnAction
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
 
-__all__ = ["Duty", "Probation", "duty_of"]
-
 logger = logging.getLogger(__name__)
 
 #: So many times the minimum: until a new agent gives itself up, and until a confirmed one counts as

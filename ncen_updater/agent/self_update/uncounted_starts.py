@@ -21,8 +21,6 @@ from ncen_updater.agent.self_update.agent_selection import STARTED_BY, SequenceF
 from ncen_updater.agent.self_update.directory_writer import OwnAction, own_doer
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["STARTED_BY", "excused"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -26,22 +26,10 @@ from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.agent.service.runner import RENEWING
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import ExitCode
 from ncen_updater.common.workers import serve
 from ncen_updater.feed.left_out_imports import leave_out
-
-__all__ = [
-    "COMMANDS",
-    "INSPECTIONS",
-    "INSPECTION_OPTIONS",
-    "LOOKS",
-    "OPTIONS",
-    "InspectionLimits",
-    "ends_with_asker",
-    "limits_of",
-    "main",
-    "words_of_order",
-]
 
 logger = logging.getLogger(__name__)
 

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from ncen_updater.feed.upgrade_path import Rejection, UpgradePath
     from ncen_updater.formats.document import Offer
 
-__all__ = ["assess", "assess_site", "built", "kept_back"]
-
 logger = logging.getLogger(__name__)
 
 #: So many further releases are looked at.

@@ -25,8 +25,6 @@ from ncen_updater.agent.service.runner import MODULE
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.workers import Worker, WorkerFailed, WorkerLimits, ask
 
-__all__ = ["AvailabilityAsker", "availability_asker"]
-
 logger = logging.getLogger(__name__)
 
 #: So long what was heard is told again: who mended something and asks at once hears the new.

@@ -15,8 +15,6 @@ from ncen_updater.agent.service.errors import refusal
 from ncen_updater.common.unix_http import ServiceSilent, asked, messages
 from ncen_updater.common.unix_socket import connect
 
-__all__ = ["Client", "StreamEvent"]
-
 CONNECT_S = 10.0
 #: The service gives a sign of life more often than this.
 SILENT_S = 45.0

@@ -14,8 +14,6 @@ from ncen_updater.agent.policy.schedule import check_due
 from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.agent.status import SiteStatus, need
 
-__all__ = ["INPUTS", "inputs_for"]
-
 #: Parts of a site that :func:`inputs_for` needs.
 INPUTS = frozenset({"journal", "rehearsals"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ncen_updater.agent.config.errors import ConfigError, ConfigInvalid
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     BAD_REQUEST,
@@ -23,26 +23,9 @@ from ncen_updater.common.messages import (
     TOO_MANY_ORDERS,
     TOO_MANY_STREAMS,
     UNNAMED,
+    ExitCode,
     Message,
 )
-
-__all__ = [
-    "STATUS",
-    "UNCHANGED",
-    "BadRequest",
-    "InspectionGoesOn",
-    "MethodNotAllowed",
-    "NoSuchThing",
-    "NotAllowed",
-    "RequestTooLarge",
-    "TooManyActs",
-    "TooManyConnections",
-    "TooManyInspections",
-    "TooManyOrders",
-    "TooManyStreams",
-    "refusal",
-    "status_of",
-]
 
 UNCHANGED = Text(N_("Nothing was changed."))
 ASK = Text(N_("'ncen-updater status' says how the site is."))

@@ -35,17 +35,6 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import ProgressUpdate
 
-__all__ = [
-    "ALWAYS",
-    "MAX_INSPECTED",
-    "Inspection",
-    "InspectionKind",
-    "InspectionOrder",
-    "Inspections",
-    "Inspector",
-    "words_of_inspection",
-]
-
 logger = logging.getLogger(__name__)
 
 #: Bytes of what an inspection may find.

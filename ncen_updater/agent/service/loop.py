@@ -33,11 +33,9 @@ from ncen_updater.agent.service.runner import Finished, ServiceRunner
 from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.agent.status import SiteStatus, need
 from ncen_updater.common.documents import error_document
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, language_of
-from ncen_updater.common.messages import ORDER_TOO_OLD, WATCHING_ENDED_BY_ORDER
-
-__all__ = ["LOOK", "Schedule", "Service", "ServiceEvent", "StateStore", "keep", "words_of"]
+from ncen_updater.common.messages import ORDER_TOO_OLD, WATCHING_ENDED_BY_ORDER, ExitCode
 
 logger = logging.getLogger(__name__)
 

@@ -47,16 +47,6 @@ from ncen_updater.common.errors import UpdaterError
 if TYPE_CHECKING:
     from ncen_updater.agent.service.state import Assessment
 
-__all__ = [
-    "REPORTED",
-    "change_report",
-    "history_report",
-    "lasting_failures",
-    "open_change",
-    "site_report",
-    "step_seconds",
-]
-
 Document = dict[str, object]
 
 

@@ -22,8 +22,6 @@ from ncen_updater.common.workers import (
     ask,
 )
 
-__all__ = ["AWAY", "WORK_VARIABLES", "Finished", "ServiceRunner", "Watcher", "WorkRunner"]
-
 logger = logging.getLogger(__name__)
 
 #: Shell for "cannot be run"; no command of ours ends with it.

@@ -40,8 +40,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import RUNNER_DOES_NOT_FIT
 
-__all__ = ["caught_up", "schedule_for", "serve"]
-
 logger = logging.getLogger(__name__)
 
 #: Variable with which the unit of the package says that others do the work.

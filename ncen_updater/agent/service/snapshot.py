@@ -12,8 +12,6 @@ from ncen_updater.agent.service.loop import ServiceEvent
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ProgressUpdate
 
-__all__ = ["Running", "ServiceSnapshot", "ServiceSnapshots"]
-
 #: Sentences of a command that are kept.
 MOST = 100
 

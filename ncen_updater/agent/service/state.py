@@ -18,8 +18,6 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.messages import ExitCode, message_of
 from ncen_updater.common.records import Record
 
-__all__ = ["SERVICE_STATE", "Assessment", "Barred", "ServiceState", "ServiceStateFile"]
-
 logger = logging.getLogger(__name__)
 
 #: Where the service keeps it, below the state directory.

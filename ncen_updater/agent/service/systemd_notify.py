@@ -11,8 +11,6 @@ import socket
 import time
 from collections.abc import Mapping
 
-__all__ = ["SystemdNotifier"]
-
 logger = logging.getLogger(__name__)
 
 

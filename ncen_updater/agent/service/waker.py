@@ -12,8 +12,6 @@ from types import FrameType
 
 from ncen_updater.common.told_to_end import EndBySignal
 
-__all__ = ["Waker"]
-
 SLICE_S = 20.0
 #: So far may wall clock and monotonic clock drift apart in one sleep before it counts as a jump.
 JUMP_S = 5.0

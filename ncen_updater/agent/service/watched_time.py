@@ -23,8 +23,6 @@ from ncen_updater.agent.journal.orders import Order, OrderKind, Orders
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED, WATCHING_ENDED_BY_ORDER
 
-__all__ = ["WATCHING_ENDED", "gives_way", "order_to_go_back"]
-
 logger = logging.getLogger(__name__)
 
 #: How often it is looked whether somebody gave an order.

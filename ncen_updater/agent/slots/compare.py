@@ -11,8 +11,6 @@ from pathlib import Path
 
 from ncen_updater.formats.tree import WRITE_BITS, EntryType, TreeEntry, hash_file, sealed_mode
 
-__all__ = ["Difference", "DifferenceKind", "compare"]
-
 
 class DifferenceKind(StrEnum):
     """In what a path differs from the release."""

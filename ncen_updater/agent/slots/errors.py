@@ -8,11 +8,6 @@ from ncen_updater.common.messages import (
     SLOT_DIFFERS,
 )
 
-__all__ = [
-    "RecordUnusable",
-    "SlotDiffers",
-]
-
 
 class RecordUnusable(UpdaterError):
     """What the agent wrote down of a slot cannot be used, so the slot cannot be judged."""

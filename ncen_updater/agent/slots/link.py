@@ -16,8 +16,6 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import CURRENT_ASTRAY, SLOT_ERROR
 
-__all__ = ["current_version", "point_to", "version_of_name"]
-
 logger = logging.getLogger(__name__)
 
 

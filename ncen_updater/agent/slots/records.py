@@ -25,8 +25,6 @@ from ncen_updater.formats.document import ReleaseDocument, parse_release_documen
 from ncen_updater.formats.tree import ENTRY, MAX_TREE_BYTES, Tree, TreeEntry, parse_tree
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
-__all__ = ["Records"]
-
 TREE = "tree.json"
 PREFIX = '{"entries":['
 BLOCK = 1 << 16

@@ -15,8 +15,6 @@ from ncen_updater.common.bounded_io import read_file
 from ncen_updater.formats.reported import reported_by
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
-__all__ = ["DIRECTORY", "DOCUMENT", "reported_by_slot"]
-
 #: Below the directory of the slots: what was written down of each.
 DIRECTORY = ".records"
 DOCUMENT = "release.json"

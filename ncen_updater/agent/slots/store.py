@@ -38,8 +38,6 @@ from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, sealed_mode
 
-__all__ = ["SlotStore"]
-
 logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial"

@@ -9,8 +9,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Figure
 from ncen_updater.common.messages import BAD_VERSION
 
-__all__ = ["parse_version"]
-
 
 def parse_version(text: str | None) -> Version | None:
     """Read a version that a person typed.

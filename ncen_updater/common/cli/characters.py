@@ -11,21 +11,6 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = [
-    "bears_isolates",
-    "clean",
-    "cut",
-    "escaped",
-    "fitted",
-    "folded",
-    "glued",
-    "isolated",
-    "padded",
-    "shown",
-    "width",
-    "wrapped",
-]
-
 #: U+200C and U+200D: without them words of Persian, Sinhala or Hindi are other words.
 JOINERS: Final = "\u200c\u200d"
 #: Left-to-right, right-to-left and Arabic letter mark: they have a place, and turn nothing round.

@@ -6,8 +6,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import STOPPED, UNEXPECTED
 
-__all__ = ["NOTHING_CHANGED", "Stopped", "Unexpected"]
-
 UNKNOWN = N_("The state of the site could not be found out: {why}")
 NOTHING_CHANGED = Text(N_("Nothing was changed."))
 

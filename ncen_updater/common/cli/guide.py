@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_
-
-__all__ = ["ALWAYS", "EXITS", "Guide"]
+from ncen_updater.common.messages import ExitCode
 
 #: What each exit code means, in a few words.
 EXITS: Mapping[ExitCode, str] = {

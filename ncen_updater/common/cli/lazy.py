@@ -20,17 +20,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, language_of, languages, translate
 from ncen_updater.common.messages import NO_VERSION_TAKEN, UNKNOWN_COMMAND
 
-__all__ = [
-    "Command",
-    "LazyGroup",
-    "PublisherCommand",
-    "commands",
-    "global_options",
-    "session_of",
-    "version_option",
-]
-
-
 #: How like an option has to be to what was typed, to be offered in its place.
 CLOSE = 0.7
 VERSION = re.compile(r"v?\d+\.\d\S*")

@@ -18,16 +18,15 @@ from pathlib import Path
 import click
 
 from ncen_updater.common.cli.errors import NOTHING_CHANGED, Stopped, Unexpected
-from ncen_updater.common.cli.render import error_document, error_lines, is_rich
+from ncen_updater.common.cli.render import error_lines, is_rich
 from ncen_updater.common.cli.session import Session, silence
 from ncen_updater.common.cli.usage import usage_words
 from ncen_updater.common.database_words import said
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.documents import error_document
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text, language_from_environment, language_of
-from ncen_updater.common.messages import BAD_USAGE, UNWRITTEN
+from ncen_updater.common.messages import BAD_USAGE, UNWRITTEN, ExitCode
 from ncen_updater.common.told_to_end import EndBySignal, ToldToEnd
-
-__all__ = ["StateNow", "run_program"]
 
 #: Says what runs now, asked only after an error that does not know it itself.
 StateNow = Callable[[UpdaterError], Sequence[Text]]

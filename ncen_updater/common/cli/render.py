@@ -21,29 +21,6 @@ from ncen_updater.common.i18n import (
     translate,
 )
 
-__all__ = [
-    "amount",
-    "clean",
-    "coloured",
-    "error_document",
-    "error_lines",
-    "finding_document",
-    "finding_lines",
-    "format_bytes",
-    "format_count",
-    "format_day",
-    "format_decimal",
-    "format_duration",
-    "format_minute",
-    "format_time",
-    "grouped",
-    "is_rich",
-    "jsonable",
-    "sentence",
-    "table",
-    "without_unit",
-]
-
 WHAT = N_("What happened:")
 STATE = N_("State now:")
 REMEDY = N_("What to do:")

@@ -16,8 +16,8 @@ import click
 
 from ncen_updater.common.cli.characters import bears_isolates, clean, escaped, fitted, folded, shown
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
-from ncen_updater.common.cli.render import jsonable
 from ncen_updater.common.disk_space import disk_full
+from ncen_updater.common.documents import jsonable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, right_to_left
 from ncen_updater.common.messages import DECLINED, NEEDS_YES
@@ -26,8 +26,6 @@ from ncen_updater.common.progress import ASKER
 if TYPE_CHECKING:
     from ncen_updater.common.cli.terminal import Heartbeat
     from ncen_updater.common.journald import Masking
-
-__all__ = ["DEFAULT_CONFIG", "Session", "silence"]
 
 DEFAULT_CONFIG = Path("/etc/ncen-updater/agent.toml")
 

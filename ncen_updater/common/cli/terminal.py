@@ -27,8 +27,6 @@ from ncen_updater.common.cli.render import (
 from ncen_updater.common.i18n import N_, Text, right_to_left
 from ncen_updater.common.progress import Progress
 
-__all__ = ["PLAIN_SECONDS", "RICH_SECONDS", "Heartbeat", "make_progress"]
-
 RICH_SECONDS = 1.0
 PLAIN_SECONDS = 10.0
 OF = Text(N_("{done} of {total}"))

@@ -13,8 +13,6 @@ import click
 
 from ncen_updater.common.i18n import N_, Text, translate
 
-__all__ = ["Misuse", "placeholders", "usage_words"]
-
 #: What stands for a value in help and usage; names of commands and options are never translated.
 METAVARS: Final = (
     N_("ARGS"), N_("CEREMONY"), N_("CHANGE"), N_("CHANNEL"), N_("COMMAND"), N_("COUNTRIES"),

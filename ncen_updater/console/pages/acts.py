@@ -12,21 +12,6 @@ from ncen_updater.common.records import within_calendar
 from ncen_updater.console.asking import Asking
 from ncen_updater.console.service import HARMLESS_ORDERS
 
-__all__ = [
-    "approve",
-    "confirm",
-    "hold",
-    "import_",
-    "language",
-    "look",
-    "order",
-    "rollback",
-    "schedule",
-    "unhold",
-    "unschedule",
-    "withdraw",
-]
-
 #: Addresses of pages.
 OWN_PAGE = re.compile(r"/[a-z0-9-]*(/[a-z0-9-]+)?")
 Seen = tuple[str, Text | None]

@@ -12,8 +12,6 @@ from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.pages.files import File
 from ncen_updater.console.pages.upgrade import begins_words, mark_of, span
 
-__all__ = ["dossier", "page"]
-
 _STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from ncen_updater.console.headers import PAGE_POLICY
 
-__all__ = ["File"]
-
 
 @dataclass(frozen=True)
 class File:

@@ -13,8 +13,6 @@ from ncen_updater.common.reasons import reason
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.pages.files import File
 
-__all__ = ["bundle", "page"]
-
 _CODE = re.compile(r"(?:NU-?)?([0-9]{4})", re.IGNORECASE)
 #: Of each part of a bundle so much is shown.
 PREVIEW = 4_000

@@ -11,8 +11,6 @@ from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.pages.live import STATES
 from ncen_updater.console.service import Document
 
-__all__ = ["DrawnStop", "change", "page", "stops", "way_back"]
-
 #: So many changes are listed, and of so many stops are drawn, the newest.
 LISTED, DRAWN = 50, 8
 

@@ -23,8 +23,6 @@ from ncen_updater.console.pages.orders import KINDS, came_to
 from ncen_updater.console.rendering import moment_of
 from ncen_updater.console.service import Document
 
-__all__ = ["LiveView", "live_view", "page"]
-
 #: How the site is is kept so long while officers can work, and while they cannot.
 KEEP_S, BUSY_KEEP_S = 30.0, 3.0
 #: Orders that come to a change, looked for among so many.

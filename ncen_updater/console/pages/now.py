@@ -14,8 +14,6 @@ from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.rendering import moment_of
 from ncen_updater.console.service import Document, ServiceRefusal
 
-__all__ = ["Next", "headline", "hold_page", "next_deed", "page", "waiting"]
-
 #: States of a change in which a person has to do something.
 STUCK = "stuck"
 WATCHED_STEPS = frozenset({"soak", "collect"})

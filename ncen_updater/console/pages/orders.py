@@ -8,8 +8,6 @@ from ncen_updater.common.i18n import N_
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.service import Document
 
-__all__ = ["KINDS", "came_to", "page"]
-
 #: Orders as people see them.
 KINDS: Mapping[str, str] = {
     "check": N_("asking the feed"),

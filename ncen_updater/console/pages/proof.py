@@ -5,8 +5,6 @@ from __future__ import annotations
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.pages.orders import KINDS
 
-__all__ = ["page"]
-
 LISTED = 30
 
 

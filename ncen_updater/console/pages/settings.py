@@ -9,8 +9,6 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.service import ServiceRefusal
 
-__all__ = ["page", "tables"]
-
 
 def page(asking: Asking) -> ShownPage:
     """The settings in force, and the agent itself."""

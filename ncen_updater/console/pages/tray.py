@@ -10,8 +10,6 @@ from typing import Any
 from ncen_updater.console.asking import Asking
 from ncen_updater.console.service import Document, ServiceRefusal
 
-__all__ = ["LaidBundle", "bundles_of", "laid_down"]
-
 #: How the parts of a bundle are named where it is made.
 PART = re.compile(r"(?P<stem>.+)\.part-(?P<number>\d{1,3})-of-(?P<of>\d{1,3})(?P<ending>\.[^.]*)?")
 

@@ -15,8 +15,6 @@ from ncen_updater.console.pages.tray import laid_down
 from ncen_updater.console.rendering import moment_of
 from ncen_updater.console.service import Document, ServiceRefusal
 
-__all__ = ["Scale", "as_of", "begins_words", "mark_of", "page", "scale", "span"]
-
 #: A stop that may be shorter than this has no lower end worth reading.
 NO_TIME_S = 1.0
 #: What no time brings, as the service names it.

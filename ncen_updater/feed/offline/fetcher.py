@@ -32,8 +32,6 @@ from ncen_updater.formats.bundle.form import BLOCK, BundleMember
 from ncen_updater.formats.bundle.parts import Opened
 from ncen_updater.formats.transfer_errors import DownloadDamaged
 
-__all__ = ["ROOT", "BundleFetcher", "in_words_of_bundles", "require_roots"]
-
 ROOT = re.compile(r"metadata/([0-9]+)\.root\.json")
 ONLINE = ("timestamp", "snapshot")
 

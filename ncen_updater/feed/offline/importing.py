@@ -55,8 +55,6 @@ from ncen_updater.formats.document import (
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT, ROOT_HISTORY
 
-__all__ = ["BundleImport", "Importer"]
-
 logger = logging.getLogger(__name__)
 
 RELEASES = "targets/releases/"

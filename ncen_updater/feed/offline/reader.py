@@ -31,8 +31,6 @@ from ncen_updater.formats.errors import BadRelease
 from ncen_updater.formats.language import LanguageOffer
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
-__all__ = ["BundleContents"]
-
 
 class BundleContents:
     """The releases of one product in a bundle.

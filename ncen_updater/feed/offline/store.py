@@ -35,11 +35,6 @@ from ncen_updater.feed.release_files import RECORD, remove_record
 from ncen_updater.formats.bundle.errors import NotImported
 from ncen_updater.formats.tuf_names import ROOT_HISTORY
 
-__all__ = [
-    "PARTIAL", "READY", "ImportRecord", "KeptFetcher", "finish_import", "lists_lock",
-    "put_in_place", "read_import", "tidy", "write_import",
-]  # fmt: skip
-
 LOCK, PARTIAL, READY = "lists.lock", "import.partial", "import.ready"
 MAX_RECORD_BYTES = 1_000_000
 MAX_LIST_BYTES = 10_000_000

@@ -8,8 +8,6 @@ from ncen_updater.common.messages import (
     NOT_IMPORTED,
 )
 
-__all__ = ["BundleAltered", "NotImported"]
-
 
 class BundleAltered(UpdaterError):
     """Other bytes than were written or signed."""

@@ -25,19 +25,6 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.formats.bundle.errors import BundleAltered
 
-__all__ = [
-    "INDEX",
-    "MAX_INDEX_BYTES",
-    "BundleMember",
-    "BundleSource",
-    "Span",
-    "check_sums",
-    "encode",
-    "plan_members",
-    "read_members",
-    "target_member",
-]
-
 #: What is in the bundle, for people; nothing believes it.
 INDEX = "index.json"
 MAX_INDEX_BYTES = 1_000_000

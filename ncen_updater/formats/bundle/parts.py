@@ -31,16 +31,6 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.formats.bundle.form import BLOCK, BundleSource, Span, encode, plan_members
 
-__all__ = [
-    "HEADER_BYTES",
-    "Opened",
-    "PartHeader",
-    "open_file",
-    "opened",
-    "part_names",
-    "write_bundle",
-]
-
 HEADER_BYTES = 4096
 MAX_PARTS = 999
 _MAGIC = b"NCEN-BUNDLE-PART 1\n"

@@ -45,8 +45,6 @@ from ncen_updater.formats.delta.path_rules import PathRefused
 from ncen_updater.formats.delta.unchanged_files import Sharing
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
-__all__ = ["apply_delta"]
-
 PIECE = 256 << 10
 TELL_BYTES = 8 << 20
 

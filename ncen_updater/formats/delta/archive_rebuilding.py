@@ -15,8 +15,6 @@ from ncen_updater.formats.delta.model import deflated
 from ncen_updater.formats.delta.old_slot import GroupReference
 from ncen_updater.formats.delta.read_ahead import Ahead
 
-__all__ = ["rebuilt"]
-
 
 def rebuilt(view: View, recipe: Recipe, reference: GroupReference) -> Iterator[bytes]:
     """Yield the bytes of an archive.

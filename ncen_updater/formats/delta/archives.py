@@ -14,8 +14,6 @@ from ncen_updater.formats.delta.pairing import stem
 from ncen_updater.formats.delta.read_ahead import Ahead
 from ncen_updater.formats.delta.zips import DEFLATED, NotAnArchive, ZipMember, ZipTable, inflate
 
-__all__ = ["ArchivePlan", "looks_like_archive", "new_view", "plan_archive"]
-
 MOST_TRIED = 4  # old members of the same length and check sum
 LEVELS = (6, 9, 1)  # what makers of archives use, the usual one first
 PIECE = 256 << 10

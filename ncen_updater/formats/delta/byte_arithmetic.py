@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BLOCK_BYTES", "add", "subtract"]
-
 BLOCK_BYTES: Final = 128 << 10
 STRIP_BYTES: Final = 16 << 10  # what stays in the processor's cache
 LOW: Final = int.from_bytes(b"\x7f" * STRIP_BYTES, "little")

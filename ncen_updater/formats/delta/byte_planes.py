@@ -9,8 +9,6 @@ import sys
 from array import array
 from collections.abc import Iterable
 
-__all__ = ["BATCH", "PLANES", "join_planes", "split_planes"]
-
 BATCH = 16384
 PLANES = 4
 

@@ -21,8 +21,6 @@ from ncen_updater.formats.delta.renaming import CORRECTION_BYTES, Renamer
 from ncen_updater.formats.delta.streams import Extent, LzmaReader
 from ncen_updater.formats.delta.zero_runs import cut, expanded, in_blocks
 
-__all__ = ["Reference", "View"]
-
 NOTHING = Extent(0, 0, 0)
 
 

@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["Concatenation"]
-
 
 class Concatenation:
     """Files one after the other, in a scratch file.

@@ -21,8 +21,6 @@ from ncen_updater.formats.delta.index_columns import Malformed, NumberTooLarge
 from ncen_updater.formats.delta.layout import LayoutPlan
 from ncen_updater.formats.delta.streams import Extent, LzmaReader, pack_stream
 
-__all__ = ["Header", "check_end", "read_header", "read_index", "write_header"]
-
 MAGIC = b"NCENDLT1"
 HEAD = struct.Struct("<8s32s32s2I")
 MAX_INDEX_BYTES = 16 << 20

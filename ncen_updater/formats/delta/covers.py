@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from ncen_updater.formats.delta.errors import DeltaNotMade
 
-__all__ = ["Cover", "find_covers", "have_finder"]
-
 MAGIC = b"HDIFF13"
 
 

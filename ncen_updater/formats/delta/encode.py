@@ -20,8 +20,6 @@ from ncen_updater.formats.delta.skeletons import Corrections, Renamed, Skeleton,
 from ncen_updater.formats.delta.streams import Extent, Packer
 from ncen_updater.formats.delta.zero_runs import RUN_BYTES, Squeezer
 
-__all__ = ["DeltaStreams", "encode", "encode_call", "encode_renamed"]
-
 MOST_BYTES = (1 << 30) - 1  # so that every number of a cover, also a jump back, has 32 bits
 SAME = re.compile(rb"\0{2,}")  # a shorter cover costs more than what it covers
 SAMPLE_BYTES = 4 << 20

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ncen_updater.common.messages import DELTA_ERROR, DELTA_NOT_MADE, DELTA_NOT_PROVED
 from ncen_updater.formats.transfer_errors import TransferError
 
-__all__ = ["DeltaError", "DeltaNotMade", "DeltaNotProved"]
-
 
 class DeltaError(TransferError):
     """Base: a pack that could not be applied. What was written of the new release is removed."""

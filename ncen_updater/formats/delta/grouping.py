@@ -14,8 +14,6 @@ from ncen_updater.formats.delta.path_rules import order
 from ncen_updater.formats.delta.streams import dictionary_bytes
 from ncen_updater.formats.tree import Tree
 
-__all__ = ["Batch", "batches"]
-
 
 @dataclass
 class Batch:

@@ -34,8 +34,6 @@ from ncen_updater.formats.delta.streams import Extent
 from ncen_updater.formats.delta.zero_runs import RUN_BYTES
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
-__all__ = ["Columns", "GroupWay", "IndexStep", "read_columns", "read_plan"]
-
 MAX_GROUPS = 100_000
 MAX_MEMBERS = 1_000_000
 MAX_OPS = 1_000_000

@@ -2,16 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "Malformed",
-    "NumberReader",
-    "NumberTooLarge",
-    "OutOfRange",
-    "put_number",
-    "put_signed",
-    "put_text",
-]
-
 MAX_BITS = 63
 
 

@@ -18,8 +18,6 @@ from ncen_updater.formats.delta.path_rules import order
 from ncen_updater.formats.delta.renaming import CORRECTION_BYTES
 from ncen_updater.formats.tree import EntryType, Tree
 
-__all__ = ["changed_files", "write_index"]
-
 
 def changed_files(plan: LayoutPlan, old: Tree) -> list[int]:
     """Indexes of the old files that are not in the new tree as they were; groups refer to these."""

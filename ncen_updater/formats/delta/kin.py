@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from zlib import crc32
 
-__all__ = ["Kin", "find_kin"]
-
 # Some bytes after one of a few that are frequent in text or in programs: wherever two files are the
 # same for a while, the same places are found in both.
 SAMPLE = re.compile(rb"[,;aeo\x01\x08\x24\x40\x83\x8b\xc0\xe8].{23}", re.DOTALL)

@@ -9,21 +9,6 @@ from ncen_updater.formats.delta.model import CALL, COPIES, EARLIER, NAMES
 from ncen_updater.formats.delta.streams import Extent, dictionary_bytes
 from ncen_updater.formats.tree import EntryType
 
-__all__ = [
-    "BUFFER_BYTES",
-    "CALL_BYTES",
-    "COVER_BYTES",
-    "MOST_CALL_BYTES",
-    "Fresh",
-    "Group",
-    "LayoutPlan",
-    "Op",
-    "OpKind",
-    "Recipe",
-    "Ref",
-    "Renaming",
-]
-
 COVER_BYTES = 12
 MOST_CALL_BYTES = 32 << 20  # old and new files of a group that is one frame of zstd
 CALL_BYTES = 2 * MOST_CALL_BYTES  # in memory: the library keeps old and new once more

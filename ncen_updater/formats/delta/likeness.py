@@ -11,8 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from zlib import crc32
 
-__all__ = ["Likeness"]
-
 WORD = re.compile(rb"[0-9A-Za-z_$-]{8,64}")
 ONE_IN = 8  # one word in so many is looked at, the same ones in every file
 RARE = 4  # a word that stands in more old files says nothing

@@ -54,8 +54,6 @@ from ncen_updater.formats.delta.skeletons import Skeleton, is_script
 from ncen_updater.formats.delta.zips import ZipTable, view_pieces
 from ncen_updater.formats.tree import EntryType, Tree
 
-__all__ = ["MakeOptions", "make_delta"]
-
 PIECE = 256 << 10
 WORTH_NAMES = 0.95  # putting names right takes CPU, which less than that is not worth
 LEAST_KIN = 512  # of smaller files nothing is looked for

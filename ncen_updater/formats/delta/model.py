@@ -12,19 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ncen_updater.formats.tree import MAX_ENTRIES
 
-__all__ = [
-    "CALL",
-    "COPIES",
-    "EARLIER",
-    "NAMES",
-    "DeltaInfo",
-    "DeltaLimits",
-    "Linking",
-    "capabilities",
-    "deflate_name",
-    "deflated",
-]
-
 # SHA-256 of the sample in capabilities(), deflated by zlib 1.2.11 to 1.3.1 at each level.
 DEFLATE_PROOF = {
     1: "02981d35999b5a98bd366eb92888fc555e41d1bfaf4f9dfb938b0786cc2455dd",

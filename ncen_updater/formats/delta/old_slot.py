@@ -21,8 +21,6 @@ from ncen_updater.formats.delta.layout import Ref
 from ncen_updater.formats.delta.zips import NotAnArchive, ZipTable, view_bytes, view_pieces
 from ncen_updater.formats.tree import Tree, TreeEntry
 
-__all__ = ["GroupReference", "Origin"]
-
 BLOCK = 1 << 20
 OPEN_FILES = 64
 PAGE, PAGES = 16 << 10, 256  # covers jump to and fro: a few MiB of what was read last are kept

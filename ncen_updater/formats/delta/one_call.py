@@ -20,8 +20,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["call", "called"]
-
 WINDOW_LOG: Final = MOST_CALL_BYTES.bit_length() - 1  # so that the frame reaches all
 LEAST_DICTIONARY: Final = 8  # the library knows no shorter one
 BEST, QUICK = 19, 9

@@ -16,8 +16,6 @@ from ncen_updater.formats.delta.layout import Fresh, LayoutPlan
 from ncen_updater.formats.delta.path_rules import PathRefused, PathRules, check_link
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
-__all__ = ["pair", "stem"]
-
 LEAST_COPY = 4096  # a smaller one costs next to nothing, where it is packed beside the first
 # A run of hexadecimal digits with at least one figure, of six or more; or a run of figures.
 VARYING = re.compile(r"(?=[0-9a-f]*[0-9])[0-9a-f]{6,}|[0-9]+(?:[._-]?[0-9]+)*")

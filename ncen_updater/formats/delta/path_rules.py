@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["PathRefused", "PathRules", "check_link", "check_name", "order"]
-
 MAX_NAME_BYTES = 255
 MAX_PATH = 1000
 DRIVE = 2

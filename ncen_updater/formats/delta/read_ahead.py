@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-__all__ = ["Ahead"]
-
 PIECE = 128 << 10
 
 

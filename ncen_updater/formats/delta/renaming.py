@@ -15,8 +15,6 @@ from typing import Final
 from ncen_updater.formats.delta.byte_planes import BATCH, PLANES, join_planes
 from ncen_updater.formats.delta.index_columns import OutOfRange
 
-__all__ = ["CORRECTION_BYTES", "NAME_BYTES", "Foretelling", "Renamer", "apart"]
-
 # A word of at most three characters that is no property and none of the language's own.
 NAME: Final = re.compile(
     rb"(?<![A-Za-z0-9_$.])(?!(?:do|if|in|of|for|get|let|new|set|try|var)(?![A-Za-z0-9_$]))"

@@ -19,8 +19,6 @@ from ncen_updater.formats.delta.concatenation import Concatenation
 from ncen_updater.formats.delta.covers import Cover
 from ncen_updater.formats.delta.renaming import Foretelling, apart
 
-__all__ = ["Corrections", "Skeleton", "is_script", "renamed"]
-
 SCRIPTS = (".js", ".mjs", ".cjs")
 MOST_SCRIPT_BYTES = 32 << 20
 SLOT = b"\xff"  # stands nowhere in a text of UTF-8

@@ -14,8 +14,6 @@ from typing import Any
 
 from ncen_updater.formats.delta.index_columns import Malformed
 
-__all__ = ["Extent", "LzmaReader", "Packer", "dictionary_bytes", "pack_stream"]
-
 MIN_DICTIONARY = 4 << 10
 MAX_DICTIONARY = 8 << 20
 PIECE = 64 << 10

@@ -18,8 +18,6 @@ from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.model import Linking
 from ncen_updater.formats.delta.old_slot import Origin
 
-__all__ = ["Sharing", "may_link"]
-
 FICLONE = 0x40049409  # linux/fs.h
 WRITE_BITS = 0o222
 ROOT = 0

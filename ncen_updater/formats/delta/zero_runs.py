@@ -18,8 +18,6 @@ from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES
 from ncen_updater.formats.delta.byte_planes import BATCH, PLANES, join_planes, split_planes
 from ncen_updater.formats.delta.index_columns import OutOfRange
 
-__all__ = ["RUN_BYTES", "Squeezer", "cut", "expanded", "in_blocks"]
-
 RUN_BYTES = 2 * PLANES
 LONG = re.compile(rb"\0{16,}")  # a shorter run costs more beside the stream than in it
 ZEROS = bytes(BLOCK_BYTES)

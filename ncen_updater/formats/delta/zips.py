@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 from ncen_updater.formats.delta.read_ahead import Ahead
 
-__all__ = ["DEFLATED", "MAX_MEMBERS", "STORED", "NotAnArchive", "ZipMember", "ZipTable", "inflate"]
-
 MAX_MEMBERS = 1_000_000
 MAX_DIRECTORY = 256 << 20
 STORED, DEFLATED = 0, 8

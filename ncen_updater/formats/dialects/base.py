@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["BYTE_ORDER_MARK", "STRINGS", "WORDS", "SqlDialect", "Statement"]
-
 BYTE_ORDER_MARK: Final = "\ufeff"
 
 # A token is something that is skipped whole, or a word, or one character. What is

@@ -7,8 +7,6 @@ from typing import Final
 
 from ncen_updater.formats.dialects.base import STRINGS, WORDS, SqlDialect
 
-__all__ = ["DIALECT"]
-
 _ESCAPED = r"""'(?:[^'\\]|\\.|'')*'"""
 # A string goes on after a new line, in the manner in which it began. There must be one way only to
 # match it: of lines of dashes nobody would see the end.

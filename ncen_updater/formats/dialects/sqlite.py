@@ -14,8 +14,6 @@ from ncen_updater.formats.dialects.base import (
     Statement,
 )
 
-__all__ = ["DIALECT", "PRAGMAS"]
-
 _TOKENS = re.compile(
     r"""/\*.*?(?:\*/|\Z)|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|"""
     rf"""[ \t\n\r\f\ufeff]+|{STRINGS}{WORDS}.""",

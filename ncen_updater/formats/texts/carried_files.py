@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from ncen_updater.formats.manifest import LANGUAGE, LANGUAGE_PLACE, CarriedKind, CarriedManifest
 
-__all__ = ["MAX_BYTES", "CarriedFile", "carried_files", "rendered"]
-
 #: No file of texts or settings is larger.
 MAX_BYTES = 20_000_000
 

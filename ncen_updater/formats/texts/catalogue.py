@@ -7,8 +7,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Catalogue", "Key", "TextEntry", "Unusable", "matches", "shown"]
-
 #: The parts of a key, as its format has them: context and text, section and name, names of objects.
 Key = tuple[str, ...]
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["misfit", "places"]
-
 _PLACE = re.compile(
     r"""
     %%                                                                  # no place

@@ -15,8 +15,6 @@ from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.formats.manifest import CarriedFormat, CarriedManifest
 from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry, Unusable
 
-__all__ = ["FORMATS", "Format", "compiled", "read_texts"]
-
 MOST_ENTRIES = 200_000
 
 

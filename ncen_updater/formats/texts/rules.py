@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from ncen_updater.formats.manifest import SettingRule
 
-__all__ = ["breach"]
-
 BOOLEANS = frozenset({"true", "false", "yes", "no", "1", "0"})
 
 

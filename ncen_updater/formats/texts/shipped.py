@@ -11,8 +11,6 @@ from ncen_updater.formats.texts.carried_files import rendered
 from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry
 from ncen_updater.formats.texts.placeholders import misfit
 
-__all__ = ["LaidOver", "Shipped", "lay_over", "shipped_of"]
-
 
 @dataclass(frozen=True)
 class Shipped:

@@ -30,8 +30,6 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.cli.characters import shown
 
-__all__ = ["Advisory", "LockedPackage", "affects", "in_database", "locked", "main", "online"]
-
 LOCKS = Path(__file__).resolve().parents[3] / "locks"
 #: What a site runs, and what the Secretariat does; the rest is for developers alone.
 DEFAULT = ("agent", "debian", "build", "publisher", "hsm", "s3")

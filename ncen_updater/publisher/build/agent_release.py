@@ -29,8 +29,6 @@ from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.errors import system_words
 
-__all__ = ["UNITS", "AgentRelease", "Locked", "make_agent_release", "parse_lock"]
-
 UNITS = "units"
 #: Pythons of the servers; a requirement whose marker holds on none of them needs no wheel.
 PYTHONS = ("3.11", "3.12", "3.13")

@@ -21,8 +21,6 @@ from ncen_updater.formats.document import TargetRef
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 from ncen_updater.publisher.errors import BuildRefused, system_words
 
-__all__ = ["DEFAULT_EPOCH", "normalised", "write_archive"]
-
 DEFAULT_EPOCH: Final = 315_532_800  # 1980-01-01, the earliest time that every tool understands
 LEVEL: Final = 9
 BLOCK: Final = 1 << 20

@@ -34,8 +34,6 @@ from ncen_updater.publisher.build.sbom import MAX_SBOM_BYTES, check_sbom, find_p
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.feed.feed import Feed
 
-__all__ = ["Checked", "PaperMaker", "check_papers", "inspect_release"]
-
 
 @dataclass(frozen=True)
 class Checked:

@@ -35,15 +35,6 @@ from ncen_updater.publisher.errors import BuildRefused, system_words
 if TYPE_CHECKING:
     from ncen_updater.publisher.build.deltas import DeltaMaker
 
-__all__ = [
-    "MANIFEST_NAME",
-    "BuiltRelease",
-    "build_release",
-    "compress_tree",
-    "migration_files",
-    "scan_release",
-]
-
 MANIFEST_NAME: Final = "manifest.toml"
 # Fixed, so that the same tree gives the same bytes; higher levels gain nothing on lists of digests.
 ZSTD_LEVEL: Final = 12

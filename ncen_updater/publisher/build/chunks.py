@@ -7,8 +7,6 @@ from pathlib import Path
 
 from ncen_updater.formats.document import Chunks, chunk_bytes_for
 
-__all__ = ["chunks_of"]
-
 BLOCK = 1 << 20
 
 

@@ -38,8 +38,6 @@ from ncen_updater.formats.tree import EntryType, Tree, hash_file, sealed_mode
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed, FeedState
 
-__all__ = ["MOST_BASES", "WORTH", "DeltaMaker", "Dropped", "NotMade", "bases"]
-
 logger = logging.getLogger(__name__)
 
 MOST_BASES: Final = 5

@@ -44,8 +44,6 @@ from ncen_updater.publisher.lint.lint import last_texts
 from ncen_updater.publisher.lint.release import finding
 from ncen_updater.publisher.signing.language_drafts import languages_of_feed
 
-__all__ = ["MadeLanguage", "Sent", "make_language", "stage_language"]
-
 
 @dataclass(frozen=True)
 class Sent:

@@ -22,8 +22,6 @@ from ncen_updater.common.messages import PROVENANCE_INVALID
 from ncen_updater.formats.document import TargetRef
 from ncen_updater.publisher.errors import system_words
 
-__all__ = ["BUILD_TYPE", "SourceOfBuild", "check_provenance", "make_provenance"]
-
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"

@@ -26,8 +26,6 @@ from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import EntryType, Tree
 from ncen_updater.publisher.errors import system_words
 
-__all__ = ["SbomPart", "check_sbom", "find_parts", "write_sbom"]
-
 MAX_SBOM_BYTES = 50_000_000
 MAX_LABEL_BYTES = 5_000_000
 #: Name of the property that says where in the tree a part was found.

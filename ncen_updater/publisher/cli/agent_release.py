@@ -11,8 +11,6 @@ from ncen_updater.common.cli.lazy import PublisherCommand, session_of
 from ncen_updater.common.i18n import N_
 from ncen_updater.publisher.cli.common import DIRECTORY, FILE, show_result
 
-__all__ = ["agent_release"]
-
 
 @click.command(
     "agent-release",

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from ncen_updater.formats.brakes import BrakeStatement
     from ncen_updater.publisher.feed.feed import FeedState
 
-__all__ = ["brake"]
-
 
 @click.command(
     "brake",

@@ -18,8 +18,6 @@ from ncen_updater.publisher.cli.common import (
     show_result,
 )
 
-__all__ = ["init", "rekey", "renew"]
-
 _one_signature = click.option(
     "--one-signature",
     is_flag=True,

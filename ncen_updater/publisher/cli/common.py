@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ncen_updater.common.cli.characters import wrapped
-from ncen_updater.common.cli.render import clean
+from ncen_updater.common.cli.characters import clean, wrapped
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
@@ -41,36 +40,6 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.signing.compare_staging import ComparedStaging
     from ncen_updater.publisher.signing.event import SigningEvent
     from ncen_updater.publisher.signing.officer import OfficerSettings
-
-__all__ = [
-    "DIRECTORY",
-    "FILE",
-    "SIGNATURE_SLOT",
-    "anchor",
-    "builder_option",
-    "chosen_product",
-    "compare_releases",
-    "event_option",
-    "feed_option",
-    "now",
-    "officer_option",
-    "opened_event",
-    "paper_lines",
-    "parse_wave",
-    "passphrase_options",
-    "passphrases",
-    "pin",
-    "product_option",
-    "remembered",
-    "root_option",
-    "show_event",
-    "show_line",
-    "show_result",
-    "show_signatures",
-    "show_wrapped",
-    "token_options",
-    "withdrawal",
-]
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)

@@ -20,8 +20,6 @@ from ncen_updater.publisher.cli.common import (
     show_line,
 )
 
-__all__ = ["export", "parse_site", "parse_size"]
-
 UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -135,7 +133,8 @@ def export(
     from importlib.metadata import version
 
     from ncen_updater.formats.manifest import Channel
-    from ncen_updater.publisher.distribute.export import Destination, ExportOrder, export_bundle
+    from ncen_updater.publisher.distribute.export import export_bundle
+    from ncen_updater.publisher.distribute.export_choice import Destination, ExportOrder
     from ncen_updater.publisher.feed.feed import Feed
 
     session = session_of(context)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.cli.characters import clean
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
-from ncen_updater.common.cli.render import clean, format_day, table
+from ncen_updater.common.cli.render import format_day, table
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.common import (
     DIRECTORY,
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.feed.brakes import BrakeLine
     from ncen_updater.publisher.feed.minutes import SignedList
     from ncen_updater.publisher.feed.status import ReleaseLine, RoleStatus
-
-__all__ = ["braked", "online_options", "online_signers", "publish", "refresh", "status"]
-
 
 SPOKEN = N_(
     "{product} {version} in '{language}', revision {revision}: {translated} of {total} translated"

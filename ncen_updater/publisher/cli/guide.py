@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from ncen_updater.common.cli.guide import Guide
 from ncen_updater.common.cli.lazy import commands
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.i18n import N_
-
-__all__ = ["COMMANDS", "GUIDE"]
+from ncen_updater.common.messages import ExitCode
 
 COMMANDS = commands(
     "ncen_updater.publisher.cli",

@@ -17,8 +17,6 @@ from ncen_updater.publisher.cli.common import (
     show_result,
 )
 
-__all__ = ["inspect"]
-
 
 @click.command(
     "inspect",

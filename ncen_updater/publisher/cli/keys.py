@@ -47,8 +47,6 @@ GOES = (
     ),
 )
 
-__all__ = ["COMMANDS", "import_token", "keys", "new", "show"]
-
 COMMANDS = commands(
     "ncen_updater.publisher.cli",
     {

@@ -15,9 +15,9 @@ from ncen_updater.common.cli.lazy import (
 )
 from ncen_updater.common.cli.render import finding_document, finding_lines
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_
+from ncen_updater.common.messages import ExitCode
 from ncen_updater.publisher.cli.common import (
     DIRECTORY,
     chosen_product,
@@ -29,8 +29,6 @@ from ncen_updater.publisher.cli.common import (
     show_result,
     withdrawal,
 )
-
-__all__ = ["COMMANDS", "add", "language", "withdraw"]
 
 COMMANDS = commands(
     "ncen_updater.publisher.cli",

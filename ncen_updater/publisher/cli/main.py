@@ -17,8 +17,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.publisher.cli.guide import COMMANDS, GUIDE
 
-__all__ = ["COMMANDS", "cli", "main", "run"]
-
 cli = LazyGroup(
     "ncen-publisher",
     lazy=COMMANDS,

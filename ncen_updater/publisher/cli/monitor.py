@@ -12,12 +12,11 @@ import click
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
 from ncen_updater.common.cli.render import finding_document, finding_lines
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import ExitCode
 from ncen_updater.publisher.cli.common import DIRECTORY, FILE, now, show_line
 from ncen_updater.publisher.cli.feed import braked
-
-__all__ = ["monitor"]
 
 WAIT_S = 80.0  # for the head of an answer, and from one piece of a file to the next
 

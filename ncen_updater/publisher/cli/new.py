@@ -12,15 +12,14 @@ from ncen_updater.common.cli.lazy import PublisherCommand, session_of
 from ncen_updater.common.cli.render import finding_document, finding_lines
 from ncen_updater.common.cli.session import Session
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import ExitCode
 from ncen_updater.publisher.cli.common import show_line
 
 if TYPE_CHECKING:
     from ncen_updater.publisher.new.looking import FoundMigrations
-
-__all__ = ["new"]
 
 KINDS = ("django", "alembic", "flyway", "liquibase", "sql", "none")
 FOUND = {

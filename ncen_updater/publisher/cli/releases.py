@@ -13,9 +13,9 @@ import click
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
 from ncen_updater.common.cli.render import finding_document, finding_lines
 from ncen_updater.common.cli.usage import Misuse
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import ExitCode
 from ncen_updater.publisher.cli.common import (
     DIRECTORY,
     FILE,
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 BUILT_FILE = N_("{sha256}  {target}  ({length} bytes)")
 NOT_KEPT = N_("no delta pack from {from_version}: it has {pack_bytes}, the archive {archive_bytes}")
 NOT_MADE = N_("no delta pack from {from_version}: {reason} ({detail})")
-
-__all__ = ["build", "draft", "lint", "withdraw"]
 
 
 @click.command(

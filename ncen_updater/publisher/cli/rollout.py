@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.feed.feed import FeedState
     from ncen_updater.publisher.signing.draft import Draft
 
-__all__ = ["audience", "channel", "halt", "resume_wave", "wave"]
-
 
 def _draft(
     context: click.Context,

@@ -33,8 +33,6 @@ from ncen_updater.publisher.cli.common import (
 )
 from ncen_updater.publisher.cli.signing_keys import with_file, with_token
 
-__all__ = ["merge", "show", "sign"]
-
 #: An event: its directory, or the one file of it.
 EVENT = click.Path(path_type=Path, exists=True)
 

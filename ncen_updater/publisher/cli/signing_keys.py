@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from ncen_updater.publisher.signing.tokens import Token
 
-__all__ = ["SigningHand", "with_file", "with_token"]
-
 
 @dataclass(frozen=True)
 class SigningHand:

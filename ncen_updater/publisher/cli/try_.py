@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ncen_updater.common.cli.lazy import PublisherCommand, session_of
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import ExitCode
 from ncen_updater.publisher.cli.common import DIRECTORY, FILE, now, show_line
 
 if TYPE_CHECKING:
     from ncen_updater.publisher.new.rounds import RoundStage
-
-__all__ = ["try_"]
 
 AGENT = (sys.executable, "-I", "-m", "ncen_updater.agent.cli.main")
 STAGES = {

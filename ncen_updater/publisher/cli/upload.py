@@ -12,8 +12,6 @@ from ncen_updater.common.cli.lazy import PublisherCommand, session_of
 from ncen_updater.common.i18n import N_
 from ncen_updater.publisher.cli.common import DIRECTORY, show_result
 
-__all__ = ["upload"]
-
 
 @click.command(
     "upload",

@@ -46,8 +46,6 @@ from ncen_updater.publisher.distribute.export_choice import (
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.feed.feed import Feed, FeedState, unknown_role
 
-__all__ = ["USUAL_GRACE", "Destination", "ExportOrder", "Exported", "export_bundle"]
-
 #: What sites grant the short-lived lists of a bundle unless they are configured otherwise.
 USUAL_GRACE = timedelta(days=90)
 BLOCK = 1 << 20

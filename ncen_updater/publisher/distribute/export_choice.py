@@ -33,11 +33,6 @@ from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.feed.feed import Feed, FeedState, unknown_role
 
-__all__ = [
-    "Destination", "ExportOrder", "hops_of", "spoken_targets", "wanted_targets", "ways_of_agents",
-    "whole_targets",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Destination:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from tuf.api.metadata import Metadata, TargetFile  # type: ignore[attr-defined]
 
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
@@ -30,6 +30,7 @@ from ncen_updater.common.messages import (
     FEED_PROXY,
     FEED_TOO_SLOW,
     FEED_UNREACHABLE,
+    ExitCode,
 )
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.brake_statements import brakes_of
@@ -45,8 +46,6 @@ from ncen_updater.publisher.feed.brakes import BrakeLine, brake_lines
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, target_file_name
 from ncen_updater.publisher.signing.event import digest_of
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, TOP_ROLES, policy_of
-
-__all__ = ["FeedLook", "Monitor", "RoleSeen", "exit_code", "place_failed"]
 
 AHEAD_DAYS: Final = 3
 OFFLINE_AHEAD_DAYS: Final = 60

@@ -23,8 +23,6 @@ from ncen_updater.feed.http import reason_of
 from ncen_updater.feed.limits import TooSlow
 from ncen_updater.publisher.errors import system_words
 
-__all__ = ["UNREACHABLE", "Probe", "said_once"]
-
 TIMEOUT_S: Final = (20.0, 60.0)
 BLOCK: Final = 1 << 16
 #: A cached timestamp is at most so old; the timestamp itself is valid for days.

@@ -33,8 +33,6 @@ from ncen_updater.common.messages import HISTORY_BROKEN
 from ncen_updater.formats.rollout import format_moment
 from ncen_updater.publisher.signing.event import digest_of
 
-__all__ = ["ListShown", "ShownHistory", "behind", "contradictions", "shown_in"]
-
 TWO_LISTS: Final = "NU-7205"
 OLDER: Final = "NU-7206"
 FIRST: Final = "0" * 64

@@ -19,16 +19,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import PLACE_FAILED, PLACE_INVALID, PLACE_NO_CREDENTIALS
 from ncen_updater.publisher.errors import system_words
 
-__all__ = [
-    "CHANGING",
-    "FIXED",
-    "DirectoryPlace",
-    "ObjectStore",
-    "Place",
-    "cache_control",
-    "open_place",
-]
-
 BLOCK = 1 << 20
 #: The timestamp is the one file that changes under its name; caches must ask for it each time.
 CHANGING = "no-cache, max-age=60"

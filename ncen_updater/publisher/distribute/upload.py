@@ -33,8 +33,6 @@ from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.feed.feed import Feed, FeedState, delegated_roles, verification
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES
 
-__all__ = ["Uploaded", "upload", "upload_order"]
-
 TIMESTAMP = "metadata/timestamp.json"
 METADATA = re.compile(r"metadata/(?P<version>[1-9][0-9]*)\.(?P<role>[a-z][a-z0-9-]*)\.json")
 

@@ -32,8 +32,6 @@ from ncen_updater.publisher.feed.feed import FeedState
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.keys import owner_of
 
-__all__ = ["BrakeLine", "brake_lines", "carried", "lifted", "statement", "with_statement"]
-
 #: A brake that is over is carried for so long, so that its key is not used for it once more.
 REMEMBERED = timedelta(days=30)
 

@@ -36,18 +36,6 @@ from ncen_updater.formats.tuf_names import ROLE_FIELD
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing.roles import FeedPolicy, policy_of
 
-__all__ = [
-    "DurableWriter",
-    "Feed",
-    "FeedState",
-    "FeedWriter",
-    "SourceChanged",
-    "delegated_roles",
-    "target_file_name",
-    "unknown_role",
-    "verification",
-]
-
 MAX_METADATA_BYTES = 5_000_000
 COPY_BLOCK = 1 << 20
 

@@ -18,8 +18,6 @@ from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.signing.keys import owner_of
 from ncen_updater.publisher.signing.roles import issued_at
 
-__all__ = ["SignedList", "minutes"]
-
 
 @dataclass(frozen=True)
 class SignedList:

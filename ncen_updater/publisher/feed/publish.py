@@ -67,8 +67,6 @@ from ncen_updater.publisher.signing.rules import (
     require_signatures,
 )
 
-__all__ = ["OnlineSigners", "Published", "Publisher"]
-
 OnlineSigners = Mapping[str, Sequence[Signer]]
 """Signers of ``snapshot`` and ``timestamp``; two of a role while its key is being changed."""
 

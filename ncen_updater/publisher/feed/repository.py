@@ -18,8 +18,6 @@ from tuf.repository import Repository  # type: ignore[attr-defined]
 from ncen_updater.publisher.feed.feed import FeedState
 from ncen_updater.publisher.signing.roles import FeedPolicy, stamp
 
-__all__ = ["FeedRepository"]
-
 
 class FeedRepository(Repository):
     """New versions of roles on top of a state.

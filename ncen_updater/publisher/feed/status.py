@@ -12,17 +12,6 @@ from ncen_updater.publisher.signing.keys import names_of, owner_of
 from ncen_updater.publisher.signing.language_drafts import languages_of_feed
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, issued_at
 
-__all__ = [
-    "LanguageLine",
-    "ReleaseLine",
-    "RoleStatus",
-    "SignatureStatus",
-    "due_roles",
-    "feed_status",
-    "language_lines",
-    "signature_status",
-]
-
 
 @dataclass(frozen=True)
 class RoleStatus:

@@ -12,15 +12,6 @@ from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry, Unus
 from ncen_updater.formats.texts.placeholders import misfit
 from ncen_updater.formats.texts.readers import read_texts
 
-__all__ = [
-    "CarriedChange",
-    "carried_changes",
-    "printed",
-    "shipped_texts",
-    "some",
-    "source_forms",
-]
-
 #: So much of one text or name is shown.
 LONGEST = 100
 Forms = tuple[str, ...]

@@ -32,16 +32,6 @@ from ncen_updater.publisher.lint.carried_changes import (
 )
 from ncen_updater.publisher.lint.release import LintedRelease, finding
 
-__all__ = [
-    "BARS_SITES",
-    "TOUCHES_COUNTRIES",
-    "carried_history",
-    "carried_places",
-    "carried_settings",
-    "carried_there",
-    "unreadable",
-]
-
 #: Findings that do not forbid a release, and bar its way at sites or end what a country did.
 BARS_SITES = frozenset({"NU-7153", "NU-7157", "NU-7158"})
 #: Findings that every officer should have seen, as most releases have some.

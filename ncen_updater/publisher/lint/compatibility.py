@@ -16,8 +16,6 @@ from ncen_updater.publisher.lint.carried_changes import some
 from ncen_updater.publisher.lint.release import LintedRelease, finding
 from ncen_updater.publisher.new.looking import is_changelog, is_migration
 
-__all__ = ["compatibility"]
-
 
 def compatibility(release: LintedRelease) -> Iterator[Finding]:
     """What is said of the schema against what the newest published release said."""

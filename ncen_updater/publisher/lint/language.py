@@ -16,8 +16,6 @@ from ncen_updater.publisher.lint.carried_changes import some
 from ncen_updater.publisher.lint.carried_rules import unreadable
 from ncen_updater.publisher.lint.release import finding
 
-__all__ = ["coverage_of", "lint_language", "shipped_in"]
-
 
 def shipped_in(declared: CarriedManifest, language: str, texts: Mapping[str, bytes]) -> Shipped:
     """What a release ships in one language.

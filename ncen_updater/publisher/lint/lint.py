@@ -53,8 +53,6 @@ from ncen_updater.publisher.signing.countries import impossible
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.rules import refuse_unsound
 
-__all__ = ["last_release", "last_texts", "last_tree", "lint_release", "lint_tree", "refuse_blocked"]
-
 LANGUAGES: Final = ("en", "fr")
 SUSPICIOUS: Final = frozenset({".env", ".git", ".hg", ".svn", "id_rsa", "id_ed25519", ".pgpass"})
 SUSPICIOUS_SUFFIXES: Final = (".p12", ".pfx", ".jks")

@@ -18,8 +18,6 @@ from ncen_updater.formats.manifest import (
 from ncen_updater.formats.sql import ENGINES
 from ncen_updater.formats.tree import EntryType, Tree
 
-__all__ = ["LintedRelease", "content_of", "files_of", "finding", "known_ids"]
-
 
 @dataclass(frozen=True)
 class LintedRelease:

@@ -27,8 +27,6 @@ from ncen_updater.publisher.build.build import migration_files
 from ncen_updater.publisher.lint.release import LintedRelease, finding
 from ncen_updater.publisher.lint.syntax import Asked, Unchecked, mistakes
 
-__all__ = ["questions", "sql_is_accepted", "unmapped_codes", "unreadable_files"]
-
 
 @dataclass(frozen=True)
 class SqlText:

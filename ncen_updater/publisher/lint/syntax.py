@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Final
 
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.formats.sql import Statement, counting, split
-
-__all__ = ["Asked", "Unchecked", "mistakes"]
+from ncen_updater.formats.dialects.base import Statement
+from ncen_updater.formats.sql import counting, split
 
 #: A text, and whether it is a ``verify`` file, of whose statements the rows are counted.
 Asked = tuple[str, bool]

@@ -14,8 +14,6 @@ from ncen_updater.formats.manifest import Migration, path_for
 from ncen_updater.formats.sql import ENGINES, bad_content
 from ncen_updater.publisher.lint.release import LintedRelease, finding
 
-__all__ = ["ways_down"]
-
 
 def ways_down(release: LintedRelease) -> Iterator[Finding]:
     """A way down keeps what was entered, or the release says what it does not keep."""

@@ -9,8 +9,6 @@ from typing import Any
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.formats.manifest import ChangedItself
 
-__all__ = ["SCHEMA_CHANGED", "declarations"]
-
 #: Of the agent's finding that a schema is not as it was recorded.
 SCHEMA_CHANGED = "NU-6106"
 

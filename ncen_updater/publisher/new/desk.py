@@ -23,8 +23,6 @@ from ncen_updater.common.messages import NO_DESK_SITE
 from ncen_updater.common.secret_file import SecretExposed, SecretUnread, read_secret_file
 from ncen_updater.publisher.errors import system_words
 
-__all__ = ["DeskSite", "load_desk", "without_own_libraries"]
-
 MAX_CONFIG_BYTES = 1_000_000
 #: Of a feed: what its sites trust first.
 FIRST_ROOT = "metadata/1.root.json"

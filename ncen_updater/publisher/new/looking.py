@@ -11,17 +11,6 @@ from pathlib import Path, PurePosixPath
 
 from ncen_updater.formats.sql import ENGINES
 
-__all__ = [
-    "FoundMigrations",
-    "MigratorKind",
-    "SqlPair",
-    "is_changelog",
-    "is_migration",
-    "look",
-    "node_command",
-    "own_command",
-]
-
 #: So many names are looked at; what is deeper or further is not found.
 MOST_NAMES = 200_000
 MOST_BYTES = 200_000

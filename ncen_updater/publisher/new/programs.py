@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from importlib import resources
 
-__all__ = ["migrate_program"]
-
 
 def migrate_program() -> bytes:
     """What runs the application's own migrator on the databases that the agent names."""

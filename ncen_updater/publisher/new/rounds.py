@@ -18,14 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import NO_DESK_SITE
+from ncen_updater.common.messages import NO_DESK_SITE, ExitCode
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.new.declaring import SCHEMA_CHANGED, declarations
 from ncen_updater.publisher.new.desk import DeskSite, without_own_libraries
-
-__all__ = ["DeskRound", "RoundStage", "served"]
 
 LIMIT_S = 24 * 3600.0
 #: Of an error as programs have it, what a person needs.

@@ -12,8 +12,6 @@ from packaging.version import InvalidVersion, Version
 from ncen_updater.formats.manifest import parse_manifest
 from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind, SqlPair
 
-__all__ = ["PROGRAM", "ManifestAnswers", "manifest_text", "proposed_databases", "proposed_report"]
-
 #: Where the program that runs the application's own migrator is put.
 PROGRAM = "bin/ncen-migrate"
 NO_WAY_DOWN = "no way back was written yet: write one, or say here why there is none"

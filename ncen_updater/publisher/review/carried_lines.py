@@ -10,8 +10,6 @@ from ncen_updater.formats.texts.catalogue import TextEntry, shown
 from ncen_updater.publisher.lint.carried_changes import printed, shipped_texts
 from ncen_updater.publisher.review.evidence import Shown
 
-__all__ = ["carried_lines", "difference_words", "quoted_forms"]
-
 Forms = tuple[str, ...]
 
 

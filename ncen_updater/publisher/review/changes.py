@@ -10,8 +10,6 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 from ncen_updater.publisher.review.programs import may_run
 
-__all__ = ["FileChange", "Read", "file_changes"]
-
 #: More than this is not counted line by line.
 MAX_COUNTED = 5_000_000
 EXECUTES = 0o111

@@ -36,8 +36,6 @@ from ncen_updater.publisher.signing.carried_papers import (
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import PAPERS, read_plain
 
-__all__ = ["ReviewEvidence", "ReviewPlaces", "Shown", "before", "releases_of"]
-
 
 @dataclass(frozen=True)
 class ReviewPlaces:

@@ -14,10 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ncen_updater.common.i18n import N_, Figure, Text
-from ncen_updater.publisher.review.sql_marks import Kind, Mark
+from ncen_updater.publisher.review.sql_clauses import Kind
+from ncen_updater.publisher.review.sql_marks import Mark
 from ncen_updater.publisher.signing.value_words import joined
-
-__all__ = ["GroupedMarks", "PlacedMark", "grouped"]
 
 #: What most releases do: it is to be decided, and does nothing to what stands in a database.
 USUAL = {Kind.ADDS, Kind.RENAMES, Kind.EMPTIES}

@@ -28,8 +28,6 @@ from ncen_updater.publisher.review.sections import Section
 from ncen_updater.publisher.signing.carried_papers import previous_language
 from ncen_updater.publisher.signing.event import SigningEvent
 
-__all__ = ["LanguagePage", "language_pages"]
-
 Forms = tuple[str, ...]
 
 

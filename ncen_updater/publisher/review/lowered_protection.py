@@ -24,8 +24,6 @@ from ncen_updater.publisher.signing.roles import (
 )
 from ncen_updater.publisher.signing.value_words import moment_of, time_words
 
-__all__ = ["goes_back_as_is", "lowered", "lowered_by", "wave_warnings"]
-
 #: Longer than until now by this factor is much.
 MUCH: Final = 1.5
 #: What a first ceremony may agree on without a word, as a multiple of the usual period.

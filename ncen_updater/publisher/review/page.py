@@ -11,8 +11,6 @@ from ncen_updater.publisher.review.review import Review
 from ncen_updater.publisher.review.words import HEADS, marked, title_words
 from ncen_updater.publisher.signing.digest_words import spoken
 
-__all__ = ["page_of"]
-
 
 def page_of(
     page: Review,

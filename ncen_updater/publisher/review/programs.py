@@ -15,8 +15,6 @@ from typing import Any, Final
 
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["HARMLESS", "by_place", "may_run", "programs_told"]
-
 #: What is known to be harmless, files and SQL.
 HARMLESS: Final[dict[str, Any]] = tomllib.loads(
     files(__package__).joinpath("templates/harmless.toml").read_text("utf-8")

@@ -40,9 +40,6 @@ from ncen_updater.publisher.signing.carried_papers import carried_digests
 from ncen_updater.publisher.signing.describe import Line, describe
 from ncen_updater.publisher.signing.event import SigningEvent
 
-__all__ = ["ReleasePage", "Review", "SqlPage", "release_page", "review"]
-
-
 OTHER_PROGRAMS = N_("WARNING: files that may run are not as before: {paths}")
 NEW_PROGRAMS = N_("WARNING: files that may run and were not there before: {paths}")
 NO_FILES = N_("there was nothing to compare it with")

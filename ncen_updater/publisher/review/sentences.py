@@ -15,8 +15,6 @@ from ncen_updater.publisher.signing.language_words import language_sentence
 from ncen_updater.publisher.signing.roles import POLICY
 from ncen_updater.publisher.signing.value_words import time_words
 
-__all__ = ["sentences"]
-
 
 def sentences(event: SigningEvent) -> list[Text]:
     """Say it, who may sign first; never nothing."""

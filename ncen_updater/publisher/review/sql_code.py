@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ncen_updater.formats.dialects import DIALECTS
-from ncen_updater.formats.sql import Statement, lexemes, split
-
-__all__ = ["Program", "can_run", "program_of"]
+from ncen_updater.formats.dialects.base import Statement
+from ncen_updater.formats.sql import lexemes, split
 
 _MODIFIERS: Final = {"OR", "REPLACE", "CONSTRAINT", "EVENT", "TEMP", "TEMPORARY"}
 _CALLED: Final = {"FUNCTION", "PROCEDURE"}

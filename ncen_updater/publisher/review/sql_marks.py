@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.formats.sql import Statement, lexemes, split
+from ncen_updater.formats.dialects.base import Statement
+from ncen_updater.formats.sql import lexemes, split
 from ncen_updater.publisher.review.sql_clauses import (
     EMPTIED,
     Kind,
@@ -24,8 +25,6 @@ from ncen_updater.publisher.review.sql_clauses import (
 )  # fmt: skip
 from ncen_updater.publisher.review.sql_code import Program, can_run, program_of
 from ncen_updater.publisher.review.sql_own import fills_own, made_tables, undoes
-
-__all__ = ["Kind", "Mark", "marks"]
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,6 @@ from ncen_updater.publisher.review.review import ReleasePage, Review, SqlPage
 from ncen_updater.publisher.review.sections import NOTHING
 from ncen_updater.publisher.signing.digest_words import spoken
 
-__all__ = [
-    "HEADS",
-    "annex_lines",
-    "further_lines",
-    "marked",
-    "short_lines",
-    "title_words",
-    "unshown",
-    "words_of",
-]
-
 MARK, PLAIN = ">", "|"
 
 #: How drafts call themselves (in an event's file, in English), as sentences of the catalogue.

@@ -37,16 +37,6 @@ from ncen_updater.publisher.errors import BuildRefused, system_words
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.signing.event_files import read_plain
 
-__all__ = [
-    "carried_digests",
-    "carried_texts",
-    "newest_before",
-    "papers_of_published",
-    "papers_of_release",
-    "previous_language",
-    "version_of",
-]
-
 
 def papers_of_release(
     targets: Path, document: ReleaseDocument, feed: Feed | None, before: Targets | None

@@ -37,8 +37,6 @@ from ncen_updater.publisher.signing.roles import (
     stamp,
 )
 
-__all__ = ["Ceremony", "RoleHolders", "load_ceremony", "make_root", "set_delegations"]
-
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 MAX_CEREMONY_BYTES = 200_000
 #: So many must sign what sites believe.

@@ -42,8 +42,6 @@ from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import MAX_PAPER_BYTES, PAPERS, read_plain
 from ncen_updater.publisher.signing.roles import OFFLINE_TOP
 
-__all__ = ["ComparedStaging", "compare_carried", "compare_files"]
-
 
 @dataclass(frozen=True)
 class ComparedStaging:

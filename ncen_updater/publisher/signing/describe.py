@@ -27,8 +27,6 @@ from ncen_updater.publisher.signing.raw_diff import leftovers
 from ncen_updater.publisher.signing.roles import POLICY, issued_at
 from ncen_updater.publisher.signing.value_words import time_words
 
-__all__ = ["Line", "describe"]
-
 BACK = N_("WARNING: {product} {version} is no longer withdrawn")
 #: What an archive says to clients that are plain tufup, in these bytes alone.
 PLAIN = {

@@ -11,8 +11,6 @@ import re
 import secrets
 from typing import Final
 
-__all__ = ["MIN_DIGITS", "generated", "spoken", "told"]
-
 CONSONANTS: Final = "bdfghjklmnprstvz"
 VOWELS: Final = "aiou"
 MIN_DIGITS: Final = 32

@@ -60,19 +60,6 @@ from ncen_updater.publisher.signing.carried_papers import papers_of_published, p
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
 from ncen_updater.publisher.signing.roles import OFFLINE_TOP, ONLINE_ROLES
 
-__all__ = [
-    "Draft",
-    "draft_first",
-    "draft_keys",
-    "draft_releases",
-    "draft_renewal",
-    "draft_withdrawal",
-    "offer_json",
-    "offers_of",
-    "plain",
-    "refs_of",
-]
-
 
 @dataclass(frozen=True)
 class Draft:

@@ -68,8 +68,6 @@ from ncen_updater.publisher.signing.rules import (
     refuse_unsound,
 )
 
-__all__ = ["DraftRef", "SigningEvent", "digest_of"]
-
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 

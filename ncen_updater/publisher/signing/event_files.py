@@ -22,17 +22,6 @@ from ncen_updater.common.messages import BAD_EVENT, PUBLISHER_TARGET_MISSING
 from ncen_updater.formats.tuf_names import ROLE_FIELD
 from ncen_updater.publisher.errors import system_words
 
-__all__ = [
-    "FOLDERS",
-    "MAX_PAPER_BYTES",
-    "PAPERS",
-    "numbered_roots",
-    "plain_folders",
-    "read_metadata",
-    "read_plain",
-    "write_papers",
-]
-
 MAX_FILE_BYTES: Final = 10_000_000
 MAX_ENTRIES: Final = 5_000
 MAX_PAPER_BYTES: Final = 50_000_000

@@ -42,27 +42,6 @@ from ncen_updater.common.messages import (
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing import pkcs8
 
-__all__ = [
-    "KEY_OWNER",
-    "Algorithm",
-    "KeyPair",
-    "Passphrase",
-    "PemSigner",
-    "computed_keyid",
-    "fingerprint",
-    "load_public_key",
-    "name_key",
-    "names_of",
-    "new_key",
-    "open_signer",
-    "owner_of",
-    "private_key_uri",
-    "public_path",
-    "refuse_duplicates",
-    "require_new",
-    "write_public_key",
-]
-
 KEY_OWNER: Final = "x-ncen-keyowner"
 PRIVATE_SUFFIX: Final = ".pem"
 PUBLIC_SUFFIX: Final = ".pub.json"

@@ -13,8 +13,6 @@ from ncen_updater.publisher.feed.feed import FeedState, unknown_role
 from ncen_updater.publisher.feed.repository import FeedRepository
 from ncen_updater.publisher.signing.draft import Draft
 
-__all__ = ["draft_language_withdrawal", "languages_of_feed"]
-
 
 def languages_of_feed(state: FeedState, product: str) -> list[LanguageOffer]:
     """The signed languages that a feed carries of a product, by name.

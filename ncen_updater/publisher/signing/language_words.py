@@ -7,8 +7,6 @@ from typing import Any
 
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["language_lines", "language_sentence"]
-
 KNOWN = ("product", "version", "language", "revision", "translated", "total", "withdrawn")
 
 

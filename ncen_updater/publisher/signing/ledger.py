@@ -25,8 +25,6 @@ from ncen_updater.publisher.signing.event import SigningEvent, digest_of
 from ncen_updater.publisher.signing.event_files import read_plain
 from ncen_updater.publisher.signing.value_words import time_words
 
-__all__ = ["LEDGER_SUFFIX", "Ledger"]
-
 LEDGER_SUFFIX: Final = ".signed.jsonl"
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 

@@ -9,8 +9,6 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.manifest import Urgency
 from ncen_updater.publisher.signing.value_words import joined, range_words, time_words
 
-__all__ = ["STEERED", "field_words", "steering_words"]
-
 #: Fields of an offer that :func:`steering_words` speaks of.
 STEERED = ("waves", "halted", "channel", "countries")
 _URGENCIES = {urgency.value: urgency for urgency in Urgency}

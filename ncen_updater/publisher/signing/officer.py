@@ -26,8 +26,6 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.publisher.errors import system_words
 
-__all__ = ["VARIABLE", "OfficerSettings", "load_officer", "officer_path"]
-
 VARIABLE: Final = "NCEN_OFFICER"
 USUAL: Final = ".config/ncen-publisher/officer.toml"
 MAX_BYTES: Final = 20_000

@@ -32,17 +32,6 @@ from ncen_updater.publisher.signing.event_files import (
     read_plain,
 )
 
-__all__ = [
-    "EVENT_SUFFIX",
-    "SIGNATURES_SUFFIX",
-    "DetachedSignature",
-    "pack_event",
-    "packed_path",
-    "read_signatures",
-    "unpack_event",
-    "write_signatures",
-]
-
 EVENT_SUFFIX: Final = ".event"
 SIGNATURES_SUFFIX: Final = ".sig"
 RECORD: Final = "event.json"

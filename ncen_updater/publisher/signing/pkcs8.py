@@ -18,8 +18,6 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.padding import PKCS7
 
-__all__ = ["COST", "encrypted"]
-
 #: 128 MiB and half a second a try, as OWASP has it for passphrases.
 COST: Final = 1 << 17
 BLOCKS, LANES, KEY_BYTES = 8, 1, 32

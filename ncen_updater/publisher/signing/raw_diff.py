@@ -14,8 +14,6 @@ from ncen_updater.formats.tuf_names import ISSUED_FIELD, OFFER_FIELD, ROLE_FIELD
 from ncen_updater.publisher.signing.keys import KEY_OWNER
 from ncen_updater.publisher.signing.roles import POLICY
 
-__all__ = ["leftovers"]
-
 ENVELOPE: Final = {"_type", "spec_version", "version", "expires", ISSUED_FIELD, ROLE_FIELD}
 HOLDER: Final = {"name", "keyids", "threshold"}
 DELEGATED: Final = HOLDER | {"terminating", "paths", "path_hash_prefixes"}

@@ -11,22 +11,6 @@ from tuf.api.metadata import Root, Signed  # type: ignore[attr-defined]
 
 from ncen_updater.formats.tuf_names import ISSUED_FIELD, ROLE_FIELD
 
-__all__ = [
-    "OFFLINE_DAYS",
-    "OFFLINE_TOP",
-    "ONLINE_DAYS",
-    "ONLINE_ROLES",
-    "POLICY",
-    "TOP_ROLES",
-    "FeedPolicy",
-    "default_window",
-    "delegation_order",
-    "issued_at",
-    "paths_of",
-    "policy_of",
-    "stamp",
-]
-
 POLICY: Final = "x-ncen-policy"
 OFFLINE_TOP: Final = ("root", "targets")
 ONLINE_ROLES: Final = ("snapshot", "timestamp")

@@ -22,15 +22,6 @@ from ncen_updater.publisher.feed.feed import FeedState, unknown_role
 from ncen_updater.publisher.feed.repository import FeedRepository
 from ncen_updater.publisher.signing.draft import Draft, offer_json, plain
 
-__all__ = [
-    "draft_audience",
-    "draft_channel",
-    "draft_halt",
-    "draft_resumption",
-    "draft_waves",
-    "offer_of",
-]
-
 
 def offer_of(state: FeedState, product: str, version: str) -> Offer:
     """The offer of a release as it is published now.

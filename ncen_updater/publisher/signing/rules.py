@@ -41,16 +41,6 @@ from ncen_updater.publisher.signing.keys import (
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, POLICY, issued_at, policy_of
 from ncen_updater.publisher.signing.value_words import time_words
 
-__all__ = [
-    "enough",
-    "refuse_backdated",
-    "refuse_clock_behind",
-    "refuse_lapsed",
-    "refuse_other_dates",
-    "refuse_unsound",
-    "require_signatures",
-]
-
 #: The issue time becomes the least time of every site's clock: one in the future would shut them
 #: out for good. Two days, since an officer's machine without network has no exact clock.
 CLOCK_TOLERANCE: Final = timedelta(days=2)

@@ -23,17 +23,6 @@ from ncen_updater.common.messages import NO_TOKEN_SUPPORT, TOKEN_LOCKED, TOKEN_U
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing.keys import fingerprint, name_key, write_public_key
 
-__all__ = [
-    "MODULES",
-    "Token",
-    "TokenSigner",
-    "find_module",
-    "import_token",
-    "known_key",
-    "open_token",
-    "public_key",
-]
-
 #: Drivers that are looked for where none is named, the most special one first.
 MODULES: Final = tuple(
     f"/usr/lib/{place}{name}"

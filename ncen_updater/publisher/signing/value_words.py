@@ -15,8 +15,6 @@ from ncen_updater.common.cli.render import format_minute, format_time
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.formats.rollout import FORM
 
-__all__ = ["joined", "moment_of", "range_words", "time_words"]
-
 _PART: Final = re.compile(r"\s*(>=|<=|<|>|==|!=)\s*([0-9][^\s,*]*)\s*")
 _SIGNS: Final = {
     ">=": N_("{version} or later"),

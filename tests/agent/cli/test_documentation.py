@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 import pytest
 
-from ncen_updater.agent.cli.main import COMMANDS, cli
+from ncen_updater.agent.cli.guide import COMMANDS
+from ncen_updater.agent.cli.main import cli
 from ncen_updater.common.cli.lazy import global_options
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.messages import ExitCode
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 CONTEXT = click.Context(cli)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.cli.main import COMMANDS
+from ncen_updater.agent.cli.guide import COMMANDS
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.rehearsal.store import Rehearsals

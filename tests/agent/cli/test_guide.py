@@ -12,7 +12,7 @@ import pytest
 from ncen_updater.agent.cli import main as agent
 from ncen_updater.common.cli.lazy import VERSION, LazyGroup
 from ncen_updater.common.cli.session import Session
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.messages import ExitCode
 from ncen_updater.publisher.cli import main as publisher
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"

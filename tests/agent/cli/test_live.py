@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.cli.main import COMMANDS, run
+from ncen_updater.agent.cli.guide import COMMANDS
+from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL

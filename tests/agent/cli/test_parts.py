@@ -22,10 +22,10 @@ from ncen_updater.agent.journal.change import Change, ChangeState, StepName
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.status import JournalFacts, SiteStatus
 from ncen_updater.common.cli import terminal
+from ncen_updater.common.cli.characters import clean
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.program import run_program, show_error
 from ncen_updater.common.cli.render import (
-    clean,
     error_lines,
     finding_lines,
     format_bytes,
@@ -33,11 +33,11 @@ from ncen_updater.common.cli.render import (
     format_duration,
     format_time,
     is_rich,
-    jsonable,
     table,
 )
 from ncen_updater.common.cli.session import Session
 from ncen_updater.common.cli.terminal import Heartbeat
+from ncen_updater.common.documents import jsonable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text

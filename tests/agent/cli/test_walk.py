@@ -9,9 +9,11 @@ from pathlib import Path
 import click
 import pytest
 
-from ncen_updater.agent.cli import main as agent
+from ncen_updater.agent.cli import guide as agent
+from ncen_updater.agent.cli import main as agent_main
 from ncen_updater.common.i18n import translate
-from ncen_updater.publisher.cli import main as publisher
+from ncen_updater.publisher.cli import guide as publisher
+from ncen_updater.publisher.cli import main as publisher_main
 from tests.support.french import foreign
 
 #: Words of click, and of nobody else, that help in French must not hold.
@@ -33,8 +35,8 @@ def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 
 PROGRAMS: dict[str, tuple[click.Command, Run]] = {
-    "ncen-updater": (agent.cli, agent.run),
-    "ncen-publisher": (publisher.cli, publisher.run),
+    "ncen-updater": (agent_main.cli, agent_main.run),
+    "ncen-publisher": (publisher_main.cli, publisher_main.run),
 }
 EVERY = [(program, path) for program, (cli, _) in PROGRAMS.items() for path in walk(cli)]
 NAMES = [" ".join((program, *path)) for program, path in EVERY]
@@ -100,7 +102,7 @@ def test_without_a_configuration(
         if parameter.required:
             words += [*parameter.opts[:1]] if isinstance(parameter, click.Option) else []
             words += ["1.0"]
-    code = agent.run(words)
+    code = agent_main.run(words)
     out, _ = capsys.readouterr()
     error = json.loads(out)["error"]
     assert (code, error["code"]) == (1, "NU-1002")

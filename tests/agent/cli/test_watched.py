@@ -20,7 +20,7 @@ from ncen_updater.agent.service.api.queries import moment_document
 from ncen_updater.agent.service.client import Client, StreamEvent
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.common.documents import jsonable
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE, make_site
 from tests.agent.service.api.conftest import NEXT, SETTINGS, Counter
 from tests.agent.service.api.serving import answering

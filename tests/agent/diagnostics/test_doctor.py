@@ -14,10 +14,12 @@ import pytest
 
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.engine.operations import JOURNAL, LOCK, Operations, new_change_id
+from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL, LOCK
 from ncen_updater.agent.rehearsal.rehearse import Rehearser
 from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.site import Site

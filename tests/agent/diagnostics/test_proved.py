@@ -13,8 +13,8 @@ import pytest
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.diagnostics.proved import Kept, proved_findings
 from ncen_updater.agent.diagnostics.verify import verify_site
-from ncen_updater.agent.engine.operations import JOURNAL
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import Silent

@@ -22,7 +22,7 @@ import pytest
 
 from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions, digests, version_of
-from ncen_updater.agent.engine.operations import JOURNAL
+from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.publisher.release_flow import make_keys, publish_release
 from tests.support.forks import run_agent
 from tests.support.sites import serve

@@ -20,7 +20,8 @@ from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.engine.operations import Operations, new_change_id
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.rehearsal.rehearse import Rehearser
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath

@@ -16,8 +16,8 @@ from demo.site import DemoSite, SiteOptions, digests
 from ncen_updater.agent.databases.base import MigrationSet
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.adopt import adopt
-from ncen_updater.agent.engine.operations import JOURNAL
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.site import Site
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import MigratorCommand

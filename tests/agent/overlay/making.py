@@ -8,8 +8,6 @@ from ncen_updater.formats.manifest import CarriedFormat, CarriedManifest
 from ncen_updater.formats.texts.catalogue import Catalogue, Key, TextEntry
 from ncen_updater.formats.texts.shipped import Shipped
 
-__all__ = ["TEXTS", "catalogue", "declared", "shipped"]
-
 TEXTS: dict[str, Any] = {
     "kind": "translations", "format": "json", "slot": "app/i18n/{lang}.json",
     "overlay": "i18n/{lang}.json",

@@ -12,11 +12,12 @@ from packaging.version import Version
 
 from demo.site import DemoSite
 from ncen_updater.agent.diagnostics.overlay import overlay_look
-from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.engine.steps.slot import Switch
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.overlay.layer import Layer
 from ncen_updater.agent.overlay.merge import Made, MadeFor
 from ncen_updater.agent.site import Site, StepContext

@@ -13,9 +13,10 @@ from packaging.version import Version
 
 from demo.site import DemoSite
 from ncen_updater.agent.diagnostics.overlay import overlay_look
-from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.document import Withdrawal

@@ -15,8 +15,9 @@ from demo.site import DemoSite
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.signed_languages import NOTE, drop, show_offered, take
 from ncen_updater.agent.diagnostics.overlay import overlay_look
-from ncen_updater.agent.engine.operations import JOURNAL, Operations
+from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.overlay.layer import CURRENT, SIGNED, Layer
 from ncen_updater.agent.site import Site
 from ncen_updater.common.atomic_files import is_leftover

@@ -25,9 +25,10 @@ from ncen_updater.agent.databases.base import DatabaseRole
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine import accept_restore
-from ncen_updater.agent.engine.operations import Operations, new_change_id
+from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.journal.change import DOWNTIME, StepName
+from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
@@ -39,7 +40,7 @@ from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, Rehe
 from ncen_updater.agent.service.assess import assess
 from ncen_updater.agent.service.report import history_report
 from ncen_updater.agent.site import Site
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     APPROVAL_MISSING,
     GUARD_BLOCKS,
@@ -47,6 +48,7 @@ from ncen_updater.common.messages import (
     REHEARSAL_FAILED,
     REHEARSAL_OUTDATED,
     WINDOW_CLOSED,
+    ExitCode,
 )
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath

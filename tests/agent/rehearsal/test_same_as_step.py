@@ -15,7 +15,8 @@ from demo.site import DemoSite
 from ncen_updater.agent.databases.base import DatabaseEngine
 from ncen_updater.agent.databases.errors import MigrationFailed
 from ncen_updater.agent.engine.errors import ChangeFailed
-from ncen_updater.agent.engine.operations import Operations, new_change_id
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.rehearsal.rehearse import Rehearser
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError

@@ -28,7 +28,6 @@ from ncen_updater.agent.self_update.after_confirmation import (
 )
 from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
 from ncen_updater.agent.self_update.first_config import Answers, settings_text
-from ncen_updater.common.errors import ExitCode
 from ncen_updater.common.messages import (
     AGENT_RELEASE_UNUSABLE,
     CAME_WITH_PACKAGE,
@@ -36,6 +35,7 @@ from ncen_updater.common.messages import (
     ROOT_ALREADY_INSTALLED,
     ROOT_UNUSABLE,
     SERVICE_STILL_RUNS,
+    ExitCode,
 )
 from tests.agent.self_update.making import agent_release
 from tests.support.forks import DEADLINE_S

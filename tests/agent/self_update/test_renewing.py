@@ -40,8 +40,8 @@ from ncen_updater.agent.self_update.self_check import look_over
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.site import Site
 from ncen_updater.common import disk_space
-from ncen_updater.common.errors import ExitCode, SpaceShort
-from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE
+from ncen_updater.common.errors import SpaceShort
+from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE, ExitCode
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.formats.transfer_errors import DownloadDamaged

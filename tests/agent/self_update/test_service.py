@@ -21,10 +21,14 @@ from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL
 from ncen_updater.agent.self_update.after_confirmation import SYSTEM_PYTHON, failsafe_content
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
-from ncen_updater.agent.self_update.uncounted_starts import STARTED_BY
+from ncen_updater.agent.self_update.agent_selection import (
+    STARTED_BY,
+    AgentSelection,
+    SequenceFile,
+    TrialState,
+)
 from ncen_updater.agent.service.state import SERVICE_STATE
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.messages import ExitCode
 from tests.support.forks import DEADLINE_S
 
 MINE = str(agent_version())

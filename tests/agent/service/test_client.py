@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.service.client import Client
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import ExitCode
 from ncen_updater.common.unix_http import ServiceSilent
 
 

@@ -17,7 +17,7 @@ from ncen_updater.agent.service.loop import Service, ServiceEvent, words_of_orde
 from ncen_updater.agent.service.runner import Finished
 from ncen_updater.agent.service.state import ServiceState
 from ncen_updater.agent.status import SiteStatus
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.messages import ExitCode
 from tests.support.simulated_site import SimulatedSite
 
 MORNING = datetime(2026, 11, 24, 6, tzinfo=UTC)

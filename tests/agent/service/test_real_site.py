@@ -15,7 +15,7 @@ from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.journal.orders import OrderKind
 from ncen_updater.agent.policy.automation import Action, Rehearsed
 from ncen_updater.agent.service.state import Assessment
-from ncen_updater.common.errors import ExitCode
+from ncen_updater.common.messages import ExitCode
 from tests.support.described import ordered, undescribed, undescribed_events
 from tests.support.serving import AMINA, BO, ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve

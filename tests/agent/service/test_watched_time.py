@@ -23,7 +23,8 @@ from ncen_updater.agent.service.watched_time import (
     gives_way,
     order_to_go_back,
 )
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 from tests.support.serving import AMINA, ServedSite
 from tests.support.sites import TrialFeed, connect, serve

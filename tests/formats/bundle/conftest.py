@@ -18,12 +18,8 @@ from ncen_updater.feed.offline.store import ImportRecord
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.manifest import Channel
-from ncen_updater.publisher.distribute.export import (
-    Destination,
-    Exported,
-    ExportOrder,
-    export_bundle,
-)
+from ncen_updater.publisher.distribute.export import Exported, export_bundle
+from ncen_updater.publisher.distribute.export_choice import Destination, ExportOrder
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release

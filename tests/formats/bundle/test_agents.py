@@ -21,7 +21,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.offline.store import read_import
 from ncen_updater.formats.bundle.errors import BundleAltered
-from ncen_updater.publisher.distribute.export import ExportOrder
+from ncen_updater.publisher.distribute.export_choice import ExportOrder
 from ncen_updater.publisher.release_flow import publish_release
 from tests.formats.bundle.conftest import ORDER, OfflineSite, Publication, make_publication
 from tests.formats.bundle.forging import edited, members, well_formed

@@ -19,7 +19,7 @@ from ncen_updater.formats.bundle.errors import BundleAltered, NotImported
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.formats.language import LanguageOffer
 from ncen_updater.publisher.build.languages import Sent
-from ncen_updater.publisher.distribute.export import ExportOrder
+from ncen_updater.publisher.distribute.export_choice import ExportOrder
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import publish_draft, publish_language, publish_release
 from ncen_updater.publisher.signing.language_drafts import draft_language_withdrawal

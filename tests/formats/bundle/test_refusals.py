@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.common.errors import ExitCode, UpdaterError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BUNDLE_CUT,
     BUNDLE_DOES_NOT_FIT,
@@ -31,11 +31,12 @@ from ncen_updater.common.messages import (
     ROOT_CHAIN_BROKEN,
     ROOTS_HIDDEN,
     UNKNOWN_RELEASE,
+    ExitCode,
     Message,
 )
 from ncen_updater.feed.errors import RoleExpired
 from ncen_updater.formats.bundle.errors import BundleAltered
-from ncen_updater.publisher.distribute.export import Destination, ExportOrder
+from ncen_updater.publisher.distribute.export_choice import Destination, ExportOrder
 from tests.formats.bundle.conftest import ORDER, OfflineSite, Publication
 from tests.formats.bundle.forging import add, edited, flag_as_encrypted, members, odd, well_formed
 from tests.support.errors import refused, says

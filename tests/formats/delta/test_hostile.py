@@ -11,7 +11,7 @@ import pytest
 
 from ncen_updater.common import disk_space
 from ncen_updater.common.disk_space import MARGIN_BYTES
-from ncen_updater.common.errors import ExitCode, SpaceShort
+from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.messages import (
     DELTA_DAMAGED,
     DELTA_OVER_LIMIT,
@@ -19,6 +19,7 @@ from ncen_updater.common.messages import (
     DELTA_RANGE_REFUSED,
     DELTA_UNSUPPORTED,
     OLD_FILE_ALTERED,
+    ExitCode,
 )
 from ncen_updater.formats.delta.codec import View
 from ncen_updater.formats.delta.index import Columns, IndexStep

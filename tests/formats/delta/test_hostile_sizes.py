@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.common.errors import ExitCode
-from ncen_updater.common.messages import DELTA_DAMAGED, DELTA_OVER_LIMIT, DELTA_RANGE_REFUSED
+from ncen_updater.common.messages import (
+    DELTA_DAMAGED,
+    DELTA_OVER_LIMIT,
+    DELTA_RANGE_REFUSED,
+    ExitCode,
+)
 from ncen_updater.formats.delta.container import HEAD, MAGIC, MAX_INDEX_BYTES
 from ncen_updater.formats.delta.layout import Ref
 from ncen_updater.formats.delta.streams import Extent, pack_stream

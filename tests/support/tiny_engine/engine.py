@@ -6,8 +6,6 @@ from typing import Any
 
 from ncen_updater.agent.databases.base import DatabaseEngine
 
-__all__ = ["tiny_engine"]
-
 ROWS = {"columns": [("persons", "name", "")], "SELECT name FROM persons ": [("Amina Okello",)]}
 
 

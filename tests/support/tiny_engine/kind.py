@@ -15,8 +15,6 @@ from ncen_updater.agent.databases.migrations.ledger import Tables, make_tables
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import DatabaseSettings
 
-__all__ = ["KIND"]
-
 
 class TinySettings(EngineSettings):
     """Its table."""

@@ -17,8 +17,6 @@ from ncen_updater.common.messages import CHECK_MISSHAPEN, QUERY_FAILED
 from ncen_updater.formats.manifest import Check, Compare, ReferenceMap, When
 from ncen_updater.formats.sql import question_refusal, split
 
-__all__ = ["CheckFailure", "Unmapped", "ask", "compare", "question", "unmapped"]
-
 Value = int | str | None
 
 

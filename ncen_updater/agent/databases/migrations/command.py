@@ -28,14 +28,6 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.common.supervised import LeftBehind, Supervised
 from ncen_updater.formats.manifest import DatabaseProgram
 
-__all__ = [
-    "database_variables",
-    "migrator_environment",
-    "migrator_user",
-    "program_of",
-    "run_command",
-]
-
 KEPT_OUTPUT_BYTES = 16_384
 SLOT_PLACE = "{slot}"
 INHERITED = frozenset({"HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER"})

@@ -15,9 +15,8 @@ from typing import Any, ClassVar
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import Message
-from ncen_updater.formats.sql import Statement, counting
-
-__all__ = ["Dialect", "StatementFailed"]
+from ncen_updater.formats.dialects.base import Statement
+from ncen_updater.formats.sql import counting
 
 
 class StatementFailed(Exception):

@@ -15,16 +15,6 @@ from dataclasses import dataclass
 from ncen_updater.agent.databases.base import AppliedMigration, Direction, Marker
 from ncen_updater.agent.databases.errors import LedgerUnreadable
 
-__all__ = [
-    "KEPT_SCHEMA",
-    "OWN_PREFIX",
-    "OWN_SCHEMA",
-    "Tables",
-    "applied_rows",
-    "make_tables",
-    "marker",
-]
-
 OWN_SCHEMA = "ncen_updater"
 OWN_PREFIX = "ncen_updater_"
 KEPT_SCHEMA = "ncen_kept"

@@ -14,8 +14,6 @@ from ncen_updater.common.messages import MIGRATION_FILE_BAD
 from ncen_updater.formats.manifest import Manifest, Migration, path_for
 from ncen_updater.formats.sql import MAX_FILE_BYTES, bad_content, bad_id
 
-__all__ = ["load_migrations"]
-
 
 def load_migrations(
     manifest: Manifest, slot: Path, engine: str, digests: Mapping[str, str] | None

@@ -29,26 +29,6 @@ from ncen_updater.agent.databases.ways import Back
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.losses import How, Loss, declared, losses
 
-__all__ = [
-    "AS_IS",
-    "Back",
-    "Losses",
-    "MigrationReason",
-    "WayBack",
-    "after_steps",
-    "by_id",
-    "effective",
-    "expands",
-    "goes_as_is",
-    "plan_set",
-    "plan_steps",
-    "plan_way_back",
-    "read_sql",
-    "way_target",
-    "without_way_down",
-]
-
-
 #: Database, migration or program, and the reason why it cannot be undone keeping records.
 Barred = tuple[str, str, str]
 #: By database what ways down do not keep.

@@ -8,8 +8,6 @@ from ncen_updater.agent.databases.base import Direction, MigrationPlan, Migratio
 from ncen_updater.agent.databases.engines import kind_of
 from ncen_updater.agent.databases.migrations.planner import read_sql
 
-__all__ = ["render_sql"]
-
 
 def render_sql(
     plan: MigrationPlan,

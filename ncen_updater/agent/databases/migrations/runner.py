@@ -41,8 +41,6 @@ from ncen_updater.agent.databases.migrations.work import Work
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 
-__all__ = ["HEARTBEAT_SECONDS", "LOCK_MS", "MigrationRunner", "heartbeat", "utc_now"]
-
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 2.0

@@ -24,8 +24,6 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.formats.sql import refusal, split, verify_refusal
 
-__all__ = ["Work", "tell_dangling"]
-
 log = logging.getLogger(__name__)
 
 

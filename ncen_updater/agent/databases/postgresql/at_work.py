@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, run
 
-__all__ = ["AtWork"]
-
 # By role and database as well: the number may be another session's by now. Not by the name that a
 # session gives itself, since a migration could give it another one.
 _END = (

@@ -28,8 +28,6 @@ from ncen_updater.agent.databases.postgresql.attributes import Grant, carry_over
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 
-__all__ = ["admit_only", "bar", "barred_by", "take_grants", "unbar"]
-
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS public.barred ("
     " database text PRIMARY KEY, change text NOT NULL, grants jsonb NOT NULL)"

@@ -20,8 +20,6 @@ from ncen_updater.agent.databases.postgresql.survey import ServerSurvey, Session
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["MARGIN_BYTES", "find_blockers", "margin", "space_needed"]
-
 OLDEST, NEWEST = 14, 18
 MARGIN_BYTES = 256 * 1024 * 1024
 MARGIN_PART = 0.2

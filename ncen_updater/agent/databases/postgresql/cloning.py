@@ -27,8 +27,6 @@ from ncen_updater.agent.databases.postgresql.planning import choose_oid
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.common.database_words import said
 
-__all__ = ["CLONE_FROM", "SET_CLONE", "Cloning", "shares_blocks"]
-
 logger = logging.getLogger(__name__)
 
 CLONE_FROM = 18

@@ -30,21 +30,6 @@ from ncen_updater.agent.databases.postgresql.planning import choose_oid
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.common.database_words import said
 
-__all__ = [
-    "Control",
-    "FenceRecord",
-    "SwapEvent",
-    "SwapRecord",
-    "being_made",
-    "is_recorded",
-    "read_fences",
-    "read_last",
-    "read_moment",
-    "read_record",
-    "read_standing",
-    "settled",
-]
-
 logger = logging.getLogger(__name__)
 
 _TABLES = (

@@ -30,8 +30,6 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import COPY_FAILED, ORPHAN_DIRECTORY, SET_INCOMPLETE
 from ncen_updater.common.progress import Progress
 
-__all__ = ["Copying", "before_drop", "drop_database"]
-
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0

@@ -19,8 +19,6 @@ from ncen_updater.agent.databases.postgresql.catalogue import server_major
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows
 from ncen_updater.common.atomic_files import fsync_directory
 
-__all__ = ["DataDirectory", "find_data_directory"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ncen_updater.agent.databases.migrations import ledger
 from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFailed
 from ncen_updater.common.messages import DATABASE_DISK_FAILED, SERVER_LOST, Message
-from ncen_updater.formats.sql import Statement, split
+from ncen_updater.formats.dialects.base import Statement
+from ncen_updater.formats.sql import split
 
 if TYPE_CHECKING:
     import psycopg

@@ -21,8 +21,6 @@ from ncen_updater.agent.databases.postgresql.connection import Connection, Serve
 from ncen_updater.agent.databases.postgresql.datadir import find_data_directory
 from ncen_updater.common.disk_space import free_bytes
 
-__all__ = ["Disk", "database_places", "read_disks"]
-
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 

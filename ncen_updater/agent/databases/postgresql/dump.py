@@ -41,8 +41,6 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import Progress
 
-__all__ = ["Dumps", "create_empty"]
-
 logger = logging.getLogger(__name__)
 
 COMPLETE = "complete.json"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.common.messages import DUMP_FAILED
 
-__all__ = ["DumpFailed"]
-
 
 class DumpFailed(DatabaseError):
     """pg_dump or pg_restore failed."""

@@ -17,8 +17,6 @@ from ncen_updater.agent.databases.migrations.ledger import KEPT_SCHEMA, OWN_SCHE
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
 from ncen_updater.agent.databases.schema import BESIDE, Schema, SchemaKind, make_schema
 
-__all__ = ["look_at_schema"]
-
 #: Objects with lower numbers came with the server.
 FIRST_MADE = 16384
 _NO_EXTENSION = (

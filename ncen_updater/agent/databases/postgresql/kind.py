@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.databases.base import DatabaseEngine
     from ncen_updater.agent.databases.migrations.ledger import Tables
 
-__all__ = ["KIND", "PostgresSettings"]
-
 OWN_SCHEMA = "ncen_updater"
 
 

@@ -14,28 +14,6 @@ from ncen_updater.agent.databases.base import (
     Previous,
 )
 
-__all__ = [
-    "MAX_NAME_BYTES",
-    "committed_comment",
-    "copied_comment",
-    "database_name",
-    "in_place",
-    "is_change_id",
-    "is_committed",
-    "is_copy_of",
-    "kept_name",
-    "lent_comment",
-    "live_comment",
-    "next_name",
-    "original_comment",
-    "parse_kept",
-    "parse_marker",
-    "parse_name",
-    "prev_name",
-    "returned_comment",
-    "settled_comment",
-]
-
 MAX_NAME_BYTES = 63  # NAMEDATALEN - 1; the server cuts a longer name with no more than a notice
 
 _CHANGE = "[a-z2-7]{8}"

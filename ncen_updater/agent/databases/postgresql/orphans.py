@@ -13,8 +13,6 @@ from ncen_updater.agent.databases.postgresql.planning import copies
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
 
-__all__ = ["find_orphans"]
-
 LEFT = BlockerKind(
     "NU-4138",
     Severity.ADVISORY,

@@ -10,8 +10,6 @@ from ncen_updater.agent.databases.base import ChangeRef, CopyPlan
 from ncen_updater.agent.databases.postgresql.naming import in_place, next_name, prev_name
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 
-__all__ = ["DatabaseCopy", "choose_method", "choose_oid", "copies", "create_statement", "make_plan"]
-
 # Above what servers hand out in years, so that a retry does not meet a number in use.
 FIRST_OID = 3_000_000_000
 LAST_OID = 4_200_000_000

@@ -22,15 +22,6 @@ from ncen_updater.agent.databases.postgresql.connection import Server
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import PROGRAMS_DIFFER
 
-__all__ = [
-    "DUMP_AND_RESTORE",
-    "find_program",
-    "program_for",
-    "program_version",
-    "run_to_end",
-    "version_words",
-]
-
 DUMP_AND_RESTORE = ("pg_dump", "pg_restore")
 # Where Debian's and the project's own packages have each version.
 PLACES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["identifier", "literal", "setting_value", "split_list"]
-
 # Settings that the server stores as a list of quoted identifiers (its flag GUC_LIST_QUOTE; the
 # same list as in pg_dump). To quote such a value once more would make one element of it.
 LIST_SETTINGS = frozenset(

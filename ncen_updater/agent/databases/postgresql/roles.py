@@ -15,8 +15,6 @@ from ncen_updater.agent.databases.postgresql.connection import Server, rows
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_
 
-__all__ = ["RolesSeen", "judge_roles", "see_roles"]
-
 #: Sessions as the application's role that one database may need at a time: one that asks, one that
 #: migrates; and a restore with two processes.
 A_DATABASE, RESTORING = 2, 3

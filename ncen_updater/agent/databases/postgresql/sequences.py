@@ -13,8 +13,6 @@ import logging
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
 from ncen_updater.agent.databases.postgresql.dialect import PostgresDialect
 
-__all__ = ["anchor", "mend_ledger"]
-
 logger = logging.getLogger(__name__)
 
 _ANCHOR = """

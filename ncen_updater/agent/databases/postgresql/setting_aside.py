@@ -18,8 +18,6 @@ from ncen_updater.agent.databases.postgresql.naming import parse_kept
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["Counts", "forget_set_aside", "read_set_aside", "write_set_aside"]
-
 # Physical name, table, rows; None where they could not be counted.
 Counts: TypeAlias = Mapping[str, Mapping[str, int] | None]
 

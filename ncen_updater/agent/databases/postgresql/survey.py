@@ -27,8 +27,6 @@ from ncen_updater.agent.databases.postgresql.programs import (
 from ncen_updater.agent.databases.postgresql.versions import altered
 from ncen_updater.common.disk_space import free_bytes
 
-__all__ = ["Rights", "ServerSurvey", "SessionsSeen", "Space", "survey"]
-
 
 @dataclass(frozen=True)
 class Rights:

@@ -27,8 +27,6 @@ from ncen_updater.agent.databases.tried import (
     tried_text,
 )
 
-__all__ = ["sample", "write"]
-
 # Only what the application itself may read and write: nobody enters anything elsewhere with it.
 _COLUMNS = """
 SELECT n.nspname, c.relname, c.relkind = 'p', a.attname, format_type(a.atttypid, a.atttypmod),

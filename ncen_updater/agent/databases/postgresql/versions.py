@@ -17,17 +17,6 @@ from collections.abc import Iterable, Mapping
 from ncen_updater.agent.databases.base import ChangeRef
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows, run
 
-__all__ = [
-    "altered",
-    "expect",
-    "expected",
-    "forget",
-    "mark_opened",
-    "opened",
-    "own_act",
-    "renew",
-]
-
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS public.versions ("
     " database text PRIMARY KEY, change text NOT NULL, version text NOT NULL)"

@@ -14,8 +14,6 @@ from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.agent.databases.postgresql.versions import mark_opened, own_act
 from ncen_updater.agent.databases.postgresql.visits import mark_strangers, note_visit
 
-__all__ = ["Visitor"]
-
 
 class Visitor:
     """Enters databases that are closed to everybody, and leaves them closed.

@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from ncen_updater.agent.databases.postgresql.connection import FALLBACKS, Connection, rows, run
 from ncen_updater.agent.databases.postgresql.versions import mark_opened
 
-__all__ = ["forget_visits", "mark_strangers", "note_visit", "prepare_visits"]
-
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS public.visits ("
     " process integer, started timestamptz, database text NOT NULL,"

@@ -26,8 +26,6 @@ from ncen_updater.agent.databases.sqlite.plain import (
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import COPY_FAILED
 
-__all__ = ["backup", "byte_copy", "connect", "copy_files", "give", "settle", "uri"]
-
 FICLONE = 0x4004_9409  # linux/fs.h: share the blocks of a whole file
 BLOCK = 4 << 20
 BACKUP_PAGES = 2_000

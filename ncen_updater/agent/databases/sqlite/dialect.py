@@ -16,10 +16,9 @@ from ncen_updater.agent.databases.migrations.dialect import Dialect, StatementFa
 from ncen_updater.agent.databases.sqlite.plain import check_database, check_opened
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import DATABASE_DISK_FAILED, Message
+from ncen_updater.formats.dialects.base import Statement
 from ncen_updater.formats.dialects.sqlite import PRAGMAS
-from ncen_updater.formats.sql import Statement, split
-
-__all__ = ["TABLES", "SqliteDialect"]
+from ncen_updater.formats.sql import split
 
 TABLES = ledger.make_tables(
     None,

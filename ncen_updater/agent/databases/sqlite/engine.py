@@ -67,8 +67,6 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.manifest import DatabaseProgram
 
-__all__ = ["SqliteEngine"]
-
 ADOPTED = "base"
 
 

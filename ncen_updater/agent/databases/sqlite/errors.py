@@ -10,8 +10,6 @@ from ncen_updater.common.messages import (
     SET_MISSING,
 )
 
-__all__ = ["NotASet", "NotPlain", "NoteUnreadable", "SetMissing"]
-
 
 class NotASet(DatabaseError):
     """A live directory that no agent has made a set of."""

@@ -18,8 +18,6 @@ from ncen_updater.common.disk_space import free_bytes
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["find_blockers", "find_set_aside"]
-
 # A copy may grow while it is migrated: so much more than its size must be free.
 GROWTH = 1.2
 

@@ -14,18 +14,6 @@ from ncen_updater.agent.databases.schema import Schema, SchemaKind, make_schema
 from ncen_updater.formats.losses import Loss
 from ncen_updater.formats.sql import lexemes
 
-__all__ = [
-    "entered_by_object",
-    "look_at_schema",
-    "lost_rows",
-    "newer_rows",
-    "newest_rows",
-    "quoted",
-    "row_counts",
-    "table_digests",
-    "tables",
-]
-
 OWN = "ncen_updater_"
 KEPT = "ncen_kept__"
 HIDDEN_VIRTUAL = 1  # table_xinfo: a hidden column of a virtual table

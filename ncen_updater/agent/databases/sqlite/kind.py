@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.databases.base import DatabaseEngine
     from ncen_updater.agent.databases.migrations.ledger import Tables
 
-__all__ = ["KIND", "SqliteSettings"]
-
 OWN_PREFIX = "ncen_updater_"
 _WITH_ROWID = (
     "SELECT 1 FROM pragma_table_list WHERE '\"' || replace(name, '\"', '\"\"') || '\"' = '{}'"

@@ -60,8 +60,6 @@ from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.messages import MARKERS_DISAGREE
 
-__all__ = ["SUFFIX", "Layout", "SetAside", "SetRole"]
-
 SUFFIX = ".sqlite"
 PARTIAL = ".partial"
 FENCED = "live.fenced-"

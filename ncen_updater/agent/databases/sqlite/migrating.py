@@ -17,8 +17,6 @@ from ncen_updater.common.messages import REFERENCES_BROKEN
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.manifest import DatabaseProgram
 
-__all__ = ["mark_files", "migrate_files", "run_program", "unmark_files"]
-
 
 def migrate_files(
     paths: Mapping[str, Path],

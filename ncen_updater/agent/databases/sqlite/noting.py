@@ -25,17 +25,6 @@ from ncen_updater.agent.databases.sqlite.plain import opened
 from ncen_updater.common.messages import FILES_WRITTEN
 from ncen_updater.common.records import Record
 
-__all__ = [
-    "FileSeen",
-    "LentBy",
-    "Note",
-    "SetSeen",
-    "differing",
-    "journaled",
-    "look",
-    "look_when_quiet",
-]
-
 MAIN_HEAD = 100  # the header: change counter, version-valid-for, size in pages
 JOURNAL_HEAD = 32  # the header of a WAL: number of the checkpoint, salts
 # Two writes within one tick of the kernel's clock leave the same time; HZ is 100 or more.

@@ -20,18 +20,6 @@ from pathlib import Path
 from ncen_updater.agent.databases.sqlite.errors import NotPlain
 from ncen_updater.common.directory_handle import DirectoryHandle
 
-__all__ = [
-    "COMPANIONS",
-    "SETS",
-    "check_database",
-    "check_opened",
-    "modes_masked",
-    "opened",
-    "opened_set",
-    "read_ours",
-    "said_of",
-]
-
 SETS = "sets"
 COMPANIONS = ("-wal", "-shm", "-journal")
 JOURNAL_END = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3.

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from ncen_updater.agent.databases.sqlite.plain import opened
 
-__all__ = ["Holder", "holders", "locked", "sees_others"]
-
 # Where SQLite locks a file: PENDING, RESERVED and the SHARED range (sqlite.org/fileformat2.html).
 LOCK_START = 0x4000_0000
 LOCK_BYTES = 512

@@ -46,8 +46,6 @@ from ncen_updater.common.findings import Finding
 from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
 from ncen_updater.formats.losses import Loss
 
-__all__ = ["SqliteFacts"]
-
 QUERY_INSTRUCTIONS = 20_000
 
 

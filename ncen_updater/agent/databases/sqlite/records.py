@@ -21,8 +21,6 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.records import Record
 
-__all__ = ["KeptRecords", "KnownJournal", "SetRecord", "SetRole"]
-
 Kept = TypeVar("Kept", bound=Record)
 
 

@@ -10,8 +10,6 @@ from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 
-__all__ = ["copy_set"]
-
 
 def copy_set(layout: Layout, source: Path, target: Path, progress: Progress) -> CopyPlan:
     """Copy the files of a set as those of a fenced live set are copied.

@@ -28,8 +28,6 @@ from ncen_updater.agent.databases.tried import (
     tried_text,
 )
 
-__all__ = ["sample", "write"]
-
 _VIRTUAL = "SELECT 1 FROM sqlite_master WHERE name = ? AND sql LIKE 'CREATE VIRTUAL%'"
 _SIZE = re.compile(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
 

@@ -23,8 +23,6 @@ from ncen_updater.agent.site import StepContext, reference
 from ncen_updater.common.disk_space import find_full
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["Collect", "Commit", "Soak"]
-
 
 class Commit(Step):
     """The record itself is the effect; it is written with the state of the change."""

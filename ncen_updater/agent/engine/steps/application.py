@@ -22,8 +22,6 @@ from ncen_updater.agent.site import StepContext
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import FRONT_LETS_IN
 
-__all__ = ["Close", "HealthCheck", "Open", "Start", "Stop"]
-
 logger = logging.getLogger(__name__)
 
 

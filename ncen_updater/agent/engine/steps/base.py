@@ -15,8 +15,6 @@ from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.i18n import Text
 
-__all__ = ["Step"]
-
 
 class Step(abc.ABC):
     """One part of a change.

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from ncen_updater.agent.databases.base import Live, MigrationSet
 from ncen_updater.agent.databases.errors import DatabaseError
-from ncen_updater.agent.databases.migrations.planner import Back, plan_way_back
+from ncen_updater.agent.databases.migrations.planner import plan_way_back
+from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.engine import site_files
 from ncen_updater.agent.engine.aside import note_kept
 from ncen_updater.agent.engine.fingerprints import (
@@ -35,8 +36,6 @@ from ncen_updater.agent.site import StepContext
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import NOT_AS_KEPT, RECORDS_WOULD_BE_LOST, VALUES_WOULD_BE_LOST
-
-__all__ = ["Copy", "CutOver", "Fence", "Migrate"]
 
 logger = logging.getLogger(__name__)
 

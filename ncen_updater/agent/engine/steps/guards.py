@@ -22,8 +22,6 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import APPROVAL_MISSING, GUARD_BLOCKS, WINDOW_CLOSED
 
-__all__ = ["LASTING", "Preflight", "PreflightAgain", "refuse_lasting", "refuse_strict"]
-
 #: What of the preflight no hour mends, since it is in the databases: nothing is rehearsed or
 #: approved before a person did. All else may be gone by the time of the upgrade.
 LASTING = frozenset({"NU-6106", "NU-6107"})

@@ -40,8 +40,6 @@ from ncen_updater.common.messages import (
     WATCHED_WITHOUT_DATABASES,
 )
 
-__all__ = ["AWAY_LIMIT_S", "Outage", "Refusals", "full_place", "own_places", "room_of_databases"]
-
 logger = logging.getLogger(__name__)
 
 #: So long it is waited for by one command that watches.

@@ -13,8 +13,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import RELEASE_NOT_ON_OFFER
 
-__all__ = ["BuildSlot", "Fetch"]
-
 
 def _slot_is_ready(context: StepContext) -> bool:
     """Whether the slot was built from the very archive that the feed offers.

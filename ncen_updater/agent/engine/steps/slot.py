@@ -8,8 +8,6 @@ from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.i18n import N_, Text
 
-__all__ = ["Switch"]
-
 
 class Switch(Step):
     """Two renames of links, while the application stands still: the country's layer, then the code.

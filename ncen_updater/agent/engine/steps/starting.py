@@ -29,17 +29,6 @@ from ncen_updater.common.messages import (
 from ncen_updater.formats.document import ReleaseDocument
 from ncen_updater.formats.reported import says
 
-__all__ = [
-    "Sign",
-    "blamed",
-    "require_judgeable",
-    "require_nobody_answers",
-    "require_well",
-    "sign_of",
-    "start_rest",
-    "stop_if_it_can",
-]
-
 logger = logging.getLogger(__name__)
 
 # An application that does not run is not waited for; but not every look asks whether it runs, which

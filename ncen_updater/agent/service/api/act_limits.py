@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
-__all__ = ["ActLimits"]
-
 #: So many at once, as people and scripts of theirs do, and one more after each of these times.
 AT_ONCE, EVERY_S = 60, 30.0
 

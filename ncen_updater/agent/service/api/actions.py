@@ -47,18 +47,6 @@ from ncen_updater.common.messages import (
     NOTHING_TO_APPROVE,
 )
 
-__all__ = [
-    "approve",
-    "cancel",
-    "confirm",
-    "give_order",
-    "hold",
-    "schedule",
-    "take_back",
-    "unhold",
-    "withdraw",
-]
-
 MOST_ORDERS = 20
 #: Where one person is enough, whoever may approve agrees by ordering it.
 _CONSENTED = frozenset({OrderKind.UPGRADE, OrderKind.ROLLBACK})

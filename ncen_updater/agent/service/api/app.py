@@ -34,8 +34,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.http_server import NO_END
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, language_of
 
-__all__ = ["PEER_UID", "WHOLE", "ApiApplication", "StartResponse"]
-
 logger = logging.getLogger(__name__)
 
 Environ = Mapping[str, Any]

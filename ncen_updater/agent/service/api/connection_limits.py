@@ -9,8 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import Collection
 
-__all__ = ["ConnectionLimits"]
-
 
 class ConnectionLimits:
     """Counts the open connections of each user.

@@ -15,8 +15,6 @@ from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.agent.service.state import Assessment, ServiceState, ServiceStateFile
 
-__all__ = ["ApiContext"]
-
 
 @dataclass(frozen=True)
 class ApiContext:

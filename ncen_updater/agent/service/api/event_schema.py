@@ -10,8 +10,6 @@ from collections.abc import Mapping
 
 from ncen_updater.agent.service.api.record_schemas import FIGURE, FLAG, NUMBER, TEXT, TIME, Schema
 
-__all__ = ["EVENT_DATA", "SCALAR", "VALUE", "VALUES"]
-
 SCALAR: Schema = {"type": ["string", "number", "boolean", "null"]}
 _LIST: Schema = {"type": "array", "items": SCALAR}
 _TABLE: Schema = {"type": "object", "additionalProperties": SCALAR}

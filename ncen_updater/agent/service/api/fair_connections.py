@@ -15,8 +15,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["Admission", "FairConnections"]
-
 Connection = TypeVar("Connection")
 
 

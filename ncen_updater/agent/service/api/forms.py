@@ -25,10 +25,6 @@ from ncen_updater.agent.tray import MAX_NAME, is_plain_name
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, language_of, languages
 from ncen_updater.common.records import stored_time
 
-__all__ = ["MAX_BODY", "ApprovalForm", "Form", "HoldForm", "InspectionForm", "OrderForm",
-           "ScheduleForm", "moment_of", "query_of", "read_form", "validated",
-           "whole_number"]  # fmt: skip
-
 MAX_BODY = 65_536
 #: SQLite's largest number.
 MAX_NUMBER = 2**63 - 1

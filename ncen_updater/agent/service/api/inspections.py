@@ -37,18 +37,6 @@ from ncen_updater.agent.slots.records import Records
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.messages import NOT_ASSESSED, NOT_PREPARED
 
-__all__ = [
-    "agent",
-    "dossier",
-    "findings",
-    "inspection",
-    "notes",
-    "order_inspection",
-    "plan",
-    "proof",
-    "way_back",
-]
-
 #: What one needs beside the right to look.
 ROLES: Mapping[InspectionKind, ApiRole] = {InspectionKind.SUPPORT_BUNDLE: ApiRole.OPERATE}
 #: An address that answers with what was found waits so long; after that it tells a number.

@@ -16,8 +16,6 @@ from ncen_updater.common.http_server import BACKLOG
 from ncen_updater.common.messages import SOCKET_TAKEN, SOCKET_UNUSABLE
 from ncen_updater.common.unix_socket import address_of
 
-__all__ = ["listening"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -23,8 +23,6 @@ from ncen_updater.agent.service.api.record_schemas import TEXT, Schema
 from ncen_updater.agent.service.api.routes import PARTS, ROUTES, STREAM, Route
 from ncen_updater.agent.service.api.schemas import ANSWERS, SCHEMAS, named
 
-__all__ = ["description"]
-
 FORMS = (HoldForm, ApprovalForm, ScheduleForm, OrderForm, InspectionForm)
 QUERY: Mapping[str, Schema] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MAX_ROWS},

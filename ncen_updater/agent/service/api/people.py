@@ -14,9 +14,6 @@ from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.service.errors import NotAllowed
 from ncen_updater.common.messages import Message
 
-__all__ = ["ApiRole", "Caller", "caller", "group_id", "members_of", "roles_for"]
-
-
 #: So many names are told.
 MOST_NAMES = 10
 

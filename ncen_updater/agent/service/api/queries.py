@@ -52,27 +52,6 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.feed.upgrade_path import RejectionReason
 
-__all__ = [
-    "Document",
-    "Handler",
-    "Page",
-    "Request",
-    "approvals",
-    "change",
-    "confirmation",
-    "history",
-    "holds",
-    "moment_document",
-    "order",
-    "order_document",
-    "orders",
-    "outlook",
-    "progress_document",
-    "rehearsals",
-    "status",
-    "tray",
-]
-
 Document = Mapping[str, Any]
 MAX_ROWS = 10_000
 #: So many times a site is looked at for one answer, while the service begins and ends work.

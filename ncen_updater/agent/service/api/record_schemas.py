@@ -9,8 +9,6 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["FIGURE", "FLAG", "NUMBER", "TEXT", "TIME", "Schema", "optional", "record", "schema_of"]
-
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "integer", "minimum": 0}

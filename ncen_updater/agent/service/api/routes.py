@@ -19,8 +19,6 @@ from ncen_updater.agent.service.api.people import ApiRole
 from ncen_updater.agent.service.api.queries import Handler
 from ncen_updater.agent.service.errors import MethodNotAllowed, NoSuchThing
 
-__all__ = ["ROUTES", "STREAM", "Route", "match"]
-
 #: What stands in braces in an address.
 PARTS: Mapping[str, str] = {
     "id": r"[a-z2-7]{8}",

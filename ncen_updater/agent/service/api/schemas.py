@@ -36,8 +36,6 @@ from ncen_updater.agent.service.inspecting import InspectionKind
 from ncen_updater.common.findings import Severity
 from ncen_updater.feed.last_view import Notice
 
-__all__ = ["ANSWERS", "SCHEMAS", "named"]
-
 SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 CODE: Schema = {"type": "string", "pattern": "^NU-[0-9]{4}$"}
 

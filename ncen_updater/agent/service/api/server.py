@@ -27,8 +27,6 @@ from ncen_updater.common.http_server import LimitedConnection, LimitedGateway, L
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE
 from ncen_updater.common.unix_socket import peer_uid
 
-__all__ = ["start_api"]
-
 #: Three people with two pages each, and a terminal: each page listens, and asks for something.
 THREADS = 26
 #: Connections of one user; root and the service's own user are not counted.

@@ -15,8 +15,6 @@ from ncen_updater.agent.config.secrets import FREE_TABLES, without_password
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.queries import Document, Request
 
-__all__ = ["SettingRow", "rows_of", "settings"]
-
 #: Settings that are command lines: what stands behind the program may be anything.
 COMMANDS = frozenset({"start", "stop", "status", "version_command"})
 

@@ -22,8 +22,6 @@ from ncen_updater.agent.service.errors import TooManyStreams
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
 
-__all__ = ["EACH_STREAMS", "MOST_STREAMS", "EventStreams"]
-
 #: Of all that are counted, and of one person.
 MOST_STREAMS, EACH_STREAMS = 9, 3
 HEARTBEAT_S = 15.0

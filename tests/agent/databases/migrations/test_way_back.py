@@ -23,7 +23,6 @@ from ncen_updater.agent.databases.base import (
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.databases.migrations.planner import (
     AS_IS,
-    Back,
     WayBack,
     after_steps,
     effective,
@@ -33,6 +32,7 @@ from ncen_updater.agent.databases.migrations.planner import (
     plan_way_back,
     way_target,
 )
+from ncen_updater.agent.databases.ways import Back
 from ncen_updater.formats.losses import How, Loss
 from ncen_updater.formats.manifest import Compatibility, MigratorCommand
 from tests.agent.databases.migrations.making import make

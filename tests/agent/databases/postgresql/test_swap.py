@@ -401,6 +401,3 @@ def in_any_order(seen: Seen) -> Seen:
 
 def lit(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-__all__ = ["quoted"]

@@ -18,8 +18,6 @@ from ncen_updater.agent.service.api.server import start_api
 from ncen_updater.common.unix_socket import connect
 from tests.agent.service.api.conftest import NOW, Counter
 
-__all__ = ["UnixAdapter", "answering"]
-
 
 @contextmanager
 def answering(counter: Counter) -> Iterator[Path]:

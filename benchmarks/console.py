@@ -81,7 +81,7 @@ def fill(path: Path, count: int) -> None:
     moments = [begin]
     first = Change(
         id="aaaaaaaa", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
-        product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+        product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
         created_at=begin,
     )  # fmt: skip
     with Journal.open(path, now=lambda: moments[-1]) as journal:

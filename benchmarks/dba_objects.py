@@ -1,9 +1,9 @@
 """What a database administrator may have put into a site's databases, and what becomes of it.
 
-Each object x each strategy (copies, in place with a copy, in place with a dump) x rehearsal, an
-upgrade that fails, an upgrade to a release without a way back, and going back from it. The agent's
-role is no superuser. Nothing is timed: each cell has to end with the site whole, every record and
-the object there, or be refused while officers work. Prints a Markdown table.
+Each object x rehearsal, an upgrade that fails, an upgrade to a release without a way back, and
+going back from it. The agent's role is no superuser. Nothing is timed: each cell has to end with
+the site whole, every record and the object there, or be refused while officers work. Prints a
+Markdown table.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ from tests.support.postgres import FAST_SETTINGS, available
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 OLD, FAILING, ONE_WAY = "3.2.4", "3.3.1", "3.3.9"
-WAYS = {"copy": ("copy", "copy"), "in place, copy": ("in-place", "copy"),
-        "in place, dump": ("in-place", "dump")}  # fmt: skip
 DATABASE = "seizures"
 ACTS = ("rehearsal", "failing upgrade", "upgrade", "rollback")
 
@@ -177,7 +175,7 @@ def things() -> tuple[Thing, ...]:
 
 
 class Trial:
-    """One site with one strategy, on which object after object is tried."""
+    """One site, on which object after object is tried."""
 
     def __init__(self, demo: DemoSite, server: EmbeddedPostgres) -> None:
         self.demo, self.server = demo, server
@@ -287,13 +285,10 @@ class Spoilt(Exception):
 
 
 @contextmanager
-def trial(server: EmbeddedPostgres, feed: TrialFeed, url: str, way: str) -> Iterator[Trial]:
-    """Lay out a site with a strategy; afterwards nothing of it is left on the server."""
-    strategy, way_back = WAYS[way]
+def trial(server: EmbeddedPostgres, feed: TrialFeed, url: str) -> Iterator[Trial]:
+    """Lay out a site; afterwards nothing of it is left on the server."""
     place = PostgresPlace(str(server.host), prefix="dba_", programs=server.binaries.directory)
-    options = SiteOptions(
-        feed_urls=(url,), cases=5, icomm=False, soak_s=0.0, strategy=strategy, way_back=way_back
-    )
+    options = SiteOptions(feed_urls=(url,), cases=5, icomm=False, soak_s=0.0)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="nu-dba-") as directory,
@@ -323,11 +318,9 @@ def _clear(server: EmbeddedPostgres, prefix: str) -> None:
             admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
-def run(
-    binaries: PostgresBinaries, wanted: Sequence[str], ways: Sequence[str]
-) -> dict[str, dict[str, list[str]]]:
-    """Try every object on one version of the server; return cells by object and strategy."""
-    table: dict[str, dict[str, list[str]]] = {}
+def run(binaries: PostgresBinaries, wanted: Sequence[str]) -> dict[str, list[str]]:
+    """Try every object on one version of the server; return cells by object."""
+    table: dict[str, list[str]] = {}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-dba-")))
         data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-dba-pg-")))
@@ -341,31 +334,28 @@ def run(
         with psycopg.connect(server.conninfo(), autocommit=True) as admin:
             admin.execute("CREATE ROLE report")
             admin.execute(f"CREATE TABLESPACE apart LOCATION '{apart}'".encode())
-        for way in ways:
-            left = [t for t in things() if not wanted or any(w in t.name for w in wanted)]
-            while left:
-                with trial(server, feed, url, way) as made:
-                    while left:
-                        thing = left.pop(0)
-                        cells = table.setdefault(thing.name, {}).setdefault(way, [])
-                        try:
-                            cells += made.try_all(thing)
-                            done = True
-                        except (Spoilt, psycopg.Error) as error:
-                            say(f"a new site: {error!r}")
-                            done = False
-                        say(f"{binaries.major} {way}: {thing.name}: {', '.join(cells)}")
-                        if not done:
-                            break
+        left = [t for t in things() if not wanted or any(w in t.name for w in wanted)]
+        while left:
+            with trial(server, feed, url) as made:
+                while left:
+                    thing = left.pop(0)
+                    cells = table.setdefault(thing.name, [])
+                    try:
+                        cells += made.try_all(thing)
+                        done = True
+                    except (Spoilt, psycopg.Error) as error:
+                        say(f"a new site: {error!r}")
+                        done = False
+                    say(f"{binaries.major}: {thing.name}: {', '.join(cells)}")
+                    if not done:
+                        break
     return table
 
 
-def markdown(table: dict[str, dict[str, list[str]]]) -> str:
+def markdown(table: dict[str, list[str]]) -> str:
     """Return the cells as a table."""
-    lines = [f"| object | strategy | {' | '.join(ACTS)} |", "|---" * (2 + len(ACTS)) + "|"]
-    for name, ways in table.items():
-        for way, cells in ways.items():
-            lines.append(f"| {name} | {way} | {' | '.join(cells)} |")
+    lines = [f"| object | {' | '.join(ACTS)} |", "|---" * (1 + len(ACTS)) + "|"]
+    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in table.items()]
     return "\n".join(lines)
 
 
@@ -374,17 +364,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--major", type=int, action="append", help="versions; all by default")
     parser.add_argument("--object", action="append", default=[], help="a part of its name")
-    parser.add_argument("--way", action="append", choices=list(WAYS))
     options = parser.parse_args()
     broken = 0
     for binaries in available():
         if options.major and binaries.major not in options.major:
             continue
-        table = run(binaries, options.object, options.way or list(WAYS))
+        table = run(binaries, options.object)
         sys.stdout.write(f"\nPostgreSQL {binaries.major}\n\n{markdown(table)}\n\n")
         sys.stdout.flush()
-        cells = [cell for ways in table.values() for found in ways.values() for cell in found]
-        broken += sum(cell.startswith("**") for cell in cells)
+        broken += sum(cell.startswith("**") for cells in table.values() for cell in cells)
     finish("dba_objects", {"broken": broken})
     return 1 if broken else 0
 

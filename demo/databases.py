@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demo.releases import assemble
-from ncen_updater.agent.databases.base import ChangeRef, Direction, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Direction
 from ncen_updater.agent.databases.migrations.dialect import Dialect
 from ncen_updater.agent.databases.migrations.loader import load_migrations
 from ncen_updater.agent.databases.migrations.planner import plan_steps
@@ -131,7 +131,7 @@ def apply_release(place: SiteDatabases, source: Path, origin: Path | None = None
     if origin is not None:
         old_manifest = load_manifest(origin / "manifest.toml")
         old = load_migrations(old_manifest, origin, place.kind, None).databases
-    change = ChangeRef(INSTALLATION, 0, Strategy.IN_PLACE, manifest.version)
+    change = ChangeRef(INSTALLATION, 0, manifest.version)
     for name in DATABASES:
         runner = MigrationRunner(_dialect(place, name), name)
         plan = plan_steps(name, runner.applied(), target[name], old[name] if old else None)

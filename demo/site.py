@@ -52,8 +52,6 @@ class SiteOptions:
         soak_s: Seconds of the soak.
         soak_interval_s: Seconds between two looks in the soak.
         health_timeout_s: How long the application may take to become healthy.
-        strategy: ``copy`` or ``in-place``.
-        way_back: In place on PostgreSQL: ``copy`` or ``dump``.
         schema_number: What its first release says of its schema; None where it says nothing.
         settings: Further tables for ``agent.toml``: they replace those of the same name.
     """
@@ -68,8 +66,6 @@ class SiteOptions:
     soak_s: float = 3.0
     soak_interval_s: float = 0.2
     health_timeout_s: float = 60.0
-    strategy: str = "copy"
-    way_back: str = "copy"
     schema_number: int | None = None
     settings: Mapping[str, Mapping[str, Any]] | None = None
 
@@ -184,11 +180,8 @@ class DemoSite:
         options = self.options
         databases: dict[str, Any] = {
             "engine": self.databases.kind,
-            "strategy": options.strategy,
             "names": dict(self.databases.names),
         }
-        if options.way_back == "dump":
-            databases |= {"way_back": "dump", "dump_directory": str(self.root / "srv/ncen/dumps")}
         if isinstance(self.databases, PostgresPlace):
             databases["postgresql"] = {
                 "host": self.databases.host,

@@ -51,8 +51,7 @@ BOTH_WAYS = {
     (
         "engine",
         "rehearsal",
-    ): "a rehearsal migrates as a change does; in place, a change needs its proof",
-    ("journal", "policy"): "a hold lies in the journal; a proof takes the wordings kept there",
+    ): "a rehearsal migrates as a change does",
     (
         "self_update",
         "service",

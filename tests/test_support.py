@@ -142,12 +142,12 @@ def kinds(items: Iterable[Collected]) -> list[str]:
     [
         ((), 12),
         (("version",), 4),
-        (("demo",), 6),  # copies or in place, on each engine; and each version
+        (("demo",), 6),  # either kind of site, on each engine; and each version
         (("demo", "version"), 2),
     ],
 )
 def test_what_is_in_turns_is_alike_on_one_engine(turning: tuple[str, ...], groups: int) -> None:
-    sites = ("sqlite", "sqlite in-place", "postgresql", "postgresql in-place")
+    sites = ("sqlite", "sqlite small", "postgresql", "postgresql small")
     items = [
         Collected({"demo": site, "version": version}, turning)
         for site in sites

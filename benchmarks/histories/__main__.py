@@ -1,6 +1,6 @@
 """Random histories of a site: does any fault, or any stranger, ever cost a record?
 
-``python -m benchmarks.histories --engine postgresql --server 17 --strategy copy --trials 100
+``python -m benchmarks.histories --engine postgresql --server 17 --trials 100
 --seed 1 --report FILE``; ``--sum FILES`` adds reports up. Exit status 1 if any trial was wrong.
 """
 
@@ -32,10 +32,6 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.histories", description=__doc__)
     parser.add_argument("--engine", choices=("postgresql", "sqlite"), default="postgresql")
     parser.add_argument("--server", type=int, help="major version; the newest found by default")
-    parser.add_argument(
-        "--strategy", choices=("copy", "in-place-copy", "in-place-dump", "in-place"),
-        default="copy",
-    )  # fmt: skip
     parser.add_argument("--strangers", default="", help="only those whose names begin so")
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--seconds", type=float, help="end after so long, between two trials")
@@ -46,12 +42,8 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--before", default="3.2.4", help="the release that such a plan begins at")
     parser.add_argument("--sum", type=Path, nargs="+", help="add reports up to Markdown")
     chosen = parser.parse_args(words)
-    if chosen.strategy == "in-place":
-        chosen.strategy = "in-place-copy"
     if chosen.engine == "sqlite":
         chosen.server = None
-        if chosen.strategy == "in-place-dump":
-            parser.error("files have no dumps")
     return chosen
 
 
@@ -70,10 +62,10 @@ def _told(trial: Trial) -> str:
 def _walk(chosen: argparse.Namespace) -> Counter[str]:
     tried: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    run = {name: getattr(chosen, name) for name in ("engine", "server", "strategy", "seed")}
+    run = {name: getattr(chosen, name) for name in ("engine", "server", "seed")}
     began = time.monotonic()
     fixed = plan_from(json.loads(chosen.plan)) if chosen.plan else None
-    with Stage(chosen.engine, chosen.server, chosen.strategy) as stage:
+    with Stage(chosen.engine, chosen.server) as stage:
         history = History(stage, f"{chosen.seed}")
         history.begin()
         say(f"laid out in {time.monotonic() - began:.0f} s")

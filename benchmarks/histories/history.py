@@ -13,9 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from benchmarks.histories.administrator import Administrator
@@ -119,7 +118,6 @@ class History:
     def begin(self) -> None:
         """Walk once there and back undisturbed: what is ordinary is told from that."""
         for words in (("check",), ("upgrade", "3.3.0", "--yes"), ("rollback", "--yes")):
-            self._prove(words)
             run = self._run(self.stage.nursery, list(words))
             self._keys |= keys_in(_document(run.output))
             if run.code != 0:
@@ -152,19 +150,10 @@ class History:
         """Bring a fresh site to a release, undisturbed, for a plan that begins there."""
         self.reset()
         for hop in {"3.4.0": ("3.3.10", "3.4.0"), START: ()}.get(version, (version,)):
-            self._prove(("upgrade", hop))
             run = self._run(self.stage.nursery, ["upgrade", hop, "--yes"])
             self._back.append((self.version, (run.fences or [0.0])[-1]))
             self.version = hop
         self.possible()
-
-    def _prove(self, words: Sequence[str]) -> None:
-        """Rehearse where a dump is the way back: without that proof no upgrade begins.
-
-        A bad release fails its rehearsal as well, and leaves the proof all the same.
-        """
-        if words[0] == "upgrade" and self.stage.strategy == "in-place-dump":
-            self._run(self.stage.nursery, ["rehearse", words[1], "--retry"])
 
     # ---- one trial -----------------------------------------------------------------------------
 
@@ -185,8 +174,6 @@ class History:
         )
         if plan.operation == "upgrade, on hold":
             self._run(self.stage.nursery, ["hold", "--reason", "a trial"])
-        if not what.refusal:
-            self._prove(words)
         stranger = Strangers(self.stage, self.ledger, plan.stranger, chance)
         stranger.come()
         run = self._run(
@@ -559,23 +546,6 @@ class History:
                 found[name] = {table: frozenset(its) for table, its in keys.items()}
                 if not may:
                     session.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
-        found.update(self._dumps(stage.place))
-        return found
-
-    def _dumps(self, place: PostgresPlace) -> dict[str, dict[str, frozenset[str]]]:
-        found: dict[str, dict[str, frozenset[str]]] = {}
-        program = str((place.programs or Path("/usr/bin")) / "pg_restore")
-        for path in (self.stage.disk / "dumps").rglob("*"):
-            if path.is_file() and path.name != "toc.dat" and path.suffix == ".gz":
-                continue
-            ended = subprocess.run(
-                [program, "-f", "-", str(path)], check=False, capture_output=True, text=True
-            )
-            if ended.returncode == 0:
-                words = frozenset(re.findall(r"\S+", ended.stdout))
-                keys = {record.key for record in self.ledger.all()} & words
-                tables = {record.place for record in self.ledger.all()}
-                found[path.name] = {table: frozenset(keys) for table in tables}
         return found
 
     def _told(self, kept: dict[str, Any], outputs: list[str]) -> set[str]:

@@ -64,8 +64,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _site(row: Mapping[str, Any]) -> str:
-    server = f" {row['server']}" if row["server"] else ""
-    return f"{row['engine']}{server}, {row['strategy']}"
+    return f"{row['engine']} {row['server'] or ''}".strip()
 
 
 def _sites(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -44,11 +44,6 @@ IMPORTER, REPORTER = "importer", "reporter"
 CASES = 12
 STATE_MB, DISK_MB = 64, 1200
 SETTINGS = ("max_wal_size=64MB", "min_wal_size=32MB", "autovacuum_naptime=5s")
-STRATEGIES = {
-    "copy": {"strategy": "copy"},
-    "in-place-copy": {"strategy": "in-place", "way_back": "copy"},
-    "in-place-dump": {"strategy": "in-place", "way_back": "dump"},
-}
 
 
 class Stage:
@@ -57,11 +52,10 @@ class Stage:
     Args:
         engine: ``postgresql`` or ``sqlite``.
         server: Major version of the server.
-        strategy: ``copy``, ``in-place-copy`` or ``in-place-dump``.
     """
 
-    def __init__(self, engine: str, server: int | None, strategy: str) -> None:
-        self.engine, self.strategy = engine, strategy
+    def __init__(self, engine: str, server: int | None) -> None:
+        self.engine = engine
         self._stack = contextlib.ExitStack()
         memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
         self.work = Path(tempfile.mkdtemp(prefix="nu-histories-", dir=memory))
@@ -116,7 +110,7 @@ class Stage:
             place = PostgresPlace(str(self.server.host), programs=found[-1].directory)
         options = SiteOptions(
             feed_urls=(url,), cases=CASES, icomm=False, soak_s=0.0, soak_interval_s=0.1,
-            health_timeout_s=5.0, strategy=STRATEGIES[self.strategy]["strategy"],
+            health_timeout_s=5.0,
         )  # fmt: skip
         self.demo = DemoSite(self.disk / "site", place, options)
         self._stack.callback(self.demo.close)
@@ -190,12 +184,6 @@ class Stage:
         """Write the agent's configuration anew."""
         tables: dict[str, Any] = tomllib.loads(self.demo.config_path.read_text("utf-8"))
         tables.pop("schema")
-        databases = dict(tables["databases"])
-        databases.update(STRATEGIES[self.strategy])
-        if self.strategy == "in-place-dump":
-            dumps = self.disk / "dumps"
-            dumps.mkdir(exist_ok=True)
-            databases["dump_directory"] = str(dumps)
         application = dict(tables["application"])
         # As the guide asks, the link is resolved first; then the command may take its time.
         words = 'app=$(readlink -f "$1"); [ -f "$2" ] && sleep $(cat "$2"); exec "$3" -B "$app/app/bin/ncenctl" "$4"'  # noqa: E501
@@ -209,7 +197,6 @@ class Stage:
         )
         self.demo.configure(
             {
-                "databases": databases,
                 "application": application,
                 "soak": {"seconds": soak_s, "interval_s": 0.1},
                 "keep": {"previous_days": previous_days},
@@ -278,8 +265,6 @@ class Stage:
             for item in part.iterdir():
                 shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
             subprocess.run(["cp", "-a", f"{self.work / 'saved' / name}/.", str(part)], check=True)
-        for extra in self.disk.glob("dumps/*"):
-            shutil.rmtree(extra) if extra.is_dir() else extra.unlink()
         self.demo.door_file.unlink(missing_ok=True)
         self.demo.current.unlink()
         self.demo.current.symlink_to(self.demo.slots / START)

@@ -241,10 +241,7 @@ def plan_words(made: Plan, language: str, report: RehearsalReport | None = None)
     rehearsed = rehearsed_hops(made, report)
     for hop in made.hops:
         yield ""
-        yield Text(
-            N_("{origin} -> {version}: strategy {strategy}"),
-            {"origin": hop.origin, "version": hop.offer.version, "strategy": made.strategy},
-        )
+        yield f"{hop.origin} -> {hop.offer.version}"
         for facts in hop.databases:
             values = {"name": facts.name, "physical": facts.physical,
                       "size": format_bytes(facts.size_bytes)}  # fmt: skip

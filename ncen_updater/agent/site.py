@@ -16,7 +16,6 @@ from ncen_updater.agent.databases.base import (
     CopyPlan,
     DatabaseEngine,
     MigrationSet,
-    Strategy,
 )
 from ncen_updater.agent.databases.migrations.loader import load_migrations
 from ncen_updater.agent.engine.errors import NeedsPerson
@@ -86,7 +85,6 @@ def reference(change: Change) -> ChangeRef:
     return ChangeRef(
         id=change.id,
         generation=change.generation,
-        strategy=Strategy(change.strategy),
         release=change.to_version,
         source=change.source,
     )

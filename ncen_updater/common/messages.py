@@ -1154,12 +1154,6 @@ FENCED_BY_OTHER = Message(
     N_("Bring the change {other} to its end first, with the agent that began it."),
     ExitCode.NEEDS_PERSON,
 )
-WAY_BACK_NEEDED = Message(
-    "NU-4013",
-    N_("The kept copy of {database} is the only way back and is not dropped."),
-    N_("Go back first (ncen-updater resume), then it will be removed."),
-    ExitCode.NEEDS_PERSON,
-)
 LEDGER_UNREADABLE = Message(
     "NU-4014",
     N_("The record of migrations inside a database cannot be understood: {reason}."),
@@ -1190,25 +1184,6 @@ DATABASE_OPENED = Message(
     N_(
         "Ask the database administrators who did ALTER DATABASE or GRANT on it, let them leave it "
         "alone for the time of the change, and begin again."
-    ),
-)
-NOT_CARRIED = Message(
-    "NU-4025",
-    N_("A dump of {database} by the role {role} does not carry: {objects}."),
-    N_(
-        'Nothing was migrated. Choose way_back = "copy" or strategy = "copy", or remove these'
-        " objects."
-    ),
-)
-LOSS_UNKNOWN = Message(
-    "NU-4026",
-    N_(
-        "What going back would lose in {database} cannot be counted: since when its rows are there"
-        " is not known any more, and what was kept is a dump."
-    ),
-    N_(
-        "Nothing was changed. Let the database administrator restore the dump {path} beside the"
-        " live database, and compare; or go on with the release in use."
     ),
 )
 ROWS_UNREADABLE = Message(
@@ -1321,7 +1296,7 @@ WAY_BACK_MISSING = Message(
 DUMP_FAILED = Message(
     "NU-4106",
     N_("The program {program} failed on {database}."),
-    N_("Read its message; check bin_directory, dump_directory and the space left."),
+    N_("Read its message; check bin_directory and the space left."),
 )
 ORPHAN_DIRECTORY = Message(
     "NU-4107",
@@ -1339,11 +1314,6 @@ PROGRAMS_DIFFER = Message(
         "bin_directory below [databases.postgresql] in agent.toml; without it they are looked for "
         "where packages put them."
     ),
-)
-DUMPS_UNREADABLE = Message(
-    "NU-4109",
-    N_("The directory of the dumps, {path}, cannot be read: {reason}."),
-    N_("See that its disk is there and that the agent's account may enter it."),
 )
 APPLICATION_SHUT_OUT = Message(
     "NU-4170",

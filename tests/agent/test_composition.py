@@ -20,7 +20,7 @@ from ncen_updater.agent.journal.names import JOURNAL
 def test_the_maintenance_page_is_told_which_change_it_is(tmp_path: Path, kind: ChangeKind) -> None:
     change = Change(
         id="abcdefgh", kind=kind, mode=Mode.MIGRATE, state=ChangeState.RUNNING, product="ncen",
-        from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+        from_version="3.2.4", to_version="3.3.0", generation=1,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )  # fmt: skip
     with DemoSite(tmp_path) as demo:

@@ -47,16 +47,21 @@ print(json.dumps({
 
 @needs_landlock
 @pytest.mark.parametrize(
-    ("runner", "dumps", "writable", "kept"),
+    ("runner", "files", "writable", "kept"),
     [
         ("systemd", None, "/nowhere", False),
         ("systemd", None, "/17/main", True),  # what an interrupted copy left is removed there
-        ("systemd", "var/lib/dumps", "/nowhere", True),  # a new name beside it would be closed
+        (
+            "systemd",
+            "var/lib/photographs",
+            "/nowhere",
+            True,
+        ),  # a new name beside it would be closed
         ("process", None, "/nowhere", True),
     ],
 )
 def test_files_of_the_server_cannot_be_read_any_more(
-    tmp_path: Path, runner: str, dumps: str | None, writable: str, kept: bool
+    tmp_path: Path, runner: str, files: str | None, writable: str, kept: bool
 ) -> None:
     site = tmp_path / "site"
     for name in ("var/lib/postgresql/17/main/global/1260", "var/lib/other/file"):
@@ -67,8 +72,8 @@ def test_files_of_the_server_cannot_be_read_any_more(
     config = tmp_path / "agent.toml"
     text = CONFIG.format(url="http://127.0.0.1:1/", root=site).replace('"door"', '"run/door"')
     text = text.replace('runner = "systemd"', f'runner = "{runner}"')
-    if dumps is not None:
-        text = text.replace("[databases]", f'[databases]\ndump_directory = "{dumps}"')
+    if files is not None:
+        text += f'\n[[files]]\nname = "photographs"\ndirectory = "{files}"\n'
     config.write_text(text)
     ended = subprocess.run(
         [sys.executable, "-c", TRY, str(config), str(site), writable],

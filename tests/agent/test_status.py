@@ -51,7 +51,7 @@ from tests.agent.cli.site import make_site
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 UPGRADE = Change(
     id="aaaaaaaa", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
-    product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+    product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
     created_at=NOW,
 )  # fmt: skip
 AMINA, BO = Person("amina", 1001), Person("bo", 1002)

@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
-from ncen_updater.agent.databases.base import Strategy
 from ncen_updater.agent.engine.elapsed import kept_for, witness
 from ncen_updater.agent.engine.errors import JournalMissing, JournalUnreadable
-from ncen_updater.agent.journal.change import STRATEGIES, ChangeState, StepName, StepState
+from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.orders import OrderKind, Orders
@@ -75,7 +74,6 @@ ALTERED = {
     "a kind that is none": "UPDATE changes SET kind = 'x'",
     "a state that is none": "UPDATE changes SET state = 'x'",
     "a mode that is none": "UPDATE changes SET mode = 'x'",
-    "a strategy that is none": "UPDATE changes SET strategy = 'x'",
     "a state of a step that is none": "UPDATE steps SET state = 'x'",
     "a time that is none": "UPDATE changes SET created_at = 'x'",
     "a step that is none": "UPDATE steps SET name = 'x'",
@@ -113,7 +111,7 @@ def test_an_altered_journal(tmp_path: Path, name: str, read_only: bool, ended: b
 
 
 @pytest.mark.parametrize("alter", [
-    "changes SET kind = 'x'", "changes SET mode = 'x'", "changes SET strategy = 'x'",
+    "changes SET kind = 'x'", "changes SET mode = 'x'",
     "changes SET state = 'x'", "changes SET created_at = '2026-01-02T03:04:05'",
     "steps SET state = 'x'",
 ])  # fmt: skip
@@ -128,10 +126,6 @@ def test_one_change_with_a_word_that_no_agent_wrote(tmp_path: Path, alter: str) 
         assert isinstance(typed(lambda: journal.change(CHANGE.id)), JournalUnreadable)
         with pytest.raises(KeyError):
             journal.change("nothing2")
-
-
-def test_the_strategies_of_the_journal_are_those_of_the_databases() -> None:
-    assert set(Strategy) == STRATEGIES
 
 
 AMINA = Person("amina", 1001)

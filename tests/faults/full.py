@@ -1,7 +1,7 @@
 """The whole fault matrix and the random kills, as a command of its own.
 
 ``python -m tests.faults.full [--engine sqlite|postgresql|both] [--matrix]
-[--strategy copy|in-place|both] [--way-back copy|dump] [--operation upgrade|rollback|both]
+[--operation upgrade|rollback|both]
 [--kind KIND|all] [--soak] [--part I/N] [--agent-kills N] [--server-kills N]
 [--seed S] [--report FILE]``. Exits 1 if any promise was broken. All of
 it takes some hours on two cores. Kinds of releases are in ``kinds.py``.
@@ -34,18 +34,15 @@ RESULT = dict[str, object]
 
 
 @contextlib.contextmanager
-def prepared(
-    engine: str, strategy: str = "copy", *, way_back: str = "copy", kind: Kind = FILES
-) -> Iterator[Trial]:
-    """A trial with copies or in place, of a new release of this kind."""
+def prepared(engine: str, kind: Kind = FILES) -> Iterator[Trial]:
+    """A trial of a new release of this kind."""
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-faults-"))
         server = None
         if engine == "postgresql":
             data = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-faults-pg-"))
             server = stack.enter_context(running(available()[-1], Path(data)))
-        made = trial(Path(directory), server, strategy=strategy, way_back=way_back, kind=kind)
-        yield stack.enter_context(made)
+        yield stack.enter_context(trial(Path(directory), server, kind=kind))
 
 
 class Report:
@@ -185,8 +182,6 @@ def main() -> int:
     parser.add_argument("--operation", choices=("upgrade", "rollback", "both"), default="both")
     parser.add_argument("--soak", action="store_true", help="kill the rollback after a bad soak")
     parser.add_argument("--kind", choices=(*KINDS, "all"), default=FILES.name, help="of release")
-    parser.add_argument("--strategy", choices=("copy", "in-place", "both"), default="both")
-    parser.add_argument("--way-back", choices=("copy", "dump"), default="copy", help="in place")
     parser.add_argument("--part", default="1/1", help="i/n: so that n processes share the work")
     parser.add_argument("--agent-kills", type=int, default=0)
     parser.add_argument("--server-kills", type=int, default=0)
@@ -199,17 +194,15 @@ def main() -> int:
     part = (int(number), int(parts))
     both = ("upgrade", "rollback")
     operations = both if options.operation == "both" else (options.operation,)
-    strategies = ("copy", "in-place") if options.strategy == "both" else (options.strategy,)
     kinds = [*KINDS.values()] if options.kind == "all" else [KINDS[options.kind]]
     for kind in kinds:
         if kind.runs_program and os.geteuid() == 0:
             parser.error(f"--kind {kind.name} runs a release's program: as an ordinary user only")
-    for kind, engine, strategy in itertools.product(kinds, engines, strategies):
+    for kind, engine in itertools.product(kinds, engines):
         if engine not in kind.engines:
             continue
-        named = f"{engine} {strategy}{'' if kind == FILES else f' {kind.name}'}"
-        way_back = options.way_back if (engine, strategy) == ("postgresql", "in-place") else "copy"
-        with prepared(engine, strategy, way_back=way_back, kind=kind) as made:
+        named = engine if kind == FILES else f"{engine} {kind.name}"
+        with prepared(engine, kind) as made:
             if options.matrix:
                 matrix(made, named, report, operations, part)
             if options.soak:

@@ -35,22 +35,21 @@ ALL = [
     for cell in (*all_cells(), *undo_cells(), *all_cells("rollback"), *undo_cells("rollback"))
     if cell.strikes[-1].step in STEPS
 ]
-Made = Callable[[Kind, str, str], Trial]
+Made = Callable[[Kind, str], Trial]
 
 
 def cells(*, programs: bool) -> list[object]:
-    """Every second of the sites of these kinds, by both strategies on each engine, and a part."""
+    """Of the sites of these kinds, on each engine, a part."""
     sites = [
-        (kind, engine, strategy)
+        (kind, engine)
         for kind in KINDS.values()
         if kind.stays and kind.runs_program is programs
         for engine in kind.engines
-        for strategy in ("copy", "in-place")
     ]
     return [
-        pytest.param(kind, engine, strategy, cell, id=f"{named}-{cell.id}")
-        for kind, engine, strategy in part(sites, 2, f"kinds that run programs: {programs}")
-        for named in (f"{kind.name}-{engine}-{strategy}",)
+        pytest.param(kind, engine, cell, id=f"{named}-{cell.id}")
+        for kind, engine in sites
+        for named in (f"{kind.name}-{engine}",)
         for cell in part(ALL, 151, named)
     ]
 
@@ -61,8 +60,8 @@ def made() -> Iterator[Made]:
     with contextlib.ExitStack() as stack:
 
         @functools.cache
-        def of(kind: Kind, engine: str, strategy: str) -> Trial:
-            return stack.enter_context(prepared(engine, strategy, kind=kind))
+        def of(kind: Kind, engine: str) -> Trial:
+            return stack.enter_context(prepared(engine, kind))
 
         yield of
 
@@ -73,16 +72,16 @@ def ends_whole(made: Trial, cell: Cell) -> None:
     assert outcome.version in expected_versions(cell, OLD, NEW)
 
 
-@pytest.mark.parametrize(("kind", "engine", "strategy", "cell"), cells(programs=False))
+@pytest.mark.parametrize(("kind", "engine", "cell"), cells(programs=False))
 def test_the_site_ends_whole_with_every_record(
-    made: Made, kind: Kind, engine: str, strategy: str, cell: Cell
+    made: Made, kind: Kind, engine: str, cell: Cell
 ) -> None:
-    ends_whole(made(kind, engine, strategy), cell)
+    ends_whole(made(kind, engine), cell)
 
 
 @not_as_root
-@pytest.mark.parametrize(("kind", "engine", "strategy", "cell"), cells(programs=True))
+@pytest.mark.parametrize(("kind", "engine", "cell"), cells(programs=True))
 def test_one_whose_program_runs_does_so_too(
-    made: Made, kind: Kind, engine: str, strategy: str, cell: Cell
+    made: Made, kind: Kind, engine: str, cell: Cell
 ) -> None:
-    ends_whole(made(kind, engine, strategy), cell)
+    ends_whole(made(kind, engine), cell)

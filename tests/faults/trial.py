@@ -32,18 +32,14 @@ from ncen_updater.agent.databases.postgresql.attributes import (
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.fingerprints import schemas_of
 from ncen_updater.agent.engine.lock import lock_holder
-from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.situation import ADOPTED
 from ncen_updater.agent.files.keeping import place_of
 from ncen_updater.agent.journal.change import StepName, StepState
-from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK
-from ncen_updater.agent.rehearsal.rehearse import Rehearser
 from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.faults.cells import Cell, Strike
 from tests.faults.kinds import FILES, Kind
 from tests.faults.nursery import Nursery, shared
@@ -331,8 +327,7 @@ class Trial:
 
     def _make_spares(self) -> None:
         place = self.demo.databases
-        stays = self._kind.stays or self.demo.options.strategy == "in-place"
-        if not isinstance(place, PostgresPlace) or not stays:
+        if not isinstance(place, PostgresPlace) or not self._kind.stays:
             return
         self.demo.stop_app()
         with self._superuser() as connection:
@@ -342,7 +337,6 @@ class Trial:
         self.demo.start_app()
 
     def _restore_spares(self, place: PostgresPlace) -> None:
-        remove_tree(self.demo.root / "srv/ncen/dumps")
         with self._superuser() as connection:
             found = connection.execute("SELECT datname FROM pg_database").fetchall()
             for (name,) in found:
@@ -462,18 +456,6 @@ def _know_schemas(demo: DemoSite) -> None:
         )  # fmt: skip
 
 
-def _prove(demo: DemoSite) -> None:
-    """Rehearse: without that nobody goes in place with a dump."""
-    site = site_in_process(demo)
-    site.source.refresh()
-    operations = Operations(site, Silent())
-    with operations.between_changes("rehearse") as journal:
-        path = operations.known_path(journal, Version(NEW))
-        if not isinstance(path, UpgradePath):
-            raise Broken("nothing to rehearse")
-        Rehearser(site, journal, Silent(), new_change_id).run(path)
-
-
 @contextlib.contextmanager
 def trial(
     directory: Path,
@@ -481,8 +463,6 @@ def trial(
     *,
     prefix: str = "ncen_",
     cases: int = 20,
-    strategy: str = "copy",
-    way_back: str = "copy",
     kind: Kind = FILES,
 ) -> Iterator[Trial]:
     """Lay out a site on a server, or on SQLite files where there is none.
@@ -492,8 +472,6 @@ def trial(
         server: The database server.
         prefix: Of the names of the databases.
         cases: How many the stand-in has.
-        strategy: Copies, or in place.
-        way_back: In place: what is kept, a copy or a dump.
         kind: What the new release changes.
     """
     feed = TrialFeed(directory)
@@ -511,8 +489,7 @@ def trial(
     with serve(feed.directory) as url:
         options = SiteOptions(
             feed_urls=(url,), cases=cases, icomm=False, soak_s=0.2, soak_interval_s=0.1,
-            strategy=strategy, way_back=way_back, health_timeout_s=60.0,
-            schema_number=1 if kind.made else None,
+            health_timeout_s=60.0, schema_number=1 if kind.made else None,
         )  # fmt: skip
         with DemoSite(directory / "site", place, options) as demo:
             connect(demo, feed)
@@ -520,6 +497,4 @@ def trial(
             _own_words(demo)
             demo.start_app()
             _know_schemas(demo)
-            if way_back == "dump":
-                _prove(demo)
             yield Trial(demo, server, Nursery(forks=shared()), kind)

@@ -16,7 +16,6 @@ from ncen_updater.agent.databases.migrations.loader import load_migrations
 from ncen_updater.agent.databases.sqlite.noting import FileSeen, Note, SetSeen
 from ncen_updater.agent.databases.sqlite.records import KeptRecords, SetRecord
 from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.policy.proof import Proof
 from ncen_updater.agent.self_update.agent_selection import AgentSelection, Bad, SequenceFile
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
@@ -255,8 +254,6 @@ def readers(place: Path) -> list[Reader]:
         Reader("journal", (journal,), open_journal),
         Reader("facts", (_json(ChangeFacts(copy={"a": {"oid": 1}}).to_json()),),
                _parsed(ChangeFacts.from_json), values),
-        Reader("approval", (b'{"binding": "x", "release": "3.3.0"}',),
-               _parsed(lambda data: Proof.from_json(NOW, data)), values),
         Reader("set", (set_record,), _in_file("base.json", lambda path: KeptRecords(
             path.parent, SetRecord).read("base"))),
         Reader("note", (note, _json(files.to_json())), _parsed(Note.from_json), values),

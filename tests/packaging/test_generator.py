@@ -28,7 +28,6 @@ country = "KE"
 offline = true
 [databases]
 engine = "sqlite"
-dump_directory = "/srv/shop/dumps"
 [databases.names]
 main = "shop"
 [databases.sqlite]
@@ -76,7 +75,7 @@ def test_units_may_write_all_that_the_agent_writes(tmp_path: Path) -> None:
     found = generated(tmp_path, CONFIG)
     config = load_config(tmp_path / "0.toml", look=False)
     wanted = {str(place) for place in config.written_directories()}
-    assert len(wanted) == 8
+    assert len(wanted) == 7
     for unit in (APPLY, RESUME):
         assert opened(found[unit]) == {*wanted, "/srv/agent/received"}
     assert opened(found[SERVICE]) == {"/srv/agent/state", "/srv/metrics"}

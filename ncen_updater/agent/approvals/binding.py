@@ -6,11 +6,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.approvals.model import ApprovalBasis
-from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.journal.journal import Journal
     from ncen_updater.agent.site import Site
 
 #: The tables of the configuration that an upgrade depends on. Where the feed is, and when the
@@ -25,14 +23,11 @@ def configuration_digest(site: Site) -> str:
     return sha256_hex(canonical_json(data))
 
 
-def basis_now(
-    site: Site, journal: Journal, plan: str, rehearsal: str, at: datetime | None
-) -> ApprovalBasis:
+def basis_now(site: Site, plan: str, rehearsal: str, at: datetime | None) -> ApprovalBasis:
     """Return what would be approved now; reads the live databases.
 
     Args:
         site: The site.
-        journal: Its journal: a schema that a restore worded anew is still the same.
         plan: Digest of the plan.
         rehearsal: What names a rehearsal and its report; empty where there is none.
         at: When it was rehearsed or planned.
@@ -42,10 +37,10 @@ def basis_now(
     """
     from ncen_updater.agent.databases.base import Live
 
-    engine, wordings = site.engine, Wordings.of(journal)
+    engine = site.engine
     return ApprovalBasis(
         plan=plan,
-        schemas={n: wordings.first(n, engine.fingerprint(Live(n))) for n in engine.names},
+        schemas={n: engine.fingerprint(Live(n)) for n in engine.names},
         configuration=configuration_digest(site),
         rehearsal=rehearsal,
         sizes={facts.name: facts.size_bytes for facts in engine.describe()},

@@ -47,7 +47,7 @@ class ApprovalBasis(Record):
     """What people approve.
 
     Attributes:
-        plan: Digest of hops, their release documents, and the strategy.
+        plan: Digest of hops and their release documents.
         schemas: Logical name of each database to the fingerprint of its structure.
         configuration: Digest of the settings that an upgrade depends on.
         rehearsal: Id of the rehearsal and the digest of its report; empty where none is asked for.

@@ -59,7 +59,7 @@ def standing_for(site: Site, journal: Journal, plan: str, target: str) -> Approv
     longest = timedelta(days=settings.rehearsal_days)
     record = Rehearsals(journal).last(str(site.slots.current()), target)
     if not settings.rehearse:
-        basis = basis_now(site, journal, plan, "", now)
+        basis = basis_now(site, plan, "", now)
         return ApprovalStatus(
             Rehearsed.NOT_WANTED, None, basis, _since_approval(journal, target, basis, now)
         )
@@ -69,11 +69,11 @@ def standing_for(site: Site, journal: Journal, plan: str, target: str) -> Approv
         return ApprovalStatus(Rehearsed.FAILED, record, None, ())
     with reading(journal.path):
         then = ApprovalBasis.from_json(record.basis)
-    basis = basis_now(site, journal, plan, then.rehearsal, then.at)
+    basis = basis_now(site, plan, then.rehearsal, then.at)
     found = voids(then, basis, time=now, growth_percent=settings.growth_percent, longest=longest)
     if found:
         return ApprovalStatus(Rehearsed.VOID, record, None, found)
-    bound = basis_now(site, journal, plan, record.mark, then.at)
+    bound = basis_now(site, plan, record.mark, then.at)
     return ApprovalStatus(
         Rehearsed.PASSED, record, bound, _since_approval(journal, target, bound, now)
     )

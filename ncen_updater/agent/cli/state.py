@@ -140,7 +140,6 @@ def _untouched(change: Change) -> bool:
     """Whether an open change has not come to the originals: nothing was intended that would."""
     return (
         change.state in (ChangeState.RUNNING, ChangeState.UNDOING, ChangeState.STUCK)
-        and change.strategy == "copy"
         and change.step_state(StepName.CUT_OVER) is None
         and change.step_state(StepName.COMMIT) is None
     )

@@ -27,7 +27,6 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("paths", "agent"),
     ("feed", "ca_file"),
     ("feed", "client_certificate"),
-    ("databases", "dump_directory"),
     *(("databases", name, path) for name in ENGINES for path in kind_of(name).settings.paths),
     ("application", "door_file"),
     ("application", "health_token_file"),

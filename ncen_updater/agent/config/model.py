@@ -21,7 +21,6 @@ from pydantic import (
 from ncen_updater.agent.config.base import EngineSettings, PhysicalName, Settings
 from ncen_updater.agent.config.notifications import MetricsSettings, NotifySettings
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
-from ncen_updater.agent.databases.base import Strategy
 from ncen_updater.agent.databases.engines import ENGINES, kind_of
 from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName
 
@@ -100,17 +99,11 @@ class DatabaseSettings(Settings):
 
     Attributes:
         engine: A name of :data:`.engines.ENGINES`; the table of the same name is its own.
-        strategy: ``copy``, or ``in-place`` where a copy will not do; only the operator chooses.
-        way_back: In-place only: what is kept to go back, a ``copy`` in the server, or a ``dump``
-            in ``dump_directory`` where the server has no room for a copy.
         names: Logical name to the name in the server, where the engine has a server.
         migrator_environment: Further variables of an application's own migrator.
     """
 
     engine: str
-    strategy: Strategy = Strategy.COPY
-    way_back: Literal["copy", "dump"] = "copy"
-    dump_directory: Path | None = None
     names: Annotated[dict[Identifier, PhysicalName], Field(min_length=1)]
     migrator_environment: Annotated[dict[str, str], Field(default_factory=dict)]
 
@@ -132,8 +125,6 @@ class DatabaseSettings(Settings):
             raise ValueError(f"the table [databases.{self.engine}] is missing")
         if len(set(self.names.values())) != len(self.names):
             raise ValueError("two names lead to the same database")
-        if self.way_back == "dump" and self.dump_directory is None:
-            raise ValueError("'way_back = \"dump\"' needs a dump_directory")
         return self
 
 
@@ -408,7 +399,7 @@ class AgentConfig(Settings):
         merged = self.overlay.merged.parent if self.overlay else None
         places = [
             paths.state, paths.slots, paths.current.parent, self.application.door_file.parent,
-            databases.dump_directory, databases.own.directory_on_disk,
+            databases.own.directory_on_disk,
             merged, *(item.directory.parent for item in self.files),
         ]  # fmt: skip
         return tuple(paths.resolve(place) for place in places if place is not None)
@@ -421,7 +412,7 @@ class AgentConfig(Settings):
         paths, databases = self.paths, self.databases
         ours = [
             paths.state, paths.received, paths.slots, paths.current, paths.trusted_root,
-            paths.agent, databases.dump_directory, self.application.door_file,
+            paths.agent, self.application.door_file,
             databases.own.directory_on_disk,
         ]  # fmt: skip
         places = [paths.resolve(item) for item in ours if item is not None]

@@ -5,8 +5,7 @@ change their roles together or not at all. A third engine implements this and no
 
 Roles: *live* is what the application opens; a *candidate* (``<name>__next_<change>``) is a copy on
 its way to become live; a *previous* (``<name>__prev_<change>``) is what was live before the
-cut-over of that change, frozen. In the in-place strategy the copy is a previous from the start and
-the live database itself plays the candidate. A change that leaves the databases *as they are*
+cut-over of that change, frozen. A change that leaves the databases *as they are*
 (``ChangeRef.as_is``) makes no copy and migrates nothing: its cut-over writes the marker into the
 live set, in one act, and its way back takes that marker away again.
 
@@ -43,13 +42,6 @@ from ncen_updater.formats.manifest import (
 )
 
 
-class Strategy(StrEnum):
-    """How a change treats the originals."""
-
-    COPY = "copy"  # candidates are copies; the originals are not written before the cut-over
-    IN_PLACE = "in-place"  # the copy is the way back; the originals are migrated
-
-
 class DatabaseRole(StrEnum):
     """What a database that is not live is to a change."""
 
@@ -71,7 +63,6 @@ class ChangeRef:
     Attributes:
         id: Eight characters a-z and 2-7; part of database names.
         generation: The number that the databases carry after this change's cut-over.
-        strategy: Copy or in-place.
         release: Version that the databases belong to after the cut-over.
         source: Id of an earlier change whose *previous* databases are copied instead of the live
             ones (going back to what was kept); None for the live ones.
@@ -81,18 +72,9 @@ class ChangeRef:
 
     id: str
     generation: int
-    strategy: Strategy
     release: str
     source: str | None = None
     as_is: bool = False
-
-    @property
-    def in_place(self) -> bool:
-        """Whether the originals themselves are migrated; the same on every engine.
-
-        Going back to kept databases (``source``) always works on a copy of them.
-        """
-        return self.strategy is Strategy.IN_PLACE and self.source is None and not self.as_is
 
     def candidate(self, name: str) -> Candidate:
         """The candidate of a name."""
@@ -112,7 +94,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is on its way to become live by a change; in place, the live database itself."""
+    """What is on its way to become live by a change."""
 
     role: ClassVar[DatabaseRole] = DatabaseRole.CANDIDATE
     name: str
@@ -391,7 +373,7 @@ class DatabaseEngine(abc.ABC):
         """
 
     def require_programs(self) -> None:  # noqa: B027 - files need none
-        """Refuse where programs that a backup is made and restored with do not fit the server.
+        """Refuse where programs that a rehearsal copies with do not fit the server.
 
         Raises:
             DatabaseError: If so.
@@ -481,13 +463,6 @@ class DatabaseEngine(abc.ABC):
         knows since when a row is there counts none of them, and answers at once.
         """
         return self.lost_rows(dataclasses.replace(change, source=change.id))
-
-    def proof_basis(self) -> str | None:
-        """What a proof that a dump of this site can be restored holds for, as a digest.
-
-        Another one, and what was proved holds no more. None where no change needs such a proof.
-        """
-        return None
 
     @abc.abstractmethod
     def migrator_user(self) -> RunAs | None:
@@ -732,28 +707,6 @@ class DatabaseEngine(abc.ABC):
         Afterwards nothing cuts them back, not even a journal from an old backup.
         """
 
-    def ask_journal(  # noqa: B027 - a server's catalogue is what every agent writes
-        self, begun_after: Callable[[int], Sequence[str]]
-    ) -> None:
-        """Learn where to ask for changes of an older agent, where own records are believed.
-
-        Args:
-            begun_after: Ids of the changes that began after an event of the journal.
-        """
-
-    def catch_up(self) -> tuple[str, ...]:
-        """Write down what an older agent did, if records do not know of it; return of what.
-
-        Asked under the lock, before anything is decided. May be repeated after a crash.
-
-        Raises:
-            DatabaseError: If what it left contradicts itself.
-        """
-        return ()
-
-    def know(self, last_event: int) -> None:  # noqa: B027
-        """Note that the records know of every change of the journal so far."""
-
     @abc.abstractmethod
     def heal_marker(self) -> tuple[str, ...]:
         """Write again what the live set lost of its marker; return where, empty if nowhere.
@@ -784,8 +737,8 @@ class DatabaseEngine(abc.ABC):
         Where rows are in it that were written since the cut-over, or somebody else than the change
         had opened it, it is no candidate but :meth:`set_aside`.
 
-        In the in-place strategy, also the way back from a half-migrated original. Of a change that
-        left the databases as they are, the marker of before; whatever was written meanwhile stays.
+        Of a change that left the databases as they are, the marker of before; whatever was written
+        meanwhile stays.
 
         Raises:
             OfficersWereIn: The databases say committed, or were brought by a later change.

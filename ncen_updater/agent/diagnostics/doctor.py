@@ -12,7 +12,7 @@ from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole
 from ncen_updater.agent.diagnostics.groups import group_findings
 from ncen_updater.agent.diagnostics.passwords import PasswordParts, password_findings
 from ncen_updater.agent.diagnostics.unknown_names import REFUSED, unknown_database
@@ -158,8 +158,7 @@ def _settings(config: AgentConfig) -> Iterator[Finding]:
 
 
 def _tools(site: Site) -> Iterator[Finding]:
-    databases = site.config.databases
-    if site.config.service.rehearse or databases.way_back == "dump":
+    if site.config.service.rehearse:
         site.engine.require_programs()
     yield from ()
 
@@ -173,7 +172,6 @@ def _preflight(site: Site) -> Iterator[Finding]:
     planned = ChangeRef(
         id=new_change_id(),
         generation=(marker.generation if marker else 0) + 1,
-        strategy=Strategy(site.config.databases.strategy),
         release=str(current),
         source=None,
     )

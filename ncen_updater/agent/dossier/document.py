@@ -20,7 +20,6 @@ def dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> dict
         "made_at": dossier.made_at,
         "current": dossier.current,
         "target": dossier.target,
-        "strategy": dossier.strategy,
         "stop_s": _stop(dossier.stop_s),
         "keeps_records": dossier.keeps_records,
         "loses": list(dossier.loses),

@@ -138,7 +138,6 @@ class Dossier:
     zone: tzinfo
     current: str
     target: str
-    strategy: str
     hops: Sequence[DossierHop]
     findings: Sequence[Finding]
     sizes: Mapping[str, int]
@@ -237,7 +236,6 @@ def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
         zone=settings.zone(),
         current=hops[0].origin if hops else str(site.slots.current()),
         target=found.target,
-        strategy=found.plan.strategy.value,
         hops=hops,
         findings=found.plan.findings,
         sizes=basis.sizes,

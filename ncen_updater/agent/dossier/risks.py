@@ -26,12 +26,6 @@ def risks(dossier: Dossier) -> tuple[Text, ...]:
             " no way down that keeps it. The loss is counted and asked for first."
         )
         found.append(Text(words))
-    if dossier.strategy != "copy":
-        words = N_(
-            "This site migrates the databases in place: going back means restoring a copy, and"
-            " takes longer."
-        )
-        found.append(Text(words))
     if dossier.rehearsed_at is None:
         words = N_("It was not rehearsed: how long it takes and what it changes is not known.")
         found.append(Text(words))

@@ -21,7 +21,7 @@ from packaging.version import Version
 
 from ncen_updater.agent.approvals.model import ApprovalCount
 from ncen_updater.agent.approvals.store import ApprovalStore, Person, require_somebody
-from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.engine import site_files
 from ncen_updater.agent.engine.fingerprints import Schemas, schemas_of
@@ -32,7 +32,6 @@ from ncen_updater.agent.journal.change import Change, ChangeState
 from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import RESTORED, RESTORED_AS
-from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.agent.site import Site, reference
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
@@ -165,11 +164,10 @@ def _look_at_databases(
         return schemas, ()
     known = {version: fingerprints_of(journal, version) for version in site.slots.versions()}
     unproved: list[str] = []
-    wordings = Wordings.of(journal)
     for name, fingerprint in schemas.fingerprints.items():
         if migrations.command is None and name not in left:
             continue
-        had = {v for v, kept in known.items() if wordings.same(name, kept.get(name), fingerprint)}
+        had = {v for v, kept in known.items() if kept.get(name) == fingerprint}
         reason = whose(release, had, left.get(name))
         if isinstance(reason, Text):
             raise UpdaterError(RESTORED_IS_OTHER, database=name, version=release, reason=reason)
@@ -238,9 +236,7 @@ def accept(
     """
     reasons = _reasons(journal, found.binding)
     generations = [known(journal).generation, *(c.generation for c in journal.changes())]
-    change = ChangeRef(
-        new_id(), max(generations) + 1, Strategy(site.config.databases.strategy), str(found.release)
-    )
+    change = ChangeRef(new_id(), max(generations) + 1, str(found.release))
     closes = reference(found.closes) if found.closes else None
     site.engine.take_as(change, site.migrations(found.release), closes)
     # Before the code is another one: from then on it cannot be told any more which upgrade it was.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live
 from ncen_updater.agent.databases.migrations.loader import load_migrations
 from ncen_updater.agent.engine.fingerprints import schemas_of
 from ncen_updater.agent.engine.installed import Installed, look_at_installed, objection
@@ -141,7 +141,7 @@ def adopt(site: Site, version: Version, progress: Progress, *, vouched: bool = F
             site.slots.build(fetched.document, fetched.tree, fetched.archive, progress)
         if found.switches:
             site.slots.switch(own)
-        reference = ChangeRef(ADOPTION_ID, 0, Strategy(site.config.databases.strategy), str(own))
+        reference = ChangeRef(ADOPTION_ID, 0, str(own))
         migrations = site.migrations(own)
         site.engine.adopt()
         if migrations.command is None or found.corrects is not None:

@@ -19,7 +19,6 @@ from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.agent.engine.situation import known
 from ncen_updater.agent.journal.facts import TakenBy
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.wordings import Wordings
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 
@@ -85,17 +84,14 @@ def schema_findings(site: Site, journal: Journal) -> Iterator[Finding]:
     by = journal.facts(said.change.id).fingerprints_by if said.change else None
     if current is None or (by is not None and by != taken_by(engine)):
         return
-    wordings = Wordings.of(journal)
     manifest = site.slots.document(current).manifest
     declared = {item.name: item.changes_itself or () for item in manifest.databases}
     for name in engine.names:
         if name not in said.fingerprints:
             continue
         found, then = engine.schema(Live(name)), said.fingerprints[name]
-        same = wordings.same(name, then, found.fingerprint)
-        # What was worded anew is so in its kinds as well.
-        reworded = same and then != found.fingerprint
-        kinds = None if reworded else changed_kinds(said.kinds.get(name, {}), found.kinds)
+        kinds = changed_kinds(said.kinds.get(name, {}), found.kinds)
+        same = then == found.fingerprint
         changed = judged(same=same, kinds=kinds, declared=declared.get(name, ()))
         if changed is not None:
             yield changed.finding(name, current)

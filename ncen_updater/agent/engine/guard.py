@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from packaging.version import Version
 
 from ncen_updater.agent.databases.base import ChangeRef
@@ -12,7 +10,6 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.preflight.base import Context, run
 from ncen_updater.agent.preflight.registry import all_checks
-from ncen_updater.agent.rehearsal.store import Rehearsals
 from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress, Silent
@@ -40,7 +37,6 @@ def preflight_findings(
     with Journal.open(site.state / JOURNAL, read_only=True) as journal:
         open_change = journal.open_change()
         changes = frozenset(change.id for change in journal.changes())
-        proof = Rehearsals(journal).proof()
     leads_up = target > origin
 
     def schemas() -> tuple[Finding, ...]:
@@ -64,8 +60,6 @@ def preflight_findings(
         open_change=open_change.id if open_change else None,
         changes=changes,
         full=full,
-        proof=proof,
-        longest_proof=timedelta(days=site.config.service.rehearsal_days),
         progress=progress or Silent(),
         overlay=site.overlay,
         schemas=schemas,

@@ -20,7 +20,6 @@ from ncen_updater.agent.databases.base import (
     Live,
     MigrationPlan,
     MigrationSet,
-    Strategy,
 )
 from ncen_updater.agent.databases.migrations.planner import (
     AS_IS,
@@ -260,7 +259,6 @@ class HopPlan:
 class Plan:
     """The whole path. Begin with :attr:`blocked`, then read it from the top."""
 
-    strategy: Strategy
     engine: str
     hops: tuple[HopPlan, ...]
     steps: tuple[PlannedStep, ...]
@@ -268,14 +266,13 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """What an approval binds to: strategy, releases and every migration by digest.
+        """What an approval binds to: releases and every migration by digest.
 
         What a rehearsal showed since is not in it: the approval is bound to that by itself.
         """
         if self.planned is not None:
             return self.planned
-        facts = {"strategy": self.strategy.value, "hops": [hop.facts() for hop in self.hops]}
-        return sha256_hex(canonical_json(facts))
+        return sha256_hex(canonical_json({"hops": [hop.facts() for hop in self.hops]}))
 
     def learnt(self, report: RehearsalReport | None) -> Plan:
         """Return the plan with what a rehearsal of it showed of the ways back; same digest.
@@ -315,7 +312,6 @@ class Plan:
         """The plan for programs."""
         return {
             "digest": self.digest,
-            "strategy": self.strategy.value,
             "blocked": self.blocked,
             "hops": [
                 {
@@ -385,7 +381,6 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
         reference = ChangeRef(
             f"{PLAN_ID[:-1]}{PLAN_DIGITS[number % len(PLAN_DIGITS)]}",
             0,
-            Strategy(site.config.databases.strategy),
             str(offer.version),
         )
         findings: Sequence[Finding] = ()
@@ -426,7 +421,6 @@ def make_plan(site: Site, current: Version, path: UpgradePath, progress: Progres
         )
         origin = offer.release_version
     return Plan(
-        Strategy(site.config.databases.strategy),
         site.engine.kind,
         tuple(hops),
         planned_steps(

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from packaging.version import Version
 
-from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live
 from ncen_updater.agent.databases.errors import LedgerUnreadable
 from ncen_updater.agent.databases.migrations.planner import AS_IS, WayBack, plan_way_back
 from ncen_updater.agent.databases.ways import Back
@@ -205,15 +205,7 @@ def way_back(site: Site, journal: Journal, current: Version) -> RollbackPlan | N
     if upgrade is None or Version(upgrade.from_version) not in site.slots.versions():
         return None
     target = Version(upgrade.from_version)
-    # Kept databases are copied and cut over whatever the site's strategy is: the originals that an
-    # upgrade in place migrated are not what is gone back to.
-    reference = ChangeRef(
-        upgrade.id,
-        upgrade.generation,
-        Strategy.COPY,
-        str(target),
-        source=upgrade.id,
-    )
+    reference = ChangeRef(upgrade.id, upgrade.generation, str(target), source=upgrade.id)
     planned, reason = _planned(site, journal, upgrade, reference)
     if planned.back is Back.KEEPS:
         values = _values_lost(site, upgrade, planned, reference)
@@ -254,9 +246,7 @@ def _values_lost(site: Site, upgrade: Change, planned: WayBack, reference: Chang
 def values_lost(site: Site, journal: Journal, undoes: str) -> LostRows:
     """Count once more what the ways down from an upgrade do not keep of what was entered since."""
     upgrade = journal.change(undoes)
-    reference = ChangeRef(
-        upgrade.id, upgrade.generation, Strategy.COPY, upgrade.from_version, source=upgrade.id
-    )
+    reference = ChangeRef(upgrade.id, upgrade.generation, upgrade.from_version, source=upgrade.id)
     planned, _ = _planned(site, journal, upgrade, reference)
     return _values_lost(site, upgrade, planned, reference)
 

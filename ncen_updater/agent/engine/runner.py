@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
-from ncen_updater.agent.databases.base import Strategy
 from ncen_updater.agent.databases.errors import MigrationFailed, find_away, is_refused
 from ncen_updater.agent.engine.aside import kept_remedy
 from ncen_updater.agent.engine.errors import (
@@ -23,7 +22,6 @@ from ncen_updater.agent.engine.errors import (
 )
 from ncen_updater.agent.engine.full_words import full_remedy, keep_full
 from ncen_updater.agent.engine.interruption import Interruption
-from ncen_updater.agent.engine.statistics import Refreshing
 from ncen_updater.agent.engine.steps import Step, all_steps
 from ncen_updater.agent.journal import reserve
 from ncen_updater.agent.journal.change import (
@@ -50,8 +48,6 @@ from ncen_updater.common.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-#: For the statistics of originals that came back; the rest is left to the server.
-BACK_LIMIT_S = 60.0
 #: So long going back waits for databases that are away, and so often it looks.
 AWAY_LIMIT_S, AWAY_LOOK_S = 120.0, 1.0
 #: Undone again by each resume where it no longer holds: databases may have been closed by hand, and
@@ -214,10 +210,6 @@ class Runner:
             if again or state not in (None, StepState.UNDONE):
                 self._undo(name, change_id)
         self._journal.state(change_id, ChangeState.UNDONE)
-        in_place = self._journal.change(change_id).strategy == Strategy.IN_PLACE
-        if in_place and not self._at_boot:
-            # What came back from a dump has none. Officers are in: nobody waits for it.
-            Refreshing(self._site, self._progress, BACK_LIMIT_S).run()
 
     def _do(self, name: StepName, change_id: str) -> None:
         step = self._steps[name]

@@ -75,9 +75,6 @@ UNINTERRUPTED = frozenset(
         StepName.OPEN,
     }
 )
-#: How a change may treat the originals, see ``Strategy``: said here for readers that know no
-#: databases.
-STRATEGIES = frozenset({"copy", "in-place"})
 _ORDER = tuple(StepName)
 _COMMIT = _ORDER.index(StepName.COMMIT)
 BEFORE_COMMIT = _ORDER[:_COMMIT]
@@ -136,7 +133,6 @@ class Change:
     product: str
     from_version: str
     to_version: str
-    strategy: str
     generation: int
     created_at: datetime
     ended_at: datetime | None = None

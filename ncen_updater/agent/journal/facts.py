@@ -87,7 +87,6 @@ class ChangeFacts(Record):
         databases_unchanged: Whether an upgrade changed neither schema nor rows.
         one_way: Whether the way back loses what officers enter.
         compared_with: What was known of kept databases.
-        differs: Databases whose structure is another than was known.
         cut_over_s: Seconds of the cut-over.
         made_by_release: Rows that the release itself made, by database and table.
         healthy_after_s: Seconds until the application was healthy.
@@ -143,7 +142,6 @@ class ChangeFacts(Record):
     databases_unchanged: bool | None = None
     one_way: bool | None = None
     compared_with: str | None = None
-    differs: tuple[str, ...] | None = None
     cut_over_s: float | None = None
     made_by_release: Mapping[str, Mapping[str, int]] | None = None
     healthy_after_s: float | None = None

@@ -69,10 +69,10 @@ class Journal(JournalFile):
                     self.event("change-finished", closes, taken_over_by=change.id)
                 connection.execute(
                     "INSERT INTO changes (id, kind, mode, state, product, from_version, to_version,"
-                    " strategy, generation, source, created_at) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                    " generation, source, created_at) VALUES (?,?,?,?,?,?,?,?,?,?)",
                     (
                         change.id, change.kind, change.mode, ChangeState.RUNNING, change.product,
-                        change.from_version, change.to_version, change.strategy, change.generation,
+                        change.from_version, change.to_version, change.generation,
                         change.source, change.created_at.isoformat(),
                     ),
                 )  # fmt: skip
@@ -216,15 +216,6 @@ class Journal(JournalFile):
                 "SELECT id FROM changes ORDER BY rowid DESC LIMIT ?", (limit,)
             ).fetchall()
             return tuple(self.change(row["id"]) for row in rows)
-
-    def begun_after(self, number: int) -> tuple[str, ...]:
-        """Ids of the changes that began after an event, oldest first."""
-        with reading(self.path):
-            rows = self._connection.execute(
-                "SELECT change FROM events WHERE kind = 'begun' AND number > ? ORDER BY number",
-                (number,),
-            )
-            return tuple(row["change"] for row in rows)
 
     def last_event(self) -> int:
         """Number of the newest event; 0 where there is none."""

@@ -11,7 +11,6 @@ from typing import Any
 
 from ncen_updater.agent.engine.errors import JournalUnreadable
 from ncen_updater.agent.journal.change import (
-    STRATEGIES,
     Change,
     ChangeKind,
     ChangeState,
@@ -101,8 +100,6 @@ def change_from_rows(row: sqlite3.Row, steps: Iterable[sqlite3.Row]) -> Change:
     Raises:
         ValueError: If a word or a time is not one that this agent knows.
     """
-    if row["strategy"] not in STRATEGIES:
-        raise ValueError(f"{row['strategy']!r:.100} is no strategy")
     return Change(
         id=row["id"],
         kind=ChangeKind(row["kind"]),
@@ -111,7 +108,6 @@ def change_from_rows(row: sqlite3.Row, steps: Iterable[sqlite3.Row]) -> Change:
         product=row["product"],
         from_version=row["from_version"],
         to_version=row["to_version"],
-        strategy=row["strategy"],
         generation=row["generation"],
         created_at=stored_time(row["created_at"]),
         ended_at=optional_time(row["ended_at"]),

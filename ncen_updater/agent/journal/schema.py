@@ -23,7 +23,6 @@ CREATE TABLE changes (
     product TEXT NOT NULL,
     from_version TEXT NOT NULL,
     to_version TEXT NOT NULL,
-    strategy TEXT NOT NULL,
     generation INTEGER NOT NULL,
     source TEXT,
     created_at TEXT NOT NULL,

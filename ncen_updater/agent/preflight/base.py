@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,6 @@ from packaging.version import Version
 from ncen_updater.agent.application.base import Application
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, MigrationSet
-from ncen_updater.agent.policy.proof import Proof
 from ncen_updater.agent.slots.store import SlotStore
 from ncen_updater.common.disk_space import free_bytes
 from ncen_updater.common.errors import UpdaterError
@@ -55,8 +54,6 @@ class Context:
         open_change: Id of a change that is not finished, if it is not this one.
         changes: Ids of all changes that the journal knows.
         full: Hash every file of the current slot; otherwise sizes, modes and types only.
-        proof: The newest proof that a dump can be restored.
-        longest_proof: So old may it become.
         progress: Told of what takes long.
         overlay: What the country owns in texts and settings.
         schemas: What was changed in the schemas since they were recorded.
@@ -80,8 +77,6 @@ class Context:
     open_change: str | None = None
     changes: frozenset[str] = frozenset()
     full: bool = False
-    proof: Proof | None = None
-    longest_proof: timedelta = timedelta(days=14)
     progress: Progress = field(default_factory=Silent)
     overlay: Layer | None = None
     schemas: Callable[[], Iterable[Finding]] = tuple

@@ -56,19 +56,14 @@ def check_space(context: Context) -> tuple[Finding, ...]:
 
 
 def _wants(context: Context) -> list[tuple[Path, int]]:
-    document, store, settings = context.document, context.store, context.config.databases
+    document, store = context.document, context.store
     manifest = document.manifest
     state = context.config.paths.resolve(context.config.paths.state)
     archive = 0 if context.fetched else document.archive.length + document.tree.length
     built = store.built(Version(manifest.version), document.tree_digest)
     slot = 0 if built else document.unpacked_bytes + document.tree_bytes
     wants = [(state, archive), (store.directory, slot + manifest.needs.disk_bytes)]
-    facts = context.engine.describe()
-    if settings.way_back == "dump" and settings.dump_directory is not None:
-        # A dump can be larger than its compressed usual; the size in the server bounds it well.
-        wants.append((settings.dump_directory, sum(item.size_bytes for item in facts)))
-        return wants
-    for item in facts:
+    for item in context.engine.describe():
         directory = item.details.get(DIRECTORY)
         if isinstance(directory, str) and Path(directory).is_absolute():
             wants.append((Path(directory), item.size_bytes))

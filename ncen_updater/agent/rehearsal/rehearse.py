@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from ncen_updater.agent.approvals.binding import basis_now
-from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Live, Strategy, TableDigest
+from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, TableDigest
 from ncen_updater.agent.databases.errors import MigrationFailed
 from ncen_updater.agent.databases.migrations.checks import Value, question, unmapped
 from ncen_updater.agent.databases.migrations.planner import WayBack
@@ -39,7 +39,6 @@ from ncen_updater.agent.engine.runner import blames_release
 from ncen_updater.agent.engine.steps.guards import refuse_lasting, refuse_strict
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.policy.prediction import Measured, predict
-from ncen_updater.agent.policy.proof import Proof
 from ncen_updater.agent.rehearsal.predictions import history, past
 from ncen_updater.agent.rehearsal.report import (
     MappedCodes,
@@ -74,8 +73,7 @@ Digests = dict[str, dict[str, TableDigest]]
 
 
 def _reference(number: str, release: str) -> ChangeRef:
-    # The copy strategy whatever the site's own is: a rehearsal never touches an original.
-    return ChangeRef(number, 0, Strategy.COPY, release)
+    return ChangeRef(number, 0, release)
 
 
 def clean_interrupted(site: Site, journal: Journal) -> int:
@@ -158,7 +156,6 @@ class Rehearser:
         self._interruption = interruption or Interruption()
         self._clock = site.clock.monotonic
         self._lacking: dict[str, tuple[str, ...]] = {}
-        self._proof: Proof | None = None
 
     def run(self, path: UpgradePath) -> RehearsalRecord:
         """Rehearse a path and return what is in the journal of it.
@@ -191,7 +188,7 @@ class Rehearser:
         started = site.clock.now()
         try:
             with self._interruption.allowed():
-                basis = basis_now(site, journal, plan.digest, "", started)
+                basis = basis_now(site, plan.digest, "", started)
                 report = self._perform(plan, reference, copy, _reference(again, target))
         except BaseException as error:
             self._clear(reference, copy, again, second)
@@ -203,7 +200,7 @@ class Rehearser:
                 # What is not in the copies may be what it failed for.
                 left=RehearsalFailure(
                     blamed=blames_release(error) and not self._lacking,
-                    not_carried=self._lacking or None, proof=self._proved,
+                    not_carried=self._lacking or None,
                 ),
             )  # fmt: skip
             if isinstance(error, UpdaterError):
@@ -259,10 +256,8 @@ class Rehearser:
         digests = [before]
         for hop in hops:
             self._up(hop, reference)
-            self._prove(reference, hop.plan.target.release)
             if hop.plan.contracts:
                 self._contract(hop, reference)
-                self._prove(reference)
             self._smoke(hop, reference)
             digests.append(self._digests(reference))
             hop.tables = _tables(digests[-2], digests[-1])
@@ -289,7 +284,6 @@ class Rehearser:
             plan=plan.digest,
             backup_s=backup_s,
             not_carried=self._lacking or None,
-            proof=self._proved,
             sizes={facts.name: facts.size_bytes for facts in engine.describe()},
             hops=tuple(self._report(hop) for hop in hops),
         )
@@ -311,42 +305,9 @@ class Rehearser:
         return round(self._clock() - begin, 3)
 
     def _copy(self, reference: ChangeRef, copy: CopyPlan) -> None:
-        """Make the copies, and keep what that proves."""
-        engine = self._site.engine
-        basis = engine.proof_basis()
-        live = fingerprints_of(engine, Live) if basis is not None else {}
-        lacking = engine.copy_online(reference, copy, self._progress)
+        """Make the copies; keep what they lack."""
+        lacking = self._site.engine.copy_online(reference, copy, self._progress)
         self._lacking = {name: tuple(objects) for name, objects in lacking.items()}
-        if basis is None or basis != engine.proof_basis() or lacking:
-            return
-        if live == fingerprints_of(engine, Live):
-            # What was dumped is proved too where the server words a part of it anew in a restore,
-            # as it does with every list of values of a varchar.
-            self._proof = Proof(
-                self._site.clock.now(), basis, {name: (live[name],) for name in engine.names}
-            )
-            self._proof = replace(self._proof, schemas=self._fingerprints(reference))
-
-    @property
-    def _proved(self) -> dict[str, object] | None:
-        return self._proof.as_json() if self._proof is not None else None
-
-    def _fingerprints(self, reference: ChangeRef) -> dict[str, tuple[str, ...]]:
-        """The schemas that the proof holds for, with those of the candidates now."""
-        engine, known = self._site.engine, self._proof.schemas if self._proof else {}
-        return {
-            name: (*known.get(name, ()), engine.fingerprint(reference.candidate(name)))
-            for name in engine.names
-        }
-
-    def _prove(self, reference: ChangeRef, *releases: str) -> None:
-        """Let the proof hold for the schemas of the candidates as they are now, too."""
-        if self._proof is not None:
-            self._proof = replace(
-                self._proof,
-                schemas=self._fingerprints(reference),
-                releases=(*self._proof.releases, *releases),
-            )
 
     def _digests(self, reference: ChangeRef) -> Digests:
         engine = self._site.engine

@@ -38,18 +38,15 @@ class _OfBackup(Record):
 
     Attributes:
         not_carried: By database the objects that a backup by the agent's role does not carry.
-        proof: As :meth:`.Proof.as_json` wrote it; :meth:`.Proof.from_json` knows of other forms.
     """
 
     not_carried: Mapping[str, tuple[str, ...]] | None = None
-    proof: Mapping[str, object] | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return it as JSON has it; of the backup only what there is."""
         found = super().to_json()
-        for name in ("not_carried", "proof"):
-            if found[name] is None:
-                del found[name]
+        if found["not_carried"] is None:
+            del found["not_carried"]
         return found
 
 

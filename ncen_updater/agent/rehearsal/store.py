@@ -12,11 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ncen_updater.agent.journal.change import ChangeKind
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import optional_time, reading, stored_value
-from ncen_updater.agent.journal.wordings import Wordings
-from ncen_updater.agent.policy.proof import Proof
 from ncen_updater.common.records import stored_time
 
 if TYPE_CHECKING:
@@ -200,28 +197,6 @@ class Rehearsals:
         """The newest rehearsal of one way."""
         wanted = (from_version, to_version)
         return next((r for r in self.all() if (r.from_version, r.to_version) == wanted), None)
-
-    def proof(self) -> Proof | None:
-        """The newest proof that a dump of this site can be restored, whatever came after it.
-
-        With what upgrades made of it since, and what the server worded anew.
-        """
-        for record in self.all():
-            left = record.report or record.failure
-            ended = record.ended_at or record.started_at
-            proof = Proof.from_json(ended, left.proof) if left is not None else None
-            if proof is not None:
-                return self._as_of_now(proof)
-        return None
-
-    def _as_of_now(self, proof: Proof) -> Proof:
-        proof = proof.reworded(wordings := Wordings.of(self._journal))
-        for change in reversed(self._journal.changes()):
-            if change.kind is ChangeKind.UPGRADE and change.commit_written:
-                facts = self._journal.facts(change.id)
-                before, after = facts.fingerprints_before or {}, facts.fingerprints or {}
-                proof = proof.after(change.to_version, before, after).reworded(wordings)
-        return proof
 
     def interrupted(self) -> tuple[RehearsalRecord, ...]:
         """Rehearsals that never ended: what they made is to be removed."""

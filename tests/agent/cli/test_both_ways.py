@@ -310,7 +310,7 @@ def changes(both: Both, way: str) -> list[tuple[str, object]]:
     run("approve --withdraw")
     run("schedule 2099-01-01")
     run("schedule --cancel")
-    ask("upgrade", "3.2.4 -> 3.3.0: strategy copy", "Upgrade ncen to 3.3.0 now?")
+    ask("upgrade", "3.2.4 -> 3.3.0", "Upgrade ncen to 3.3.0 now?")
     said.append(("upgrade", both.watched(way, "upgrade")))
     run("rollback --dry-run")
     ask("rollback", "from 3.3.0 to 3.2.4 keeps every record", "Go back to 3.2.4 now?")

@@ -198,7 +198,7 @@ def test_a_change_in_a_dozen_lines(site: TrialSite, name: str) -> None:
 
 #: What a service of before tells.
 OLD = frozenset({
-    "id", "kind", "mode", "state", "product", "from", "to", "strategy", "created_at", "ended_at",
+    "id", "kind", "mode", "state", "product", "from", "to", "created_at", "ended_at",
     "stop_s", "error_code", "attempts", "steps", "facts", "events",
 })  # fmt: skip
 

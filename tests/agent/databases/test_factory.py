@@ -24,10 +24,9 @@ def sqlite(directory: str) -> DatabaseSettings:
     )
 
 
-def postgresql(dumps: str | None) -> DatabaseSettings:
-    more = {"dump_directory": dumps, "way_back": "dump"} if dumps else {}
+def postgresql() -> DatabaseSettings:
     return DatabaseSettings.model_validate(
-        {"engine": "postgresql", "names": {"a": "b"}, "postgresql": POSTGRESQL, **more}
+        {"engine": "postgresql", "names": {"a": "b"}, "postgresql": POSTGRESQL}
     )
 
 
@@ -42,15 +41,10 @@ def test_sqlite(root: str | None, directory: str, expected: str) -> None:
     assert str(engine._layout.directory) == expected
 
 
-@pytest.mark.parametrize(
-    ("dumps", "expected"), [("d", Path("/srv/d")), ("/d", Path("/d")), (None, None)]
-)
-def test_postgresql(dumps: str | None, expected: Path | None) -> None:
-    engine = make_engine(postgresql(dumps), Path("/srv"))
+def test_postgresql() -> None:
+    engine = make_engine(postgresql(), Path("/srv"))
     assert isinstance(engine, PostgresEngine)
     assert engine.names == ("a",)
-    assert engine._dump_directory == expected
-    assert engine._way_back == ("dump" if dumps else "copy")
 
 
 def test_an_engine_without_its_table() -> None:

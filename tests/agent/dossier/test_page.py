@@ -47,7 +47,7 @@ HOP = DossierHop(
 )  # fmt: skip
 DOSSIER = Dossier(
     site="mu-port-louis", country="MU", product="ncen", agent="0.3.0", made_at=AT, zone=UTC,
-    current="3.2.4", target="3.3.0", strategy="copy", hops=(HOP,),
+    current="3.2.4", target="3.3.0", hops=(HOP,),
     findings=(Finding("NU-6302", Severity.INFO, Text("There is room."), Text("")),),
     sizes={"seizures": 5_000_000, "suspects": 2_000_000}, rehearsed_at=AT, rehearsal="abcdefgh",
     holds_until=AT + timedelta(days=14), backup_s=6.0,
@@ -265,7 +265,6 @@ def test_french_has_no_english_sentence_left() -> None:
         ("blocked", replace(DOSSIER, findings=(
             Finding("NU-6301", Severity.STRICT, Text("No room."), Text("")),)), "blocks"),
         ("loses", replace(DOSSIER, hops=(replace(HOP, way_back=Back.RESTORES),)), "loses"),
-        ("in place", replace(DOSSIER, strategy="in-place"), "in place"),
         ("not rehearsed", replace(DOSSIER, rehearsed_at=None,
                                   hops=(replace(HOP, report=None),)), "not rehearsed"),
         ("no target", DOSSIER, "3 records have a code without a target"),

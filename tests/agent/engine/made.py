@@ -193,17 +193,16 @@ def site_on(
     feed: tuple[TrialFeed, str],
     schema_number: int | None = None,
 ) -> Iterator[DemoSite]:
-    """A small site that runs on the engine and by the strategy that the parameter names."""
+    """A small site that runs on the engine that the parameter names."""
     place: PostgresPlace | SqlitePlace | None = None
-    engine, _, strategy = request.param.partition(" ")
-    if engine == "postgresql":
+    if request.param == "postgresql":
         running: EmbeddedPostgres = request.getfixturevalue("server")
         place = PostgresPlace(
             str(running.host), prefix=f"m{next(NUMBERS)}_", programs=running.binaries.directory
         )
     options = SiteOptions(
         feed_urls=(feed[1],), cases=10, icomm=False, soak_s=0.2, soak_interval_s=0.1,
-        strategy=strategy or "copy", schema_number=schema_number,
+        schema_number=schema_number,
     )  # fmt: skip
     with DemoSite(directory / "site", place, options) as site:
         connect(site, feed[0])

@@ -48,7 +48,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
         yield found
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "sqlite in-place", "postgresql in-place"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def demo(
     request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
 ) -> Iterator[DemoSite]:

@@ -1,6 +1,6 @@
 """Applications that change their schema by themselves once they run, as their releases declare.
 
-On both engines, and in place: what is declared is a note everywhere; everything else is found as
+On both engines: what is declared is a note everywhere; everything else is found as
 ever, what is planted beside it too; and no way back is weaker for it.
 """
 
@@ -94,7 +94,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
         yield found
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "sqlite in-place", "postgresql in-place"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def demo(
     request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
 ) -> Iterator[DemoSite]:

@@ -127,7 +127,7 @@ def type_collect(demo: DemoSite, *words: str, code: int = 0) -> list[str]:
 def open_change(site: Site) -> Iterator[None]:
     change = Change(
         id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
-        product="ncen", from_version="3.3.0", to_version="3.3.9", strategy="copy", generation=9,
+        product="ncen", from_version="3.3.0", to_version="3.3.9", generation=9,
         created_at=site.clock.now(),
     )  # fmt: skip
     with Journal.open(site.state / JOURNAL) as journal:

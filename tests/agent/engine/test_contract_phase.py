@@ -83,7 +83,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
         yield served
 
 
-@pytest.fixture(params=["postgresql", "postgresql in-place"])
+@pytest.fixture(params=["postgresql"])
 def demo(
     request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
 ) -> Iterator[DemoSite]:
@@ -92,7 +92,7 @@ def demo(
         yield site
 
 
-@pytest.fixture(params=["sqlite", "sqlite in-place"])
+@pytest.fixture(params=["sqlite"])
 def files(
     request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
 ) -> Iterator[DemoSite]:
@@ -397,7 +397,7 @@ def test_where_files_have_one_writer_it_runs_in_the_stop(files: DemoSite) -> Non
 PROGRAM = DatabaseProgram(argv=("bin/contract.py",))
 CHANGE = Change(
     id="aaaaaaaa", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.COMMITTED,
-    product="nCEN", from_version=OLD, to_version=COPIES, strategy="copy", generation=1,
+    product="nCEN", from_version=OLD, to_version=COPIES, generation=1,
     created_at=datetime(2026, 11, 27, tzinfo=UTC),
 )  # fmt: skip
 

@@ -38,10 +38,10 @@ from tests.agent.engine.made import (
 )
 from tests.support.errors import refused
 from tests.support.migrators import not_as_root
-from tests.support.rotation import either_engine, part
+from tests.support.rotation import part
 from tests.support.sites import TrialFeed, site_in_process
 
-pytestmark = [not_as_root, either_engine("demo")]
+pytestmark = not_as_root
 
 OLD, NEW, HALF, GIVES_UP = "3.2.5", "3.2.6", "3.2.7", "3.2.8"
 
@@ -59,7 +59,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
         yield served
 
 
-@pytest.fixture(params=["postgresql", "postgresql in-place"])
+@pytest.fixture(params=["postgresql"])
 def demo(
     request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
 ) -> Iterator[DemoSite]:

@@ -137,7 +137,7 @@ def test_changes_of_an_agent_that_kept_no_files_have_none(tmp_path: Path) -> Non
 
 CHANGE = Change(
     id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
-    product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+    product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
 )  # fmt: skip
 

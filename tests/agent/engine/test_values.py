@@ -10,7 +10,7 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite
-from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan
 from ncen_updater.agent.journal.change import Mode, Phase, StepName
@@ -75,7 +75,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
         yield found
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "sqlite in-place", "postgresql in-place"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def demo(
     request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
 ) -> Iterator[DemoSite]:
@@ -104,11 +104,11 @@ def ask_kept(demo: DemoSite, sql: str) -> list[tuple[object, ...]]:
     """Ask what the newest change keeps of the companies."""
     with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
         change = journal.changes(1)[0]
-    reference = ChangeRef(change.id, change.generation, Strategy.COPY, change.from_version)
+    reference = ChangeRef(change.id, change.generation, change.from_version)
     return site_in_process(demo).engine.query(reference.previous("companies"), sql)
 
 
-@in_turns("demo", "version")
+@in_turns("version")
 @pytest.mark.parametrize("version", [DROPS, DECLARES])
 def test_what_was_entered_is_counted_and_asked_for(demo: DemoSite, version: str) -> None:
     """The case of the review: 1.1.0 adds a country, its way down drops it."""
@@ -139,7 +139,6 @@ def test_what_was_entered_is_counted_and_asked_for(demo: DemoSite, version: str)
     assert ask_kept(demo, "SELECT count(*) FROM companies WHERE origin <> 'MU'") == [(3,)]
 
 
-@in_turns("demo")
 def test_what_is_parked_is_not_asked_for_and_comes_back(demo: DemoSite) -> None:
     assert "3.2.6 to 3.2.4 keeps every record; only a rehearsal" in said(demo, "plan", PARKS)
     operations(demo).upgrade(Version(PARKS))
@@ -152,7 +151,6 @@ def test_what_is_parked_is_not_asked_for_and_comes_back(demo: DemoSite) -> None:
     assert ask(demo, count) == [("FR", 2), ("LK", 1)]
 
 
-@in_turns("demo")
 def test_no_more_than_was_agreed_to(demo: DemoSite) -> None:
     operations(demo).upgrade(Version(DROPS))
     enter(demo, INSERT.format(1))

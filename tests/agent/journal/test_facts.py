@@ -59,7 +59,6 @@ STORED: dict[str, object] = {
     "databases_unchanged": False,
     "one_way": True,
     "compared_with": "before",
-    "differs": [],
     "cut_over_s": 0.01,
     "made_by_release": {"seizures": {"ref_offence_category": 1}},
     "healthy_after_s": 1.5,

@@ -34,7 +34,7 @@ from tests.support.errors import refused
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CHANGE = Change(
     id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
-    product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+    product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
     created_at=AT,
 )  # fmt: skip
 OTHER = dataclasses.replace(CHANGE, id="zzzzzzzz", created_at=AT + timedelta(days=1))

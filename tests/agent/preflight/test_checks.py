@@ -24,7 +24,6 @@ from ncen_updater.agent.databases.base import (
     DatabaseRole,
     MigrationPlan,
     MigrationSet,
-    Strategy,
 )
 from ncen_updater.agent.databases.errors import DatabaseUnreachable, MigrationRefused
 from ncen_updater.agent.files.keeping import FilesSurvey
@@ -137,7 +136,7 @@ class World:
         self.tree = tree
         self.context = Context(
             config=settings(root),
-            change=ChangeRef("abcdefgh", 2, Strategy.COPY, "3.3.0"),
+            change=ChangeRef("abcdefgh", 2, "3.3.0"),
             document=document_for("3.3.0", tree),
             engine=self.engine,
             store=self.store,

@@ -74,7 +74,6 @@ def test_what_was_stored_is_written_as_it_was(name: str) -> None:
     [
         {"blamed": True},
         {"blamed": False, "not_carried": {"cases": ["extension a"]}},
-        {"blamed": False, "proof": {"basis": "a", "schemas": {"cases": ["s"]}, "releases": []}},
     ],
 )
 def test_of_a_backup_only_what_there_is_is_written(left: dict[str, object]) -> None:

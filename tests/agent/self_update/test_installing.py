@@ -294,7 +294,7 @@ def test_it_does_not_go_while_a_change_is_open_or_the_service_runs(copied: Serve
     with Journal.create(copied.state / "journal.sqlite") as journal:
         change = Change(
             id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
-            product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy",
+            product="ncen", from_version="3.2.4", to_version="3.3.0",
             generation=1, created_at=datetime(2026, 1, 1, tzinfo=UTC),
         )  # fmt: skip
         journal.begin(change)

@@ -187,7 +187,7 @@ def test_nothing_is_done_beside_a_change(place: Place) -> None:
         place.renew()
     change = Change(
         id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
-        product="ncen", from_version="3.2.4", to_version="3.3.0", strategy="copy", generation=1,
+        product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )  # fmt: skip
     journal_path = place.site.state / JOURNAL

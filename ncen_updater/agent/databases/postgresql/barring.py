@@ -1,20 +1,12 @@
-"""Who may connect while originals are migrated in place, and between cut-over and commit.
+"""Who may connect between cut-over and commit.
 
-While originals are fenced to be migrated in place by an agent that is not a superuser:
-
-A database is open for the moments in which the agent's own sessions begin, and for as long as the
-application's own migrator runs. A superuser shuts everybody else out by a connection limit of 0;
-any other agent would lock itself out by that. So CONNECT is taken from everybody but the agent, in
-the transaction of the fence, and what was granted is kept beside it and given back in the
-transaction of the cut-over or of the way back, or with the fence.
+The new release has to start and to be asked for its health, so the databases are open, but to the
+application's roles and the agent alone. What was granted is kept beside it, and given back in the
+transaction that writes the commit, or goes with the set where the change goes back.
 
 What is left: superusers get in, and so do members of the agent's own role; the owner may grant
 itself CONNECT again. Where somebody else than the owner had granted, the owner is the grantor
-afterwards. Sessions of any kind are ended before the cut-over.
-
-From the cut-over to the commit: the new release has to start and to be asked for its health, so the
-databases are open, but to the application's roles and the agent alone. What was granted is given
-back in the transaction that writes the commit, or goes with the set where the change goes back.
+afterwards.
 """
 
 from __future__ import annotations
@@ -34,26 +26,6 @@ _TABLE = (
 )
 
 
-def bar(connection: Connection, change: ChangeRef, databases: Iterable[str]) -> bool:
-    """Take CONNECT from everybody but the agent; nothing where the agent is a superuser.
-
-    Args:
-        connection: In the transaction of the control database that writes the fence.
-        change: The change.
-        databases: Physical names of the originals.
-
-    Returns:
-        Whether it was done.
-    """
-    ((agent, superuser),) = rows(
-        connection, "SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user"
-    )
-    if not superuser:
-        for database in sorted(databases):
-            _take_connect(connection, change, database, [agent])
-    return not superuser
-
-
 def admit_only(
     connection: Connection, change: ChangeRef, database: str, roles: Iterable[str]
 ) -> None:
@@ -71,12 +43,6 @@ def admit_only(
         " AND has_database_privilege(oid, %s, 'CONNECT')",
         [list(roles), database],
     )
-    _take_connect(connection, change, database, [role for (role,) in able])
-
-
-def _take_connect(
-    connection: Connection, change: ChangeRef, database: str, admitted: Iterable[str]
-) -> None:
     run(connection, _TABLE)
     grants = read_attributes(connection, database).grants
     # What stands in the table is older than this act and is the true original.
@@ -89,16 +55,8 @@ def _take_connect(
     for grantee in sorted({g.grantee for g in grants if g.privilege == "CONNECT"}):
         whom = identifier(grantee) if grantee else "PUBLIC"
         run(connection, f"REVOKE CONNECT ON DATABASE {name} FROM {whom} CASCADE")
-    for role in sorted(admitted):
+    for (role,) in sorted(able):
         run(connection, f"GRANT CONNECT ON DATABASE {name} TO {identifier(role)}")
-
-
-def barred_by(connection: Connection, change: ChangeRef) -> tuple[str, ...]:
-    """Return the databases of which a change has taken the rights to connect."""
-    if rows(connection, "SELECT to_regclass('public.barred') IS NULL")[0][0]:
-        return ()
-    found = rows(connection, "SELECT database FROM public.barred WHERE change = %s", [change.id])
-    return tuple(database for (database,) in found)
 
 
 def is_barred(connection: Connection, database: str) -> bool:

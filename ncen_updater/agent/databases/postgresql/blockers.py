@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from ncen_updater.agent.databases.base import ChangeRef
@@ -11,11 +11,9 @@ from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow
 from ncen_updater.agent.databases.postgresql.connection import OUR_PROGRAM
 from ncen_updater.agent.databases.postgresql.naming import (
     MAX_NAME_BYTES,
-    in_place,
     next_name,
     prev_name,
 )
-from ncen_updater.agent.databases.postgresql.programs import version_words
 from ncen_updater.agent.databases.postgresql.survey import ServerSurvey, SessionsSeen
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
@@ -23,9 +21,6 @@ from ncen_updater.common.i18n import N_, Text
 OLDEST, NEWEST = 14, 18
 MARGIN_BYTES = 256 * 1024 * 1024
 MARGIN_PART = 0.2
-# Measured on two cores: dump 110 MB/s, restore 55 MB/s; a copy in the server goes back in 4 ms.
-DUMP_BYTES_PER_S = 110_000_000
-RESTORE_BYTES_PER_S = 55_000_000
 
 
 @dataclass(frozen=True)
@@ -63,21 +58,16 @@ PREPARED = BlockerKind(
 SLOTS = BlockerKind(
     "NU-4122",
     Severity.STRICT,
-    N_("{database} has logical replication slots that a copy would not take along: {objects}."),
+    N_("{database} has logical replication slots that a copy does not carry: {objects}."),
     N_(
-        'Drop the slots, or choose strategy = "in-place": the original of {database} is then'
-        " migrated itself. The price: going back is no renaming of 4 milliseconds for free; it"
-        " needs the kept copy ({bytes}) or a restore of about {restore_s} seconds, and the"
-        " slots are lost if it is taken."
+        "Drop each slot for the upgrade, SELECT pg_drop_replication_slot('NAME'); create it again"
+        " afterwards, and let its subscriber copy its tables again."
     ),
 )
 SUBSCRIPTIONS = BlockerKind(
     "NU-4123",
     Severity.STRICT,
-    N_(
-        "{database} has subscriptions: {objects}. No copy takes them along, and the server drops no"
-        " database that has one, so that there is no way back in place either."
-    ),
+    N_("{database} has subscriptions that a copy does not carry: {objects}."),
     N_(
         "Drop the subscriptions for the change and make them anew afterwards. To keep the other"
         " side's slot: ALTER SUBSCRIPTION ... DISABLE; ALTER SUBSCRIPTION ... SET (slot_name"
@@ -89,13 +79,12 @@ NO_ROOM = BlockerKind(
     "NU-4124",
     Severity.STRICT,
     N_(
-        "The copies need {needed_bytes} with log and margin on the disk of {place}, and"
+        "The copies need {needed_bytes}, with log and margin, on the disk of {place};"
         " {free_bytes} are free there."
     ),
     N_(
-        "Make {missing_bytes} free there. In place with a dump needs the same room while it"
-        " goes back (a restore of about {restore_s} seconds after a dump of about {dump_s}); only"
-        " what is kept afterwards is elsewhere then."
+        "Free at least {missing_bytes} there, or enlarge that disk. 'ncen-updater collect' removes"
+        " databases of earlier upgrades that are past their time."
     ),
 )
 SPACE_UNSEEN = BlockerKind(
@@ -173,38 +162,6 @@ NO_OWNER = BlockerKind(
     N_("There is no role {owner} on the server, as which migrations would run."),
     N_('Correct "owner" in [databases.postgresql].'),
 )
-NO_ROOM_DUMP = BlockerKind(
-    "NU-4137",
-    Severity.STRICT,
-    N_("The dumps may need {needed_bytes}, and {free_bytes} are free in the dump directory."),
-    N_("Make {missing_bytes} free there, or choose another dump_directory."),
-)
-UNCARRIED = BlockerKind(
-    "NU-4160",
-    Severity.STRICT,
-    N_("A dump of {database} by the role {role} is to be the way back, and does not carry:"
-       " {objects}."),
-    N_('Choose way_back = "copy" or strategy = "copy": a copy in the server carries all. Or remove'
-       " what is not needed."),
-)  # fmt: skip
-FROM_DUMP = BlockerKind(
-    "NU-4162",
-    Severity.ADVISORY,
-    N_("What was kept is a dump of {bytes}: officers wait about {restore_s} seconds until it"
-       " is restored."),
-    N_("Choose a time for that."),
-)  # fmt: skip
-PROGRAM = BlockerKind(
-    "NU-4140",
-    Severity.STRICT,
-    N_("The program {program} has to be of PostgreSQL {major}, as the server is; {which}."),
-    N_(
-        "Install the client programs of PostgreSQL {major} on this machine, or set bin_directory "
-        "to where they are."
-    ),
-)
-
-
 HIDDEN = BlockerKind(
     "NU-4150",
     Severity.STRICT,
@@ -245,26 +202,8 @@ KEPT_ALTERED = BlockerKind(
 
 
 def margin(total: int) -> int:
-    """Return the bytes kept free beside the copies: for growth by migrations and for the site."""
+    """Return the bytes kept free beside the copies: a migration may write each table once more."""
     return max(MARGIN_BYTES, int(total * MARGIN_PART))
-
-
-def space_needed(sizes: Mapping[str, int], methods: Mapping[str, str]) -> tuple[int, int]:
-    """Return the bytes for data (with margin) and those for the write-ahead log.
-
-    WAL_LOG writes all of a copy to the log as well; migrations may write each table once more,
-    which is what the margin is for.
-    """
-    total = sum(sizes.values())
-    logged = sum(size for name, size in sizes.items() if methods.get(name) == "wal-log")
-    return total + margin(total), logged
-
-
-def _program(program: str, version: int | None, major: int) -> Finding:
-    """A program of another version, or of one that is not known."""
-    words = version_words(version)
-    found = PROGRAM.found(program=program, which=words, major=major)
-    return replace(found, figures={"program": program, "found": version, "major": major})
 
 
 def find_blockers(
@@ -273,10 +212,8 @@ def find_blockers(
     names: Mapping[str, str],
     *,
     final: bool,
-    way_back: str,
     role: str = "ncen_updater",
     owner: str = "ncen",
-    dumped: bool = False,
     application_roles: Sequence[str] = (),
 ) -> tuple[Finding, ...]:
     """Return the findings, most fundamental first.
@@ -286,51 +223,32 @@ def find_blockers(
         change: The change.
         names: Logical to physical names.
         final: Whether the application is stopped.
-        way_back: ``copy`` or ``dump``.
         role: The agent's role, for the remedies.
         owner: The application's role, for the remedies.
-        dumped: Whether the change goes back to a dump.
         application_roles: As which it logs in, where the operator said so.
     """
     found: list[Finding] = []
     if not OLDEST <= seen.major <= NEWEST:
         found.append(VERSION.found(version=seen.version))
-    found += _names(seen, change, names, dumped=dumped)
+    found += _names(seen, change, names)
     found += _rights(seen, role, owner)
     if final:
         found += _any_sessions(seen.sessions, Severity.STRICT)
     else:
         found += _sessions(seen.sessions, role, owner, application_roles)
     found += _contents(seen, change)
-    found += _room(seen, change, way_back, role)
-    found += [
-        _program(program, version, seen.major)
-        for program, version in seen.programs
-        if (in_place(change) or dumped) and version != seen.major
-    ]
-    found += [
-        UNCARRIED.found(
-            database=database, role=role, objects=", ".join(words for _database, words in objects)
-        )
-        for database, objects in _grouped(seen.uncarried).items()
-    ]
-    if dumped:
-        total = sum(seen.sizes.values())
-        seconds = _seconds(total, RESTORE_BYTES_PER_S)
-        found.append(FROM_DUMP.found(bytes=total, restore_s=seconds))
+    found += _room(seen, change, role)
     return tuple(found)
 
 
-def _names(
-    seen: ServerSurvey, change: ChangeRef, names: Mapping[str, str], *, dumped: bool
-) -> list[Finding]:
+def _names(seen: ServerSurvey, change: ChangeRef, names: Mapping[str, str]) -> list[Finding]:
     found: list[Finding] = []
     for physical in names.values():
         copies = (next_name(physical, change.id), prev_name(physical, change.id))
         length = max(len(name.encode()) for name in copies)
         if length > MAX_NAME_BYTES:
             found.append(NAME_TOO_LONG.found(database=physical, length=length))
-        kept = None if dumped else change.source
+        kept = change.source
         wanted = [physical] + ([prev_name(physical, kept)] if kept else [])
         for name in wanted:
             row: DatabaseRow | None = seen.databases.get(name)
@@ -425,33 +343,20 @@ def _contents(seen: ServerSurvey, change: ChangeRef) -> list[Finding]:
         found.append(PREPARED.found(database=database, count=len(prepared), transactions=gids))
     left_behind = ((SLOTS, seen.slots), (SUBSCRIPTIONS, seen.subscriptions))
     for kind, pairs in () if change.as_is else left_behind:
-        # In place the database itself, and its slots, go on: said, not refused.
-        going_on = in_place(change) and kind is SLOTS
-        severity = Severity.ADVISORY if going_on else Severity.STRICT
         for database, objects in _grouped(pairs).items():
-            size = sum(seen.sizes.values())
-            found.append(
-                kind.found(
-                    severity,
-                    database=database,
-                    objects=", ".join(name for _database, name in objects),
-                    bytes=size,
-                    restore_s=_seconds(size, RESTORE_BYTES_PER_S),
-                )
-            )
+            words = ", ".join(name for _database, name in objects)
+            found.append(kind.found(database=database, objects=words))
     for database, stored, actual in seen.collations:
         found.append(COLLATION.found(database=database, stored=stored, actual=actual))
     return found
 
 
-def _room(seen: ServerSurvey, change: ChangeRef, way_back: str, role: str) -> list[Finding]:
+def _room(seen: ServerSurvey, change: ChangeRef, role: str) -> list[Finding]:
     if change.as_is:
         return []
-    total = sum(seen.sizes.values())
-    dump = in_place(change) and way_back == "dump"
     found: list[Finding] = []
-    for disk in seen.space.disks:
-        needed = _needed(seen, disk.names, dump=dump, log=disk.log)
+    for disk in seen.disks:
+        needed = _needed(seen, disk.names, log=disk.log)
         if disk.free < needed:
             found.append(
                 NO_ROOM.found(
@@ -459,37 +364,25 @@ def _room(seen: ServerSurvey, change: ChangeRef, way_back: str, role: str) -> li
                     needed_bytes=needed,
                     free_bytes=disk.free,
                     missing_bytes=needed - disk.free,
-                    dump_s=_seconds(total, DUMP_BYTES_PER_S),
-                    restore_s=_seconds(total, RESTORE_BYTES_PER_S),
                 )
             )
-    visible = {name for disk in seen.space.disks for name in disk.names}
+    visible = {name for disk in seen.disks for name in disk.names}
     unseen = [name for name in seen.sizes if name not in visible]
     if unseen:
-        log = not any(disk.log for disk in seen.space.disks)
-        needed = _needed(seen, unseen, dump=dump, log=log)
+        log = not any(disk.log for disk in seen.disks)
+        needed = _needed(seen, unseen, log=log)
         found.append(SPACE_UNSEEN.found(needed_bytes=needed, role=role))
-    free = seen.space.dump
-    if dump and free is not None and free < total:
-        missing = total - free
-        found.append(NO_ROOM_DUMP.found(needed_bytes=total, free_bytes=free, missing_bytes=missing))
     return found
 
 
-def _needed(seen: ServerSurvey, names: Iterable[str], *, dump: bool, log: bool) -> int:
+def _needed(seen: ServerSurvey, names: Iterable[str], *, log: bool) -> int:
     """Return the bytes that are needed where these databases are, or the log is."""
     sizes = {name: seen.sizes[name] for name in names if name in seen.sizes}
     total = sum(sizes.values())
     room = margin(total) if sizes else 0
-    if dump:
-        # Going back restores the dump beside the original: what has no room then has no way back.
-        return total + room
-    logged = space_needed(seen.sizes, seen.methods)[1] if log else 0
-    return total + room + logged
-
-
-def _seconds(size: int, speed: int) -> int:
-    return max(1, round(size / speed))
+    # WAL_LOG writes all of a copy to the log as well.
+    logged = sum(size for name, size in seen.sizes.items() if seen.methods.get(name) == "wal-log")
+    return total + room + (logged if log else 0)
 
 
 Row = TypeVar("Row", bound=tuple[object, ...])

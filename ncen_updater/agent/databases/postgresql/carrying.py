@@ -1,10 +1,9 @@
 """What a dump by an ordinary role carries to a fresh database, and what it does not.
 
 In a rehearsal ``pg_dump`` and ``pg_restore`` log in as the application's role, since they run what
-this role left there; a closed database, in which nobody changes anything, is dumped as the agent. A
-database administrator may have put things into a database that only a superuser makes, or that
-these roles may not read or make: a template copy has them, a dump has them not, or cannot be
-restored. The catalogue says which these are while officers still work.
+this role left there. A database administrator may have put things into a database that only a
+superuser makes, or that this role may not read or make: a template copy has them, a dump has them
+not, or cannot be restored. The catalogue says which these are while officers still work.
 :func:`survey_contents` looks, :func:`judge` decides, and :func:`limits` says how to dump and
 restore all the rest.
 """
@@ -13,9 +12,7 @@ restore all the rest.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -97,26 +94,6 @@ def judge(seen: DatabaseContents) -> tuple[CarryingObstacle, ...]:
         if facts:
             found.append(CarryingObstacle(item, facts))
     return tuple(found)
-
-
-def digest_of(parts: Iterable[object], seen: Iterable[DatabaseContents]) -> str:
-    """Return what a proof that a dump can be restored holds for; pure.
-
-    The application's own tables are not in it: what a migration makes, the same role makes again.
-
-    Args:
-        parts: Server, programs and role.
-        seen: The contents of each database, in order.
-    """
-    content = [
-        [
-            contents.superuser,
-            sorted([item.kind, item.name, sorted(item.facts)] for item in contents.items),
-        ]
-        for contents in seen
-    ]
-    text = json.dumps([list(parts), content], sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # ---- the look ----------------------------------------------------------------------------------

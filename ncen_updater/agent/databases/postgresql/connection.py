@@ -274,12 +274,6 @@ class Server:
                 self._owner_logs_in = True
         return bool(self._owner_logs_in)
 
-    @property
-    def restorer(self) -> str:
-        """The role that restores: the application's, but at a site without its login."""
-        settings = self.settings
-        return settings.user if self._owner_logs_in is False else settings.owner
-
     def _connect(self, database: str, user: str, name: str, options: str) -> Connection:
         try:
             connection = psycopg.connect(

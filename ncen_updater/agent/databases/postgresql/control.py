@@ -59,7 +59,6 @@ MAKING = 0x6E63656E2D757064
 class SwapEvent(StrEnum):
     """What a row of the control database says."""
 
-    TOUCHED = "touched"  # in-place: from here on the original may be half-migrated
     OVER = "over"
     BACK = "back"
     COMMITTED = "committed"  # officers may be in; nothing is cut back any more

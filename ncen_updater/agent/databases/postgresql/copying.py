@@ -21,7 +21,7 @@ from ncen_updater.agent.databases.postgresql.connection import Connection, Serve
 from ncen_updater.agent.databases.postgresql.control import Control
 from ncen_updater.agent.databases.postgresql.datadir import DataDirectory, find_data_directory
 from ncen_updater.agent.databases.postgresql.fence import end_sessions
-from ncen_updater.agent.databases.postgresql.naming import copied_comment, in_place, is_copy_of
+from ncen_updater.agent.databases.postgresql.naming import copied_comment, is_copy_of
 from ncen_updater.agent.databases.postgresql.planning import DatabaseCopy, copies, create_statement
 from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
 from ncen_updater.agent.databases.side_by_side import side_by_side
@@ -88,7 +88,7 @@ class Copying:
         """Drop databases of a change and what interrupted copies left.
 
         Args:
-            targets: Names of candidates and, where they are not needed, of kept copies.
+            targets: Names of candidates.
             change: The change.
             plan: Its copies; their object ids are the only ones that are ever removed by hand.
 
@@ -160,10 +160,9 @@ class Copying:
             run(connection, "SET LOCAL synchronous_commit = on")
             comment = read_databases(connection)[copy.source].comment
             wanted = read_attributes(connection, copy.source)
-            if not in_place(change):
-                # Nobody but the owner has any business in a candidate before it is live.
-                inside = tuple(g for g in wanted.grants if g.grantee)
-                wanted = replace(wanted, grants=inside, template=False)
+            # Nobody but the owner has any business in a candidate before it is live.
+            inside = tuple(g for g in wanted.grants if g.grantee)
+            wanted = replace(wanted, grants=inside, template=False)
             carry_over(connection, wanted, copy.target)
             marked = copied_comment(comment, change.id)
             run(

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from ncen_updater.agent.databases.base import (
     AppliedMigration,
@@ -34,7 +33,6 @@ from ncen_updater.agent.databases.postgresql import reading, trying
 from ncen_updater.agent.databases.postgresql.application_login import require_logins
 from ncen_updater.agent.databases.postgresql.attributes import read_attributes
 from ncen_updater.agent.databases.postgresql.blockers import find_blockers
-from ncen_updater.agent.databases.postgresql.carrying import digest_of, survey_contents
 from ncen_updater.agent.databases.postgresql.catalogue import read_databases, server_major
 from ncen_updater.agent.databases.postgresql.cloning import Cloning
 from ncen_updater.agent.databases.postgresql.connection import (
@@ -48,7 +46,6 @@ from ncen_updater.agent.databases.postgresql.connection import (
 )
 from ncen_updater.agent.databases.postgresql.control import (
     Control,
-    SwapEvent,
     is_recorded,
     read_fences,
     read_moment,
@@ -59,20 +56,18 @@ from ncen_updater.agent.databases.postgresql.control import (
 from ncen_updater.agent.databases.postgresql.copying import Copying, before_drop, drop_database
 from ncen_updater.agent.databases.postgresql.datadir import find_data_directory
 from ncen_updater.agent.databases.postgresql.disks import read_disks
-from ncen_updater.agent.databases.postgresql.dump import Dumps
 from ncen_updater.agent.databases.postgresql.fence import Fencing
 from ncen_updater.agent.databases.postgresql.fingerprint import look_at_schema
 from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.agent.databases.postgresql.migrating import Migrating
 from ncen_updater.agent.databases.postgresql.naming import (
-    in_place,
     kept_name,
     next_name,
     parse_marker,
     prev_name,
 )
 from ncen_updater.agent.databases.postgresql.orphans import find_orphans
-from ncen_updater.agent.databases.postgresql.planning import copies, make_plan
+from ncen_updater.agent.databases.postgresql.planning import make_plan
 from ncen_updater.agent.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
 from ncen_updater.agent.databases.postgresql.rehearsing import Rehearsing
 from ncen_updater.agent.databases.postgresql.roles import judge_roles, see_roles
@@ -80,13 +75,13 @@ from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.agent.databases.postgresql.setting_aside import forget_set_aside, read_set_aside
 from ncen_updater.agent.databases.postgresql.statistics import refresh_statistics
 from ncen_updater.agent.databases.postgresql.survey import survey
-from ncen_updater.agent.databases.postgresql.swap import Swap
+from ncen_updater.agent.databases.postgresql.swap import SWAPS, Swap
 from ncen_updater.agent.databases.postgresql.versions import forget, own_act
 from ncen_updater.agent.databases.schema import Schema
 from ncen_updater.agent.databases.tried import Keys, Sample, Untried
 from ncen_updater.common.findings import Finding
-from ncen_updater.common.messages import LOSS_UNKNOWN, SET_INCOMPLETE, WAY_BACK_NEEDED
-from ncen_updater.common.progress import Progress, Silent
+from ncen_updater.common.messages import SET_INCOMPLETE
+from ncen_updater.common.progress import Progress
 from ncen_updater.formats.losses import Loss
 from ncen_updater.formats.manifest import DatabaseProgram
 
@@ -103,8 +98,6 @@ class PostgresEngine(DatabaseEngine):
     Args:
         settings: Where the server is and who we are.
         names: Logical to physical names.
-        way_back: In-place only: what is kept, a ``copy`` in the server or a ``dump``.
-        dump_directory: Where dumps go.
         limits: Time-outs of our own statements.
         migrator_environment: Further variables of the application's own migrator.
         user: As whom it runs, where the agent is root.
@@ -118,8 +111,6 @@ class PostgresEngine(DatabaseEngine):
         settings: PostgresSettings,
         names: Mapping[str, str],
         *,
-        way_back: Literal["copy", "dump"] = "copy",
-        dump_directory: Path | None = None,
         limits: ServerLimits | None = None,
         migrator_environment: Mapping[str, str] | None = None,
         user: str | None = None,
@@ -127,8 +118,6 @@ class PostgresEngine(DatabaseEngine):
         self._settings = settings
         self._user = user
         self._physical = dict(names)
-        self._way_back = way_back
-        self._dump_directory = dump_directory
         self._limits = limits or ServerLimits()
         self._server = Server(settings, self._limits)
         self._control = Control(self._server)
@@ -143,7 +132,6 @@ class PostgresEngine(DatabaseEngine):
             self._server, self._sessions, self._physical, migrator_environment, self.migrator_user
         )
         self._rehearsing = Rehearsing(self._server, self._copying, self._sessions)
-        self._dumps = Dumps(self._server, self._control, self._sessions, dump_directory)
 
     def migrator_user(self) -> RunAs | None:
         """See :meth:`DatabaseEngine.migrator_user`."""
@@ -201,27 +189,14 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.blockers`."""
         if not final:  # officers still work: the answer is known when the copy is planned
             self._cloning.find_out(change)
-        dumped = self._kept_as_dump(change)
-        seen = survey(
-            self._server,
-            change,
-            self._physical,
-            way_back=self._way_back,
-            dump_directory=self._dump_directory,
-            clone=self._cloning.known(change),
-            dumped=dumped,
-            # Once they are fenced, the dump itself looks once more.
-            inside=not final,
-        )
+        seen = survey(self._server, change, self._physical, clone=self._cloning.known(change))
         return find_blockers(
             seen,
             change,
             self._physical,
             final=final,
-            way_back=self._way_back,
             role=self._settings.user,
             owner=self._settings.owner,
-            dumped=dumped,
             application_roles=self._settings.application_roles,
         )
 
@@ -248,8 +223,7 @@ class PostgresEngine(DatabaseEngine):
                 seen = evidences.at_rest(self._physical, found, read_fences(connection))
                 roles, live = list(self._settings.admitted), list(self._physical.values())
                 return replace(seen, shut=rows(connection, _SHUT, [roles, live, roles]))
-            events = (SwapEvent.TOUCHED, SwapEvent.OVER, SwapEvent.BACK)
-            record = read_record(connection, change.id, events)
+            record = read_record(connection, change.id, SWAPS)
             committed = is_recorded(connection, change.id)
         return evidences.decide(change, self._physical, found, record, committed=committed)
 
@@ -294,9 +268,7 @@ class PostgresEngine(DatabaseEngine):
     def leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
         """See :meth:`DatabaseEngine.leftovers`."""
         with self._server.facts() as connection:
-            return evidences.leftovers(
-                self._physical, read_databases(connection), self._dumps.kept()
-            )
+            return evidences.leftovers(self._physical, read_databases(connection))
 
     def applied(self, place: Place) -> tuple[AppliedMigration, ...]:
         """See :meth:`DatabaseEngine.applied`."""
@@ -343,12 +315,9 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.lost_rows`; each table is read once.
 
         Raises:
-            LossUnknown: If the moment of the cut-over is not known, and a dump was kept.
             RowsUnreadable: If the application's role may not read a table.
         """
-        kept_change = ChangeRef(
-            change.source or change.id, change.generation, change.strategy, change.release
-        )
+        kept_change = ChangeRef(change.source or change.id, change.generation, change.release)
         with self._server.facts() as connection:
             moment = read_moment(connection, kept_change.id)
         result: dict[str, dict[str, int]] = {}
@@ -394,36 +363,9 @@ class PostgresEngine(DatabaseEngine):
 
     def _compared(self, name: str, live: Connection, kept: ChangeRef) -> dict[str, int]:
         """Compare a live database with the kept one: takes long, and only where it must be."""
-        if self._kept_as_dump(replace(kept, source=kept.id)):
-            path = f"{self._dump_directory}/{kept.id}/{name}"
-            raise DatabaseError(LOSS_UNKNOWN, database=self._physical[name], path=path)
         long_s = self._limits.long_s
         with self._sessions.counting(kept.previous(name), statement_s=long_s) as other:
             return reading.lost_by_table(live, other)
-
-    def proof_basis(self) -> str | None:
-        """See :meth:`DatabaseEngine.proof_basis`: only dumps are kept that have to be restored."""
-        if self._way_back != "dump":
-            return None
-        with self._server.facts() as connection:
-            server = str(connection.info.server_version)
-        seen = []
-        self._server.try_owner(next(iter(self._physical.values())))
-        restorer = self._server.restorer
-        for physical in self._physical.values():
-            with self._server.session(physical) as connection:
-                seen.append(survey_contents(connection, restorer))
-        programs = [program_for(self._server, name) for name in DUMP_AND_RESTORE]
-        return digest_of([server, self._settings.user, restorer, programs], seen)
-
-    def _kept_as_dump(self, change: ChangeRef) -> bool:
-        """Whether what a change goes back to is kept outside the server."""
-        if change.source is None:
-            return False
-        with self._server.facts() as connection:
-            found = read_databases(connection)
-        inside = any(prev_name(p, change.source) in found for p in self._physical.values())
-        return not inside and self._dumps.holds(change.source, self._physical)
 
     def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.orphans`."""
@@ -453,8 +395,7 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.plan_copy`."""
         if change.as_is:
             return CopyPlan({})
-        dumped = self._kept_as_dump(change)
-        kept = None if dumped else change.source
+        kept = change.source
         with self._server.facts() as connection:
             found = read_databases(connection)
             directory = find_data_directory(self._server, connection)
@@ -476,20 +417,12 @@ class PostgresEngine(DatabaseEngine):
                 taken,
                 server_major(connection),
                 wanted=self._settings.copy_method,
-                way_back=self._way_back,
                 clone=self._cloning.known(change),
-                dumped=dumped,
             )
 
     def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
         """See :meth:`DatabaseEngine.copy`."""
-        if change.as_is:
-            return
-        if self._is_dump(plan):
-            self._dumps.dump(change, plan, progress)
-        elif any(copy.method == "restore" for copy in copies(plan)):
-            self._dumps.restore_kept(change, plan, progress)
-        else:
+        if not change.as_is:
             self._copying.copy(change, plan, progress)
 
     def copy_online(
@@ -510,26 +443,11 @@ class PostgresEngine(DatabaseEngine):
 
     def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """See :meth:`DatabaseEngine.copied`."""
-        if change.as_is:
-            return True
-        if self._is_dump(plan):
-            return self._dumps.complete(change, plan)
-        return self._copying.copied(change, plan)
+        return change.as_is or self._copying.copied(change, plan)
 
     def discard(self, change: ChangeRef, plan: CopyPlan) -> None:
-        """See :meth:`DatabaseEngine.discard`.
-
-        Raises:
-            WayBackNeeded: In-place, after the originals were touched and before the way back.
-        """
+        """See :meth:`DatabaseEngine.discard`."""
         targets = [next_name(physical, change.id) for physical in self._physical.values()]
-        if in_place(change):
-            record = self._swap.state(change)
-            if record is not None and record.event is SwapEvent.TOUCHED:
-                raise DatabaseError(WAY_BACK_NEEDED, database=", ".join(self._physical.values()))
-            if record is None or record.event is SwapEvent.BACK:
-                targets += [prev_name(physical, change.id) for physical in self._physical.values()]
-                self._dumps.remove(change.id)
         self._copying.discard(targets, change, plan)
         with self._server.facts() as connection:
             self._cloning.clear_away(connection)
@@ -548,7 +466,6 @@ class PostgresEngine(DatabaseEngine):
         progress: Progress,
     ) -> bool:
         """See :meth:`DatabaseEngine.migrate`."""
-        self._touch(change)
         return self._migrating.migrate(change, target, origin, progress)
 
     def make_ready(self) -> None:
@@ -573,15 +490,7 @@ class PostgresEngine(DatabaseEngine):
 
     def mark(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.mark`."""
-        self._touch(change)
         self._migrating.mark(change)
-
-    def _touch(self, change: ChangeRef) -> None:
-        """In place: make the way back durable before the originals are written."""
-        if in_place(change):
-            if self._way_back == "copy":
-                self._migrating.anchor_kept(change)
-            self._swap.touch(change)
 
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """See :meth:`DatabaseEngine.baseline`."""
@@ -622,27 +531,10 @@ class PostgresEngine(DatabaseEngine):
 
     def cut_back(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_back`."""
-        if in_place(change):
-            record = self._swap.state(change)
-            # What was kept counts, not what the configuration says by now.
-            dumped = self._way_back == "dump" or self._dumps.holds(change.id, self._physical)
-            if dumped and record is not None and record.event is not SwapEvent.BACK:
-                # A restore takes long: nobody writes meanwhile into what will be gone.
-                self._fencing.fence(change)
-                self._dumps.restore(change, self._physical, Silent())
         self._swap.cut_back(change)
 
     def drop_previous(self, change_id: str) -> None:
-        """See :meth:`DatabaseEngine.drop_previous`.
-
-        Raises:
-            WayBackNeeded: In-place, where the originals are half-migrated.
-        """
-        with settled(self._server) as connection:
-            events = (SwapEvent.TOUCHED, SwapEvent.OVER, SwapEvent.BACK)
-            record = read_record(connection, change_id, events)
-        if record is not None and record.event is SwapEvent.TOUCHED:
-            raise DatabaseError(WAY_BACK_NEEDED, database=", ".join(self._physical.values()))
+        """See :meth:`DatabaseEngine.drop_previous`."""
         with translated(", ".join(self._physical.values())):
             self._swap.keep_written(change_id)
         with self._server.facts(statement_s=self._limits.long_s) as connection:
@@ -657,7 +549,6 @@ class PostgresEngine(DatabaseEngine):
                     own_act(self._server, connection, name, altering)
                 drop_database(connection, name, self._limits.terminate_s)
             forget(connection, [prev_name(name, change_id) for name in self._physical.values()])
-        self._dumps.remove(change_id)
 
     def drop_set_aside(self, change_id: str) -> None:
         """See :meth:`DatabaseEngine.drop_set_aside`."""
@@ -666,7 +557,3 @@ class PostgresEngine(DatabaseEngine):
             for physical in self._physical.values():
                 drop_database(connection, kept_name(physical, change_id), self._limits.terminate_s)
             forget_set_aside(connection, change_id)
-
-    @staticmethod
-    def _is_dump(plan: CopyPlan) -> bool:
-        return any(copy.method == "dump" for copy in copies(plan))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole, Evidence, Marker
@@ -131,15 +131,13 @@ def _said(mark: Marker | None) -> str:
 
 
 def leftovers(
-    names: Mapping[str, str], found: Mapping[str, DatabaseRow], dumped: Collection[str] = ()
+    names: Mapping[str, str], found: Mapping[str, DatabaseRow]
 ) -> tuple[tuple[str, DatabaseRole, str], ...]:
     """Return every candidate and previous of the set.
 
     Args:
         names: Logical to physical names.
         found: All databases of the server.
-        dumped: Changes of which dumps are kept; these count as previous databases.
     """
     parsed = (parse_name(datname, names) for datname in found)
-    dumps = {(change, DatabaseRole.PREVIOUS, name) for change in dumped for name in names}
-    return tuple(sorted({item for item in parsed if item is not None} | dumps))
+    return tuple(sorted({item for item in parsed if item is not None}))

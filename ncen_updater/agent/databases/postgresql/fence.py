@@ -10,7 +10,6 @@ import psycopg
 
 from ncen_updater.agent.databases.base import ChangeRef
 from ncen_updater.agent.databases.errors import DatabaseError, FenceFailed
-from ncen_updater.agent.databases.postgresql.barring import bar, barred_by, unbar
 from ncen_updater.agent.databases.postgresql.catalogue import read_databases, require
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
@@ -23,11 +22,8 @@ from ncen_updater.agent.databases.postgresql.connection import (
 from ncen_updater.agent.databases.postgresql.control import (
     Control,
     FenceRecord,
-    SwapEvent,
     read_fences,
-    read_record,
 )
-from ncen_updater.agent.databases.postgresql.naming import in_place
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.agent.databases.postgresql.versions import (
     expect,
@@ -39,7 +35,6 @@ from ncen_updater.agent.databases.postgresql.versions import (
 from ncen_updater.agent.databases.postgresql.visits import (
     forget_visits,
     mark_strangers,
-    prepare_visits,
 )
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import (
@@ -140,7 +135,7 @@ class Fencing:
             remember_login(connection, self._server)
             found = read_databases(connection)
             known = [name for name in read_fences(connection) if name in self._databases]
-            # What an agent of before closed, or left behind, has no version.
+            # What another change closed, or left behind, says nothing of this one.
             said = expected(connection, self._databases).items()
             forget(connection, [name for name, (by, _) in said if by != change.id])
             for database in self._databases:
@@ -156,12 +151,6 @@ class Fencing:
                     [database, change.id, row.allow, row.limit],
                 )
                 run(connection, f"ALTER DATABASE {identifier(database)} ALLOW_CONNECTIONS false")
-            if in_place(change):
-                prepare_visits(connection)
-            if in_place(change) and not self._is_over(connection, change):
-                # The originals themselves are entered from here on, to be dumped or asked: for each
-                # such moment the server would let in whoever may connect.
-                bar(connection, change, self._databases)
             renew(connection, known, opened(self._server, connection, known))
             expect(connection, change, [name for name in self._databases if name not in known])
         with self._server.facts() as connection:
@@ -215,12 +204,6 @@ class Fencing:
                 detail=", ".join(gid for gid, _database in prepared),
             )
 
-    @staticmethod
-    def _is_over(connection: Connection, change: ChangeRef) -> bool:
-        """Whether a cut-over stands: who may connect is no longer a matter of the fence."""
-        record = read_record(connection, change.id, (SwapEvent.OVER, SwapEvent.BACK))
-        return record is not None and record.event is SwapEvent.OVER
-
     def sessions(self) -> tuple[str, ...]:
         """See :meth:`DatabaseEngine.sessions`."""
         with self._server.facts() as connection:
@@ -247,8 +230,6 @@ class Fencing:
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
             self._require_ours(connection, change)
-            if in_place(change) and not self._is_over(connection, change):
-                unbar(connection, barred_by(connection, change))
             self.open(connection)
             forget(connection, self._databases)
             forget_visits(connection, self._databases)

@@ -83,14 +83,12 @@ class PostgresKind(EngineKind):
         """See :meth:`EngineKind.make`."""
         from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 
-        del state
-        own, dumps = config.own, config.dump_directory
+        del root, state
+        own = config.own
         assert isinstance(own, PostgresSettings)  # noqa: S101 - of this kind
         return PostgresEngine(
             own,
             config.names,
-            way_back=config.way_back,
-            dump_directory=root / dumps if root and dumps else dumps,
             migrator_environment=config.migrator_environment,
             user=user,
         )

@@ -226,12 +226,6 @@ class Migrating:
                 found[name] = rows(connection, _WRITES, [OWN_SCHEMA])
         return found
 
-    def anchor_kept(self, change: ChangeRef) -> None:
-        """Make the sequences of copies durable that may have to be live again."""
-        for name in self._names:
-            with self._sessions.session(change.previous(name)) as connection:
-                anchor(connection)
-
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that have none."""
         for name in self._names:

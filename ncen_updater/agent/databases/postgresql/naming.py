@@ -50,21 +50,11 @@ def parse_kept(datname: str, names: Mapping[str, str]) -> tuple[str, str] | None
     return match["change"], logical[match["physical"]]
 
 
-def is_change_id(text: str) -> bool:
-    """Whether a text has the form of a change's id."""
-    return re.fullmatch(_CHANGE, text) is not None
-
-
-def in_place(change: ChangeRef) -> bool:
-    """Whether the originals themselves are migrated: the rule of both engines."""
-    return change.in_place
-
-
 def database_name(place: Place, physical: str) -> str:
     """Name of a database in the server."""
     if isinstance(place, Previous):
         return prev_name(physical, place.change.id)
-    if isinstance(place, Candidate) and not in_place(place.change):
+    if isinstance(place, Candidate):
         return next_name(physical, place.change.id)
     return physical
 

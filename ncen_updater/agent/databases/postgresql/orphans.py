@@ -62,7 +62,7 @@ def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
     with server.facts() as connection:
         taken = {row.oid for row in read_databases(connection).values()}
         directory = find_data_directory(server, connection)
-    if any(not copy.oid and copy.method != "dump" for copy in copies(plan)):  # 14
+    if any(not copy.oid for copy in copies(plan)):  # 14
         if directory is None:
             yield NUMBER_UNSEEN.found()
             return

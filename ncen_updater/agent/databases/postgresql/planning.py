@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan
-from ncen_updater.agent.databases.postgresql.naming import in_place, next_name, prev_name
+from ncen_updater.agent.databases.postgresql.naming import next_name, prev_name
 from ncen_updater.agent.databases.postgresql.quoting import identifier
 
 # Above what servers hand out in years, so that a retry does not meet a number in use.
@@ -23,8 +23,7 @@ class DatabaseCopy:
 
     Attributes:
         oid: Object id of the target; 0 where the server cannot be told (14).
-        method: ``clone``, ``file-copy``, ``wal-log``, ``template`` (14), ``dump``, or ``restore``:
-            from the dump that the change kept which is gone back on.
+        method: ``clone``, ``file-copy``, ``wal-log`` or ``template`` (14).
     """
 
     name: str
@@ -70,9 +69,7 @@ def make_plan(
     major: int,
     *,
     wanted: str,
-    way_back: str,
     clone: Collection[str] = (),
-    dumped: bool = False,
 ) -> CopyPlan:
     """Return the plan of a change.
 
@@ -83,24 +80,18 @@ def make_plan(
         taken: Object ids in use, in the catalogue and on the disk.
         major: Version of the server.
         wanted: The setting ``copy_method``.
-        way_back: ``copy`` or ``dump``, for the in-place strategy.
         clone: Logical names whose copies can share blocks with their originals.
-        dumped: Whether what the change goes back to is kept as a dump.
     """
     busy = set(taken)
     data: dict[str, Mapping[str, object]] = {}
     for name, physical in names.items():
-        dump = in_place(change) and way_back == "dump"
-        oid = 0 if major < 15 or dump else choose_oid(change.id, name, busy)
+        oid = 0 if major < 15 else choose_oid(change.id, name, busy)
         busy.add(oid)
-        target = prev_name if in_place(change) else next_name
-        kept = change.source if change.source and not dumped else None
-        method = "dump" if dump else "restore" if dumped else None
         data[name] = {
-            "source": prev_name(physical, kept) if kept else physical,
-            "target": target(physical, change.id),
+            "source": prev_name(physical, change.source) if change.source else physical,
+            "target": next_name(physical, change.id),
             "oid": oid,
-            "method": method or choose_method(major, sizes[name], wanted, clone=name in clone),
+            "method": choose_method(major, sizes[name], wanted, clone=name in clone),
             "size_bytes": sizes[name],
         }
     return CopyPlan(data)

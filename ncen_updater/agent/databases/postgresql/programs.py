@@ -7,13 +7,8 @@ is the newest one.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import select
-import signal
 import subprocess
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ncen_updater.agent.databases.errors import DatabaseError
@@ -26,8 +21,6 @@ DUMP_AND_RESTORE = ("pg_dump", "pg_restore")
 # Where Debian's and the project's own packages have each version.
 PLACES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin")
 VERSION_S = 30
-# So long a program that is asked to end may take; then it is killed.
-GENTLE_S = 0.5
 
 
 def find_program(name: str, major: int, bin_directory: Path | None) -> Path:
@@ -65,51 +58,6 @@ def version_words(version: int | None) -> Text:
     if version is None:
         return Text(N_("it is not there, or does not run"))
     return Text(N_("it is of PostgreSQL {version}"), {"version": version})
-
-
-def run_to_end(
-    argv: Sequence[str], environment: Mapping[str, str], timeout_s: float
-) -> tuple[int, bytes]:
-    """Run a program and return its status and what it said to stderr.
-
-    Whatever ends the waiting, a signal or the time, ends the program as well, with every process
-    that it started.
-
-    Raises:
-        OSError: If it cannot be started.
-        subprocess.TimeoutExpired: If it takes longer.
-    """
-    with subprocess.Popen(
-        list(argv),
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
-        try:
-            _, said = process.communicate(timeout=timeout_s)
-        except BaseException:
-            _end_group(process)
-            raise
-        return process.returncode, said
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ask first: pg_dump then ends its workers and what the server does for them."""
-    if process.returncode is not None:
-        return
-    process.terminate()
-    descriptor = os.pidfd_open(process.pid)
-    try:
-        ready = select.poll()
-        ready.register(descriptor, select.POLLIN)
-        ready.poll(GENTLE_S * 1000)
-    finally:
-        os.close(descriptor)
-    # Before the leader is reaped its group's number cannot belong to anybody else.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def program_for(server: Server, name: str) -> str:

@@ -36,20 +36,19 @@ from ncen_updater.agent.databases.postgresql.carrying import (
     read_left,
     survey_contents,
 )
-from ncen_updater.agent.databases.postgresql.catalogue import read_databases, require
-from ncen_updater.agent.databases.postgresql.connection import Server, run
+from ncen_updater.agent.databases.postgresql.catalogue import read_databases, require, server_major
+from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows, run
 from ncen_updater.agent.databases.postgresql.copying import Copying, drop_database
-from ncen_updater.agent.databases.postgresql.dump import create_empty
 from ncen_updater.agent.databases.postgresql.errors import DumpFailed
 from ncen_updater.agent.databases.postgresql.naming import next_name
 from ncen_updater.agent.databases.postgresql.planning import DatabaseCopy, copies
 from ncen_updater.agent.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
-from ncen_updater.agent.databases.postgresql.quoting import identifier
+from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.agent.databases.tail import Tail
 from ncen_updater.common.database_words import of_output
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import OWNER_REFUSED
+from ncen_updater.common.messages import OWNER_REFUSED, TABLESPACE_CLOSED
 from ncen_updater.common.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -299,3 +298,50 @@ class _Pump:
     def end(self) -> None:
         """Wait until all is given, once the program that takes it has ended."""
         self._thread.join()
+
+
+def create_empty(connection: Connection, like: str, target: str, *, oid: int = 0) -> None:
+    """Make an empty database with encoding, locale and tablespace of another.
+
+    Args:
+        connection: In autocommit mode.
+        like: The database whose form it gets.
+        target: Its name.
+        oid: Its object id; 0 lets the server choose.
+
+    Raises:
+        TablespaceClosed: If the agent's role may make nothing where the other one is.
+    """
+    major = server_major(connection)
+    locale = "NULL"
+    provider = "'c'"
+    if major >= 15:
+        locale = "d.datlocale" if major >= 17 else "d.daticulocale"
+        provider = "d.datlocprovider::text"
+    owner, encoding, collate, ctype, tablespace, kind, name = rows(
+        connection,
+        "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate,"  # noqa: S608
+        f" d.datctype, t.spcname, {provider}, {locale}::text FROM pg_database d"
+        " JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %s",
+        [like],
+    )[0]
+    if tablespace != "pg_default":
+        may = rows(connection, "SELECT has_tablespace_privilege(%s, 'CREATE')", [tablespace])
+        if not may[0][0]:
+            role = connection.info.user
+            raise DatabaseError(TABLESPACE_CLOSED, role=role, tablespace=tablespace, database=like)
+    parts = [
+        f"CREATE DATABASE {identifier(target)} WITH TEMPLATE template0",
+        f"OWNER {identifier(owner)} ENCODING {literal(encoding)}",
+        f"LC_COLLATE {literal(collate)} LC_CTYPE {literal(ctype)}",
+    ]
+    if tablespace != "pg_default":  # to name the default takes a right that copies do not need
+        parts.append(f"TABLESPACE {identifier(tablespace)}")
+    if kind == "i":
+        parts.append(f"LOCALE_PROVIDER icu ICU_LOCALE {literal(name)}")
+    elif kind == "b":
+        parts.append(f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {literal(name)}")
+    if oid:
+        parts.append(f"OID {oid}")
+    run(connection, " ".join(parts))
+    run(connection, f"REVOKE ALL ON DATABASE {identifier(target)} FROM PUBLIC")

@@ -23,7 +23,7 @@ from ncen_updater.agent.databases.postgresql.connection import (
     run,
     translated,
 )
-from ncen_updater.agent.databases.postgresql.naming import database_name, in_place
+from ncen_updater.agent.databases.postgresql.naming import database_name
 from ncen_updater.agent.databases.postgresql.reading import read_only
 from ncen_updater.agent.databases.postgresql.visiting import Visitor
 
@@ -79,7 +79,7 @@ class Sessions:
         else:
             connection = self._visitor.open(
                 database,
-                guard=fenced or (isinstance(place, Candidate) and in_place(place.change)),
+                guard=fenced,
                 purpose="" if isinstance(place, Live) else place.change.id,
                 statement_s=statement_s,
                 as_owner=as_owner,
@@ -198,8 +198,7 @@ class Sessions:
         with contextlib.ExitStack() as stack:
             for name in self._names:
                 database = self.physical(change.candidate(name))
-                way = self._visitor.opened(database, guard=in_place(change), others=owner)
-                stack.enter_context(way)
+                stack.enter_context(self._visitor.opened(database, guard=False, others=owner))
             yield
 
     def _take_search_path(self, connection: Connection, database: str) -> None:

@@ -87,7 +87,7 @@ def refresh_statistics(
 def _restarted(server: Server) -> bool:
     """Whether the server began after the last cut-over; also where it cannot be told."""
     with server.facts() as connection:
-        last = read_last(connection, (SwapEvent.OVER, SwapEvent.TOUCHED, SwapEvent.BACK))
+        last = read_last(connection, (SwapEvent.OVER, SwapEvent.BACK))
         return last is None or bool(
             rows(connection, "SELECT pg_postmaster_start_time() > %s", [last])[0][0]
         )

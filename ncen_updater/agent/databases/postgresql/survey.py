@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ncen_updater.agent.databases.base import ChangeRef
-from ncen_updater.agent.databases.postgresql.carrying import judge, survey_contents
 from ncen_updater.agent.databases.postgresql.catalogue import (
     DatabaseRow,
     read_databases,
@@ -17,15 +15,9 @@ from ncen_updater.agent.databases.postgresql.catalogue import (
 )
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows
 from ncen_updater.agent.databases.postgresql.disks import Disk, read_disks
-from ncen_updater.agent.databases.postgresql.naming import in_place, prev_name
+from ncen_updater.agent.databases.postgresql.naming import prev_name
 from ncen_updater.agent.databases.postgresql.planning import choose_method
-from ncen_updater.agent.databases.postgresql.programs import (
-    DUMP_AND_RESTORE,
-    find_program,
-    program_version,
-)
 from ncen_updater.agent.databases.postgresql.versions import altered
-from ncen_updater.common.disk_space import free_bytes
 
 
 @dataclass(frozen=True)
@@ -66,23 +58,11 @@ class SessionsSeen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Space:
-    """Room on the disks that can be seen.
-
-    Attributes:
-        disks: Of the server; those of which nothing can be seen are not among them.
-        dump: Free bytes in the dump directory, None where it is not used.
-    """
-
-    disks: tuple[Disk, ...] = ()
-    dump: int | None = None
-
-
-@dataclass(frozen=True)
 class ServerSurvey:
     """All that was seen. Databases by physical name unless said otherwise.
 
     Attributes:
+        disks: Of the server; those of which nothing can be seen are not among them.
         sizes: Bytes, by logical name, of those that exist.
         methods: How each would be copied, by logical name.
         kept_altered: Kept databases that the change would copy and that somebody opened since.
@@ -90,16 +70,13 @@ class ServerSurvey:
         slots: (database, slot).
         subscriptions: (database, subscription).
         collations: (database, version stored, version of the library).
-        programs: (program, its major version or None); only where dumps are the way back.
-        uncarried: (database, object) that a dump by the agent's role would not bring back; only
-            where a dump is going to be the way back.
     """
 
     major: int
     version: str
     databases: Mapping[str, DatabaseRow]
     rights: Rights
-    space: Space
+    disks: Sequence[Disk] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     methods: Mapping[str, str] = field(default_factory=dict)
     sessions: Sequence[SessionsSeen] = ()
@@ -107,8 +84,6 @@ class ServerSurvey:
     slots: Sequence[tuple[str, str]] = ()
     subscriptions: Sequence[tuple[str, str]] = ()
     collations: Sequence[tuple[str, str, str]] = ()
-    programs: Sequence[tuple[str, int | None]] = ()
-    uncarried: Sequence[tuple[str, str]] = ()
     kept_altered: Sequence[str] = ()
 
 
@@ -146,11 +121,7 @@ def survey(
     change: ChangeRef,
     names: Mapping[str, str],
     *,
-    way_back: str,
-    dump_directory: Path | None,
     clone: Collection[str] = (),
-    dumped: bool = False,
-    inside: bool = True,
 ) -> ServerSurvey:
     """Look at everything that may stand in the way of a change.
 
@@ -158,17 +129,13 @@ def survey(
         server: The server.
         change: The change.
         names: Logical to physical names.
-        way_back: ``copy`` or ``dump``.
-        dump_directory: Where dumps would go.
         clone: Logical names whose copies can share blocks with their originals.
-        dumped: Whether the change goes back to a dump.
-        inside: Whether the databases may be entered.
     """
     live = list(names.values())
     with server.facts() as connection:
         major = server_major(connection)
         databases = read_databases(connection)
-        kept = None if dumped else change.source
+        kept = change.source
         sources = {n: prev_name(p, kept) if kept else p for n, p in names.items()}
         sizes: dict[str, int] = {}
         for name, source in sources.items():
@@ -177,16 +144,12 @@ def survey(
             if size is not None:
                 sizes[name] = size
         wanted = server.settings.copy_method
-        dump = dump_directory if way_back == "dump" else None
         return ServerSurvey(
             major=major,
             version=connection.info.parameter_status("server_version") or str(major),
             databases=databases,
             rights=_rights(connection, server.settings.owner, databases, live),
-            space=Space(
-                read_disks(server, connection, {n: databases[sources[n]].oid for n in sizes}),
-                _free(dump),
-            ),
+            disks=read_disks(server, connection, {n: databases[sources[n]].oid for n in sizes}),
             sizes=sizes,
             methods={
                 n: choose_method(major, size, wanted, clone=n in clone) for n, size in sizes.items()
@@ -211,26 +174,7 @@ def survey(
                 live,
             ),
             collations=_collations(connection, major, live),
-            programs=(
-                _programs(major, server.settings.bin_directory)
-                if dump is not None or dumped
-                else []
-            ),
-            uncarried=(
-                _uncarried(server, [p for p in live if p in databases and databases[p].valid])
-                if dump is not None and in_place(change) and inside
-                else []
-            ),
         )
-
-
-def _uncarried(server: Server, live: list[str]) -> list[tuple[str, str]]:
-    found = []
-    for physical in live:
-        with server.session(physical) as connection:
-            obstacles = judge(survey_contents(connection, server.restorer))
-        found += [(physical, obstacle.item.words) for obstacle in obstacles]
-    return found
 
 
 def _sessions(connection: Connection, live: list[str]) -> list[SessionsSeen]:
@@ -301,16 +245,3 @@ def _rights(
     unset = _all(connection, roles, live)
     unset += _all(connection, _UNSET_PARAMETERS.format(granted=granted), live)
     return Rights(superuser, createdb, signal, exists, tuple(lacking), tuple(sorted(unset)), stats)
-
-
-def _programs(major: int, bin_directory: Path | None) -> list[tuple[str, int | None]]:
-    found = (find_program(name, major, bin_directory) for name in DUMP_AND_RESTORE)
-    return [(str(program), program_version(program)) for program in found]
-
-
-def _free(dump: Path | None) -> int | None:
-    if dump is None:
-        return None
-    while not dump.exists():
-        dump = dump.parent
-    return free_bytes(dump)

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import psycopg
 
-from ncen_updater.agent.databases.base import ChangeRef, Live, Marker, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live, Marker
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable, FenceFailed
 from ncen_updater.agent.databases.postgresql import reading
 from ncen_updater.agent.databases.postgresql.attributes import carry_over, read_attributes
-from ncen_updater.agent.databases.postgresql.barring import admit_only, bar, take_grants, unbar
+from ncen_updater.agent.databases.postgresql.barring import admit_only, take_grants, unbar
 from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow, read_databases, require
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, run, translated
 from ncen_updater.agent.databases.postgresql.control import (
@@ -38,7 +38,6 @@ from ncen_updater.agent.databases.postgresql.fence import (
 )
 from ncen_updater.agent.databases.postgresql.naming import (
     committed_comment,
-    in_place,
     is_committed,
     is_copy_of,
     kept_name,
@@ -54,7 +53,7 @@ from ncen_updater.agent.databases.postgresql.naming import (
 from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.agent.databases.postgresql.setting_aside import Counts, write_set_aside
-from ncen_updater.agent.databases.postgresql.versions import altered, expect, forget, opened, renew
+from ncen_updater.agent.databases.postgresql.versions import altered, expect, forget, opened
 from ncen_updater.agent.databases.postgresql.visits import mark_strangers, prepare_visits
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.common.database_words import said
@@ -71,7 +70,8 @@ ATTEMPTS = 5
 # So long are rows counted while officers wait; what is not counted by then is kept.
 COUNT_S = 60.0
 OPEN = FenceRecord(allow=True, limit=-1)
-_SWAPS = (SwapEvent.TOUCHED, SwapEvent.OVER, SwapEvent.BACK)
+#: What is said of the renames themselves, and not of the commit.
+SWAPS = (SwapEvent.OVER, SwapEvent.BACK)
 _RETRIED = (psycopg.errors.ObjectInUse, psycopg.errors.LockNotAvailable)
 
 
@@ -103,30 +103,12 @@ class Swap:
     def state(self, change: ChangeRef) -> SwapRecord | None:
         """Return the last row of the control database about the change's swap."""
         with settled(self._server) as connection:
-            return read_record(connection, change.id, _SWAPS)
-
-    def touch(self, change: ChangeRef) -> None:
-        """Write that the originals are being migrated: from now on going back needs the copies."""
-        self._control.ensure()
-        with self._control.transaction() as connection:
-            record = read_record(connection, change.id, _SWAPS)
-            if record is None or record.event is SwapEvent.BACK:
-                _require_earlier(read_databases(connection), self._names.values(), change)
-                self._control.write(connection, change, SwapEvent.TOUCHED)
-                barred = bar(connection, change, self._names.values())
-                self._require_untouched(connection)
-                # What this transaction did not alter, somebody else may alter at any moment.
-                if barred:
-                    renew(connection, self._names.values(), ())
+            return read_record(connection, change.id, SWAPS)
 
     def cut_over(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.cut_over`."""
         record = self.state(change)
         if record is not None and record.event is SwapEvent.OVER:
-            return
-        if in_place(change):
-            self._fencing.fence(change)
-            self._commit(change, SwapEvent.OVER, self._over_in_place)
             return
         if change.as_is:
             # Whoever got in since wrote into what stays live.
@@ -186,7 +168,7 @@ class Swap:
             translated(", ".join(self._names.values())),
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
         ):
-            record = read_record(connection, change.id, _SWAPS)
+            record = read_record(connection, change.id, SWAPS)
             found = read_databases(connection)
             rows = [require(found, live) for live in sorted(self._names.values())]
             marks = [parse_marker(row.comment) for row in rows]
@@ -226,14 +208,11 @@ class Swap:
         record = self.state(change)
         if record is None or record.event is SwapEvent.BACK:
             return
-        if record.event is SwapEvent.TOUCHED and not in_place(change):
-            return
         self._fencing.fence(change)
         if change.as_is:
             self._commit(change, SwapEvent.BACK, self._back_as_is)
             return
-        counts = self._younger(change) if record.event is SwapEvent.OVER else {}
-        self._commit(change, SwapEvent.BACK, functools.partial(self._back, counts))
+        self._commit(change, SwapEvent.BACK, functools.partial(self._back, self._younger(change)))
 
     def _younger(self, change: ChangeRef) -> Counts:
         """Count by database and table what was written since the cut-over; None where unknown.
@@ -320,24 +299,6 @@ class Swap:
         if found:
             raise DatabaseError(DATABASE_OPENED, database=", ".join(found))
 
-    def _over_in_place(self, connection: Connection, change: ChangeRef) -> None:
-        record = read_record(connection, change.id, _SWAPS)
-        if record is None or record.event is not SwapEvent.TOUCHED:
-            # After the way back the migrated ones are candidates to be dropped, not live.
-            raise DatabaseError(
-                CUT_OVER_FAILED, detail="the originals were not migrated in this change"
-            )
-        found = read_databases(connection)
-        fences = read_fences(connection)
-        unbar(connection, self._names.values())
-        for _name, live in sorted(self._names.items()):
-            row = require(found, live)
-            run(connection, restore_statement(live, fences.get(live, OPEN)))
-            admit_only(connection, change, live, self._server.settings.admitted)
-            _comment(connection, live, live_comment(row.comment, change))
-        self._require_untouched(connection)
-        expect(connection, change, self._previous(change))
-
     def _over_as_is(self, connection: Connection, change: ChangeRef) -> None:
         """Give the live databases to another release: the marker, behind the one of before."""
         found = read_databases(connection)
@@ -371,7 +332,7 @@ class Swap:
     def _back(self, counts: Counts, connection: Connection, change: ChangeRef) -> None:
         found = read_databases(connection)
         _require_uncommitted(connection, found, self._names.values(), change)
-        record = read_record(connection, change.id, _SWAPS)
+        record = read_record(connection, change.id, SWAPS)
         fences = dict(read_fences(connection))
         if record is not None and record.event is SwapEvent.OVER:
             fences.update(record.fences)
@@ -383,11 +344,8 @@ class Swap:
         entered = dict.fromkeys(opened(self._server, connection, self._names.values()))
         counts = {**entered, **counts}
         name_of = kept_name if counts else next_name
-        if in_place(change):
-            unbar(connection, self._names.values())
-        else:
-            for live in self._names.values():  # goes with the set; what was live has its own
-                take_grants(connection, live)
+        for live in self._names.values():  # goes with the set; what was live has its own
+            take_grants(connection, live)
         for _name, live in sorted(self._names.items()):
             candidate, previous = name_of(live, change.id), prev_name(live, change.id)
             kept = found.get(previous)
@@ -396,8 +354,6 @@ class Swap:
             if candidate in found:
                 raise DatabaseError(CUT_OVER_FAILED, detail=f"{candidate} exists already")
             fence = fences.get(live, OPEN)
-            if in_place(change):
-                carry_over(connection, read_attributes(connection, live), previous)
             _rename(connection, live, candidate)
             _rename(connection, previous, live)
             run(connection, restore_statement(live, FenceRecord(allow=False, limit=fence.limit)))
@@ -412,7 +368,7 @@ class Swap:
 
     def mark_again(self, standing: Marker) -> tuple[str, ...]:
         """Write the marker into comments that lost it; return the names of these databases."""
-        change = ChangeRef(standing.change, standing.generation, Strategy.COPY, standing.release)
+        change = ChangeRef(standing.change, standing.generation, standing.release)
         with (
             translated(", ".join(self._names.values())),
             self._control.transaction(lock_s=self._server.limits.lock_s) as connection,
@@ -457,7 +413,7 @@ class Swap:
                 comment = live_comment(require(found, live).comment, change)
                 _comment(connection, live, committed_comment(comment))
             opened = {live: FenceRecord(found[live].allow, found[live].limit) for live in names}
-            if closes is not None and read_record(connection, closes.id, _SWAPS) is not None:
+            if closes is not None and read_record(connection, closes.id, SWAPS) is not None:
                 self._control.write(connection, closes, SwapEvent.BACK, opened)
             self._control.write(connection, change, SwapEvent.OVER, opened)
             self._control.write(connection, change, SwapEvent.COMMITTED, opened)
@@ -475,7 +431,7 @@ class Swap:
                 self._end_all(change)
                 with self._control.transaction(lock_s=self._server.limits.lock_s) as connection:
                     begin = time.monotonic()
-                    record = read_record(connection, change.id, _SWAPS)
+                    record = read_record(connection, change.id, SWAPS)
                     if record is not None and record.event is event:
                         return
                     act(connection, change)

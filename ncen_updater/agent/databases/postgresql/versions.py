@@ -6,8 +6,6 @@ is written down in the transaction that closes the database, every act of our ow
 row renews it, and the cut-over compares. Neither a VACUUM nor the server's own book-keeping (which
 writes the row in place) changes it; a GRANT, a new limit and the like do, and are not told apart
 from an opening: then the change goes back.
-
-Databases that were closed by an agent of before have no version here; nothing is said of them.
 """
 
 from __future__ import annotations

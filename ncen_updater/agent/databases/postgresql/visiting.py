@@ -20,9 +20,9 @@ class Visitor:
 
     A database without ALLOW_CONNECTIONS refuses even superusers, so it is opened for the moment in
     which the agent's own session begins. Candidates and previous databases have names that no
-    program knows; a live one that is migrated in place also gets a connection limit for that
-    moment, and whoever slipped in is ended. Where the session is one of the application's role, the
-    limit leaves room for that one alone.
+    program knows; a live one that is counted before a change goes back also gets a connection limit
+    for that moment, and whoever slipped in is ended. Where the session is one of the application's
+    role, the limit leaves room for that one alone.
 
     Args:
         server: The server.
@@ -53,7 +53,7 @@ class Visitor:
         """
         others = as_owner and self._server.owner_logs_in is not False
         with contextlib.ExitStack() as undo:
-            opened = self.opened(database, guard=guard, others=others, alone=others)
+            opened = self.opened(database, guard=guard, others=others)
             with self._locks[database], opened as outside:
                 noted = outside if guard and others else None
                 try:
@@ -95,15 +95,14 @@ class Visitor:
 
     @contextlib.contextmanager
     def opened(
-        self, database: str, *, guard: bool, others: bool = False, alone: bool = False
+        self, database: str, *, guard: bool, others: bool = False
     ) -> Iterator[Connection | None]:
         """Keep a closed database open for a block, then close it again.
 
         Args:
             database: Physical name.
-            guard: Limit the connections meanwhile.
+            guard: Limit the connections meanwhile: to one more, or to the agent's own.
             others: Whether another role than the agent's is to come in all the same.
-            alone: Whether one session of it is all that comes.
 
         Yields:
             The session that opened it; None where it was open.
@@ -120,9 +119,9 @@ class Visitor:
             if not found or found[0][0]:
                 yield None
                 return
-            most = found[0][1] + 1 if alone else 8 if others else self._limit(outside)
+            most = found[0][1] + 1 if others else self._limit(outside)
             limits = [f"{alter} CONNECTION LIMIT {most}"] if guard else []
-            # Taken from everybody by the fence (see barring); given back as it was with that.
+            # Between cut-over and commit it may be others in which the application logs in.
             owner = self._server.settings.owner
             admit = others and not self._admitted(outside, database, owner)
             right = f"CONNECT ON DATABASE {identifier(database)}"

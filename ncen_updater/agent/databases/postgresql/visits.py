@@ -1,10 +1,11 @@
-"""Our own sessions as the application's role in originals that are migrated in place.
+"""Our own sessions as the application's role in live databases that are closed.
 
-A session that is not the agent's role's is a stranger's, and what it wrote is set aside if the
-change goes back. Sessions that log in as the application's role look like the application's own, so
-each of them is written down: by its process and the moment at which that began, which no session
-can choose, as it can its name. A dead agent's session, with which the server still is at work, is
-known by that as well.
+They count there what was written since the cut-over, before a change goes back. A session that is
+not the agent's role's is a stranger's, and what it wrote is set aside if the change goes back.
+Sessions that log in as the application's role look like the application's own, so each of them is
+written down: by its process and the moment at which that began, which no session can choose, as it
+can its name. A dead agent's session, with which the server still is at work, is known by that as
+well.
 """
 
 from __future__ import annotations
@@ -37,16 +38,13 @@ def prepare_visits(connection: Connection) -> None:
     """Make room for them.
 
     Args:
-        connection: In the transaction that closes the originals: there one agent writes at a time.
+        connection: In a transaction of the control database: there one agent writes at a time.
     """
     run(connection, _TABLE)
 
 
 def note_visit(connection: Connection, process: int) -> None:
     """Write down one of our own sessions; with the server's end it is over anyway.
-
-    Where an agent of before had closed the originals there is no room for it, and who is found in
-    them is a stranger.
 
     Args:
         connection: A session in the control database.

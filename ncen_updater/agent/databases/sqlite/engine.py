@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ncen_updater.agent.databases.base import (
@@ -20,13 +20,8 @@ from ncen_updater.agent.databases.base import (
     Live,
     Marker,
     MigrationSet,
-    Strategy,
 )
-from ncen_updater.agent.databases.errors import (
-    DatabaseError,
-    FenceFailed,
-    MigrationFailed,
-)
+from ncen_updater.agent.databases.errors import DatabaseError, FenceFailed
 from ncen_updater.agent.databases.sqlite import inspect, trying
 from ncen_updater.agent.databases.sqlite.copying import connect, copy_files, give, settle
 from ncen_updater.agent.databases.sqlite.errors import (
@@ -62,7 +57,6 @@ from ncen_updater.common.messages import (
     FENCED_BY_OTHER,
     FILES_WRITTEN,
     OFFICERS_WERE_IN,
-    WAY_BACK_NEEDED,
 )
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.manifest import DatabaseProgram
@@ -88,7 +82,7 @@ class SqliteEngine(SqliteFacts):
         if layout.plain():
             self._check_unused(layout.live)
             durable.make_directory(layout.sets)
-            layout.forget(base)
+            layout.say_new(base, None)
             durable.rename(layout.live, base)
         if not layout.live.is_symlink() and not layout.fence_links() and base.is_dir():
             durable.symlink(Path("sets", ADOPTED), layout.live)
@@ -113,7 +107,6 @@ class SqliteEngine(SqliteFacts):
             durable.rename(layout.live, ours)
         elif not ours.is_symlink():
             raise self._fenced_by_other(change)
-        layout.take_over()
         self._check_unused(live)
         if self._notes.read(change.id) is None:
             self._notes.write(change.id, Note(look_when_quiet(layout, live)))
@@ -162,16 +155,12 @@ class SqliteEngine(SqliteFacts):
             return CopyPlan({})
         layout = self._layout
         source = self._source(change)
-        target = self._copy_set(change)
+        target = layout.next_set(change.id)
         data: dict[str, dict[str, object]] = {}
         for name in self.names:
             size = sum(path.lstat().st_size for path in layout.files(source, name))
             data[name] = {"from": source.name, "to": target.name, "size": size}
         return CopyPlan(data)
-
-    def _copy_set(self, change: ChangeRef) -> Path:
-        keeping = change.in_place
-        return self._layout.keep_set(change.id) if keeping else self._layout.next_set(change.id)
 
     def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
         """Copy all files into a new set; it gets its name when all are whole.
@@ -179,7 +168,7 @@ class SqliteEngine(SqliteFacts):
         A set that is not fenced (a rehearsal) is copied through SQLite's backup.
         """
         layout = self._layout
-        target = self._copy_set(change)
+        target = layout.next_set(change.id)
         if change.as_is or target.exists():
             return
         source = self._source(change)
@@ -198,8 +187,6 @@ class SqliteEngine(SqliteFacts):
         self._note_copied(change, source, partial)
         layout.say_new(partial, layout.marker(source))
         give(layout, source, partial)
-        if change.in_place:
-            layout.write_role(partial, DatabaseRole.PREVIOUS, change.id)
         layout.rename(partial, target)
 
     def _note_copied(self, change: ChangeRef, source: Path, copy: Path) -> None:
@@ -232,30 +219,17 @@ class SqliteEngine(SqliteFacts):
     def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """Whether the new set has its name, which it gets last."""
         del plan
-        if change.as_is:
-            return True
-        target = self._copy_set(change)
-        # Once it has become live again, the copy of an in-place change leads back to nothing.
-        used = change.in_place and target == self._layout.live_or_none()
-        return self._layout.present(target) == self.names and not used
+        return change.as_is or self._layout.present(self._layout.next_set(change.id)) == self.names
 
     def discard(self, change: ChangeRef, plan: CopyPlan) -> None:
         """Remove candidates and partial copies of a change; never the live set.
 
-        The copy of an in-place change goes too, while the original is still what was copied.
-
         A set that was cut over and has newer rows than it had then is kept: the application does
         not stand alone with it while its door is closed, and nobody can say who wrote them.
-
-        Raises:
-            WayBackNeeded: In-place, after the original was touched and before the way back.
         """
         del plan
         # Where nobody can say which set is live, it might be the one that is to be removed.
         live = self._layout.live_set()
-        if change.strategy is Strategy.IN_PLACE:
-            # Not only in place: agents of before made such a copy to go back to kept ones, too.
-            self._discard_copy(change, live)
         for path, role in self._layout.roles():
             if role.role is DatabaseRole.CANDIDATE and role.change == change.id and path != live:
                 self._remove_or_keep(change, path)
@@ -286,19 +260,6 @@ class SqliteEngine(SqliteFacts):
             found.update({f"{name}.{table}": count for table, count in rows.items()})
         return found
 
-    def _discard_copy(self, change: ChangeRef, live: Path) -> None:
-        layout = self._layout
-        kept = layout.keep_set(change.id)
-        self._check_touched(change.id, live)
-        if live != kept and kept.exists() and layout.marker(kept) == layout.marker(live):
-            layout.remove_set(kept)
-
-    def _check_touched(self, change_id: str, live: Path) -> None:
-        marker = self._layout.marker(live)
-        over = marker is not None and marker.change == change_id
-        if self._layout.touched(live) == change_id and not over:
-            raise DatabaseError(WAY_BACK_NEEDED, database=live.name)
-
     def migrate(
         self,
         change: ChangeRef,
@@ -306,15 +267,11 @@ class SqliteEngine(SqliteFacts):
         origin: MigrationSet | None,
         progress: Progress,
     ) -> bool:
-        """Bring every candidate to the target's schema; the live set in the in-place strategy."""
-        paths = self._to_be_written(change)
+        """Bring every candidate to the target's schema."""
+        paths = self._candidates(change)
         environment = self._migrator_environment
         user = self.migrator_user() if target.command is not None else None
-        wrote = migrate_files(paths, change, target, origin, environment, progress, user)
-        if change.in_place:
-            # From here on nobody writes to the originals until they are cut over.
-            self._note_after(change, self._layout.live_set())
-        return wrote
+        return migrate_files(paths, change, target, origin, environment, progress, user)
 
     def run_beside(
         self,
@@ -329,12 +286,12 @@ class SqliteEngine(SqliteFacts):
         if change is None:
             super().run_beside(program, slot, progress, kept=kept)
         else:
-            paths, user = self._to_be_written(change), self.migrator_user()
+            paths, user = self._candidates(change), self.migrator_user()
             run_program(program, slot, paths, self._migrator_environment, progress, user)
 
     def mark(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.mark`."""
-        mark_files(self._to_be_written(change), change)
+        mark_files(self._candidates(change), change)
 
     def write_values(
         self, place: Candidate, seed: str, short: Mapping[str, Collection[str]]
@@ -351,18 +308,7 @@ class SqliteEngine(SqliteFacts):
             raise DatabaseError(database=place.name, detail=problem)
         return refusals
 
-    def _to_be_written(self, change: ChangeRef) -> dict[str, Path]:
-        """Return the files of the candidates; in place only where there is a copy to go back to."""
-        if change.in_place:
-            if not self.copied(change, CopyPlan({})):
-                raise MigrationFailed(
-                    database=", ".join(self.names),
-                    migration=change.release,
-                    detail="there is no copy to go back to",
-                )
-            # From here on the originals are written by us too, and going back brings the copy.
-            self._require_unwritten(change, self._layout.live_set())
-            self._layout.touch(self._layout.live_set(), change.id)
+    def _candidates(self, change: ChangeRef) -> dict[str, Path]:
         return {name: self._path(change.candidate(name)) for name in self.names}
 
     def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
@@ -390,16 +336,13 @@ class SqliteEngine(SqliteFacts):
                 raise DatabaseError(
                     CUT_OVER_FAILED, detail=f"{layout.marker(live)} was cut over meanwhile"
                 )
-            in_place = change.in_place
-            target = live if in_place or change.as_is else layout.next_set(change.id)
+            target = live if change.as_is else layout.next_set(change.id)
             if layout.open():
                 raise DatabaseError(CUT_OVER_FAILED, detail="the databases are not fenced")
             if change.as_is:
                 self._lend(change, live)
             self._check_complete(target, fresh)
-            if in_place:
-                self._require_as_migrated(change, live)
-            if in_place or change.as_is:
+            if change.as_is:
                 layout.write_marker(live, fresh)
             else:
                 # All that can fail comes first: afterwards the old ones are only made read-only.
@@ -443,7 +386,7 @@ class SqliteEngine(SqliteFacts):
         if was is None:
             unmark_files(paths)
         else:
-            mark_files(paths, ChangeRef(was.change, was.generation, change.strategy, was.release))
+            mark_files(paths, ChangeRef(was.change, was.generation, was.release))
         layout.write_marker(live, was)
         self._notes.write(change.id, dataclasses.replace(note, lent=None))
 
@@ -467,20 +410,6 @@ class SqliteEngine(SqliteFacts):
         self._notes.write(
             change.id, dataclasses.replace(note, after=after, newest=newest, counts=counts)
         )
-
-    def _require_as_migrated(self, change: ChangeRef, live: Path) -> None:
-        """Raise if originals that were migrated in place were written since; what was is kept then.
-
-        Raises:
-            FilesWritten: With their names.
-        """
-        after = self._noted(change).after
-        if after is None:  # migrated by an agent that took no note
-            self._note_after(change, live)
-            return
-        found = differing(after, look(self._layout, live))
-        if found:
-            raise DatabaseError(FILES_WRITTEN, database=live.name, files=", ".join(found))
 
     def _noted(self, change: ChangeRef) -> Note:
         note = self._notes.read(change.id)
@@ -550,7 +479,7 @@ class SqliteEngine(SqliteFacts):
             FilesWritten: It was written since; it is what going back brings.
         """
         kept = self._layout.previous_set(change.id)
-        if kept is not None and not change.in_place:
+        if kept is not None:
             self._require_unwritten(change, kept, frozen=True)
 
     def record_commit(self, change: ChangeRef) -> None:
@@ -563,18 +492,6 @@ class SqliteEngine(SqliteFacts):
         if not self._swapped(change, live):
             raise DatabaseError(CUT_OVER_FAILED, detail=f"{change.id} is not cut over")
         self._layout.write_committed(live, change.id)
-
-    def ask_journal(self, begun_after: Callable[[int], Sequence[str]]) -> None:
-        """See :meth:`DatabaseEngine.ask_journal`: records of sets are the agent's own."""
-        self._layout.begun_after = begun_after
-
-    def catch_up(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.catch_up`."""
-        return self._layout.catch_up()
-
-    def know(self, last_event: int) -> None:
-        """See :meth:`DatabaseEngine.know`."""
-        self._layout.know(last_event)
 
     def heal_marker(self) -> tuple[str, ...]:
         """Write the record file again where the live set lost it."""
@@ -592,6 +509,7 @@ class SqliteEngine(SqliteFacts):
         from ncen_updater.agent.databases.migrations.runner import MigrationRunner
         from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
 
+        del closes  # links and records are those of the live set alone
         layout = self._layout
         self.baseline(change, target)
         live = layout.live_set()
@@ -604,43 +522,30 @@ class SqliteEngine(SqliteFacts):
             MigrationRunner(SqliteDialect(layout.file(live, name)), name).mark(change)
         layout.write_marker(live, Marker(change.release, change.generation, change.id))
         layout.write_committed(live, change.id)
-        if closes is not None and layout.touched(live) == closes.id:
-            layout.forget_touched(live)
 
     def cut_back(self, change: ChangeRef) -> None:
-        """Let the fence point at the previous set, then take ``live`` away: fenced, as it was.
-
-        In place, nothing is done while the original was not touched.
-        """
+        """Let the fence point at the previous set, then take ``live`` away: fenced, as it was."""
         layout = self._layout
         live = layout.live_set()
         if change.as_is:
             self._give_back(change, live)
             return
         kept = layout.previous_set(change.id)
-        in_place = change.in_place
-        touched = in_place and layout.touched(live) == change.id
-        if not (touched or self._swapped(change, live)):
+        if not self._swapped(change, live):
             return
         if layout.committed(live) == change.id or self._is_later(change, live):
             raise DatabaseError(OFFICERS_WERE_IN, change=change.id)
         if kept is None:
             raise SetMissing(database=f"previous of {change.id}")
         layout.thaw(kept)
-        if in_place:
-            layout.write_role(live, DatabaseRole.CANDIDATE, change.id)
         durable.symlink(Path("sets", kept.name), layout.fence_link(change.id))
         durable.remove(layout.live)
         self._check_unused(live)
 
     def drop_previous(self, change_id: str) -> None:
-        """Remove the set that a change put aside, unless somebody wrote to it since: see layout.
-
-        Raises:
-            WayBackNeeded: In-place, where the originals are half-migrated.
-        """
+        """Remove the set that a change put aside, unless somebody wrote to it since: see layout."""
         # Where nobody can say which set is live, it might be the one that is to be removed.
-        self._check_touched(change_id, self._layout.live_set())
+        self._layout.live_set()
         kept = self._layout.previous_set(change_id)
         if kept is not None and self._written_after_all(change_id, kept):
             self._layout.keep_for_good(kept, change_id)

@@ -94,8 +94,13 @@ def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator
             "NU-4243",
             Severity.STRICT,
             N_("The copies need {needed_bytes} in {path}, and {free_bytes} are free."),
-            N_("Free space there, or enlarge the file system."),
-            {"path": str(layout.directory), "needed_bytes": needed, "free_bytes": free},
+            N_("Free at least {missing_bytes} there, or enlarge the file system."),
+            {
+                "path": str(layout.directory),
+                "needed_bytes": needed,
+                "free_bytes": free,
+                "missing_bytes": needed - free,
+            },
         )
 
 

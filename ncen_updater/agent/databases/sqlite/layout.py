@@ -4,18 +4,17 @@
 ``live``              link to the set in use; its rename is the transaction of a cut-over
 ``live.fenced-<id>``  the same link while the change <id> keeps everybody out
 ``sets/next_<id>``    the copies that the change <id> made; keeps its name when it becomes live
-``sets/keep_<id>``    the way back of an in-place change
 ``sets/base``         the files of a site that was adopted
 ``sets/written_<id>`` what the change <id> would have dropped, had not somebody written to it
 ``<set>.partial``     a copy that has not come to its end, or a set that is being removed
 ====================  ==========================================================================
 
 What the agent says of a set is in its own directory (``records``): what the set is (release,
-generation, change), that officers were let in to it by a change and it must not be cut back, that
-its files are being migrated in place, and for which change it was set aside, with the modes that
-its files had. A role counts only while the set is not live, so it can be written before the link
-moves. While both links exist, ``live`` counts: that is the instant after a cut-over, and the one
-before the end of a cut-back.
+generation, change), that officers were let in to it by a change and it must not be cut back, and
+for which change it was set aside, with the modes that its files had. The same is written into the
+set, and read there where the agent's directory was lost or is an old one. A role counts only while
+the set is not live, so it can be written before the link moves. While both links exist, ``live``
+counts: that is the instant after a cut-over, and the one before the end of a cut-back.
 
 The application's user writes in a set, and may in the directory: nothing in there is followed, and
 nothing touched but the databases and what SQLite puts beside them (``plain``).
@@ -27,7 +26,7 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -51,7 +50,6 @@ from ncen_updater.agent.databases.sqlite.plain import (
 )
 from ncen_updater.agent.databases.sqlite.records import (
     KeptRecords,
-    KnownJournal,
     SetRecord,
     SetRole,
 )
@@ -64,7 +62,6 @@ SUFFIX = ".sqlite"
 PARTIAL = ".partial"
 FENCED = "live.fenced-"
 WRITTEN = "written_"
-COUNTS = "written.json"
 WRITABLE = 0o222
 
 Said = TypeVar("Said")
@@ -92,9 +89,6 @@ class Layout:
         directory: Holds ``live`` and ``sets``.
         names: Logical names.
         notes: Where the agent keeps what it says of sets; beside them by default.
-
-    Attributes:
-        begun_after: Ids of the changes that began after an event of the journal.
     """
 
     def __init__(self, directory: Path, names: tuple[str, ...], notes: Path | None = None) -> None:
@@ -102,11 +96,7 @@ class Layout:
         self.names = names
         self.live = directory / "live"
         self.sets = directory / SETS
-        kept = notes or directory / "notes"
-        self._records = KeptRecords(kept / SETS, SetRecord)
-        self._known = KeptRecords(kept, KnownJournal)  # no change bears the name of that file
-        self.begun_after: Callable[[int], Sequence[str]] = lambda _number: ()
-        self._learnt: dict[str, SetRecord] | None = None
+        self._records = KeptRecords((notes or directory / "notes") / SETS, SetRecord)
 
     # ---- what is there -------------------------------------------------------------------------
 
@@ -170,10 +160,6 @@ class Layout:
         """Where a change's candidates are."""
         return self.sets / f"next_{change}"
 
-    def keep_set(self, change: str) -> Path:
-        """Where an in-place change's way back is."""
-        return self.sets / f"keep_{change}"
-
     def partial(self, path: Path) -> Path:
         """Where a set is while it is made."""
         return path.with_name(path.name + PARTIAL)
@@ -227,18 +213,13 @@ class Layout:
         role = self._record(path).role
         if role is not None:
             return replace(role, modes=modes_masked(role.modes, self.names, SUFFIX))
-        if prefix == "next":
-            return SetRole(DatabaseRole.CANDIDATE, change, {})
-        return SetRole(DatabaseRole.PREVIOUS, change, {}) if prefix == "keep" else None
+        return SetRole(DatabaseRole.CANDIDATE, change, {}) if prefix == "next" else None
 
     def _record(self, path: Path) -> SetRecord:
-        if self._learnt is None:
-            self._learnt = self._learn()
-        name = _name(path)
-        return self._learnt.get(name) or self._records.read(name) or self._of_before(path)
+        return self._records.read(_name(path)) or self._read_inside(path)
 
-    def _of_before(self, path: Path) -> SetRecord:
-        """What an agent of before said in the set itself."""
+    def _read_inside(self, path: Path) -> SetRecord:
+        """What the agent said in the set itself, of which its own directory knows nothing."""
 
         def said(name: str, read: Callable[[Mapping[str, object]], Said]) -> Said | None:
             content = read_ours(place, name)
@@ -252,66 +233,10 @@ class Layout:
                 return SetRecord(
                     said("marker.json", Marker.from_json),
                     said("committed.json", lambda data: str(data["change"])),
-                    said("touched.json", lambda data: str(data["change"])),
                     said("role.json", SetRole.from_json),
-                    said(COUNTS, lambda data: {k: int(str(v)) for k, v in data.items()}),
                 )
         except FileNotFoundError:
             return SetRecord()
-
-    def take_over(self) -> None:
-        """Write down what agents of before said in the sets; from then on that is not read."""
-        for path in self.sets.iterdir():
-            if _is_set(path) and self._records.read(path.name) is None:
-                self._records.write(path.name, self._of_before(path))
-
-    def catch_up(self) -> tuple[str, ...]:
-        """Write down what an older agent did with sets that have a record; return their names.
-
-        May be repeated after a crash: what the records know of the journal is noted afterwards.
-
-        Raises:
-            MarkersDisagree: Two sets say that they are what one change is to be taken back to.
-        """
-        self._learnt = self._learn()
-        for name, record in self._learnt.items():
-            self._records.write(name, record)
-        return tuple(self._learnt)
-
-    def _learn(self) -> dict[str, SetRecord]:
-        """What an older agent did with sets that have a record, by their names.
-
-        Only the journal says that one worked: a change that began after what the records know. What
-        the set itself says counts where it names such a change, read as by :meth:`take_over`; so
-        nothing that was said before comes back.
-        """
-        known = self._known.read(SETS)
-        newer = set(self.begun_after(known.as_of)) if known and self.sets.is_dir() else set()
-        live = self.live_or_none() if newer else None
-        found: dict[str, SetRecord] = {}
-        roles: dict[tuple[DatabaseRole, str], str] = {}
-        for path in sorted(self.sets.iterdir()) if newer else ():
-            if not _is_set(path) or path.name.startswith(WRITTEN):
-                continue
-            said, record = self._of_before(path), self._records.read(path.name)
-            if said.role is not None and said.role.change in newer and path != live:
-                key = (said.role.role, said.role.change)
-                first = roles.setdefault(key, path.name)
-                if first != path.name:
-                    reason = f"{first}, {path.name}: {' '.join(key)}"
-                    raise DatabaseError(MARKERS_DISAGREE, reason=reason)
-            if record is not None:
-                fresh = caught_up(record, said, newer, live=path == live)
-                if fresh != record:
-                    found[path.name] = fresh
-        return found
-
-    def know(self, last_event: int) -> None:
-        """Note up to where the journal tells of changes that the records know."""
-        self._learnt = {}
-        known = KnownJournal(last_event)
-        if self._known.read(SETS) != known:
-            self._known.write(SETS, known)
 
     def previous_set(self, change: str) -> Path | None:
         """The set that was set aside as previous of a change."""
@@ -324,17 +249,13 @@ class Layout:
         """What a set says it is; None before the first cut-over of an agent."""
         return self._record(set_path).marker
 
-    def touched(self, set_path: Path) -> str | None:
-        """The change that began to migrate a set's files in place, None if none did."""
-        return self._record(set_path).touched
-
     def committed(self, set_path: Path) -> str | None:
         """The change whose commit a set records, None if none.
 
-        Where the agent's directory was restored from a backup of before, the file that it wrote
-        into the set still says so: it is the one that is believed beside the record.
+        Where the agent's directory was restored from an old backup, the file that it wrote into
+        the set still says so: it is the one that is believed beside the record.
         """
-        return self._record(set_path).committed or self._of_before(set_path).committed
+        return self._record(set_path).committed or self._read_inside(set_path).committed
 
     # ---- writes --------------------------------------------------------------------------------
 
@@ -348,16 +269,6 @@ class Layout:
         said = SetRole(role, change, self.modes_now(set_path))
         self._say(set_path, replace(self._record(set_path), role=said))
         self._say_inside(set_path, "role.json", {**asdict(said), "role": role.value})
-
-    def touch(self, set_path: Path, change: str) -> None:
-        """Say that a set's files are about to be migrated in place."""
-        self._say(set_path, replace(self._record(set_path), touched=change))
-        self._say_inside(set_path, "touched.json", {"change": change})
-
-    def forget_touched(self, set_path: Path) -> None:
-        """Say that a set's files are whole, whatever was begun with them."""
-        self._say(set_path, replace(self._record(set_path), touched=None))
-        self._say_inside(set_path, "touched.json", None)
 
     def write_committed(self, set_path: Path, change: str) -> None:
         """Say that officers are let in to a set by a change."""
@@ -373,18 +284,12 @@ class Layout:
     def forget(self, set_path: Path) -> None:
         """Forget what was said of a set that is no more."""
         self._records.remove(_name(set_path))
-        self._forget_learnt(set_path)
 
     def _say(self, set_path: Path, record: SetRecord) -> None:
         self._records.write(_name(set_path), record)
-        self._forget_learnt(set_path)
-
-    def _forget_learnt(self, set_path: Path) -> None:
-        if self._learnt is not None:
-            self._learnt.pop(_name(set_path), None)
 
     def _say_inside(self, set_path: Path, name: str, data: Mapping[str, object] | None) -> None:
-        """Tell an agent of before; this one does not read it again."""
+        """Say it in the set as well: see :meth:`_read_inside`."""
         with opened_set(set_path) as place:
             if data is not None:
                 place.replace(name, json.dumps(data).encode())
@@ -524,36 +429,6 @@ class Layout:
                 self.forget(set_path)
             sets.set_mode(gone.name, 0o700)
             sets.remove_tree(gone.name)
-
-
-def caught_up(
-    record: SetRecord, said: SetRecord, newer: Collection[str], *, live: bool
-) -> SetRecord:
-    """What is known of a set once an older agent made changes; pure.
-
-    What it said names them. What was open before it has ended, so what it forgot was over, and what
-    is live is set aside for nothing.
-
-    Args:
-        record: What was known before.
-        said: What the set itself says.
-        newer: The changes that it made.
-        live: Whether the set is live.
-    """
-    marked = said.marker is not None and said.marker.change in newer
-    placed = said.role is not None and said.role.change in newer
-    begun = said.touched is None or said.touched in newer
-    return replace(
-        record,
-        marker=said.marker if marked else record.marker,
-        committed=said.committed if said.committed in newer else record.committed,
-        touched=said.touched if begun else record.touched,
-        role=said.role if placed else None if live else record.role,
-    )
-
-
-def _is_set(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and not path.name.endswith(PARTIAL)
 
 
 def _name(path: Path) -> str:

@@ -151,7 +151,7 @@ class SqliteFacts(DatabaseEngine):
     def _swapped(self, change: ChangeRef, live: Path) -> bool:
         if live == self._layout.next_set(change.id):
             return True
-        # In place, and where the databases were left as they are, the set is the same one.
+        # Where the databases were left as they are, the set is the same one.
         marker = self._layout.marker(live)
         return marker is not None and marker.change == change.id
 
@@ -289,10 +289,9 @@ class SqliteFacts(DatabaseEngine):
 
     def _path(self, place: Place) -> Path:
         layout, name = self._layout, place.name
-        if isinstance(place, Live) or (isinstance(place, Candidate) and place.change.in_place):
+        if isinstance(place, Live):
             # Before an adoption the files lie in a plain directory.
-            plain = isinstance(place, Live) and layout.plain()
-            return layout.file(layout.live if plain else layout.live_set(), name)
+            return layout.file(layout.live if layout.plain() else layout.live_set(), name)
         change = place.change.id
         if isinstance(place, Candidate):
             found: Path | None = layout.next_set(change)

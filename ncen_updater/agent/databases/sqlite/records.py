@@ -1,10 +1,8 @@
 """What the agent said of each set, where nobody but the agent can write.
 
-Agents of before said it in files in the set itself (``marker.json``, ``committed.json``,
-``touched.json``, ``role.json``), where the application's user can put whatever it likes. A site of
-theirs is taken over once, at its first fence: such a file counts while a set has no record, if it
-belongs to root or to whoever runs this. The files are written still, for an agent of before that
-the site may return to, and not read but once after it worked: see :class:`KnownJournal`.
+The same stands in the set itself (``marker.json``, ``committed.json``, ``role.json``), where the
+application's user can put whatever it likes: such a file counts only while a set has no record, and
+if it belongs to root or to whoever runs this.
 """
 
 from __future__ import annotations
@@ -46,29 +44,14 @@ class SetRecord(Record):
     Attributes:
         marker: What it is; None before the first cut-over of an agent.
         committed: The change whose commit it records.
-        touched: The change that began to migrate its files in place.
         role: What it was set aside for.
         counts: Rows by table that were added to it before it was kept for good.
     """
 
     marker: Marker | None = None
     committed: str | None = None
-    touched: str | None = None
     role: SetRole | None = None
     counts: Mapping[str, int] | None = None
-
-
-@dataclass(frozen=True)
-class KnownJournal(Record):
-    """Up to where the journal tells of changes that the records of sets know.
-
-    A change that began later was an older agent's, which writes no such records.
-
-    Attributes:
-        as_of: Number of the last event then.
-    """
-
-    as_of: int
 
 
 class KeptRecords(Generic[Kept]):

@@ -152,7 +152,7 @@ OWN = frozenset(
         *ENGINES,
         "gnu linux debian ubuntu bookworm trixie python x86_64 aarch64 amd64 "
         "active inactive failed loaded dead running exited success notify text info true false "
-        "null none migrate restore copy in-place strategy generation",
+        "null none migrate restore copy generation",
     )
     for word in words_of(text)
 )

@@ -188,7 +188,6 @@ class Gatherer:
                         "state": outcome.change.state.value,
                         "from": outcome.change.from_version,
                         "to": outcome.change.to_version,
-                        "strategy": outcome.change.strategy,
                         "created_at": outcome.change.created_at,
                         "ended_at": outcome.change.ended_at,
                         "error_code": outcome.change.error_code,

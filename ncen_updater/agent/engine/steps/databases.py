@@ -1,15 +1,10 @@
-"""The databases: fence, copy, migrate, cut over. Until the cut-over the originals are not written.
-
-In the in-place strategy the copy is the way back, so the undo of *migrate* already brings it back.
-"""
+"""The databases: fence, copy, migrate, cut over; the originals are not written before that."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
-from ncen_updater.agent.databases.base import Live, MigrationSet
-from ncen_updater.agent.databases.errors import DatabaseError
+from ncen_updater.agent.databases.base import MigrationSet
 from ncen_updater.agent.databases.migrations.planner import plan_way_back
 from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.engine import site_files
@@ -17,7 +12,6 @@ from ncen_updater.agent.engine.aside import note_kept
 from ncen_updater.agent.engine.fingerprints import (
     differing,
     expected_before,
-    fingerprints_of,
     schemas_of,
     taken_by,
 )
@@ -31,13 +25,10 @@ from ncen_updater.agent.engine.rollback_words import way_words
 from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.journal.change import ChangeKind, Mode, StepName
 from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.journal.wordings import note_reworded
 from ncen_updater.agent.site import StepContext
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import NOT_AS_KEPT, RECORDS_WOULD_BE_LOST, VALUES_WOULD_BE_LOST
-
-logger = logging.getLogger(__name__)
 
 
 class Fence(Step):
@@ -49,18 +40,13 @@ class Fence(Step):
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Count once more what going back loses, now that officers are out; say who is in.
 
-        Before a dump, the schemas are kept: what is restored of it may be worded anew.
-
         Raises:
             RecordsWouldBeLost: If more was entered than a person agreed to lose.
             ValuesWouldBeLost: The same, of what ways down do not keep.
         """
-        # What this change does with the databases is no older agent's.
-        context.site.engine.know(context.journal.last_event())
         ended = context.site.engine.sessions() or None
         if context.change.mode is not Mode.RESTORE:
-            lost_values = self._values_lost(context)
-            return replace(self._before_dump(context), lost=lost_values, ended_sessions=ended)
+            return ChangeFacts(lost=self._values_lost(context), ended_sessions=ended)
         lost = records_lost(context.site, context.journal, context.ref).records
         total = sum(sum(tables.values()) for tables in lost.values())
         if total > (context.facts().accepted_loss or 0):
@@ -110,36 +96,16 @@ class Fence(Step):
         return Text(N_("opening the databases to sessions again"))
 
     def undo(self, context: StepContext) -> None:
-        """Let sessions in as before; note what the server worded anew where a dump was restored."""
+        """Let sessions in as before."""
         engine = context.site.engine
         engine.require_live(opened=False)
         context.journal.keep(context.change.id, ChangeFacts(replaced=engine.replaced() or None))
         engine.unfence(context.ref)
         engine.require_live()
-        facts = context.facts()
-        if facts.copy is None or facts.fingerprints_before is None:
-            return
-        if all(item.get("method") != "dump" for item in facts.copy.values()):
-            return
-        try:
-            found = fingerprints_of(context.site.engine, Live)
-            note_reworded(context.journal, context.change.id, facts.fingerprints_before, found)
-        except DatabaseError as error:
-            # Nobody stays out for it: without the note, verify and the guard ask a person.
-            logger.warning("what was restored was not compared: %s", error)
 
     def undone(self, context: StepContext) -> bool:
         """The databases take sessions."""
         return not context.site.engine.evidence(context.ref).fenced
-
-    @staticmethod
-    def _before_dump(context: StepContext) -> ChangeFacts:
-        engine = context.site.engine
-        if not context.ref.in_place or context.site.config.databases.way_back != "dump":
-            return NO_FACTS
-        return ChangeFacts(
-            fingerprints_before=fingerprints_of(engine, Live), fingerprints_by=taken_by(engine)
-        )
 
 
 class Copy(Step):
@@ -252,25 +218,16 @@ class Migrate(Step):
         schemas = schemas_of(engine, context.ref.candidate)
         found = schemas.fingerprints
         differs = differing(expected, found)
-        restored = any(
-            item.get("method") == "restore" for item in context.copy_plan().data.values()
-        )
-        if differs and not restored:
+        if differs:
             raise UpdaterError(
                 NOT_AS_KEPT, database=", ".join(differs), version=context.change.to_version
             )
-        if differs:
-            # Proved by the program that restored them; the server words some definitions anew.
-            words = N_(
-                "the structure of {databases} is worded anew since it was restored; going on"
-            )
-            note_reworded(context.journal, context.change.id, expected, found)
-        elif not expected:
-            words = N_("nothing was recorded of the structure of {databases}; going on")
-        else:
-            words = N_("the structure of {databases} is as it was recorded")
-        names = ", ".join(differs or engine.names)
-        values = {"databases": names, "version": context.change.to_version}
+        words = (
+            N_("the structure of {databases} is as it was recorded")
+            if expected
+            else N_("nothing was recorded of the structure of {databases}; going on")
+        )
+        values = {"databases": ", ".join(engine.names), "version": context.change.to_version}
         context.progress.tell(Text(words, values))
         engine.mark(context.ref)
         return ChangeFacts(
@@ -278,7 +235,6 @@ class Migrate(Step):
             schema_kinds=schemas.kinds,
             fingerprints_by=taken_by(engine),
             compared_with="before" if expected else "nothing",
-            differs=differs,
             one_way=False,
         )
 
@@ -321,18 +277,6 @@ class Migrate(Step):
             context.ref.candidate, target, site.migrations(context.origin_version)
         )
         return not plan.steps
-
-    def undoing(self, context: StepContext) -> Text | None:
-        """See :meth:`Step.undoing`."""
-        return (
-            Text(N_("bringing the databases back as they were")) if context.ref.in_place else None
-        )
-
-    def undo(self, context: StepContext) -> None:
-        """In place: bring the copy back. Otherwise the candidates go with the undo of the copy."""
-        if context.ref.in_place:
-            context.site.engine.cut_back(context.ref)
-            note_kept(context.site, context.journal, context.change.id)
 
 
 class CutOver(Step):

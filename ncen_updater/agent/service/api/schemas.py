@@ -82,7 +82,7 @@ def _found(**properties: Schema) -> Schema:
 CHANGE = {
     "id": TEXT, "kind": schema_of(ChangeKind), "mode": schema_of(Mode),
     "state": schema_of(ChangeState), "product": TEXT, "from": TEXT,
-    "to": TEXT, "strategy": TEXT, "created_at": TIME, "ended_at": _or_null(TIME),
+    "to": TEXT, "created_at": TIME, "ended_at": _or_null(TIME),
     "stop_s": _or_null(FIGURE), "error_code": _or_null(TEXT), "attempts": NUMBER,
     "expanded": FLAG, "contract_left": FLAG, "ended_sessions": _list(TEXT), "replaced": _list(TEXT),
 }  # fmt: skip
@@ -330,12 +330,12 @@ SCHEMAS: Mapping[str, Schema] = {
         ),
     ),
     "Plan": _object(
-        digest=SHA256, strategy=TEXT, blocked=FLAG, hops=_list(PLANNED_HOP),
+        digest=SHA256, blocked=FLAG, hops=_list(PLANNED_HOP),
         steps=_list(_object(name=TEXT, title=TEXT, downtime=FLAG, runs=FLAG)),
     ),
     "DossierFacts": _object(
         site=TEXT, country=TEXT, product=TEXT, agent=TEXT, made_at=TIME, current=TEXT, target=TEXT,
-        strategy=TEXT, stop_s=_or_null(STOP), keeps_records=FLAG, loses=_list(TEXT),
+        stop_s=_or_null(STOP), keeps_records=FLAG, loses=_list(TEXT),
         hops=_list(DOSSIER_HOP), findings=FINDINGS, sizes=_each(NUMBER),
         rehearsed_at=_or_null(TIME), rehearsal=_or_null(TEXT), holds_until=_or_null(TIME),
         backup_s=_or_null(FIGURE), not_carried=_each(_list(TEXT)), not_before=_or_null(TIME),

@@ -11,12 +11,11 @@ from ncen_updater.agent.databases.base import (
     Direction,
     MigrationSet,
     SqlMigration,
-    Strategy,
 )
 from ncen_updater.common.i18n import Text
 from ncen_updater.formats.manifest import Migration
 
-CHANGE = ChangeRef("abcdefgh", 2, Strategy.COPY, "2.0")
+CHANGE = ChangeRef("abcdefgh", 2, "2.0")
 
 
 def digest(text: str) -> str:

@@ -18,7 +18,6 @@ from ncen_updater.agent.databases.base import (
     Direction,
     MigrationSet,
     SqlMigration,
-    Strategy,
 )
 from ncen_updater.agent.databases.errors import MigrationRefused
 from ncen_updater.agent.databases.migrations.planner import (
@@ -40,8 +39,7 @@ from tests.agent.databases.migrations.making import make
 NAMES = ("a", "b")
 PROGRAM = MigratorCommand(argv=("bin/migrate",), no_way_back="it only goes forward")
 FIRST, SECOND = (
-    ChangeRef(id_, 1, Strategy.COPY, release)
-    for id_, release in (("firstaaa", "1.0"), ("secondaa", "2.0"))
+    ChangeRef(id_, 1, release) for id_, release in (("firstaaa", "1.0"), ("secondaa", "2.0"))
 )
 Ledgers = Mapping[str, Sequence[AppliedMigration]]
 
@@ -133,7 +131,7 @@ def test_what_stood_before_a_program_stays() -> None:
     with_program = release("2.0", program=PROGRAM)
     ledgers = installed({}, OLD)
     newer = release("3.0", A, B)
-    change = ChangeRef("thirdaaa", 3, Strategy.COPY, "3.0")
+    change = ChangeRef("thirdaaa", 3, "3.0")
     after = after_steps(ledgers, plan_set(NAMES, ledgers, newer, with_program, read=str), change)
     target = way_target(NAMES, after, newer, with_program, change.id)
     assert target.command is None
@@ -188,7 +186,7 @@ def releases(draw: st.DrawFn, version: str) -> MigrationSet:
 def test_the_plan_says_what_the_rollback_finds(
     first: MigrationSet, older: MigrationSet, newer: MigrationSet, changes: bool, rehearsed: bool
 ) -> None:
-    begun = installed({}, first, ChangeRef("zerothaa", 0, Strategy.COPY, "0.9"))
+    begun = installed({}, first, ChangeRef("zerothaa", 0, "0.9"))
     try:
         ledgers = after_steps(begun, plan_set(NAMES, begun, older, first, read=str), FIRST)
         there = plan_set(NAMES, ledgers, newer, older, read=str)
@@ -196,7 +194,7 @@ def test_the_plan_says_what_the_rollback_finds(
         return  # such an upgrade does not begin
     unchanged = not changes and newer.command is not None
     # As make_plan does: the ledgers as they would be, rows carry the id of a change to come.
-    to_come = ChangeRef("planned2", 0, Strategy.COPY, "2.0")
+    to_come = ChangeRef("planned2", 0, "2.0")
     planned = plan_way_back(
         NAMES,
         after_steps(ledgers, there, to_come),
@@ -226,7 +224,7 @@ def test_the_plan_says_what_the_rollback_finds(
     target = way_target(NAMES, after, newer, older, SECOND.id)
     back = plan_set(NAMES, after, target, newer, read=str)
     assert (not back.steps) is found.by_code
-    returned = after_steps(after, back, ChangeRef("backaaaa", 3, Strategy.COPY, "1.0"))
+    returned = after_steps(after, back, ChangeRef("backaaaa", 3, "1.0"))
     for name in NAMES:
         stands = [row.id for row in effective(name, returned.get(name, ()))]
         stood = [row.id for row in effective(name, ledgers.get(name, ()))]

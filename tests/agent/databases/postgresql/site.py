@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy, TableDigest
+from ncen_updater.agent.databases.base import ChangeRef, Live, TableDigest
 from ncen_updater.agent.databases.postgresql.attributes import Attributes, read_attributes
 from ncen_updater.agent.databases.postgresql.connection import ServerLimits
 from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
@@ -26,8 +26,7 @@ OWNER = "ncen"
 LIMITS = ServerLimits(
     connect_s=5, lock_s=8, statement_s=30, long_s=60, terminate_s=10, recover_s=30
 )
-CHANGE = ChangeRef("abcdefgh", 2, Strategy.COPY, "3.3.0")
-IN_PLACE = ChangeRef("abcdefgh", 2, Strategy.IN_PLACE, "3.3.0")
+CHANGE = ChangeRef("abcdefgh", 2, "3.3.0")
 
 Seen = tuple[Attributes, int, bool, str | None, dict[str, TableDigest]]
 Snapshot = dict[str, Seen]

@@ -17,11 +17,12 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.databases.base import ChangeRef, Live, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable, MigrationFailed
 from ncen_updater.agent.databases.postgresql.connection import Server
 from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.databases.postgresql.roles import RolesSeen, judge_roles
+from ncen_updater.agent.databases.postgresql.visits import prepare_visits
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import DATABASE_UNREACHABLE, OWNER_REFUSED
 from ncen_updater.common.progress import Silent
@@ -29,7 +30,6 @@ from ncen_updater.formats.losses import How, Loss
 from tests.agent.databases.postgresql.site import (
     AGENT,
     CHANGE,
-    IN_PLACE,
     LIMITS,
     NEWEST,
     OWNER,
@@ -130,35 +130,21 @@ def test_a_planted_check_in_a_rehearsal(plain: Site) -> None:
 
 
 @NEWEST
-def test_a_planted_check_in_a_dump_that_is_the_way_back(plain: Site, tmp_path: Path) -> None:
-    plant(plain, CHECK)
-    engine = plain.engine(way_back="dump", dump_directory=tmp_path)
-    plan = engine.plan_copy(IN_PLACE)
-    engine.fence(IN_PLACE)
-    engine.copy(IN_PLACE, plan, Silent())
-    engine._swap.touch(IN_PLACE)
-    engine.cut_back(IN_PLACE)
-    assert stolen(plain) == {OWNER}
-    recover(engine, IN_PLACE, plan)
-
-
-@NEWEST
 def test_a_planted_cast_in_digests(plain: Site) -> None:
     plant(plain, CAST)
     plant(plain, ("SET search_path = pg_catalog", "SELECT t::text FROM public.cases t LIMIT 1"))
     assert plain.engine().table_digests(Live("seizure"))["cases"].rows == 500
 
 
-@pytest.mark.parametrize("change", [CHANGE, IN_PLACE], ids=["copy", "in-place"])
-def test_a_planted_trigger_in_migrations(plain: Site, change: ChangeRef, tmp_path: Path) -> None:
+def test_a_planted_trigger_in_migrations(plain: Site, tmp_path: Path) -> None:
     plant(plain, TRIGGER)
     engine = plain.engine()
-    plan = engine.plan_copy(change)
-    engine.fence(change)
-    engine.copy(change, plan, Silent())
-    engine.migrate(change, release(tmp_path), None, Silent())
+    plan = engine.plan_copy(CHANGE)
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, plan, Silent())
+    engine.migrate(CHANGE, release(tmp_path), None, Silent())
     assert stolen(plain) == {OWNER}
-    recover(engine, change, plan)
+    recover(engine, CHANGE, plan)
 
 
 @NEWEST
@@ -334,47 +320,49 @@ def versions(site: Site) -> set[str]:
 
 
 @NEWEST
-def test_in_place_a_dead_agents_sessions_are_no_strangers(plain: Site) -> None:
+def test_sessions_of_a_dead_agent_are_no_strangers(plain: Site) -> None:
     engine = plain.engine()
-    plan = engine.plan_copy(IN_PLACE)
-    engine.fence(IN_PLACE)
-    engine.copy(IN_PLACE, plan, Silent())
-    engine._swap.touch(IN_PLACE)
-    left = engine._sessions.open(IN_PLACE.candidate("seizure"))
+    plan = engine.plan_copy(CHANGE)
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, plan, Silent())
+    engine.cut_over(CHANGE)
+    # As it counts before a change goes back.
+    engine.fence(CHANGE)
+    with engine._control.transaction() as control:
+        prepare_visits(control)
+    left = engine._sessions.open(Live("seizure"), fenced=True)
     left.execute("SET application_name = 'something else'")
-    plain.engine().fence(IN_PLACE)
+    plain.engine().fence(CHANGE)
     with pytest.raises(psycopg.OperationalError):
         left.execute("SELECT 1")
     assert versions(plain) == set()
-    recover(engine, IN_PLACE, plan)
+    recover(engine, CHANGE, plan)
     assert engine.set_aside() == ()
     assert plain.sql("t_control", "SELECT * FROM visits") == []
 
 
 @NEWEST
-def test_in_place_the_application_finds_no_room_beside_the_agents_session(plain: Site) -> None:
+def test_application_finds_no_room_beside_the_agents_session(plain: Site) -> None:
     engine = plain.engine()
-    plan = engine.plan_copy(IN_PLACE)
-    engine.fence(IN_PLACE)
+    engine.fence(CHANGE)
     visitor = engine._sessions._visitor
     conninfo = plain.server.conninfo("t_seizure", OWNER)
     with (
-        visitor.opened("t_seizure", guard=True, others=True, alone=True),
+        visitor.opened("t_seizure", guard=True, others=True),
         psycopg.connect(conninfo),
         pytest.raises(psycopg.OperationalError, match="too many connections"),
     ):
         psycopg.connect(conninfo)
-    engine.discard(IN_PLACE, plan)
-    engine.unfence(IN_PLACE)
+    engine.unfence(CHANGE)
 
 
 @NEWEST
-def test_in_place_who_came_in_with_the_agents_session_is_noticed(
+def test_who_came_in_with_the_agents_session_is_noticed(
     plain: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever takes the one place is seen, since the agent then has none."""
     engine = plain.engine()
-    engine.fence(IN_PLACE)
+    engine.fence(CHANGE)
     opening = Server.open
     with contextlib.ExitStack() as stack:
 
@@ -386,10 +374,10 @@ def test_in_place_who_came_in_with_the_agents_session_is_noticed(
 
         monkeypatch.setattr(Server, "open", late)
         with pytest.raises(DatabaseUnreachable, match="too many connections"):
-            engine._sessions.open(IN_PLACE.candidate("seizure"))
+            engine._sessions.open(Live("seizure"), fenced=True)
     monkeypatch.undo()
     assert versions(plain) == {"t_seizure"}
-    engine.unfence(IN_PLACE)
+    engine.unfence(CHANGE)
 
 
 @NEWEST
@@ -450,7 +438,7 @@ def back(plain: Site) -> Back:
     engine.before_commit(CHANGE)
     engine.record_commit(CHANGE)
     engine.unfence(CHANGE)
-    change = ChangeRef("bbbbbbbb", 3, Strategy.COPY, "3.2.4", source=CHANGE.id)
+    change = ChangeRef("bbbbbbbb", 3, "3.2.4", source=CHANGE.id)
     return Back(plain, engine, change, plain.server.log.stat().st_size)
 
 

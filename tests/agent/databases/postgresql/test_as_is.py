@@ -7,7 +7,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Evidence, Marker, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Evidence, Marker
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql.naming import (
     committed_comment,
@@ -23,7 +23,7 @@ from tests.agent.databases.postgresql.site import CHANGE, Site
 from tests.support.errors import refused
 
 AS_IS = replace(CHANGE, as_is=True)
-NEXT = ChangeRef("bcdefgha", 3, Strategy.IN_PLACE, "3.3.1", as_is=True)
+NEXT = ChangeRef("bcdefgha", 3, "3.3.1", as_is=True)
 WRITES = ("SET ROLE ncen", "INSERT INTO cases VALUES (9000, 'by the new release', NULL)")
 
 
@@ -46,7 +46,7 @@ def back(site: Site, change: ChangeRef) -> None:
     engine.unfence(change)
 
 
-@pytest.mark.parametrize("change", [AS_IS, NEXT], ids=["copy", "in place"])
+@pytest.mark.parametrize("change", [AS_IS, NEXT], ids=["first", "next"])
 def test_over_and_back_changes_the_comment_alone(any_site: Site, change: ChangeRef) -> None:
     site, engine = any_site, any_site.engine()
     before, oids = site.snapshot(), numbers(site)

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.databases.base import ChangeRef, Strategy
 from ncen_updater.agent.databases.postgresql.carrying import (
     CarryingLimits,
     DatabaseContents,
     Fact,
     Item,
     LeftOut,
-    digest_of,
     judge,
     kept_lines,
     limits,
     survey_contents,
 )
-from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
-from ncen_updater.common.findings import Severity
-from ncen_updater.common.messages import LOSS_UNKNOWN, NOT_CARRIED, ROWS_UNREADABLE
+from ncen_updater.common.messages import ROWS_UNREADABLE
 from ncen_updater.common.progress import Silent
-from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, OWNER, Site
+from tests.agent.databases.postgresql.site import AGENT, CHANGE, OWNER, Site
 from tests.support.errors import refused
 from tests.support.rotation import in_turns
 
@@ -142,26 +137,13 @@ def seen_in(site: Site, user: str = AGENT, restorer: str = OWNER) -> set[str]:
 
 @in_turns("thing")
 @pytest.mark.parametrize("thing", THINGS)
-def test_it_is_found_refused_where_a_dump_is_the_way_back_and_left_out_of_a_rehearsal(
-    agents: Site, thing: str, tmp_path: Path
-) -> None:
+def test_it_is_found_and_left_out_of_a_rehearsal(agents: Site, thing: str) -> None:
     statements, named = THINGS[thing]
     site = agents
     assert seen_in(site) == set()
     site.sql("t_seizure", *statements)
     assert seen_in(site) == named
     assert seen_in(site, "postgres", "postgres") == set()
-
-    dumping = site.engine(way_back="dump", dump_directory=tmp_path)
-    strict = [
-        finding
-        for finding in dumping.blockers(IN_PLACE, final=False)
-        if finding.code == "NU-4160" and finding.severity is Severity.STRICT
-    ]
-    assert len(strict) == 1
-    assert all(words in str(strict[0].what) for words in named)
-    for engine, change in ((dumping, CHANGE), (site.engine(), IN_PLACE)):
-        assert "NU-4160" not in [f.code for f in engine.blockers(change, final=False)]
 
     engine = site.engine()
     plan = engine.plan_copy(REHEARSAL)
@@ -193,26 +175,6 @@ def test_what_an_ordinary_role_makes_is_carried_whole(agents: Site) -> None:
     engine.discard(REHEARSAL, plan)
 
 
-def test_what_is_put_in_once_officers_are_out_is_found_before_anything_is_touched(
-    agents: Site, tmp_path: Path
-) -> None:
-    site = agents
-    before = site.snapshot()
-    engine = site.engine(way_back="dump", dump_directory=tmp_path)
-    engine.fence(IN_PLACE)
-    plan = engine.plan_copy(IN_PLACE)
-    quick = 'ALTER DATABASE "t_seizure" ALLOW_CONNECTIONS '
-    site.sql("postgres", quick + "true")
-    site.sql("t_seizure", "CREATE EXTENSION pg_stat_statements")
-    site.sql("postgres", quick + "false")
-    with refused(NOT_CARRIED) as caught:
-        engine.copy(IN_PLACE, plan, Silent())
-    assert "extension pg_stat_statements" in str(caught.value)
-    engine.discard(IN_PLACE, plan)
-    engine.unfence(IN_PLACE)
-    assert site.snapshot() == before
-
-
 def test_rows_that_cannot_be_counted_are_said_to_be_so(agents: Site) -> None:
     site = agents
     site.sql("t_seizure", "CREATE TABLE theirs AS SELECT 1 AS a")
@@ -228,77 +190,6 @@ def test_rows_that_cannot_be_counted_are_said_to_be_so(agents: Site) -> None:
         engine.lost_rows(replace(CHANGE, source=CHANGE.id))
     assert "theirs" in str(caught.value)
     assert engine.made_by_release(CHANGE) == {}
-
-
-@NEWEST
-def test_going_back_to_a_kept_dump_loses_what_was_counted(agents: Site, tmp_path: Path) -> None:
-    site = agents
-    engine = site.engine(way_back="dump", dump_directory=tmp_path)
-    before = {physical: site.digests(physical) for physical in site.names.values()}
-    commit_in_place(site, engine)
-    site.sql("t_seizure", "INSERT INTO cases SELECT i, 'n' FROM generate_series(901, 907) i")
-    back = ChangeRef("bbbbbbbb", 3, Strategy.IN_PLACE, "3.2.4", source=IN_PLACE.id)
-    assert engine.lost_rows(back) == {"seizure": {"cases": 7}}
-    found = [finding.code for finding in engine.blockers(back, final=False)]
-    assert "NU-4162" in found
-    assert not {"NU-4134", "NU-4160"} & set(found)
-    engine.fence(back)
-    plan = engine.plan_copy(back)
-    assert {item["method"] for item in plan.data.values()} == {"restore"}
-    target = str(plan.data["seizure"]["target"])
-    # What a killed restore left is not taken for a whole one.
-    site.sql("postgres", f'CREATE DATABASE "{target}" OWNER ncen')
-    assert not engine.copied(back, plan)
-    engine.copy(back, plan, Silent())
-    engine.copy(back, plan, Silent())
-    assert engine.copied(back, plan)
-    engine.discard(back, plan)
-    assert not engine.copied(back, plan)
-    engine.copy(back, plan, Silent())
-    engine.cut_over(back)
-    engine.record_commit(back)
-    assert {physical: site.digests(physical) for physical in site.names.values()} == before
-    engine.drop_previous(IN_PLACE.id)
-    assert not list(tmp_path.iterdir())
-
-
-@NEWEST
-def test_a_loss_that_nobody_can_count_is_not_guessed(agents: Site, tmp_path: Path) -> None:
-    site = agents
-    engine = site.engine(way_back="dump", dump_directory=tmp_path)
-    commit_in_place(site, engine)
-    site.sql("t_control", "DROP TABLE moments")
-    with refused(LOSS_UNKNOWN) as caught:
-        engine.lost_rows(replace(IN_PLACE, id="bbbbbbbb", source=IN_PLACE.id))
-    assert str(tmp_path) in str(caught.value.remedy_text)
-
-
-@NEWEST
-def test_what_was_kept_leads_back_whatever_the_configuration_says_by_now(
-    agents: Site, tmp_path: Path
-) -> None:
-    site = agents
-    before = site.snapshot()
-    engine = site.engine(way_back="dump", dump_directory=tmp_path)
-    engine.fence(IN_PLACE)
-    plan = engine.plan_copy(IN_PLACE)
-    engine.copy(IN_PLACE, plan, Silent())
-    engine._swap.touch(IN_PLACE)
-    changed = site.engine(way_back="copy", dump_directory=tmp_path)
-    changed.cut_back(IN_PLACE)
-    changed.discard(IN_PLACE, plan)
-    changed.unfence(IN_PLACE)
-    assert site.snapshot() == before
-
-
-def commit_in_place(site: Site, engine: PostgresEngine) -> None:
-    engine.fence(IN_PLACE)
-    engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
-    engine._swap.touch(IN_PLACE)
-    with engine._sessions.session(IN_PLACE.candidate("seizure")) as inside:
-        inside.execute("DELETE FROM cases WHERE id > 450")
-    engine.cut_over(IN_PLACE)
-    engine.record_commit(IN_PLACE)
 
 
 # ---- the decisions -----------------------------------------------------------------------------
@@ -383,18 +274,3 @@ def test_what_is_kept_of_a_list_of_contents() -> None:
     assert [int(line.split(";")[0]) for line in kept.splitlines()] == [
         215, 217, 3300, 3302, 3305, 3308,
     ]  # fmt: skip
-
-
-def test_a_proof_holds_for_what_was_seen() -> None:
-    seen = DatabaseContents(False, [item("table", Fact.OWNER)])
-    basis = digest_of(["15", "agent"], [seen])
-    assert digest_of(
-        ["15", "agent"], [replace(seen, items=[item("table", Fact.OWNER, oid=9)])]
-    ) == (basis)
-    others = (
-        digest_of(["16", "agent"], [seen]),
-        digest_of(["15", "agent"], [replace(seen, superuser=True)]),
-        digest_of(["15", "agent"], [replace(seen, items=[item("view", Fact.OWNER)])]),
-        digest_of(["15", "agent"], [seen, seen]),
-    )
-    assert basis not in others

@@ -54,11 +54,11 @@ def change_and_undo(engine: PostgresEngine, site: Site) -> CopyPlan:
 @pytest.mark.parametrize("clone", [(), ("a",)])
 def test_a_plan_of_them(clone: tuple[str, ...]) -> None:
     names, sizes = {"a": "a", "b": "b"}, {"a": 1, "b": 10**9}
-    plan = make_plan(CHANGE, names, sizes, (), 18, wanted="auto", way_back="copy", clone=clone)
+    plan = make_plan(CHANGE, names, sizes, (), 18, wanted="auto", clone=clone)
     statements = [create_statement(copy, "o") for copy in copies(plan)]
     assert [copy.method for copy in copies(plan)] == ["clone" if clone else "wal-log", "file-copy"]
     assert ("STRATEGY file_copy" in statements[0]) == bool(clone)
-    chosen = make_plan(CHANGE, names, sizes, (), 18, wanted="wal-log", way_back="copy", clone=clone)
+    chosen = make_plan(CHANGE, names, sizes, (), 18, wanted="wal-log", clone=clone)
     assert methods(chosen) == {"wal-log"}
 
 

@@ -21,15 +21,14 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres, _children
-from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Evidence, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Evidence
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
-from ncen_updater.agent.databases.postgresql.naming import in_place
 from ncen_updater.common.progress import Silent
-from tests.agent.databases.postgresql.site import CHANGE, IN_PLACE, Site
+from tests.agent.databases.postgresql.site import CHANGE, Site
 from tests.agent.databases.postgresql.test_migrate import release
 from tests.support.postgres import available, running
-from tests.support.rotation import chance, in_turns
+from tests.support.rotation import chance
 
 AGENT_KILLS = 8
 SERVER_KILLS = 4
@@ -80,27 +79,20 @@ def no_orphans(site: Site) -> None:
 
 
 def work(agent: PostgresEngine, change: ChangeRef, plan: CopyPlan) -> None:
-    """A change up to its cut-over; with copies, over and back until killed."""
+    """A change up to its cut-over, then over and back until killed."""
     agent.fence(change)
     agent.copy(change, plan, Silent())
-    if in_place(change):
-        agent._swap.touch(change)
-        agent.cut_over(change)
-        agent.cut_back(change)
-        signal.pause()
     while True:
         agent.cut_over(change)
         agent.cut_back(change)
 
 
-@in_turns("strategy")
-@pytest.mark.parametrize("strategy", list(Strategy))
-def test_the_agent_is_killed(doomed: Site, strategy: Strategy) -> None:
+def test_the_agent_is_killed(doomed: Site) -> None:
     before = doomed.snapshot()
-    delays = chance(f"agent {strategy}")
+    delays = chance("agent")
     for turn in range(AGENT_KILLS):
         engine = doomed.engine(copy_method=("wal-log", "file-copy")[turn % 2])
-        change = ChangeRef("killed" + "abcdefgh"[turn % 8] * 2, turn, strategy, "3.3.0")
+        change = ChangeRef("killed" + "abcdefgh"[turn % 8] * 2, turn, "3.3.0")
         plan = engine.plan_copy(change)
         child = FORK.Process(target=work, args=(engine, change, plan))
         child.start()
@@ -212,22 +204,6 @@ def test_the_server_is_killed(doomed: Site, tmp_path: Path) -> None:
         no_orphans(doomed)
 
 
-def test_the_server_is_killed_in_an_in_place_migration(doomed: Site, tmp_path: Path) -> None:
-    engine = doomed.engine()
-    before = doomed.snapshot()
-    plan = engine.plan_copy(IN_PLACE)
-    engine.fence(IN_PLACE)
-    engine.copy(IN_PLACE, plan, Silent())
-    target = release(tmp_path, "UPDATE cases SET what = 'x'; SELECT pg_sleep(5);")
-    killed(
-        doomed, lambda: engine.migrate(IN_PLACE, target, None, Silent()), until_it_sleeps(doomed)
-    )
-    with pytest.raises(DatabaseError, match="only way back"):
-        engine.discard(IN_PLACE, plan)
-    recover(engine, IN_PLACE, plan)
-    assert doomed.snapshot() == before
-
-
 def test_a_server_that_finishes_what_a_dead_agent_began(doomed: Site) -> None:
     """CREATE DATABASE goes on without its client; copy waits for it, discard ends it."""
     engine = doomed.engine()
@@ -285,18 +261,3 @@ def test_no_number_is_given_twice_after_a_killed_server(
     doomed.server.start()
     engine.unfence(CHANGE)
     assert next_number(doomed) > 2  # after a crash the server leaves out what it had written ahead
-
-
-def test_no_number_is_given_twice_after_the_way_back_in_place(doomed: Site, tmp_path: Path) -> None:
-    """The copy that is live again is as durable as the original was."""
-    give_numbers(doomed)
-    engine = doomed.engine(copy_method="wal-log")
-    engine.fence(IN_PLACE)
-    engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
-    engine.migrate(IN_PLACE, release(tmp_path, "SELECT 1"), None, Silent())
-    engine.cut_back(IN_PLACE)
-    engine.unfence(IN_PLACE)
-    assert next_number(doomed) == 2
-    kill_whole(doomed.server)
-    doomed.server.start()
-    assert next_number(doomed) > 2

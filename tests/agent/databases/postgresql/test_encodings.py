@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.databases.base import ChangeRef, Live, Marker, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Live, Marker
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import AGENT, CHANGE, Site
 from tests.agent.databases.postgresql.test_migrate import release
 from tests.support.postgres import FAST_SETTINGS, available
 
-ADOPTED = ChangeRef("adoption", 1, Strategy.COPY, "3.2.4")
-REHEARSAL = ChangeRef("rehearse", 0, Strategy.COPY, "3.3.0")
-BACK = ChangeRef("bbbbbbbb", 3, Strategy.COPY, "3.2.4", source=CHANGE.id)
+ADOPTED = ChangeRef("adoption", 1, "3.2.4")
+REHEARSAL = ChangeRef("rehearse", 0, "3.3.0")
+BACK = ChangeRef("bbbbbbbb", 3, "3.2.4", source=CHANGE.id)
 
 
 class InC(EmbeddedPostgres):

@@ -20,7 +20,6 @@ from ncen_updater.agent.databases.base import (
     Live,
     MigrationSet,
     SqlMigration,
-    Strategy,
 )
 from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.migrations.planner import plan_way_back
@@ -29,7 +28,7 @@ from ncen_updater.agent.databases.ways import Back
 from ncen_updater.common.messages import QUERY_FAILED
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import Migration, MigratorCommand
-from tests.agent.databases.postgresql.site import CHANGE, IN_PLACE, NEWEST, Site
+from tests.agent.databases.postgresql.site import CHANGE, NEWEST, Site
 from tests.support.errors import refused
 from tests.support.forks import DEADLINE_S
 
@@ -64,7 +63,7 @@ def test_a_ledger_whose_numbers_are_behind_is_mended(any_site: Site, tmp_path: P
     engine.cut_over(CHANGE)
     behind = "SELECT setval(pg_get_serial_sequence('ncen_updater.ledger', 'seq'), 1, false)"
     site.sql("t_seizure", behind)
-    again = ChangeRef("bcdefghi", 3, Strategy.COPY, "3.3.1")
+    again = ChangeRef("bcdefghi", 3, "3.3.1")
     engine.fence(again)
     engine.copy(again, engine.plan_copy(again), Silent())
     nothing = MigrationSet("3.3.1", tmp_path, {"seizure": (), "suspect": ()})
@@ -136,17 +135,15 @@ def slot() -> Iterator[Path]:
 
 
 @NEWEST
-@pytest.mark.parametrize("change", [CHANGE, IN_PLACE], ids=["copy", "in-place"])
 def test_a_program_of_the_application(
-    any_site: Site, slot: Path, change: object, monkeypatch: pytest.MonkeyPatch
+    any_site: Site, slot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORAGE_URL", "postgresql:///live")
     root = os.geteuid() == 0
     user = pwd.getpwuid(65534).pw_name if root else None
     site = any_site
     engine = site.engine(migrator_environment={"MODE": "x"}, user=user)
-    assert change in (CHANGE, IN_PLACE)
-    change = CHANGE if change is CHANGE else IN_PLACE
+    change = CHANGE
     psql = site.server.binaries.directory / "psql"
     slot.joinpath("migrate").write_text(
         "#!/bin/sh -e\n"

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole, Evidence, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole, Evidence
 from ncen_updater.agent.databases.postgresql.attributes import (
     Attributes,
     Grant,
     Setting,
     statements,
 )
-from ncen_updater.agent.databases.postgresql.blockers import find_blockers, margin, space_needed
+from ncen_updater.agent.databases.postgresql.blockers import find_blockers, margin
 from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow
 from ncen_updater.agent.databases.postgresql.control import SwapEvent, SwapRecord
 from ncen_updater.agent.databases.postgresql.disks import Disk
@@ -39,9 +39,9 @@ from ncen_updater.agent.databases.postgresql.planning import (
 )
 from ncen_updater.agent.databases.postgresql.quoting import literal, setting_value, split_list
 from ncen_updater.agent.databases.postgresql.reading import count_lost
-from ncen_updater.agent.databases.postgresql.survey import Rights, ServerSurvey, Space
+from ncen_updater.agent.databases.postgresql.survey import Rights, ServerSurvey
 from ncen_updater.common.findings import Severity
-from tests.agent.databases.postgresql.site import CHANGE, IN_PLACE
+from tests.agent.databases.postgresql.site import CHANGE
 
 NAMES = {"a": "phys_a", "b": "phys_b"}
 
@@ -114,7 +114,7 @@ def test_methods_and_numbers() -> None:
     ],
 )  # fmt: skip
 def test_create(major: int, words: str) -> None:
-    plan = make_plan(CHANGE, NAMES, {"a": 1, "b": 2}, (), major, wanted="auto", way_back="copy")
+    plan = make_plan(CHANGE, NAMES, {"a": 1, "b": 2}, (), major, wanted="auto")
     statement = create_statement(copies(plan)[0], "o")
     assert statement.endswith(words)
     assert ("OID" in statement) == (major > 14)
@@ -167,7 +167,6 @@ MARKED = tuple(row(p, comment=live_comment(None, CHANGE)) for p in NAMES.values(
         (LIVE, None, Evidence(False, False)),
         (LIVE, SwapEvent.OVER, Evidence(True, False)),
         (LIVE, SwapEvent.BACK, Evidence(False, False)),
-        (LIVE, SwapEvent.TOUCHED, Evidence(False, False)),
         (MARKED, None, Evidence(True, False)),
         (MARKED, SwapEvent.BACK, Evidence(False, False)),
         (OTHERS, None, Evidence(False, False, later=True)),
@@ -217,19 +216,19 @@ def test_lost_keys() -> None:
 
 
 ALL = Rights(True, True, True)
-ROOM = Space((Disk("/data", 10**12, ("a", "b"), log=True),))
+ROOM = (Disk("/data", 10**12, ("a", "b"), log=True),)
 QUIET = ServerSurvey(15, "15.20", found(*LIVE), ALL, ROOM, {"a": 10, "b": 20}, {"a": "wal-log"})
 LARGE = replace(QUIET, sizes={"a": 10**10, "b": 10**9}, methods={"a": "wal-log"})
 
 
-def disks(**free: int) -> Space:
+def disks(**free: int) -> tuple[Disk, ...]:
     """Disks by what is on them: ``a_b`` has two databases, ``log`` is the log's."""
     made = []
     for what, number in free.items():
         names = what.split("_")
         databases = tuple(name for name in names if name != "log")
         made.append(Disk(f"/{what}", number, databases, log="log" in names))
-    return Space(tuple(made))
+    return tuple(made)
 
 
 @pytest.mark.parametrize(
@@ -238,20 +237,17 @@ def disks(**free: int) -> Space:
         (QUIET, CHANGE, []),
         (replace(QUIET, major=13), CHANGE, ["NU-4133"]),
         (replace(QUIET, major=19), CHANGE, ["NU-4133"]),
-        (replace(QUIET, space=Space()), CHANGE, ["NU-4125"]),
-        (replace(QUIET, space=disks(a_b=10**12, log=5)), CHANGE, ["NU-4124"]),
-        (replace(QUIET, space=disks(a_b_log=10)), CHANGE, ["NU-4124"]),
-        (replace(QUIET, space=disks(a_log=10**12, b=10)), CHANGE, ["NU-4124"]),
-        (replace(QUIET, space=disks(a_log=10, b=10)), CHANGE, ["NU-4124", "NU-4124"]),
-        (replace(QUIET, space=disks(a=10**12)), CHANGE, ["NU-4125"]),
-        (replace(LARGE, space=disks(a=12 * 10**9, b_log=11_268_435_455)), CHANGE, ["NU-4124"]),
-        (replace(LARGE, space=disks(a=12 * 10**9, b_log=11_268_435_456)), CHANGE, []),
-        (replace(LARGE, space=disks(a=12 * 10**9 - 1, b_log=10**12)), CHANGE, ["NU-4124"]),
-        (replace(QUIET, programs=[("pg_dump", 17)]), CHANGE, []),
-        (replace(QUIET, programs=[("pg_dump", 17), ("x", None), ("y", 15)]), IN_PLACE,
-         ["NU-4140", "NU-4140"]),
+        (replace(QUIET, disks=()), CHANGE, ["NU-4125"]),
+        (replace(QUIET, disks=disks(a_b=10**12, log=5)), CHANGE, ["NU-4124"]),
+        (replace(QUIET, disks=disks(a_b_log=10)), CHANGE, ["NU-4124"]),
+        (replace(QUIET, disks=disks(a_log=10**12, b=10)), CHANGE, ["NU-4124"]),
+        (replace(QUIET, disks=disks(a_log=10, b=10)), CHANGE, ["NU-4124", "NU-4124"]),
+        (replace(QUIET, disks=disks(a=10**12)), CHANGE, ["NU-4125"]),
+        (replace(LARGE, disks=disks(a=12 * 10**9, b_log=11_268_435_455)), CHANGE, ["NU-4124"]),
+        (replace(LARGE, disks=disks(a=12 * 10**9, b_log=11_268_435_456)), CHANGE, []),
+        (replace(LARGE, disks=disks(a=12 * 10**9 - 1, b_log=10**12)), CHANGE, ["NU-4124"]),
         (replace(QUIET, databases=found(LIVE[0])), CHANGE, ["NU-4134"]),
-        (QUIET, ChangeRef("abcdefgh", 2, Strategy.COPY, "1", source="bbbbbbbb"),
+        (QUIET, ChangeRef("abcdefgh", 2, "1", source="bbbbbbbb"),
          ["NU-4134", "NU-4134"]),
         (replace(QUIET, databases=found(row("phys_a", limit=-2), LIVE[1])), CHANGE, ["NU-4131"]),
         (replace(QUIET, collations=[("phys_a", "2.36", "2.41")]), CHANGE, ["NU-4129"]),
@@ -260,64 +256,36 @@ def disks(**free: int) -> Space:
     ],
 )  # fmt: skip
 def test_rules(seen: ServerSurvey, change: ChangeRef, codes: list[str]) -> None:
-    findings = find_blockers(seen, change, NAMES, final=False, way_back="copy")
+    findings = find_blockers(seen, change, NAMES, final=False)
     assert [finding.code for finding in findings] == codes
     for finding in findings:
         assert str(finding.what)
         assert str(finding.remedy)
 
 
-def test_slots_are_said_with_the_price_of_the_other_strategy() -> None:
-    seen = replace(QUIET, slots=[("phys_a", "cdc")], sizes={"a": 5_500_000_000})
-    (finding,) = find_blockers(seen, CHANGE, NAMES, final=False, way_back="copy")
-    assert finding.severity is Severity.STRICT
-    assert "in-place" in str(finding.remedy)
-    assert "100 seconds" in str(finding.remedy)
-    (finding,) = find_blockers(seen, IN_PLACE, NAMES, final=False, way_back="copy")
-    assert finding.severity is Severity.ADVISORY
-
-
-def test_a_dump_needs_room_of_its_own() -> None:
-    place = Disk("/data", 2 * 10**9, ("a",), log=True)
-    seen = replace(QUIET, sizes={"a": 10**9}, space=Space((place,), 10**8))
-    codes = [f.code for f in find_blockers(seen, IN_PLACE, NAMES, final=False, way_back="dump")]
-    assert codes == ["NU-4137"]
-    # Going back restores it beside the original: no room for that, no way back.
-    full = replace(seen, space=Space((replace(place, free=10**9),), 10**10))
-    (finding,) = find_blockers(full, IN_PLACE, NAMES, final=False, way_back="dump")
+def test_missing_room_is_told_with_its_place() -> None:
+    seen = replace(LARGE, disks=disks(a_b=12 * 10**9, log=10**12))
+    (finding,) = find_blockers(seen, CHANGE, NAMES, final=False)
     assert (finding.code, finding.severity) == ("NU-4124", Severity.STRICT)
-    assert "way_back" not in str(finding.remedy)
+    needed = 11 * 10**9 + margin(11 * 10**9)
+    assert finding.figures == {
+        "place": "/a_b", "needed_bytes": needed, "free_bytes": 12 * 10**9,
+        "missing_bytes": needed - 12 * 10**9,
+    }  # fmt: skip
     assert margin(10**10) == 2 * 10**9
-    assert space_needed({"a": 7, "b": 9}, {"a": "wal-log"}) == (16 + margin(16), 7)
 
 
-def test_what_a_dump_does_not_carry_is_strict_and_named() -> None:
-    seen = replace(QUIET, uncarried=[("phys_a", "event trigger x"), ("phys_a", "table t")])
-    (finding,) = find_blockers(seen, IN_PLACE, NAMES, final=False, way_back="dump")
-    assert (finding.code, finding.severity) == ("NU-4160", Severity.STRICT)
-    assert "event trigger x, table t" in str(finding.what)
-
-
-def test_a_program_is_told_by_its_version_or_as_one_without() -> None:
-    seen = replace(QUIET, programs=[("x", None), ("y", 9)])
-    none, other = find_blockers(seen, IN_PLACE, NAMES, final=False, way_back="dump")
-    assert str(none.what).endswith("as the server is; it is not there, or does not run.")
-    assert str(other.what).endswith("as the server is; it is of PostgreSQL 9.")
-    assert (none.figures["found"], other.figures["found"]) == (None, 9)
-
-
-def test_going_back_to_a_dump_needs_no_database_from_before() -> None:
-    back = replace(CHANGE, source="zzzzzzzz")
-    seen = replace(QUIET, sizes={"a": 5_500_000_000}, programs=[("pg_restore", 14)])
-    codes = [f.code for f in find_blockers(seen, back, NAMES, final=False, way_back="dump")]
-    assert codes == ["NU-4134", "NU-4134"]
-    found = find_blockers(seen, back, NAMES, final=False, way_back="dump", dumped=True)
-    assert [f.code for f in found] == ["NU-4140", "NU-4162"]
-    assert "100 seconds" in str(found[1].what)
+def test_slots_and_subscriptions_are_refused_by_name() -> None:
+    seen = replace(QUIET, slots=[("phys_a", "cdc")], subscriptions=[("phys_b", "sub")])
+    found = find_blockers(seen, CHANGE, NAMES, final=False)
+    assert [finding.code for finding in found] == ["NU-4122", "NU-4123"]
+    assert {finding.severity for finding in found} == {Severity.STRICT}
+    assert [finding.figures["objects"] for finding in found] == ["cdc", "sub"]
+    assert not find_blockers(seen, replace(CHANGE, as_is=True), NAMES, final=False)
 
 
 def test_long_names() -> None:
     names = {"a": "x" * 49}
     seen = replace(QUIET, databases=found(row("x" * 49)))
-    (finding,) = find_blockers(seen, CHANGE, names, final=False, way_back="copy")
+    (finding,) = find_blockers(seen, CHANGE, names, final=False)
     assert (finding.code, finding.figures["length"]) == ("NU-4130", 64)

@@ -17,18 +17,18 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.databases.base import ChangeRef, Evidence, Live, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, Evidence, Live
 from ncen_updater.agent.databases.errors import FenceFailed
 from ncen_updater.agent.databases.postgresql import copying, reading, swap
 from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.databases.postgresql.fence import _SESSIONS
 from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.agent.databases.postgresql.naming import kept_name, prev_name
-from ncen_updater.agent.databases.postgresql.versions import altered, opened
+from ncen_updater.agent.databases.postgresql.versions import altered
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.messages import DATABASE_OPENED
 from ncen_updater.common.progress import Silent
-from tests.agent.databases.postgresql.site import AGENT, CHANGE, IN_PLACE, NEWEST, Site, quoted
+from tests.agent.databases.postgresql.site import AGENT, CHANGE, NEWEST, Site, quoted
 from tests.agent.databases.postgresql.test_crash import recover
 from tests.support.errors import refused
 from tests.support.forks import DEADLINE_S
@@ -127,16 +127,15 @@ def test_sessions_are_judged_by_role(plain: Site) -> None:
         assert f"GRANT pg_signal_backend TO {AGENT};" in str(found["NU-4152"].remedy)
 
 
-@pytest.mark.parametrize("change", [CHANGE, IN_PLACE], ids=["copy", "in-place"])
-def test_a_session_that_stays_turns_the_change_back(plain: Site, change: ChangeRef) -> None:
+def test_a_session_that_stays_turns_the_change_back(plain: Site) -> None:
     engine, before = plain.engine(), plain.snapshot()
-    plan = engine.plan_copy(change)
+    plan = engine.plan_copy(CHANGE)
     with contextlib.closing(session(plain, "postgres")) as late:
         with pytest.raises(FenceFailed, match="import of postgres") as caught:
-            engine.fence(change)
+            engine.fence(CHANGE)
         assert caught.value.values["count"] == 1
         late.execute(ROW)
-        recover(engine, change, plan)
+        recover(engine, CHANGE, plan)
         assert plain.sql("t_seizure", WRITTEN) == [(1,)]
         late.execute("DELETE FROM cases WHERE id = 900")
     assert plain.snapshot() == before
@@ -242,120 +241,27 @@ def test_what_alters_the_entry(site: Site) -> None:
     engine.unfence(CHANGE)
 
 
-@NEWEST
-def test_what_an_agent_of_before_closed_has_no_version(site: Site) -> None:
-    engine = site.engine()
-    plan = engine.plan_copy(CHANGE)
-    engine.fence(CHANGE)
-    site.sql("t_control", "DROP TABLE versions")
-    engine.copy(CHANGE, plan, Silent())
-    opened_and_closed(site)
-    engine.fence(CHANGE)
-    engine.cut_over(CHANGE)
-    recover(engine, CHANGE, plan)
-
-
-@pytest.mark.parametrize("way_back", ["copy", "dump"])
-def test_in_place_it_is_noticed_before_anything_is_migrated(
-    any_site: Site, way_back: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    site = any_site
-    engine = site.engine(way_back=way_back, dump_directory=tmp_path_factory.mktemp("dumps"))
-    plan = engine.plan_copy(IN_PLACE)
-    engine.fence(IN_PLACE)
-    engine.copy(IN_PLACE, plan, Silent())
-    opened_and_closed(site, ROW)
-    with refused(DATABASE_OPENED, match="t_seizure"):
-        engine._swap.touch(IN_PLACE)
-    recover(engine, IN_PLACE, plan)
-    assert site.sql("t_seizure", WRITTEN) == [(1,)]
-    assert engine.set_aside() == ()
-
-
-@pytest.mark.parametrize("way_back", ["copy", "dump"])
-def test_in_place_what_was_written_into_migrated_originals_is_set_aside(
-    any_site: Site, way_back: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    site = any_site
-    engine = site.engine(way_back=way_back, dump_directory=tmp_path_factory.mktemp("dumps"))
-    before = site.snapshot()
-    plan = engine.plan_copy(IN_PLACE)
-    engine.fence(IN_PLACE)
-    engine.copy(IN_PLACE, plan, Silent())
-    engine._swap.touch(IN_PLACE)
-    # The agent's own visits are no strangers'.
-    for name in site.names:
-        with engine._sessions.session(IN_PLACE.candidate(name)) as inside:
-            inside.execute("UPDATE cases SET what = 'migrated'")
-    opened_and_closed(site, ROW)
-    with refused(DATABASE_OPENED, match="t_seizure"):
-        engine.cut_over(IN_PLACE)
-    recover(engine, IN_PLACE, plan)
-    assert site.snapshot() == before
-    (aside,) = engine.set_aside()
-    assert aside.figures["path"] == ", ".join(sorted(KEPT.values()))
-    assert "cannot be told how many" in str(aside.what)
-    opened_and_closed(site, f"DO $$ BEGIN ASSERT ({WRITTEN}) = 1; END $$",
-                      database=KEPT["t_seizure"])  # fmt: skip
-
-
-@NEWEST
-def test_in_place_nobody_comes_in_with_the_agent_before_the_first_migration(plain: Site) -> None:
-    """Seen: an importer entered records while the originals were open to be dumped or asked."""
-    engine = plain.engine()
-    before = plain.snapshot()
-    engine.fence(IN_PLACE)
-    with engine._sessions.opened(IN_PLACE):
-        for role in ("report", "ncen"):
-            with pytest.raises(psycopg.OperationalError, match="permission denied"):
-                session(plain, role)
-    engine.unfence(IN_PLACE)
-    assert plain.snapshot() == before
-    session(plain, "report").close()
-
-
-@NEWEST
-def test_in_place_a_superuser_who_came_in_with_the_agent_is_noticed(plain: Site) -> None:
-    engine = plain.engine()
-    plan = engine.plan_copy(IN_PLACE)
-    engine.fence(IN_PLACE)
-    engine.copy(IN_PLACE, plan, Silent())
-    engine._swap.touch(IN_PLACE)
-    with engine._sessions.opened(IN_PLACE):
-        dba = session(plain, "postgres")
-        dba.execute(ROW)
-    with contextlib.closing(dba), pytest.raises(FenceFailed):
-        engine.cut_over(IN_PLACE)  # it may not end that session
-    with refused(DATABASE_OPENED):
-        engine.cut_over(IN_PLACE)
-    recover(engine, IN_PLACE, plan)
-    assert [aside.figures["change"] for aside in engine.set_aside()] == [IN_PLACE.id]
-
-
 # ---- between cut-over and commit -----------------------------------------------------------------
 
 
 def over(site: Site, change: ChangeRef, engine: PostgresEngine) -> None:
     engine.fence(change)
     engine.copy(change, engine.plan_copy(change), Silent())
-    if change.strategy is Strategy.IN_PLACE:
-        engine._swap.touch(change)
     engine.cut_over(change)
 
 
-@pytest.mark.parametrize("change", [CHANGE, IN_PLACE], ids=["copy", "in-place"])
-def test_until_the_commit_only_the_application_connects(any_site: Site, change: ChangeRef) -> None:
+def test_until_the_commit_only_the_application_connects(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
-    over(site, change, engine)
+    over(site, CHANGE, engine)
     with contextlib.closing(session(site, "ncen")) as application:
         application.execute("SELECT 1")
     for role in ("app ro", 'Weird"Role'):
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
             session(site, role)
     assert engine.query(Live("seizure"), "SELECT 1") == [(1,)]
-    engine.record_commit(change)
-    engine.record_commit(change)
+    engine.record_commit(CHANGE)
+    engine.record_commit(CHANGE)
     after = site.snapshot()
     assert {name: seen[:3] for name, seen in after.items()} == {
         name: seen[:3] for name, seen in before.items()
@@ -405,12 +311,12 @@ def test_what_a_torn_change_took_comes_back_with_the_next(site: Site) -> None:
     before = site.snapshot()
     over(site, CHANGE, site.engine())
     engine = site.engine()
-    later = ChangeRef("bbbbbbbb", 3, Strategy.COPY, "3.3.1")
+    later = ChangeRef("bbbbbbbb", 3, "3.3.1")
     plan = engine.plan_copy(later)
     over(site, later, engine)
     recover(engine, later, plan)
-    over(site, ChangeRef("cccccccc", 4, Strategy.COPY, "3.3.1"), engine)
-    engine.record_commit(ChangeRef("cccccccc", 4, Strategy.COPY, "3.3.1"))
+    over(site, ChangeRef("cccccccc", 4, "3.3.1"), engine)
+    engine.record_commit(ChangeRef("cccccccc", 4, "3.3.1"))
     assert {name: seen[:3] for name, seen in site.snapshot().items()} == {
         name: seen[:3] for name, seen in before.items()
     }
@@ -419,31 +325,30 @@ def test_what_a_torn_change_took_comes_back_with_the_next(site: Site) -> None:
 # ---- what is left behind -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change", [CHANGE, IN_PLACE], ids=["copy", "in-place"])
-def test_rows_since_the_cut_over_are_set_aside(any_site: Site, change: ChangeRef) -> None:
+def test_rows_since_the_cut_over_are_set_aside(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
-    plan = engine.plan_copy(change)
-    over(site, change, engine)
+    plan = engine.plan_copy(CHANGE)
+    over(site, CHANGE, engine)
     site.sql("t_seizure", ROW, "UPDATE cases SET what = 'edited' WHERE id = 7")
-    recover(engine, change, plan)
+    recover(engine, CHANGE, plan)
     assert site.snapshot() == before
     (aside,) = engine.set_aside()
     assert (aside.code, aside.severity) == ("NU-4155", Severity.ADVISORY)
     assert aside.figures == {
-        "change": change.id, "path": ", ".join(sorted(KEPT.values())), "rows": "t_seizure: cases 2",
+        "change": CHANGE.id, "path": ", ".join(sorted(KEPT.values())), "rows": "t_seizure: cases 2",
     }  # fmt: skip
-    assert f"collect --kept {change.id}" in str(aside.remedy)
+    assert f"collect --kept {CHANGE.id}" in str(aside.remedy)
     with pytest.raises(psycopg.OperationalError, match="not currently accepting"):
         site.sql(KEPT["t_seizure"], "SELECT 1")
 
     # It is in nobody's way, and goes when a person says so.
-    later = ChangeRef("bbbbbbbb", 2, change.strategy, "3.3.1")
+    later = ChangeRef("bbbbbbbb", 2, "3.3.1")
     over(site, later, engine)
     engine.record_commit(later)
-    assert [seen.figures["change"] for seen in engine.set_aside()] == [change.id]
-    engine.drop_set_aside(change.id)
-    engine.drop_set_aside(change.id)
+    assert [seen.figures["change"] for seen in engine.set_aside()] == [CHANGE.id]
+    engine.drop_set_aside(CHANGE.id)
+    engine.drop_set_aside(CHANGE.id)
     assert engine.set_aside() == ()
     assert site.sql("t_control", "SELECT * FROM set_aside") == []
 
@@ -535,26 +440,6 @@ def test_who_slips_in_while_rows_are_counted_loses_none(
 
 
 @NEWEST
-def test_in_place_the_very_moment_before_it_is_touched_counts(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = site.engine()
-    engine.fence(IN_PLACE)
-    engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
-
-    def late(*given: Any) -> Any:
-        found = opened(*given)
-        monkeypatch.setattr(swap, "opened", opened)
-        opened_and_closed(site, ROW)
-        return found
-
-    monkeypatch.setattr(swap, "opened", late)
-    engine._swap.touch(IN_PLACE)
-    with refused(DATABASE_OPENED):
-        engine.cut_over(IN_PLACE)
-
-
-@NEWEST
 def test_without_rows_nothing_is_set_aside(plain: Site) -> None:
     engine, before = plain.engine(), plain.snapshot()
     plan = engine.plan_copy(CHANGE)
@@ -571,7 +456,7 @@ def test_a_kept_database_that_was_written_is_told(site: Site) -> None:
     engine = site.engine()
     over(site, CHANGE, engine)
     engine.record_commit(CHANGE)
-    back = ChangeRef("bbbbbbbb", 3, CHANGE.strategy, "3.2.4", source=CHANGE.id)
+    back = ChangeRef("bbbbbbbb", 3, "3.2.4", source=CHANGE.id)
     engine.lost_rows(back)
     engine.table_digests(CHANGE.previous("seizure"))  # our own visits do not count
     assert "NU-4154" not in {finding.code for finding in engine.blockers(back, final=False)}
@@ -620,16 +505,15 @@ def test_a_torn_collection_of_ours_is_nobodys_writing(
 
 
 @NEWEST
-@pytest.mark.parametrize("change", [CHANGE, IN_PLACE], ids=["copy", "in-place"])
-def test_what_was_live_is_written_before_the_commit(site: Site, change: ChangeRef) -> None:
+def test_what_was_live_is_written_before_the_commit(site: Site) -> None:
     engine = site.engine()
-    plan = engine.plan_copy(change)
-    over(site, change, engine)
-    engine.before_commit(change)
-    opened_and_closed(site, ROW, database=prev_name("t_seizure", change.id))
+    plan = engine.plan_copy(CHANGE)
+    over(site, CHANGE, engine)
+    engine.before_commit(CHANGE)
+    opened_and_closed(site, ROW, database=prev_name("t_seizure", CHANGE.id))
     with refused(DATABASE_OPENED, match="While t_seizure was closed"):
-        engine.before_commit(change)
-    recover(engine, change, plan)
+        engine.before_commit(CHANGE)
+    recover(engine, CHANGE, plan)
     assert site.sql("t_seizure", WRITTEN) == [(1,)]
 
 

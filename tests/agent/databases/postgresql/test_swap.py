@@ -14,7 +14,6 @@ from ncen_updater.agent.databases.base import (
     Evidence,
     Live,
     Marker,
-    Strategy,
 )
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
 from ncen_updater.agent.databases.postgresql import control, orphans
@@ -30,7 +29,6 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import (
     CHANGE,
-    IN_PLACE,
     NEWEST,
     OWNER,
     Seen,
@@ -224,7 +222,7 @@ def test_back_to_what_was_kept(site: Site) -> None:
         "CREATE TABLE later (a int)",
         "INSERT INTO later VALUES (1), (2)",
     )
-    back = ChangeRef("bbbbbbbb", 3, Strategy.COPY, "3.2.4", source=CHANGE.id)
+    back = ChangeRef("bbbbbbbb", 3, "3.2.4", source=CHANGE.id)
     assert engine.lost_rows(back) == {"seizure": {"cases": 9, "loose": 1, "later": 2}}
     # VACUUM changes no record; a number that cannot be right is not believed, and keys are asked.
     site.sql("t_seizure", "VACUUM (FULL, FREEZE)")
@@ -274,7 +272,7 @@ def test_the_fence_ends_sessions_and_a_fenced_live_is_not_entered(site: Site) ->
             officer.execute("SELECT 1")
     with pytest.raises(DatabaseUnreachable):
         engine.query(Live("seizure"), "SELECT 1")
-    other = ChangeRef("cccccccc", 3, Strategy.COPY, "3.3.1")
+    other = ChangeRef("cccccccc", 3, "3.3.1")
     closed = site.sql("t_control", "SELECT * FROM fences ORDER BY 1")
     for act in (engine.fence, engine.unfence, engine.cut_over):
         with refused(FENCED_BY_OTHER, match=CHANGE.id):
@@ -284,43 +282,6 @@ def test_the_fence_ends_sessions_and_a_fenced_live_is_not_entered(site: Site) ->
     site.engine().unfence(CHANGE)
     assert site.sql("t_seizure", "SELECT datconnlimit FROM pg_database WHERE datname ="
                     " 't_seizure'") == [(40,)]  # fmt: skip
-
-
-@NEWEST
-@pytest.mark.parametrize("way_back", ["copy", "dump"])
-def test_in_place_back_from_a_half_migrated_original(
-    any_site: Site, way_back: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    site = any_site
-    engine = site.engine(way_back=way_back, dump_directory=tmp_path_factory.mktemp("dumps"))
-    before = site.snapshot()
-    engine.fence(IN_PLACE)
-    plan = engine.plan_copy(IN_PLACE)
-    assert not engine.copied(IN_PLACE, plan)
-    engine.copy(IN_PLACE, plan, Silent())
-    engine.copy(IN_PLACE, plan, Silent())
-    assert engine.copied(IN_PLACE, plan)
-    assert engine.leftovers() == tuple((IN_PLACE.id, DatabaseRole.PREVIOUS, name) for name in NAMES)
-    engine.cut_back(IN_PLACE)  # nothing was touched, so there is nothing to undo
-    assert engine.evidence(IN_PLACE).missing == ()
-    engine._swap.touch(IN_PLACE)
-    engine._swap.touch(IN_PLACE)
-    # While the application's own program would run, the databases are open, but not to others.
-    with engine._sessions.opened(IN_PLACE):
-        assert site.sql("t_seizure", "SELECT 1", user=site.user) == [(1,)]
-        for role in ("ncen", "app ro", 'Weird"Role'):
-            with pytest.raises(psycopg.OperationalError, match=r"permission denied|too many"):
-                site.sql("t_seizure", "SELECT 1", user=role)
-    with engine._sessions.session(IN_PLACE.candidate("seizure")) as inside:
-        inside.execute("DELETE FROM cases WHERE id > 7")
-        with pytest.raises(psycopg.OperationalError):
-            site.sql("t_seizure", "SELECT 1", user="ncen")
-    engine.cut_back(IN_PLACE)
-    engine.discard(IN_PLACE, plan)
-    engine.unfence(IN_PLACE)
-    assert site.snapshot() == before
-    assert site.databases() == set(site.names.values())
-    assert engine.leftovers() == ()
 
 
 def in_catalogue(site: Site) -> list[tuple[object, ...]]:
@@ -333,58 +294,34 @@ def in_catalogue(site: Site) -> list[tuple[object, ...]]:
     )
 
 
-@pytest.mark.parametrize("change", [CHANGE, IN_PLACE], ids=["copy", "in place"])
 @pytest.mark.parametrize("back", [True, False])
-def test_grants_and_settings_keep_their_order(
-    any_site: Site, change: ChangeRef, back: bool
-) -> None:
+def test_grants_and_settings_keep_their_order(any_site: Site, back: bool) -> None:
     site, engine = any_site, any_site.engine()
     engine.make_ready()
     before = in_catalogue(site)
-    engine.fence(change)
-    engine.copy(change, engine.plan_copy(change), Silent())
-    if change is IN_PLACE:
-        engine._swap.touch(change)
-    engine.cut_over(change)
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.cut_over(CHANGE)
     if back:
-        engine.cut_back(change)
-        engine.unfence(change)
+        engine.cut_back(CHANGE)
+        engine.unfence(CHANGE)
     else:
-        engine.record_commit(change)
+        engine.record_commit(CHANGE)
     assert in_catalogue(site) == before
 
 
-def test_in_place_over(any_site: Site) -> None:
+def test_way_back_that_is_refused_takes_no_rights(any_site: Site) -> None:
     site, engine = any_site, any_site.engine()
-    before = site.snapshot()
-    engine.fence(IN_PLACE)
-    engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
-    engine._swap.touch(IN_PLACE)
-    engine.cut_over(IN_PLACE)
-    after = site.snapshot()
-    for physical, (attributes, limit, allow, comment, digests) in before.items():
-        expected = (attributes, limit, allow, live_comment(comment, IN_PLACE), digests)
-        assert in_any_order(after[physical]) == barred(expected, site.user)
-    assert engine.evidence(IN_PLACE) == Evidence(True, False, (), NAMES)
-    engine.cut_back(IN_PLACE)
-    engine.unfence(IN_PLACE)
-    assert site.snapshot() == before
-
-
-def test_in_place_a_way_back_that_is_refused_takes_no_rights(any_site: Site) -> None:
-    """Rights to connect go with the fence until the cut-over, and not again after the commit."""
-    site, engine = any_site, any_site.engine()
-    engine.fence(IN_PLACE)
-    engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
-    engine._swap.touch(IN_PLACE)
-    engine.cut_over(IN_PLACE)
-    engine.record_commit(IN_PLACE)
-    engine.unfence(IN_PLACE)
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.cut_over(CHANGE)
+    engine.record_commit(CHANGE)
+    engine.unfence(CHANGE)
     site.sql("t_seizure", "INSERT INTO cases VALUES (501, 'an officer', NULL)")
     before = site.snapshot()
     with refused(OFFICERS_WERE_IN):
-        engine.cut_back(IN_PLACE)
-    engine.unfence(IN_PLACE)
+        engine.cut_back(CHANGE)
+    engine.unfence(CHANGE)
     assert site.snapshot() == before
 
 

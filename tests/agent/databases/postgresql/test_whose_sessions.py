@@ -38,8 +38,8 @@ MAY_OPEN = {
     "visitor.open": {"sessions.py"},
     "sessions.catalogue": {"engine.py", "migrating.py"},
     "server.open": {"copying.py", "control.py", "sessions.py", "visiting.py"},
-    # As the agent: in the control database, and in others for survey_contents alone.
-    "server.session": {"control.py", "dump.py", "engine.py", "survey.py"},
+    # As the agent: in the control database alone.
+    "server.session": {"control.py"},
     "psycopg.connect": {"connection.py"},
 }
 

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, MigrationSet, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, MigrationSet
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.migrations.making import make, release
@@ -38,8 +38,8 @@ def new_release(slot: Path) -> MigrationSet:
     return release(slot, "2.0", cases=both, people=both)
 
 
-def reference(strategy: str, name: str = "abcdefgh", generation: int = 1) -> ChangeRef:
-    return ChangeRef(name, generation, Strategy(strategy), "2.0")
+def reference(name: str = "abcdefgh", generation: int = 1) -> ChangeRef:
+    return ChangeRef(name, generation, "2.0")
 
 
 def contents(directory: Path) -> dict[str, str]:

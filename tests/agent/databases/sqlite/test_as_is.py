@@ -29,8 +29,8 @@ from tests.support.errors import refused
 
 pytestmark = pytest.mark.usefixtures("sees_others")
 
-FIRST = reference("copy", "firstaaa", 1)
-AS_IS = replace(reference("copy", generation=2), as_is=True)
+FIRST = reference("firstaaa", 1)
+AS_IS = replace(reference(generation=2), as_is=True)
 
 
 class Died(BaseException):
@@ -84,11 +84,8 @@ def write(site: Path) -> None:
         database.commit()
 
 
-@pytest.mark.parametrize("strategy", ["copy", "in-place"])
-def test_over_and_back_changes_the_mark_alone(
-    engine: SqliteEngine, site: Path, strategy: str
-) -> None:
-    change = replace(reference(strategy, generation=2), as_is=True)
+def test_over_and_back_changes_the_mark_alone(engine: SqliteEngine, site: Path) -> None:
+    change = replace(reference(generation=2), as_is=True)
     before, marked, live = rows(site), engine.marker(), (site / "live").readlink()
     left = engine.leftovers()
     over(engine, change)
@@ -124,7 +121,7 @@ def test_a_commit_is_remembered_and_not_taken_back(engine: SqliteEngine) -> None
     assert engine.evidence(AS_IS).committed
     with refused(OFFICERS_WERE_IN):
         engine.cut_back(AS_IS)
-    later = replace(reference("copy", "latercha", 3), as_is=True)
+    later = replace(reference("latercha", 3), as_is=True)
     over(engine, later)
     assert engine.evidence(AS_IS).later and not engine.evidence(later).committed
     back(engine, later)
@@ -135,7 +132,7 @@ def test_a_commit_is_remembered_and_not_taken_back(engine: SqliteEngine) -> None
 
 
 def test_an_older_change_is_not_cut_over_a_newer_one(engine: SqliteEngine) -> None:
-    later = replace(reference("copy", "latercha", 3), as_is=True)
+    later = replace(reference("latercha", 3), as_is=True)
     over(engine, later)
     engine.record_commit(later)
     engine.fence(AS_IS)

@@ -19,9 +19,8 @@ from ncen_updater.agent.databases.base import (
     Evidence,
     Live,
     Marker,
-    Strategy,
 )
-from ncen_updater.agent.databases.errors import FenceFailed, MigrationFailed
+from ncen_updater.agent.databases.errors import FenceFailed
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
 from ncen_updater.agent.databases.sqlite.errors import NotASet, SetMissing
 from ncen_updater.common.messages import (
@@ -44,8 +43,7 @@ from tests.support.errors import refused
 
 pytestmark = pytest.mark.usefixtures("sees_others")
 
-COPY = reference("copy")
-IN_PLACE = reference("in-place")
+COPY = reference()
 
 
 @pytest.fixture
@@ -123,37 +121,11 @@ def test_an_upgrade_changes_all_databases_and_keeps_the_old_ones(
     assert engine.marker() is None
 
 
-def test_in_place_migrates_the_original_and_the_copy_is_the_way_back(
-    site: Path, tmp_path: Path
-) -> None:
-    engine = build(site)
-    before = contents(site)
-    inode = (site / "sets" / "base" / "cases.sqlite").stat().st_ino
-    upgrade(engine, IN_PLACE, new_release(tmp_path / "slot"))
-    assert engine.evidence(IN_PLACE) == Evidence(swapped=True, fenced=False, previous=NAMES)
-    assert (site / "live" / "cases.sqlite").stat().st_ino == inode
-    assert engine.marker() == Marker("2.0", 1, IN_PLACE.id)
-    engine.cut_back(IN_PLACE)
-    assert engine.evidence(IN_PLACE) == Evidence(swapped=False, fenced=True, candidates=NAMES)
-    engine.discard(IN_PLACE, CopyPlan({}))
-    engine.unfence(IN_PLACE)
-    assert contents(site) == before
-    assert len(list((site / "sets").iterdir())) == 1
-
-
-def test_in_place_refuses_to_migrate_without_its_way_back(site: Path, tmp_path: Path) -> None:
-    engine = build(site)
-    before = contents(site)
-    with pytest.raises(MigrationFailed, match="no copy to go back"):
-        engine.migrate(IN_PLACE, new_release(tmp_path / "slot"), None, Silent())
-    assert contents(site) == before
-
-
 def test_the_second_change_copies_what_the_first_one_made(site: Path, tmp_path: Path) -> None:
     engine = build(site)
     target = new_release(tmp_path / "slot")
     upgrade(engine, COPY, target)
-    second = reference("copy", "bcdefgha", 2)
+    second = reference("bcdefgha", 2)
     upgrade(engine, second, target)
     assert engine.marker() == Marker("2.0", 2, second.id)
     assert engine.evidence(second).previous == NAMES
@@ -174,7 +146,7 @@ def test_going_back_to_what_was_kept_counts_what_is_lost(site: Path, tmp_path: P
     upgrade(engine, COPY, new_release(tmp_path / "slot"))
     add(site, "new")
     add(site, "newer")
-    back = ChangeRef("cdefghab", 2, Strategy.COPY, "1.0", source=COPY.id)
+    back = ChangeRef("cdefghab", 2, "1.0", source=COPY.id)
     assert engine.lost_rows(back) == {"cases": {"item": 2}}
     engine.fence(back)
     plan = engine.plan_copy(back)
@@ -330,7 +302,7 @@ def test_a_baseline_is_written_once_and_counts_as_applied(site: Path, tmp_path: 
     engine = build(site)
     target = new_release(tmp_path / "slot")
     engine.baseline(COPY, target)
-    engine.baseline(reference("copy", "bcdefgha"), target)
+    engine.baseline(reference("bcdefgha"), target)
     assert {row.change for row in engine.applied(Live("cases"))} == {COPY.id}
     assert engine.plan_migrations(Live, target, None).steps == ()
     assert engine.marker() is None

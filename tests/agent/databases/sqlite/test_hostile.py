@@ -37,7 +37,7 @@ from tests.agent.databases.sqlite.site import NAMES, build, go_back, new_release
 from tests.support.errors import refused
 from tests.support.trees import remove_tree
 
-COPY = reference("copy")
+COPY = reference()
 APPLICATION = 65534
 OTHER = 65533
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
@@ -159,11 +159,8 @@ def test_nothing_that_the_application_says_of_a_set_is_believed(
 ) -> None:
     ground.forge("marker.json", b'{"release": "9.9", "generation": 9, "change": "zzzzzzzz"}')
     ground.forge("committed.json", json.dumps({"change": COPY.id}).encode())
-    ground.forge("touched.json", json.dumps({"change": COPY.id}).encode())
     assert ground.engine.marker() is None
     assert not ground.engine.evidence(COPY).committed
-    layout = Layout(ground.site, NAMES, ground.top / "state")
-    assert layout.touched(ground.base) is None
     upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
     fresh = ground.site / "sets" / f"next_{COPY.id}"
 
@@ -178,7 +175,7 @@ def test_nothing_that_the_application_says_of_a_set_is_believed(
     assert (ground.site / "live").readlink() == Path("sets/base")
 
 
-def test_what_an_agent_of_before_said_is_taken_over_once(ground: Ground) -> None:
+def test_what_the_agent_said_in_a_set_counts_where_it_has_no_record(ground: Ground) -> None:
     kept = ground.site / "sets" / "older"
     kept.mkdir()
     for name in NAMES:
@@ -196,15 +193,13 @@ def test_what_an_agent_of_before_said_is_taken_over_once(ground: Ground) -> None
     assert dict(layout.roles())[kept].modes == {".": 0o3750, "cases.sqlite": 0o640}
     layout.thaw(kept)
     assert (mode(kept / "cases.sqlite"), mode(ground.victim)) == (0o640, 0o600)
-    ground.engine.fence(COPY)
-    (kept / "role.json").write_text(json.dumps({**said, "change": "cccccccc"}))
-    assert layout.previous_set("aaaaaaaa") == kept
-    assert layout.previous_set("cccccccc") is None
     assert layout.committed(kept) == "bbbbbbbb"
+    layout.say_new(kept, None)
+    assert layout.previous_set("aaaaaaaa") is None
 
 
 @pytest.mark.parametrize("name", ["role.json", "marker.json"])
-def test_a_broken_record_of_before_is_refused_in_our_words(ground: Ground, name: str) -> None:
+def test_a_broken_record_in_a_set_is_refused_in_our_words(ground: Ground, name: str) -> None:
     (ground.base / name).write_text("[]")
     layout = Layout(ground.site, NAMES, ground.top / "state")
     with pytest.raises(DatabaseError, match=name):
@@ -222,7 +217,7 @@ def test_a_broken_record_of_before_is_refused_in_our_words(ground: Ground, name:
 )
 def test_a_record_that_is_not_whole_is_refused_in_our_words(ground: Ground, said: str) -> None:
     layout = Layout(ground.site, NAMES, ground.top / "state")
-    ground.engine.fence(COPY)
+    layout.say_new(ground.base, None)
     (record,) = (ground.top / "state").rglob("base.json")
     record.write_text(said)
     with refused(NOTE_UNREADABLE):
@@ -430,7 +425,7 @@ def test_nobody_else_opens_a_copy_while_it_is_made(ground: Ground) -> None:
             tried.append(run_as(OTHER, lambda path=path: path.open("rb").close()))  # type: ignore[misc]
         tried.append(run_as(OTHER, lambda: list(partial.iterdir())))
 
-    for change in (COPY, reference("copy", "bcdefgha")):
+    for change in (COPY, reference("bcdefgha")):
         if change != COPY:
             ground.engine.fence(change)  # a copy of a closed set, byte by byte
             partial = ground.site / "sets" / f"next_{change.id}.partial"

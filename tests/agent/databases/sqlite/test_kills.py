@@ -24,7 +24,6 @@ from ncen_updater.agent.databases.base import (
     Evidence,
     Live,
     Marker,
-    Strategy,
     TableDigest,
 )
 from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
@@ -127,30 +126,22 @@ def check(directory: Path, change: ChangeRef, before: dict[str, str], after: Who
     return fresh
 
 
-@pytest.fixture(params=["copy", "in-place"])
-def strategy(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture(params=range(SHARES))
 def share(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
 @pytest.fixture
-def after(tmp_path: Path, strategy: str) -> Whole:
+def after(tmp_path: Path) -> Whole:
     """The new set as an undisturbed upgrade makes it."""
     engine = build(tmp_path / "model")
-    change = reference(strategy)
+    change = reference()
     upgrade(engine, change, new_release(tmp_path / "slot"))
     return whole(engine, change)
 
 
-@in_turns("strategy")
-def test_killed_at_a_file_operation_of_an_upgrade(
-    tmp_path: Path, strategy: str, after: Whole
-) -> None:
-    change, target = reference(strategy), new_release(tmp_path / "slot")
+def test_killed_at_a_file_operation_of_an_upgrade(tmp_path: Path, after: Whole) -> None:
+    change, target = reference(), new_release(tmp_path / "slot")
     model = build(tmp_path / "count")
     _, total, _ = run(lambda: upgrade(model, change, target))
     assert total > KILLS
@@ -167,11 +158,11 @@ def test_killed_at_a_file_operation_of_an_upgrade(
     assert 0 < fresh < KILLS
 
 
-@in_turns("strategy", "share")
+@in_turns("share")
 def test_killed_at_a_file_operation_of_the_way_back(
-    tmp_path: Path, strategy: str, share: int, after: Whole
+    tmp_path: Path, share: int, after: Whole
 ) -> None:
-    change, target = reference(strategy), new_release(tmp_path / "slot")
+    change, target = reference(), new_release(tmp_path / "slot")
     model = build(tmp_path / "count")
     upgrade(model, change, target)
     _, total, _ = run(lambda: go_back(model, change))
@@ -185,9 +176,8 @@ def test_killed_at_a_file_operation_of_the_way_back(
         check(site, change, before, after)
 
 
-@in_turns("strategy")
-def test_killed_from_outside_at_a_random_time(tmp_path: Path, strategy: str, after: Whole) -> None:
-    change, target = reference(strategy), new_release(tmp_path / "slot")
+def test_killed_from_outside_at_a_random_time(tmp_path: Path, after: Whole) -> None:
+    change, target = reference(), new_release(tmp_path / "slot")
     model = build(tmp_path / "count")
     _, _, seconds = run(lambda: upgrade(model, change, target))
     clock = chance("from outside")
@@ -229,10 +219,10 @@ def test_killed_while_a_plain_directory_is_adopted(tmp_path: Path, share: int) -
 
     def judge(site: Path, engine: SqliteEngine) -> None:
         assert contents(site) == expected
-        assert engine.evidence(reference("copy")) == Evidence(swapped=False, fenced=False)
+        assert engine.evidence(reference()) == Evidence(swapped=False, fenced=False)
         # A temporary name of the link may be left; nobody ever looks at it.
         left = {path.name for path in site.iterdir() if ".partial-" not in path.name}
-        assert left == {"live", "sets"}
+        assert left - {"notes"} == {"live", "sets"}
 
     every_kill(tmp_path, plain_site, SqliteEngine.adopt, judge, share)
 
@@ -241,7 +231,7 @@ def test_killed_while_a_plain_directory_is_adopted(tmp_path: Path, share: int) -
 def test_killed_while_the_ledger_is_written(tmp_path: Path, share: int) -> None:
     target = new_release(tmp_path / "slot")
     model = plain_site(tmp_path / "model")
-    model.baseline(reference("copy"), target)
+    model.baseline(reference(), target)
     expected = [[row.id for row in ledger(model, name)] for name in NAMES]
     rows = model.table_digests(Live(NAMES[0]))
 
@@ -250,12 +240,12 @@ def test_killed_while_the_ledger_is_written(tmp_path: Path, share: int) -> None:
         assert engine.table_digests(Live(NAMES[0])) == rows
         assert engine.marker() is None or engine.marker() == model.marker()
 
-    every_kill(tmp_path, plain_site, lambda e: e.baseline(reference("copy"), target), judge, share)
+    every_kill(tmp_path, plain_site, lambda e: e.baseline(reference(), target), judge, share)
 
 
-@in_turns("strategy", "share")
-def test_killed_while_the_kept_set_is_dropped(tmp_path: Path, strategy: str, share: int) -> None:
-    change, target = reference(strategy), new_release(tmp_path / "slot")
+@in_turns("share")
+def test_killed_while_the_kept_set_is_dropped(tmp_path: Path, share: int) -> None:
+    change, target = reference(), new_release(tmp_path / "slot")
 
     def upgraded(site: Path) -> SqliteEngine:
         engine = build(site)
@@ -296,11 +286,9 @@ def kept_by_hand(site: Path) -> list[str]:
     return found
 
 
-@in_turns("strategy", "share")
-def test_killed_while_a_set_is_kept_on_the_way_back(
-    tmp_path: Path, strategy: str, share: int
-) -> None:
-    change, target = reference(strategy), new_release(tmp_path / "slot")
+@in_turns("share")
+def test_killed_while_a_set_is_kept_on_the_way_back(tmp_path: Path, share: int) -> None:
+    change, target = reference(), new_release(tmp_path / "slot")
     build(tmp_path / "fresh")
     before = contents(tmp_path / "fresh")
 
@@ -321,7 +309,7 @@ def test_killed_while_a_set_is_kept_on_the_way_back(
 
 @in_turns("share")
 def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path, share: int) -> None:
-    change, target = reference("copy"), new_release(tmp_path / "slot")
+    change, target = reference(), new_release(tmp_path / "slot")
 
     def written(site: Path) -> SqliteEngine:
         engine = build(site)
@@ -339,7 +327,7 @@ def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path, share: in
 
 @in_turns("share")
 def test_killed_while_what_was_kept_is_dropped_by_a_person(tmp_path: Path, share: int) -> None:
-    change, target = reference("copy"), new_release(tmp_path / "slot")
+    change, target = reference(), new_release(tmp_path / "slot")
 
     def kept(site: Path) -> SqliteEngine:
         engine = build(site)
@@ -356,9 +344,9 @@ def test_killed_while_what_was_kept_is_dropped_by_a_person(tmp_path: Path, share
     every_kill(tmp_path, kept, lambda engine: engine.drop_set_aside(change.id), judge, share)
 
 
-@in_turns("strategy", "share")
-def test_killed_while_the_commit_is_recorded(tmp_path: Path, strategy: str, share: int) -> None:
-    change, target = reference(strategy), new_release(tmp_path / "slot")
+@in_turns("share")
+def test_killed_while_the_commit_is_recorded(tmp_path: Path, share: int) -> None:
+    change, target = reference(), new_release(tmp_path / "slot")
 
     def upgraded(site: Path) -> SqliteEngine:
         engine = build(site)
@@ -373,8 +361,8 @@ def test_killed_while_the_commit_is_recorded(tmp_path: Path, strategy: str, shar
 
 def test_killed_while_going_back_to_what_was_kept(tmp_path: Path) -> None:
     """A restore: the copies are taken from the kept set; the live one stays until the cut-over."""
-    change, target = reference("copy"), new_release(tmp_path / "slot")
-    back = ChangeRef("bcdefgha", 2, Strategy.COPY, "1.0", source=change.id)
+    change, target = reference(), new_release(tmp_path / "slot")
+    back = ChangeRef("bcdefgha", 2, "1.0", source=change.id)
     old = release(tmp_path / "slot", "1.0")
 
     def restore(engine: SqliteEngine) -> None:

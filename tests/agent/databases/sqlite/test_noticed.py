@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, MigrationSet, Strategy
+from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, MigrationSet
 from ncen_updater.agent.databases.errors import (
     DatabaseError,
     FenceFailed,
@@ -46,8 +46,7 @@ from tests.agent.databases.sqlite.site import (
 )
 from tests.support.errors import refused, says
 
-COPY = reference("copy")
-IN_PLACE = reference("in-place")
+COPY = reference()
 NOBODY = 65534
 UNITS = Path(__file__).parents[4] / "packaging" / "systemd"
 CAPABILITIES = {
@@ -301,7 +300,7 @@ def test_a_person_who_opens_writes_and_closes_is_noticed(
     assert not engine.evidence(COPY).swapped
     go_back(engine, COPY)
     assert notes_of(site / "live" / "people.sqlite")[-1] == "by hand"
-    upgrade(engine, reference("copy", "bcdefgha"), target)  # nothing is wedged
+    upgrade(engine, reference("bcdefgha"), target)  # nothing is wedged
     assert notes_of(site / "live" / "people.sqlite")[-1] == "by hand"
 
 
@@ -411,36 +410,6 @@ def test_one_who_writes_while_the_journal_is_finished_is_noticed(
     assert notes_of(site / "live" / "cases.sqlite")[-2:] == ["late", "in between"]
 
 
-def test_nothing_is_migrated_in_place_that_was_written_since_the_copy(
-    site: Path, target: MigrationSet
-) -> None:
-    engine = build(site)
-    engine.fence(IN_PLACE)
-    engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
-    enter(site / "sets" / "base" / "cases.sqlite", "by hand")
-    with refused(FILES_WRITTEN):
-        engine.migrate(IN_PLACE, target, None, Silent())
-    go_back(engine, IN_PLACE)
-    assert notes_of(site / "live" / "cases.sqlite")[-1] == "by hand"
-
-
-def test_what_was_entered_in_place_after_the_migrations_is_noticed_and_kept(
-    site: Path, target: MigrationSet
-) -> None:
-    """Seen: it went with the migrated originals, without a word, where the change went back."""
-    engine = build(site)
-    before = contents(site)
-    until_migrated(engine, IN_PLACE, target)
-    enter(site / "sets" / "base" / "cases.sqlite", "by hand")
-    with refused(FILES_WRITTEN, match=r"cases.sqlite of base"):
-        engine.cut_over(IN_PLACE)
-    go_back(engine, IN_PLACE)
-    assert contents(site) == before
-    kept = site / "sets" / f"written_{IN_PLACE.id}"
-    assert notes_of(kept / "cases.sqlite")[-1] == "by hand"
-    assert told(engine) == [(IN_PLACE.id, str(kept), "cases.item 1")]
-
-
 def test_what_was_not_noted_is_not_cut_over(site: Path, target: MigrationSet) -> None:
     engine = build(site)
     before = contents(site)
@@ -496,7 +465,7 @@ def test_what_was_written_to_the_old_files_later_is_kept(
     (finding,) = (f for f in engine.blockers(COPY, final=False) if f.code == "NU-4251")
     assert (finding.severity, finding.figures["path"]) == (Severity.ADVISORY, str(kept))
     assert engine.leftovers() == ()
-    second = reference("copy", "bcdefgha", 2)
+    second = reference("bcdefgha", 2)
     upgrade(engine, second, target)
     engine.drop_previous(second.id)
     engine.discard(COPY, CopyPlan({}))
@@ -527,25 +496,24 @@ def told(engine: SqliteEngine) -> list[tuple[object, ...]]:
     return [tuple(finding.figures[name] for name in names) for finding in engine.set_aside()]
 
 
-@pytest.mark.parametrize("change", [COPY, IN_PLACE], ids=["copy", "in-place"])
 def test_going_back_keeps_what_was_entered_in_the_new_ones(
-    site: Path, target: MigrationSet, change: ChangeRef
+    site: Path, target: MigrationSet
 ) -> None:
     engine = build(site)
     before = contents(site)
-    upgrade(engine, change, target)
+    upgrade(engine, COPY, target)
     program = Program(site / "live" / "people.sqlite")
     program.does("UPDATE item SET grade = 1 WHERE id = 1")
     program.enters("of somebody")
     program.ends()
-    go_back(engine, change)
+    go_back(engine, COPY)
     assert contents(site) == before
-    kept = site / "sets" / f"written_{change.id}"
+    kept = site / "sets" / f"written_{COPY.id}"
     assert notes_of(kept / "people.sqlite")[-1] == "of somebody"
-    assert told(engine) == [(change.id, str(kept), "people.item 1")]
+    assert told(engine) == [(COPY.id, str(kept), "people.item 1")]
     assert engine.leftovers() == ()
-    go_back(engine, change)
-    upgrade(engine, reference("copy", "bcdefgha"), target)
+    go_back(engine, COPY)
+    upgrade(engine, reference("bcdefgha"), target)
 
 
 def test_a_row_whose_number_was_given_is_kept_too(site: Path, target: MigrationSet) -> None:
@@ -562,14 +530,13 @@ def test_a_row_whose_number_was_given_is_kept_too(site: Path, target: MigrationS
     assert told(engine) == [(COPY.id, str(kept), "cases.item 1")]
 
 
-@pytest.mark.parametrize("change", [COPY, IN_PLACE], ids=["copy", "in-place"])
 def test_going_back_keeps_nothing_where_nobody_entered_anything(
-    site: Path, target: MigrationSet, change: ChangeRef
+    site: Path, target: MigrationSet
 ) -> None:
     engine = build(site)
-    upgrade(engine, change, target)
+    upgrade(engine, COPY, target)
     Program(site / "live" / "people.sqlite").ends()
-    go_back(engine, change)
+    go_back(engine, COPY)
     assert engine.set_aside() == ()
     assert len(list((site / "sets").iterdir())) == 1
     assert list((site / "notes").glob("*.json")) == []
@@ -589,7 +556,7 @@ def test_a_restore_looks_at_what_it_sets_aside(site: Path, target: MigrationSet)
     engine = build(site)
     upgrade(engine, COPY, target)
     engine.record_commit(COPY)
-    back = ChangeRef("cdefghab", 2, Strategy.COPY, "1.0", source=COPY.id)
+    back = ChangeRef("cdefghab", 2, "1.0", source=COPY.id)
     engine.fence(back)
     engine.copy(back, engine.plan_copy(back), Silent())
     engine.migrate(back, replace(target, databases={}), None, Silent())

@@ -19,11 +19,9 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.databases.base import (
-    ChangeRef,
     CopyPlan,
     Evidence,
     MigrationSet,
-    Strategy,
 )
 from ncen_updater.agent.databases.errors import FenceFailed, MigrationFailed
 from ncen_updater.agent.databases.migrations.runner import LOCK_MS, MigrationRunner
@@ -39,7 +37,6 @@ from ncen_updater.common.messages import (
     FILES_WRITTEN,
     OFFICERS_WERE_IN,
     REFERENCES_BROKEN,
-    WAY_BACK_NEEDED,
 )
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import MigratorCommand
@@ -56,19 +53,13 @@ from tests.support.errors import refused
 from tests.support.forks import DEADLINE_S
 from tests.support.trees import remove_tree
 
-COPY = reference("copy")
-IN_PLACE = reference("in-place")
-OTHER = reference("copy", "bcdefgha", 2)
+COPY = reference()
+OTHER = reference("bcdefgha", 2)
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     return tmp_path / "db"
-
-
-def copied(engine: SqliteEngine) -> None:
-    engine.fence(IN_PLACE)
-    engine.copy(IN_PLACE, engine.plan_copy(IN_PLACE), Silent())
 
 
 # ---- the fence -----------------------------------------------------------------------------------
@@ -133,72 +124,6 @@ def test_modes_that_an_administrator_sets_later_are_kept(site: Path, tmp_path: P
 
 
 # ---- in place ------------------------------------------------------------------------------------
-
-
-def test_an_untouched_original_stays_live_and_its_copy_goes(site: Path) -> None:
-    engine = build(site)
-    before = contents(site)
-    copied(engine)
-    engine.cut_back(IN_PLACE)
-    engine.discard(IN_PLACE, CopyPlan({}))
-    engine.unfence(IN_PLACE)
-    assert (site / "live").readlink() == Path("sets/base")
-    assert [p.name for p in (site / "sets").iterdir()] == ["base"]
-    assert contents(site) == before
-    assert engine.evidence(IN_PLACE) == Evidence(swapped=False, fenced=False)
-
-
-def test_the_copy_of_a_half_migrated_original_is_not_dropped(site: Path, tmp_path: Path) -> None:
-    engine = build(site)
-    before = contents(site)
-    copied(engine)
-    bad = make(tmp_path, "0001", "UPDATE item SET note = 'x'")
-    worse = make(tmp_path, "0002", "SELECT nothing")
-    with pytest.raises(MigrationFailed):
-        engine.migrate(
-            IN_PLACE, release(tmp_path, "2.0", cases=[bad, worse], people=[]), None, Silent()
-        )
-    with refused(WAY_BACK_NEEDED):
-        engine.discard(IN_PLACE, CopyPlan({}))
-    with refused(WAY_BACK_NEEDED):
-        engine.drop_previous(IN_PLACE.id)
-    assert engine.evidence(IN_PLACE).previous == NAMES
-    engine.cut_back(IN_PLACE)
-    engine.cut_back(IN_PLACE)
-    assert not engine.copied(IN_PLACE, CopyPlan({}))  # it leads back to nothing any more
-    with pytest.raises(MigrationFailed, match="no copy to go back"):
-        engine.migrate(IN_PLACE, release(tmp_path, "2.0"), None, Silent())
-    engine.discard(IN_PLACE, CopyPlan({}))
-    engine.unfence(IN_PLACE)
-    assert contents(site) == before
-
-
-def test_after_the_cut_over_a_discard_leaves_the_way_back(site: Path, tmp_path: Path) -> None:
-    engine = build(site)
-    before = contents(site)
-    upgrade(engine, IN_PLACE, new_release(tmp_path / "slot"))
-    engine.discard(IN_PLACE, CopyPlan({}))
-    assert engine.evidence(IN_PLACE).previous == NAMES
-    engine.cut_back(IN_PLACE)
-    engine.unfence(IN_PLACE)
-    assert contents(site) == before
-
-
-def test_what_an_older_agent_copied_to_go_back_to_kept_ones_is_removed(
-    site: Path, tmp_path: Path
-) -> None:
-    """It took a restore on a site in place for a change in place; torn, it is undone by us."""
-    engine = build(site)
-    upgrade(engine, IN_PLACE, new_release(tmp_path / "slot"))
-    before = contents(site)
-    back = ChangeRef("bcdefgha", 2, Strategy.IN_PLACE, "1.0", source=IN_PLACE.id)
-    as_of_before = replace(back, source=None)
-    engine.fence(back)
-    engine.copy(as_of_before, engine.plan_copy(as_of_before), Silent())
-    engine.discard(back, CopyPlan({}))
-    engine.unfence(back)
-    assert contents(site) == before
-    assert {change for change, _, _ in engine.leftovers()} == {IN_PLACE.id}
 
 
 def test_the_way_back_must_be_there(site: Path, tmp_path: Path) -> None:
@@ -388,23 +313,6 @@ def test_a_program_of_the_application_is_asked_for_its_references_too(
     engine.cut_over(COPY)
     assert engine.evidence(COPY).swapped
     remove_tree(place)
-
-
-def test_a_second_change_in_place_is_taken_back_to_the_first(site: Path, tmp_path: Path) -> None:
-    engine = build(site)
-    upgrade(engine, IN_PLACE, new_release(tmp_path / "slot"))
-    first = engine.marker()
-    second = reference("in-place", "bcdefgha", 2)
-    engine.fence(second)
-    engine.copy(second, engine.plan_copy(second), Silent())
-    engine.discard(second, CopyPlan({}))  # untouched, so its copy goes
-    assert engine.evidence(second).previous == ()
-    engine.copy(second, engine.plan_copy(second), Silent())
-    engine.migrate(second, new_release(tmp_path / "slot"), None, Silent())
-    engine.cut_back(second)
-    engine.discard(second, CopyPlan({}))
-    engine.unfence(second)
-    assert engine.marker() == first
 
 
 def test_the_way_back_waits_for_those_who_have_the_new_ones_open(

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ncen_updater.common.messages import DELTA_ERROR, DELTA_NOT_MADE, DELTA_NOT_PROVED
-from ncen_updater.formats.transfer_errors import TransferError
+from ncen_updater.formats.errors import TransferError
 from ncen_updater.formats.tree import MAX_ENTRIES
 
 

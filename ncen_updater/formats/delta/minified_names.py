@@ -12,8 +12,8 @@ from array import array
 from collections.abc import Callable
 from typing import Final
 
-from ncen_updater.formats.delta.byte_planes import BATCH, PLANES, join_planes
-from ncen_updater.formats.delta.index_columns import OutOfRange
+from ncen_updater.formats.delta.byte_transforms import BATCH, PLANES, join_planes
+from ncen_updater.formats.delta.streams import OutOfRange
 
 # A word of at most three characters that is no property and none of the language's own.
 NAME: Final = re.compile(

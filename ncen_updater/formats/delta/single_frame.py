@@ -11,9 +11,8 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-from ncen_updater.formats.delta.index_columns import Malformed, OutOfRange
 from ncen_updater.formats.delta.layout import MOST_CALL_BYTES
-from ncen_updater.formats.delta.streams import Extent
+from ncen_updater.formats.delta.streams import Extent, Malformed, OutOfRange
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -16,7 +16,7 @@ Lines of other kinds are passed over, so that a newer worker may say more. Every
 for the worker may have been taken over: each line, all lines, the time without one, the whole time.
 Of an error its code, values and detail cross; class, exit code and words are those that this side
 has for the code, and only for codes that who asks expects. What orders and results look like to
-agents of other versions: docs/decisions/0038-one-protocol-between-processes.md.
+agents of other versions: docs/decisions/0038-worker-protocol.md.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.errors import RoleExpired
 from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.formats.transfer_errors import DownloadDamaged
+from ncen_updater.formats.errors import DownloadDamaged
 from tests.feed.conftest import Agent
 from tests.support.errors import refused
 from tests.support.http_server import WebServer

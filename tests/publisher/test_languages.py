@@ -45,9 +45,8 @@ from ncen_updater.publisher.release_flow import (
     publish_language,
     publish_release,
 )
-from ncen_updater.publisher.review.page import page_of
 from ncen_updater.publisher.review.review import Review, review
-from ncen_updater.publisher.review.words import annex_lines, words_of
+from ncen_updater.publisher.review.words import annex_lines, page_of, words_of
 from ncen_updater.publisher.signing import roles
 from ncen_updater.publisher.signing.compare_staging import compare_carried, compare_files
 from ncen_updater.publisher.signing.draft import draft_keys, draft_releases

@@ -24,16 +24,18 @@ from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.feed.feed import Feed, FeedState
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft, publish_release
 from ncen_updater.publisher.signing.describe import describe
-from ncen_updater.publisher.signing.draft import Draft, draft_releases, draft_withdrawal
-from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.rollout_drafts import (
+from ncen_updater.publisher.signing.draft import (
+    Draft,
     draft_audience,
     draft_channel,
     draft_halt,
+    draft_releases,
     draft_resumption,
     draft_waves,
+    draft_withdrawal,
     offer_of,
 )
+from ncen_updater.publisher.signing.event import SigningEvent
 from tests.publisher.releases import NOW, clock, ring, write_release
 from tests.support.errors import refused
 from tests.support.http_server import WebServer

@@ -20,7 +20,7 @@ from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
 from ncen_updater.publisher.signing.draft import Draft, draft_first, draft_releases
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.value_words import range_words, time_words
+from ncen_updater.publisher.signing.value_format import range_words, time_words
 from tests.publisher.feeds import ceremony_of
 from tests.publisher.releases import NOW, clock, ring
 

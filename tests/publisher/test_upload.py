@@ -29,15 +29,16 @@ from ncen_updater.common.progress import Silent
 from ncen_updater.common.retranslate import retold
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.publisher.distribute.storage import (
+from ncen_updater.publisher.distribute.upload import (
     CHANGING,
     FIXED,
     DirectoryPlace,
     ObjectStore,
     Place,
     open_place,
+    upload,
+    upload_order,
 )
-from ncen_updater.publisher.distribute.upload import upload, upload_order
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release

@@ -36,7 +36,7 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.supervised import LeftBehind
-from ncen_updater.formats.agent_release import REQUIREMENTS, WHEELS
+from ncen_updater.formats.tuf_names import REQUIREMENTS, WHEELS
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from ncen_updater.demo.site import DemoSite, SiteOptions
 from ncen_updater.upgrade.journal import Journal
 from ncen_updater.upgrade.operations import JOURNAL
 
-from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
+from demo.release_flow import publish_release
+from ncen_updater.publisher.new.trial import make_feed, make_keys
 from tests.support.sites import serve
 
 #: What the test puts its own place in for.

@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
+from demo.release_flow import publish_release
 from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions, digests, version_of
 from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.publisher.release_flow import make_keys, publish_release
+from ncen_updater.publisher.new.trial import make_keys
 from tests.support.forks import run_agent
 from tests.support.sites import serve
 from tests.support.trees import remove_tree

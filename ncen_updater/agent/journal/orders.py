@@ -29,16 +29,6 @@ class OrderKind(StrEnum):
     IMPORT = "import"
 
 
-#: Kinds that agents of before do not know, and as what they stand in the journal, which these would
-#: take for unreadable otherwise: as an order that does no harm if one of them carries it out.
-CARRIED: Mapping[OrderKind, OrderKind] = {
-    OrderKind.SELF_UPDATE: OrderKind.CHECK,
-    OrderKind.IMPORT: OrderKind.CHECK,
-}
-#: Where the kind itself stands then.
-CARRIES = "carries"
-
-
 @dataclass(frozen=True)
 class Order:
     """One order.
@@ -80,8 +70,6 @@ class Orders:
             guard: Raises to refuse; asked while nobody else writes.
         """
         at = self._journal.now().isoformat()
-        if kind in CARRIED:
-            kind, data = CARRIED[kind], {**data, CARRIES: kind.value}
         with self._journal.transaction() as connection:
             guard()
             number = connection.execute(
@@ -155,12 +143,8 @@ class Orders:
 
 
 def _order(row: sqlite3.Row) -> Order:
-    kind, data = OrderKind(row["kind"]), stored_value(row["data"])
-    carried = data.pop(CARRIES, None)
-    if carried in CARRIED:  # one that only a newer agent knows stays what it stands for
-        kind = OrderKind(carried)
     return Order(
-        row["id"], kind, data,
+        row["id"], OrderKind(row["kind"]), stored_value(row["data"]),
         Person(row["who"], row["uid"]), stored_time(row["at"]),
         optional_time(row["taken_at"]), optional_time(row["ended_at"]),
         stored_value(row["result"]) if row["result"] else None,

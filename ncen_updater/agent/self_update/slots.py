@@ -45,14 +45,16 @@ RECORD, RELEASE = "slot.json", "release"
 #: Who unpacks; comes with the units.
 BUILDER = "ncen-updater-build"
 PROGRAM = "ncen-updater"
-#: A module of the new agent that imports everything that the service and its children need.
-TRY_IMPORTS = "ncen_updater.selfupdate.imports"
+#: Modules by which an agent and the units know the next one: their names stay. The second imports
+#: everything that the service and its children need.
+CLI = "ncen_updater.agent.cli.main"
+TRY_IMPORTS = "ncen_updater.agent.self_update.imports"
 #: Isolated: neither the directory that it is called in nor PYTHONPATH may bring a module. It finds
 #: its slot by itself, since a package moves it.
-LAUNCHER = """\
+LAUNCHER = f"""\
 #!/bin/sh
 program=$(/usr/bin/readlink -f -- "$0")
-exec "${program%/*}/python" -I -m ncen_updater.cli.agent "$@"
+exec "${{program%/*}}/python" -I -m {CLI} "$@"
 """
 TIMEOUT_S = 900
 TAIL = 1500
@@ -256,7 +258,7 @@ class AgentSlots:
     def _try(self, partial: Path, version: str) -> None:
         """Ask the new agent who it is, and let it import all that it needs."""
         python = str(partial / "bin/python")
-        said = self._run(version, [python, "-I", "-m", "ncen_updater.cli.agent", "--version"])
+        said = self._run(version, [python, "-I", "-m", CLI, "--version"])
         if re.fullmatch(rf"{PROGRAM} (\S+)", said.strip()) is None or version not in said.split():
             raise AgentSlotFailed(
                 version=version, reason=f"it says that it is: {said.strip()[:100]}"

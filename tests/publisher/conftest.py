@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from demo.release_flow import publish_release
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
+from ncen_updater.publisher.new.trial import KeyRing, make_feed
 from ncen_updater.publisher.signing import keys as key_files
 from tests.publisher.releases import clock, ring, write_release
 

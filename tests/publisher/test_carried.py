@@ -19,7 +19,7 @@ from ncen_updater.publisher.build.attachments import PaperMaker, SourceOfBuild, 
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import make_feed, publish_draft
+from ncen_updater.publisher.new.trial import make_feed, publish_draft
 from ncen_updater.publisher.signing.draft import Draft, draft_halt, draft_releases, draft_resumption
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import PAPERS

@@ -21,7 +21,7 @@ from ncen_updater.common.messages import (
     Message,
 )
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.release_flow import KeyRing
+from ncen_updater.publisher.new.trial import KeyRing
 from ncen_updater.publisher.signing.draft import draft_first
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import pack_event, unpack_event

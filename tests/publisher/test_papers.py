@@ -33,7 +33,7 @@ from ncen_updater.publisher.build.build import build_release, scan_release
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.signing.compare_staging import compare_files
 from ncen_updater.publisher.signing.draft import draft_releases
 from ncen_updater.publisher.signing.event import SigningEvent

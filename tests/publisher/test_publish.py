@@ -26,7 +26,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.publisher.feed.feed import DurableWriter, Feed
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.signing.draft import (
     draft_renewal,
 )

@@ -23,7 +23,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from ncen_updater.agent.approvals.store import Person
-from ncen_updater.agent.service.errors import Refused, TooManyInspections
+from ncen_updater.agent.service.errors import Refused
 from ncen_updater.agent.service.runner import Finished
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import languages
@@ -32,6 +32,7 @@ from ncen_updater.common.messages import (
     INSPECTION_GAVE_WAY,
     INSPECTION_OVERDUE,
     INSPECTION_TOO_LARGE,
+    TOO_MANY_INSPECTIONS,
 )
 from ncen_updater.common.progress import ProgressUpdate
 
@@ -218,7 +219,7 @@ class Inspections:
         """Begin one, or return the one that is under way.
 
         Raises:
-            TooManyInspections: If too many are open, or too many of this person.
+            Refused: If too many are open, or too many of this person.
         """
         with self._changed:
             self._forget()
@@ -233,7 +234,7 @@ class Inspections:
             else:
                 full = others >= MOST or own >= EACH
             if full:
-                raise TooManyInspections(count=len(opened))
+                raise Refused(TOO_MANY_INSPECTIONS, count=len(opened))
             if self._closed:
                 raise Refused(INSPECTION_GAVE_WAY)
             made = Inspection(self._next, order, person, self._now())

@@ -37,7 +37,7 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.supervised import LeftBehind
-from ncen_updater.formats.agent_release import REQUIREMENTS, WHEELS
+from ncen_updater.formats.tuf_names import REQUIREMENTS, WHEELS
 
 logger = logging.getLogger(__name__)
 
@@ -46,14 +46,16 @@ RECORD, RELEASE = "slot.json", "release"
 #: Who unpacks; comes with the units.
 BUILDER = "ncen-updater-build"
 PROGRAM = "ncen-updater"
-#: A module of the new agent that imports everything that the service and its children need.
-TRY_IMPORTS = "ncen_updater.selfupdate.imports"
+#: Modules by which an agent and the units know the next one: their names stay. The second imports
+#: everything that the service and its children need.
+CLI = "ncen_updater.agent.cli.main"
+TRY_IMPORTS = "ncen_updater.agent.self_update.imports"
 #: Isolated: neither the directory that it is called in nor PYTHONPATH may bring a module. It finds
 #: its slot by itself, since a package moves it.
-LAUNCHER = """\
+LAUNCHER = f"""\
 #!/bin/sh
 program=$(/usr/bin/readlink -f -- "$0")
-exec "${program%/*}/python" -I -m ncen_updater.cli.agent "$@"
+exec "${{program%/*}}/python" -I -m {CLI} "$@"
 """
 TIMEOUT_S = 900
 TAIL = 1500
@@ -262,7 +264,7 @@ class AgentSlots:
             if builder is not None:
                 os.chown(name, *builder)
             place = Path(name)
-            said = self._run(version, [*python, "ncen_updater.cli.agent", "--version"], place)
+            said = self._run(version, [*python, CLI, "--version"], place)
             if (
                 re.fullmatch(rf"{PROGRAM} (\S+)", said.strip()) is None
                 or version not in said.split()

@@ -65,10 +65,11 @@ def build_site(
         with Journal.open(state / JOURNAL, read_only=True) as journal:
             return note_of(journal.open_change())
 
+    engine = make_engine(config.databases, paths.root, state, config.application.user)
     slots = SlotStore(paths.resolve(paths.slots), current)
     return Site(
         config=config,
-        engine=make_engine(config.databases, paths.root, state, config.application.user),
+        engine=engine,
         slots=slots,
         application=make_application(config.application, current, door_note=door_note),
         source=source or ChildSource(config, config_path),

@@ -11,9 +11,8 @@
 
 What the agent says of a set is in its own directory (``records``): what the set is (release,
 generation, change), that officers were let in to it by a change and it must not be cut back, and
-for which change it was set aside, with the modes that its files had. The same is written into the
-set, and read there where the agent's directory was lost or is an old one. A role counts only while
-the set is not live, so it can be written before the link moves. While both links exist, ``live``
+for which change it was set aside, with the modes that its files had. A role counts only while the
+set is not live, so it can be written before the link moves. While both links exist, ``live``
 counts: that is the instant after a cut-over, and the one before the end of a cut-back.
 
 The application's user writes in a set, and may in the directory: nothing in there is followed, and
@@ -26,10 +25,9 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from ncen_updater.agent.databases.base import DatabaseRole, Marker
 from ncen_updater.agent.databases.errors import DatabaseError
@@ -62,9 +60,9 @@ SUFFIX = ".sqlite"
 PARTIAL = ".partial"
 FENCED = "live.fenced-"
 WRITTEN = "written_"
+#: In a set; see :meth:`Layout.committed`.
+COMMITTED = "committed.json"
 WRITABLE = 0o222
-
-Said = TypeVar("Said")
 
 
 @dataclass(frozen=True)
@@ -216,27 +214,7 @@ class Layout:
         return SetRole(DatabaseRole.CANDIDATE, change, {}) if prefix == "next" else None
 
     def _record(self, path: Path) -> SetRecord:
-        return self._records.read(_name(path)) or self._read_inside(path)
-
-    def _read_inside(self, path: Path) -> SetRecord:
-        """What the agent said in the set itself, of which its own directory knows nothing."""
-
-        def said(name: str, read: Callable[[Mapping[str, object]], Said]) -> Said | None:
-            content = read_ours(place, name)
-            try:
-                return None if content is None else read(parse_json(content))
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise NoteUnreadable(database=path / name, detail=repr(error)) from error
-
-        try:
-            with opened_set(path) as place:
-                return SetRecord(
-                    said("marker.json", Marker.from_json),
-                    said("committed.json", lambda data: str(data["change"])),
-                    said("role.json", SetRole.from_json),
-                )
-        except FileNotFoundError:
-            return SetRecord()
+        return self._records.read(_name(path)) or SetRecord()
 
     def previous_set(self, change: str) -> Path | None:
         """The set that was set aside as previous of a change."""
@@ -252,28 +230,37 @@ class Layout:
     def committed(self, set_path: Path) -> str | None:
         """The change whose commit a set records, None if none.
 
-        Where the agent's directory was restored from an old backup, the file that it wrote into
-        the set still says so: it is the one that is believed beside the record.
+        Where the agent's directory was restored from a backup of before, the file that it wrote
+        into the set still says so: it is the one that is believed beside the record.
         """
-        return self._record(set_path).committed or self._read_inside(set_path).committed
+        return self._record(set_path).committed or self._committed_inside(set_path)
+
+    def _committed_inside(self, set_path: Path) -> str | None:
+        try:
+            with opened_set(set_path) as place:
+                content = read_ours(place, COMMITTED)
+            return None if content is None else str(parse_json(content)["change"])
+        except FileNotFoundError:
+            return None
+        except (LookupError, TypeError, ValueError) as error:
+            raise NoteUnreadable(database=set_path / COMMITTED, detail=repr(error)) from error
 
     # ---- writes --------------------------------------------------------------------------------
 
     def write_marker(self, set_path: Path, marker: Marker | None) -> None:
         """Say what a set is; None where it is no longer what an agent cut over."""
         self._say(set_path, replace(self._record(set_path), marker=marker))
-        self._say_inside(set_path, "marker.json", vars(marker) if marker else None)
 
     def write_role(self, set_path: Path, role: DatabaseRole, change: str) -> None:
         """Say what a set is set aside for, with the modes that its files have now."""
         said = SetRole(role, change, self.modes_now(set_path))
         self._say(set_path, replace(self._record(set_path), role=said))
-        self._say_inside(set_path, "role.json", {**asdict(said), "role": role.value})
 
     def write_committed(self, set_path: Path, change: str) -> None:
         """Say that officers are let in to a set by a change."""
         self._say(set_path, replace(self._record(set_path), committed=change))
-        self._say_inside(set_path, "committed.json", {"change": change})
+        with opened_set(set_path) as place:
+            place.replace(COMMITTED, json.dumps({"change": change}).encode())
 
     def say_new(self, set_path: Path, marker: Marker | None) -> None:
         """Say what a new set is, and nothing else: whatever was said of one of this name."""
@@ -287,16 +274,6 @@ class Layout:
 
     def _say(self, set_path: Path, record: SetRecord) -> None:
         self._records.write(_name(set_path), record)
-
-    def _say_inside(self, set_path: Path, name: str, data: Mapping[str, object] | None) -> None:
-        """Say it in the set as well: see :meth:`_read_inside`."""
-        with opened_set(set_path) as place:
-            if data is not None:
-                place.replace(name, json.dumps(data).encode())
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    place.remove(name)
-                place.flush_entries()
 
     def modes_now(self, set_path: Path) -> dict[str, int]:
         """Modes of a set's directory and of the databases in it, by name; "." is the directory."""
@@ -323,7 +300,6 @@ class Layout:
         if self._record(set_path).role is not None:
             self.thaw(set_path)
             self._say(set_path, replace(self._record(set_path), role=None))
-            self._say_inside(set_path, "role.json", None)
 
     def freeze(self, set_path: Path) -> None:
         """Make a set read-only, for those who could read it."""

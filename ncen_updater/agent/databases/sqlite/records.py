@@ -1,9 +1,4 @@
-"""What the agent said of each set, where nobody but the agent can write.
-
-The same stands in the set itself (``marker.json``, ``committed.json``, ``role.json``), where the
-application's user can put whatever it likes: such a file counts only while a set has no record, and
-if it belongs to root or to whoever runs this.
-"""
+"""What the agent said of each set, where nobody but the agent can write."""
 
 from __future__ import annotations
 

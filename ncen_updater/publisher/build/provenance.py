@@ -18,6 +18,7 @@ from securesystemslib.signer import Key, Signer
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import PROVENANCE_INVALID
 from ncen_updater.formats.document import TargetRef
 from ncen_updater.publisher.errors import system_words
@@ -108,7 +109,9 @@ def check_provenance(
         envelope = Envelope.from_dict(data)
         if envelope.payload_type != PAYLOAD_TYPE:
             raise UpdaterError(
-                PROVENANCE_INVALID, path=path, reason=f"it holds {envelope.payload_type}"
+                PROVENANCE_INVALID,
+                path=path,
+                reason=Text("it holds {payload_type}", {"payload_type": envelope.payload_type}),
             )
         envelope.verify([key], 1)
         statement = json.loads(envelope.payload)
@@ -127,11 +130,17 @@ def check_provenance(
             PROVENANCE_INVALID, path=path, reason="it cannot be read", detail=system_words(error)
         ) from error
     if kinds != (STATEMENT, PREDICATE):
-        raise UpdaterError(PROVENANCE_INVALID, path=path, reason=f"it is of the kind {kinds}")
+        raise UpdaterError(
+            PROVENANCE_INVALID,
+            path=path,
+            reason=Text("it is of the kind {kinds}", {"kinds": kinds}),
+        )
     for ref in wanted:
         if subjects.get(ref.target) != ref.sha256:
             raise UpdaterError(
-                PROVENANCE_INVALID, path=path, reason=f"it does not speak of this {ref.target}"
+                PROVENANCE_INVALID,
+                path=path,
+                reason=Text("it does not speak of this {target}", {"target": ref.target}),
             )
     found: Mapping[str, Any] = predicate
     return found

@@ -21,6 +21,7 @@ from typing import IO
 
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import SBOM_INVALID
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import EntryType, Tree
@@ -202,5 +203,7 @@ def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
     product = data.get("metadata", {}).get("component", {})
     if (product.get("name"), product.get("version")) != (manifest.product, manifest.version):
         named = f"{product.get('name')} {product.get('version')}"
-        raise UpdaterError(SBOM_INVALID, path=path, detail=f"it is of {named}")
+        raise UpdaterError(
+            SBOM_INVALID, path=path, detail=Text("it is of {named}", {"named": named})
+        )
     return len(data.get("components", []))

@@ -13,6 +13,7 @@ from datetime import datetime
 from tuf.api.metadata import Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import NOTHING_TO_DO, UNKNOWN_RELEASE
 from ncen_updater.formats.document import Offer, archive_target, release_target
 from ncen_updater.formats.manifest import Channel
@@ -120,11 +121,21 @@ def _steer(
 ) -> Draft:
     before = offer_of(state, product, version)
     if before.withdrawn is not None:
-        raise UpdaterError(NOTHING_TO_DO, reason=f"{product} {version} was withdrawn")
+        raise UpdaterError(
+            NOTHING_TO_DO,
+            reason=Text(
+                "{product} {version} was withdrawn", {"product": product, "version": version}
+            ),
+        )
     fields = {name: getattr(before, name) for name in Offer.model_fields}
     after = Offer.model_validate({**fields, **changes})
     if after == before:
-        raise UpdaterError(NOTHING_TO_DO, reason=f"{product} {version} is so already")
+        raise UpdaterError(
+            NOTHING_TO_DO,
+            reason=Text(
+                "{product} {version} is so already", {"product": product, "version": version}
+            ),
+        )
     repository = FeedRepository(state, state.policy, now)
     with repository.edit_targets(product) as targets:
         name = release_target(product, version)

@@ -57,9 +57,8 @@ from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
 from ncen_updater.formats.bundle.parts import open_file
 from ncen_updater.formats.document import DeltaRef, Offer
-from ncen_updater.formats.errors import BadLanguage, BadManifest, BadRelease, BadTree
+from ncen_updater.formats.errors import BadLanguage, BadManifest, BadRelease, BadTree, TransferError
 from ncen_updater.formats.language import MAX_LANGUAGE_BYTES, LanguageDocument, LanguageOffer
-from ncen_updater.formats.transfer_errors import TransferError
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
 logger = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ from ncen_updater.feed.fetching import LocalFetcher, NotThere
 from ncen_updater.formats.bundle.errors import BundleAltered
 from ncen_updater.formats.bundle.form import BLOCK, BundleMember
 from ncen_updater.formats.bundle.parts import Opened
-from ncen_updater.formats.transfer_errors import DownloadDamaged
+from ncen_updater.formats.errors import DownloadDamaged
 
 ROOT = re.compile(r"metadata/([0-9]+)\.root\.json")
 ONLINE = ("timestamp", "snapshot")

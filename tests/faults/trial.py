@@ -24,7 +24,7 @@ from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions, digests, version_of
 from ncen_updater.agent.databases.base import DatabaseRole, Live
-from ncen_updater.agent.databases.postgresql.attributes import (
+from ncen_updater.agent.databases.postgresql.catalogue import (
     Attributes,
     carry_over,
     read_attributes,

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from ncen_updater.agent.databases.base import RunAs
 from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.migrations.runner import HEARTBEAT_SECONDS, heartbeat
-from ncen_updater.agent.databases.tail import Tail
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     MIGRATOR_FAILED,
@@ -33,6 +33,7 @@ SLOT_PLACE = "{slot}"
 INHERITED = frozenset({"HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER"})
 INHERITED_PREFIX = "PGSSL"
 NOT_RUN = 126  # as a shell says that a program was found and could not be run
+BLOCK = 4096
 
 
 def migrator_user(configured: str | None, owner: tuple[int, int] | None = None) -> RunAs | None:
@@ -186,3 +187,28 @@ def run_command(
             detail=refused or None,
         ).privately(output)  # a program may print the rows that it stumbles over
     return output
+
+
+class Tail:
+    """Reads what a program says as it comes, so that it never waits for us, and keeps the end.
+
+    Args:
+        read: Reads so many bytes at most; none at the end.
+        most: So many bytes are kept.
+        wait_s: So long the end is waited for, which a process that escaped may hold back.
+    """
+
+    def __init__(self, read: Callable[[int], bytes], most: int, wait_s: float) -> None:
+        self._ask, self._most, self._wait_s = read, most, wait_s
+        self._kept = b""
+        self._thread = threading.Thread(target=self._read, name="tail", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while block := self._ask(BLOCK):
+            self._kept = (self._kept + block)[-self._most :]
+
+    def text(self) -> str:
+        """Return what was kept."""
+        self._thread.join(self._wait_s)
+        return self._kept.decode("utf-8", "replace").strip()

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
-from ncen_updater.agent.databases.base import ChangeRef
-from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow
-from ncen_updater.agent.databases.postgresql.connection import OUR_PROGRAM
-from ncen_updater.agent.databases.postgresql.naming import (
+from ncen_updater.agent.databases.base import ChangeRef, CopyPlan
+from ncen_updater.agent.databases.postgresql.catalogue import (
     MAX_NAME_BYTES,
+    DatabaseRow,
+    find_data_directory,
     next_name,
+    parse_kept,
     prev_name,
+    read_databases,
 )
+from ncen_updater.agent.databases.postgresql.connection import (
+    OUR_PROGRAM,
+    Connection,
+    Server,
+    rows,
+    run,
+)
+from ncen_updater.agent.databases.postgresql.copying import copies
 from ncen_updater.agent.databases.postgresql.survey import ServerSurvey, SessionsSeen
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
@@ -394,3 +405,148 @@ def _grouped(rows: Sequence[Row]) -> dict[object, list[Row]]:
     for row in rows:
         groups.setdefault(row[0], []).append(row)
     return groups
+
+
+# ---- what an interrupted copy left ---------------------------------------------------------------
+
+LEFT = BlockerKind(
+    "NU-4138",
+    Severity.ADVISORY,
+    N_("An interrupted copy of {database} left the directory base/{oid} in the server."),
+    N_("Run 'ncen-updater resume'. If it stays, remove it: no database has this number."),
+)
+UNSEEN = BlockerKind(
+    "NU-4139",
+    Severity.ADVISORY,
+    N_(
+        "An interrupted copy of {database} may have left the directory base/{oid} in the server, "
+        "where the agent cannot look."
+    ),
+    N_(
+        "Let the database administrator look below the data directory and its tablespaces. "
+        "If a directory {oid} is there and pg_database has no such oid, remove it: "
+        "it only takes up room."
+    ),
+)
+NUMBER_UNKNOWN = BlockerKind(
+    "NU-4141",
+    Severity.ADVISORY,
+    N_("The directory {oid} of the server belongs to no database: an interrupted copy left it."),
+    N_(
+        "It only takes up room. PostgreSQL 14 chooses these numbers itself, so the agent does not "
+        "remove it: let the database administrator do so, while no database is being made."
+    ),
+)
+NUMBER_UNSEEN = BlockerKind(
+    "NU-4142",
+    Severity.ADVISORY,
+    N_("An interrupted copy may have left a directory in the server, where the agent cannot look."),
+    N_(
+        "It would only take up room. Let the database administrator compare the directories below "
+        "base and the tablespaces with the object ids in pg_database."
+    ),
+)
+
+
+def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
+    """Yield a finding for each directory that is, or may be, left of a copy that was torn.
+
+    Args:
+        server: The server.
+        plan: Copies of which at least one was not finished.
+    """
+    with server.facts() as connection:
+        taken = {row.oid for row in read_databases(connection).values()}
+        directory = find_data_directory(server, connection)
+    if any(not copy.oid for copy in copies(plan)):  # 14
+        if directory is None:
+            yield NUMBER_UNSEEN.found()
+            return
+        for oid in sorted(directory.numbers() - taken):
+            yield NUMBER_UNKNOWN.found(oid=oid)
+    for copy in copies(plan):
+        if not copy.oid or copy.oid in taken:
+            continue
+        if directory is None:
+            yield UNSEEN.found(database=copy.source, oid=copy.oid)
+        elif directory.directories(copy.oid):
+            yield LEFT.found(database=copy.source, oid=copy.oid)
+
+
+# ---- databases that are kept ---------------------------------------------------------------------
+
+# Databases that nothing needs any more, but that hold rows that may be somebody's: kept, told.
+#
+# What was live until a change went back, and what was kept at a commit and was opened since.
+#
+# Nothing drops it but a person's word (collect --kept).
+
+# Physical name, table, rows; None where they could not be counted.
+Counts: TypeAlias = Mapping[str, Mapping[str, int] | None]
+
+KEPT = BlockerKind(
+    "NU-4155",
+    Severity.ADVISORY,
+    N_("Databases from the change {change} are kept as {path}: rows may be in them that somebody"
+       " entered and that are not in the live ones ({rows})."),
+    N_("Let the database administrator look (ALTER DATABASE ... ALLOW_CONNECTIONS true) and have"
+       " what is missing entered again. When nobody needs it any more: 'ncen-updater collect --kept"
+       " {change}'."),
+)  # fmt: skip
+_SET_ASIDE = (
+    "CREATE TABLE IF NOT EXISTS public.set_aside ("
+    " change text PRIMARY KEY, counts jsonb NOT NULL, at timestamptz NOT NULL DEFAULT now())"
+)
+
+
+def write_set_aside(connection: Connection, change_id: str, counts: Counts) -> None:
+    """Keep what was counted, in the transaction that renames the set."""
+    run(connection, _SET_ASIDE)
+    run(
+        connection,
+        "INSERT INTO public.set_aside (change, counts) VALUES (%s, %s)"
+        " ON CONFLICT (change) DO UPDATE SET counts = excluded.counts",
+        [change_id, json.dumps(counts)],
+    )
+
+
+def read_set_aside(connection: Connection, names: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Return the sets by what is there: a lost control database costs no more than the figures.
+
+    Args:
+        connection: A session of :meth:`Server.facts`.
+        names: Logical to physical names.
+    """
+    found: dict[str, list[str]] = {}
+    for datname in read_databases(connection):
+        parsed = parse_kept(datname, names)
+        if parsed is not None:
+            found.setdefault(parsed[0], []).append(datname)
+    counts: dict[str, Counts] = {}
+    if found and not rows(connection, "SELECT to_regclass('public.set_aside') IS NULL")[0][0]:
+        counts = dict(rows(connection, "SELECT change, counts FROM public.set_aside"))
+    return tuple(
+        KEPT.found(
+            change=change,
+            path=", ".join(sorted(databases)),
+            rows=_row_words(counts.get(change, {})),
+        )
+        for change, databases in sorted(found.items())
+    )
+
+
+def _row_words(counts: Counts) -> Text | str:
+    known = [
+        f"{database}: " + ", ".join(f"{table} {number}" for table, number in sorted(tables.items()))
+        for database, tables in sorted(counts.items())
+        if tables
+    ]
+    if not known:
+        return Text(N_("it cannot be told how many"))
+    return "; ".join([*known, *(["..."] if None in counts.values() else [])])
+
+
+def forget_set_aside(connection: Connection, change_id: str) -> None:
+    """Remove the figures of a set that is gone."""
+    if not rows(connection, "SELECT to_regclass('public.set_aside') IS NULL")[0][0]:
+        run(connection, "DELETE FROM public.set_aside WHERE change = %s", [change_id])

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ncen_updater.agent.databases.postgresql.catalogue import server_major
-from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
-from ncen_updater.agent.databases.postgresql.quoting import literal
+from ncen_updater.agent.databases.postgresql.connection import Connection, literal, rows, run
 
 
 class Fact(StrEnum):

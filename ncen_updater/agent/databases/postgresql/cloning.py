@@ -17,14 +17,21 @@ from pathlib import Path
 import psycopg
 
 from ncen_updater.agent.databases.base import ChangeRef
-from ncen_updater.agent.databases.postgresql.catalogue import read_databases, server_major
-from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows, run
-from ncen_updater.agent.databases.postgresql.control import being_made
-from ncen_updater.agent.databases.postgresql.datadir import find_data_directory
-from ncen_updater.agent.databases.postgresql.disks import database_places
-from ncen_updater.agent.databases.postgresql.naming import prev_name
-from ncen_updater.agent.databases.postgresql.planning import choose_oid
-from ncen_updater.agent.databases.postgresql.quoting import identifier
+from ncen_updater.agent.databases.postgresql.catalogue import (
+    database_places,
+    find_data_directory,
+    prev_name,
+    read_databases,
+    server_major,
+)
+from ncen_updater.agent.databases.postgresql.connection import (
+    Connection,
+    Server,
+    identifier,
+    rows,
+    run,
+)
+from ncen_updater.agent.databases.postgresql.control import being_made, choose_oid
 from ncen_updater.common.database_words import said
 
 logger = logging.getLogger(__name__)

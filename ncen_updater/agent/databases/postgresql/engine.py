@@ -30,10 +30,23 @@ from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.command import migrator_user
 from ncen_updater.agent.databases.postgresql import evidence as evidences
 from ncen_updater.agent.databases.postgresql import reading, trying
-from ncen_updater.agent.databases.postgresql.application_login import find_login_trouble
-from ncen_updater.agent.databases.postgresql.attributes import read_attributes
-from ncen_updater.agent.databases.postgresql.blockers import find_blockers
-from ncen_updater.agent.databases.postgresql.catalogue import read_databases, server_major
+from ncen_updater.agent.databases.postgresql.blockers import (
+    find_blockers,
+    find_orphans,
+    forget_set_aside,
+    read_set_aside,
+)
+from ncen_updater.agent.databases.postgresql.catalogue import (
+    find_data_directory,
+    kept_name,
+    next_name,
+    parse_marker,
+    prev_name,
+    read_attributes,
+    read_databases,
+    read_disks,
+    server_major,
+)
 from ncen_updater.agent.databases.postgresql.cloning import Cloning
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
@@ -46,37 +59,35 @@ from ncen_updater.agent.databases.postgresql.connection import (
 )
 from ncen_updater.agent.databases.postgresql.control import (
     Control,
+    forget,
     is_recorded,
+    own_act,
     read_fences,
     read_moment,
     read_record,
     read_standing,
     settled,
 )
-from ncen_updater.agent.databases.postgresql.copying import Copying, before_drop, drop_database
-from ncen_updater.agent.databases.postgresql.datadir import find_data_directory
-from ncen_updater.agent.databases.postgresql.disks import read_disks
+from ncen_updater.agent.databases.postgresql.copying import (
+    Copying,
+    before_drop,
+    drop_database,
+    make_plan,
+)
 from ncen_updater.agent.databases.postgresql.fence import Fencing
-from ncen_updater.agent.databases.postgresql.fingerprint import look_at_schema
 from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
 from ncen_updater.agent.databases.postgresql.migrating import Migrating
-from ncen_updater.agent.databases.postgresql.naming import (
-    kept_name,
-    next_name,
-    parse_marker,
-    prev_name,
+from ncen_updater.agent.databases.postgresql.reading import look_at_schema
+from ncen_updater.agent.databases.postgresql.rehearsing import (
+    DUMP_AND_RESTORE,
+    Rehearsing,
+    program_for,
 )
-from ncen_updater.agent.databases.postgresql.orphans import find_orphans
-from ncen_updater.agent.databases.postgresql.planning import make_plan
-from ncen_updater.agent.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
-from ncen_updater.agent.databases.postgresql.rehearsing import Rehearsing
-from ncen_updater.agent.databases.postgresql.roles import judge_roles, see_roles
+from ncen_updater.agent.databases.postgresql.roles import find_login_trouble, judge_roles, see_roles
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
-from ncen_updater.agent.databases.postgresql.setting_aside import forget_set_aside, read_set_aside
 from ncen_updater.agent.databases.postgresql.statistics import refresh_statistics
 from ncen_updater.agent.databases.postgresql.survey import survey
 from ncen_updater.agent.databases.postgresql.swap import SWAPS, Swap
-from ncen_updater.agent.databases.postgresql.versions import forget, own_act
 from ncen_updater.agent.databases.schema import Schema
 from ncen_updater.agent.databases.tried import Keys, Sample, Untried
 from ncen_updater.common.findings import Finding

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole, Evidence, Marker
 from ncen_updater.agent.databases.errors import DatabaseError
-from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow
-from ncen_updater.agent.databases.postgresql.control import FenceRecord, SwapEvent, SwapRecord
-from ncen_updater.agent.databases.postgresql.naming import (
+from ncen_updater.agent.databases.postgresql.catalogue import (
+    DatabaseRow,
     is_committed,
     next_name,
     parse_marker,
     parse_name,
     prev_name,
 )
+from ncen_updater.agent.databases.postgresql.control import FenceRecord, SwapEvent, SwapRecord
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import DATABASE_UNKNOWN, MARKERS_DISAGREE
 

@@ -14,6 +14,7 @@ from ncen_updater.agent.databases.postgresql.catalogue import read_databases, re
 from ncen_updater.agent.databases.postgresql.connection import (
     Connection,
     Server,
+    identifier,
     remember_login,
     rows,
     run,
@@ -22,17 +23,14 @@ from ncen_updater.agent.databases.postgresql.connection import (
 from ncen_updater.agent.databases.postgresql.control import (
     Control,
     FenceRecord,
-    read_fences,
-)
-from ncen_updater.agent.databases.postgresql.quoting import identifier
-from ncen_updater.agent.databases.postgresql.versions import (
     expect,
     expected,
     forget,
     opened,
+    read_fences,
     renew,
 )
-from ncen_updater.agent.databases.postgresql.visits import (
+from ncen_updater.agent.databases.postgresql.sessions import (
     forget_visits,
     mark_strangers,
 )

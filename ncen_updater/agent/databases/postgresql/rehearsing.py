@@ -17,15 +17,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
 import subprocess
 import tempfile
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO
 
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Live
 from ncen_updater.agent.databases.errors import DatabaseError
+from ncen_updater.agent.databases.migrations.command import Tail
 from ncen_updater.agent.databases.migrations.runner import heartbeat
 from ncen_updater.agent.databases.postgresql.carrying import (
     CarryingLimits,
@@ -36,22 +39,113 @@ from ncen_updater.agent.databases.postgresql.carrying import (
     read_left,
     survey_contents,
 )
-from ncen_updater.agent.databases.postgresql.catalogue import read_databases, require, server_major
-from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows, run
-from ncen_updater.agent.databases.postgresql.copying import Copying, drop_database
-from ncen_updater.agent.databases.postgresql.errors import DumpFailed
-from ncen_updater.agent.databases.postgresql.naming import next_name
-from ncen_updater.agent.databases.postgresql.planning import DatabaseCopy, copies
-from ncen_updater.agent.databases.postgresql.programs import DUMP_AND_RESTORE, program_for
-from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
+from ncen_updater.agent.databases.postgresql.catalogue import (
+    next_name,
+    read_databases,
+    require,
+    server_major,
+)
+from ncen_updater.agent.databases.postgresql.connection import (
+    Connection,
+    Server,
+    identifier,
+    literal,
+    rows,
+    run,
+)
+from ncen_updater.agent.databases.postgresql.copying import (
+    Copying,
+    DatabaseCopy,
+    copies,
+    drop_database,
+)
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
-from ncen_updater.agent.databases.tail import Tail
 from ncen_updater.common.database_words import of_output
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import OWNER_REFUSED, TABLESPACE_CLOSED
+from ncen_updater.common.messages import (
+    DUMP_FAILED,
+    OWNER_REFUSED,
+    PROGRAMS_DIFFER,
+    TABLESPACE_CLOSED,
+)
 from ncen_updater.common.progress import Progress
 
 logger = logging.getLogger(__name__)
+
+
+class DumpFailed(DatabaseError):
+    """pg_dump or pg_restore failed."""
+
+    message = DUMP_FAILED
+
+
+# ---- pg_dump and pg_restore ----------------------------------------------------------------------
+
+# pg_dump and pg_restore of the server's own version.
+#
+# An older pg_dump refuses the server, and a newer pg_restore writes settings that an older server
+# does not know. Machines may have several versions side by side, and what is first on the path is
+# the newest one.
+
+DUMP_AND_RESTORE = ("pg_dump", "pg_restore")
+# Where Debian's and the project's own packages have each version.
+PLACES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin")
+VERSION_S = 30
+
+
+def find_program(name: str, major: int, bin_directory: Path | None) -> Path:
+    """Return where a program is: as set, else that of the version, else what the path has.
+
+    Args:
+        name: Of the program.
+        major: Version of the server.
+        bin_directory: The setting.
+    """
+    if bin_directory is not None:
+        return bin_directory / name
+    places = (Path(place.format(major=major)) / name for place in PLACES)
+    return next((place for place in places if place.is_file()), Path(name))
+
+
+def program_version(program: Path) -> int | None:
+    """Return the major version of a program, None where it cannot be run."""
+    try:
+        said = subprocess.run(
+            [str(program), "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=VERSION_S,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(rb"\(PostgreSQL\) (\d+)", said)
+    return int(match[1]) if match else None
+
+
+def version_words(version: int | None) -> Text:
+    """Say of which version a program is, as the end of a sentence."""
+    if version is None:
+        return Text(N_("it is not there, or does not run"))
+    return Text(N_("it is of PostgreSQL {version}"), {"version": version})
+
+
+def program_for(server: Server, name: str) -> str:
+    """Return the path of a program that fits the server.
+
+    Raises:
+        ProgramsDiffer: If there is none of the server's version.
+    """
+    with server.facts() as connection:
+        major = server_major(connection)
+    program = find_program(name, major, server.settings.bin_directory)
+    found = program_version(program)
+    if found != major:
+        raise DatabaseError(
+            PROGRAMS_DIFFER, program=program, found=found, major=major, which=version_words(found)
+        )
+    return str(program)
+
 
 TAIL_BYTES = 4000
 BLOCK = 1 << 20

@@ -17,9 +17,14 @@ import psycopg
 
 from ncen_updater.agent.databases.base import Live
 from ncen_updater.agent.databases.migrations.ledger import KEPT_SCHEMA, OWN_SCHEMA
-from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows, run
+from ncen_updater.agent.databases.postgresql.connection import (
+    Connection,
+    Server,
+    identifier,
+    rows,
+    run,
+)
 from ncen_updater.agent.databases.postgresql.control import SwapEvent, read_last
-from ncen_updater.agent.databases.postgresql.quoting import identifier
 from ncen_updater.agent.databases.postgresql.sessions import Sessions
 from ncen_updater.common.database_words import said
 

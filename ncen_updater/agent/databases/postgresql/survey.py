@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 from ncen_updater.agent.databases.base import ChangeRef
 from ncen_updater.agent.databases.postgresql.catalogue import (
     DatabaseRow,
+    Disk,
+    prev_name,
     read_databases,
+    read_disks,
     server_major,
 )
 from ncen_updater.agent.databases.postgresql.connection import Connection, Server, rows
-from ncen_updater.agent.databases.postgresql.disks import Disk, read_disks
-from ncen_updater.agent.databases.postgresql.naming import prev_name
-from ncen_updater.agent.databases.postgresql.planning import choose_method
-from ncen_updater.agent.databases.postgresql.versions import altered
+from ncen_updater.agent.databases.postgresql.control import altered
+from ncen_updater.agent.databases.postgresql.copying import choose_method
 
 
 @dataclass(frozen=True)

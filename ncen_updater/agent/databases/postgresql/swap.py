@@ -13,16 +13,45 @@ import psycopg
 from ncen_updater.agent.databases.base import ChangeRef, Live, Marker
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable, FenceFailed
 from ncen_updater.agent.databases.postgresql import reading
-from ncen_updater.agent.databases.postgresql.attributes import carry_over, read_attributes
-from ncen_updater.agent.databases.postgresql.barring import admit_only, take_grants, unbar
-from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow, read_databases, require
-from ncen_updater.agent.databases.postgresql.connection import Connection, Server, run, translated
+from ncen_updater.agent.databases.postgresql.blockers import Counts, write_set_aside
+from ncen_updater.agent.databases.postgresql.catalogue import (
+    DatabaseRow,
+    carry_over,
+    committed_comment,
+    is_committed,
+    is_copy_of,
+    kept_name,
+    lent_comment,
+    live_comment,
+    next_name,
+    original_comment,
+    parse_marker,
+    prev_name,
+    read_attributes,
+    read_databases,
+    require,
+    returned_comment,
+    settled_comment,
+)
+from ncen_updater.agent.databases.postgresql.connect_grants import admit_only, take_grants, unbar
+from ncen_updater.agent.databases.postgresql.connection import (
+    Connection,
+    Server,
+    identifier,
+    literal,
+    run,
+    translated,
+)
 from ncen_updater.agent.databases.postgresql.control import (
     Control,
     FenceRecord,
     SwapEvent,
     SwapRecord,
+    altered,
+    expect,
+    forget,
     is_recorded,
+    opened,
     read_fences,
     read_moment,
     read_record,
@@ -36,25 +65,11 @@ from ncen_updater.agent.databases.postgresql.fence import (
     restore_statement,
     set_fences,
 )
-from ncen_updater.agent.databases.postgresql.naming import (
-    committed_comment,
-    is_committed,
-    is_copy_of,
-    kept_name,
-    lent_comment,
-    live_comment,
-    next_name,
-    original_comment,
-    parse_marker,
-    prev_name,
-    returned_comment,
-    settled_comment,
+from ncen_updater.agent.databases.postgresql.sessions import (
+    Sessions,
+    mark_strangers,
+    prepare_visits,
 )
-from ncen_updater.agent.databases.postgresql.quoting import identifier, literal
-from ncen_updater.agent.databases.postgresql.sessions import Sessions
-from ncen_updater.agent.databases.postgresql.setting_aside import Counts, write_set_aside
-from ncen_updater.agent.databases.postgresql.versions import altered, expect, forget, opened
-from ncen_updater.agent.databases.postgresql.visits import mark_strangers, prepare_visits
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.common.database_words import said
 from ncen_updater.common.i18n import Text

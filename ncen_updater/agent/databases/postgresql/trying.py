@@ -12,7 +12,7 @@ import psycopg
 
 from ncen_updater.agent.databases.migrations.ledger import KEPT_SCHEMA, OWN_SCHEMA
 from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
-from ncen_updater.agent.databases.postgresql.quoting import identifier as quoted_name
+from ncen_updater.agent.databases.postgresql.connection import identifier as quoted_name
 from ncen_updater.agent.databases.postgresql.reading import read_only
 from ncen_updater.agent.databases.tried import (
     ROWS,

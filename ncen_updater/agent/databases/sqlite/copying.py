@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ncen_updater.agent.databases.base import CopyPlan
 from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.sqlite.layout import Layout
 from ncen_updater.agent.databases.sqlite.plain import (
@@ -24,7 +25,9 @@ from ncen_updater.agent.databases.sqlite.plain import (
     opened_set,
 )
 from ncen_updater.common.database_words import said
+from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import COPY_FAILED
+from ncen_updater.common.progress import Progress
 
 FICLONE = 0x4004_9409  # linux/fs.h: share the blocks of a whole file
 BLOCK = 4 << 20
@@ -181,3 +184,23 @@ def give(layout: Layout, source: Path, target: Path) -> None:
             place.set_owner("", info.st_uid, info.st_gid)
         place.set_mode("", modes.get(".", stat.S_IMODE(info.st_mode)))
         place.flush_entries()
+
+
+def copy_set(layout: Layout, source: Path, target: Path, progress: Progress) -> CopyPlan:
+    """Copy the files of a set as those of a fenced live set are copied.
+
+    Raises:
+        CopyFailed: If a file cannot be copied, or the copy is not whole.
+    """
+    partial = layout.partial(target)
+    layout.remove_set(partial)
+    layout.remove_set(target)
+
+    def told(name: str, count: int) -> None:
+        del count
+        progress.tell(Text(N_("copying {database}"), {"database": name}))
+
+    copy_files(layout, source, partial, told)
+    give(layout, source, partial)
+    layout.rename(partial, target)
+    return CopyPlan({name: {"from": source.name, "to": target.name} for name in layout.names})

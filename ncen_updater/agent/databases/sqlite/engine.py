@@ -23,7 +23,7 @@ from ncen_updater.agent.databases.base import (
 )
 from ncen_updater.agent.databases.errors import DatabaseError, FenceFailed
 from ncen_updater.agent.databases.sqlite import inspect, trying
-from ncen_updater.agent.databases.sqlite.copying import connect, copy_files, give, settle
+from ncen_updater.agent.databases.sqlite.copying import connect, copy_files, copy_set, give, settle
 from ncen_updater.agent.databases.sqlite.errors import (
     NoteUnreadable,
     NotPlain,
@@ -47,7 +47,6 @@ from ncen_updater.agent.databases.sqlite.noting import (
 from ncen_updater.agent.databases.sqlite.plain import opened
 from ncen_updater.agent.databases.sqlite.processes import holders, locked
 from ncen_updater.agent.databases.sqlite.reading import SqliteFacts
-from ncen_updater.agent.databases.sqlite.rehearsing import copy_set
 from ncen_updater.agent.databases.tried import Untried
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.database_words import said

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.databases.postgresql import planning
+from ncen_updater.agent.databases.postgresql import control
 from tests.agent.databases.postgresql.site import AGENT, Site
 
 TURNS = itertools.count()
@@ -21,7 +21,7 @@ def fresh_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     Here all changes have the same id. A server (16.14 did) may refuse to drop a database whose
     number it had before: "trying to drop stats entry already dropped".
     """
-    monkeypatch.setattr(planning, "FIRST_OID", planning.FIRST_OID + 1000 * next(TURNS))
+    monkeypatch.setattr(control, "FIRST_OID", control.FIRST_OID + 1000 * next(TURNS))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.databases.base import ChangeRef, Live, TableDigest
-from ncen_updater.agent.databases.postgresql.attributes import Attributes, read_attributes
+from ncen_updater.agent.databases.postgresql.catalogue import Attributes, read_attributes
 from ncen_updater.agent.databases.postgresql.connection import ServerLimits
 from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.databases.postgresql.kind import PostgresSettings

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.databases.postgresql import application_login
-from ncen_updater.agent.databases.postgresql.application_login import find_login_trouble
+from ncen_updater.agent.databases.postgresql import roles
 from ncen_updater.agent.databases.postgresql.connection import Server
+from ncen_updater.agent.databases.postgresql.roles import find_login_trouble
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.messages import APPLICATION_SHUT_OUT
 from tests.agent.databases.postgresql.site import LIMITS, OWNER, Site
@@ -95,8 +95,8 @@ def test_login_that_cannot_be_tried_is_told_with_the_reason(site: Site) -> None:
 def test_attempt_that_does_not_end_is_told_with_the_reason(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(application_login, "_TRY", "import time; time.sleep(60)")
-    monkeypatch.setattr(application_login, "LIMIT_S", 0.1)
+    monkeypatch.setattr(roles, "_TRY", "import time; time.sleep(60)")
+    monkeypatch.setattr(roles, "LIMIT_S", 0.1)
     assert "TimeoutExpired" in reason(site)
 
 

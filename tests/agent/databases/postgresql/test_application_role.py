@@ -19,11 +19,10 @@ import pytest
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.databases.base import ChangeRef, Live
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable, MigrationFailed
-from ncen_updater.agent.databases.postgresql.application_login import LOGIN_UNKNOWN
 from ncen_updater.agent.databases.postgresql.connection import Server
 from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
-from ncen_updater.agent.databases.postgresql.roles import RolesSeen, judge_roles
-from ncen_updater.agent.databases.postgresql.visits import prepare_visits
+from ncen_updater.agent.databases.postgresql.roles import LOGIN_UNKNOWN, RolesSeen, judge_roles
+from ncen_updater.agent.databases.postgresql.sessions import prepare_visits
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import DATABASE_UNREACHABLE, OWNER_REFUSED
 from ncen_updater.common.progress import Silent

@@ -9,7 +9,7 @@ import pytest
 
 from ncen_updater.agent.databases.base import ChangeRef, CopyPlan, Evidence, Marker
 from ncen_updater.agent.databases.errors import DatabaseError
-from ncen_updater.agent.databases.postgresql.naming import (
+from ncen_updater.agent.databases.postgresql.catalogue import (
     committed_comment,
     lent_comment,
     live_comment,

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from ncen_updater.agent.databases.base import ChangeRef
-from ncen_updater.agent.databases.postgresql.naming import next_name
-from ncen_updater.agent.databases.postgresql.programs import program_for
+from ncen_updater.agent.databases.postgresql.catalogue import next_name
+from ncen_updater.agent.databases.postgresql.rehearsing import program_for
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import AGENT, CHANGE, NEWEST, Site

@@ -14,8 +14,8 @@ import pytest
 from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.databases.base import CopyPlan
 from ncen_updater.agent.databases.postgresql import cloning
+from ncen_updater.agent.databases.postgresql.copying import copies, create_statement, make_plan
 from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
-from ncen_updater.agent.databases.postgresql.planning import copies, create_statement, make_plan
 from ncen_updater.common.disk_space import free_bytes
 from ncen_updater.common.progress import Silent
 from tests.agent.databases.postgresql.site import AGENT, CHANGE, NEWEST, Site

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.databases.postgresql import disks
-from ncen_updater.agent.databases.postgresql.catalogue import read_databases
+from ncen_updater.agent.databases.postgresql import catalogue
+from ncen_updater.agent.databases.postgresql.catalogue import Disk, read_databases, read_disks
 from ncen_updater.agent.databases.postgresql.connection import Server
-from ncen_updater.agent.databases.postgresql.disks import Disk, read_disks
 from ncen_updater.common.disk_space import free_bytes
 from tests.agent.databases.postgresql.site import LIMITS, NEWEST, Site
 from tests.support.ground import other_than
@@ -46,7 +45,7 @@ def test_each_database_counts_on_its_own_disk(
     site: Site, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
 ) -> None:
     if not inside:  # as an agent sees it that may not enter the data directory
-        monkeypatch.setattr(disks, "find_data_directory", lambda *_: None)
+        monkeypatch.setattr(catalogue, "find_data_directory", lambda *_: None)
     data = str(site.server.data / "base" if inside else site.server.data)
     free = free_bytes(Path(data))
     (only,) = seen(site).values()
@@ -68,5 +67,5 @@ def test_what_may_be_another_machines_is_not_looked_at(
     assert seen(site, host="db.example") == {}
     # A directory of that name, but of another account: a container's server has its own files.
     uid = site.server.data.stat().st_uid
-    monkeypatch.setattr(disks, "_listener", lambda _connection: uid + 1)
+    monkeypatch.setattr(catalogue, "_listener", lambda _connection: uid + 1)
     assert seen(site) == {}

@@ -19,8 +19,8 @@ import pytest
 from ncen_updater.agent.databases.base import ChangeRef, Evidence, Live, MigrationSet
 from ncen_updater.agent.databases.errors import DatabaseError, MigrationFailed
 from ncen_updater.agent.databases.postgresql import dialect
+from ncen_updater.agent.databases.postgresql.catalogue import next_name, prev_name
 from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
-from ncen_updater.agent.databases.postgresql.naming import next_name, prev_name
 from ncen_updater.common.messages import (
     FENCED_BY_OTHER,
     WAY_BACK_MISSING,

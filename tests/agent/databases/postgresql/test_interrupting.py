@@ -18,7 +18,7 @@ from ncen_updater.agent.databases.base import MigrationSet
 from ncen_updater.agent.databases.errors import DatabaseUnreachable, MigrationFailed
 from ncen_updater.agent.databases.postgresql import reading
 from ncen_updater.agent.databases.postgresql.dialect import PostgresDialect
-from ncen_updater.agent.databases.postgresql.visiting import Visitor
+from ncen_updater.agent.databases.postgresql.sessions import Visitor
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.runner import blames_release
 from ncen_updater.agent.journal.change import StepName

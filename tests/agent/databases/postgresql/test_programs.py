@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.databases.postgresql import programs
+from ncen_updater.agent.databases.postgresql import rehearsing
 from ncen_updater.agent.databases.postgresql.connection import Server
-from ncen_updater.agent.databases.postgresql.programs import (
+from ncen_updater.agent.databases.postgresql.rehearsing import (
     find_program,
     program_for,
     program_version,
@@ -23,7 +23,7 @@ from tests.support.errors import refused
 def test_what_is_set_comes_first_then_the_version_then_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(programs, "PLACES", (f"{tmp_path}/{{major}}/bin",))
+    monkeypatch.setattr(rehearsing, "PLACES", (f"{tmp_path}/{{major}}/bin",))
     (tmp_path / "15" / "bin").mkdir(parents=True)
     own = tmp_path / "15" / "bin" / "pg_dump"
     own.touch()
@@ -50,7 +50,7 @@ def test_the_version_of_a_real_one(site: Site) -> None:
 @NEWEST
 def test_another_version_is_refused_before_anything_is_made(site: Site, tmp_path: Path) -> None:
     # A stand-in: what counts is the version that it says.
-    for name in programs.DUMP_AND_RESTORE:
+    for name in rehearsing.DUMP_AND_RESTORE:
         (tmp_path / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) 9.6.24'\n")
         (tmp_path / name).chmod(0o755)
     engine = site.engine(bin_directory=tmp_path)

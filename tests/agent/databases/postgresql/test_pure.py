@@ -7,18 +7,13 @@ from dataclasses import replace
 import pytest
 
 from ncen_updater.agent.databases.base import ChangeRef, DatabaseRole, Evidence
-from ncen_updater.agent.databases.postgresql.attributes import (
+from ncen_updater.agent.databases.postgresql.blockers import find_blockers, margin
+from ncen_updater.agent.databases.postgresql.catalogue import (
     Attributes,
+    DatabaseRow,
+    Disk,
     Grant,
     Setting,
-    statements,
-)
-from ncen_updater.agent.databases.postgresql.blockers import find_blockers, margin
-from ncen_updater.agent.databases.postgresql.catalogue import DatabaseRow
-from ncen_updater.agent.databases.postgresql.control import SwapEvent, SwapRecord
-from ncen_updater.agent.databases.postgresql.disks import Disk
-from ncen_updater.agent.databases.postgresql.evidence import decide
-from ncen_updater.agent.databases.postgresql.naming import (
     committed_comment,
     copied_comment,
     is_committed,
@@ -29,15 +24,17 @@ from ncen_updater.agent.databases.postgresql.naming import (
     parse_marker,
     parse_name,
     prev_name,
+    statements,
 )
-from ncen_updater.agent.databases.postgresql.planning import (
+from ncen_updater.agent.databases.postgresql.connection import literal, setting_value, split_list
+from ncen_updater.agent.databases.postgresql.control import SwapEvent, SwapRecord, choose_oid
+from ncen_updater.agent.databases.postgresql.copying import (
     choose_method,
-    choose_oid,
     copies,
     create_statement,
     make_plan,
 )
-from ncen_updater.agent.databases.postgresql.quoting import literal, setting_value, split_list
+from ncen_updater.agent.databases.postgresql.evidence import decide
 from ncen_updater.agent.databases.postgresql.reading import count_lost
 from ncen_updater.agent.databases.postgresql.survey import Rights, ServerSurvey
 from ncen_updater.common.findings import Severity

@@ -20,11 +20,11 @@ from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.databases.base import ChangeRef, Evidence, Live
 from ncen_updater.agent.databases.errors import FenceFailed
 from ncen_updater.agent.databases.postgresql import copying, reading, swap
+from ncen_updater.agent.databases.postgresql.catalogue import kept_name, prev_name
+from ncen_updater.agent.databases.postgresql.control import altered
 from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
 from ncen_updater.agent.databases.postgresql.fence import _SESSIONS
 from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
-from ncen_updater.agent.databases.postgresql.naming import kept_name, prev_name
-from ncen_updater.agent.databases.postgresql.versions import altered
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.messages import DATABASE_OPENED
 from ncen_updater.common.progress import Silent

@@ -16,10 +16,14 @@ from ncen_updater.agent.databases.base import (
     Marker,
 )
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
-from ncen_updater.agent.databases.postgresql import control, orphans
-from ncen_updater.agent.databases.postgresql.attributes import Grant
-from ncen_updater.agent.databases.postgresql.naming import live_comment, next_name, prev_name
-from ncen_updater.agent.databases.postgresql.planning import choose_oid
+from ncen_updater.agent.databases.postgresql import blockers, control
+from ncen_updater.agent.databases.postgresql.catalogue import (
+    Grant,
+    live_comment,
+    next_name,
+    prev_name,
+)
+from ncen_updater.agent.databases.postgresql.control import choose_oid
 from ncen_updater.common.messages import (
     CUT_OVER_FAILED,
     FENCED_BY_OTHER,
@@ -196,7 +200,7 @@ def test_a_directory_that_a_torn_copy_left_is_told(
         )  # fmt: skip
     finally:
         left.rmdir()
-    monkeypatch.setattr(orphans, "find_data_directory", lambda *_: None)
+    monkeypatch.setattr(blockers, "find_data_directory", lambda *_: None)
     unseen = engine.orphans(plan)
     assert {found.code for found in unseen} == {"NU-4139"}
     assert {found.figures["database"]: found.figures["oid"] for found in unseen} == numbers

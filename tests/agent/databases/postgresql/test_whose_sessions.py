@@ -20,7 +20,7 @@ import ncen_updater.agent.databases.postgresql as room
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.databases.postgresql import carrying, fingerprint, migrating
+from ncen_updater.agent.databases.postgresql import carrying, migrating, reading
 from tests.agent.engine.made import execute, operations, rehearse, runs, said
 from tests.support.postgres import FAST_SETTINGS, available, running
 from tests.support.sites import TrialFeed, connect, serve
@@ -37,7 +37,7 @@ MAY_OPEN = {
     # In the application's databases, as its role, or as the agent to read the catalogue.
     "visitor.open": {"sessions.py"},
     "sessions.catalogue": {"engine.py", "migrating.py"},
-    "server.open": {"copying.py", "control.py", "sessions.py", "visiting.py"},
+    "server.open": {"copying.py", "control.py", "sessions.py"},
     # As the agent: in the control database alone.
     "server.session": {"control.py"},
     "psycopg.connect": {"connection.py"},
@@ -61,18 +61,18 @@ def test_sessions_are_opened_where_it_is_judged_as_whom() -> None:
                 as_owner.add(path.name)
     assert {name: found.get(name) for name in MAY_OPEN} == MAY_OPEN
     # For addresses that programs get, too.
-    assert as_owner == {"connection.py", "engine.py", "migrating.py", "sessions.py", "visiting.py"}
+    assert as_owner == {"connection.py", "engine.py", "migrating.py", "sessions.py"}
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *fingerprint._QUERIES,
+        *reading._QUERIES,
         migrating._WRITES,
         migrating._STILL_THERE,
         *(carrying._facts_query(major, "ncen") for major in (14, 18)),
     ],
-    ids=range(len(fingerprint._QUERIES) + 4),
+    ids=range(len(reading._QUERIES) + 4),
 )
 def test_the_agents_own_sessions_ask_the_catalogue(text: str) -> None:
     named = re.findall(r"(?<!DISTINCT )\b(?:FROM|JOIN)\s+(?:LATERAL\s+)?(\w+)\b(?!\()", text)

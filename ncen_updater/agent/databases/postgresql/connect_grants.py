@@ -16,11 +16,10 @@ from collections.abc import Iterable
 from dataclasses import astuple, replace
 
 from ncen_updater.agent.databases.base import ChangeRef
-from ncen_updater.agent.databases.postgresql.attributes import Grant, carry_over, read_attributes
-from ncen_updater.agent.databases.postgresql.connection import Connection, rows, run
-from ncen_updater.agent.databases.postgresql.quoting import identifier
+from ncen_updater.agent.databases.postgresql.catalogue import Grant, carry_over, read_attributes
+from ncen_updater.agent.databases.postgresql.connection import Connection, identifier, rows, run
 
-_TABLE = (
+_GRANTS = (
     "CREATE TABLE IF NOT EXISTS public.barred ("
     " database text PRIMARY KEY, change text NOT NULL, grants jsonb NOT NULL)"
 )
@@ -43,7 +42,7 @@ def admit_only(
         " AND has_database_privilege(oid, %s, 'CONNECT')",
         [list(roles), database],
     )
-    run(connection, _TABLE)
+    run(connection, _GRANTS)
     grants = read_attributes(connection, database).grants
     # What stands in the table is older than this act and is the true original.
     run(

@@ -103,7 +103,7 @@ from ncen_updater.agent.databases.base import Live, MigrationPlan, MigrationSet
 from ncen_updater.agent.databases.factory import make_engine
 from ncen_updater.agent.databases.migrations.render import render_sql
 from ncen_updater.agent.diagnostics.support_bundle.leaks import sample
-from ncen_updater.agent.self_update.first_config import Answers, settings_text
+from ncen_updater.agent.cli.install import Answers, settings_text
 from ncen_updater.formats.manifest import Needs
 
 root = Path(sys.argv[1])

@@ -200,7 +200,6 @@ class TufReleaseSource(ReleaseSource):
         client = TrustClient(
             self._product,
             metadata_directory=self._state / "metadata",
-            targets_directory=self._state / "downloads",
             trusted_root=self._trusted_root,
             fetcher=fetcher,
             clock=self._clock,

@@ -201,6 +201,9 @@ def test_an_order_is_followed_without_a_place_for_a_listener(
                 return {"service": {"running": None, "why": None}}
             return {"ended_at": None if len(asked) < 5 else "now"}
 
+        def call(self, method: str, address: str) -> Any:
+            return self.get(address)
+
     monkeypatch.setattr("ncen_updater.agent.client.sleep", lambda _: None)
     site = ServiceSite(None, Full())  # type: ignore[arg-type]
     site._follow("check", {"id": 7, "event": 1, "at": ""}, Silent())

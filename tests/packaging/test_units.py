@@ -232,6 +232,15 @@ def test_worker_is_started_by_its_socket_alone(path: Path) -> None:
     assert settings(path, "RefuseManualStart") == ["yes"]
 
 
+def test_starts_of_workers_fill_no_log() -> None:
+    """What comes by stderr, such as a trace, counts as what was done; who logs in is told."""
+    quiet = {path.name for path in WORKERS if settings(path, "LogLevelMax") == ["notice"]}
+    assert quiet == {path.name for path in WORKERS} - {"ncen-updater-login@.service"}
+    assert all(
+        settings(path, "SyslogLevel") == ["notice"] for path in WORKERS if path.name in quiet
+    )
+
+
 def test_silent_work_is_ended_before_the_service_gives_it_up() -> None:
     unit = PACKAGING / "systemd/ncen-updater-apply@.service"
     [watchdog] = settings(unit, "WatchdogSec")

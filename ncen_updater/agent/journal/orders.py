@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.journal.journal import Journal
@@ -140,6 +141,39 @@ class Orders:
         with reading(self._journal.path):
             rows = self._journal.rows(f"SELECT * FROM orders WHERE {where}")  # noqa: S608 - ours
             return tuple(_order(row) for row in rows)
+
+
+class JournalOrders:
+    """Marks orders for the service; opens the journal for each mark, and never holds it open.
+
+    Args:
+        path: The journal.
+
+    Attributes:
+        torn: Whether one may have been begun whose end is not written down.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.torn = True
+
+    def take(self, number: int) -> None:
+        """See :meth:`Orders.take`."""
+        with Journal.open(self._path) as journal:
+            Orders(journal).take(number)
+
+    def end(self, number: int, result: Mapping[str, object]) -> None:
+        """See :meth:`Orders.end`."""
+        with Journal.open(self._path) as journal:
+            Orders(journal).end(number, result)
+
+    def end_torn(self) -> None:
+        """End the orders that a killed service had begun; what they did is in the journal."""
+        with Journal.open(self._path) as journal:
+            orders = Orders(journal)
+            for order in orders.interrupted():
+                orders.end(order.id, {"exit_code": None, "torn": True})
+        self.torn = False
 
 
 def _order(row: sqlite3.Row) -> Order:

@@ -18,13 +18,14 @@ from ncen_updater.agent.service.api.fair_connections import FairConnections
 from ncen_updater.agent.service.api.listening import listening
 from ncen_updater.agent.service.api.people import group_id
 from ncen_updater.agent.service.availability_asker import availability_asker
-from ncen_updater.agent.service.errors import UNCHANGED, TooManyConnections
+from ncen_updater.agent.service.errors import UNCHANGED, Refused
 from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.agent.service.state import ServiceStateFile
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.http_server import LimitedConnection, LimitedGateway, LimitedServer
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE
+from ncen_updater.common.messages import TOO_MANY_CONNECTIONS
 from ncen_updater.common.unix_socket import peer_uid
 
 #: Three people with two pages each, and a terminal: each page listens, and asks for something.
@@ -37,7 +38,7 @@ TOGETHER = THREADS - 2
 
 def _too_many() -> bytes:
     """What somebody hears who holds too many connections, before anything was read."""
-    error = TooManyConnections(count=EACH)
+    error = Refused(TOO_MANY_CONNECTIONS, count=EACH)
     document = {
         "error": {
             **error_document(error, [UNCHANGED], DEFAULT_LANGUAGE), "exit_code": error.exit_code,
@@ -75,10 +76,10 @@ class _Connection(LimitedConnection):
         """Its request is here.
 
         Raises:
-            TooManyConnections: If it had to leave meanwhile, so that nothing may be done of it.
+            Refused: If it had to leave meanwhile, so that nothing may be done of it.
         """
         if not self.server.limits.answering(self.uid, self):
-            raise TooManyConnections(count=EACH)
+            raise Refused(TOO_MANY_CONNECTIONS, count=EACH)
 
 
 class _Server(LimitedServer):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import OFFER_INVALID, VIEW_DAMAGED, WRONG_PRODUCT
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.last_view import SCHEMA, LastView, Notice, read_last_view, read_raw
@@ -20,21 +21,13 @@ from ncen_updater.formats.forward_compat import understood
 from ncen_updater.formats.language import MAX_LANGUAGE_BYTES, LanguageOffer
 from ncen_updater.formats.tuf_names import LANGUAGES_PREFIX, OFFER_FIELD, RELEASES_PREFIX
 
+if TYPE_CHECKING:  # reading the last list does not need it
+    from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
+
 logger = logging.getLogger(__name__)
 
 
-class SignedFile(Protocol):
-    """What a signed list says of a file (``tuf.api.metadata.TargetFile``)."""
-
-    length: int
-    hashes: dict[str, str]
-
-    @property
-    def custom(self) -> object:
-        """Further fields, of any form."""
-
-
-def matches(signed: SignedFile | None, ref: TargetRef) -> bool:
+def matches(signed: TargetFile | None, ref: TargetRef) -> bool:
     """Whether the signed list and a release say the same of a file."""
     return (
         signed is not None
@@ -43,7 +36,7 @@ def matches(signed: SignedFile | None, ref: TargetRef) -> bool:
     )
 
 
-def offers_of(product: str, files: Mapping[str, SignedFile]) -> tuple[Offer, ...]:
+def offers_of(product: str, files: Mapping[str, TargetFile]) -> tuple[Offer, ...]:
     """Return the offers of a product's list, oldest first.
 
     Names that are not known are passed over (:mod:`~ncen_updater.formats.forward_compat`). An entry
@@ -57,13 +50,17 @@ def offers_of(product: str, files: Mapping[str, SignedFile]) -> tuple[Offer, ...
     return tuple(sorted(offers, key=lambda offer: offer.release_version))
 
 
-def _offer(product: str, name: str, files: Mapping[str, SignedFile]) -> Offer:
+def _offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Offer:
     custom = files[name].custom
     if "sha256" not in files[name].hashes:  # by which releases are named everywhere
         raise TrustError(OFFER_INVALID, name=name, detail="no SHA-256")
     try:
         if not isinstance(custom, dict) or OFFER_FIELD not in custom:
-            raise TrustError(OFFER_INVALID, name=name, detail=f"no field '{OFFER_FIELD}'")
+            raise TrustError(
+                OFFER_INVALID,
+                name=name,
+                detail=Text("no field '{offer_field}'", {"offer_field": OFFER_FIELD}),
+            )
         offer = understood(Offer, custom[OFFER_FIELD])
     except (ValidationError, ValueError, RecursionError) as error:
         raise TrustError(OFFER_INVALID, name=name, detail=str(error)[:500]) from error
@@ -71,10 +68,18 @@ def _offer(product: str, name: str, files: Mapping[str, SignedFile]) -> Offer:
         raise TrustError(WRONG_PRODUCT, name=name, found=offer.product, product=product)
     if release_target(product, offer.version) != name:
         raise TrustError(
-            OFFER_INVALID, name=name, detail=f"it says {offer.product} {offer.version}"
+            OFFER_INVALID,
+            name=name,
+            detail=Text(
+                "it says {product} {version}", {"product": offer.product, "version": offer.version}
+            ),
         )
     if offer.archive.target != archive_target(product, offer.version):
-        raise TrustError(OFFER_INVALID, name=name, detail=f"its archive is {offer.archive.target}")
+        raise TrustError(
+            OFFER_INVALID,
+            name=name,
+            detail=Text("its archive is {target}", {"target": offer.archive.target}),
+        )
     if not matches(files.get(offer.archive.target), offer.archive):
         raise TrustError(
             OFFER_INVALID, name=name, detail="its archive is not the one in the signed list"
@@ -82,7 +87,7 @@ def _offer(product: str, name: str, files: Mapping[str, SignedFile]) -> Offer:
     return offer
 
 
-def languages_of(product: str, files: Mapping[str, SignedFile]) -> tuple[LanguageOffer, ...]:
+def languages_of(product: str, files: Mapping[str, TargetFile]) -> tuple[LanguageOffer, ...]:
     """Return the signed languages of a product's list, by name.
 
     One that cannot be understood is passed over: no site needs one.
@@ -92,7 +97,7 @@ def languages_of(product: str, files: Mapping[str, SignedFile]) -> tuple[Languag
     return tuple(sorted((offer for offer in found if offer is not None), key=lambda o: o.target))
 
 
-def _language(product: str, name: str, file: SignedFile) -> LanguageOffer | None:
+def _language(product: str, name: str, file: TargetFile) -> LanguageOffer | None:
     custom = file.custom if isinstance(file.custom, dict) else {}
     try:
         offer = understood(LanguageOffer, custom.get(OFFER_FIELD))

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from demo.release_flow import publish_language, publish_release
 from demo.releases import assemble
 from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.common.messages import (
@@ -38,16 +39,9 @@ from ncen_updater.publisher.build.languages import (
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.release_flow import (
-    KeyRing,
-    make_feed,
-    publish_draft,
-    publish_language,
-    publish_release,
-)
-from ncen_updater.publisher.review.page import page_of
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.review.review import Review, review
-from ncen_updater.publisher.review.words import annex_lines, words_of
+from ncen_updater.publisher.review.words import annex_lines, page_of, words_of
 from ncen_updater.publisher.signing import roles
 from ncen_updater.publisher.signing.compare_staging import compare_carried, compare_files
 from ncen_updater.publisher.signing.draft import draft_keys, draft_releases

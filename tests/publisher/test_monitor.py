@@ -17,19 +17,14 @@ from typing import Any
 import click
 import pytest
 
+from demo.release_flow import publish_language, publish_release
 from ncen_updater.common.cli.lazy import LazyGroup
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.publisher.build.languages import Sent
 from ncen_updater.publisher.cli.main import cli, run
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.release_flow import (
-    KeyRing,
-    make_feed,
-    publish_draft,
-    publish_language,
-    publish_release,
-)
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
 from ncen_updater.publisher.signing.language_drafts import draft_language_withdrawal
 from tests.publisher.releases import write_release

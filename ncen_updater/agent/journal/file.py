@@ -12,11 +12,11 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from ncen_updater.agent.engine.errors import (
     JournalForbidden,
@@ -35,6 +35,7 @@ from ncen_updater.agent.journal.schema import (
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import is_full
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_NO_ROOM, JOURNAL_TORN
 
 logger = logging.getLogger(__name__)
@@ -50,13 +51,6 @@ LOGGED: Final = {
 BUSY_S = 60.0
 
 
-class Now(Protocol):
-    """Gives the time, UTC."""
-
-    def __call__(self) -> datetime:
-        """Return now."""
-
-
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -70,7 +64,9 @@ class JournalFile:
         now: Gives the time of records.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, now: Now = _utc_now) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, now: Callable[[], datetime] = _utc_now
+    ) -> None:
         self.path = path
         self._connection = connection
         self._connection.row_factory = sqlite3.Row
@@ -84,7 +80,7 @@ class JournalFile:
         cls,
         path: Path,
         *,
-        now: Now = _utc_now,
+        now: Callable[[], datetime] = _utc_now,
         first: tuple[str, Mapping[str, object]] | None = None,
     ) -> Self:
         """Make the journal of a site that never had one.
@@ -116,7 +112,9 @@ class JournalFile:
         return cls.open(path, now=now)
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool = False, now: Now = _utc_now) -> Self:
+    def open(
+        cls, path: Path, *, read_only: bool = False, now: Callable[[], datetime] = _utc_now
+    ) -> Self:
         """Open the journal and check that it can be trusted.
 
         Args:
@@ -164,7 +162,10 @@ class JournalFile:
             raise JournalUnreadable(path=self.path, reason="it is not a journal of this program")
         version = one("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA_VERSION:
-            raise JournalUnreadable(path=self.path, reason=f"it has the unknown form {version}")
+            raise JournalUnreadable(
+                path=self.path,
+                reason=Text("it has the unknown form {version}", {"version": version}),
+            )
         if one("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone():
             raise JournalUnreadable(path=self.path, reason="it holds triggers or views")
         if not one("SELECT 1 FROM sqlite_master WHERE name = 'one_open_change'").fetchone():
@@ -190,7 +191,9 @@ class JournalFile:
             data = stored_value(row["data"])
             expected = chain_hash(previous, count, row["at"], row["change"], row["kind"], data)
             if row["number"] != count or row["hash"] != expected:
-                raise JournalUnreadable(path=self.path, reason=f"event {count} was altered")
+                raise JournalUnreadable(
+                    path=self.path, reason=Text("event {number} was altered", {"number": count})
+                )
             previous = row["hash"]
         return count
 

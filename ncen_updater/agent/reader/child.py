@@ -33,6 +33,7 @@ from ncen_updater.agent.reader.site_feed import feed_of
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import space_short
 from ncen_updater.common.errors import SpaceShort, UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     LOCAL_STORE_FAILED,
     READER_FAILED,
@@ -50,15 +51,13 @@ from ncen_updater.common.workers import (
     WorkerOverdue,
     ask,
 )
-from ncen_updater.feed.errors import FeedError, RoleExpired, TrustError
-from ncen_updater.feed.path_errors import PathError
+from ncen_updater.feed.errors import FeedError, PathError, RoleExpired, TrustError
 from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
 from ncen_updater.formats.bundle.parts import open_file
 from ncen_updater.formats.document import DeltaRef, Offer
-from ncen_updater.formats.errors import BadLanguage, BadManifest, BadRelease, BadTree
+from ncen_updater.formats.errors import BadLanguage, BadManifest, BadRelease, BadTree, TransferError
 from ncen_updater.formats.language import MAX_LANGUAGE_BYTES, LanguageDocument, LanguageOffer
-from ncen_updater.formats.transfer_errors import TransferError
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
 logger = logging.getLogger(__name__)
@@ -177,7 +176,10 @@ class ChildSource(ReleaseSource):
         self._run({"act": "fetch", "version": offer.version}, progress, of_release(offer))
         fetched = self._local.fetched(offer)
         if fetched is None:
-            raise TrustError(READER_FAILED, detail=f"release {offer.version} was not left whole")
+            raise TrustError(
+                READER_FAILED,
+                detail=Text("release {version} was not left whole", {"version": offer.version}),
+            )
         return fetched
 
     def fetched(self, offer: Offer) -> FetchedRelease | None:
@@ -192,7 +194,10 @@ class ChildSource(ReleaseSource):
         self._run(order, progress, of_release(offer))
         fetched = self._local.fetched_smallest(offer, have)
         if fetched is None:
-            raise TrustError(READER_FAILED, detail=f"release {offer.version} was not left whole")
+            raise TrustError(
+                READER_FAILED,
+                detail=Text("release {version} was not left whole", {"version": offer.version}),
+            )
         return fetched
 
     def fetched_smallest(
@@ -225,7 +230,9 @@ class ChildSource(ReleaseSource):
             self._run(order, progress, LANGUAGE)
             found = self._local.fetched_language(offer)
         if found is None:
-            raise TrustError(READER_FAILED, detail=f"{offer.target} was not left whole")
+            raise TrustError(
+                READER_FAILED, detail=Text("{target} was not left whole", {"target": offer.target})
+            )
         return found
 
     def ask(

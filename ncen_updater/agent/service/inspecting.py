@@ -16,17 +16,16 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
 
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.service.errors import Refused
-from ncen_updater.agent.service.runner import Finished
+from ncen_updater.agent.service.runner import Finished, WorkRunner
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import languages
+from ncen_updater.common.i18n import Text, languages
 from ncen_updater.common.messages import (
     INSPECTION_FAILED,
     INSPECTION_GAVE_WAY,
@@ -126,34 +125,6 @@ def words_of_inspection(order: InspectionOrder) -> tuple[str, ...]:
             return ("support-bundle", "--in-document", *left, *shown, *said)
 
 
-class Inspector(Protocol):
-    """Lets a process look; see :class:`~ncen_updater.agent.service.runner.WorkRunner`."""
-
-    def inspect(
-        self,
-        words: Sequence[str],
-        told: Callable[[ProgressUpdate], None],
-        ending: Callable[[], bool],
-        *,
-        seconds: float,
-        most: int,
-    ) -> Finished:
-        """Run a command that only reads.
-
-        Args:
-            words: The command.
-            told: Called with progress.
-            ending: Asked about once a second whether it is to end.
-            seconds: After which it is ended.
-            most: Bytes that it may find.
-
-        Raises:
-            TimeoutError: If its time was over.
-            OverflowError: If it found more than that.
-            UpdaterError: If it came to no result.
-        """
-
-
 @dataclass
 class Inspection:
     """One inspection, from the order to what was found.
@@ -202,7 +173,7 @@ class Inspections:
 
     def __init__(
         self,
-        inspector: Inspector,
+        inspector: WorkRunner,
         now: Callable[[], datetime],
         in_the_way: Callable[[], bool],
         free: frozenset[int] = frozenset({0}),
@@ -348,7 +319,10 @@ def _content(kind: InspectionKind, finished: Finished) -> bytes:
         UpdaterError: If the command left none.
     """
     if not finished.document:
-        raise UpdaterError(INSPECTION_FAILED, reason=f"exit code {finished.exit_code}")
+        raise UpdaterError(
+            INSPECTION_FAILED,
+            reason=Text("exit code {exit_code}", {"exit_code": finished.exit_code}),
+        )
     document = dict(finished.document)
     if kind is InspectionKind.DOSSIER:
         document.pop("words", None)  # the page itself, which the document has

@@ -39,7 +39,7 @@ from ncen_updater.common.messages import (
     STALE_EVENT,
 )
 from ncen_updater.common.progress import Progress, Silent
-from ncen_updater.formats.brakes import BRAKES_FIELD, BrakeStatement
+from ncen_updater.formats.rollout import BRAKES_FIELD, BrakeStatement
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import ROOT_VERSION_FIELD
 from ncen_updater.publisher.errors import system_words, write_failed
@@ -47,6 +47,7 @@ from ncen_updater.publisher.feed.brakes import with_statement
 from ncen_updater.publisher.feed.feed import (
     DurableWriter,
     Feed,
+    FeedRepository,
     FeedState,
     FeedWriter,
     SourceChanged,
@@ -54,7 +55,6 @@ from ncen_updater.publisher.feed.feed import (
     target_file_name,
     verification,
 )
-from ncen_updater.publisher.feed.repository import FeedRepository
 from ncen_updater.publisher.signing.event import SigningEvent, digest_of
 from ncen_updater.publisher.signing.keys import owner_of
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES
@@ -219,7 +219,7 @@ class Publisher:
             raise UpdaterError(
                 FEED_BROKEN,
                 path=self._feed.directory,
-                reason=f"{role} has no valid signatures of the last two roots",
+                reason=Text("{role} has no valid signatures of the last two roots", {"role": role}),
             )
 
     # What is published stands on what is there.
@@ -280,7 +280,7 @@ class Publisher:
                     raise UpdaterError(
                         PUBLISHER_TARGET_MISSING,
                         target=path,
-                        detail=f"{role} may not sign this name",
+                        detail=Text("{role} may not sign this name", {"role": role}),
                     )
                 place = self._feed.target_path(target)
                 old = before.signed.targets.get(path) if before else None

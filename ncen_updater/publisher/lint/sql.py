@@ -1,16 +1,31 @@
-"""Rules of ``lint`` about SQL: migrations, checks, and maps of reference data.
+"""Rules of ``lint`` about SQL: migrations, ways down, checks, and maps of reference data.
 
-What a site refuses is decided by :mod:`ncen_updater.formats.sql`, here and there.
+What a site refuses is decided by :mod:`ncen_updater.formats.sql`, here and there; what a way down
+does not keep, by :mod:`ncen_updater.formats.losses`. Plain mistakes of syntax, which a site would
+only find while it runs, are judged without a server by other programs, in their own words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Final
 
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.dialects import DIALECTS
+from ncen_updater.formats.dialects.base import Statement
+from ncen_updater.formats.losses import How, Loss, losses
 from ncen_updater.formats.manifest import ENGINE_PLACE, Migration, path_for
 from ncen_updater.formats.sql import (
     ENGINES,
@@ -18,14 +33,126 @@ from ncen_updater.formats.sql import (
     Why,
     bad_content,
     bad_id,
+    counting,
     question_refusal,
     refusal,
     split,
     verify_refusal,
 )
 from ncen_updater.publisher.build.build import migration_files
-from ncen_updater.publisher.lint.release import LintedRelease, finding
-from ncen_updater.publisher.lint.syntax import Asked, Unchecked, mistakes
+from ncen_updater.publisher.lint import rules
+from ncen_updater.publisher.lint.release import LintedRelease
+
+#: A text, and whether it is a ``verify`` file, of whose statements the rows are counted.
+Asked = tuple[str, bool]
+
+SECONDS: Final = 120.0
+# What the library says about the text alone, and not about tables that are not there.
+_OF_THE_TEXT: Final = re.compile(r"syntax error|incomplete input|unrecognized token")
+_NO_TABLE: Final = re.compile(r"no such table: (?:\w+\.)?(?P<name>.+)", re.DOTALL)
+
+
+class Unchecked(Exception):
+    """That nobody has looked at the syntax, and why."""
+
+    def __init__(self, reason: Text) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _sqlite_mistakes(asked: Collection[Asked]) -> dict[Asked, str]:
+    found = {(sql, verifies): _sqlite_mistake(sql, verifies=verifies) for sql, verifies in asked}
+    return {item: said for item, said in found.items() if said is not None}
+
+
+def _sqlite_mistake(sql: str, *, verifies: bool) -> str | None:
+    """The first mistake: every statement is compiled in an empty database, and none is run."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        for statement in split(sql, "sqlite"):
+            text = counting(statement) if verifies else statement.text
+            said = _compile(database, replace(statement, text=text))
+            if said is not None:
+                return f"line {statement.line}: {said}"
+    return None
+
+
+def _compile(database: sqlite3.Connection, statement: Statement) -> str | None:
+    explain = "" if statement.words[:1] == ("EXPLAIN",) else "EXPLAIN "
+    try:
+        database.execute(f"{explain}{statement.text}")
+    except sqlite3.OperationalError as error:
+        missing = _NO_TABLE.match(str(error))
+        if missing and "TRIGGER" in statement.words[:3]:
+            # The body of a trigger is looked at only where its table is.
+            name = missing["name"].replace('"', '""')
+            with contextlib.suppress(sqlite3.Error):  # no table can have that name, or it is there
+                database.execute(f'CREATE TABLE "{name}" (x)')
+                return _compile(database, statement)
+            return None
+        return str(error) if _OF_THE_TEXT.search(str(error)) else None
+    except sqlite3.Error:
+        return None  # not about the text alone: a rehearsal tells
+    return None
+
+
+def _postgresql_mistakes(asked: Collection[Asked]) -> dict[Asked, str]:
+    texts = dict.fromkeys(sql for sql, _ in asked)
+    numbered = {f"{number}.sql": text for number, text in enumerate(texts)}
+    if not numbered:
+        return {}
+    program = _squawk()
+    if program is None:
+        raise Unchecked(Text(N_("squawk is not installed")))
+    with tempfile.TemporaryDirectory() as directory:
+        for name, text in numbered.items():
+            Path(directory, name).write_text(text, "utf-8", newline="")
+        # Its rules about style are not ours, and no file of somebody's may switch this one off.
+        argv = [str(program), "--config", os.devnull, "--reporter", "json", *numbered]
+        try:
+            done = subprocess.run(
+                argv, cwd=directory, env={}, capture_output=True, timeout=SECONDS, check=False
+            )
+            found = json.loads(done.stdout)
+            mistakes: dict[str, str] = {}
+            for item in found:
+                if item["rule_name"] == "syntax-error":
+                    said = f"line {int(item['line']) + 1}: syntax error: {item['message']}"
+                    mistakes.setdefault(numbered[Path(item["file"]).name], said)
+        except (OSError, subprocess.TimeoutExpired, ValueError, LookupError, TypeError) as error:
+            told = Text(N_("squawk did not answer ({detail})"), {"detail": error})
+            raise Unchecked(told) from error
+    return {item: mistakes[item[0]] for item in asked if item[0] in mistakes}
+
+
+def _squawk() -> Path | None:
+    """Return the program of the package squawk-cli; whatever else has its name is none of ours."""
+    try:
+        files = metadata.distribution("squawk-cli").files or []
+    except metadata.PackageNotFoundError:
+        return None
+    places = (Path(str(file.locate())) for file in files if file.name == "squawk")
+    return next((place for place in places if os.access(place, os.X_OK)), None)
+
+
+#: Who knows an engine's syntax; of another engine nobody says anything.
+_JUDGES: Final[Mapping[str, Callable[[Collection[Asked]], dict[Asked, str]]]] = {
+    "postgresql": _postgresql_mistakes,
+    "sqlite": _sqlite_mistakes,
+}
+
+
+def mistakes(engine: str, asked: Collection[Asked]) -> dict[Asked, str]:
+    """Return the first mistake of each text that has one, with its line.
+
+    Args:
+        engine: For which it is.
+        asked: The texts.
+
+    Raises:
+        Unchecked: The program that knows is not installed, or did not answer.
+    """
+    judge = _JUDGES.get(engine)
+    return judge(asked) if judge is not None and asked else {}
 
 
 @dataclass(frozen=True)
@@ -103,15 +230,7 @@ def unreadable_files(release: LintedRelease) -> Iterator[Finding]:
 
 
 def _unusable(path: str, database: str, reason: str) -> Finding:
-    return finding(
-        7124,
-        Severity.STRICT,
-        N_("No site can use {path}: {reason}"),
-        N_("Save it as plain UTF-8 text, or give the migration another id."),
-        path=path,
-        database=database,
-        reason=Text(reason),
-    )
+    return rules.SQL_FILE_UNUSABLE.report(path=path, database=database, reason=Text(reason))
 
 
 def _texts(release: LintedRelease) -> Iterator[SqlText]:
@@ -159,29 +278,24 @@ def sql_is_accepted(release: LintedRelease) -> Iterator[Finding]:
             said[engine] = mistakes(engine, asked)
         except Unchecked as error:
             said[engine] = {}
-            yield finding(
-                7126,
-                Severity.ADVISORY,
-                N_("Nobody looked for mistakes of syntax in the SQL for {engine}: {reason}."),
-                N_("Install the package squawk-cli beside this program, or rehearse the release."),
-                engine=DIALECTS[engine].title,
-                reason=error.reason,
-            )
+            yield rules.SYNTAX_UNCHECKED.report(engine=DIALECTS[engine].title, reason=error.reason)
     for text in texts:
         yield from _refused(_with_syntax(text, said))
         if text.file is not None and not any(text.refusals.values()) and _is_empty(text):
-            yield finding(
-                7114,
-                Severity.ADVISORY,
-                N_("{path} holds no statement."),
-                N_("Write the migration, or take it out of the manifest."),
-                path=text.name,
-                database=text.database,
-            )
+            yield rules.SQL_EMPTY.report(path=text.name, database=text.database)
 
 
 def _is_empty(text: SqlText) -> bool:
     return not any(split(text.sql, engine) for engine in text.refusals)
+
+
+_REFUSALS: Final = {
+    Why.FORBIDDEN: rules.SQL_FORBIDDEN,
+    Why.OUTSIDE: rules.SQL_OUTSIDE_TRANSACTION,
+    Why.NOT_ALONE: rules.SQL_NOT_ALONE,
+    Why.NO_QUESTION: rules.SQL_NO_QUESTION,
+    Why.SYNTAX: rules.SQL_SYNTAX_ERROR,
+}
 
 
 def _refused(text: SqlText) -> Iterator[Finding]:
@@ -198,39 +312,7 @@ def _refused(text: SqlText) -> Iterator[Finding]:
             "engines": ", ".join(engines),
             "reason": refused.reason,
         }
-        match refused.why:
-            case Why.FORBIDDEN:
-                what = N_("'{name}' holds what sites on {engines} refuse: {reason}")
-                remedy = N_(
-                    "Take it out: a migration changes its own database alone, under the role and in"
-                    " the transaction that the agent holds."
-                )
-                yield finding(7111, severity, what, remedy, **values)
-            case Why.OUTSIDE:
-                what = N_(
-                    "'{name}' holds a statement that refuses a transaction."
-                    " Sites on {engines}: {reason}"
-                )
-                remedy = N_(
-                    "Write it without CONCURRENTLY: migrations run on a copy that nobody uses."
-                    " Else set 'transactional = false' for a migration of its own."
-                )
-                yield finding(7112, severity, what, remedy, **values)
-            case Why.NOT_ALONE:
-                what = N_(
-                    "'{name}' runs outside a transaction, and sites on {engines} refuse it:"
-                    " {reason}"
-                )
-                remedy = N_("Make a migration of each statement, repeatable by itself.")
-                yield finding(7113, severity, what, remedy, **values)
-            case Why.NO_QUESTION:
-                what = N_("'{name}' is no question, and sites on {engines} refuse it: {reason}")
-                remedy = N_("Ask with a SELECT that changes nothing.")
-                yield finding(7117, severity, what, remedy, **values)
-            case Why.SYNTAX:
-                what = N_("{engines} would not understand '{name}': {reason}")
-                remedy = N_("Correct the SQL, or give each engine a file of its own.")
-                yield finding(7125, severity, what, remedy, **values)
+        yield _REFUSALS[refused.why].report(severity, **values)
 
 
 def questions(release: LintedRelease) -> Iterator[Finding]:
@@ -238,20 +320,9 @@ def questions(release: LintedRelease) -> Iterator[Finding]:
     manifest = release.manifest
     for item in manifest.reference_maps:
         if not item.strict:
-            yield finding(
-                7118,
-                Severity.ADVISORY,
-                N_("Rows that '{name}' does not map are reported but do not stop the upgrade."),
-                N_("Set 'strict = true', or say in the notes what becomes of such rows."),
-                name=item.name,
-            )
+            yield rules.UNMAPPED_ROWS_PASS.report(name=item.name)
     if manifest.databases and any(release.new_migrations()) and not manifest.checks:
-        yield finding(
-            7119,
-            Severity.ADVISORY,
-            N_("The release changes data and no check asks whether any was lost."),
-            N_("Add [[checks]] such as: cases before = cases after."),
-        )
+        yield rules.CHECKS_MISSING.report()
 
 
 def unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
@@ -270,11 +341,46 @@ def unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
         )
         for code in item.codes:
             if f"'{code}'" not in said:
-                yield finding(
-                    7123,
-                    Severity.STRICT,
-                    N_("'{name}': no migration says what becomes of the class {code}."),
-                    N_("Map it in a migration, as a quoted value, or take it out of 'codes'."),
-                    name=item.name,
-                    code=code,
-                )
+                yield rules.CODE_UNMAPPED.report(name=item.name, code=code)
+
+
+def ways_down(release: LintedRelease) -> Iterator[Finding]:
+    """A way down keeps what was entered, or the release says what it does not keep."""
+    for database, migration in release.new_migrations():
+        declared = {name.lower() for name in migration.loses or ()}
+        found: dict[tuple[str, bool, bool], Loss] = {}
+        for loss in _losses(release, migration):
+            found.setdefault((loss.object, loss.how is How.REFUSES, loss.own), loss)
+        for loss in found.values():
+            if not {loss.object, loss.table} & declared:
+                yield _found(database, migration, loss)
+        if migration.loses:
+            yield rules.DECLARED_LOSSES.report(
+                down=migration.down, database=database, objects=", ".join(migration.loses)
+            )
+
+
+def _losses(release: LintedRelease, migration: Migration) -> Iterator[Loss]:
+    if migration.down is None:
+        return
+    for engine in ENGINES:
+        paths = [path_for(engine, place) for place in (migration.up, migration.down)]
+        if not all(path in release.files for path in paths):
+            continue
+        contents = [release.read_bytes(path) for path in paths]
+        if not any(bad_content(content) for content in contents):
+            up, down = (content.decode("utf-8") for content in contents)
+            yield from losses(up, down, engine)
+
+
+def _found(database: str, migration: Migration, loss: Loss) -> Finding:
+    values: dict[str, object] = {
+        "down": migration.down,
+        "database": database,
+        "object": loss.object,
+        "line": loss.line,
+    }
+    if loss.how is How.REFUSES:
+        return rules.ROLLBACK_MAY_FAIL.report(**values)
+    rule = rules.ROLLBACK_RESTORES_OWN_ROWS if loss.own else rules.ROLLBACK_LOSES_DATA
+    return rule.report(**values)

@@ -22,9 +22,8 @@ from ncen_updater.formats.texts.catalogue import shown
 from ncen_updater.formats.tuf_names import LANGUAGES_PREFIX
 from ncen_updater.publisher.lint.carried_changes import printed
 from ncen_updater.publisher.lint.language import lint_language
-from ncen_updater.publisher.review.carried_lines import difference_words, quoted_forms
-from ncen_updater.publisher.review.evidence import ReviewEvidence
-from ncen_updater.publisher.review.sections import Section
+from ncen_updater.publisher.review.evidence import ReviewEvidence, difference_words, quoted_forms
+from ncen_updater.publisher.review.grouping import Section
 from ncen_updater.publisher.signing.carried_papers import previous_language
 from ncen_updater.publisher.signing.event import SigningEvent
 

@@ -13,7 +13,7 @@ from ncen_updater.formats.tuf_names import LANGUAGES_PREFIX, OFFER_FIELD, RELEAS
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.language_words import language_sentence
 from ncen_updater.publisher.signing.roles import POLICY
-from ncen_updater.publisher.signing.value_words import time_words
+from ncen_updater.publisher.signing.value_format import time_words
 
 
 def sentences(event: SigningEvent) -> list[Text]:

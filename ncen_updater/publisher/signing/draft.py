@@ -1,30 +1,36 @@
 """What goes into the drafts of a signing event: pure decisions over a feed's state.
 
-Each function returns the new versions, without signatures, and the title of the event.
+Each function returns the new versions, without signatures, and the title of the event. A release
+that is published never changes; what changes is the offer that the product's officers sign: its
+waves, a halt, its channel and its countries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from securesystemslib.signer import Key
-from tuf.api.metadata import Metadata, TargetFile, Targets  # type: ignore[attr-defined]
+from tuf.api.metadata import (  # type: ignore[attr-defined]
+    Metadata,
+    TargetFile,
+    Targets,
+)
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     ALREADY_PUBLISHED,
     BAD_CEREMONY,
     NOTHING_TO_DO,
     UNKNOWN_RELEASE,
 )
-from ncen_updater.formats.brakes import BRAKE_KEYS_FIELD
 from ncen_updater.formats.document import (
     Offer,
     ReleaseDocument,
@@ -39,7 +45,8 @@ from ncen_updater.formats.language import (
     LanguageDocument,
     parse_language_document,
 )
-from ncen_updater.formats.rollout import Wave
+from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.rollout import BRAKE_KEYS_FIELD, Halt, Wave
 from ncen_updater.formats.tuf_names import (
     LANGUAGES_PREFIX,
     MAX_DOCUMENT_BYTES,
@@ -50,12 +57,12 @@ from ncen_updater.publisher.build.attachments import check_papers
 from ncen_updater.publisher.errors import BuildRefused, system_words
 from ncen_updater.publisher.feed.feed import (
     Feed,
+    FeedRepository,
     FeedState,
     delegated_roles,
     unknown_role,
     verification,
 )
-from ncen_updater.publisher.feed.repository import FeedRepository
 from ncen_updater.publisher.signing.carried_papers import papers_of_published, papers_of_release
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
 from ncen_updater.publisher.signing.roles import OFFLINE_TOP, ONLINE_ROLES
@@ -144,7 +151,10 @@ def _refuse_return(state: FeedState, ceremony: Ceremony, product: str) -> None:
         raise UpdaterError(
             BAD_CEREMONY,
             path=ceremony.source,
-            detail=f"the product '{product}' was in the feed before; give it another name",
+            detail=Text(
+                "the product '{product}' was in the feed before; give it another name",
+                {"product": product},
+            ),
         )
 
 
@@ -173,7 +183,8 @@ def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draf
     for role in roles:
         if role in ONLINE_ROLES:
             raise UpdaterError(
-                NOTHING_TO_DO, reason=f"{role} is signed anew by 'ncen-publisher refresh'"
+                NOTHING_TO_DO,
+                reason=Text("{role} is signed anew by 'ncen-publisher refresh'", {"role": role}),
             )
         if role not in OFFLINE_TOP and role not in state.delegated:
             raise unknown_role(state, role)
@@ -223,7 +234,9 @@ def draft_releases(
         if name.startswith(LANGUAGES_PREFIX)
     }
     if not documents and not languages:
-        raise UpdaterError(NOTHING_TO_DO, reason=f"no release document in {staging}")
+        raise UpdaterError(
+            NOTHING_TO_DO, reason=Text("no release document in {staging}", {"staging": staging})
+        )
     for name, document in documents.items():
         if not any(name in held.signed.targets for held in state.delegated.values()):
             check_papers(document, {name: root / name for name in files}, builder)
@@ -263,7 +276,10 @@ def draft_releases(
                 papers |= papers_of_published(feed, published.signed, language)
     foreign = [name for name in files if name not in claimed]
     if foreign:
-        raise BuildRefused(path=staging, reason=f"no role may sign {', '.join(foreign[:5])}")
+        raise BuildRefused(
+            path=staging,
+            reason=Text("no role may sign {foreign}", {"foreign": ", ".join(foreign[:5])}),
+        )
     if not repository.changed:
         raise UpdaterError(NOTHING_TO_DO, reason="everything in the staging directory is published")
     what = f"Release of {', '.join([*titles, *spoken])}" if titles else ""
@@ -355,7 +371,9 @@ def _target_file(
     if document is not None:
         manifest = document.manifest
         if name != release_target(manifest.product, manifest.version):
-            raise BuildRefused(path=staging, reason=f"{name} holds another release")
+            raise BuildRefused(
+                path=staging, reason=Text("{name} holds another release", {"name": name})
+            )
         offer = document.offer().model_copy(update={"waves": tuple(waves)})
         target.unrecognized_fields["custom"] = {OFFER_FIELD: offer_json(offer)}
         return target
@@ -366,14 +384,18 @@ def _target_file(
                 if ref is owner.archive:
                     target.unrecognized_fields["custom"] = _tufup_custom(owner)
                 return target
-    raise BuildRefused(path=staging, reason=f"{name} belongs to no release document")
+    raise BuildRefused(
+        path=staging, reason=Text("{name} belongs to no release document", {"name": name})
+    )
 
 
 def _language_file(root: Path, staging: Path, name: str, document: LanguageDocument) -> TargetFile:
     target: TargetFile = TargetFile.from_file(name, str(root / name), ["sha256"])
     offer = document.offer()
     if name != offer.target:
-        raise BuildRefused(path=staging, reason=f"{name} holds another language")
+        raise BuildRefused(
+            path=staging, reason=Text("{name} holds another language", {"name": name})
+        )
     said = offer.model_dump(mode="json", exclude_none=True)
     target.unrecognized_fields["custom"] = {OFFER_FIELD: said}
     return target
@@ -395,7 +417,10 @@ def _tufup_custom(document: ReleaseDocument) -> dict[str, Any]:
 def _compare(staging: Path, target: TargetFile, ref: TargetRef) -> None:
     if (target.length, target.hashes["sha256"]) != (ref.length, ref.sha256):
         raise BuildRefused(
-            path=staging, reason=f"{ref.target} is not the file that its release document names"
+            path=staging,
+            reason=Text(
+                "{target} is not the file that its release document names", {"target": ref.target}
+            ),
         )
 
 
@@ -425,3 +450,156 @@ def _add(
         with repository.edit_targets() as top:
             top.targets.update({target.path: deepcopy(target) for target in archives})
     return {target.path for target in fresh}
+
+
+def offer_of(state: FeedState, product: str, version: str) -> Offer:
+    """The offer of a release as it is published now.
+
+    Raises:
+        UnknownProduct: If the product has no role.
+        UnknownRelease: If the feed does not carry the version.
+    """
+    if product not in state.delegated:
+        raise unknown_role(state, product)
+    target = state.delegated[product].signed.targets.get(release_target(product, version))
+    if target is None or not target.custom:
+        raise UpdaterError(UNKNOWN_RELEASE, product=product, version=version)
+    return Offer.model_validate(target.custom[OFFER_FIELD])
+
+
+def draft_waves(
+    state: FeedState,
+    product: str,
+    version: str,
+    waves: Sequence[Wave],
+    now: datetime,
+    *,
+    add: bool = False,
+) -> Draft:
+    """Another schedule; it lifts a halt.
+
+    Args:
+        state: The published feed.
+        product: What the release is of.
+        version: Which one.
+        waves: The schedule; none opens the release to every site at once.
+        now: Moment of the draft (UTC).
+        add: Keep the waves that are there, and add these.
+
+    Raises:
+        UnknownProduct, UnknownRelease: As :func:`offer_of`.
+        NothingToDo: If that is the schedule already, or the release was withdrawn.
+    """
+    kept = offer_of(state, product, version).waves if add else ()
+    schedule = tuple(sorted({*kept, *waves}, key=lambda w: (w.opens, w.percent, w.countries)))
+    changes = {"waves": schedule, "halted": None}
+    return _steer(state, product, version, changes, f"Waves of {product} {version}", now)
+
+
+def draft_halt(state: FeedState, product: str, version: str, halt: Halt, now: datetime) -> Draft:
+    """Keep a release from sites that have not begun with it.
+
+    Raises:
+        UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
+    """
+    return _steer(state, product, version, {"halted": halt}, f"Halt of {product} {version}", now)
+
+
+def draft_resumption(state: FeedState, product: str, version: str, now: datetime) -> Draft:
+    """Lift a halt; the waves go on as they were signed.
+
+    Raises:
+        UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
+    """
+    title = f"End of the halt of {product} {version}"
+    return _steer(state, product, version, {"halted": None}, title, now)
+
+
+def draft_channel(
+    state: FeedState, product: str, version: str, channel: Channel, now: datetime
+) -> Draft:
+    """Another channel: a preview that proved good becomes stable.
+
+    Raises:
+        UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
+    """
+    title = f"Channel of {product} {version}"
+    return _steer(state, product, version, {"channel": channel}, title, now)
+
+
+def draft_audience(
+    state: FeedState, product: str, version: str, countries: Sequence[str], now: datetime
+) -> Draft:
+    """Other countries; none means all of them.
+
+    Raises:
+        UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
+    """
+    changes = {"countries": tuple(sorted(set(countries)))}
+    return _steer(state, product, version, changes, f"Countries of {product} {version}", now)
+
+
+def _steer(
+    state: FeedState,
+    product: str,
+    version: str,
+    changes: Mapping[str, object],
+    title: str,
+    now: datetime,
+) -> Draft:
+    before = offer_of(state, product, version)
+    if before.withdrawn is not None:
+        raise UpdaterError(
+            NOTHING_TO_DO,
+            reason=Text(
+                "{product} {version} was withdrawn", {"product": product, "version": version}
+            ),
+        )
+    fields = {name: getattr(before, name) for name in Offer.model_fields}
+    after = Offer.model_validate({**fields, **changes})
+    if after == before:
+        raise UpdaterError(
+            NOTHING_TO_DO,
+            reason=Text(
+                "{product} {version} is so already", {"product": product, "version": version}
+            ),
+        )
+    repository = FeedRepository(state, state.policy, now)
+    with repository.edit_targets(product) as targets:
+        name = release_target(product, version)
+        targets.targets[name].unrecognized_fields["custom"] = {OFFER_FIELD: offer_json(after)}
+    if product in state.policy.plain_tufup:
+        _list_plainly(repository, state, targets, after)
+    return Draft(title, repository.changed)
+
+
+def _list_plainly(repository: FeedRepository, state: FeedState, own: Targets, offer: Offer) -> None:
+    """Let plain tufup clients see a release when it is open to everybody, and only then."""
+    archive = archive_target(offer.product, offer.version)
+    listed = archive in state.targets.signed.targets
+    if listed == plain(offer):
+        return
+    with repository.edit_targets() as top:
+        if listed:
+            del top.targets[archive]
+        else:
+            top.targets[archive] = deepcopy(own.targets[archive])
+
+
+COUNTRIES: Final = frozenset(
+    """
+    AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS
+    BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE
+    EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM
+    HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC
+    LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA
+    NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW
+    SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO
+    TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW XK
+    """.split()  # noqa: SIM905 - a table
+)
+
+
+def impossible(codes: Iterable[str]) -> list[str]:
+    """Codes of which there is no country, each once."""
+    return sorted({code for code in codes if code not in COUNTRIES})

@@ -9,8 +9,7 @@ from ncen_updater.common.messages import UNKNOWN_LANGUAGE
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.formats.language import LanguageOffer
 from ncen_updater.formats.tuf_names import LANGUAGES_PREFIX, OFFER_FIELD
-from ncen_updater.publisher.feed.feed import FeedState, unknown_role
-from ncen_updater.publisher.feed.repository import FeedRepository
+from ncen_updater.publisher.feed.feed import FeedRepository, FeedState, unknown_role
 from ncen_updater.publisher.signing.draft import Draft
 
 

@@ -26,9 +26,9 @@ from ncen_updater.common.messages import (
     UNSOUND_DRAFT,
 )
 from ncen_updater.feed.brake_statements import brake_keys
-from ncen_updater.formats.brakes import BRAKE_KEYS_FIELD
 from ncen_updater.formats.document import Offer
 from ncen_updater.formats.language import MAX_LANGUAGE_BYTES, LanguageOffer
+from ncen_updater.formats.rollout import BRAKE_KEYS_FIELD
 from ncen_updater.formats.tuf_names import LANGUAGES_PREFIX, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, verification
 from ncen_updater.publisher.signing.keys import (
@@ -39,7 +39,7 @@ from ncen_updater.publisher.signing.keys import (
     refuse_duplicates,
 )
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, POLICY, issued_at, policy_of
-from ncen_updater.publisher.signing.value_words import time_words
+from ncen_updater.publisher.signing.value_format import time_words
 
 #: The issue time becomes the least time of every site's clock: one in the future would shut them
 #: out for good. Two days, since an officer's machine without network has no exact clock.
@@ -202,10 +202,14 @@ def refuse_other_dates(
         text = issued_at(metadata.signed)
         issued = _moment(role, text)
         if role not in periods:
-            raise UpdaterError(BAD_DATES, role=role, reason=f"{POLICY} gives it no period")
+            raise UpdaterError(
+                BAD_DATES, role=role, reason=Text("{policy} gives it no period", {"policy": POLICY})
+            )
         if metadata.signed.expires - issued > timedelta(days=periods[role]):
             raise UpdaterError(
-                BAD_DATES, role=role, reason=f"it would last longer than {periods[role]} days"
+                BAD_DATES,
+                role=role,
+                reason=Text("it would last longer than {days} days", {"days": periods[role]}),
             )
         if now is not None and issued - now > CLOCK_TOLERANCE:
             words = N_("it was drafted in the future ({at})")
@@ -263,7 +267,9 @@ def _moment(role: str, text: str) -> datetime:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError as error:
         raise UpdaterError(
-            BAD_DATES, role=role, reason=f"the issue time {text!r} cannot be read"
+            BAD_DATES,
+            role=role,
+            reason=Text("the issue time {text} cannot be read", {"text": repr(text)}),
         ) from error
 
 

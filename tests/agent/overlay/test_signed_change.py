@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
+from demo.release_flow import publish_language
 from demo.site import DemoSite
 from ncen_updater.agent.diagnostics.overlay import overlay_look
 from ncen_updater.agent.engine.operations import Operations
@@ -22,7 +23,7 @@ from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.publisher.build.languages import Sent
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import publish_draft, publish_language
+from ncen_updater.publisher.new.trial import publish_draft
 from ncen_updater.publisher.signing.language_drafts import draft_language_withdrawal
 from tests.agent.cli.live import LiveSite
 from tests.agent.overlay.test_change import layer_of, refreshed, seen

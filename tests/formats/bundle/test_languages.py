@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from demo.release_flow import publish_language, publish_release
 from ncen_updater.common.messages import LANGUAGE_NOT_SIGNED, LANGUAGE_WITHDRAWN
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.errors import NotProved, TargetMissing, TrustError
@@ -21,7 +22,7 @@ from ncen_updater.formats.language import LanguageOffer
 from ncen_updater.publisher.build.languages import Sent
 from ncen_updater.publisher.distribute.export_choice import ExportOrder
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import publish_draft, publish_language, publish_release
+from ncen_updater.publisher.new.trial import publish_draft
 from ncen_updater.publisher.signing.language_drafts import draft_language_withdrawal
 from tests.formats.bundle.conftest import OfflineSite, Publication
 from tests.formats.bundle.test_mirror import Home

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ncen_updater.agent.databases.base import (
@@ -20,7 +20,6 @@ from ncen_updater.agent.databases.base import (
     Live,
     Marker,
     MigrationSet,
-    Strategy,
 )
 from ncen_updater.agent.databases.errors import (
     DatabaseError,
@@ -113,7 +112,6 @@ class SqliteEngine(SqliteFacts):
             durable.rename(layout.live, ours)
         elif not ours.is_symlink():
             raise self._fenced_by_other(change)
-        layout.take_over()
         self._check_unused(live)
         if self._notes.read(change.id) is None:
             self._notes.write(change.id, Note(look_when_quiet(layout, live)))
@@ -133,7 +131,9 @@ class SqliteEngine(SqliteFacts):
         for name in names:
             path = self._layout.file(live, name)
             if path.is_file() and locked(path):
-                raise FenceFailed(database=name, count=1, detail=f"{path.name} is locked")
+                raise FenceFailed(
+                    database=name, count=1, detail=Text("{name} is locked", {"name": path.name})
+                )
 
     def unfence(self, change: ChangeRef) -> None:
         """Put ``live`` back, as it was.
@@ -253,8 +253,7 @@ class SqliteEngine(SqliteFacts):
         del plan
         # Where nobody can say which set is live, it might be the one that is to be removed.
         live = self._layout.live_set()
-        if change.strategy is Strategy.IN_PLACE:
-            # Not only in place: agents of before made such a copy to go back to kept ones, too.
+        if change.in_place:
             self._discard_copy(change, live)
         for path, role in self._layout.roles():
             if role.role is DatabaseRole.CANDIDATE and role.change == change.id and path != live:
@@ -388,7 +387,8 @@ class SqliteEngine(SqliteFacts):
         if not self._swapped(change, live):
             if self._is_later(change, live):
                 raise DatabaseError(
-                    CUT_OVER_FAILED, detail=f"{layout.marker(live)} was cut over meanwhile"
+                    CUT_OVER_FAILED,
+                    detail=Text("{live} was cut over meanwhile", {"live": layout.marker(live)}),
                 )
             in_place = change.in_place
             target = live if in_place or change.as_is else layout.next_set(change.id)
@@ -451,7 +451,12 @@ class SqliteEngine(SqliteFacts):
         for name in self.names:
             path = self._layout.file(target, name)
             if path.is_symlink() or not path.is_file():
-                raise DatabaseError(CUT_OVER_FAILED, detail=f"{name} is missing in {target.name}")
+                raise DatabaseError(
+                    CUT_OVER_FAILED,
+                    detail=Text(
+                        "{name} is missing in {name2}", {"name": name, "name2": target.name}
+                    ),
+                )
             inside = self._state(path, name)
             if inside != fresh:
                 raise DatabaseError(CUT_OVER_FAILED, detail=f"{name} says {inside}, not {fresh}")
@@ -561,20 +566,10 @@ class SqliteEngine(SqliteFacts):
         """
         live = self._layout.live_set()
         if not self._swapped(change, live):
-            raise DatabaseError(CUT_OVER_FAILED, detail=f"{change.id} is not cut over")
+            raise DatabaseError(
+                CUT_OVER_FAILED, detail=Text("{id} is not cut over", {"id": change.id})
+            )
         self._layout.write_committed(live, change.id)
-
-    def ask_journal(self, begun_after: Callable[[int], Sequence[str]]) -> None:
-        """See :meth:`DatabaseEngine.ask_journal`: records of sets are the agent's own."""
-        self._layout.begun_after = begun_after
-
-    def catch_up(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.catch_up`."""
-        return self._layout.catch_up()
-
-    def know(self, last_event: int) -> None:
-        """See :meth:`DatabaseEngine.know`."""
-        self._layout.know(last_event)
 
     def heal_marker(self) -> tuple[str, ...]:
         """Write the record file again where the live set lost it."""

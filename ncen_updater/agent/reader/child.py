@@ -32,6 +32,7 @@ from ncen_updater.agent.reader.site_feed import feed_of, validity
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import space_short
 from ncen_updater.common.errors import SpaceShort, UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     LOCAL_STORE_FAILED,
     READER_FAILED,
@@ -175,7 +176,10 @@ class ChildSource(TufReleaseSource):
         self._run({"act": "fetch", "version": offer.version}, progress, of_release(offer))
         fetched = self.fetched(offer)
         if fetched is None:
-            raise TrustError(READER_FAILED, detail=f"release {offer.version} was not left whole")
+            raise TrustError(
+                READER_FAILED,
+                detail=Text("release {version} was not left whole", {"version": offer.version}),
+            )
         return fetched
 
     def fetch_smallest(
@@ -186,7 +190,10 @@ class ChildSource(TufReleaseSource):
         self._run(order, progress, of_release(offer))
         fetched = self.fetched_smallest(offer, have)
         if fetched is None:
-            raise TrustError(READER_FAILED, detail=f"release {offer.version} was not left whole")
+            raise TrustError(
+                READER_FAILED,
+                detail=Text("release {version} was not left whole", {"version": offer.version}),
+            )
         return fetched
 
     def fetch_language(self, offer: LanguageOffer, progress: Progress) -> LanguageDocument:
@@ -201,7 +208,9 @@ class ChildSource(TufReleaseSource):
             self._run(order, progress, LANGUAGE)
             found = self.fetched_language(offer)
         if found is None:
-            raise TrustError(READER_FAILED, detail=f"{offer.target} was not left whole")
+            raise TrustError(
+                READER_FAILED, detail=Text("{target} was not left whole", {"target": offer.target})
+            )
         return found
 
     def ask(

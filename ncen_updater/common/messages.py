@@ -429,12 +429,6 @@ WRONG_PRODUCT = Message(
     N_("Nothing was changed. Tell the Secretariat, and try again later."),
     ExitCode.TRUST,
 )
-LANGUAGE_WITHDRAWN = Message(
-    "NU-2025",
-    N_("The language {language} of {version} was taken back by the Secretariat: {reason}"),
-    N_("Look at 'ncen-updater translations report' for what is on offer now."),
-    ExitCode.TRUST,
-)
 OFFER_HALTED = Message(
     "NU-2041",
     N_("Release {version} was halted by the Secretariat: {reason}"),
@@ -870,12 +864,6 @@ BAD_TREE = Message(
     N_("Do not install this release; tell the Secretariat which one it is."),
     ExitCode.TRUST,
 )
-BAD_LANGUAGE = Message(
-    "NU-3004",
-    N_("The signed language {source} is not valid."),
-    N_("It is not used. Tell the Secretariat which one it is."),
-    ExitCode.TRUST,
-)
 TRANSFER_ERROR = Message(
     "NU-3100",
     N_("A file could not be moved or unpacked."),
@@ -1059,18 +1047,6 @@ OVERLAY_WHICH_FILE = Message(
     "NU-3305",
     N_("There are several files of translations in the language '{language}': {files}."),
     N_("Name one of them with --file."),
-    ExitCode.USAGE,
-)
-LANGUAGE_NOT_OFFERED = Message(
-    "NU-3306",
-    N_("No signed language '{language}' is on offer for {version}; there are: {languages}."),
-    N_("Look at 'ncen-updater translations report'; without a network, import a bundle with it."),
-    ExitCode.USAGE,
-)
-LANGUAGE_NOT_TAKEN = Message(
-    "NU-3307",
-    N_("No signed language '{language}' was taken here for {version}; there are: {languages}."),
-    N_("Look at 'ncen-updater translations report' for those that were."),
     ExitCode.USAGE,
 )
 
@@ -2319,23 +2295,6 @@ NO_TOKEN_SUPPORT = Message(
     N_("This installation cannot use tokens."),
     N_("Install the extra 'hsm' of ncen-updater (PyKCS11 and asn1crypto)."),
 )
-UNKNOWN_LANGUAGE = Message(
-    "NU-7046",
-    N_("The feed has no language '{language}' for {product} {version} that could be taken back."),
-    N_("See 'ncen-publisher status' for the languages that it has."),
-    ExitCode.USAGE,
-)
-LANGUAGES_NOT_DELEGATED = Message(
-    "NU-7047",
-    N_("In this feed, who signs {product} may not sign languages yet: it is older than these."),
-    N_("Let 'ncen-publisher rekey' draft the same ceremony once, and the officers sign that."),
-    ExitCode.BLOCKED,
-)
-LANGUAGE_FILE_UNUSABLE = Message(
-    "NU-7048",
-    N_("{path} cannot be made a signed language: {why}."),
-    N_("Correct the file, or name the [[carried]] that it is for as PATH=FILE."),
-)
 TOKEN_LOCKED = Message(
     "NU-7049",
     N_("The token '{label}' is locked after too many wrong PINs."),
@@ -2380,12 +2339,6 @@ RELEASE_NOT_FOR_SITE = Message(
         "Check --for-site, --from, --channel, --agent and --to with the operator of that site;"
         " 'ncen-publisher status' shows whom each release is for."
     ),
-    ExitCode.BLOCKED,
-)
-LANGUAGE_NOT_SIGNED = Message(
-    "NU-7055",
-    N_("The feed has no signed language '{language}' for {product} {versions}."),
-    N_("See 'ncen-publisher status' for the languages that it has."),
     ExitCode.BLOCKED,
 )
 PLACE_INVALID = Message(

@@ -13,7 +13,6 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.brakes import BrakeSeen
 from ncen_updater.formats.document import DeltaRef, Offer, ReleaseDocument
-from ncen_updater.formats.language import LanguageDocument, LanguageOffer
 from ncen_updater.formats.tree import Tree
 
 
@@ -27,7 +26,6 @@ class FeedView:
         expires_at: When the timestamp role lapses (UTC); later than that the list is stale.
         version: Version number of the signed targets list.
         brakes: Those that hold here; their offers are halted.
-        languages: Every signed language that they name.
     """
 
     offers: tuple[Offer, ...]
@@ -35,7 +33,6 @@ class FeedView:
     expires_at: datetime
     version: int
     brakes: tuple[BrakeSeen, ...] = ()
-    languages: tuple[LanguageOffer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,11 +124,3 @@ class ReleaseSource(abc.ABC):
     @abc.abstractmethod
     def discard(self, offer: Offer) -> None:
         """Delete what was downloaded of a release."""
-
-    @abc.abstractmethod
-    def fetch_language(self, offer: LanguageOffer, progress: Progress) -> LanguageDocument:
-        """Download and verify a signed language; one that lies here already is hashed again.
-
-        Raises:
-            UpdaterError: Of the trust, network or transfer family; also if it was taken back.
-        """

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import BAD_LANGUAGE, BAD_MANIFEST, BAD_RELEASE, BAD_TREE
-
-
-class BadLanguage(UpdaterError):
-    """A signed language that does not have the agreed form."""
-
-    message = BAD_LANGUAGE
+from ncen_updater.common.messages import BAD_MANIFEST, BAD_RELEASE, BAD_TREE
 
 
 class BadManifest(UpdaterError):

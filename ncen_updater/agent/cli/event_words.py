@@ -50,7 +50,7 @@ NAMES = frozenset(
         N_("count"), N_("data"), N_("databases"), N_("emergency"), N_("error"), N_("error_code"),
         N_("exit_code"), N_("files"), N_("fingerprints"), N_("from_version"), N_("full"),
         N_("generation"), N_("given"), N_("gone"), N_("held"), N_("high_s"), N_("kind"),
-        N_("language"), N_("languages"), N_("merged"), N_("signed"),
+        N_("language"), N_("merged"),
         N_("lost"), N_("low_s"), N_("mode"), N_("name"), N_("needed"),
         N_("not_before"), N_("order"), N_("origin"), N_("pack"), N_("path"), N_("place"),
         N_("real_s"), N_("reason"),

@@ -22,7 +22,7 @@ from ncen_updater.common.messages import SOAK_FAILED, ExitCode
 Document = Mapping[str, Any]
 
 #: What a bundle may have brought, as its event has it.
-IMPORTED_KINDS = ("releases", "agents", "languages")
+IMPORTED_KINDS = ("releases", "agents")
 
 
 @click.command("history", cls=Command, help=N_("What was done here; with an id, one change whole."))

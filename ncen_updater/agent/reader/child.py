@@ -56,8 +56,7 @@ from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
 from ncen_updater.formats.bundle.parts import open_file
 from ncen_updater.formats.document import DeltaRef, Offer
-from ncen_updater.formats.errors import BadLanguage, BadManifest, BadRelease, BadTree
-from ncen_updater.formats.language import MAX_LANGUAGE_BYTES, LanguageDocument, LanguageOffer
+from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree
 from ncen_updater.formats.transfer_errors import TransferError
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
@@ -69,7 +68,7 @@ BUNDLES = range(2301, 2400)
 #: of what it says.
 EXPECTED: tuple[Expected, ...] = (
     ConfigError, TrustError, FeedError, PathError, TransferError, SpaceShort,
-    BadLanguage, BadManifest, BadRelease, BadTree, BUNDLES,
+    BadManifest, BadRelease, BadTree, BUNDLES,
 )  # fmt: skip
 # What talks to the network; the rest reads a medium of the person who types the command.
 NETWORK_ACTS = ("refresh", "fetch")
@@ -83,8 +82,6 @@ LIMITS = {
 }
 #: What an act brings that fetches lists alone.
 LISTS = MayBring()
-#: The same of one signed language.
-LANGUAGE = MayBring(2 * MAX_LANGUAGE_BYTES, 4)
 #: What it writes to where its directory is not its own, but the state directory.
 OURS = ("metadata", "downloads", "feed", "import.partial", "import.ready")
 
@@ -212,21 +209,6 @@ class ChildSource(ReleaseSource):
     def discard(self, offer: Offer) -> None:
         """Delete what was downloaded of a release."""
         self._local.discard(offer)
-
-    def fetch_language(self, offer: LanguageOffer, progress: Progress) -> LanguageDocument:
-        """Download in the child, unless it lies here; then hash what it left, or a medium brought.
-
-        Raises:
-            TrustError: If it was taken back, or is not what was signed.
-        """
-        found = self._local.fetched_language(offer)
-        if found is None:
-            order = {"act": "fetch", "language": offer.target}
-            self._run(order, progress, LANGUAGE)
-            found = self._local.fetched_language(offer)
-        if found is None:
-            raise TrustError(READER_FAILED, detail=f"{offer.target} was not left whole")
-        return found
 
     def ask(
         self,

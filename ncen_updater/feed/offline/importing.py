@@ -31,7 +31,7 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock, system_now
 from ncen_updater.feed.last_view import view_path
-from ncen_updater.feed.offers import languages_of, offers_of, save_view
+from ncen_updater.feed.offers import offers_of, save_view
 from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles, require_roots
 from ncen_updater.feed.offline.reader import BundleContents
 from ncen_updater.feed.offline.store import (
@@ -163,11 +163,6 @@ class BundleImport:
         reaches = self._reaches(view.offers, brought, contents, agent or self._site.agent)
         for offer in brought:
             contents.take_files(offer)
-        languages = [
-            offer
-            for offer in view.languages
-            if offer.withdrawn is None and contents.take_language(offer)
-        ]
         save_view(view_path(staging, self._site.product), view)
         record = ImportRecord(
             imported_at=view.checked_at,
@@ -179,7 +174,6 @@ class BundleImport:
             files=tuple(path.name for path in bundle.paths),
             agents=tuple(offer.version for offer in agents),
             agent=None if agent is None else str(agent),
-            languages=tuple(f"{o.version} {o.language} ({o.revision})" for o in languages),
         )
         write_import(staging, record)
         return record
@@ -188,7 +182,6 @@ class BundleImport:
         listed = client.product_targets()
         return FeedView(
             offers=offers_of(client.product, listed),
-            languages=languages_of(client.product, listed),
             checked_at=self._now(),
             expires_at=client.usable_until(),
             version=client.product_role().version,

@@ -54,7 +54,6 @@ class ImportRecord(Record):
         files: Names of the files that it came in.
         agents: Versions of the agent that it brought, oldest first.
         agent: The one of them to which the agent can renew itself; None if to no newer one.
-        languages: Signed languages that it brought, such as ``3.3.0 sr (1)``.
     """
 
     imported_at: datetime
@@ -66,7 +65,6 @@ class ImportRecord(Record):
     files: tuple[str, ...]
     agents: tuple[str, ...] = ()
     agent: str | None = None
-    languages: tuple[str, ...] = ()
 
 
 def _record_path(state: Path) -> Path:

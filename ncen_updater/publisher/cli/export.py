@@ -104,13 +104,6 @@ def parse_site(text: str) -> tuple[str, str]:
     is_flag=True,
     help=N_("Take the newer agents for these sites too; without a network they get none else."),
 )
-@click.option(
-    "--language",
-    "languages",
-    metavar="LANGUAGE",
-    multiple=True,
-    help=N_("A signed language for these releases; may be given many times."),
-)
 @click.option("--dry-run", is_flag=True, help=N_("Make and try the bundle, and throw it away."))
 @click.pass_context
 def export(
@@ -127,7 +120,6 @@ def export(
     archives: bool,
     with_origin: bool,
     with_agent: bool,
-    languages: tuple[str, ...],
     dry_run: bool,
 ) -> None:
     from importlib.metadata import version
@@ -151,7 +143,6 @@ def export(
         archives=archives,
         with_origin=with_origin,
         with_agent=with_agent,
-        languages=languages,
     )
     media = parse_size(media_size) if media_size else None
     with session.progress() as progress:
@@ -181,8 +172,6 @@ def export(
         show_line(session, Text(line, {"release": release}), "  ")
     for release in done.agents:
         show_line(session, Text(N_("agent {version}"), {"version": release}), "  ")
-    for name in done.languages:
-        show_line(session, Text(N_("signed language {name}"), {"name": name}), "  ")
     if with_agent and not done.agents:
         show_line(session, Text(N_("No agent for them is newer than {agent}."), values))
     show_line(
@@ -198,7 +187,6 @@ def export(
             "bytes": done.bytes,
             "releases": done.releases,
             "agents": list(done.agents),
-            "languages": list(done.languages),
             "lapses": done.lapses,
             "usable_until": done.usable_until,
             "written": not dry_run,

@@ -38,7 +38,6 @@ from ncen_updater.publisher.distribute.export_choice import (
     Destination,
     ExportOrder,
     hops_of,
-    spoken_targets,
     wanted_targets,
     ways_of_agents,
     whole_targets,
@@ -62,7 +61,6 @@ class Exported:
         lapses: When the first of its lists lapses.
         usable_until: Until when sites with the usual grace take it.
         agents: Versions of the agent that are in it, oldest first.
-        languages: Names of the signed languages that are in it.
     """
 
     files: tuple[Path, ...]
@@ -71,7 +69,6 @@ class Exported:
     lapses: datetime
     usable_until: datetime
     agents: tuple[str, ...] = ()
-    languages: tuple[str, ...] = ()
 
 
 def export_bundle(
@@ -113,8 +110,6 @@ def export_bundle(
         ways = ways_of_agents(order, state, now) if order.with_agent else {}
         hops = hops_of(order, offers_of(order.product, listed), ways, now)
         wanted, releases = wanted_targets(feed, order, hops, listed)
-        spoken = spoken_targets(order, hops, listed)
-        wanted = sorted({*wanted, *spoken})
         progress.tell(Text(N_("reading the feed")))
         sources = [*_metadata(feed, state), *_targets(feed, listed, wanted)]
         agents = sorted({hop.release_version for way in ways.values() for hop in way})
@@ -131,7 +126,6 @@ def export_bundle(
             "for": [f"{place.country}/{place.site}" for place in order.destinations],
             "releases": releases,
             "agents": [str(version) for version in agents],
-            "languages": spoken,
             "lapses": f"{lapses:%Y-%m-%dT%H:%M:%SZ}",
             "usable_until": f"{usable_until:%Y-%m-%dT%H:%M:%SZ}",
             "files": {source.name: source.size for source in sources},
@@ -148,7 +142,7 @@ def export_bundle(
         progress.tell(Text(N_("writing and trying the bundle")))
         files = _write(output, sources, media_bytes, feed, order, clock, dry_run=dry_run)
     agents_in = tuple(map(str, agents))
-    return Exported(tuple(files), total, releases, lapses, usable_until, agents_in, tuple(spoken))
+    return Exported(tuple(files), total, releases, lapses, usable_until, agents_in)
 
 
 def _source(name: str, content: bytes) -> BundleSource:
@@ -265,7 +259,7 @@ def _try(
         ) from error  # fmt: skip
     finally:
         shutil.rmtree(state, ignore_errors=True)
-    if record.reaches is None and not (order.languages and not record.releases):
+    if record.reaches is None:
         raise UpdaterError(
             UNUSABLE_BUNDLE,
             site=f"{place.country}/{place.site}",

@@ -22,10 +22,10 @@ def carried_lines(release: Shown, last: Shown | None) -> Iterator[Text]:
             if now.get(key) != then.get(key):
                 old, new = (quoted_forms(side.get(key, ())) for side in (then, now))
                 values = {"path": path, "key": printed(key, None), "old": old, "new": new}
-                yield Text(difference_words(key in then, key in now), values)
+                yield Text(_difference(key in then, key in now), values)
 
 
-def difference_words(before: bool, after: bool) -> str:
+def _difference(before: bool, after: bool) -> str:
     """Return the sentence for what was, or is, there."""
     if not before:
         return N_("new: {path}: {key}, {new}")

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 from ncen_updater.common.cli.render import finding_lines
 from ncen_updater.common.i18n import N_, Figure, Text, of_language, translate
-from ncen_updater.publisher.review.languages import LanguagePage
 from ncen_updater.publisher.review.review import ReleasePage, Review, SqlPage
 from ncen_updater.publisher.review.sections import NOTHING
 from ncen_updater.publisher.signing.digest_words import spoken
@@ -18,7 +17,6 @@ TITLES = (
     N_("A new feed"),
     N_("Other keys, thresholds or periods"),
     N_("Release of {what}"),
-    N_("Languages of {what}"),
     N_("Renewal of {what}"),
     N_("Withdrawal of {what}"),
     N_("Waves of {what}"),
@@ -81,8 +79,6 @@ def further_lines(page: Review, language: str) -> Iterator[Text | str]:
     """What stands below the sentences and the marks, to the annex."""
     for release in page.releases:
         yield from _release(release, language)
-    for spoken_page in page.languages:
-        yield from _language(spoken_page, language)
     for line in page.lines[1:]:
         yield line.text if line.heading else _in(line.text)
 
@@ -135,18 +131,6 @@ def _release(page: ReleasePage, language: str) -> Iterator[Text | str]:
     )
     for sql in page.sql:
         yield from _sql(sql)
-
-
-def _language(page: LanguagePage, language: str) -> Iterator[Text | str]:
-    yield ""
-    yield page.title
-    yield Text(N_("What lint says of it here and now:"))
-    if page.missing:
-        yield _in(Text(N_("it was not asked, since files are missing")))
-    for line in finding_lines(page.findings, language):
-        yield _in(line)
-    for section in page.sections:
-        yield from _section(section.title, section.shown)
 
 
 def _section(title: str, lines: Iterable[Text]) -> Iterator[Text]:

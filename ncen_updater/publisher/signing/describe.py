@@ -18,10 +18,9 @@ from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-define
 from ncen_updater.common.cli.render import format_day, grouped
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.feed.brake_statements import brake_keys
-from ncen_updater.formats.tuf_names import DELTAS_PREFIX, LANGUAGES_PREFIX, OFFER_FIELD
+from ncen_updater.formats.tuf_names import DELTAS_PREFIX, OFFER_FIELD
 from ncen_updater.publisher.signing.event import SigningEvent, digest_of
 from ncen_updater.publisher.signing.keys import fingerprint, names_of, owner_of
-from ncen_updater.publisher.signing.language_words import language_lines
 from ncen_updater.publisher.signing.offer_words import STEERED, field_words, steering_words
 from ncen_updater.publisher.signing.raw_diff import leftovers
 from ncen_updater.publisher.signing.roles import POLICY, issued_at
@@ -340,8 +339,7 @@ def _files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
             )
         said = (before.custom if before else None) or {}
         if said != (target.custom or {}):
-            said_of = _language if path.startswith(LANGUAGES_PREFIX) else _custom
-            yield from said_of(role, path, said, target.custom)
+            yield from _custom(role, path, said, target.custom)
 
 
 def _pack(path: str) -> tuple[str, str] | None:
@@ -350,12 +348,6 @@ def _pack(path: str) -> tuple[str, str] | None:
         return None
     origin, _, version = path.rpartition("/")[2].partition("--")
     return (origin, version) if origin and version else None
-
-
-def _language(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[Line]:  # noqa: ANN401 - JSON
-    before, offer = (of.get(OFFER_FIELD) or {} for of in (old, new or {}))
-    for text in language_lines(before, offer):
-        yield replace(_said(role, text), figures={**text.values, "path": path})
 
 
 def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[Line]:  # noqa: ANN401 - JSON

@@ -129,12 +129,6 @@ COUNTRY = _object(
     ),
     counts=_each(NUMBER),
     problem=_or_null(_object(path=TEXT, why=TEXT, line=_or_null(NUMBER), shipped=FLAG)),
-    signed=_or_null(
-        _object(
-            version=TEXT, revision=_or_null(NUMBER), used=NUMBER, other=NUMBER, unfit=NUMBER,
-            why=_or_null(TEXT),
-        )
-    ),
     keys=_list(_object(key=TEXT, outcome=TEXT, words=TEXT)),
 )  # fmt: skip
 PLANNED_HOP = _perhaps(
@@ -249,7 +243,7 @@ DONE: Mapping[str, Schema] = {
     "ImportDone": _found(
         kept=FLAG, imported_at=TIME, usable_until=TIME, timestamp=NUMBER, product=TEXT,
         releases=_list(TEXT), reaches=_or_null(TEXT), files=_list(TEXT), agents=_list(TEXT),
-        agent=_or_null(TEXT), languages=_list(TEXT),
+        agent=_or_null(TEXT),
     ),
     "SelfUpdateDone": _found(**{"from": TEXT, "to": _or_null(TEXT), "chosen": FLAG}),
 }  # fmt: skip

@@ -653,7 +653,7 @@ TARGET_RUNS_HERE = Message(
 NOT_A_BUNDLE = Message(
     "NU-2302",
     N_("{path} is not a bundle."),
-    N_("Give the file or files that 'ncen-publisher export' wrote (*.ncen)."),
+    N_("Give the file that 'ncen-publisher export' wrote (*.ncen)."),
     ExitCode.TRUST,
 )
 BUNDLE_CUT = Message(
@@ -744,39 +744,6 @@ BUNDLE_UNREADABLE = Message(
         "Check that the medium is there and mounted, and that you may read what you name; then try"
         " again. Nothing was kept."
     ),
-)
-PART_MISSING = Message(
-    "NU-2314",
-    N_("Of the {parts} parts of the bundle these are missing: {missing}."),
-    N_(
-        "Give all parts in one call, in any order. If they cannot all be mounted at once, copy "
-        "them to a disk first; that takes {bytes}. Nothing was kept."
-    ),
-    ExitCode.TRUST,
-)
-PART_TWICE = Message(
-    "NU-2315",
-    N_("Part {part} of the bundle was given twice: {path} and {other}."),
-    N_("Give each part once. Nothing was kept."),
-    ExitCode.TRUST,
-)
-PART_FOREIGN = Message(
-    "NU-2316",
-    N_("{path} is a part of another bundle than {other}."),
-    N_("Give the parts of one bundle only. Nothing was kept."),
-    ExitCode.TRUST,
-)
-PART_CUT = Message(
-    "NU-2317",
-    N_("Part {part} of the bundle, {path}, is not whole: it was copied only in part."),
-    N_("Copy this part again; the others may stay. Nothing was kept."),
-    ExitCode.TRUST,
-)
-PART_ALTERED = Message(
-    "NU-2318",
-    N_("Part {part} of the bundle, {path}, was altered or damaged."),
-    N_("Copy this part again; the others may stay. Nothing was kept."),
-    ExitCode.TRUST,
 )
 NOT_IMPORTED = Message(
     "NU-2319",
@@ -2317,12 +2284,6 @@ NOTHING_TO_EXPORT = Message(
     N_("Check country, site, channel and release of the site with its operator."),
     ExitCode.BLOCKED,
 )
-MEDIA_TOO_SMALL = Message(
-    "NU-7052",
-    N_("A bundle of {bytes} does not fit on media of {media_bytes}."),
-    N_("Give larger media; a bundle has at most 999 parts."),
-    ExitCode.USAGE,
-)
 UNUSABLE_BUNDLE = Message(
     "NU-7053",
     N_("The bundle would be refused by {site} ({code}: {why}), so it was not kept."),
@@ -2340,6 +2301,12 @@ RELEASE_NOT_FOR_SITE = Message(
         " 'ncen-publisher status' shows whom each release is for."
     ),
     ExitCode.BLOCKED,
+)
+FILE_TOO_LARGE = Message(
+    "NU-7056",
+    N_("The file system of {path} cannot hold a file of {bytes}."),
+    N_("Nothing was written. Format the medium as exFAT, then run 'ncen-publisher export' again."),
+    ExitCode.SPACE,
 )
 PLACE_INVALID = Message(
     "NU-7060",

@@ -38,6 +38,7 @@ from ncen_updater.feed.errors import (
     DocumentMismatch,
     FeedError,
     FeedRefused,
+    NotImported,
     TargetMissing,
     TrustError,
 )
@@ -52,7 +53,6 @@ from ncen_updater.feed.release_source import (
     ReleaseSource,
     not_used,
 )
-from ncen_updater.formats.bundle.errors import NotImported
 from ncen_updater.formats.document import (
     Chunks,
     DeltaRef,

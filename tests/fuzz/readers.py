@@ -37,8 +37,8 @@ from ncen_updater.feed.offline.store import read_import
 from ncen_updater.feed.proved import ListSeen, Proved, ProvedMemory, Whole
 from ncen_updater.feed.release_files import read_record
 from ncen_updater.formats.archive import unpack
+from ncen_updater.formats.bundle.bundle_file import open_bundle
 from ncen_updater.formats.bundle.form import check_sums, read_members
-from ncen_updater.formats.bundle.parts import opened
 from ncen_updater.formats.delta.apply import apply_delta
 from ncen_updater.formats.delta.model import Linking
 from ncen_updater.formats.document import parse_release_document
@@ -111,7 +111,7 @@ def _sql(text: str) -> None:
 
 
 def _bundle(path: Path) -> None:
-    with opened([path]) as bundle:
+    with open_bundle(path) as bundle:
         check_sums(bundle, read_members(bundle).values())
 
 

@@ -48,7 +48,7 @@ NAMES = frozenset(
         N_("accept_loss"), N_("action"), N_("after"), N_("application"), N_("aside"), N_("before"),
         N_("binding"), N_("brought"), N_("by"), N_("changes"), N_("code"), N_("corrects"),
         N_("count"), N_("data"), N_("databases"), N_("emergency"), N_("error"), N_("error_code"),
-        N_("exit_code"), N_("files"), N_("fingerprints"), N_("from_version"), N_("full"),
+        N_("exit_code"), N_("file"), N_("fingerprints"), N_("from_version"), N_("full"),
         N_("generation"), N_("given"), N_("gone"), N_("held"), N_("high_s"), N_("kind"),
         N_("language"), N_("merged"),
         N_("lost"), N_("low_s"), N_("mode"), N_("name"), N_("needed"),

@@ -70,13 +70,13 @@ def _show_import(session: AgentSession, event: Document) -> None:
         "at": _when(session, event["at"]),
         "by": event.get("by"),
         "code": event.get("code"),
-        "files": _texts(event.get("files")),
+        "file": clean(str(event.get("file") or "-")),
         "releases": _texts(brought) or "-",
     }
     line = (
-        N_("{at}: imported {releases} from {files}, by {by}")
+        N_("{at}: imported {releases} from {file}, by {by}")
         if event["kind"] == IMPORTED
-        else N_("{at}: refused to import {files} ({code}), by {by}")
+        else N_("{at}: refused to import {file} ({code}), by {by}")
     )
     session.show(Text(line, values))
 

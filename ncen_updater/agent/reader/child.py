@@ -8,14 +8,12 @@ hashed again here before it is used.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.model import AgentConfig
@@ -26,7 +24,7 @@ from ncen_updater.agent.reader.quota import (
     DiskWatch,
     MayBring,
     announced_by,
-    of_files,
+    of_bundle,
     of_release,
 )
 from ncen_updater.agent.reader.site_feed import feed_of
@@ -54,7 +52,7 @@ from ncen_updater.feed.errors import FeedError, RoleExpired, TrustError
 from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
-from ncen_updater.formats.bundle.parts import open_file
+from ncen_updater.formats.bundle.bundle_file import open_file
 from ncen_updater.formats.document import DeltaRef, Offer
 from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree
 from ncen_updater.formats.transfer_errors import TransferError
@@ -219,25 +217,25 @@ class ChildSource(ReleaseSource):
         """Let the child do something else that needs the network or reads a medium.
 
         Args:
-            order: What, with ``act`` and the act's own values. Its ``files`` are opened here: the
-                person who names them may read more than the child.
+            order: What, with ``act`` and the act's own values. Its ``file`` is opened here: the
+                person who names it may read more than the child.
             progress: Told what the child tells.
-            opener: Opens each of the files.
+            opener: Opens the file.
 
         Returns:
             What the child reported; empty if it only did what it was told.
 
         Raises:
-            BundleUnreadable: If one of the files cannot be opened.
+            BundleUnreadable: If the file cannot be opened.
         """
-        files = [Path(str(file)) for file in cast("list[object]", order.get("files", []))]
-        with contextlib.ExitStack() as stack:
-            descriptors = []
-            for file in files:
-                descriptors.append(opener(file))
-                stack.callback(os.close, descriptors[-1])
-            brings = of_files(descriptors)
-            return self._run({**order, "descriptors": descriptors}, progress, brings, descriptors)
+        if order.get("file") is None:
+            return self._run(order, progress, LISTS)
+        descriptor = opener(Path(str(order["file"])))
+        try:
+            asked = {**order, "descriptor": descriptor}
+            return self._run(asked, progress, of_bundle(descriptor), [descriptor])
+        finally:
+            os.close(descriptor)
 
     def give(self, directory: Path) -> None:
         """Make a directory that is missing, for the child to write to.

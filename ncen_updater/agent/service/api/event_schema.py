@@ -37,7 +37,7 @@ _DESCRIBED: Mapping[str, Schema] = {
     "binding": TEXT, "brought": NUMBER, "by": {"anyOf": [TEXT, _NAMES]}, "changes": _NAMES,
     "code": TEXT, "corrects": TEXT, "count": NUMBER, "data": VALUES,
     "databases": {"anyOf": [TEXT, _NAMES]}, "emergency": TEXT, "error": TEXT,
-    "error_code": _or_null(TEXT), "exit_code": _or_null(NUMBER), "files": _NAMES,
+    "error_code": _or_null(TEXT), "exit_code": _or_null(NUMBER), "file": TEXT,
     "fingerprints": _TEXTS, "from_version": TEXT, "full": TEXT, "generation": NUMBER,
     "given": NUMBER, "gone": NUMBER, "held": FLAG, "high_s": FIGURE, "imported_at": TIME,
     "kind": TEXT, "language": _or_null(TEXT), "lost": NUMBER, "low_s": FIGURE,

@@ -242,7 +242,7 @@ DONE: Mapping[str, Schema] = {
     ),
     "ImportDone": _found(
         kept=FLAG, imported_at=TIME, usable_until=TIME, timestamp=NUMBER, product=TEXT,
-        releases=_list(TEXT), reaches=_or_null(TEXT), files=_list(TEXT), agents=_list(TEXT),
+        releases=_list(TEXT), reaches=_or_null(TEXT), file=TEXT, agents=_list(TEXT),
         agent=_or_null(TEXT),
     ),
     "SelfUpdateDone": _found(**{"from": TEXT, "to": _or_null(TEXT), "chosen": FLAG}),
@@ -302,7 +302,7 @@ SCHEMAS: Mapping[str, Schema] = {
         "properties": {
             "version": TEXT, "retry": FLAG, "of": TEXT, "accept_loss": NUMBER, "undoes": TEXT,
             "emergency": TEXT, "language": TEXT, "by_approver": FLAG,
-            "files": _list(TEXT), "dry_run": FLAG,
+            "file": TEXT, "dry_run": FLAG,
         },
     },
     "Order": _object(**ORDER),

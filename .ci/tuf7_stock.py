@@ -55,16 +55,7 @@ def pytest_runtest_teardown() -> None:
 
 
 if __name__ == NAME:
-    from dataclasses import dataclass
-
     from tuf.ngclient import Updater
-
-    @dataclass
-    class TargetMeta:
-        """A file of tufup's own interface, which is not tried here."""
-
-        target_path: str
-        custom: Any = None
 
     class Client(Updater):
         """tuf's client with the constructor of tufup's."""
@@ -81,4 +72,4 @@ if __name__ == NAME:
             super().__init__(**places, **more, bootstrap=None)
 
 elif __name__ == "tufup.client":
-    from ncen_updater.feed.tufup_client import Client, TargetMeta  # noqa: F401 - as tests import them
+    from ncen_updater.feed.tufup_client import Client  # noqa: F401 - as tests import them

@@ -22,13 +22,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.report import finish, say
+from demo.release_flow import publish_release
 from ncen_updater.agent.policy.automation import Action, ActionFailure
 from ncen_updater.agent.policy.schedule import next_check
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.feed.waves import bucket_of, opens_at
 from ncen_updater.formats.rollout import Wave
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, make_keys
 from tests.support.nginx import Nginx, find_nginx, nginx
 
 START = datetime(2026, 12, 7, tzinfo=UTC)  # a Monday

@@ -25,7 +25,8 @@ from io import BufferedIOBase
 from pathlib import Path
 
 from benchmarks.report import compile_as_installed, finish, say
-from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
+from demo.release_flow import publish_release
+from ncen_updater.publisher.new.trial import make_feed, make_keys
 from tests.publisher.releases import PASSPHRASE, write_release
 
 AIM_REQUESTS, AIM_BYTES = 2, 3000

@@ -25,8 +25,8 @@ from typing import Any
 from benchmarks.report import finish, say
 from benchmarks.sites import Trial, server, trial_site
 from demo.databases import PostgresPlace
+from demo.release_flow import publish_release
 from demo.releases import assemble
-from ncen_updater.publisher.release_flow import publish_release
 
 AIM_MB = 120
 SAMPLE_S = 0.03

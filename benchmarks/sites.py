@@ -14,9 +14,9 @@ from pathlib import Path
 from benchmarks.report import say
 from demo.databases import DATABASES, PostgresPlace, SiteDatabases, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries, find_binaries
+from demo.release_flow import publish_release
 from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.publisher.release_flow import publish_release
 from tests.support.sites import TrialFeed, as_code_only, connect, serve
 
 PHOTO_BYTES = 60_000

@@ -42,7 +42,6 @@ BOTH_WAYS = {
         "approvals",
         "rehearsal",
     ): "consent rests on a rehearsal, which notes what consent is bound to",
-    ("cli", "self_update"): "commands renew the agent; the entry points start commands",
     ("cli", "service"): "commands ask the service; its work on the site is commands",
     ("config", "databases"): "each engine has a table of settings of its own",
     ("config", "notifications"): "settings name the kinds of news",
@@ -53,10 +52,6 @@ BOTH_WAYS = {
         "rehearsal",
     ): "a rehearsal migrates as a change does; in place, a change needs its proof",
     ("journal", "policy"): "a hold lies in the journal; a proof takes the wordings kept there",
-    (
-        "self_update",
-        "service",
-    ): "the service tries and confirms an agent; the entry points start it",
 }
 #: Starts the agent, whatever became of it: the standard library alone.
 FAILSAFE = "agent/failsafe.py"

@@ -10,6 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
+RECORDS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 #: Below the heads of a table.
 RULE = re.compile(r"\|[-:| ]+\|")
@@ -120,8 +121,18 @@ def test_the_version_has_an_entry_in_the_changelog() -> None:
 
 def test_no_two_decisions_have_one_number() -> None:
     """Numbers are given before decisions are written, so one may be missing for a while."""
-    numbers = [path.name[:4] for path in (ROOT / "docs/decisions").glob("0*.md")]
+    numbers = [path.name[:4] for path in RECORDS]
     assert sorted(numbers) == sorted(set(numbers))
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_a_decision_has_its_form(path: Path) -> None:
+    """A subject, a status with its date, what it binds, three sections, at most 350 words."""
+    text = path.read_text("utf-8")
+    assert re.match(rf"# {path.name[:4]} [A-Z]", text)
+    assert re.search(r"^Status: [a-z]+, \d{4}-\d\d-\d\d\..* Binds: ", text, re.MULTILINE)
+    assert re.findall(r"^## (.+)", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
+    assert len(text.split()) <= 350
 
 
 def test_what_is_said_to_be_noticed_has_its_test() -> None:
@@ -138,8 +149,9 @@ def test_what_is_said_to_be_noticed_has_its_test() -> None:
 
 def test_every_decision_is_in_the_list() -> None:
     directory = ROOT / "docs/decisions"
-    listed = re.findall(r"\]\((\d{4}-[^)]+)\)", (directory / "README.md").read_text("utf-8"))
-    assert listed == sorted(path.name for path in directory.glob("0*.md"))
+    index = (directory / "README.md").read_text("utf-8").partition("\n## Folded")[0]
+    listed = re.findall(r"\]\((\d{4}-[^)]+)\)", index)
+    assert sorted(listed) == sorted(path.name for path in RECORDS)
 
 
 def test_no_document_holds_both_sides_of_a_merge() -> None:

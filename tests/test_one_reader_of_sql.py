@@ -25,7 +25,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.lint import syntax
+from ncen_updater.publisher.lint import sql as sql_rules
 from ncen_updater.publisher.lint.lint import lint_release
 from tests.agent.databases.migrations.making import CHANGE
 from tests.agent.databases.migrations.test_runner import Database, on_postgres, on_sqlite
@@ -340,7 +340,7 @@ def test_syntax_that_nobody_looked_at_is_said(
     program = tmp_path / "squawk"
     program.write_text(f"#!/bin/sh\n{said}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(syntax, "_squawk", lambda: program if said else None)
+    monkeypatch.setattr(sql_rules, "_squawk", lambda: program if said else None)
     release = release_with(tmp_path / "r", "postgresql", Case("mistake", b"SELEC 1"))
     found = {f.code: f for f in lint_release(release)}
     assert found["NU-7126"].severity == "advisory"

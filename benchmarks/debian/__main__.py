@@ -19,8 +19,9 @@ from benchmarks.debian.agents import BREAKS, make_release
 from benchmarks.debian.container import TREE, Container, wait_for
 from benchmarks.debian.site import lay_out, running, sequence
 from benchmarks.report import finish, say
+from demo.release_flow import publish_release
 from demo.releases import assemble
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, make_keys
 
 DISK = "1800M"
 #: The latest instant of a power cut, seconds after the service was asked to look.

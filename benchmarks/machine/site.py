@@ -19,8 +19,9 @@ from benchmarks.machine.guide import INSTALLATION, commands
 from benchmarks.machine.line import FEED_URL
 from demo.databases import AGENT_ROLE, DATABASES, PostgresPlace, create_site_databases
 from demo.generator import generate
+from demo.release_flow import publish_release
 from demo.releases import assemble
-from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
+from ncen_updater.publisher.new.trial import make_feed, make_keys
 
 START, TARGET = "3.2.4", "3.3.0"
 CLUSTER = "/etc/postgresql/17/main"

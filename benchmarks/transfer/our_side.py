@@ -42,7 +42,7 @@ def publish(order: dict[str, Any]) -> dict[str, object]:
     from ncen_updater.publisher.build.build import build_release
     from ncen_updater.publisher.build.deltas import DeltaMaker
     from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_draft
+    from ncen_updater.publisher.new.trial import make_feed, make_keys, publish_draft
     from ncen_updater.publisher.signing.draft import draft_releases
 
     place = Path(order["place"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ from ncen_updater.agent.application.door import DoorNote
 from ncen_updater.agent.application.factory import make_application
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.databases.factory import make_engine
-from ncen_updater.agent.engine.errors import JournalMissing
 from ncen_updater.agent.journal.change import Change, ChangeKind
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
@@ -67,15 +65,7 @@ def build_site(
         with Journal.open(state / JOURNAL, read_only=True) as journal:
             return note_of(journal.open_change())
 
-    def begun_after(number: int) -> Sequence[str]:
-        try:
-            with Journal.open(state / JOURNAL, read_only=True) as journal:
-                return journal.begun_after(number)
-        except JournalMissing:
-            return ()  # whoever needs one says so; to take a site over there is none
-
     engine = make_engine(config.databases, paths.root, state, config.application.user)
-    engine.ask_journal(begun_after)
     slots = SlotStore(paths.resolve(paths.slots), current)
     return Site(
         config=config,

@@ -305,7 +305,7 @@ class Text:
             if place[1] not in self.values:
                 return place[0]
             value = self.values[place[1]]
-            if place[1].endswith("bytes") and type(value) is int and not _counted_out(place):
+            if place[1].endswith("bytes") and type(value) is int:
                 from ncen_updater.common.cli.render import format_bytes  # which needs this room
 
                 value = format_bytes(value)
@@ -318,11 +318,6 @@ class Text:
 
     def __str__(self) -> str:
         return self.render()
-
-
-def _counted_out(place: re.Match[str]) -> bool:
-    """Whether an older template, in a journal or of another process, says itself what it counts."""
-    return place.string[place.end() :].startswith((" bytes", " octets"))
 
 
 #: What stands before a place within quotes that are still open.

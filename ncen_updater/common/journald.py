@@ -22,7 +22,8 @@ from ncen_updater.common.errors import UpdaterError
 
 SOCKET = "/run/systemd/journal/socket"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:ncen-updater:messages")
-PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+#: What was done, and by whom, is a notice: units leave out what is less (LogLevelMax=).
+PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 5))
 DEBUG_PRIORITY = 7
 #: Field to the name that records have it under.
 FIELDS = {

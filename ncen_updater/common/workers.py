@@ -16,7 +16,7 @@ Lines of other kinds are passed over, so that a newer worker may say more. Every
 for the worker may have been taken over: each line, all lines, the time without one, the whole time.
 Of an error its code, values and detail cross; class, exit code and words are those that this side
 has for the code, and only for codes that who asks expects. What orders and results look like to
-agents of other versions: docs/decisions/0038-one-protocol-between-processes.md.
+agents of other versions: docs/decisions/0038-worker-protocol.md.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ import resource
 import select
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import threading
@@ -564,7 +563,6 @@ def serve(
     handler: Handler,
     *,
     bound: bool | Callable[[Mapping[str, object]], bool] = True,
-    beats: bool = True,
     alive: Callable[[], object] = lambda: None,
 ) -> int:
     """Do the order on stdin, answer on stdout, and return the exit status.
@@ -576,7 +574,6 @@ def serve(
         handler: Does the order, which is empty where it cannot be understood; returns the result.
         bound: Whether the work ends with who asked, or what says so of an order. Then SIGTERM ends
             this process, which also comes of a further line.
-        beats: Whether signs of life are given.
         alive: Called with each of them: who watches may be somebody else, too.
     """
     given, answers = os.dup(0), os.dup(1)
@@ -591,10 +588,8 @@ def serve(
         return 1
     over = threading.Event()
     ends = bound(order) if callable(bound) else bound
-    if _is_socket(given):
-        _thread(lambda: _watch(given, over, bound=ends))
-    if beats:
-        _thread(lambda: _beat(teller, over, alive))
+    _thread(lambda: _watch(given, over, bound=ends))
+    _thread(lambda: _beat(teller, over, alive))
     status, message = 0, {}
     try:
         message = {**handler(order, teller), "done": True}
@@ -621,7 +616,7 @@ def _order(descriptor: int) -> dict[str, object] | None:
             line = stream.readline(MAX_ORDER)
         except OSError:
             line = b""
-    if not line or (_is_socket(descriptor) and not line.endswith(b"\n")):
+    if not line.endswith(b"\n"):
         return None
     try:
         order = parse_json(line)
@@ -656,7 +651,3 @@ def _thread(work: Callable[[], None]) -> None:
 def _connection(descriptor: int) -> socket.socket:
     """The connection that a descriptor stands for; closing it leaves the descriptor open."""
     return socket.socket(fileno=os.dup(descriptor))
-
-
-def _is_socket(descriptor: int) -> bool:
-    return stat.S_ISSOCK(os.fstat(descriptor).st_mode)

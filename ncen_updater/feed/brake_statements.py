@@ -17,17 +17,17 @@ from securesystemslib.signer import Key, Signature
 from tuf.api.metadata import Root, Timestamp  # type: ignore[attr-defined]
 
 from ncen_updater.feed.brakes import BrakeSeen
-from ncen_updater.formats.brakes import (
+from ncen_updater.formats.document import Offer
+from ncen_updater.formats.forward_compat import understood
+from ncen_updater.formats.rollout import (
     BRAKE_KEYS_FIELD,
     BRAKES_FIELD,
     LONGEST,
     BrakeStatement,
+    Halt,
     newest_by_key,
     signed_bytes,
 )
-from ncen_updater.formats.document import Offer
-from ncen_updater.formats.forward_compat import understood
-from ncen_updater.formats.rollout import Halt
 
 logger = logging.getLogger(__name__)
 

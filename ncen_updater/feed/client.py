@@ -13,7 +13,8 @@ What is changed, and why:
 * A role that two roles delegate to is verified under each of them.
 * A list that was signed for another role is refused, though its signatures fit.
 * Large files go through ``transfer.download``; nothing is spooled in TMPDIR.
-* Nothing is unpacked here: tufup would do so without a filter.
+* Nothing is unpacked or installed here: tufup would do so without a filter. Of its own interface
+  nothing is used.
 
 One instance serves one cycle: after a failure make a new one. Only one process at a time may use a
 metadata directory; the caller holds the agent's lock.
@@ -22,7 +23,6 @@ metadata directory; the caller holds the agent's lock.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -35,7 +35,7 @@ from tuf.ngclient.config import UpdaterConfig
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED, ROOTS_HIDDEN
-from ncen_updater.common.progress import Progress, Silent
+from ncen_updater.common.progress import Progress
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.error_mapping import ExpiredRole, FeedContext, MixedRoles, plain_errors
 from ncen_updater.feed.errors import TrustError
@@ -53,7 +53,7 @@ from ncen_updater.feed.signed_lists import (
     restore_root,
     unverified,
 )
-from ncen_updater.feed.tufup_client import Client, TargetMeta
+from ncen_updater.feed.tufup_client import Client
 from ncen_updater.formats.document import Chunks
 from ncen_updater.formats.tuf_names import (
     METADATA_PREFIX,
@@ -74,12 +74,10 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
     Args:
         product: The delegated role that is read.
         metadata_directory: What was verified so far.
-        targets_directory: Where files of tufup's own interface are put.
         trusted_root: The root that was installed with the agent.
         fetcher: Brings files by their name in the feed.
         clock: By which expiry is judged.
         grace: How long timestamp and snapshot count beyond their expiry.
-        current_version: For tufup's own ``check_for_updates``.
     """
 
     def __init__(
@@ -87,12 +85,10 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         product: str,
         *,
         metadata_directory: Path,
-        targets_directory: Path,
         trusted_root: Path,
         fetcher: FeedFetcher,
         clock: TrustClock,
         grace: timedelta = timedelta(0),
-        current_version: str = "0",
     ) -> None:
         self.product = product
         self._clock, self._grace = clock, grace
@@ -104,11 +100,11 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             restore_root(metadata_directory, trusted_root)
             super().__init__(
                 app_name=product,
-                app_install_dir=targets_directory,
-                current_version=current_version,
+                app_install_dir=metadata_directory,  # what tufup installs itself, nobody asks for
+                current_version="0",
                 metadata_dir=metadata_directory,
                 metadata_base_url=FEED_SCHEME + METADATA_PREFIX,
-                target_dir=targets_directory,
+                target_dir=metadata_directory,
                 target_base_url=FEED_SCHEME + TARGETS_PREFIX,
                 config=UpdaterConfig(MAX_ROOT_ROTATIONS),
             )
@@ -223,53 +219,6 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
                 distrust=self._fetcher.demote,
             )
 
-    # -- tufup's own interface -----------------------------------------------------------------
-
-    def check_for_updates(
-        self, pre: str | None = None, patch: bool = False, ignore_required: bool = False
-    ) -> TargetMeta | None:
-        """As tufup's, but a failure is raised and patches are not used unless asked for."""
-        self.refresh()  # before tufup's own call, which would turn errors into "no update"
-        with self._plain(self.product):
-            return super().check_for_updates(pre, patch, ignore_required)
-
-    def get_targetinfo(self, target_path: str | TargetMeta) -> TargetFile | None:
-        """As tuf's, by the order of the delegations; failures are errors for people."""
-        self.refresh()
-        with self._plain(str(target_path)):
-            return cast("TargetFile | None", super().get_targetinfo(target_path))
-
-    @property
-    def trusted_target_metas(self) -> list[TargetMeta]:
-        """The product's archives, as tufup sorts them."""
-        metas = []
-        for path, target in self.product_targets().items():
-            if "/" not in path and self.get_targetinfo(path) is not None:
-                metas.append(TargetMeta(target_path=path, custom=target.custom))
-        return metas
-
-    def download_target(
-        self,
-        targetinfo: TargetFile,
-        filepath: str | None = None,
-        target_base_url: str | None = None,
-    ) -> str:
-        """As tuf's, but resumable and beside the target."""
-        path = filepath or self._generate_target_file_path(targetinfo)
-        self.fetch_target(targetinfo, Path(path), Silent())
-        return path
-
-    def _apply_updates(
-        self, install: Callable[..., None], skip_confirmation: bool, **kwargs: object
-    ) -> None:
-        """Hash the archive again and hand it to ``install(archive=..., **kwargs)``, packed."""
-        del skip_confirmation  # nobody is asked anything here
-        with self._plain(self.product):
-            path = Path(self.new_archive_local_path)
-            with path.open("rb") as stream:
-                self.new_archive_info.verify_length_and_hashes(stream)
-        install(archive=path, **kwargs)
-
     # -- inside --------------------------------------------------------------------------------
 
     def _plain(self, name: str) -> AbstractContextManager[FeedContext]:
@@ -341,7 +290,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
     def _require_newest_root(self, timestamp: Signed | None) -> None:
         fields = timestamp.unrecognized_fields if timestamp is not None else {}
         newest, have = fields.get(ROOT_VERSION_FIELD), self._trusted_set.root.version
-        if isinstance(newest, int) and newest > have:  # a feed of an older publisher has no field
+        if isinstance(newest, int) and newest > have:  # another publisher's has no field
             raise TrustError(ROOTS_HIDDEN, version=have, newest=newest)
 
     def _load_snapshot(self) -> None:

@@ -267,7 +267,6 @@ class Mirror:
         return TrustClient(
             product,
             metadata_directory=self._staging / LISTS,
-            targets_directory=self._staging / FILES,
             trusted_root=self._trusted_root,
             fetcher=fetcher,
             clock=TrustClock(self._staging / "clock.json", self._now),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -18,19 +18,11 @@ from ncen_updater.formats.document import Offer, TargetRef, archive_target, rele
 from ncen_updater.formats.forward_compat import understood
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 
-
-class SignedFile(Protocol):
-    """What a signed list says of a file (``tuf.api.metadata.TargetFile``)."""
-
-    length: int
-    hashes: dict[str, str]
-
-    @property
-    def custom(self) -> object:
-        """Further fields, of any form."""
+if TYPE_CHECKING:  # reading the last list does not need it
+    from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 
-def matches(signed: SignedFile | None, ref: TargetRef) -> bool:
+def matches(signed: TargetFile | None, ref: TargetRef) -> bool:
     """Whether the signed list and a release say the same of a file."""
     return (
         signed is not None
@@ -39,7 +31,7 @@ def matches(signed: SignedFile | None, ref: TargetRef) -> bool:
     )
 
 
-def offers_of(product: str, files: Mapping[str, SignedFile]) -> tuple[Offer, ...]:
+def offers_of(product: str, files: Mapping[str, TargetFile]) -> tuple[Offer, ...]:
     """Return the offers of a product's list, oldest first.
 
     Names that are not known are passed over (:mod:`~ncen_updater.formats.forward_compat`). An entry
@@ -53,7 +45,7 @@ def offers_of(product: str, files: Mapping[str, SignedFile]) -> tuple[Offer, ...
     return tuple(sorted(offers, key=lambda offer: offer.release_version))
 
 
-def _offer(product: str, name: str, files: Mapping[str, SignedFile]) -> Offer:
+def _offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Offer:
     custom = files[name].custom
     if "sha256" not in files[name].hashes:  # by which releases are named everywhere
         raise TrustError(OFFER_INVALID, name=name, detail="no SHA-256")

@@ -16,7 +16,7 @@ that says so. The rules are :func:`advanced`, which is pure.
   earlier than the one seen; unless that says a time to come, as a thief may.
 * A signed time counts only if the lists hold under it, as for the reader.
 
-A missing file is built from the next proof, as at a site of before. A damaged one is an error: what
+A missing file is built from the next proof. A damaged one is an error: what
 it protects from would otherwise be had by damaging it.
 """
 

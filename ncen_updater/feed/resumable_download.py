@@ -30,7 +30,7 @@ from ncen_updater.common.disk_space import require_space, space_short
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.file_parts import Parts, Wanted
-from ncen_updater.formats.transfer_errors import DownloadDamaged
+from ncen_updater.formats.errors import DownloadDamaged
 
 logger = logging.getLogger(__name__)
 

@@ -101,7 +101,7 @@ def require_role(signed: Targets, role: str) -> None:
     Raises:
         OtherRole: If it says so.
     """
-    says = signed.unrecognized_fields.get(ROLE_FIELD, role)  # absent in feeds of older publishers
+    says = signed.unrecognized_fields.get(ROLE_FIELD, role)  # another publisher's says nothing
     if says != role:
         raise OtherRole(role, str(says))
 

@@ -61,8 +61,7 @@ from ncen_updater.formats.document import (
     TargetRef,
     release_target,
 )
-from ncen_updater.formats.errors import BadRelease
-from ncen_updater.formats.transfer_errors import DownloadDamaged
+from ncen_updater.formats.errors import BadRelease, DownloadDamaged
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 if TYPE_CHECKING:  # what reading the last list does not need: requests, tuf, the configuration
@@ -197,7 +196,6 @@ class TufReleaseSource(ReleaseSource):
         client = TrustClient(
             self._product,
             metadata_directory=self._state / "metadata",
-            targets_directory=self._state / "downloads",
             trusted_root=self._trusted_root,
             fetcher=fetcher,
             clock=self._clock,

@@ -15,17 +15,16 @@ from typing import Any
 PACKAGE = "tufup"
 
 
-def _parts() -> tuple[Any, Any]:
-    """Return the modules ``tufup.client`` and ``tufup.common``."""
+def _client() -> Any:  # noqa: ANN401 - a module without types
+    """Return the module ``tufup.client``."""
     spec = None if PACKAGE in sys.modules else find_spec(PACKAGE)
     if spec is not None:
         sys.modules[PACKAGE] = module_from_spec(spec)  # knows where its parts are, and is not run
     try:
-        return import_module(f"{PACKAGE}.client"), import_module(f"{PACKAGE}.common")
+        return import_module(f"{PACKAGE}.client")
     finally:
         if spec is not None:
             del sys.modules[PACKAGE]
 
 
-_client, _common = _parts()
-Client, TargetMeta = _client.Client, _common.TargetMeta
+Client = _client().Client

@@ -36,7 +36,7 @@ from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import ARCHIVE_DAMAGED, ARCHIVE_MISMATCH, DESTINATION_IN_USE
 from ncen_updater.common.progress import Progress
-from ncen_updater.formats.transfer_errors import TransferError
+from ncen_updater.formats.errors import TransferError
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 BLOCK = 1 << 20

@@ -1,9 +1,15 @@
-"""Errors of the release format."""
+"""Errors of the release format, and of transfer (codes 3100 to 3199)."""
 
 from __future__ import annotations
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import BAD_MANIFEST, BAD_RELEASE, BAD_TREE
+from ncen_updater.common.messages import (
+    BAD_MANIFEST,
+    BAD_RELEASE,
+    BAD_TREE,
+    DOWNLOAD_DAMAGED,
+    TRANSFER_ERROR,
+)
 
 
 class BadManifest(UpdaterError):
@@ -22,3 +28,16 @@ class BadTree(UpdaterError):
     """A tree that names paths, types or sizes that no release may have."""
 
     message = BAD_TREE
+
+
+class TransferError(UpdaterError):
+    """Base: bytes that did not arrive, or did not fit."""
+
+    message = TRANSFER_ERROR
+    family = range(3100, 3150)
+
+
+class DownloadDamaged(TransferError):
+    """The wrong bytes from every address; what was right of them is kept."""
+
+    message = DOWNLOAD_DAMAGED

@@ -1,13 +1,24 @@
-"""When a release opens to which sites: what the officers sign, and may sign anew at any time."""
+"""When a release opens to which sites: what the officers sign, and may sign anew at any time.
+
+A brake: one officer's word that no site shall begin with a release, for at most three days.
+
+A halt is signed by as many officers as a release, which takes hours. A brake is signed by one, with
+a key that the root names for that and nothing else. It travels in the timestamp, which every site
+fetches at every look, so it needs no file and no role of its own, and programs that do not know it
+pass over it. It can delay, and no more: see ``docs/decisions`` ("a brake").
+"""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints
+from packaging.version import InvalidVersion, Version
+from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints, model_validator
 
+from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.common.records import within_calendar
 from ncen_updater.formats.manifest import Country, Model
 
@@ -51,3 +62,75 @@ class Halt(Model):
     """A release that no further site shall begin with, and why."""
 
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+
+
+#: Field of ``timestamp``: the statements, each signed by itself.
+BRAKES_FIELD: Final = "x-ncen-brakes"
+#: Field of ``root``: the public keys that may brake, by their ids.
+BRAKE_KEYS_FIELD: Final = "x-ncen-brake-keys"
+#: No brake holds longer, whatever it says.
+LONGEST: Final = timedelta(hours=72)
+#: So many keys may brake.
+MOST_KEYS: Final = 12
+#: So many brakes of one key are read, those of the newest releases: nobody takes another's place.
+BRAKES_A_KEY: Final = 2
+#: What those of one key may weigh, since no site reads a timestamp of more than 16 kB.
+MOST_BYTES_A_KEY: Final = 1250
+#: Keeps a signature under a brake from fitting anything else that the same key may sign.
+KIND: Final = "x-ncen-brake"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,99}$")]
+
+
+class BrakeStatement(Model):
+    """What one officer signs.
+
+    Attributes:
+        product: The product.
+        version: The release, as its list names it.
+        since: When it was signed (UTC).
+        until: When it ends by itself, at most :data:`LONGEST` later.
+        reason: Why, in a few words.
+        keyid: The officer's brake key.
+        sig: Its signature over :func:`signed_bytes`.
+    """
+
+    product: Name
+    version: Name
+    since: Moment
+    until: Moment
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+    keyid: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    sig: Annotated[str, Field(pattern=r"^[0-9a-f]{0,2000}$")] = ""
+
+    @model_validator(mode="after")
+    def _short(self) -> BrakeStatement:
+        if not timedelta() <= self.until - self.since <= LONGEST:  # at any date there is
+            raise ValueError("a brake ends within 72 hours")
+        return self
+
+
+def signed_bytes(statement: Mapping[str, Any]) -> bytes:
+    """What the signature is over: all of a statement, also what a newer program put into it."""
+    said = {name: value for name, value in statement.items() if name != "sig"}
+    return canonical_json({**said, "_type": KIND})
+
+
+def newest_first(statements: Iterable[BrakeStatement]) -> list[BrakeStatement]:
+    """Order statements by their release, the newest first."""
+    return sorted(statements, key=_release, reverse=True)
+
+
+def newest_by_key(statements: Iterable[BrakeStatement]) -> list[BrakeStatement]:
+    """Return the statements that have a place: of each key those of its newest releases."""
+    held: dict[str, list[BrakeStatement]] = {}
+    for statement in newest_first(statements):
+        held.setdefault(statement.keyid, []).append(statement)
+    return [one for of_key in held.values() for one in of_key[:BRAKES_A_KEY]]
+
+
+def _release(statement: BrakeStatement) -> tuple[Version, Moment]:
+    try:
+        return Version(statement.version), statement.since
+    except InvalidVersion:
+        return Version("0"), statement.since

@@ -35,3 +35,6 @@ ROOT_VERSION_FIELD = "x-ncen-root"
 #: Field of every role: its own name. The format of targets does not say which role a file is for:
 #: where the same officers hold two roles, their signature under one would fit the other as well.
 ROLE_FIELD = "x-ncen-role"
+
+
+WHEELS, REQUIREMENTS = "wheels", "requirements.txt"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ncen_updater.common.messages import ARCHIVE_DAMAGED, ARCHIVE_MISMATCH
 from ncen_updater.formats.archive import unpack
-from ncen_updater.formats.transfer_errors import TransferError
+from ncen_updater.formats.errors import TransferError
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 from tests.badinput.hostile import FEW, HUGE, NO_FILES, bounded, spoilt, typed
 from tests.support.errors import says

@@ -245,7 +245,6 @@ def test_no_command_goes_past_the_session() -> None:
         "agent/self_update/packaged.py",
         "console/program.py",  # a program of its own, without a session; cleaned line by line
         "publisher/build/advisories.py",  # for who builds, cleaned line by line
-        "agent/self_update/entry_points/failsafe.py",
     }
     root = Path(ncen_updater.__file__).parent
     found = set()

@@ -123,6 +123,13 @@ def test_a_record_has_stable_fields(log: logging.Logger, receiver: Journald) -> 
     assert record["MESSAGE_ID"] == message_id("NU-4150")
 
 
+def test_what_was_done_passes_the_units_of_work(log: logging.Logger, receiver: Journald) -> None:
+    log.setLevel(logging.DEBUG)
+    log.info("approved 3.3.0 by user-a (1 of 2)")
+    log.debug("looked")
+    assert [record["PRIORITY"] for record in receiver.records()] == ["5", "7"]
+
+
 def test_the_id_of_a_message_never_changes() -> None:
     # Written out: catalogues of sites name it.
     assert message_id("NU-6011") == "6d8b58cf7a055f7984af8779916b17de"

@@ -23,10 +23,6 @@ def test_a_place_for_bytes_is_a_size(language: str, words: str) -> None:
     assert Text(text, values).render(language) == words
 
 
-def test_an_older_sentence_that_counts_bytes_itself_is_left_as_it_was() -> None:
-    assert str(Text("{free_bytes} bytes are free", {"free_bytes": 4096})) == "4096 bytes are free"
-
-
 def test_what_blocks_for_want_of_room_counts_in_sizes() -> None:
     room = re.compile(r"\b(?:free|room|disk)\b.*\} bytes|\} bytes.*\b(?:free|room|disk)\b")
     assert [text for text in templates() if room.search(text)] == []

@@ -547,18 +547,6 @@ def test_figures_of_one_sentence_are_told_twice_a_second_at_most() -> None:
     assert [t and (t.template, t.done) for t in told] == [("a", 0), ("a", 100), ("x {v1}", None)]
 
 
-def test_an_order_from_a_file_is_done_all_the_same(tmp_path: Path) -> None:
-    """Agents of older versions give it so."""
-    order = tmp_path / "order"
-    order.write_text('{"x": 3}')
-    with order.open() as stream:
-        done = subprocess.run(
-            [sys.executable, "-c", serving('return {"x": order["x"]}')],
-            stdin=stream, capture_output=True, check=True,
-        )  # fmt: skip
-    assert json.loads(done.stdout) == {"done": True, "x": 3}
-
-
 @pytest.mark.parametrize(
     "line", ["x", [], {}, {"tell": 3, "values": {}}, {"tell": "x", "values": 3}]
 )

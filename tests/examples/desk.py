@@ -23,7 +23,8 @@ import pytest
 from psycopg import sql
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
+from demo.release_flow import publish_release
+from ncen_updater.publisher.new.trial import make_feed, make_keys
 from tests.examples.building import CONTAINER, Example
 from tests.support.forks import DEADLINE_S, run_agent
 from tests.support.podman import OVERRIDE, forget, podman_settings

@@ -11,8 +11,10 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.progress import Silent
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.fetching import FEED_SCHEME
@@ -57,18 +59,19 @@ def main() -> int:
         client = TrustClient(
             "none",
             metadata_directory=place,
-            targets_directory=chosen.target_dir or place,
             trusted_root=place / "root.json",
             fetcher=fetcher,
             clock=TrustClock(place.with_name(f"{place.name}.clock.json")),
         )
         client.refresh()
         for name in chosen.target_name:
-            target = client.get_targetinfo(name)
+            with client._plain(name):
+                target = client.get_targetinfo(name)
             if target is None:
                 sys.stderr.write(f"{name} is not signed\n")
                 return 1
-            client.download_target(target)
+            path = (chosen.target_dir or place) / quote(name, "")
+            client.fetch_target(target, path, Silent())
     except UpdaterError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -15,7 +15,7 @@ from tuf.api.metadata import Metadata, Root, Targets, Timestamp  # type: ignore[
 from ncen_updater.feed.brake_statements import _halt, brakes_of, noted
 from ncen_updater.feed.brakes import BrakeSeen, in_force
 from ncen_updater.feed.proved import Proved
-from ncen_updater.formats.brakes import (
+from ncen_updater.formats.rollout import (
     BRAKE_KEYS_FIELD,
     BRAKES_FIELD,
     BrakeStatement,

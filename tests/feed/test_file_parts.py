@@ -16,7 +16,7 @@ from ncen_updater.feed.fetching import FEED_SCHEME
 from ncen_updater.feed.file_parts import Parts, Wanted
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.resumable_download import LineBroken, download
-from ncen_updater.formats.transfer_errors import DownloadDamaged
+from ncen_updater.formats.errors import DownloadDamaged
 from tests.support.http_server import Fault, WebServer, serving
 
 SIZE = 100_000

@@ -19,7 +19,6 @@ from securesystemslib.signer import CryptoSigner
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.reader.child import ChildSource
-from ncen_updater.agent.self_update.self_check import look_at_list
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
@@ -34,7 +33,6 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import Silent
 from ncen_updater.common.workers import Worker
-from ncen_updater.feed.errors import MixedVersions, TrustError
 from ncen_updater.feed.proved import (
     ListProof,
     ListSeen,
@@ -253,22 +251,6 @@ def test_what_the_reader_says_of_the_lists_is_not_believed(place: Place, product
     again = place.source(product).last_view()
     assert again is not None
     assert again.expires_at == lapses + place.grace
-
-
-def test_a_list_that_waits_for_the_next_check_holds_no_agent_up(place: Place) -> None:
-    """The first renewal of an agent that proves, at a site where the one before did not."""
-    place.source("ncen").refresh()
-    place.feed.publish()
-    place.source("ncen-updater")._run({"act": "refresh"}, None)
-    place.memory.unlink()
-    with pytest.raises(MixedVersions):
-        place.source("ncen").last_view()
-    look_at_list(place.source("ncen"))
-    (place.received / "metadata/ncen.json").write_bytes(b"{}")
-    with pytest.raises(TrustError):  # what is forged is looked at as before
-        look_at_list(place.source("ncen"))
-    place.source("ncen").refresh()
-    assert place.source("ncen").last_view() is not None
 
 
 @both

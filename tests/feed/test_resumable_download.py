@@ -22,7 +22,7 @@ from ncen_updater.feed.fetching import FEED_SCHEME
 from ncen_updater.feed.file_parts import Wanted
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.resumable_download import DownloadPart, LineBroken, download, is_whole
-from ncen_updater.formats.transfer_errors import DownloadDamaged
+from ncen_updater.formats.errors import DownloadDamaged
 from tests.badinput.hostile import NO_FILES, bounded
 from tests.support.http_server import Fault, WebServer, serving
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.version import Version
 from pydantic import ValidationError
+from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.agent.slots.records import Records
 from ncen_updater.agent.slots.reported import DOCUMENT
@@ -44,15 +44,9 @@ def newer() -> dict[str, Any]:
     }  # fmt: skip
 
 
-@dataclass
-class File:
-    custom: object = None
-    length: int = 10
-    hashes: dict[str, str] = field(default_factory=lambda: {"sha256": DIGEST})
-
-
-def listed(offer: dict[str, Any]) -> dict[str, File]:
-    return {"releases/ncen/3.3.0.json": File({"ncen": offer}), "ncen-3.3.0.tar.gz": File()}
+def listed(offer: dict[str, Any]) -> dict[str, TargetFile]:
+    custom = {"releases/ncen/3.3.0.json": {"custom": {"ncen": offer}}, "ncen-3.3.0.tar.gz": {}}
+    return {name: TargetFile(10, {"sha256": DIGEST}, name, more) for name, more in custom.items()}
 
 
 def test_names_that_are_not_known_are_passed_over_by_sites() -> None:

@@ -24,7 +24,7 @@ from ncen_updater.agent.site import Site
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Silent
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_draft
+from ncen_updater.publisher.new.trial import make_feed, make_keys, publish_draft
 from ncen_updater.publisher.signing.draft import draft_releases
 from tests.kinto.site import AGENT, CONTROL_DATABASE, DATABASES, OWNER, KintoSite
 

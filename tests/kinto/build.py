@@ -84,11 +84,11 @@ def stage_or_skip() -> Path:
     Returns:
         A staging directory of the publisher; must not be written.
     """
-    from ncen_updater.publisher.build import archive
+    from ncen_updater.publisher.build import build
     from ncen_updater.publisher.build.build import build_release
 
     package = REPOSITORY / "ncen_updater"
-    programs = [package / f"publisher/build/{name}.py" for name in ("archive", "build")]
+    programs = [package / "publisher/build/build.py"]
     programs += sorted((package / "formats").glob("*.py"))
     ours = [path for path in sorted(HERE.rglob("*")) if path.suffix in (".txt", ".ini")]
     ours += [HERE / "build.py", HERE / "tree/bin/release.py"]
@@ -102,7 +102,7 @@ def stage_or_skip() -> Path:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="nu-kinto-") as directory,
-            mock.patch.object(archive, "LEVEL", FAST),
+            mock.patch.object(build, "LEVEL", FAST),
         ):
             for number, (version, fault) in enumerate(
                 ((OLD, None), (NEW, None), (NEW, Fault.MIGRATOR), (NEW, Fault.HEALTH))

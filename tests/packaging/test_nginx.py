@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from demo.release_flow import publish_release
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.publisher.distribute.storage import CHANGING, FIXED
-from ncen_updater.publisher.release_flow import make_feed, publish_release
+from ncen_updater.publisher.distribute.upload import CHANGING, FIXED
+from ncen_updater.publisher.new.trial import make_feed
 from tests.publisher.releases import clock, ring, write_release
 from tests.support.forks import DEADLINE_S
 from tests.support.nginx import Nginx, find_nginx, nginx

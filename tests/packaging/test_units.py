@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from ncen_updater.agent.config.noted_check import VALID
 from ncen_updater.agent.config.paths import DEFAULTS
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.reader.child import LIMITS, NETWORK_ACTS
+from ncen_updater.agent.self_update.slots import CLI, LAUNCHER, TRY_IMPORTS
 from ncen_updater.agent.service.runner import LIMITS as ORDER_LIMITS
 from ncen_updater.agent.service.serve import RUNNER
 from ncen_updater.common.i18n import SITE_LOCALE_DIR
@@ -160,6 +162,16 @@ def test_sockets_are_where_the_agent_looks() -> None:
         assert settings(where / f"ncen-updater-{unit}.socket", "SocketMode") == ["0600"]
 
 
+def test_modules_that_units_and_slots_start_are_there() -> None:
+    started = {
+        name
+        for text in (*(path.read_text("utf-8") for path in SERVICES), LAUNCHER)
+        for name in re.findall(r" -m (\S+)", text)
+    }
+    assert {*started, TRY_IMPORTS} > {"ncen_updater.agent.reader.worker", CLI}
+    assert [name for name in started if find_spec(name) is None] == []
+
+
 def test_the_console_finds_who_looks_at_passwords_and_that_one_the_service() -> None:
     where = PACKAGING / "systemd"
     [login] = settings(where / "ncen-updater-login.socket", "ListenStream")
@@ -218,6 +230,15 @@ WORKERS = [unit for unit in SERVICES if unit.stem.endswith("@")]
 def test_worker_is_started_by_its_socket_alone(path: Path) -> None:
     """Seen: needrestart restarted one in the middle of an exchange, and the service stayed deaf."""
     assert settings(path, "RefuseManualStart") == ["yes"]
+
+
+def test_starts_of_workers_fill_no_log() -> None:
+    """What comes by stderr, such as a trace, counts as what was done; who logs in is told."""
+    quiet = {path.name for path in WORKERS if settings(path, "LogLevelMax") == ["notice"]}
+    assert quiet == {path.name for path in WORKERS} - {"ncen-updater-login@.service"}
+    assert all(
+        settings(path, "SyslogLevel") == ["notice"] for path in WORKERS if path.name in quiet
+    )
 
 
 def test_silent_work_is_ended_before_the_service_gives_it_up() -> None:

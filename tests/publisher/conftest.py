@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from demo.release_flow import publish_release
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
-from ncen_updater.publisher.signing import pkcs8
+from ncen_updater.publisher.new.trial import KeyRing, make_feed
+from ncen_updater.publisher.signing import keys as key_files
 from tests.publisher.releases import clock, ring, write_release
 
 
@@ -18,7 +19,7 @@ from tests.publisher.releases import clock, ring, write_release
 def cheap_keys() -> Iterator[None]:
     """Keys that open at once: what a try costs has a test of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pkcs8, "COST", 1 << 10)
+        patch.setattr(key_files, "COST", 1 << 10)
         yield
 
 

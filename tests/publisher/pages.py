@@ -12,9 +12,8 @@ from ncen_updater.formats.manifest import parse_manifest, path_for
 from ncen_updater.formats.sql import ENGINES
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 from ncen_updater.publisher.review.evidence import Shown
-from ncen_updater.publisher.review.page import page_of
 from ncen_updater.publisher.review.review import ReleasePage, Review, release_page
-from ncen_updater.publisher.review.words import annex_lines, words_of
+from ncen_updater.publisher.review.words import annex_lines, page_of, words_of
 from ncen_updater.publisher.signing.carried_papers import carried_digests
 
 #: A link, in the place of content.

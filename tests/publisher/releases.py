@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ncen_updater.publisher.release_flow import KeyRing, make_keys
+from ncen_updater.publisher.new.trial import KeyRing, make_keys
 
 PASSPHRASE = "correct horse battery"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -14,6 +14,7 @@ from packaging.version import Version
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Timestamp  # type: ignore[attr-defined]
 
+from demo.release_flow import publish_release
 from ncen_updater.common.messages import (
     BRAKE_NOT_SET,
     BRAKE_SPENT,
@@ -28,16 +29,16 @@ from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.feed.upgrade_path import NoPath, UpgradePath, choose_path
-from ncen_updater.formats.brakes import BRAKES_FIELD, BrakeStatement
 from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.rollout import BRAKES_FIELD, BrakeStatement
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.brakes import lifted, statement
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.release_flow import KeyRing, publish_draft, publish_release
+from ncen_updater.publisher.new.trial import KeyRing, publish_draft
 from ncen_updater.publisher.signing.draft import draft_first, draft_keys
 from ncen_updater.publisher.signing.keys import new_key, open_signer
-from ncen_updater.publisher.signing.value_words import time_words
+from ncen_updater.publisher.signing.value_format import time_words
 from tests.publisher.feeds import ceremony_of
 from tests.publisher.releases import PASSPHRASE, ring, write_release
 from tests.support.errors import refused

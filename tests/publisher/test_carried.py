@@ -15,17 +15,15 @@ from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 from ncen_updater.common.messages import PUBLISHER_TARGET_MISSING, UNSOUND_DRAFT
 from ncen_updater.formats.document import TargetRef
 from ncen_updater.formats.rollout import Halt
-from ncen_updater.publisher.build.attachments import PaperMaker
+from ncen_updater.publisher.build.attachments import PaperMaker, SourceOfBuild, make_provenance
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.build.provenance import SourceOfBuild, make_provenance
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import make_feed, publish_draft
-from ncen_updater.publisher.signing.draft import Draft, draft_releases
+from ncen_updater.publisher.new.trial import make_feed, publish_draft
+from ncen_updater.publisher.signing.draft import Draft, draft_halt, draft_releases, draft_resumption
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import PAPERS
 from ncen_updater.publisher.signing.keys import load_public_key, new_key, open_signer
-from ncen_updater.publisher.signing.rollout_drafts import draft_halt, draft_resumption
 from tests.publisher.releases import PASSPHRASE, ring, write_release
 from tests.support.errors import refused
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from demo.release_flow import publish_release
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.document import chunk_bytes_for, parse_release_document
 from ncen_updater.formats.errors import BadRelease
-from ncen_updater.publisher.build.chunks import chunks_of
-from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release
+from ncen_updater.publisher.build.build import chunks_of
+from ncen_updater.publisher.new.trial import make_feed, make_keys
 from tests.publisher.releases import PASSPHRASE, write_release
 from tests.support.http_server import serving
 

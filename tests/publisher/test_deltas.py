@@ -13,7 +13,7 @@ from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.delta import make
-from ncen_updater.formats.delta.errors import DeltaNotProved
+from ncen_updater.formats.delta.model import DeltaNotProved
 from ncen_updater.formats.document import Offer, TargetRef, Withdrawal
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tree import Tree

@@ -11,7 +11,7 @@ from tuf.api.metadata import Metadata
 
 from ncen_updater.common.messages import NOTHING_TO_DO
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import KeyRing
+from ncen_updater.publisher.new.trial import KeyRing
 from ncen_updater.publisher.signing.describe import describe
 from ncen_updater.publisher.signing.draft import draft_renewal
 from ncen_updater.publisher.signing.event import SigningEvent

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tuf.api.metadata import Metadata, Role  # type: ignore[attr-defined]
 
+from demo.release_flow import withdraw
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BAD_DATES,
@@ -30,7 +31,7 @@ from ncen_updater.formats.document import Withdrawal
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.feed.status import signature_status
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, withdraw
+from ncen_updater.publisher.new.trial import KeyRing, make_feed
 from ncen_updater.publisher.signing.describe import describe
 from ncen_updater.publisher.signing.draft import draft_renewal
 from ncen_updater.publisher.signing.event import SigningEvent, digest_of

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from demo.release_flow import publish_release
 from demo.releases import assemble
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import make_feed, publish_release
+from ncen_updater.publisher.new.trial import make_feed
 from ncen_updater.publisher.review.grouping import GroupedMarks, PlacedMark, grouped
 from ncen_updater.publisher.review.review import review
 from ncen_updater.publisher.review.sentences import sentences

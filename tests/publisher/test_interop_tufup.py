@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from demo.release_flow import publish_release, withdraw
 from ncen_updater.formats.document import Withdrawal
-from ncen_updater.publisher.release_flow import make_feed, make_keys, publish_release, withdraw
+from ncen_updater.publisher.new.trial import make_feed, make_keys
 from tests.publisher.releases import PASSPHRASE, write_release
 from tests.support.packs import write_large
 

@@ -27,9 +27,8 @@ from ncen_updater.common.messages import (
     ExitCode,
 )
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.signing import pkcs8
+from ncen_updater.publisher.signing import keys as key_files
 from ncen_updater.publisher.signing.ceremony import load_ceremony
-from ncen_updater.publisher.signing.digest_words import spoken, told
 from ncen_updater.publisher.signing.keys import (
     Algorithm,
     fingerprint,
@@ -39,10 +38,11 @@ from ncen_updater.publisher.signing.keys import (
     open_signer,
     owner_of,
 )
+from ncen_updater.publisher.signing.value_format import spoken, told
 from tests.publisher.releases import PASSPHRASE
 from tests.support.errors import refused
 
-REAL_COST = pkcs8.COST
+REAL_COST = key_files.COST
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))
@@ -107,7 +107,7 @@ def test_a_try_costs_128_mebibytes(
     tmp_path: Path, algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As anybody's tools read the file, not as we say."""
-    monkeypatch.setattr(pkcs8, "COST", REAL_COST)
+    monkeypatch.setattr(key_files, "COST", REAL_COST)
     pair = new_key(tmp_path, "amina", PASSPHRASE, algorithm)
     said = subprocess.run(
         ["openssl", "asn1parse", "-in", pair.private], capture_output=True, text=True, check=True

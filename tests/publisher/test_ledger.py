@@ -12,7 +12,7 @@ import pytest
 from ncen_updater.common.messages import LEDGER_BROKEN, SIGNED_ANOTHER
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import KeyRing, make_feed
+from ncen_updater.publisher.new.trial import KeyRing, make_feed
 from ncen_updater.publisher.signing.draft import draft_renewal
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.ledger import Ledger

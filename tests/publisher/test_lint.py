@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from demo.release_flow import withdraw
 from ncen_updater.common.messages import FEED_BROKEN
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.formats.manifest import accepts
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.lint.lint import last_release, lint_release
-from ncen_updater.publisher.release_flow import KeyRing, withdraw
+from ncen_updater.publisher.new.trial import KeyRing
 from tests.publisher.releases import clock, write_release
 from tests.support.errors import refused
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from demo.release_flow import publish_release
 from ncen_updater.common.findings import Finding
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.lint.lint import last_release, last_texts, lint_release
-from ncen_updater.publisher.release_flow import KeyRing, publish_release
+from ncen_updater.publisher.new.trial import KeyRing
 from ncen_updater.publisher.signing.carried_papers import carried_texts
 from tests.publisher.releases import clock, write_release
 

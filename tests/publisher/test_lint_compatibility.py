@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from demo.release_flow import publish_release
 from ncen_updater.publisher.build.build import build_release, scan_release
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.lint.lint import last_release, last_tree, lint_release
-from ncen_updater.publisher.release_flow import KeyRing, publish_release
+from ncen_updater.publisher.new.trial import KeyRing
 from tests.publisher.releases import clock, write_release
 
 OWN = {f"NU-{number}" for number in (*range(7161, 7170), 7180, 7181, 7182)}

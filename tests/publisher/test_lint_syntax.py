@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.publisher.lint.syntax import mistakes
+from ncen_updater.publisher.lint.sql import mistakes
 
 
 @pytest.mark.parametrize(

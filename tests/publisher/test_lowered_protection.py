@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from demo.release_flow import publish_release
 from ncen_updater.formats.errors import BadManifest
 from ncen_updater.formats.manifest import Manifest, parse_manifest
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
+from ncen_updater.publisher.new.trial import KeyRing, make_feed
 from ncen_updater.publisher.review.lowered_protection import lowered_by, wave_warnings
 from ncen_updater.publisher.review.sql_clauses import Kind
 from ncen_updater.publisher.review.sql_marks import marks

@@ -17,16 +17,12 @@ from typing import Any
 import click
 import pytest
 
+from demo.release_flow import publish_release
 from ncen_updater.common.cli.lazy import LazyGroup
 from ncen_updater.publisher.cli.main import cli, run
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.release_flow import (
-    KeyRing,
-    make_feed,
-    publish_draft,
-    publish_release,
-)
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
 from tests.publisher.releases import write_release
 from tests.support.http_server import PORTAL, Fault, WebServer, serving

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.publisher.signing.offer_words import field_words
+from ncen_updater.publisher.signing.describe import field_words
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ from ncen_updater.common.messages import (
     Message,
 )
 from ncen_updater.publisher.cli.main import run
-from ncen_updater.publisher.release_flow import KeyRing
+from ncen_updater.publisher.new.trial import KeyRing
 from ncen_updater.publisher.signing.draft import draft_first
 from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.event_files import pack_event, unpack_event
 from ncen_updater.publisher.signing.officer import load_officer, officer_path
-from ncen_updater.publisher.signing.packed_event import pack_event, unpack_event
 from tests.publisher.feeds import ceremony_of, drafted
 from tests.publisher.releases import NOW, PASSPHRASE, ring
 from tests.support.errors import refused

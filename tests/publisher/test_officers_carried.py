@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from demo.release_flow import publish_release
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.messages import PAPERS_MISSING
-from ncen_updater.publisher.release_flow import make_feed, publish_release
-from ncen_updater.publisher.review.page import page_of
+from ncen_updater.publisher.new.trial import make_feed
 from ncen_updater.publisher.review.review import Review, review
+from ncen_updater.publisher.review.words import page_of
 from ncen_updater.publisher.signing.event_files import PAPERS
 from tests.publisher.releases import clock, ring
 from tests.publisher.test_lint_carried import all_of, carrying, text, words

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
+from demo.release_flow import publish_release
 from ncen_updater.common.messages import PAPERS_MISSING
 from ncen_updater.formats.rollout import Wave
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
-from ncen_updater.publisher.review.page import page_of
+from ncen_updater.publisher.new.trial import KeyRing, make_feed
 from ncen_updater.publisher.review.review import Review, review
-from ncen_updater.publisher.review.words import annex_lines, marked, words_of
+from ncen_updater.publisher.review.words import annex_lines, marked, page_of, words_of
 from ncen_updater.publisher.signing.draft import draft_first, draft_keys, draft_releases
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.event_files import PAPERS

@@ -21,14 +21,19 @@ from ncen_updater.common.messages import (
     UNKNOWN_RELEASE,
 )
 from ncen_updater.formats.manifest import load_manifest
-from ncen_updater.publisher.build.attachments import PaperMaker, inspect_release
+from ncen_updater.publisher.build.attachments import (
+    PaperMaker,
+    SbomPart,
+    SourceOfBuild,
+    check_sbom,
+    find_parts,
+    inspect_release,
+)
 from ncen_updater.publisher.build.build import build_release, scan_release
-from ncen_updater.publisher.build.provenance import SourceOfBuild
-from ncen_updater.publisher.build.sbom import SbomPart, check_sbom, find_parts
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.signing.compare_staging import compare_files
 from ncen_updater.publisher.signing.draft import draft_releases
 from ncen_updater.publisher.signing.event import SigningEvent

@@ -8,9 +8,8 @@ from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import Text
 from ncen_updater.formats.tree import EntryType, TreeEntry
 from ncen_updater.publisher.lint.release import finding, path_words
-from ncen_updater.publisher.review.carried_lines import quoted_forms
-from ncen_updater.publisher.review.changes import FileChange
-from ncen_updater.publisher.review.programs import MOST_PLACES, may_run, programs_told
+from ncen_updater.publisher.review.changes import MOST_PLACES, FileChange, may_run, programs_told
+from ncen_updater.publisher.review.evidence import quoted_forms
 
 WORDS = "WARNING: other programs than before: {paths}"
 

@@ -26,12 +26,12 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.publisher.feed.feed import DurableWriter, Feed
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
-from ncen_updater.publisher.signing.digest_words import spoken
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.signing.draft import (
     draft_renewal,
 )
 from ncen_updater.publisher.signing.event import SigningEvent
+from ncen_updater.publisher.signing.value_format import spoken
 from tests.publisher.feeds import (
     client_sees,
     contents,

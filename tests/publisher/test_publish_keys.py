@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ncen_updater.common.messages import BELOW_THRESHOLD, DUPLICATE_KEY, FEED_BROKEN
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import (
     draft_keys,

@@ -14,7 +14,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOT_ATOMIC, STALE_EVENT, WRITE_FAILED
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.release_flow import KeyRing
+from ncen_updater.publisher.new.trial import KeyRing
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import (
     draft_first,

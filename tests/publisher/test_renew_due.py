@@ -12,7 +12,7 @@ import pytest
 from ncen_updater.publisher.cli import ceremony
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import KeyRing, publish_draft
+from ncen_updater.publisher.new.trial import KeyRing, publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
 from tests.publisher.releases import NOW
 

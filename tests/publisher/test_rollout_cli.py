@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.publisher.signing.value_words import time_words
+from ncen_updater.publisher.signing.value_format import time_words
 from tests.publisher.releases import write_release
 from tests.publisher.test_cli import Officer, officer
 

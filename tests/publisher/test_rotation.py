@@ -22,7 +22,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.release_flow import KeyRing, publish_draft
+from ncen_updater.publisher.new.trial import KeyRing, publish_draft
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import Draft, draft_keys, draft_renewal
 from ncen_updater.publisher.signing.event import SigningEvent

@@ -11,7 +11,7 @@ from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 from ncen_updater.formats.tuf_names import OFFER_FIELD
 from ncen_updater.publisher.review.sentences import sentences
 from ncen_updater.publisher.review.words import TITLES, title_words
-from ncen_updater.publisher.signing.value_words import time_words
+from ncen_updater.publisher.signing.value_format import time_words
 
 FIRST, SECOND, THIRD = "2026-12-01T08:00:00Z", "2026-12-03T08:00:00Z", "2026-12-08T08:00:00Z"
 #: As all pages tell times: where they are read, and in UTC.

@@ -17,7 +17,7 @@ from ncen_updater.publisher.distribute.shown_lists import (
     contradictions,
 )
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import KeyRing, publish_draft
+from ncen_updater.publisher.new.trial import KeyRing, publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
 from tests.publisher.test_monitor import Public, _now, public
 from tests.support.errors import refused

@@ -8,8 +8,7 @@ import pytest
 
 from ncen_updater.formats.sql import ENGINES, split
 from ncen_updater.publisher.review.sql_clauses import Kind
-from ncen_updater.publisher.review.sql_marks import marks
-from ncen_updater.publisher.review.sql_own import fills_own
+from ncen_updater.publisher.review.sql_marks import fills_own, marks
 
 ADD = "ALTER TABLE cases ADD COLUMN country text;"
 NEW = "CREATE TABLE visits (id int, note text);"

@@ -15,7 +15,7 @@ from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.release_flow import KeyRing
+from ncen_updater.publisher.new.trial import KeyRing
 from ncen_updater.publisher.signing.draft import draft_releases, draft_renewal
 from ncen_updater.publisher.signing.event import SigningEvent
 from tests.publisher.feeds import contents

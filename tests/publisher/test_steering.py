@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from demo.release_flow import publish_release
 from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTHING_TO_DO, OFFER_HALTED
@@ -22,18 +23,20 @@ from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.rollout import Halt, Wave
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.feed.feed import Feed, FeedState
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_draft, publish_release
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.signing.describe import describe
-from ncen_updater.publisher.signing.draft import Draft, draft_releases, draft_withdrawal
-from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.rollout_drafts import (
+from ncen_updater.publisher.signing.draft import (
+    Draft,
     draft_audience,
     draft_channel,
     draft_halt,
+    draft_releases,
     draft_resumption,
     draft_waves,
+    draft_withdrawal,
     offer_of,
 )
+from ncen_updater.publisher.signing.event import SigningEvent
 from tests.publisher.releases import NOW, clock, ring, write_release
 from tests.support.errors import refused
 from tests.support.http_server import WebServer

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from demo.release_flow import publish_release
 from demo.releases import assemble
 from ncen_updater.formats.rollout import Wave
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
+from ncen_updater.publisher.new.trial import KeyRing, make_feed
 from ncen_updater.publisher.signing.draft import Draft, draft_first, draft_releases
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.value_words import range_words, time_words
+from ncen_updater.publisher.signing.value_format import range_words, time_words
 from tests.publisher.feeds import ceremony_of
 from tests.publisher.releases import NOW, clock, ring
 

@@ -19,7 +19,7 @@ from securesystemslib.signer import HSMSigner
 from ncen_updater.common.messages import TOKEN_LOCKED, TOKEN_UNUSABLE, WRONG_PIN, Message
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.release_flow import KeyRing
+from ncen_updater.publisher.new.trial import KeyRing
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import draft_first
 from ncen_updater.publisher.signing.event import SigningEvent

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from demo.release_flow import publish_release
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     FEED_AWAY,
@@ -29,18 +30,19 @@ from ncen_updater.common.progress import Silent
 from ncen_updater.common.retranslate import retold
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.publisher.distribute.storage import (
+from ncen_updater.publisher.distribute.upload import (
     CHANGING,
     FIXED,
     DirectoryPlace,
     ObjectStore,
     Place,
     open_place,
+    upload,
+    upload_order,
 )
-from ncen_updater.publisher.distribute.upload import upload, upload_order
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, publish_release
+from ncen_updater.publisher.new.trial import KeyRing, make_feed
 from tests.publisher.releases import NOW, clock, ring, write_release
 from tests.support.errors import refused, says
 from tests.support.forks import DEADLINE_S
@@ -284,7 +286,7 @@ def test_a_place_that_changes_what_it_is_given(feed: Path, keys: KeyRing, tmp_pa
 
 def test_keys_of_the_online_roles_change(feed: Path, keys: KeyRing, tmp_path: Path) -> None:
     """Both keys have signed: the timestamp goes before the root. One has not: nothing is safe."""
-    from ncen_updater.publisher.release_flow import make_keys, publish_draft
+    from ncen_updater.publisher.new.trial import make_keys, publish_draft
     from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
     from ncen_updater.publisher.signing.draft import draft_keys
     from tests.publisher.releases import PASSPHRASE

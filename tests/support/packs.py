@@ -6,7 +6,8 @@ import random
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
+from demo.release_flow import publish_release
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, make_keys
 
 FIRST, SECOND, THIRD = "3.2.4", "3.3.0", "3.3.1"
 BYTES = 200_000

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from demo.release_flow import publish_release
 from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.composition import build_site
@@ -23,7 +24,7 @@ from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.reader.site_feed import feed_of
 from ncen_updater.agent.site import Site
 from ncen_updater.common.canonical_json import canonical_json
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, make_keys
 
 
 def _now() -> datetime:

@@ -113,7 +113,7 @@ def require_settled(
     """
     if change is None:
         return
-    until = change.get("watched_until")  # an older service does not say
+    until = change["watched_until"]
     if until is None:
         raise UpdaterError(
             OPEN_CHANGE, change=change["id"], kind=change["kind"], version=change["to"], state=state

@@ -97,7 +97,7 @@ def approve(
         require_binding(seen)
         _show_digest(session, seen)
         _show_others(session, seen)
-        show_beginning(session, seen.get("begins_after_yes"), AFTER_YES)
+        show_beginning(session, seen["begins_after_yes"], AFTER_YES)
         question = Text(N_("Approve the upgrade to {version}?"), {"version": seen["target"]})
         session.agree(question, yes=yes)
         before = seen["approvals"]
@@ -219,14 +219,14 @@ def _show_digest(session: AgentSession, seen: Document) -> None:
 
 def _show_others(session: AgentSession, seen: Document) -> None:
     """Say where this is not the newest release, and where others are approved, too."""
-    newest, target = seen.get("newest"), seen["target"]  # an older service does not say
+    newest, target = seen["newest"], seen["target"]
     if newest is not None:
         values = {"version": target, "newest": newest}
         session.show(Text(N_("{version} is not the newest release here: {newest} is."), values))
-    for other in seen.get("also_approved", ()):
+    for other in seen["also_approved"]:
         text = N_("{other} was approved as well; what was approved last goes first.")
         session.show(Text(text, {"other": other}))
-    for other in seen.get("approved_but_gone", ()):
+    for other in seen["approved_but_gone"]:
         text = N_("{other} was approved, and can no longer be taken here.")
         session.show(Text(text, {"other": other}))
 
@@ -237,7 +237,7 @@ def _when(session: AgentSession, text: str) -> str:
 
 def _begins_then(standing: Document) -> bool:
     """Whether it begins at the very time that somebody chose, which is then told once."""
-    at = (standing["begins"] or {}).get("at")
+    at = standing["begins"]["at"]
     chosen = standing["scheduled"]
     return at is not None and datetime.fromisoformat(at) == datetime.fromisoformat(chosen)
 
@@ -253,18 +253,26 @@ def _show(
         words: The sentence around when it begins.
         beside: What the document has, too.
     """
-    names = ("binding", "plan", "rehearsed", "approvals", "missing", "voids", "bad_until")
+    names = (
+        "binding",
+        "plan",
+        "rehearsed",
+        "approvals",
+        "missing",
+        "voids",
+        "bad_until",
+        "begins",
+        "newest",
+        "also_approved",
+        "approved_but_gone",
+        "approvals_used_up",
+    )
     scheduled = seen["scheduled"] or {}
     standing = {
         "version": seen["target"],
         **{name: seen[name] for name in names},
         "scheduled": scheduled.get("not_before"),
         "scheduled_by": scheduled.get("who"),
-        "begins": seen.get("begins"),  # an older service does not say
-        "newest": seen.get("newest"),
-        "also_approved": seen.get("also_approved", []),
-        "approved_but_gone": seen.get("approved_but_gone", []),
-        "approvals_used_up": seen.get("approvals_used_up", []),
         **beside,
     }
     for void in standing["voids"]:

@@ -1,7 +1,7 @@
 """One change in a dozen lines: what, who, when, the stop, where it failed, what became of it. Pure.
 
-Made of the document that ``history CHANGE --json`` writes. Of what an older service does not tell,
-and of what nobody wrote down, there is no line.
+Made of the document that ``history CHANGE --json`` writes. Of what nobody wrote down there is no
+line.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _when(report: Document, when: Callable[[str], Figure]) -> Text:
 
 
 def _who(report: Document) -> Iterator[Text]:
-    if report.get("approved_by"):
+    if report["approved_by"]:
         names = ", ".join(clean(str(name)) for name in report["approved_by"])
         yield Text(N_("  approved by {names}"), {"names": names})
     if report["facts"].get("soak_of"):
@@ -80,9 +80,9 @@ def _who(report: Document) -> Iterator[Text]:
             N_("  by the agent itself, since {version} turned bad while it was watched"),
             {"version": report["from"]},
         )
-    elif report.get("ordered_by"):
+    elif report["ordered_by"]:
         yield Text(N_("  ordered by {name}"), {"name": clean(report["ordered_by"])})
-    emergency = report.get("emergency")  # a service of an older agent says nothing of it
+    emergency = report["emergency"]
     if emergency:
         words = N_("  in an emergency, without the approvals that it takes, by {name}: {reason}")
         values = {"name": clean(emergency["by"]), "reason": clean(emergency["reason"])}
@@ -90,7 +90,7 @@ def _who(report: Document) -> Iterator[Text]:
 
 
 def _stop(report: Document, language: str) -> Iterator[Text]:
-    real, predicted = report["stop_s"], report.get("predicted_stop_s")
+    real, predicted = report["stop_s"], report["predicted_stop_s"]
     if real is None:
         if not any(step["name"] == StepName.CLOSE for step in report["steps"]):
             yield Text(N_("  officers were not kept out"))
@@ -144,7 +144,7 @@ def _watched(facts: Document) -> Iterator[Text]:
 
 
 def _failure(report: Document, language: str, when: Callable[[str], Figure]) -> Iterator[Text]:
-    failure, code = report.get("failure"), report["error_code"]
+    failure, code = report["failure"], report["error_code"]
     understood = False
     if failure:
         error, code = clean(str(failure["error"] or "")).split("\n", 1)[0], failure["code"]
@@ -165,7 +165,7 @@ def _failure(report: Document, language: str, when: Callable[[str], Figure]) -> 
         yield Text(N_("  {code}: {meaning}"), {"code": code, "meaning": meaning[0]})
     elif code and not failure:
         yield Text(N_("  it ended with {code}"), {"code": code})
-    cut = report.get("cut_off")
+    cut = report["cut_off"]
     if cut:
         text = (
             N_(
@@ -183,24 +183,24 @@ def _failure(report: Document, language: str, when: Callable[[str], Figure]) -> 
         )
         resumed = {"at": when(cut["resumed_at"])}
         yield Text(N_("  it was taken up again at {at}"), resumed)
-    if report.get("taken_back_by"):
+    if report["taken_back_by"]:
         yield Text(N_("  it was taken back by change {id}"), {"id": report["taken_back_by"]})
 
 
 def ended_words(change: Document) -> Iterator[Text]:
     """Say whose sessions a change ended."""
-    if change.get("ended_sessions"):  # a service of before does not say it
+    if change["ended_sessions"]:
         names = {"names": ", ".join(map(clean, change["ended_sessions"]))}
         yield Text(N_("  sessions ended when the databases were closed: {names}"), names)
 
 
 def as_before(change: Document) -> Text:
     """Say what a change left that was undone; its program may have added something."""
-    if change.get("replaced"):
+    if change["replaced"]:
         names = {"names": ", ".join(map(clean, change["replaced"]))}
         words = N_("  somebody replaced {names} meanwhile; everything else is as it was before it")
         return Text(words, names)
-    if not change.get("expanded"):  # a service of before does not say it
+    if not change["expanded"]:
         return Text(N_("  everything is as it was before it; no record was lost"))
     words = N_(
         "  the program of {version} had worked on the databases before the stop, and what it added"

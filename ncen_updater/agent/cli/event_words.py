@@ -31,7 +31,7 @@ KINDS = frozenset(
         N_("files-put-back"), N_("held"), N_("import-begun"), N_("import-refused"), N_("imported"),
         N_("looked"), N_("marker-healed"), N_("needs-person"), N_("next"), N_("order-ended"),
         N_("order-taken"), N_("ordered"), N_("pack-refused"), N_("predicted"),
-        N_("previous-dropped"), N_("records-caught-up"), N_("recovery"), N_("recovery-failed"),
+        N_("previous-dropped"), N_("recovery"), N_("recovery-failed"),
         N_("rehearsal-begun"),
         N_("rehearsal-failed"), N_("rehearsal-passed"), N_("rehearsal-running"), N_("release-bad"),
         N_("release-bad-withdrawn"),

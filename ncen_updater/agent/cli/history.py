@@ -97,7 +97,7 @@ def _show_accepted(session: AgentSession, taken: Document) -> None:
 def _code(change: Document) -> str | None:
     """What a change failed with; of one that came to its end, what its release turned bad by."""
     code: str | None = change["error_code"]
-    return code or (SOAK_FAILED.code if change.get("turned_bad") else None)
+    return code or (SOAK_FAILED.code if change["turned_bad"] else None)
 
 
 def _list(session: AgentSession, found: Document) -> None:
@@ -133,11 +133,11 @@ def _list(session: AgentSession, found: Document) -> None:
             session.show(Text(text, {"id": failed["id"]}))
     else:
         session.show(Text(N_("No change was ever begun here.")))
-    for failed in found.get("failed_rehearsals", ()):  # an older service says nothing of them
+    for failed in found["failed_rehearsals"]:
         _show_rehearsal(session, failed)
     for event in found["imports"]:
         _show_import(session, event)
-    for taken in found.get("accepted", ()):
+    for taken in found["accepted"]:
         _show_accepted(session, taken)
 
 

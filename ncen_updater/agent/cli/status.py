@@ -167,8 +167,8 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
     )
     names = {name: document[name] for name in ("product", "site", "country")}
     session.show(Text(text, {**names, "version": part["version"]}))
-    seen = part.get("officers")  # a service of an older agent asked nobody
-    if seen is not None and part["version"] is not None:
+    seen = part["officers"]
+    if part["version"] is not None:
         for line in officers_words(Availability.from_json(seen), part["version"], session.zone):
             session.show(line)
     full = part.get("full_disk")
@@ -200,15 +200,15 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         )  # fmt: skip
     elif last is not None:
         show_last_change(session, last)
-    if part.get("confirmed_by"):
+    if part["confirmed_by"]:
         values = {"name": clean(part["confirmed_by"])}
         words = N_("  {name} confirmed it: the release is good.")
         if (change or last or {}).get("contract_left"):
             words = N_("  {name} confirmed it; its migrations stay unfinished.")
         session.show(Text(words, values))
-    if part.get("approvals_used_up"):  # a service of an older agent says nothing of them
+    if part["approvals_used_up"]:
         session.show(used_up_words([clean(who) for who in part["approvals_used_up"]]))
-    owed = part.get("owed_rollback")  # a service of an older agent says nothing of it
+    owed = part["owed_rollback"]
     if owed is not None:
         text = (
             N_("{version} turned bad and was not taken back yet; 'ncen-updater resume' does it.")
@@ -219,9 +219,9 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     _show_order(session, document, part)
     for hold in part["holds"]:
         session.show(hold_words(hold, session.zone))
-    for row in part.get("approvals", ()):  # a service of an older agent says nothing of them
+    for row in part["approvals"]:
         session.show(_approved(row, next((r for r in part["approvals"] if r["next"]), None)))
-    back = part.get("rollback_approved")  # a service of an older agent says nothing of it
+    back = part["rollback_approved"]
     if back is not None:
         for line in back_words(back):
             session.show(line)
@@ -239,7 +239,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
 
 def _show_order(session: AgentSession, document: Document, part: Document) -> None:
     """Show what somebody asked for and nobody has begun, and what it waits for."""
-    order = part.get("order")  # a service of an older agent says nothing of it
+    order = part["order"]
     if order is None:
         return
     values = {
@@ -347,14 +347,14 @@ def _show_open(
             values,
         )
     )
-    until = change.get("watched_until")  # a service of an older agent says nothing of it
+    until = change["watched_until"]
     if until is not None:
         words = N_(
             "  officers were let in to it, and it is watched until {until}; where it is good, "
             "'ncen-updater confirm' ends that at once"
         )
         session.show(Text(words, {"until": _when(session, until)}))
-    elif change.get("contracting"):
+    elif change["contracting"]:
         words = (
             N_(
                 "  officers were let in to it, and its own program brings the migrations to their"
@@ -417,10 +417,10 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
         "expires": _when(session, part["expires_at"]),
     }  # fmt: skip
     session.show(Text(N_("On the signed list: up to {newest}, read {checked}."), values))
-    offered = part.get("comes_next")  # a service of an older agent says nothing of it
+    offered = part["comes_next"]
     if offered is not None:
         session.show(Text(N_("On offer for this site: {version}."), {"version": offered}))
-    for one in part.get("barred", ()):
+    for one in part["barred"]:
         session.show(_barred(session, one))
     notice = part["running_withdrawn"]
     if notice is not None:

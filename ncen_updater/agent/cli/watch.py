@@ -72,8 +72,7 @@ def _came_to(order: Document) -> Answer:
 
 def _said_before(client: Client, progress: Heartbeat) -> None:
     """Show what the command at work had said before somebody looked."""
-    # A service of an older agent does not keep it.
-    for one in client.get("/v1/status")["service"].get("said") or ():
+    for one in client.get("/v1/status")["service"]["said"]:
         progress.past(Text(str(one["tell"]), one["values"]), float(one["seconds"]))
 
 
@@ -82,7 +81,7 @@ def _show_next(session: AgentSession, client: Client) -> None:
     outlook = client.get("/v1/outlook")
     if outlook["target"] is not None:
         session.show(Text(N_("Next is the upgrade to {version}."), {"version": outlook["target"]}))
-        show_beginning(session, outlook.get("begins"))
+        show_beginning(session, outlook["begins"])
 
 
 #: What works on a change; whatever else does has a result of its own.

@@ -732,28 +732,6 @@ class DatabaseEngine(abc.ABC):
         Afterwards nothing cuts them back, not even a journal from an old backup.
         """
 
-    def ask_journal(  # noqa: B027 - a server's catalogue is what every agent writes
-        self, begun_after: Callable[[int], Sequence[str]]
-    ) -> None:
-        """Learn where to ask for changes of an older agent, where own records are believed.
-
-        Args:
-            begun_after: Ids of the changes that began after an event of the journal.
-        """
-
-    def catch_up(self) -> tuple[str, ...]:
-        """Write down what an older agent did, if records do not know of it; return of what.
-
-        Asked under the lock, before anything is decided. May be repeated after a crash.
-
-        Raises:
-            DatabaseError: If what it left contradicts itself.
-        """
-        return ()
-
-    def know(self, last_event: int) -> None:  # noqa: B027
-        """Note that the records know of every change of the journal so far."""
-
     @abc.abstractmethod
     def heal_marker(self) -> tuple[str, ...]:
         """Write again what the live set lost of its marker; return where, empty if nowhere.

@@ -16,7 +16,7 @@ from packaging.version import Version
 from ncen_updater.agent.slots.errors import RecordUnusable, SlotDiffers
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.release_source import FetchedPack, FetchedRelease, ReleaseSource, not_used
-from ncen_updater.formats.delta.errors import DeltaError
+from ncen_updater.formats.delta.model import DeltaError
 from ncen_updater.formats.document import Offer
 
 if TYPE_CHECKING:

@@ -41,8 +41,8 @@ from ncen_updater.agent.engine.pending_rollback import (
 )
 from ncen_updater.agent.engine.permitted import require_no_hold
 from ncen_updater.agent.engine.preconditions import (
-    catch_up,
     choose,
+    lift_ended_fences,
     require_nothing_open,
     require_whole,
     running_version,
@@ -171,7 +171,7 @@ class Operations:
             UpdaterError: Nothing was begun.
         """
         with self._at_work("upgrade") as journal:
-            catch_up(self._site, journal)
+            lift_ended_fences(self._site, journal)
             require_nothing_open(self._site, journal)
             zone = self._site.config.service.zone()
             require_no_hold(journal, self._site.clock.now(), zone)
@@ -245,7 +245,7 @@ class Operations:
             ChangeFailed: The rollback failed and was undone; the newer release runs.
         """
         with self._at_work("rollback") as journal:
-            catch_up(self._site, journal)
+            lift_ended_fences(self._site, journal)
             change = journal.open_change()
             if change is not None and not may_be_left(journal, change):
                 raise UpdaterError(
@@ -289,7 +289,7 @@ class Operations:
             if change is not None and not by_person:
                 there = functools.partial(self._site.engine.require_live, opened=False)
                 self._runner(journal).when_there(there)
-            catch_up(self._site, journal)
+            lift_ended_fences(self._site, journal)
             decision = decide(look(self._site, change, by_person=by_person))
             if decision.action is RecoveryAction.NOTHING:
                 require_whole(self._site, journal, None)
@@ -382,7 +382,7 @@ class Operations:
             Busy, OpenChange, NeedsPerson: If that is not so.
         """
         with self._at_work(what) as journal:
-            catch_up(self._site, journal)
+            lift_ended_fences(self._site, journal)
             require_nothing_open(self._site, journal)
             yield journal
 

@@ -5,8 +5,6 @@ Looks and refuses; nothing is changed but a marker of the databases that was los
 
 from __future__ import annotations
 
-import logging
-
 from packaging.version import Version
 
 from ncen_updater.agent.engine.errors import NeedsPerson
@@ -20,23 +18,13 @@ from ncen_updater.agent.site import Site, reference
 from ncen_updater.feed.upgrade_path import NoPath, UpgradePath, choose_path
 from ncen_updater.formats.document import Offer
 
-logger = logging.getLogger(__name__)
 
-
-def catch_up(site: Site, journal: Journal) -> None:
-    """Learn what an older agent did here, and write down of what nothing was known.
-
-    A fence of a change that is over is lifted.
+def lift_ended_fences(site: Site, journal: Journal) -> None:
+    """Lift the fence of a change that is over.
 
     Raises:
-        DatabaseError: If what it left contradicts itself, or if, with no change open, a live
-            database is missing or refuses sessions.
+        DatabaseError: If, with no change open, a live database is missing or refuses sessions.
     """
-    learnt = site.engine.catch_up()
-    if learnt:
-        logger.warning("an older agent worked here: what it did with %s is known now", learnt)
-        journal.note("records-caught-up", databases=list(learnt))
-    site.engine.know(journal.last_event())
     over = {change.id: change for change in journal.changes() if not change.state.open}
     for change_id in over.keys() & site.engine.evidence(None).fenced_by:
         site.engine.unfence(reference(over[change_id]))

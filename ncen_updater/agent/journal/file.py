@@ -12,11 +12,11 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from ncen_updater.agent.engine.errors import (
     JournalForbidden,
@@ -50,13 +50,6 @@ LOGGED: Final = {
 BUSY_S = 60.0
 
 
-class Now(Protocol):
-    """Gives the time, UTC."""
-
-    def __call__(self) -> datetime:
-        """Return now."""
-
-
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -70,7 +63,9 @@ class JournalFile:
         now: Gives the time of records.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, now: Now = _utc_now) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, now: Callable[[], datetime] = _utc_now
+    ) -> None:
         self.path = path
         self._connection = connection
         self._connection.row_factory = sqlite3.Row
@@ -84,7 +79,7 @@ class JournalFile:
         cls,
         path: Path,
         *,
-        now: Now = _utc_now,
+        now: Callable[[], datetime] = _utc_now,
         first: tuple[str, Mapping[str, object]] | None = None,
     ) -> Self:
         """Make the journal of a site that never had one.
@@ -116,7 +111,9 @@ class JournalFile:
         return cls.open(path, now=now)
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool = False, now: Now = _utc_now) -> Self:
+    def open(
+        cls, path: Path, *, read_only: bool = False, now: Callable[[], datetime] = _utc_now
+    ) -> Self:
         """Open the journal and check that it can be trusted.
 
         Args:

@@ -217,15 +217,6 @@ class Journal(JournalFile):
             ).fetchall()
             return tuple(self.change(row["id"]) for row in rows)
 
-    def begun_after(self, number: int) -> tuple[str, ...]:
-        """Ids of the changes that began after an event, oldest first."""
-        with reading(self.path):
-            rows = self._connection.execute(
-                "SELECT change FROM events WHERE kind = 'begun' AND number > ? ORDER BY number",
-                (number,),
-            )
-            return tuple(row["change"] for row in rows)
-
     def last_event(self) -> int:
         """Number of the newest event; 0 where there is none."""
         with reading(self.path):

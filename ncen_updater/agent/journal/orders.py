@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.journal.journal import Journal
@@ -27,16 +28,6 @@ class OrderKind(StrEnum):
     CONFIRM = "confirm"
     SELF_UPDATE = "self-update"
     IMPORT = "import"
-
-
-#: Kinds that agents of before do not know, and as what they stand in the journal, which these would
-#: take for unreadable otherwise: as an order that does no harm if one of them carries it out.
-CARRIED: Mapping[OrderKind, OrderKind] = {
-    OrderKind.SELF_UPDATE: OrderKind.CHECK,
-    OrderKind.IMPORT: OrderKind.CHECK,
-}
-#: Where the kind itself stands then.
-CARRIES = "carries"
 
 
 @dataclass(frozen=True)
@@ -80,8 +71,6 @@ class Orders:
             guard: Raises to refuse; asked while nobody else writes.
         """
         at = self._journal.now().isoformat()
-        if kind in CARRIED:
-            kind, data = CARRIED[kind], {**data, CARRIES: kind.value}
         with self._journal.transaction() as connection:
             guard()
             number = connection.execute(
@@ -154,13 +143,42 @@ class Orders:
             return tuple(_order(row) for row in rows)
 
 
+class JournalOrders:
+    """Marks orders for the service; opens the journal for each mark, and never holds it open.
+
+    Args:
+        path: The journal.
+
+    Attributes:
+        torn: Whether one may have been begun whose end is not written down.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.torn = True
+
+    def take(self, number: int) -> None:
+        """See :meth:`Orders.take`."""
+        with Journal.open(self._path) as journal:
+            Orders(journal).take(number)
+
+    def end(self, number: int, result: Mapping[str, object]) -> None:
+        """See :meth:`Orders.end`."""
+        with Journal.open(self._path) as journal:
+            Orders(journal).end(number, result)
+
+    def end_torn(self) -> None:
+        """End the orders that a killed service had begun; what they did is in the journal."""
+        with Journal.open(self._path) as journal:
+            orders = Orders(journal)
+            for order in orders.interrupted():
+                orders.end(order.id, {"exit_code": None, "torn": True})
+        self.torn = False
+
+
 def _order(row: sqlite3.Row) -> Order:
-    kind, data = OrderKind(row["kind"]), stored_value(row["data"])
-    carried = data.pop(CARRIES, None)
-    if carried in CARRIED:  # one that only a newer agent knows stays what it stands for
-        kind = OrderKind(carried)
     return Order(
-        row["id"], kind, data,
+        row["id"], OrderKind(row["kind"]), stored_value(row["data"]),
         Person(row["who"], row["uid"]), stored_time(row["at"]),
         optional_time(row["taken_at"]), optional_time(row["ended_at"]),
         stored_value(row["result"]) if row["result"] else None,

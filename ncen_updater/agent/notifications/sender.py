@@ -33,7 +33,7 @@ def send(config_path: Path, order: Mapping[str, Any]) -> int:
     config = load_config(config_path)
     try:
         way, number, left_out = str(order["way"]), str(order["id"]), int(order["left_out"])
-        head = str(ChainHead.parse(str(order["head"]))) if order.get("head") else ""
+        head = str(order["head"]) and str(ChainHead.parse(str(order["head"])))
         news = [News.from_json(item) for item in order["news"]]
     except (KeyError, TypeError, ValueError) as error:
         raise NotifyError(BAD_ORDER, detail=type(error).__name__) from error
@@ -53,12 +53,8 @@ def send(config_path: Path, order: Mapping[str, Any]) -> int:
 def main() -> int:
     """Send one message; return the exit status."""
     config = Path(sys.argv[1])
-    # Bound to the service: nobody would write down that the message was taken. No signs of life:
-    # an agent of an older version reads all that is said as one answer.
-    return serve(
-        lambda order, _: {"sent": True, "refused": send(config, order)},
-        beats=False,
-    )
+    # Bound to the service: nobody would write down that the message was taken.
+    return serve(lambda order, _: {"sent": True, "refused": send(config, order)})
 
 
 if __name__ == "__main__":

@@ -42,14 +42,7 @@ def sender_for(config_path: Path, config: AgentConfig) -> Sender:
     """
     if config.service.runner != "systemd":
         return sending(config_path)
-    path = config.paths.resolve(config.service.send_socket)
-
-    def send(order: Mapping[str, object]) -> str | None:
-        # An agent may be newer than the units, which come with the package: where these know of no
-        # such socket, they leave the service its network.
-        return sending(config_path, path if path.exists() else None)(order)
-
-    return send
+    return sending(config_path, config.paths.resolve(config.service.send_socket))
 
 
 def sending(config_path: Path, socket: Path | None = None, limit_s: float = LIMIT_S) -> Sender:

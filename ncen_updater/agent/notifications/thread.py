@@ -21,7 +21,7 @@ from ncen_updater.agent.notifications.notifier import Notifier
 from ncen_updater.agent.notifications.outbox import Outbox
 from ncen_updater.agent.notifications.sending import Sender, sender_for
 from ncen_updater.agent.service.availability_asker import availability_asker
-from ncen_updater.agent.service.loop import ServiceEvent
+from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.agent.status import SiteStatus, changed_at
 
 logger = logging.getLogger(__name__)

@@ -4,5 +4,5 @@
 works on a site's directories, ``exchange`` is what goes to translators and comes back, ``words``
 says it. The country's own files are only read, but for an import that a person orders; what is
 merged lies beside the slots, one directory a release, and a link chooses one together with the slot
-(``docs/decisions/0072-what-the-country-owns.md``).
+(``docs/decisions/0072-local-overlay.md``).
 """

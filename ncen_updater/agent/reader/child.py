@@ -54,8 +54,7 @@ from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
 from ncen_updater.formats.bundle.bundle_file import open_file
 from ncen_updater.formats.document import DeltaRef, Offer
-from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree
-from ncen_updater.formats.transfer_errors import TransferError
+from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree, TransferError
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
 logger = logging.getLogger(__name__)

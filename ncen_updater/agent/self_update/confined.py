@@ -1,6 +1,6 @@
-"""Run a program that may write below one directory alone, or nowhere: before a new agent's trial.
+"""Run a program that may write below one directory alone: before a new agent's trial.
 
-The words are that directory, or nothing for none, then the program with its arguments.
+The words are that directory, then the program with its arguments.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ def main() -> None:
     with contextlib.suppress(OSError, ValueError):  # a unit may forbid it, or allow less
         resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, MOST_BYTES))
     if available() >= 2:
-        allow_writing([Path(os.devnull), *([Path(place)] if place else [])])
+        allow_writing([Path(os.devnull), Path(place)])
     os.execv(words[0], words)  # noqa: S606 - it becomes the program
 
 

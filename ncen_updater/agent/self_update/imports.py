@@ -27,7 +27,7 @@ MODULES = (
     "ncen_updater.agent.databases.migrations.runner",
     "ncen_updater.formats.archive",
     "ncen_updater.formats.delta.apply",
-    "ncen_updater.formats.delta.one_call",
+    "ncen_updater.formats.delta.single_frame",
 )
 
 

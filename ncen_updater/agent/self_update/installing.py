@@ -41,9 +41,8 @@ from ncen_updater.common.messages import (
     SERVICE_STILL_RUNS,
 )
 from ncen_updater.common.progress import Progress
-from ncen_updater.formats.agent_release import REQUIREMENTS
 from ncen_updater.formats.manifest import load_manifest
-from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+from ncen_updater.formats.tuf_names import AGENT_PRODUCT, REQUIREMENTS
 
 UNITS = "units"
 #: Where the system looks for what comes in ``units``, by the end of its name.

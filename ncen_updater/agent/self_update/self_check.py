@@ -16,8 +16,6 @@ from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.site import Site
 from ncen_updater.common.disk_space import require_space
-from ncen_updater.feed.errors import MixedVersions
-from ncen_updater.feed.release_source import ReleaseSource
 
 logger = logging.getLogger(__name__)
 
@@ -38,24 +36,9 @@ def look_over(site: Site) -> None:
         journal.changes()
         journal.open_change()
         SiteHistory(journal).bad_releases()
-    look_at_list(site.source)
+    site.source.last_view()
     site.slots.current()
     site.engine.describe()
-
-
-def look_at_list(source: ReleaseSource) -> None:
-    """Look at the last list of releases.
-
-    Where the list of agents alone was renewed since, snapshot and list do not belong together until
-    the next check, and a site of before has no proof to fall back to: no agent is to blame for it.
-
-    Raises:
-        UpdaterError: If it cannot be read or proved.
-    """
-    try:
-        source.last_view()
-    except MixedVersions as error:
-        logger.warning("the list of releases waits for the next check: %s", error)
 
 
 def reach(path: Path) -> dict[str, object]:

@@ -7,7 +7,7 @@ itself stays in it, so that the slot can be made anew where the system's Python 
 
 What comes with a release runs here before its trial: pip unpacks it, and it is asked who it is. A
 user does that who owns nothing else (where root makes slots), and who may write in the partial slot
-alone, once pip has ended not even there.
+alone, once pip has ended in a directory for temporary files alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import re
 import shutil
 import stat
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
 from ncen_updater.common.progress import Progress
 from ncen_updater.common.supervised import LeftBehind
-from ncen_updater.formats.agent_release import REQUIREMENTS, WHEELS
+from ncen_updater.formats.tuf_names import REQUIREMENTS, WHEELS
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +46,16 @@ RECORD, RELEASE = "slot.json", "release"
 #: Who unpacks; comes with the units.
 BUILDER = "ncen-updater-build"
 PROGRAM = "ncen-updater"
-#: A module of the new agent that imports everything that the service and its children need.
-TRY_IMPORTS = "ncen_updater.selfupdate.imports"
+#: Modules by which an agent and the units know the next one: their names stay. The second imports
+#: everything that the service and its children need.
+CLI = "ncen_updater.agent.cli.main"
+TRY_IMPORTS = "ncen_updater.agent.self_update.imports"
 #: Isolated: neither the directory that it is called in nor PYTHONPATH may bring a module. It finds
 #: its slot by itself, since a package moves it.
-LAUNCHER = """\
+LAUNCHER = f"""\
 #!/bin/sh
 program=$(/usr/bin/readlink -f -- "$0")
-exec "${program%/*}/python" -I -m ncen_updater.cli.agent "$@"
+exec "${{program%/*}}/python" -I -m {CLI} "$@"
 """
 TIMEOUT_S = 900
 TAIL = 1500
@@ -255,29 +258,39 @@ class AgentSlots:
 
     def _try(self, partial: Path, version: str) -> None:
         """Ask the new agent who it is, and let it import all that it needs."""
-        python = str(partial / "bin/python")
-        said = self._run(version, [python, "-I", "-m", "ncen_updater.cli.agent", "--version"])
-        if re.fullmatch(rf"{PROGRAM} (\S+)", said.strip()) is None or version not in said.split():
-            raise AgentSlotFailed(
-                version=version, reason=f"it says that it is: {said.strip()[:100]}"
-            )
-        self._run(version, [python, "-I", "-m", TRY_IMPORTS])
+        python, builder = [str(partial / "bin/python"), "-I", "-m"], _builder()
+        # Libraries look for a place for temporary files as they are imported.
+        with tempfile.TemporaryDirectory() as name:
+            if builder is not None:
+                os.chown(name, *builder)
+            place = Path(name)
+            said = self._run(version, [*python, CLI, "--version"], place)
+            if (
+                re.fullmatch(rf"{PROGRAM} (\S+)", said.strip()) is None
+                or version not in said.split()
+            ):
+                raise AgentSlotFailed(
+                    version=version, reason=f"it says that it is: {said.strip()[:100]}"
+                )
+            self._run(version, [*python, TRY_IMPORTS], place)
 
     def works(self, version: str) -> bool:
         """Whether the slot's agent says who it is, and imports all that it needs."""
         try:
             self._try(self.path(version), version)
-        except AgentSlotFailed as error:
+        except (AgentSlotFailed, OSError) as error:
             logger.warning("the slot is made anew: %s", error)
             return False
         return True
 
     @staticmethod
-    def _run(version: str, words: Sequence[str], writes: Path | None = None) -> str:
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "PIP_CONFIG_FILE": os.devnull}
-        if writes is not None:
-            environment["TMPDIR"] = str(writes)
-        confined = [sys.executable, "-I", "-m", confine.__name__, str(writes or ""), *words]
+    def _run(version: str, words: Sequence[str], writes: Path) -> str:
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "PIP_CONFIG_FILE": os.devnull,
+            "TMPDIR": str(writes),
+        }
+        confined = [sys.executable, "-I", "-m", confine.__name__, str(writes), *words]
         # What pip has started, too, writes into a slot: nothing of it outlives this process.
         ended = order(confined, environment, TIMEOUT_S, left=LeftBehind.NOTHING, become=_builder())
         returncode = ended.status

@@ -16,15 +16,14 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
 
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.service.errors import Refused, TooManyInspections
-from ncen_updater.agent.service.runner import Finished
+from ncen_updater.agent.service.runner import Finished, WorkRunner
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import languages
 from ncen_updater.common.messages import (
@@ -125,34 +124,6 @@ def words_of_inspection(order: InspectionOrder) -> tuple[str, ...]:
             return ("support-bundle", "--in-document", *left, *shown, *said)
 
 
-class Inspector(Protocol):
-    """Lets a process look; see :class:`~ncen_updater.agent.service.runner.WorkRunner`."""
-
-    def inspect(
-        self,
-        words: Sequence[str],
-        told: Callable[[ProgressUpdate], None],
-        ending: Callable[[], bool],
-        *,
-        seconds: float,
-        most: int,
-    ) -> Finished:
-        """Run a command that only reads.
-
-        Args:
-            words: The command.
-            told: Called with progress.
-            ending: Asked about once a second whether it is to end.
-            seconds: After which it is ended.
-            most: Bytes that it may find.
-
-        Raises:
-            TimeoutError: If its time was over.
-            OverflowError: If it found more than that.
-            UpdaterError: If it came to no result.
-        """
-
-
 @dataclass
 class Inspection:
     """One inspection, from the order to what was found.
@@ -201,7 +172,7 @@ class Inspections:
 
     def __init__(
         self,
-        inspector: Inspector,
+        inspector: WorkRunner,
         now: Callable[[], datetime],
         in_the_way: Callable[[], bool],
         free: frozenset[int] = frozenset({0}),

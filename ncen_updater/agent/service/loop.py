@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.journal.orders import Order, OrderKind
+from ncen_updater.agent.journal.orders import JournalOrders, Order, OrderKind
 from ncen_updater.agent.policy.automation import (
     Action,
     ActionFailure,
@@ -29,8 +28,9 @@ from ncen_updater.agent.policy.ought_to_run import (
 )
 from ncen_updater.agent.service.decision_inputs import inputs_for
 from ncen_updater.agent.service.errors import UNCHANGED
-from ncen_updater.agent.service.runner import Finished, ServiceRunner
-from ncen_updater.agent.service.state import Assessment, ServiceState
+from ncen_updater.agent.service.runner import Finished, WorkRunner
+from ncen_updater.agent.service.snapshot import ServiceEvent
+from ncen_updater.agent.service.state import Assessment, ServiceState, ServiceStateFile
 from ncen_updater.agent.status import SiteStatus, need
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
@@ -48,39 +48,6 @@ ORDER_HOLDS = timedelta(hours=12)
 DONE: Mapping[Action, frozenset[int]] = {
     Action.PREPARE: frozenset({ExitCode.OK, ExitCode.BLOCKED}),
 }
-
-
-@dataclass(frozen=True)
-class ServiceEvent:
-    """Something that people may want to be told.
-
-    Attributes:
-        kind: A stable word.
-        values: Plain values and sentences; never data of the application.
-    """
-
-    kind: str
-    values: Mapping[str, object]
-
-
-class StateStore(Protocol):
-    """Keeps what the service knows; see :class:`.state.ServiceStateFile`."""
-
-    def load(self) -> ServiceState:
-        """Read it."""
-
-    def save(self, service_state: ServiceState) -> None:
-        """Write it."""
-
-
-class OrderBook(Protocol):
-    """Where orders are marked as begun and ended."""
-
-    def take(self, number: int) -> None:
-        """Mark an order as begun."""
-
-    def end(self, number: int, result: Mapping[str, object]) -> None:
-        """Mark an order as ended."""
 
 
 #: Parts of a site that the loop looks at each time: what may have changed while nobody told it.
@@ -111,9 +78,9 @@ class Service:
         settings: ServiceSettings,
         *,
         look: Callable[[], SiteStatus],
-        keeper: StateStore,
-        orders: OrderBook,
-        runner: ServiceRunner,
+        keeper: ServiceStateFile,
+        orders: JournalOrders,
+        runner: WorkRunner,
         schedule: Schedule,
         now: Callable[[], datetime],
         tell: Callable[[ServiceEvent], None],
@@ -283,7 +250,7 @@ class Service:
             self._tell(ServiceEvent("next", {"action": act.action.value, "why": act.why}))
 
 
-def keep(keeper: StateStore, service_state: ServiceState) -> None:
+def keep(keeper: ServiceStateFile, service_state: ServiceState) -> None:
     """Write down what is known; where that cannot be done, the service knows it all the same."""
     try:
         keeper.save(service_state)

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from ncen_updater.agent.service.errors import BadRequest
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import INSPECTION_FAILED
@@ -69,29 +69,6 @@ class Finished:
         return code if isinstance(code, str) else None
 
 
-class ServiceRunner(Protocol):
-    """Runs commands of the agent."""
-
-    def run(self, words: Sequence[str]) -> Finished:
-        """Run ``ncen-updater`` with these words and wait for its end."""
-
-    def assess(self) -> Finished:
-        """Let a process find out what stands between the site and its next release."""
-
-
-class Watcher(Protocol):
-    """Told of commands; see :class:`~ncen_updater.agent.service.snapshot.ServiceSnapshots`."""
-
-    def began(self, words: Sequence[str]) -> None:
-        """Take note of a command that begins."""
-
-    def told(self, told: ProgressUpdate) -> None:
-        """Take note of its progress."""
-
-    def ended(self) -> None:
-        """Take note of its end."""
-
-
 class WorkRunner:
     """Lets :mod:`~ncen_updater.agent.service.applying` do each command.
 
@@ -114,7 +91,7 @@ class WorkRunner:
         socket: Path | None,
         alive: Callable[[], None],
         asked_to_stop: Callable[[], bool],
-        watcher: Watcher,
+        watcher: ServiceSnapshots,
         renew: Path | None = None,
     ) -> None:
         self._config, self._socket = config.absolute(), socket
@@ -142,10 +119,22 @@ class WorkRunner:
         seconds: float,
         most: int,
     ) -> Finished:
-        """Run a command that only reads; see :class:`~.inspecting.Inspector`.
+        """Run a command that only reads.
 
         It may go on beside :meth:`run`, of which the watcher is told and of this not. It ends with
         this process.
+
+        Args:
+            words: The command.
+            told: Called with progress.
+            ending: Asked about once a second whether it is to end.
+            seconds: After which it is ended.
+            most: Bytes that it may find.
+
+        Raises:
+            TimeoutError: If its time was over.
+            OverflowError: If it found more than that.
+            UpdaterError: If it came to no result.
         """
         line = WIDER * most + AROUND
         limits = WorkerLimits(total_s=seconds + LATER_S, line=line, stream=line + TOLD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL, SERVICE_LOCK
-from ncen_updater.agent.journal.orders import Orders
+from ncen_updater.agent.journal.orders import JournalOrders
 from ncen_updater.agent.policy.automation import Action, ActionFailure, ServiceDecision
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.agent.policy.schedule import next_check
@@ -28,9 +28,9 @@ from ncen_updater.agent.self_update.directory_writer import own_doer
 from ncen_updater.agent.self_update.trial import Probation
 from ncen_updater.agent.service.api.server import start_api
 from ncen_updater.agent.service.inspecting import Inspections
-from ncen_updater.agent.service.loop import LOOK, Schedule, Service, ServiceEvent, keep
+from ncen_updater.agent.service.loop import LOOK, Schedule, Service, keep
 from ncen_updater.agent.service.runner import WorkRunner
-from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.service.snapshot import ServiceEvent, ServiceSnapshots
 from ncen_updater.agent.service.state import SERVICE_STATE, ServiceState, ServiceStateFile
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.agent.service.waker import Waker
@@ -86,31 +86,6 @@ def caught_up(service_state: ServiceState, config: AgentConfig, now: datetime) -
     return replace(service_state, next_check=next_check(now, None, interval, config.site.id))
 
 
-class _JournalOrders:
-    """Marks orders; opens the journal for each mark, so that it is never held open."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        #: Whether one may have been begun whose end is not written down.
-        self.torn = True
-
-    def take(self, number: int) -> None:
-        with Journal.open(self._path) as journal:
-            Orders(journal).take(number)
-
-    def end(self, number: int, result: Mapping[str, object]) -> None:
-        with Journal.open(self._path) as journal:
-            Orders(journal).end(number, result)
-
-    def end_torn(self) -> None:
-        """End the orders that a killed service had begun; what they did is in the journal."""
-        with Journal.open(self._path) as journal:
-            orders = Orders(journal)
-            for order in orders.interrupted():
-                orders.end(order.id, {"exit_code": None, "torn": True})
-        self.torn = False
-
-
 def serve(
     config_path: Path,
     *,
@@ -144,7 +119,7 @@ def serve(
     runner = WorkRunner(
         config_path, socket, notifier.alive, lambda: waker.stopping, snapshots, renew
     )
-    orders = _JournalOrders(state / JOURNAL)
+    orders = JournalOrders(state / JOURNAL)
 
     def tell(happening: ServiceEvent) -> None:
         for listener in (snapshots.tell, *listeners):
@@ -231,7 +206,7 @@ def _running(config_path: Path) -> RunningSeen | None:
         return None
 
 
-def _end_torn(orders: _JournalOrders) -> None:
+def _end_torn(orders: JournalOrders) -> None:
     try:
         orders.end_torn()
     except UpdaterError as error:
@@ -265,7 +240,7 @@ def _loop(
     notifier: SystemdNotifier,
     probation: Probation,
     snapshots: ServiceSnapshots,
-    orders: _JournalOrders,
+    orders: JournalOrders,
     config_path: Path,
 ) -> None:
     went_round = False
@@ -291,7 +266,7 @@ def _loop(
         probation.told_to_end()
 
 
-def _step(service: Service, orders: _JournalOrders) -> ServiceDecision:
+def _step(service: Service, orders: JournalOrders) -> ServiceDecision:
     """Do one thing, or wait where that cannot be done now: a full disk must not end the service.
 
     What was begun is in the journal; the next step finds it there.

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.service.loop import ServiceEvent
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ProgressUpdate
 
 #: Sentences of a command that are kept.
 MOST = 100
+
+
+@dataclass(frozen=True)
+class ServiceEvent:
+    """Something that people may want to be told.
+
+    Attributes:
+        kind: A stable word.
+        values: Plain values and sentences; never data of the application.
+    """
+
+    kind: str
+    values: Mapping[str, object]
 
 
 @dataclass(frozen=True)

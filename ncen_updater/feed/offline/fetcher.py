@@ -32,7 +32,7 @@ from ncen_updater.feed.errors import (
 from ncen_updater.feed.fetching import LocalFetcher, NotThere
 from ncen_updater.formats.bundle.bundle_file import BundleFile
 from ncen_updater.formats.bundle.form import BLOCK, BundleMember, check_sums, read_members
-from ncen_updater.formats.transfer_errors import DownloadDamaged
+from ncen_updater.formats.errors import DownloadDamaged
 
 ROOT = re.compile(r"metadata/([0-9]+)\.root\.json")
 ONLINE = ("timestamp", "snapshot")

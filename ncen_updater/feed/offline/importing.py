@@ -189,7 +189,6 @@ class BundleImport:
         return TrustClient(
             product or self._site.product,
             metadata_directory=staging / lists,
-            targets_directory=staging / "downloads",
             trusted_root=self._trusted_root,
             fetcher=fetcher,
             clock=TrustClock(staging / "clock.json", self._now),

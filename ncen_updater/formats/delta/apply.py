@@ -1,15 +1,26 @@
-"""Building the tree of a release from the slot in use and a pack.
+"""Build the tree of a release from the slot in use and a pack.
 
 Nothing of the pack is believed: its index is checked whole before the first byte is written, every
 old file is hashed before it is used, every stream is read within what was said of it. The digests
 of the tree that is returned were computed from the bytes that were written; it is for the caller to
 compare its digest with the signed one.
+
+An unchanged file is hashed first, then shared if that is safe, or copied. A hard link is one file
+with two names: what is written through one is in both slots. So one is made only of a regular file
+that nobody may write to and that is root's: no service that runs as another user can then give
+itself the right to. See ``docs/decisions`` on links between slots.
+
+An archive is put together again: its frame and its changed members come from the streams of the
+pack, its other members from the old archive, compressed as they were.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -25,25 +36,162 @@ from ncen_updater.common.messages import (
     DELTA_PATH_REFUSED,
     DELTA_RANGE_REFUSED,
     DELTA_UNSUPPORTED,
+    OLD_FILE_ALTERED,
 )
 from ncen_updater.common.progress import Progress
-from ncen_updater.formats.delta.archive_rebuilding import rebuilt
 from ncen_updater.formats.delta.codec import View
-from ncen_updater.formats.delta.container import check_end, read_header, read_index
-from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.index import read_plan
-from ncen_updater.formats.delta.index_columns import Malformed, NumberTooLarge, OutOfRange
-from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind
+from ncen_updater.formats.delta.layout import (
+    Fresh,
+    Group,
+    LayoutPlan,
+    Op,
+    OpKind,
+    PathRefused,
+    Recipe,
+    check_end,
+    read_header,
+    read_index,
+)
 from ncen_updater.formats.delta.model import (
+    DeltaError,
     DeltaLimits,
     Linking,
     capabilities,
     deflate_name,
+    deflated,
 )
 from ncen_updater.formats.delta.old_slot import GroupReference, Origin
-from ncen_updater.formats.delta.path_rules import PathRefused
-from ncen_updater.formats.delta.unchanged_files import Sharing
+from ncen_updater.formats.delta.streams import Ahead, Malformed, NumberTooLarge, OutOfRange
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
+
+FICLONE = 0x40049409  # linux/fs.h
+WRITE_BITS = 0o222
+ROOT = 0
+# What a file system says that cannot share blocks, or not between these two files.
+NO_CLONE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
+NO_LINK = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP)
+
+
+def may_link(info: os.stat_result, mode: int, user: int, linking: Linking) -> bool:
+    """Whether nothing can write through a second name of a file; pure.
+
+    Args:
+        info: The file, as it is.
+        mode: What its mode will be in the new slot, before it is sealed.
+        user: The agent's own user.
+        linking: What the site allows.
+    """
+    owners = {Linking.SAFE: {ROOT}, Linking.SEALED: {ROOT, user}, Linking.COPY: set()}[linking]
+    return (
+        stat.S_ISREG(info.st_mode)
+        and info.st_uid in owners
+        and stat.S_IMODE(info.st_mode) == mode & ~WRITE_BITS
+    )
+
+
+class Sharing:
+    """Brings old files into a new slot.
+
+    Args:
+        origin: The old slot.
+        below: The new one.
+        linking: What the site allows.
+    """
+
+    def __init__(self, origin: Origin, below: DirectoryHandle, linking: Linking) -> None:
+        self._origin, self._below, self._linking = origin, below, linking
+        self._clones = linking is not Linking.COPY
+
+    def take_over(self, index: int, path: str, mode: int) -> None:
+        """Bring an old file into the new slot under its path there.
+
+        Raises:
+            OldFileAltered: If the old file is not what its record says.
+            OSError: If the disk fails.
+        """
+        source = self._origin.open(index)
+        try:
+            if self._clones and self._cloned(index, source, path, mode):
+                return
+            if may_link(os.fstat(source), mode, os.geteuid(), self._linking):
+                self._origin.content(index, source)
+                if self._linked(index, source, path):
+                    return
+            with os.fdopen(self._below.create(path), "wb") as stream:
+                self._origin.content(index, source, stream.write)
+                os.fchmod(stream.fileno(), mode)
+        finally:
+            os.close(source)
+
+    def _cloned(self, index: int, source: int, path: str, mode: int) -> bool:
+        """Share the blocks; a file system that once refused is not asked again."""
+        target = self._below.create(path)
+        try:
+            fcntl.ioctl(target, FICLONE, source)
+            self._origin.content(index, target)
+            os.fchmod(target, mode)
+        except OSError as error:
+            if error.errno not in NO_CLONE:
+                raise
+            self._clones = False
+            self._below.remove(path)
+            return False
+        finally:
+            os.close(target)
+        return True
+
+    def _linked(self, index: int, source: int, path: str) -> bool:
+        """Link the very file that was hashed."""
+        old = self._origin.entry(index).path
+        try:
+            made = self._below.hard_link(path, self._origin.below, old)
+        except OSError as error:
+            if error.errno in NO_LINK:
+                return False
+            raise
+        if not os.path.samestat(made, os.fstat(source)):
+            self._below.remove(path)
+            raise DeltaError(OLD_FILE_ALTERED, path=old, detail="replaced while it was read")
+        return True
+
+
+def rebuilt(view: View, recipe: Recipe, reference: GroupReference) -> Iterator[bytes]:
+    """Yield the bytes of an archive.
+
+    Raises:
+        OutOfRange: If the old archive has not the members that the recipe takes.
+    """
+    for op in recipe.ops:
+        if op.kind is OpKind.PLAIN:
+            yield from view.pieces(op.count)
+        elif op.kind is OpKind.DEFLATE:
+            packer = deflated(op.argument)
+            for piece in view.pieces(op.count):
+                yield packer.compress(piece)
+            yield packer.flush()
+        else:
+            yield from _members(view, op, recipe.source, reference)
+
+
+def _members(view: View, op: Op, source: int, reference: GroupReference) -> Iterator[bytes]:
+    """Members in a row; what stood between them in the old archive comes from the stream."""
+    table = reference.table(source)
+    if op.argument + op.count > len(table):
+        raise OutOfRange("the old archive has fewer members")
+    ahead = Ahead(lambda: reference.descriptor(source))
+    for index in range(op.argument, op.argument + op.count):
+        if index > op.argument:
+            yield from view.pieces(table.gap(index)[1])
+        member = table[index]
+        at = member.start
+        while at < member.end:
+            piece = ahead.read(at, member.end - at)
+            if not piece:
+                raise OutOfRange("the old archive is cut off")
+            at += len(piece)
+            yield piece
+
 
 PIECE = 256 << 10
 TELL_BYTES = 8 << 20

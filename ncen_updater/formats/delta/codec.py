@@ -13,13 +13,19 @@ from dataclasses import dataclass
 from itertools import accumulate, compress
 from typing import Protocol
 
-from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES, add
-from ncen_updater.formats.delta.byte_planes import BATCH, PLANES, join_planes
-from ncen_updater.formats.delta.index_columns import OutOfRange
+from ncen_updater.formats.delta.byte_transforms import (
+    BATCH,
+    BLOCK_BYTES,
+    PLANES,
+    add,
+    cut,
+    expanded,
+    in_blocks,
+    join_planes,
+)
 from ncen_updater.formats.delta.layout import MOST_CALL_BYTES, Group
-from ncen_updater.formats.delta.renaming import CORRECTION_BYTES, Renamer
-from ncen_updater.formats.delta.streams import Extent, LzmaReader
-from ncen_updater.formats.delta.zero_runs import cut, expanded, in_blocks
+from ncen_updater.formats.delta.minified_names import CORRECTION_BYTES, Renamer
+from ncen_updater.formats.delta.streams import Extent, LzmaReader, OutOfRange
 
 NOTHING = Extent(0, 0, 0)
 
@@ -61,7 +67,7 @@ class View:
         self._blocks = self._make()
         if group.call:
             # Late: few packs have it, and all that reads packs would load the library.
-            from ncen_updater.formats.delta.one_call import called
+            from ncen_updater.formats.delta.single_frame import called
 
             if reference.size > MOST_CALL_BYTES:
                 raise OutOfRange("a call of too many bytes")

@@ -1,15 +1,64 @@
-"""Where the bytes of a new file stand in an old one: the one place that knows the match finder.
+"""Where the bytes of new files stand in old ones: the one place that knows the match finder.
 
 ``hdiffpatch`` is used for its matching only; what it writes is read here and nothing else of it is
 kept. Where it is not installed there are no covers, and packs are as good as plain compression.
+
+Two releases of a bundled program are the same but for the names of variables, so the match finder
+is given both with one byte in the place of each name; what it finds is brought back to the files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from ncen_updater.formats.delta.errors import DeltaNotMade
+from ncen_updater.formats.delta.byte_transforms import BATCH, BLOCK_BYTES, split_planes, subtract
+from ncen_updater.formats.delta.minified_names import Foretelling, apart
+from ncen_updater.formats.delta.model import DeltaNotMade
+
+
+class Concatenation:
+    """Files one after the other, in a scratch file.
+
+    Args:
+        path: Where; it must not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("x+b")
+        path.unlink()
+        self.starts = [0]
+
+    def add(self, pieces: Iterator[bytes]) -> None:
+        """Append a file."""
+        self._stream.writelines(pieces)
+        self._stream.flush()
+        self.starts.append(self._stream.tell())
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._stream.seek(0)
+        self._stream.truncate()
+        self.starts = [0]
+
+    @property
+    def size(self) -> int:
+        """Bytes altogether."""
+        return self.starts[-1]
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return some bytes; fewer at the end."""
+        return os.pread(self._stream.fileno(), length, start)
+
+    def close(self) -> None:
+        """Remove it."""
+        self._stream.close()
+
 
 MAGIC = b"HDIFF13"
 
@@ -97,3 +146,206 @@ class _Diff:
             value = value << 7 | byte & 0x7F
             goes_on = byte & 0x80
         return value
+
+
+SCRIPTS = (".js", ".mjs", ".cjs")
+MOST_SCRIPT_BYTES = 32 << 20
+SLOT = b"\xff"  # stands nowhere in a text of UTF-8
+LEAST_COVER = 16  # a shorter one costs more than what it covers
+PIECE = BLOCK_BYTES // 2  # at most a block of old bytes, as names stand apart
+CHANGED = re.compile(rb"[^\0]+")
+
+
+def is_script(path: str) -> bool:
+    """Whether a file may have names that were given anew."""
+    return path.endswith(SCRIPTS)
+
+
+class Skeleton:
+    """Files one after the other, those of a kind with one byte for each short name.
+
+    Args:
+        path: Where it goes; it must not exist.
+        whole: The files as they are.
+        scripts: Which of them have names.
+    """
+
+    def __init__(self, path: Path, whole: Concatenation, scripts: Sequence[bool]) -> None:
+        self.whole = whole
+        self.bones = Concatenation(path)
+        self._slots, self._longer = array("q"), array("q")
+        self._edges: list[int] = []  # where files with names begin and end, by turns
+        longer = 0
+        for number, script in enumerate(scripts):
+            start, end = whole.starts[number], whole.starts[number + 1]
+            at = self.bones.size
+            fits = script and end - start <= MOST_SCRIPT_BYTES
+            if fits and SLOT not in (content := whole.read(start, end - start)):
+                parts = apart(content)
+                for text, name in zip(parts[::2], parts[1::2], strict=False):
+                    at += len(text)
+                    longer += len(name) - 1
+                    self._slots.append(at)
+                    self._longer.append(longer)
+                    at += 1
+                self._mark(script=True)
+                self.bones.add(iter([SLOT.join(parts[::2])]))
+            else:
+                self._mark(script=False)
+                self.bones.add(_range(whole, start, end))
+        self._mark(script=False)
+
+    def close(self) -> None:
+        """Remove it."""
+        self.bones.close()
+
+    @property
+    def has_names(self) -> bool:
+        """Whether there is any name in it."""
+        return bool(self._slots)
+
+    def place(self, at: int) -> int:
+        """Where in the files something stands."""
+        before = bisect_left(self._slots, at)
+        return at + (self._longer[before - 1] if before else 0)
+
+    def slots(self, start: int, end: int) -> bool:
+        """Whether a name stands in some part."""
+        return bisect_left(self._slots, start) != bisect_left(self._slots, end)
+
+    def script(self, at: int) -> tuple[bool, int]:
+        """Whether a file with names stands at a place, and how far what stands there goes."""
+        after = bisect_right(self._edges, at)
+        end = self._edges[after] if after < len(self._edges) else self.bones.size
+        return bool(after % 2), end
+
+    def _mark(self, *, script: bool) -> None:
+        if script == (len(self._edges) % 2 == 0):
+            self._edges.append(self.bones.size)
+
+
+class Corrections:
+    """Where names are not what was foretold."""
+
+    def __init__(self) -> None:
+        self._foretelling = Foretelling()
+        self._gaps, self._names = array("I"), array("I")
+        self._since = 0
+
+    def __len__(self) -> int:
+        return len(self._gaps)
+
+    def add(self, old: Sequence[bytes], new: Sequence[bytes]) -> None:
+        """Take note of some names and of what became of them."""
+        best = self._foretelling.best
+        for name, became in zip(old, new, strict=True):
+            if best(name, name) == became:
+                self._since += 1
+            else:
+                self._gaps.append(self._since)
+                self._names.append(int.from_bytes(became, "little"))
+                self._foretelling.learn(name, became)
+                self._since = 0
+
+    def content(self) -> Iterator[bytes]:
+        """Yield them as their stream has them."""
+        for at in range(0, len(self._gaps), BATCH):
+            yield split_planes(self._gaps[at : at + BATCH])
+            yield split_planes(self._names[at : at + BATCH])
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """A cover brought back to the files.
+
+    Attributes:
+        old: Offset in the old files.
+        new: Offset in the new ones.
+        length: Bytes of the old files.
+        made: Bytes of the new ones.
+        names: Old names in it, and what became of them; None if it is a cover like any other.
+        differences: What is added to the old bytes before that; of such a cover only.
+    """
+
+    old: int
+    new: int
+    length: int
+    made: int
+    names: tuple[list[bytes], list[bytes]] | None = None
+    differences: bytes = b""
+
+
+def renamed(covers: Iterator[Cover], reference: Skeleton, view: Skeleton) -> Iterator[Renamed]:
+    """Bring covers back to the files; what does not come out right is left to the literals."""
+    for cover in covers:
+        old, new, end = cover.old, cover.new, cover.new + cover.length
+        while new < end:
+            from_script, old_end = reference.script(old)
+            to_script, new_end = view.script(new)
+            length = min(end - new, old_end - old, new_end - new)
+            if from_script and to_script:
+                yield from _fitted(reference, old, view, new, length)
+            elif not (reference.slots(old, old + length) or view.slots(new, new + length)):
+                yield Renamed(reference.place(old), view.place(new), length, length)
+            old += length
+            new += length
+
+
+def _fitted(
+    reference: Skeleton, old: int, view: Skeleton, new: int, length: int
+) -> Iterator[Renamed]:
+    """Covers of a piece of files with names, none across a place where only one has a name."""
+    for at in range(0, length, PIECE):
+        size = min(PIECE, length - at)
+        before, after = reference.bones.read(old + at, size), view.bones.read(new + at, size)
+        changes = [] if before == after else _changes(before, after)
+        breaks = [(x, y) for x, y in changes if SLOT in before[x:y] or SLOT in after[x:y]]
+        for start, end in _between(breaks, 0, size):
+            made = _one(reference, old + at + start, view, new + at + start, end - start)
+            if made is not None:
+                yield made
+                continue
+            for first, last in _between(changes, start, end):
+                made = _one(reference, old + at + first, view, new + at + first, last - first)
+                if made is not None:
+                    yield made
+
+
+def _changes(before: bytes, after: bytes) -> list[tuple[int, int]]:
+    """Where two strings of one length differ."""
+    return [run.span() for run in CHANGED.finditer(subtract(after, before))]
+
+
+def _between(runs: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """What is not in any of some runs, where it is worth a cover."""
+    for first, last in (*runs, (end, end)):
+        if start <= first <= end:
+            if first - start >= LEAST_COVER:
+                yield start, first
+            start = last
+
+
+def _one(reference: Skeleton, old: int, view: Skeleton, new: int, length: int) -> Renamed | None:
+    start, here = reference.place(old), view.place(new)
+    before = reference.whole.read(start, reference.place(old + length) - start)
+    after = view.whole.read(here, view.place(new + length) - here)
+    if before == after:  # nothing to look for in it, where the pack is applied
+        return Renamed(start, here, len(before), len(after))
+    parts, wanted = apart(before), apart(after)
+    if list(map(len, parts[::2])) != list(map(len, wanted[::2])):
+        return None
+    names = parts[1::2]
+    if parts[::2] == wanted[::2]:
+        differences = bytes(len(before))
+    else:
+        parts[::2] = wanted[::2]
+        corrected = b"".join(parts)
+        if apart(corrected) != parts:
+            return None
+        differences = subtract(corrected, before)
+    return Renamed(start, here, len(before), len(after), (names, wanted[1::2]), differences)
+
+
+def _range(whole: Concatenation, start: int, end: int) -> Iterator[bytes]:
+    for at in range(start, end, BLOCK_BYTES):
+        yield whole.read(at, min(BLOCK_BYTES, end - at))

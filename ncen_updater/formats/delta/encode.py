@@ -9,16 +9,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES, subtract
-from ncen_updater.formats.delta.byte_planes import BATCH, split_planes
-from ncen_updater.formats.delta.concatenation import Concatenation
-from ncen_updater.formats.delta.covers import Cover, find_covers, have_finder
+from ncen_updater.formats.delta.byte_transforms import (
+    BATCH,
+    BLOCK_BYTES,
+    RUN_BYTES,
+    Squeezer,
+    split_planes,
+    subtract,
+)
+from ncen_updater.formats.delta.covers import (
+    Concatenation,
+    Corrections,
+    Cover,
+    Renamed,
+    Skeleton,
+    find_covers,
+    have_finder,
+    renamed,
+)
 from ncen_updater.formats.delta.layout import MOST_CALL_BYTES, Renaming
-from ncen_updater.formats.delta.one_call import call
-from ncen_updater.formats.delta.renaming import CORRECTION_BYTES
-from ncen_updater.formats.delta.skeletons import Corrections, Renamed, Skeleton, renamed
+from ncen_updater.formats.delta.minified_names import CORRECTION_BYTES
+from ncen_updater.formats.delta.single_frame import call
 from ncen_updater.formats.delta.streams import Extent, Packer
-from ncen_updater.formats.delta.zero_runs import RUN_BYTES, Squeezer
 
 MOST_BYTES = (1 << 30) - 1  # so that every number of a cover, also a jump back, has 32 bits
 SAME = re.compile(rb"\0{2,}")  # a shorter cover costs more than what it covers

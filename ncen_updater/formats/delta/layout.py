@@ -1,13 +1,134 @@
-"""What a pack says, as it is used: where every entry of the new tree comes from."""
+"""What a pack says, as it is used and as it lies in a file; which paths it may name.
+
+The file is a magic word, the lengths of the index, the index, the streams::
+
+    8 bytes   NCENDLT1
+    32 bytes  digest of the tree that it starts from
+    32 bytes  digest of the tree that it gives
+    4 bytes   length of the index as it stands here (little endian)
+    4 bytes   length of the index when it is unpacked
+    ...       the index: raw LZMA2
+    ...       the streams of the groups, without gaps, to the end of the file
+"""
 
 from __future__ import annotations
 
+import os
+import struct
+import unicodedata
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 from ncen_updater.formats.delta.model import CALL, COPIES, EARLIER, NAMES
-from ncen_updater.formats.delta.streams import Extent, dictionary_bytes
+from ncen_updater.formats.delta.streams import (
+    Extent,
+    LzmaReader,
+    Malformed,
+    NumberTooLarge,
+    dictionary_bytes,
+    pack_stream,
+)
 from ncen_updater.formats.tree import EntryType
+
+MAX_NAME_BYTES = 255
+MAX_PATH = 1000
+DRIVE = 2
+
+
+class PathRefused(ValueError):
+    """A path that no release may have."""
+
+
+def order(path: str) -> list[str]:
+    """What trees are sorted by: part by part, so that a directory stands before what is in it."""
+    return path.split("/")
+
+
+def check_name(name: str) -> None:
+    """Check one part of a path.
+
+    Raises:
+        PathRefused: If it is not one plain name.
+    """
+    if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
+        raise PathRefused(f"{name!r} is not a plain name")
+    if len(name) >= DRIVE and name[1] == ":" and name[0].isalpha():
+        raise PathRefused(f"{name!r} begins like the name of a drive")
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise PathRefused(f"{name!r} is not UTF-8") from error
+    if length > MAX_NAME_BYTES:
+        raise PathRefused(f"{name[:40]!r}... is longer than {MAX_NAME_BYTES} bytes")
+    if not name.isascii() and unicodedata.normalize("NFC", name) != name:
+        raise PathRefused(f"{name!r} is not in the composed form (NFC)")
+
+
+def check_link(path: str, target: str) -> None:
+    """Check where a link leads.
+
+    Only the beginning of the target may go up, and not further than the release: so every link ends
+    inside, also through other links, all of which do.
+
+    Raises:
+        PathRefused: If it may lead out.
+    """
+    if not target or target.startswith("/") or "\\" in target or "\0" in target:
+        raise PathRefused(f"{path!r} leads to {target!r}")
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    up = 0
+    while up < len(parts) and parts[up] == "..":
+        up += 1
+    if up > path.count("/") or ".." in parts[up:] or len(target) > MAX_PATH:
+        raise PathRefused(f"{path!r} leads to {target!r}")
+
+
+class PathRules:
+    """Looks at the paths of a tree in their order."""
+
+    def __init__(self) -> None:
+        self._last: list[str] = []
+        self._directories: list[list[str]] = []
+        self._folded: set[str] = set()
+
+    def see(self, path: str, *, is_directory: bool) -> None:
+        """Check the next path.
+
+        Raises:
+            PathRefused: If it is not after the last one, is not in a directory of this tree, or
+                differs from another only by case or composition.
+        """
+        parts = order(path)
+        if parts <= self._last:
+            raise PathRefused(f"{path!r} is named twice, or not in order")
+        for part in parts[len(self._common(parts)) :]:
+            check_name(part)
+        if len(path) > MAX_PATH:
+            raise PathRefused(f"{path[:40]!r}... is longer than {MAX_PATH} characters")
+        while self._directories and self._directories[-1] != parts[: len(self._directories[-1])]:
+            self._directories.pop()
+        parent = self._directories[-1] if self._directories else []
+        if parts[:-1] != parent:
+            raise PathRefused(f"{path!r} is not in a directory of this release")
+        folded = (
+            unicodedata.normalize("NFC", path.casefold()) if not path.isascii() else path.lower()
+        )
+        if folded in self._folded:
+            raise PathRefused(f"{path!r} differs from another path only by case")
+        self._folded.add(folded)
+        self._last = parts
+        if is_directory:
+            self._directories.append(parts)
+
+    def _common(self, parts: list[str]) -> list[str]:
+        """The directory part that was already checked with the last path."""
+        end = 0
+        for one, other in zip(parts, self._last, strict=False):
+            if one != other:
+                break
+            end += 1
+        return parts[:end]
+
 
 COVER_BYTES = 12
 MOST_CALL_BYTES = 32 << 20  # old and new files of a group that is one frame of zstd
@@ -195,3 +316,77 @@ class LayoutPlan:
     def memory_bytes(self) -> int:
         """What building it takes at most: that of its largest group."""
         return max((group.memory_bytes for group in self.groups), default=BUFFER_BYTES)
+
+
+MAGIC = b"NCENDLT1"
+HEAD = struct.Struct("<8s32s32s2I")
+MAX_INDEX_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Header:
+    """The start of a pack.
+
+    Attributes:
+        from_tree: Digest of the old tree, hexadecimal.
+        to_tree: Digest of the new one.
+        index: Where the index is.
+    """
+
+    from_tree: str
+    to_tree: str
+    index: Extent
+
+    @property
+    def streams_start(self) -> int:
+        """Offset of the first stream."""
+        return self.index.start + self.index.packed
+
+
+def read_header(descriptor: int) -> Header:
+    """Read the start of a pack.
+
+    Raises:
+        Malformed: If it is no pack.
+        TooLarge: If its index is larger than any can be.
+    """
+    content = os.pread(descriptor, HEAD.size, 0)
+    if len(content) < HEAD.size or not content.startswith(MAGIC):
+        raise Malformed("it does not begin as a pack does")
+    _, origin, result, packed, plain = HEAD.unpack(content)
+    if plain > MAX_INDEX_BYTES or packed > MAX_INDEX_BYTES:
+        raise NumberTooLarge(f"an index of {plain} bytes")
+    return Header(origin.hex(), result.hex(), Extent(HEAD.size, packed, plain))
+
+
+def read_index(descriptor: int, header: Header) -> bytes:
+    """Unpack the index.
+
+    Raises:
+        Malformed: If it is damaged.
+    """
+    reader = LzmaReader(descriptor, header.index)
+    content = reader.read(header.index.plain)
+    reader.end()
+    return content
+
+
+def check_end(descriptor: int, header: Header, plan: LayoutPlan) -> None:
+    """Check that the streams are all there, and nothing after them.
+
+    Raises:
+        Malformed: If the file has another length.
+    """
+    end = header.streams_start
+    if plan.groups:
+        last = plan.groups[-1].streams[-1]
+        end = last.start + last.packed
+    if os.fstat(descriptor).st_size != end:
+        raise Malformed(f"the file has another length than {end} bytes")
+
+
+def write_header(from_tree: str, to_tree: str, index: bytes) -> bytes:
+    """Return the start of a pack, with its index."""
+    packed = pack_stream(index)
+    origin, result = bytes.fromhex(from_tree), bytes.fromhex(to_tree)
+    return HEAD.pack(MAGIC, origin, result, len(packed), len(index)) + packed

@@ -20,37 +20,39 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.formats.delta.apply import apply_delta
-from ncen_updater.formats.delta.archives import (
-    ArchivePlan,
-    looks_like_archive,
-    new_view,
-    plan_archive,
-)
-from ncen_updater.formats.delta.concatenation import Concatenation
-from ncen_updater.formats.delta.container import write_header
+from ncen_updater.formats.delta.covers import Concatenation, Skeleton, is_script
 from ncen_updater.formats.delta.encode import (
     DeltaStreams,
     encode,
     encode_call,
     encode_renamed,
 )
-from ncen_updater.formats.delta.errors import (
-    DeltaError,
-    DeltaNotProved,
+from ncen_updater.formats.delta.index import changed_files, write_index
+from ncen_updater.formats.delta.layout import (
+    Fresh,
+    Group,
+    LayoutPlan,
+    OpKind,
+    Recipe,
+    Ref,
+    write_header,
 )
-from ncen_updater.formats.delta.grouping import Batch, batches
-from ncen_updater.formats.delta.index_writer import changed_files, write_index
-from ncen_updater.formats.delta.kin import Kin, find_kin
-from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, OpKind, Recipe, Ref
-from ncen_updater.formats.delta.likeness import Likeness
 from ncen_updater.formats.delta.model import (
+    DeltaError,
     DeltaInfo,
     DeltaLimits,
+    DeltaNotProved,
     Linking,
     deflate_name,
 )
-from ncen_updater.formats.delta.pairing import pair
-from ncen_updater.formats.delta.skeletons import Skeleton, is_script
+from ncen_updater.formats.delta.pairing import (
+    ArchivePlan,
+    looks_like_archive,
+    new_view,
+    pair,
+    plan_archive,
+)
+from ncen_updater.formats.delta.similar_files import Batch, Kin, Likeness, batches, find_kin
 from ncen_updater.formats.delta.zips import ZipTable, view_pieces
 from ncen_updater.formats.tree import EntryType, Tree
 

@@ -1,4 +1,4 @@
-"""What is signed about a pack, and how it may take files over from the old slot."""
+"""What is signed about a pack, how it takes files over, and its errors (codes 3150 to 3169)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,30 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from ncen_updater.common.messages import DELTA_ERROR, DELTA_NOT_MADE, DELTA_NOT_PROVED
+from ncen_updater.formats.errors import TransferError
 from ncen_updater.formats.tree import MAX_ENTRIES
+
+
+class DeltaError(TransferError):
+    """Base: a pack that could not be applied. What was written of the new release is removed."""
+
+    message = DELTA_ERROR
+    family = range(3150, 3160)
+
+
+class DeltaNotMade(TransferError):
+    """Base: the publisher's side could not make a pack."""
+
+    message = DELTA_NOT_MADE
+    family = range(3160, 3170)
+
+
+class DeltaNotProved(DeltaNotMade):
+    """The pack was applied and gave something else than the new tree; it was removed."""
+
+    message = DELTA_NOT_PROVED
+
 
 # SHA-256 of the sample in capabilities(), deflated by zlib 1.2.11 to 1.3.1 at each level.
 DEFLATE_PROOF = {

@@ -15,9 +15,9 @@ from stat import S_ISREG
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.messages import OLD_FILE_ALTERED
-from ncen_updater.formats.delta.errors import DeltaError
-from ncen_updater.formats.delta.index_columns import NumberTooLarge, OutOfRange
 from ncen_updater.formats.delta.layout import Ref
+from ncen_updater.formats.delta.model import DeltaError
+from ncen_updater.formats.delta.streams import NumberTooLarge, OutOfRange
 from ncen_updater.formats.delta.zips import NotAnArchive, ZipTable, view_bytes, view_pieces
 from ncen_updater.formats.tree import Tree, TreeEntry
 

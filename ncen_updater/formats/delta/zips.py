@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ncen_updater.formats.delta.read_ahead import Ahead
+from ncen_updater.formats.delta.streams import Ahead
 
 MAX_MEMBERS = 1_000_000
 MAX_DIRECTORY = 256 << 20

@@ -24,9 +24,8 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import WHEELS_UNUSABLE
-from ncen_updater.formats.agent_release import REQUIREMENTS, WHEELS
 from ncen_updater.formats.tree import hash_file
-from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+from ncen_updater.formats.tuf_names import AGENT_PRODUCT, REQUIREMENTS, WHEELS
 from ncen_updater.publisher.errors import system_words
 
 UNITS = "units"

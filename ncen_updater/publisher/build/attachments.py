@@ -1,20 +1,40 @@
-"""SBOM and provenance of a release: made at the build, checked before anybody signs."""
+"""SBOM and provenance of a release: made at the build, checked before anybody signs.
+
+Provenance says what built a release, from what: an in-toto statement, SLSA provenance v1 in a DSSE
+envelope, signed by the builder's own key. It holds no time and no name of a machine, so the same
+build gives the same bytes. The builder is no officer: its key signs nothing that sites trust.
+
+The SBOM (CycloneDX 1.6) is found in the tree, or handed in and checked. What is found, and nothing
+else: Python packages (``*.dist-info/METADATA``, and wheels), Java archives that name themselves
+(``META-INF/maven/**/pom.properties``), and what a ``package-lock.json`` names. Libraries that were
+compiled in or copied without such a label are not; who needs them hands in a list made by the
+product's own build.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+import uuid
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.parser import HeaderParser
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import FormatError, VerificationError
 from securesystemslib.signer import Key, Signer
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import read_file
-from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.bounded_io import parse_json, read_file
+from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BUILDER_KEY_MISSING,
+    PROVENANCE_INVALID,
     PUBLISHER_TARGET_MISSING,
     SBOM_INVALID,
     UNKNOWN_RELEASE,
@@ -28,11 +48,303 @@ from ncen_updater.formats.document import (
     sbom_target,
 )
 from ncen_updater.formats.manifest import Manifest
-from ncen_updater.formats.tree import Tree
-from ncen_updater.publisher.build.provenance import SourceOfBuild, check_provenance, make_provenance
-from ncen_updater.publisher.build.sbom import MAX_SBOM_BYTES, check_sbom, find_parts, write_sbom
+from ncen_updater.formats.tree import EntryType, Tree
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.feed.feed import Feed
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+#: What 'build' does; docs/papers.md describes it.
+BUILD_TYPE = "https://ncen-updater.invalid/build/v1"
+MAX_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class SourceOfBuild:
+    """What a release was built from, and by whom.
+
+    Attributes:
+        builder: Address of the builder, any URI.
+        uri: Where the source lies, such as ``git+https://host/repository@refs/tags/v3.3.0``.
+        commit: Its Git commit, in hexadecimal; empty if it is not in Git.
+    """
+
+    builder: str
+    uri: str
+    commit: str = ""
+
+
+def make_provenance(
+    product: str,
+    version: str,
+    subjects: Sequence[TargetRef],
+    source: SourceOfBuild,
+    epoch: int,
+    signer: Signer,
+) -> bytes:
+    """Write and sign the statement.
+
+    Args:
+        product: What the release is of.
+        version: Its version.
+        subjects: What was built.
+        source: From what, by whom.
+        epoch: The time that was given to all members of the archive.
+        signer: The builder's key.
+    """
+    material: dict[str, Any] = {"uri": source.uri}
+    if source.commit:
+        material["digest"] = {"gitCommit": source.commit}
+    statement = {
+        "_type": STATEMENT,
+        "subject": [{"name": ref.target, "digest": {"sha256": ref.sha256}} for ref in subjects],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {"product": product, "version": version},
+                "internalParameters": {"sourceDateEpoch": epoch},
+                "resolvedDependencies": [material],
+            },
+            "runDetails": {"builder": {"id": source.builder}},
+        },
+    }
+    envelope = Envelope(canonical_json(statement), PAYLOAD_TYPE, [])
+    envelope.sign(signer)
+    return canonical_json(envelope.to_dict())
+
+
+def check_provenance(
+    content: bytes, path: str, key: Key, wanted: Sequence[TargetRef]
+) -> Mapping[str, Any]:
+    """Check signature and subjects; return the predicate.
+
+    Args:
+        content: The envelope.
+        path: What it is called.
+        key: The builder's public key.
+        wanted: What has to be among its subjects, by digest.
+
+    Raises:
+        ProvenanceInvalid: If anything does not hold.
+    """
+    try:
+        if len(content) > MAX_BYTES:
+            raise UpdaterError(PROVENANCE_INVALID, path=path, reason=f"over {MAX_BYTES} bytes")
+        data = parse_json(content)
+        if not isinstance(data, dict):
+            raise UpdaterError(PROVENANCE_INVALID, path=path, reason="not an envelope")
+        envelope = Envelope.from_dict(data)
+        if envelope.payload_type != PAYLOAD_TYPE:
+            raise UpdaterError(
+                PROVENANCE_INVALID, path=path, reason=f"it holds {envelope.payload_type}"
+            )
+        envelope.verify([key], 1)
+        statement = json.loads(envelope.payload)
+        kinds = (statement["_type"], statement["predicateType"])
+        subjects = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
+        predicate = statement["predicate"]
+        _ = predicate["runDetails"]["builder"]["id"], predicate["buildDefinition"]["buildType"]
+    except VerificationError as error:
+        raise UpdaterError(
+            PROVENANCE_INVALID, path=path, reason="it is not signed by this builder"
+        ) from error
+    except (
+        ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError,
+    ) as error:  # fmt: skip
+        raise UpdaterError(
+            PROVENANCE_INVALID, path=path, reason="it cannot be read", detail=system_words(error)
+        ) from error
+    if kinds != (STATEMENT, PREDICATE):
+        raise UpdaterError(PROVENANCE_INVALID, path=path, reason=f"it is of the kind {kinds}")
+    for ref in wanted:
+        if subjects.get(ref.target) != ref.sha256:
+            raise UpdaterError(
+                PROVENANCE_INVALID, path=path, reason=f"it does not speak of this {ref.target}"
+            )
+    found: Mapping[str, Any] = predicate
+    return found
+
+
+MAX_SBOM_BYTES = 50_000_000
+MAX_LABEL_BYTES = 5_000_000
+#: Name of the property that says where in the tree a part was found.
+PATH_PROPERTY = "ncen:path"
+PYPI = re.compile(r"[-_.]+")
+
+
+@dataclass(frozen=True, order=True)
+class SbomPart:
+    """One package that is inside a release.
+
+    Attributes:
+        kind: As in package URLs: ``pypi``, ``maven``, ``npm``.
+        group: Namespace, for kinds that have one.
+        path: Where it was found, in the tree.
+    """
+
+    kind: str
+    group: str
+    name: str
+    version: str
+    path: str
+
+
+def find_parts(directory: Path, tree: Tree) -> list[SbomPart]:
+    """Every package that names itself in a tree, sorted; each once, at its first place.
+
+    Args:
+        directory: The release.
+        tree: What of it goes into the slot.
+    """
+    found: dict[tuple[str, str, str, str], SbomPart] = {}
+    for entry in tree.entries:
+        if entry.type is EntryType.FILE:
+            for part in _parts_of(directory / entry.path, entry.path):
+                found.setdefault((part.kind, part.group, part.name, part.version), part)
+    return sorted(found.values())
+
+
+def _parts_of(path: Path, name: str) -> Iterator[SbomPart]:
+    base = name.rpartition("/")[2]
+    if name.endswith(".dist-info/METADATA"):
+        with path.open("rb") as stream:
+            yield from _python(stream, name)
+    elif base == "package-lock.json":
+        with path.open("rb") as stream:
+            yield from _npm(stream, name)
+    elif base.endswith((".whl", ".jar", ".war")) and zipfile.is_zipfile(path):
+        yield from _packed(path, name)
+
+
+def _packed(path: Path, name: str) -> Iterator[SbomPart]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if member.file_size > MAX_LABEL_BYTES or member.flag_bits & 1:
+                    continue
+                if member.filename.endswith(".dist-info/METADATA"):
+                    with archive.open(member) as stream:
+                        yield from _python(stream, name)
+                elif member.filename.endswith("/pom.properties"):
+                    with archive.open(member) as stream:
+                        yield from _maven(stream, name)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError):
+        return  # not an archive after all: nothing in it names itself
+
+
+def _text(stream: IO[bytes]) -> str:
+    return stream.read(MAX_LABEL_BYTES).decode("utf-8", "replace")
+
+
+def _python(stream: IO[bytes], path: str) -> Iterator[SbomPart]:
+    headers = HeaderParser().parsestr(_text(stream))
+    name, version = headers.get("Name", ""), headers.get("Version", "")
+    if name and version:
+        yield SbomPart("pypi", "", PYPI.sub("-", name).lower(), version, path)
+
+
+def _maven(stream: IO[bytes], path: str) -> Iterator[SbomPart]:
+    lines = (line.partition("=") for line in _text(stream).splitlines() if line[:1] != "#")
+    values = {key.strip(): value.strip() for key, _, value in lines}
+    if values.get("artifactId") and values.get("version"):
+        yield SbomPart(
+            "maven", values.get("groupId", ""), values["artifactId"], values["version"], path
+        )
+
+
+def _npm(stream: IO[bytes], path: str) -> Iterator[SbomPart]:
+    try:
+        packages = json.loads(stream.read(MAX_LABEL_BYTES + 1)).get("packages", {})
+        items = list(packages.items())
+    except (ValueError, AttributeError, RecursionError):
+        return
+    for place, about in items:
+        if not (isinstance(about, dict) and place.startswith("node_modules/")):
+            continue
+        name, version = place.rpartition("node_modules/")[2], about.get("version")
+        if isinstance(version, str) and not about.get("dev"):
+            group, _, short = name.rpartition("/")
+            yield SbomPart("npm", group, short, version, path)
+
+
+def write_sbom(manifest: Manifest, parts: Iterable[SbomPart], epoch: int) -> bytes:
+    """A CycloneDX document, the same bytes every time.
+
+    Args:
+        manifest: Of the release.
+        parts: See :func:`find_parts`.
+        epoch: Its time, seconds since 1970.
+    """
+    from cyclonedx.model import Property
+    from cyclonedx.model.bom import Bom, BomMetaData
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.output.json import JsonV1Dot6
+    from packageurl import PackageURL
+
+    listed = list(parts)
+    product = Component(
+        name=manifest.product,
+        version=manifest.version,
+        type=ComponentType.APPLICATION,
+        bom_ref=f"{manifest.product}@{manifest.version}",
+    )
+    components = []
+    for part in listed:
+        url = PackageURL(part.kind, part.group or None, part.name, part.version)
+        components.append(
+            Component(
+                name=part.name,
+                group=part.group or None,
+                version=part.version,
+                type=ComponentType.LIBRARY,
+                purl=url,
+                bom_ref=url.to_string(),
+                properties=[Property(name=PATH_PROPERTY, value=part.path)],
+            )
+        )
+    about = BomMetaData(component=product, timestamp=datetime.fromtimestamp(epoch, UTC))
+    number = uuid.uuid5(uuid.NAMESPACE_URL, repr((manifest.product, manifest.version, listed)))
+    bom = Bom(components=components, metadata=about, serial_number=number)
+    # Who needs whom among the parts is not known; that the product holds them is.
+    bom.register_dependency(product, components)
+    written = json.loads(JsonV1Dot6(bom).output_as_string())
+    # The library's own mark names its version and is none of the release's facts.
+    written["metadata"].pop("tools", None)
+    return json.dumps(written, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
+    """Check a document against the format and the release; return how many parts it lists.
+
+    Raises:
+        SbomInvalid: If it is too large, breaks the schema, or is of another release.
+    """
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    if len(content) > MAX_SBOM_BYTES:
+        raise UpdaterError(SBOM_INVALID, path=path, detail=f"over {MAX_SBOM_BYTES} bytes")
+    try:
+        data = parse_json(content)
+    except ValueError as error:
+        raise UpdaterError(SBOM_INVALID, path=path, detail=system_words(error)) from error
+    versions = {
+        "1.4": SchemaVersion.V1_4, "1.5": SchemaVersion.V1_5, "1.6": SchemaVersion.V1_6,
+    }  # fmt: skip
+    version = versions.get(str(data.get("specVersion"))) if isinstance(data, dict) else None
+    if version is None or not isinstance(data, dict):
+        raise UpdaterError(SBOM_INVALID, path=path, detail="not CycloneDX 1.4 to 1.6")
+    validator = JsonStrictValidator(version)
+    mistake = validator.validate_str(content.decode("utf-8"))
+    if mistake is not None:
+        raise UpdaterError(SBOM_INVALID, path=path, detail=str(mistake)[:500])
+    product = data.get("metadata", {}).get("component", {})
+    if (product.get("name"), product.get("version")) != (manifest.product, manifest.version):
+        named = f"{product.get('name')} {product.get('version')}"
+        raise UpdaterError(SBOM_INVALID, path=path, detail=f"it is of {named}")
+    return len(data.get("components", []))
 
 
 @dataclass(frozen=True)

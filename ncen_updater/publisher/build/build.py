@@ -4,36 +4,196 @@ The directory holds ``manifest.toml`` and, beside it, everything that goes into 
 manifest itself travels inside the release document. Out come, below ``targets/`` of the staging
 directory, the archive, the tree and the release document; what else lies there for this release
 (delta packs, an SBOM) is taken along when the release is drafted.
+
+The archive has the same bytes from the same files, on any machine, at any time: sorted, owned by 0,
+one time for all, permissions of two kinds, no name of a user, nothing of the clock. What still may
+differ is the compressor: another build of zlib can write other bytes for the same content, so two
+builders compare archives made with the same Python image.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
+import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.formats.document import (
+    Chunks,
     DeltaRef,
     ReleaseDocument,
     TargetRef,
     archive_target,
+    chunk_bytes_for,
     release_target,
     tree_target,
 )
 from ncen_updater.formats.errors import BadTree
 from ncen_updater.formats.manifest import Manifest, Migration, load_manifest, path_for
 from ncen_updater.formats.sql import ENGINES
-from ncen_updater.formats.tree import EntryType, Tree, scan
-from ncen_updater.publisher.build.archive import DEFAULT_EPOCH, normalised, write_archive
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, scan
 from ncen_updater.publisher.build.attachments import PaperMaker
-from ncen_updater.publisher.build.chunks import chunks_of
 from ncen_updater.publisher.errors import BuildRefused, system_words
 
 if TYPE_CHECKING:
     from ncen_updater.publisher.build.deltas import DeltaMaker
+
+BLOCK: Final = 1 << 20
+
+
+def chunks_of(path: Path, length: int) -> Chunks | None:
+    """Read a file part by part; None where it is a single part.
+
+    Args:
+        path: The file.
+        length: Its length, bytes.
+    """
+    size = chunk_bytes_for(length)
+    if length <= size:
+        return None
+    digests = []
+    with path.open("rb") as stream:
+        for start in range(0, length, size):
+            digest = hashlib.sha256()
+            while block := stream.read(min(BLOCK, start + size - stream.tell())):
+                digest.update(block)
+            digests.append(digest.hexdigest())
+    return Chunks(size=size, sha256=tuple(digests))
+
+
+DEFAULT_EPOCH: Final = 315_532_800  # 1980-01-01, the earliest time that every tool understands
+LEVEL: Final = 9
+OWNER_EXECUTES: Final = 0o100
+
+
+def normalised(tree: Tree, leave_out: frozenset[str]) -> Tree:
+    """The same tree with permissions of two kinds: 0755 for directories and programs, else 0644.
+
+    Args:
+        tree: As the directory was scanned.
+        leave_out: Paths at the top that do not belong to the release.
+    """
+    return Tree(
+        entries=tuple(
+            replace(entry, mode=_mode(entry))
+            for entry in tree.entries
+            if entry.path not in leave_out
+        )
+    )
+
+
+def _mode(entry: TreeEntry) -> int:
+    if entry.type is EntryType.SYMLINK:
+        return 0o777
+    if entry.type is EntryType.DIRECTORY or entry.mode & OWNER_EXECUTES:
+        return 0o755
+    return 0o644
+
+
+class _Counting(io.RawIOBase):
+    """Passes bytes on and keeps their number and digest."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+        self.length = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override] # bytes-like is enough
+        self.digest.update(data)
+        self.length += len(data)
+        return self._stream.write(data)
+
+
+class _Hashing(io.RawIOBase):
+    """Reads a file and keeps the digest of what was read."""
+
+    def __init__(self, stream: IO[bytes], on_bytes: Callable[[int], None] | None) -> None:
+        self._stream = stream
+        self._on_bytes = on_bytes
+        self.digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(BLOCK if size < 0 else size)
+        self.digest.update(data)
+        if self._on_bytes:
+            self._on_bytes(len(data))
+        return data
+
+
+def write_archive(
+    root: Path,
+    tree: Tree,
+    path: Path,
+    name: str,
+    epoch: int = DEFAULT_EPOCH,
+    on_bytes: Callable[[int], None] | None = None,
+) -> TargetRef:
+    """Pack a tree; memory does not grow with its size.
+
+    Args:
+        root: Where the files are.
+        tree: What goes in, with the permissions to be written; every file is checked against it.
+        path: The archive to write; it appears whole or not at all.
+        name: Name of the target.
+        epoch: Seconds since 1970 that every member is dated with.
+        on_bytes: Told the bytes of each block read.
+
+    Raises:
+        BuildRefused: If a file changed since the tree was scanned.
+    """
+    durable.make_directory(path.parent)
+    with durable.writing(path) as stream:
+        counting = _Counting(stream)
+        with (
+            gzip.GzipFile("", "wb", LEVEL, counting, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            for entry in tree.entries:
+                _add(tar, root, entry, epoch, on_bytes)
+    return TargetRef(target=name, length=counting.length, sha256=counting.digest.hexdigest())
+
+
+def _add(
+    tar: tarfile.TarFile,
+    root: Path,
+    entry: TreeEntry,
+    epoch: int,
+    on_bytes: Callable[[int], None] | None,
+) -> None:
+    info = tarfile.TarInfo(entry.path)
+    info.mode, info.mtime = entry.mode, epoch
+    if entry.type is EntryType.DIRECTORY:
+        info.type = tarfile.DIRTYPE
+        tar.addfile(info)
+    elif entry.type is EntryType.SYMLINK:
+        info.type, info.linkname = tarfile.SYMTYPE, entry.target or ""
+        tar.addfile(info)
+    else:
+        info.size = entry.size
+        source = root / entry.path
+        try:
+            with source.open("rb") as stream:
+                reader = _Hashing(stream, on_bytes)
+                tar.addfile(info, reader)
+        except OSError as error:
+            raise BuildRefused(
+                path=root, reason=f"{entry.path} cannot be read: {system_words(error)}"
+            ) from error
+        if reader.digest.hexdigest() != entry.sha256 or source.stat().st_size != entry.size:
+            raise BuildRefused(path=root, reason=f"{entry.path} changed while it was being packed")
+
 
 MANIFEST_NAME: Final = "manifest.toml"
 # Fixed, so that the same tree gives the same bytes; higher levels gain nothing on lists of digests.

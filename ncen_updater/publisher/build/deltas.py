@@ -22,7 +22,7 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.feed.file_parts import Wanted
 from ncen_updater.feed.resumable_download import is_whole
 from ncen_updater.formats.archive import unpack
-from ncen_updater.formats.delta.errors import DeltaNotMade, DeltaNotProved
+from ncen_updater.formats.delta.model import DeltaNotMade, DeltaNotProved
 from ncen_updater.formats.document import (
     DeltaRef,
     Offer,

@@ -26,14 +26,15 @@ from ncen_updater.publisher.cli.common import (
     remembered,
     show_result,
     token_options,
+    with_file,
+    with_token,
 )
 from ncen_updater.publisher.cli.feed import online_options, online_signers
-from ncen_updater.publisher.cli.signing_keys import with_file, with_token
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ncen_updater.formats.brakes import BrakeStatement
+    from ncen_updater.formats.rollout import BrakeStatement
     from ncen_updater.publisher.feed.feed import FeedState
 
 

@@ -1,4 +1,4 @@
-"""What the publisher's commands share: places, passphrases, and showing results."""
+"""What the publisher's commands share: places, passphrases, keys, and showing results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.publisher.errors import system_words
 
 if TYPE_CHECKING:
+    from securesystemslib.signer import Key, Signer
     from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
     from ncen_updater.common.cli.session import Session
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.signing.compare_staging import ComparedStaging
     from ncen_updater.publisher.signing.event import SigningEvent
     from ncen_updater.publisher.signing.officer import OfficerSettings
+    from ncen_updater.publisher.signing.tokens import Token
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -100,7 +103,7 @@ def opened_event(place: Path) -> Iterator[SigningEvent]:
         UpdaterError: As :meth:`SigningEvent.load`.
     """
     from ncen_updater.publisher.signing.event import SigningEvent
-    from ncen_updater.publisher.signing.packed_event import unpack_event
+    from ncen_updater.publisher.signing.event_files import unpack_event
 
     if place.is_dir():
         yield SigningEvent.load(place)
@@ -158,7 +161,7 @@ def parse_wave(text: str) -> Wave:
         Misuse: If it is neither.
     """
     from ncen_updater.formats.rollout import Wave
-    from ncen_updater.publisher.signing.countries import impossible
+    from ncen_updater.publisher.signing.draft import impossible
 
     opens, _, rest = text.partition("=")
     percent, _, countries = rest.partition(":")
@@ -440,9 +443,8 @@ def show_event(
     """
     from ncen_updater.common import atomic_files
     from ncen_updater.publisher.feed.status import signature_status
-    from ncen_updater.publisher.review.page import page_of
     from ncen_updater.publisher.review.review import review
-    from ncen_updater.publisher.review.words import annex_lines, further_lines, short_lines
+    from ncen_updater.publisher.review.words import annex_lines, further_lines, page_of, short_lines
 
     page = page or review(event)
     lines, signatures = [*page.lines, *page.annex], signature_status(event)
@@ -524,3 +526,61 @@ def _signature_lines(signatures: Sequence[SignatureStatus]) -> Iterator[Text]:
             "Once it is published, 'ncen-publisher status FEED --minutes' says for ever who signed."
         )
         yield Text(words)
+
+
+@dataclass(frozen=True)
+class SigningHand:
+    """What somebody signs with.
+
+    Attributes:
+        public: Its public half.
+        name: As its files are called.
+        beside: Where the list of what was signed lies.
+        opened: Asks for what opens it, once.
+    """
+
+    public: Key
+    name: str
+    beside: Path
+    opened: Callable[[], Signer]
+
+
+def with_file(key: Path, ask: Callable[[Path], str]) -> SigningHand:
+    """A private key file.
+
+    Raises:
+        UpdaterError: If its public half cannot be used.
+    """
+    from ncen_updater.publisher.signing.keys import (
+        PRIVATE_SUFFIX,
+        load_public_key,
+        open_signer,
+        public_path,
+    )
+
+    public = load_public_key(public_path(key))
+    name = key.name.removesuffix(PRIVATE_SUFFIX)
+    return SigningHand(public, name, key.parent, lambda: open_signer(key, ask))
+
+
+def with_token(
+    held: Token, may_sign: Sequence[Key], ask: Callable[[], str], beside: Path
+) -> SigningHand:
+    """A key on a token.
+
+    Args:
+        held: The token.
+        may_sign: Keys among which its own has to be.
+        ask: Asks for the PIN.
+        beside: Where what belongs to it lies.
+
+    Raises:
+        UpdaterError: If the token is not there, or holds another key.
+    """
+    from ncen_updater.publisher.signing import tokens
+    from ncen_updater.publisher.signing.keys import owner_of
+
+    public = tokens.known_key(held, may_sign)
+    return SigningHand(
+        public, owner_of(public), beside, lambda: tokens.open_token(held, may_sign, ask)
+    )

@@ -1,4 +1,4 @@
-"""``publish``, ``refresh``, ``status``: the feed itself and its online roles."""
+"""``publish``, ``refresh``, ``status``, ``upload``: the feed itself and its online roles."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
     from ncen_updater.common.cli.session import Session
     from ncen_updater.publisher.feed.brakes import BrakeLine
-    from ncen_updater.publisher.feed.minutes import SignedList
-    from ncen_updater.publisher.feed.status import ReleaseLine, RoleStatus
+    from ncen_updater.publisher.feed.status import ReleaseLine, RoleStatus, SignedList
 
 
 def online_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -153,8 +152,7 @@ def refresh(
 def status(context: click.Context, feed: Path, signed: bool) -> None:
     from ncen_updater.publisher.feed.brakes import brake_lines, carried
     from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.feed.minutes import minutes
-    from ncen_updater.publisher.feed.status import feed_status
+    from ncen_updater.publisher.feed.status import feed_status, minutes
 
     session = session_of(context)
     if signed:
@@ -187,7 +185,7 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
 
 def braked(brake: BrakeLine) -> Text:
     """Say who brakes what, and until when."""
-    from ncen_updater.publisher.signing.value_words import time_words
+    from ncen_updater.publisher.signing.value_format import time_words
 
     words = N_("{product} {version} is braked by {owner} until {until}: {reason}")
     return Text(words, {**dataclasses.asdict(brake), "until": time_words(brake.until)})
@@ -251,3 +249,42 @@ def _release_rows(session: Session, releases: Sequence[ReleaseLine]) -> list[lis
             ]
         )
     return rows
+
+
+@click.command(
+    "upload",
+    cls=PublisherCommand,
+    help=N_(
+        "Copy the directory FEED to PLACE, another directory or s3://BUCKET/PREFIX, in an order in "
+        "which clients see the old feed or the new one. Run it again after an interruption."
+    ),
+)
+@click.argument("feed", type=DIRECTORY)
+@click.argument("place")
+@click.option("--endpoint", help=N_("Address of an object store that is not Amazon's."))
+@click.option(
+    "--accept-interruption",
+    is_flag=True,
+    help=N_("For lost or stolen keys: clients that ask in between fail once."),
+)
+@click.pass_context
+def upload(
+    context: click.Context,
+    feed: Path,
+    place: str,
+    endpoint: str | None,
+    accept_interruption: bool,
+) -> None:
+    from ncen_updater.publisher.distribute.upload import open_place
+    from ncen_updater.publisher.distribute.upload import upload as copy
+    from ncen_updater.publisher.feed.feed import Feed
+
+    session = session_of(context)
+    with session.progress() as progress, durable.readable_by_all():
+        done = copy(Feed(feed), open_place(place, endpoint), progress, accept_interruption)
+    show_result(
+        session,
+        {"place": place, **dataclasses.asdict(done)},
+        N_("{place} serves timestamp {timestamp}; {kept} files were there already."),
+        *done.written,
+    )

@@ -95,7 +95,6 @@ def new(
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
-    from ncen_updater.publisher.signing.digest_words import generated
     from ncen_updater.publisher.signing.keys import (
         MIN_PASSPHRASE,
         Algorithm,
@@ -104,6 +103,7 @@ def new(
         new_key,
         require_new,
     )
+    from ncen_updater.publisher.signing.value_format import generated
 
     session = session_of(context)
     named = passphrase_fd is not None or passphrase_file is not None

@@ -1,10 +1,11 @@
-"""``lint``, ``build``, ``draft``, ``withdraw``: what the feed carries."""
+"""``agent-release``, ``lint``, ``build``, ``draft``, ``withdraw``, ``inspect``: releases."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from ncen_updater.publisher.cli.common import (
     event_option,
     feed_option,
     now,
+    paper_lines,
     parse_wave,
     passphrase_options,
     passphrases,
@@ -36,6 +38,64 @@ from ncen_updater.publisher.cli.common import (
 
 if TYPE_CHECKING:
     from ncen_updater.publisher.build.deltas import NotMade
+
+
+@click.command(
+    "agent-release",
+    cls=PublisherCommand,
+    help=N_("Make the release directory of the agent itself in DIRECTORY."),
+)
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--wheels", type=DIRECTORY, required=True, help=N_("The agent's wheel and the locked ones.")
+)
+@click.option("--lock", type=FILE, required=True, help=N_("The lock file with digests."))
+@click.option("--units", type=DIRECTORY, help=N_("Units for systemd that come along."))
+@click.pass_context
+def agent_release(
+    context: click.Context, directory: Path, wheels: Path, lock: Path, units: Path | None
+) -> None:
+    from ncen_updater.publisher.build.agent_release import make_agent_release
+
+    made = make_agent_release(wheels, lock, directory, units)
+    show_result(session_of(context), asdict(made), N_("Agent {version}: {wheels} wheels, {bytes}."))
+
+
+@click.command(
+    "inspect",
+    cls=PublisherCommand,
+    help=N_("Check SBOM and provenance of VERSION in FEED, any copy of the feed, and say them."),
+)
+@click.argument("feed", type=DIRECTORY)
+@click.argument("version")
+@product_option
+@builder_option
+@click.pass_context
+def inspect(
+    context: click.Context, feed: Path, version: str, product: str | None, builder_key: Path | None
+) -> None:
+    from ncen_updater.publisher.build.attachments import inspect_release
+    from ncen_updater.publisher.feed.feed import Feed
+    from ncen_updater.publisher.signing.keys import load_public_key
+
+    session = session_of(context)
+    key = load_public_key(builder_key) if builder_key else None
+    name = chosen_product(Feed(feed).state(), product)
+    document, checked = inspect_release(Feed(feed), name, version, key)
+    show_result(
+        session,
+        {
+            "product": name,
+            "version": version,
+            "archive": document.archive.model_dump(),
+            "sbom": document.sbom.model_dump() if document.sbom else None,
+            "parts": checked.parts,
+            "provenance": dict(checked.provenance) if checked.provenance else None,
+        },
+        N_("{product} {version} is in the feed, signed by its officers."),
+        *(line.render(session.language) for line in paper_lines(checked)),
+    )
+
 
 BUILT_FILE = N_("{sha256}  {target}  ({length} bytes)")
 NOT_KEPT = N_("no delta pack from {from_version}: it has {pack_bytes}, the archive {archive_bytes}")
@@ -123,11 +183,9 @@ def build(
     passphrase_fd: int | None,
     passphrase_file: Path | None,
 ) -> None:
-    from ncen_updater.publisher.build.archive import DEFAULT_EPOCH
-    from ncen_updater.publisher.build.attachments import PaperMaker
-    from ncen_updater.publisher.build.build import build_release
+    from ncen_updater.publisher.build.attachments import PaperMaker, SourceOfBuild
+    from ncen_updater.publisher.build.build import DEFAULT_EPOCH, build_release
     from ncen_updater.publisher.build.deltas import DeltaMaker
-    from ncen_updater.publisher.build.provenance import SourceOfBuild
     from ncen_updater.publisher.feed.feed import Feed
     from ncen_updater.publisher.lint.lint import (
         last_release,

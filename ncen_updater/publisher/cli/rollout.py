@@ -73,7 +73,7 @@ def wave(
     add: bool,
     at_once: bool,
 ) -> None:
-    from ncen_updater.publisher.signing.rollout_drafts import draft_waves
+    from ncen_updater.publisher.signing.draft import draft_waves
 
     if at_once == bool(waves) or (add and at_once):
         raise Misuse(N_("give the waves, or --at-once"))
@@ -99,7 +99,7 @@ def halt(
     context: click.Context, version: str, feed: Path, event: Path, product: str | None, reason: str
 ) -> None:
     from ncen_updater.formats.rollout import Halt
-    from ncen_updater.publisher.signing.rollout_drafts import draft_halt
+    from ncen_updater.publisher.signing.draft import draft_halt
 
     try:
         halted = Halt(reason=reason)
@@ -118,7 +118,7 @@ def halt(
 def resume_wave(
     context: click.Context, version: str, feed: Path, event: Path, product: str | None
 ) -> None:
-    from ncen_updater.publisher.signing.rollout_drafts import draft_resumption
+    from ncen_updater.publisher.signing.draft import draft_resumption
 
     _draft(context, feed, event, product, lambda s, p: draft_resumption(s, p, version, now()))
 
@@ -136,7 +136,7 @@ def channel(
     product: str | None,
 ) -> None:
     from ncen_updater.formats.manifest import Channel
-    from ncen_updater.publisher.signing.rollout_drafts import draft_channel
+    from ncen_updater.publisher.signing.draft import draft_channel
 
     chosen = Channel(channel_name)
     _draft(context, feed, event, product, lambda s, p: draft_channel(s, p, version, chosen, now()))
@@ -160,8 +160,7 @@ def audience(
     product: str | None,
     everybody: bool,
 ) -> None:
-    from ncen_updater.publisher.signing.countries import impossible
-    from ncen_updater.publisher.signing.rollout_drafts import draft_audience
+    from ncen_updater.publisher.signing.draft import draft_audience, impossible
 
     if everybody == bool(countries):
         raise Misuse(N_("give the countries, or --all"))

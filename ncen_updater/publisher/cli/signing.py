@@ -30,8 +30,9 @@ from ncen_updater.publisher.cli.common import (
     show_signatures,
     show_wrapped,
     token_options,
+    with_file,
+    with_token,
 )
-from ncen_updater.publisher.cli.signing_keys import with_file, with_token
 
 #: An event: its directory, or the one file of it.
 EVENT = click.Path(path_type=Path, exists=True)
@@ -149,9 +150,9 @@ def sign(
 ) -> None:
     from ncen_updater.publisher.review.review import review
     from ncen_updater.publisher.review.words import short_lines, unshown
+    from ncen_updater.publisher.signing.event_files import EVENT_SUFFIX, SIGNATURES_SUFFIX
     from ncen_updater.publisher.signing.keys import owner_of
     from ncen_updater.publisher.signing.ledger import LEDGER_SUFFIX, Ledger
-    from ncen_updater.publisher.signing.packed_event import EVENT_SUFFIX, SIGNATURES_SUFFIX
 
     session, known = session_of(context), remembered(officer)
     if key is None and token is None:

@@ -206,7 +206,6 @@ class Monitor:
                 return TrustClient(
                     product,
                     metadata_directory=directory,
-                    targets_directory=Path(folder) / "targets",
                     trusted_root=self._root,
                     fetcher=fetcher,
                     clock=clock,

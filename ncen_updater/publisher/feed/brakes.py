@@ -20,14 +20,14 @@ from ncen_updater.common.messages import (
     KEY_NOT_ALLOWED,
 )
 from ncen_updater.feed.brake_statements import brake_keys, brakes_as_signed, brakes_of
-from ncen_updater.formats.brakes import (
+from ncen_updater.formats.rollout import (
     BRAKES_A_KEY,
     MOST_BYTES_A_KEY,
     BrakeStatement,
+    format_moment,
     newest_first,
     signed_bytes,
 )
-from ncen_updater.formats.rollout import format_moment
 from ncen_updater.publisher.feed.feed import FeedState
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.keys import owner_of

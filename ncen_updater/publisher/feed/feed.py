@@ -1,7 +1,10 @@
-"""The published directory: read and verified whole, and written file by file.
+"""The published directory: read and verified whole, edited as drafts, written file by file.
 
 ``metadata/`` and ``targets/`` below one directory that any static web server can serve. The feed is
 its own record: what it holds is what the publisher builds on, so nothing beside it can disagree.
+
+:class:`FeedRepository` is the one place for version, expiry, issue time and signing. Offline roles
+come out as drafts without signatures; online roles come out signed, or not at all.
 """
 
 from __future__ import annotations
@@ -11,15 +14,19 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (  # type: ignore[attr-defined]
     DelegatedRole,
     Metadata,
+    MetaFile,
     Root,
     Snapshot,
     TargetFile,
@@ -27,6 +34,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
     Timestamp,
     VerificationResult,
 )
+from tuf.repository import Repository  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
@@ -34,7 +42,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import FEED_AWAY, FEED_BROKEN, FEED_BUSY, UNKNOWN_PRODUCT
 from ncen_updater.formats.tuf_names import ROLE_FIELD
 from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.signing.roles import FeedPolicy, policy_of
+from ncen_updater.publisher.signing.roles import FeedPolicy, policy_of, stamp
 
 MAX_METADATA_BYTES = 5_000_000
 COPY_BLOCK = 1 << 20
@@ -308,3 +316,80 @@ class Feed:
         if version is not None and metadata.signed.version != version:
             raise self._broken(f"{name} holds version {metadata.signed.version}")
         return metadata
+
+
+class FeedRepository(Repository):
+    """New versions of roles on top of a state.
+
+    Args:
+        state: What they stand on, never changed; None for the first versions of a feed.
+        policy: Where the periods come from; that of the newest root.
+        now: Moment of the edit (UTC); issue time and expiry count from it.
+        signers: Signers of the online roles.
+
+    Attributes:
+        changed: The new versions, by role.
+    """
+
+    def __init__(
+        self,
+        state: FeedState | None,
+        policy: FeedPolicy,
+        now: datetime,
+        signers: Mapping[str, Sequence[Signer]] | None = None,
+    ) -> None:
+        self._state = state
+        self._policy = policy
+        self._now = now.astimezone(UTC).replace(microsecond=0)
+        self._signers = signers or {}
+        self.changed: dict[str, Metadata[Any]] = {}
+
+    def open(self, role: str) -> Metadata[Any]:
+        """Return a copy of the role's newest version, or a first one."""
+        known = self.changed.get(role) or self._published(role)
+        if known is not None:
+            return deepcopy(known)
+        kinds: dict[str, type[Any]] = {"snapshot": Snapshot, "timestamp": Timestamp}
+        return Metadata(kinds.get(role, Targets)(version=1))
+
+    def _published(self, role: str) -> Metadata[Any] | None:
+        return None if self._state is None else self._state.get(role)
+
+    def _now_known(self) -> FeedState:
+        if self._state is None:
+            raise RuntimeError("online roles need the offline roles first")
+        return self._state.with_changes(self.changed)
+
+    def close(self, role: str, md: Metadata[Any]) -> None:
+        """Number, date and sign a new version; one step above the state, however often edited."""
+        before = self._published(role)
+        md.signed.version = (before.signed.version if before else 0) + 1
+        days = self._policy.expiry_days[role]
+        md.signed.expires = self._now + timedelta(days=days)
+        stamp(md.signed, role, self._now)
+        md.signatures.clear()
+        for signer in self._signers.get(role, ()):
+            signature = md.sign(signer, append=True)
+            # A token whose key is not the one of its public file signs without complaint.
+            signer.public_key.verify_signature(signature, md.signed_bytes)
+        self.changed[role] = md
+
+    @property
+    def targets_infos(self) -> dict[str, MetaFile]:
+        """Versions of the roles that the next snapshot names."""
+        state = self._now_known()
+        return {
+            "targets.json": MetaFile(version=state.targets.signed.version),
+            **{
+                f"{role}.json": MetaFile(version=metadata.signed.version)
+                for role, metadata in state.delegated.items()
+            },
+        }
+
+    @property
+    def snapshot_info(self) -> MetaFile:
+        """Version of the snapshot that the next timestamp names."""
+        snapshot = self._now_known().snapshot
+        if snapshot is None:
+            raise RuntimeError("the snapshot comes before the timestamp")
+        return MetaFile(version=snapshot.signed.version)

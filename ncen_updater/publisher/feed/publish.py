@@ -39,7 +39,7 @@ from ncen_updater.common.messages import (
     STALE_EVENT,
 )
 from ncen_updater.common.progress import Progress, Silent
-from ncen_updater.formats.brakes import BRAKES_FIELD, BrakeStatement
+from ncen_updater.formats.rollout import BRAKES_FIELD, BrakeStatement
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import ROOT_VERSION_FIELD
 from ncen_updater.publisher.errors import system_words, write_failed
@@ -47,6 +47,7 @@ from ncen_updater.publisher.feed.brakes import with_statement
 from ncen_updater.publisher.feed.feed import (
     DurableWriter,
     Feed,
+    FeedRepository,
     FeedState,
     FeedWriter,
     SourceChanged,
@@ -54,7 +55,6 @@ from ncen_updater.publisher.feed.feed import (
     target_file_name,
     verification,
 )
-from ncen_updater.publisher.feed.repository import FeedRepository
 from ncen_updater.publisher.signing.event import SigningEvent, digest_of
 from ncen_updater.publisher.signing.keys import owner_of
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES

@@ -46,11 +46,10 @@ from ncen_updater.publisher.lint.sql import (
     sql_is_accepted,
     unmapped_codes,
     unreadable_files,
+    ways_down,
 )
-from ncen_updater.publisher.lint.ways_down import ways_down
 from ncen_updater.publisher.signing.carried_papers import carried_texts, newest_before
-from ncen_updater.publisher.signing.countries import impossible
-from ncen_updater.publisher.signing.draft import offers_of
+from ncen_updater.publisher.signing.draft import impossible, offers_of
 from ncen_updater.publisher.signing.rules import refuse_unsound
 
 LANGUAGES: Final = ("en", "fr")

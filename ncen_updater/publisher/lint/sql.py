@@ -1,16 +1,31 @@
-"""Rules of ``lint`` about SQL: migrations, checks, and maps of reference data.
+"""Rules of ``lint`` about SQL: migrations, ways down, checks, and maps of reference data.
 
-What a site refuses is decided by :mod:`ncen_updater.formats.sql`, here and there.
+What a site refuses is decided by :mod:`ncen_updater.formats.sql`, here and there; what a way down
+does not keep, by :mod:`ncen_updater.formats.losses`. Plain mistakes of syntax, which a site would
+only find while it runs, are judged without a server by other programs, in their own words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Final
 
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.dialects import DIALECTS
+from ncen_updater.formats.dialects.base import Statement
+from ncen_updater.formats.losses import How, Loss, losses
 from ncen_updater.formats.manifest import ENGINE_PLACE, Migration, path_for
 from ncen_updater.formats.sql import (
     ENGINES,
@@ -18,6 +33,7 @@ from ncen_updater.formats.sql import (
     Why,
     bad_content,
     bad_id,
+    counting,
     question_refusal,
     refusal,
     split,
@@ -25,7 +41,117 @@ from ncen_updater.formats.sql import (
 )
 from ncen_updater.publisher.build.build import migration_files
 from ncen_updater.publisher.lint.release import LintedRelease, finding
-from ncen_updater.publisher.lint.syntax import Asked, Unchecked, mistakes
+
+#: A text, and whether it is a ``verify`` file, of whose statements the rows are counted.
+Asked = tuple[str, bool]
+
+SECONDS: Final = 120.0
+# What the library says about the text alone, and not about tables that are not there.
+_OF_THE_TEXT: Final = re.compile(r"syntax error|incomplete input|unrecognized token")
+_NO_TABLE: Final = re.compile(r"no such table: (?:\w+\.)?(?P<name>.+)", re.DOTALL)
+
+
+class Unchecked(Exception):
+    """That nobody has looked at the syntax, and why."""
+
+    def __init__(self, reason: Text) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _sqlite_mistakes(asked: Collection[Asked]) -> dict[Asked, str]:
+    found = {(sql, verifies): _sqlite_mistake(sql, verifies=verifies) for sql, verifies in asked}
+    return {item: said for item, said in found.items() if said is not None}
+
+
+def _sqlite_mistake(sql: str, *, verifies: bool) -> str | None:
+    """The first mistake: every statement is compiled in an empty database, and none is run."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        for statement in split(sql, "sqlite"):
+            text = counting(statement) if verifies else statement.text
+            said = _compile(database, replace(statement, text=text))
+            if said is not None:
+                return f"line {statement.line}: {said}"
+    return None
+
+
+def _compile(database: sqlite3.Connection, statement: Statement) -> str | None:
+    explain = "" if statement.words[:1] == ("EXPLAIN",) else "EXPLAIN "
+    try:
+        database.execute(f"{explain}{statement.text}")
+    except sqlite3.OperationalError as error:
+        missing = _NO_TABLE.match(str(error))
+        if missing and "TRIGGER" in statement.words[:3]:
+            # The body of a trigger is looked at only where its table is.
+            name = missing["name"].replace('"', '""')
+            with contextlib.suppress(sqlite3.Error):  # no table can have that name, or it is there
+                database.execute(f'CREATE TABLE "{name}" (x)')
+                return _compile(database, statement)
+            return None
+        return str(error) if _OF_THE_TEXT.search(str(error)) else None
+    except sqlite3.Error:
+        return None  # not about the text alone: a rehearsal tells
+    return None
+
+
+def _postgresql_mistakes(asked: Collection[Asked]) -> dict[Asked, str]:
+    texts = dict.fromkeys(sql for sql, _ in asked)
+    numbered = {f"{number}.sql": text for number, text in enumerate(texts)}
+    if not numbered:
+        return {}
+    program = _squawk()
+    if program is None:
+        raise Unchecked(Text(N_("squawk is not installed")))
+    with tempfile.TemporaryDirectory() as directory:
+        for name, text in numbered.items():
+            Path(directory, name).write_text(text, "utf-8", newline="")
+        # Its rules about style are not ours, and no file of somebody's may switch this one off.
+        argv = [str(program), "--config", os.devnull, "--reporter", "json", *numbered]
+        try:
+            done = subprocess.run(
+                argv, cwd=directory, env={}, capture_output=True, timeout=SECONDS, check=False
+            )
+            found = json.loads(done.stdout)
+            mistakes: dict[str, str] = {}
+            for item in found:
+                if item["rule_name"] == "syntax-error":
+                    said = f"line {int(item['line']) + 1}: syntax error: {item['message']}"
+                    mistakes.setdefault(numbered[Path(item["file"]).name], said)
+        except (OSError, subprocess.TimeoutExpired, ValueError, LookupError, TypeError) as error:
+            told = Text(N_("squawk did not answer ({detail})"), {"detail": error})
+            raise Unchecked(told) from error
+    return {item: mistakes[item[0]] for item in asked if item[0] in mistakes}
+
+
+def _squawk() -> Path | None:
+    """Return the program of the package squawk-cli; whatever else has its name is none of ours."""
+    try:
+        files = metadata.distribution("squawk-cli").files or []
+    except metadata.PackageNotFoundError:
+        return None
+    places = (Path(str(file.locate())) for file in files if file.name == "squawk")
+    return next((place for place in places if os.access(place, os.X_OK)), None)
+
+
+#: Who knows an engine's syntax; of another engine nobody says anything.
+_JUDGES: Final[Mapping[str, Callable[[Collection[Asked]], dict[Asked, str]]]] = {
+    "postgresql": _postgresql_mistakes,
+    "sqlite": _sqlite_mistakes,
+}
+
+
+def mistakes(engine: str, asked: Collection[Asked]) -> dict[Asked, str]:
+    """Return the first mistake of each text that has one, with its line.
+
+    Args:
+        engine: For which it is.
+        asked: The texts.
+
+    Raises:
+        Unchecked: The program that knows is not installed, or did not answer.
+    """
+    judge = _JUDGES.get(engine)
+    return judge(asked) if judge is not None and asked else {}
 
 
 @dataclass(frozen=True)
@@ -278,3 +404,88 @@ def unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
                     name=item.name,
                     code=code,
                 )
+
+
+def ways_down(release: LintedRelease) -> Iterator[Finding]:
+    """A way down keeps what was entered, or the release says what it does not keep."""
+    for database, migration in release.new_migrations():
+        declared = {name.lower() for name in migration.loses or ()}
+        found: dict[tuple[str, bool, bool], Loss] = {}
+        for loss in _losses(release, migration):
+            found.setdefault((loss.object, loss.how is How.REFUSES, loss.own), loss)
+        for loss in found.values():
+            if not {loss.object, loss.table} & declared:
+                yield _found(database, migration, loss)
+        if migration.loses:
+            yield finding(
+                7128,
+                Severity.ADVISORY,
+                N_("{down} of {database} does not keep {objects}: so says the release."),
+                N_(
+                    "Be sure of it: sites are told before the upgrade and before they go back, and"
+                    " a release that turns bad is then not taken back without being asked."
+                ),
+                down=migration.down,
+                database=database,
+                objects=", ".join(migration.loses),
+            )
+
+
+def _losses(release: LintedRelease, migration: Migration) -> Iterator[Loss]:
+    if migration.down is None:
+        return
+    for engine in ENGINES:
+        paths = [path_for(engine, place) for place in (migration.up, migration.down)]
+        if not all(path in release.files for path in paths):
+            continue
+        contents = [release.read_bytes(path) for path in paths]
+        if not any(bad_content(content) for content in contents):
+            up, down = (content.decode("utf-8") for content in contents)
+            yield from losses(up, down, engine)
+
+
+def _found(database: str, migration: Migration, loss: Loss) -> Finding:
+    values: dict[str, object] = {
+        "down": migration.down,
+        "database": database,
+        "object": loss.object,
+        "line": loss.line,
+    }
+    if loss.how is How.REFUSES:
+        return finding(
+            7130,
+            Severity.STRICT,
+            N_(
+                "{down}, line {line}: what officers enter in {database}.{object} may break a rule"
+                " that is added there, and going back would then fail."
+            ),
+            N_(
+                "Change such rows first and park their values in 'ncen_kept', or name the object in"
+                " 'loses' of the migration."
+            ),
+            **values,
+        )
+    if loss.own:
+        return finding(
+            7129,
+            Severity.ADVISORY,
+            N_(
+                "{down}, line {line}: of {database}.{object} only the rows come back that the"
+                " release itself puts there."
+            ),
+            N_("Park it in 'ncen_kept' too, if officers or administrators can add to it."),
+            **values,
+        )
+    return finding(
+        7127,
+        Severity.STRICT,
+        N_(
+            "{down}, line {line}: what officers enter in {database}.{object} is lost on the way"
+            " back."
+        ),
+        N_(
+            "Park it first, in the schema 'ncen_kept' on PostgreSQL or in tables 'ncen_kept__...'"
+            " on SQLite, and bring it back in 'up'; or name it in 'loses' of the migration."
+        ),
+        **values,
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.archive import unpack
@@ -23,11 +24,13 @@ from ncen_updater.formats.document import (
     parse_release_document,
 )
 from ncen_updater.formats.sql import MAX_FILE_BYTES
-from ncen_updater.formats.texts.carried_files import MAX_BYTES
+from ncen_updater.formats.texts.carried_files import MAX_BYTES, carried_files
+from ncen_updater.formats.texts.catalogue import TextEntry, shown
 from ncen_updater.formats.tree import MAX_TREE_BYTES, EntryType, Tree, TreeEntry, hash_file
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import target_file_name
+from ncen_updater.publisher.lint.carried_changes import printed, shipped_texts
 from ncen_updater.publisher.signing.carried_papers import (
     carried_digests,
     newest_before,
@@ -205,3 +208,53 @@ def before(document: ReleaseDocument, event: SigningEvent, role: str) -> TargetF
         document.manifest,
         {**(base.signed.targets if base else {}), **event.drafts[role].signed.targets},
     )
+
+
+Forms = tuple[str, ...]
+
+
+def carried_lines(release: Shown, last: Shown | None) -> Iterator[Text]:
+    """Say each text or setting that is new, another one, or gone, in every language."""
+    after, before = (_texts(one) if one is not None else {} for one in (release, last))
+    for path in sorted(after.keys() | before.keys()):
+        now, then = after.get(path, {}), before.get(path, {})
+        for key in dict.fromkeys((*now, *then)):
+            if now.get(key) != then.get(key):
+                old, new = (quoted_forms(side.get(key, ())) for side in (then, now))
+                values = {"path": path, "key": printed(key, None), "old": old, "new": new}
+                yield Text(difference_words(key in then, key in now), values)
+
+
+def difference_words(before: bool, after: bool) -> str:
+    """Return the sentence for what was, or is, there."""
+    if not before:
+        return N_("new: {path}: {key}, {new}")
+    if not after:
+        return N_("gone: {path}: {key}, {old}")
+    return N_("changed: {path}: {key}, {old} becomes {new}")
+
+
+def _texts(release: Shown) -> dict[str, Mapping[str, Forms]]:
+    found: dict[str, Mapping[str, Forms]] = {}
+    for file in carried_files(release.document.manifest.carried, release.texts):
+        catalogue = shipped_texts(file.declared, release.texts[file.path])
+        if catalogue is not None:
+            entries = {shown(key): _forms(entry) for key, entry in catalogue.entries.items()}
+            header = {name: (value,) for name, value in catalogue.header.items()}
+            found[file.path] = header | entries
+    return found
+
+
+def _forms(entry: TextEntry) -> Forms:
+    if entry.empty:
+        return tuple(form for form in (entry.source, entry.source_plural) if form is not None)
+    return entry.plural or (str(entry.value),)
+
+
+def quoted_forms(forms: tuple[str, ...]) -> Figure:
+    """Return a text in all its forms, between the quotes of the reader's language."""
+    english, french = (
+        " / ".join(f"{begin}{printed(form, None)}{end}" for form in forms) or "-"
+        for begin, end in (("“", "”"), ("« ", " »"))
+    )
+    return Figure(english, fr=french)

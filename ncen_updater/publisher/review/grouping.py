@@ -1,10 +1,11 @@
-"""Which marks an officer has to see first, and which are one mark: pure.
+"""Which marks an officer has to see first, which are one mark, and what goes into an annex. Pure.
 
 A release for two engines says nearly everything twice, and puts in order what its own way back
 parked. Where all of that is a warning, nobody finds the one that matters. So what is grave stands
 first; what both engines do alike is said once; and of statements that touch nothing but what the
-release itself made, or exactly undo that (:mod:`.sql_own`), only the number is said: the SQL is
-shown whole below, with each of them marked.
+release itself made, or exactly undo that (:mod:`.sql_marks`), only the number is said: the SQL is
+shown whole below, with each of them marked. All of a
+list is on the page, a long one in an annex of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.publisher.review.sql_clauses import Kind
 from ncen_updater.publisher.review.sql_marks import Mark
-from ncen_updater.publisher.signing.value_words import joined
+from ncen_updater.publisher.signing.value_format import joined
 
 #: What most releases do: it is to be decided, and does nothing to what stands in a database.
 USUAL = {Kind.ADDS, Kind.RENAMES, Kind.EMPTIES}
@@ -116,3 +117,36 @@ def _kinds(item: PlacedMark) -> Text | str:
         return said
     inside = joined([Text(kind.value) for kind in mark.inside])
     return Text(N_("{kinds}; its body {inside}"), {"kinds": said, "inside": inside})
+
+
+NOTHING = N_("nothing")
+#: A list of more lines stands in the annexes.
+MOST = 200
+
+
+@dataclass(frozen=True)
+class Section:
+    """One list under its heading, whole.
+
+    Attributes:
+        title: Its heading.
+        lines: Its lines.
+        of: What it is about, for the heading in the annex.
+    """
+
+    title: str
+    lines: tuple[Text, ...]
+    of: str
+
+    @property
+    def annexed(self) -> bool:
+        """Whether it stands in the annexes."""
+        return len(self.lines) > MOST
+
+    @property
+    def shown(self) -> tuple[Text, ...]:
+        """What stands under the heading on the page itself."""
+        if self.annexed:
+            words = N_("{count} lines: all of them stand in the annexes below")
+            return (Text(words, {"count": len(self.lines)}),)
+        return self.lines or (Text(NOTHING),)

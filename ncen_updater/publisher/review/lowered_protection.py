@@ -12,7 +12,7 @@ from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.feed.brake_statements import brake_keys
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
-from ncen_updater.publisher.signing.countries import impossible
+from ncen_updater.publisher.signing.draft import impossible
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import fingerprint, owner_of
 from ncen_updater.publisher.signing.roles import (
@@ -22,7 +22,7 @@ from ncen_updater.publisher.signing.roles import (
     POLICY,
     issued_at,
 )
-from ncen_updater.publisher.signing.value_words import moment_of, time_words
+from ncen_updater.publisher.signing.value_format import moment_of, time_words
 
 #: Longer than until now by this factor is much.
 MUCH: Final = 1.5

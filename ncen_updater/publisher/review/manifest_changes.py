@@ -18,7 +18,7 @@ from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.sql import ENGINES
 from ncen_updater.publisher.review.sql_marks import marks
-from ncen_updater.publisher.signing.value_words import joined
+from ncen_updater.publisher.signing.value_format import joined
 
 #: Of a list of more values than this those are told that differ.
 MOST: Final = 20

@@ -19,20 +19,18 @@ from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.lint.carried_rules import BARS_SITES, TOUCHES_COUNTRIES
 from ncen_updater.publisher.lint.lint import lint_tree
 from ncen_updater.publisher.lint.release import content_of
-from ncen_updater.publisher.review.carried_lines import carried_lines
-from ncen_updater.publisher.review.changes import FileChange, file_changes
+from ncen_updater.publisher.review.changes import FileChange, file_changes, programs_told
 from ncen_updater.publisher.review.evidence import (
     ReviewEvidence,
     ReviewPlaces,
     Shown,
     before,
+    carried_lines,
     releases_of,
 )
-from ncen_updater.publisher.review.grouping import PlacedMark, grouped
+from ncen_updater.publisher.review.grouping import PlacedMark, Section, grouped
 from ncen_updater.publisher.review.lowered_protection import goes_back_as_is, lowered, lowered_by
 from ncen_updater.publisher.review.manifest_changes import manifest_changes, manifest_marks
-from ncen_updater.publisher.review.programs import programs_told
-from ncen_updater.publisher.review.sections import Section
 from ncen_updater.publisher.review.sentences import sentences
 from ncen_updater.publisher.review.sql_marks import Mark, marks
 from ncen_updater.publisher.signing.carried_papers import carried_digests

@@ -12,7 +12,7 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.roles import POLICY
-from ncen_updater.publisher.signing.value_words import time_words
+from ncen_updater.publisher.signing.value_format import time_words
 
 
 def sentences(event: SigningEvent) -> list[Text]:

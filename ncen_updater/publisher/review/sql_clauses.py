@@ -15,7 +15,7 @@ from typing import Final
 from ncen_updater.common.i18n import N_
 from ncen_updater.formats.dialects.base import Statement
 from ncen_updater.formats.sql import lexemes
-from ncen_updater.publisher.review.programs import HARMLESS
+from ncen_updater.publisher.review.changes import HARMLESS
 
 
 class Kind(Enum):

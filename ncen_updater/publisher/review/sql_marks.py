@@ -4,27 +4,266 @@ It is no judgement: a good migration deletes and changes, too. Whatever is not k
 is marked, so that a way of saying it that nobody thought of is marked as unusual. What going back
 does not keep is no matter of marks: :mod:`ncen_updater.formats.losses` reads it, for this page, for
 ``lint`` and for the sites.
+
+A function, a trigger, a rule or a DO is one thing with what stands in it. The head of a trigger or
+of a rule names what it waits for (``AFTER UPDATE ON cases``): that changes nothing. What its body
+does, or the body of a function, happens when it runs.
+
+Statements that touch nothing but what the release itself made, or exactly undo that, are found so
+that less of what is harmless is shown: that rather says no too often. What a statement calls is not
+looked at.
 """
 
 from __future__ import annotations
 
+import itertools
+import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.formats.dialects import DIALECTS
 from ncen_updater.formats.dialects.base import Statement
+from ncen_updater.formats.losses import is_plain
 from ncen_updater.formats.sql import lexemes, split
 from ncen_updater.publisher.review.sql_clauses import (
     EMPTIED,
     Kind,
     calls_unknown,
     known_kinds,
+    split_parts,
     tokens_of,
     unknown_kind,
 )  # fmt: skip
-from ncen_updater.publisher.review.sql_code import Program, can_run, program_of
-from ncen_updater.publisher.review.sql_own import fills_own, made_tables, undoes
+
+_MODIFIERS: Final = {"OR", "REPLACE", "CONSTRAINT", "EVENT", "TEMP", "TEMPORARY"}
+_CALLED: Final = {"FUNCTION", "PROCEDURE"}
+_BY_ITSELF: Final = {"TRIGGER", "RULE"}
+#: Languages whose words are those of SQL.
+_READ: Final = {"SQL", "PLPGSQL"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a statement defines, or runs at once.
+
+    Attributes:
+        by_itself: Whether the database runs it when something else happens.
+        head: The words of the statement outside its body.
+        inside: The words of each statement in its body.
+        unread: Whether there is something in it that cannot be read here.
+    """
+
+    by_itself: bool
+    head: tuple[str, ...]
+    inside: tuple[tuple[str, ...], ...] = ()
+    unread: bool = False
+
+
+def program_of(statement: Statement, engine: str) -> Program | None:
+    """Return the program of a statement; None where it defines and runs none.
+
+    Args:
+        statement: One statement of a file.
+        engine: As which engine it is read.
+    """
+    words, thing = statement.words, _thing(statement.words)
+    if thing in _BY_ITSELF:
+        begin = "BEGIN" if thing == "TRIGGER" else "DO"
+        body = words[words.index(begin) + 1 :] if begin in words else ()
+        return Program(True, words[:2], _cut(body))
+    if thing in _CALLED:
+        for place, pair in enumerate(itertools.pairwise(words)):
+            if pair == ("BEGIN", "ATOMIC"):
+                return Program(False, words[:place], _cut(words[place + 2 :]))
+    if thing in _CALLED or thing == "DO":
+        return _written(statement, engine, thing)
+    return None
+
+
+def can_run(statement: Statement, engine: str) -> bool:
+    """Whether an engine has such programs at all: one that has not refuses the whole file."""
+    thing, bodies = _thing(statement.words), DIALECTS[engine].bodies
+    if thing == "TRIGGER":  # with a body of its own, or the name of a function
+        return ("EXECUTE" in statement.words) is ("TRIGGER" not in bodies)
+    return thing is None or "FUNCTION" in bodies
+
+
+def _thing(words: Sequence[str]) -> str | None:
+    """What a statement defines or runs; None where that is no program."""
+    if words[:1] == ("DO",):
+        return "DO"
+    if words[:1] != ("CREATE",):
+        return None
+    named = next((word for word in words[1:] if word not in _MODIFIERS), "")
+    return named if named in _CALLED | _BY_ITSELF else None
+
+
+def _cut(words: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Statements of a body that was read with the statement around it."""
+    parts = [tuple(part) for is_end, part in itertools.groupby(words, ";".__eq__) if not is_end]
+    return tuple(part for part in parts if part != ("END",))
+
+
+def _written(statement: Statement, engine: str, thing: str) -> Program:
+    """A program whose body is a text of its own, in a language that stands beside it."""
+    words, found = statement.words, lexemes(statement.text, engine)
+    language = "PLPGSQL" if thing == "DO" else "SQL"
+    if "LANGUAGE" in words[:-1]:
+        language = found[words.index("LANGUAGE") + 1].strip("'\"").upper()
+    for place, (before, word) in enumerate(itertools.pairwise(words), 1):
+        begins = before == "AS" or (thing == "DO" and before != "LANGUAGE")
+        if begins and word == "" and (text := _text(found[place])) is not None:
+            more = words[place + 1 : place + 2] == ("",)  # a text that goes on in the next line
+            escaped = found[place][:1] not in "'$"
+            head = (*words[:place], *words[place + 1 :])
+            if language not in _READ:
+                return Program(False, head, unread=True)
+            inside = tuple(one.words for one in split(text, engine))
+            return Program(False, head, inside, escaped or more or _dynamic(inside))
+    return Program(False, words)
+
+
+def _dynamic(inside: Sequence[Sequence[str]]) -> bool:
+    """Whether a body runs statements that it puts together itself."""
+    return any("EXECUTE" in words and "GRANT" not in words for words in inside)
+
+
+def _text(token: str) -> str | None:
+    """What stands between the quotes of a text; None where it is a quoted name."""
+    if token.startswith("$"):
+        tag = token[: token.index("$", 1) + 1]
+        return token.removeprefix(tag).removesuffix(tag)
+    if token.endswith("'"):
+        return token[token.index("'") + 1 : -1].replace("''", "'")
+    return None
+
+
+# ruff: noqa: S608 - these are patterns, and no SQL
+
+
+_NAME: Final = r"[\w$]+(?: \. [\w$]+)?"
+_NUMBER: Final = r"'3[0-9](?:2e|3[0-9])*'"  # a version, as a token
+_MADE: Final = re.compile(rf"CREATE TABLE (?!IF NOT EXISTS )({_NAME}) (?:\(|AS ).*")
+_ADDED: Final = re.compile(rf"ALTER ({_NAME}) ADD (?!IF |CONSTRAINT )([\w$]+) .*")
+#: What a file does, and what exactly undoes it.
+_UNDONE_BY: Final = tuple(
+    (re.compile(form), undo)
+    for form, undo in (
+        (_MADE.pattern, r"DROP TABLE \1"),
+        (_ADDED.pattern, r"ALTER \1 DROP \2"),
+        (rf"CREATE (?:UNIQUE )?INDEX (?:CONCURRENTLY )?(?!IF )({_NAME}) ON .*", r"DROP INDEX \1"),
+        (rf"CREATE (VIEW|TYPE|SEQUENCE) (?!IF )({_NAME})(?: .*)?", r"DROP \1 \2"),
+        (rf"ALTER ({_NAME}) ADD CONSTRAINT ([\w$]+) .*", r"ALTER \1 DROP CONSTRAINT \2"),
+        (rf"ALTER ({_NAME}) RENAME ([\w$]+) TO ([\w$]+)", r"ALTER \1 RENAME \3 TO \2"),
+        (rf"ALTER ({_NAME}) ALTER ([\w$]+) DROP NOT NULL", r"ALTER \1 ALTER \2 SET NOT NULL"),
+        # A release writes its own number into the one row of the product.
+        (rf"UPDATE (\w+_RELEASE) SET (RELEASE|VERSION) = {_NUMBER}", r"UPDATE \1 SET \2 = 0"),
+    )
+)
+_PARKED: Final = r"NCEN_KEPT(?: \. |__)[\w$]+"
+_PARKS: Final = re.compile(
+    rf"(?!.* (?:CONFLICT|DELETE|INSERT|MERGE|UPDATE) )"
+    rf"(?:INSERT INTO|CREATE TABLE(?: IF NOT EXISTS)?) {_PARKED} .*"
+)
+_WRITES: Final = re.compile(
+    r"(?!.* (?:DELETE|INSERT|MERGE|UPDATE) )(?:"
+    rf"(?:INSERT INTO|DELETE FROM) (?P<all>{_NAME})(?: .*)?"
+    rf"|UPDATE (?P<table>{_NAME}) SET (?P<column>[\w$]+) = [^,]*)"
+)
+
+
+def fills_own(up: str, engine: str) -> list[bool]:
+    """Say of each statement of an ``up`` file whether it writes into what the file made before."""
+    statements = _read(up, engine)
+    plain = is_plain(up, engine) and not _followed(statements)
+    moved, made = _moved(statements), set[str]()
+    found = []
+    for units in statements:
+        mine = False
+        for unit in units if plain else ():
+            made |= {undo for undo in _undoing(unit) if undo.split()[-1] not in moved}
+            if unit.startswith("DROP "):
+                moved.add(unit.split()[-1])  # it may be another one from here on
+            written = _WRITES.fullmatch(unit)
+            if written is not None:
+                into = {undo for undo in made & _places(written) if undo.split()[-1] not in moved}
+                mine = bool(into)
+                # What people entered stands there from here on.
+                made -= into if "NCEN_KEPT" in unit else set()
+        found.append(mine)
+    return found
+
+
+def undoes(up: str, down: str, engine: str) -> list[bool]:
+    """Say of each statement of a ``down`` file whether it only undoes ``up``, or parks."""
+    there, back = _read(up, engine), _read(down, engine)
+    if not (is_plain(up, engine) and is_plain(down, engine)):
+        return [False] * len(back)
+    moved, writes = _moved([*there, *back]), not _followed(there)
+    undoing = {
+        undo
+        for units in there
+        for unit in units
+        for undo in _undoing(unit)
+        if " DROP " not in f" {undo}" or undo.split()[-1] not in moved
+    }
+
+    def is_undoing(unit: str) -> bool:
+        written = _WRITES.fullmatch(unit) if writes else None
+        mine = written is not None and bool(undoing & _places(written))
+        known = {unit, re.sub(_NUMBER, "0", unit)}
+        return mine or not undoing.isdisjoint(known) or _PARKS.fullmatch(unit) is not None
+
+    return [all(map(is_undoing, units)) for units in back]
+
+
+def made_tables(sql: str, engine: str) -> frozenset[str]:
+    """The tables that a file makes, as far as that is plain to see."""
+    plain = is_plain(sql, engine)
+    units = {unit for units in _read(sql, engine) for unit in units} if plain else set[str]()
+    made = {found[1] for unit in units if (found := _MADE.fullmatch(unit))}
+    return frozenset(name for name in made if f"DROP TABLE {name}" not in units)
+
+
+def _places(written: re.Match[str]) -> set[str]:
+    table = written["all"] or written["table"]
+    return {f"DROP TABLE {table}", f"ALTER {table} DROP {written['column']}"}
+
+
+def _undoing(unit: str) -> Iterator[str]:
+    for form, undo in _UNDONE_BY:
+        if found := form.fullmatch(unit):
+            yield found.expand(undo)
+
+
+def _moved(statements: Sequence[list[str]]) -> set[str]:
+    """What has, or had, another name: it is not what it is called."""
+    renames = [unit.split() for units in statements for unit in units if " RENAME " in unit]
+    return {name for words in renames for name in (words[-1], words[-3])}
+
+
+def _followed(statements: Sequence[list[str]]) -> bool:
+    """Whether rows of a table follow those of another."""
+    return any(re.search(r" ON (?:DELETE|UPDATE) ", unit) for units in statements for unit in units)
+
+
+@lru_cache(maxsize=8)  # each of a page's files is asked for more than once
+def _read(sql: str, engine: str) -> list[list[str]]:
+    return [list(_units(tokens_of(statement, engine))) for statement in split(sql, engine)]
+
+
+def _units(tokens: Sequence[str]) -> Iterator[str]:
+    """What a statement does, one text for each part of it."""
+    words = " ".join(token.strip('"') for token in tokens)
+    words = words.replace(" IF EXISTS ", " ").replace(" COLUMN ", " ")
+    head = re.match(rf"(ALTER) TABLE (?:ONLY )?({_NAME}) |(DROP \w+) (?!.*\()", words)
+    begin = " ".join(part for part in head.groups() if part) if head else ""
+    for part in split_parts(words[head.end() :].split()) if head else [words.split()]:
+        yield f"{begin} {' '.join(part)}".strip()
 
 
 @dataclass(frozen=True)

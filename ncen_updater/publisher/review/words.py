@@ -1,14 +1,15 @@
-"""The page on a terminal: lines of text, in the order in which a person should read them."""
+"""The page of an event: lines on a terminal in the order of reading, and one HTML file to sign."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from ncen_updater.common.cli.render import finding_lines
-from ncen_updater.common.i18n import N_, Figure, Text, of_language, translate
+from ncen_updater.common.cli.render import SEVERITIES, finding_lines
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Figure, Text, of_language, translate
+from ncen_updater.common.pages import fill
+from ncen_updater.publisher.review.grouping import NOTHING
 from ncen_updater.publisher.review.review import ReleasePage, Review, SqlPage
-from ncen_updater.publisher.review.sections import NOTHING
-from ncen_updater.publisher.signing.digest_words import spoken
+from ncen_updater.publisher.signing.value_format import spoken
 
 MARK, PLAIN = ">", "|"
 
@@ -156,3 +157,37 @@ HEADS = {
     "down": N_("{path} (going back: {migration} of {database})"),
     "verify": N_("{path} (only asks: {migration} of {database})"),
 }
+
+
+def page_of(
+    page: Review,
+    remarks: Sequence[Text] = (),
+    language: str = DEFAULT_LANGUAGE,
+    *,
+    compared: Sequence[tuple[Text, Sequence[Text]]] = (),
+    signed: Sequence[Text] = (),
+) -> bytes:
+    """Write the page.
+
+    Args:
+        page: What it shows.
+        remarks: What else the program has to say, such as that nothing was compared.
+        language: Of the sentences.
+        compared: What was compared of each release, and what its papers say.
+        signed: Who has signed when it was written.
+    """
+    title = title_words(page.title)
+    return fill(
+        "ncen_updater.publisher.review",
+        "review.html",
+        language,
+        page=page,
+        title=title.render(language) if isinstance(title, Text) else title,
+        remarks=remarks,
+        compared=compared,
+        signed=signed,
+        groups=list(marked(page)),
+        words=spoken(page.digest),
+        severities=SEVERITIES,
+        heads=HEADS,
+    )

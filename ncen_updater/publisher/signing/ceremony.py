@@ -20,7 +20,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, Targets  # 
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BAD_CEREMONY, ONE_SIGNATURE
-from ncen_updater.formats.brakes import BRAKE_KEYS_FIELD, MOST_KEYS
+from ncen_updater.formats.rollout import BRAKE_KEYS_FIELD, MOST_KEYS
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing.keys import load_public_key, owner_of, refuse_duplicates
 from ncen_updater.publisher.signing.roles import (

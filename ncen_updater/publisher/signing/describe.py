@@ -1,5 +1,8 @@
 """The difference between published metadata and a draft, in words that an officer can read.
 
+An officer signs bytes. Whatever in them differs from what is published and has no sentence of its
+own is listed raw, so that nothing can be signed unseen, not even a field that nobody thought of.
+
 Everything that differs is said: what is known in its own words, what is not known by its name. A
 key is shown with its owner and its fingerprint, because the owner's name is only what the key says
 of itself.
@@ -10,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
@@ -18,13 +21,224 @@ from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-define
 from ncen_updater.common.cli.render import format_day, grouped
 from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.feed.brake_statements import brake_keys
-from ncen_updater.formats.tuf_names import DELTAS_PREFIX, OFFER_FIELD
+from ncen_updater.formats.manifest import Urgency
+from ncen_updater.formats.rollout import BRAKE_KEYS_FIELD
+from ncen_updater.formats.tuf_names import DELTAS_PREFIX, ISSUED_FIELD, OFFER_FIELD, ROLE_FIELD
 from ncen_updater.publisher.signing.event import SigningEvent, digest_of
-from ncen_updater.publisher.signing.keys import fingerprint, names_of, owner_of
-from ncen_updater.publisher.signing.offer_words import STEERED, field_words, steering_words
-from ncen_updater.publisher.signing.raw_diff import leftovers
+from ncen_updater.publisher.signing.keys import KEY_OWNER, fingerprint, names_of, owner_of
 from ncen_updater.publisher.signing.roles import POLICY, issued_at
-from ncen_updater.publisher.signing.value_words import time_words
+from ncen_updater.publisher.signing.value_format import joined, range_words, time_words
+
+#: Fields of an offer that :func:`steering_words` speaks of.
+STEERED = ("waves", "halted", "channel", "countries")
+_URGENCIES = {urgency.value: urgency for urgency in Urgency}
+
+
+def steering_words(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Text]:
+    """Say what becomes of waves, halt, channel and countries; nothing where they stay.
+
+    Args:
+        old: The offer that is published; empty for a new release.
+        new: The offer that is drafted.
+    """
+    name = {"product": new.get("product"), "version": new.get("version")}
+    if old.get("halted") != new.get("halted"):
+        halt = new.get("halted")
+        yield (
+            Text(N_("HALTED: {product} {version}: {reason}"), {**name, **halt})
+            if halt
+            else Text(N_("{product} {version} is no longer halted"), name)
+        )
+    if old and old.get("channel") != new.get("channel"):
+        values = {**name, "channel": new.get("channel"), "old": old.get("channel")}
+        yield Text(N_("{product} {version}: channel '{channel}' (until now: '{old}')"), values)
+    elif not old:
+        yield Text(
+            N_("{product} {version}: channel '{channel}'"), {**name, "channel": new.get("channel")}
+        )
+    yield from _countries(name, old, new)
+    yield from _waves(name, old.get("waves") or [], new.get("waves") or [])
+
+
+def _countries(
+    name: Mapping[str, object], old: Mapping[str, Any], new: Mapping[str, Any]
+) -> Iterator[Text]:
+    before, after = old.get("countries") or [], new.get("countries") or []
+    if before == after:
+        return
+    values = {**name, "countries": ", ".join(after), "old": ", ".join(before)}
+    if not after:
+        yield Text(N_("{product} {version}: for all countries (until now: {old})"), values)
+    elif not before and old:
+        yield Text(N_("{product} {version}: only for {countries} (until now: for all)"), values)
+    elif not before:
+        yield Text(N_("{product} {version}: only for {countries}"), values)
+    else:
+        yield Text(N_("{product} {version}: only for {countries} (until now: {old})"), values)
+
+
+def _waves(
+    name: Mapping[str, object], old: list[dict[str, Any]], new: list[dict[str, Any]]
+) -> Iterator[Text]:
+    if old == new:
+        return
+    if not new:
+        yield Text(N_("{product} {version} is open to every site at once, without waves"), name)
+    for wave in new:
+        values = {
+            **name,
+            "opens": wave.get("opens"),
+            "at": time_words(wave.get("opens")),
+            "percent": wave.get("percent"),
+            "countries": ", ".join(wave.get("countries") or []),
+        }
+        if values["countries"]:
+            template = N_("{product} {version} opens {at} to {percent} % in {countries}")
+        else:
+            template = N_("{product} {version} opens {at} to {percent} % of all sites")
+        yield Text(template, values)
+    for wave in [wave for wave in old if wave not in new]:
+        opens = wave.get("opens")
+        values = {**name, "opens": opens, "at": time_words(opens), "percent": wave.get("percent")}
+        template = N_("WARNING: {product} {version}: the wave of {at}, {percent} %, is gone")
+        yield Text(template, values)
+
+
+def field_words(offer: Mapping[str, Any], key: str) -> Text | None:
+    """Say what an offer says of its release; None for what has no words, or another form.
+
+    Args:
+        offer: The offer that is drafted.
+        key: The field.
+    """
+    name = {"product": offer.get("product"), "version": offer.get("version")}
+    match key, offer.get(key):
+        case "agent", str(wanted):
+            words = N_("{product} {version} needs this version of the agent: {range}")
+            return Text(words, {**name, "agent": wanted, "range": range_words(wanted)})
+        case "deltas", dict(packs) if all(type(size) is int for size in packs.values()):
+            words = N_("{product} {version} has delta packs from: {origins}")
+            one = N_("{origin} ({size_bytes})")
+            said = [Text(one, {"origin": o, "size_bytes": size}) for o, size in packs.items()]
+            return Text(words, {**name, "deltas": packs, "origins": joined(said)})
+        case "required", True:
+            return Text(N_("{product} {version}: no site may skip it"), name)
+        case "required", False:
+            return Text(N_("{product} {version}: a site may skip it for a later one"), name)
+        case "unpacked_bytes", int(size) if type(size) is int:
+            words = N_("{product} {version} takes {unpacked_bytes} at a site, unpacked")
+            return Text(words, {**name, "unpacked_bytes": size})
+        case "upgrade_from", str(admitted) if not admitted.strip():
+            words = N_("{product} {version} is installed over no release: a site begins with it")
+            return Text(words, {**name, "upgrade_from": admitted})
+        case "upgrade_from", str(admitted):
+            words = N_("{product} {version} can be installed where this runs: {range}")
+            return Text(words, {**name, "upgrade_from": admitted, "range": range_words(admitted)})
+        case "urgency", str(urgency) if urgency in _URGENCIES:
+            words = N_("{product} {version}: urgency: {urgency}")
+            return Text(words, {**name, "urgency": _URGENCIES[urgency]})
+    return None
+
+
+ENVELOPE: Final = {"_type", "spec_version", "version", "expires", ISSUED_FIELD, ROLE_FIELD}
+HOLDER: Final = {"name", "keyids", "threshold"}
+DELEGATED: Final = HOLDER | {"terminating", "paths", "path_hash_prefixes"}
+SCHEMES: Final = {
+    ("ed25519", "ed25519"),
+    ("ecdsa", "ecdsa-sha2-nistp256"),
+    ("ecdsa", "ecdsa-sha2-nistp384"),
+}
+PERIODS: Final = {"expiry_days", "signing_days"}
+GONE: Final = None
+
+Place = tuple[str, ...]
+
+
+def leftovers(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the new value (None where it is gone) of what has no sentence.
+
+    Args:
+        old: The published version as a dictionary, empty if there is none.
+        new: The draft as a dictionary.
+    """
+    was = dict(_leaves((), _by_name(old))) if old else {}
+    now = dict(_leaves((), _by_name(new)))
+    used = _used_keys(new) | _used_keys(old)
+    for place in sorted(was.keys() | now.keys()):
+        value = now.get(place, GONE)
+        if place in was and place in now and _same(was[place], value):
+            continue
+        if not _spoken(place, value, new, used):
+            yield "/".join(place), value
+
+
+def _same(one: Any, other: Any) -> bool:  # noqa: ANN401 - JSON
+    return type(one) is type(other) and bool(one == other)
+
+
+def _leaves(place: Place, value: Any) -> Iterator[tuple[Place, Any]]:  # noqa: ANN401 - JSON
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves((*place, str(key)), inner)
+    else:
+        yield place, value
+
+
+def _by_name(signed: Mapping[str, Any]) -> dict[str, Any]:
+    """Delegations by their names instead of their numbers; their order has a sentence."""
+    delegations = signed.get("delegations")
+    if not isinstance(delegations, dict) or not isinstance(delegations.get("roles"), list):
+        return dict(signed)
+    roles = delegations["roles"]
+    named = {str(role["name"]): role for role in roles}
+    return {**signed, "delegations": {**delegations, "roles": named}}
+
+
+def _used_keys(signed: Mapping[str, Any]) -> set[str]:
+    delegations = _by_name(signed).get("delegations") or {}
+    holders = [*(signed.get("roles") or {}).values(), *(delegations.get("roles") or {}).values()]
+    return {keyid for holder in holders for keyid in holder.get("keyids", ())}
+
+
+def _spoken(place: Place, value: Any, new: Mapping[str, Any], used: set[str]) -> bool:  # noqa: ANN401
+    match place:
+        case ("keys", keyid, *rest) | ("delegations", "keys", keyid, *rest):
+            return keyid in used and _of_key(tuple(rest), value, place, new)
+        case ("roles", _, fact):
+            return fact in HOLDER
+        case (name, _, *rest) if name == BRAKE_KEYS_FIELD:
+            return _of_key(tuple(rest), value, place, new)
+        case (name, fact, _) if name == POLICY:
+            return fact in PERIODS
+        case ("delegations", "roles", _, fact):
+            return fact in DELEGATED
+        case ("targets", path, *rest):
+            return _of_target(tuple(rest), (new.get("targets") or {}).get(path))
+        case ("delegations",) | ("targets",):
+            return not value
+        case (name,):
+            return name in ENVELOPE or name == "consistent_snapshot"
+    return False
+
+
+def _of_key(rest: Place, value: Any, place: Place, new: Mapping[str, Any]) -> bool:  # noqa: ANN401
+    if rest == ("scheme",) and value is not GONE:
+        keys: Any = new
+        for step in place[:-1]:
+            keys = keys[step]
+        return (keys.get("keytype"), value) in SCHEMES
+    return rest in {("keytype",), ("scheme",), ("keyval", "public"), (KEY_OWNER,)}
+
+
+def _of_target(rest: Place, target: Mapping[str, Any] | None) -> bool:
+    if target is None or rest in {("length",), ("hashes", "sha256")}:
+        return True
+    if rest[:1] != ("custom",):
+        return False
+    # Custom fields without an offer are said whole; beside an offer, only the offer is.
+    custom = target.get("custom")
+    return not isinstance(custom, dict) or OFFER_FIELD not in custom or rest[1:2] == (OFFER_FIELD,)
+
 
 BACK = N_("WARNING: {product} {version} is no longer withdrawn")
 #: What an archive says to clients that are plain tufup, in these bytes alone.

@@ -1,19 +1,25 @@
 """What goes into the drafts of a signing event: pure decisions over a feed's state.
 
-Each function returns the new versions, without signatures, and the title of the event.
+Each function returns the new versions, without signatures, and the title of the event. A release
+that is published never changes; what changes is the offer that the product's officers sign: its
+waves, a halt, its channel and its countries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from securesystemslib.signer import Key
-from tuf.api.metadata import Metadata, TargetFile, Targets  # type: ignore[attr-defined]
+from tuf.api.metadata import (  # type: ignore[attr-defined]
+    Metadata,
+    TargetFile,
+    Targets,
+)
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
@@ -24,7 +30,6 @@ from ncen_updater.common.messages import (
     NOTHING_TO_DO,
     UNKNOWN_RELEASE,
 )
-from ncen_updater.formats.brakes import BRAKE_KEYS_FIELD
 from ncen_updater.formats.document import (
     Offer,
     ReleaseDocument,
@@ -34,7 +39,8 @@ from ncen_updater.formats.document import (
     parse_release_document,
     release_target,
 )
-from ncen_updater.formats.rollout import Wave
+from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.rollout import BRAKE_KEYS_FIELD, Halt, Wave
 from ncen_updater.formats.tuf_names import (
     MAX_DOCUMENT_BYTES,
     OFFER_FIELD,
@@ -44,12 +50,12 @@ from ncen_updater.publisher.build.attachments import check_papers
 from ncen_updater.publisher.errors import BuildRefused, system_words
 from ncen_updater.publisher.feed.feed import (
     Feed,
+    FeedRepository,
     FeedState,
     delegated_roles,
     unknown_role,
     verification,
 )
-from ncen_updater.publisher.feed.repository import FeedRepository
 from ncen_updater.publisher.signing.carried_papers import papers_of_release
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
 from ncen_updater.publisher.signing.roles import OFFLINE_TOP, ONLINE_ROLES
@@ -390,3 +396,146 @@ def _add(
         with repository.edit_targets() as top:
             top.targets.update({target.path: deepcopy(target) for target in archives})
     return {target.path for target in fresh}
+
+
+def offer_of(state: FeedState, product: str, version: str) -> Offer:
+    """The offer of a release as it is published now.
+
+    Raises:
+        UnknownProduct: If the product has no role.
+        UnknownRelease: If the feed does not carry the version.
+    """
+    if product not in state.delegated:
+        raise unknown_role(state, product)
+    target = state.delegated[product].signed.targets.get(release_target(product, version))
+    if target is None or not target.custom:
+        raise UpdaterError(UNKNOWN_RELEASE, product=product, version=version)
+    return Offer.model_validate(target.custom[OFFER_FIELD])
+
+
+def draft_waves(
+    state: FeedState,
+    product: str,
+    version: str,
+    waves: Sequence[Wave],
+    now: datetime,
+    *,
+    add: bool = False,
+) -> Draft:
+    """Another schedule; it lifts a halt.
+
+    Args:
+        state: The published feed.
+        product: What the release is of.
+        version: Which one.
+        waves: The schedule; none opens the release to every site at once.
+        now: Moment of the draft (UTC).
+        add: Keep the waves that are there, and add these.
+
+    Raises:
+        UnknownProduct, UnknownRelease: As :func:`offer_of`.
+        NothingToDo: If that is the schedule already, or the release was withdrawn.
+    """
+    kept = offer_of(state, product, version).waves if add else ()
+    schedule = tuple(sorted({*kept, *waves}, key=lambda w: (w.opens, w.percent, w.countries)))
+    changes = {"waves": schedule, "halted": None}
+    return _steer(state, product, version, changes, f"Waves of {product} {version}", now)
+
+
+def draft_halt(state: FeedState, product: str, version: str, halt: Halt, now: datetime) -> Draft:
+    """Keep a release from sites that have not begun with it.
+
+    Raises:
+        UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
+    """
+    return _steer(state, product, version, {"halted": halt}, f"Halt of {product} {version}", now)
+
+
+def draft_resumption(state: FeedState, product: str, version: str, now: datetime) -> Draft:
+    """Lift a halt; the waves go on as they were signed.
+
+    Raises:
+        UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
+    """
+    title = f"End of the halt of {product} {version}"
+    return _steer(state, product, version, {"halted": None}, title, now)
+
+
+def draft_channel(
+    state: FeedState, product: str, version: str, channel: Channel, now: datetime
+) -> Draft:
+    """Another channel: a preview that proved good becomes stable.
+
+    Raises:
+        UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
+    """
+    title = f"Channel of {product} {version}"
+    return _steer(state, product, version, {"channel": channel}, title, now)
+
+
+def draft_audience(
+    state: FeedState, product: str, version: str, countries: Sequence[str], now: datetime
+) -> Draft:
+    """Other countries; none means all of them.
+
+    Raises:
+        UnknownProduct, UnknownRelease, NothingToDo: As :func:`draft_waves`.
+    """
+    changes = {"countries": tuple(sorted(set(countries)))}
+    return _steer(state, product, version, changes, f"Countries of {product} {version}", now)
+
+
+def _steer(
+    state: FeedState,
+    product: str,
+    version: str,
+    changes: Mapping[str, object],
+    title: str,
+    now: datetime,
+) -> Draft:
+    before = offer_of(state, product, version)
+    if before.withdrawn is not None:
+        raise UpdaterError(NOTHING_TO_DO, reason=f"{product} {version} was withdrawn")
+    fields = {name: getattr(before, name) for name in Offer.model_fields}
+    after = Offer.model_validate({**fields, **changes})
+    if after == before:
+        raise UpdaterError(NOTHING_TO_DO, reason=f"{product} {version} is so already")
+    repository = FeedRepository(state, state.policy, now)
+    with repository.edit_targets(product) as targets:
+        name = release_target(product, version)
+        targets.targets[name].unrecognized_fields["custom"] = {OFFER_FIELD: offer_json(after)}
+    if product in state.policy.plain_tufup:
+        _list_plainly(repository, state, targets, after)
+    return Draft(title, repository.changed)
+
+
+def _list_plainly(repository: FeedRepository, state: FeedState, own: Targets, offer: Offer) -> None:
+    """Let plain tufup clients see a release when it is open to everybody, and only then."""
+    archive = archive_target(offer.product, offer.version)
+    listed = archive in state.targets.signed.targets
+    if listed == plain(offer):
+        return
+    with repository.edit_targets() as top:
+        if listed:
+            del top.targets[archive]
+        else:
+            top.targets[archive] = deepcopy(own.targets[archive])
+
+
+COUNTRIES: Final = frozenset(
+    """
+    AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS
+    BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE
+    EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM
+    HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC
+    LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA
+    NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW
+    SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO
+    TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW XK
+    """.split()  # noqa: SIM905 - a table
+)
+
+
+def impossible(codes: Iterable[str]) -> list[str]:
+    """Codes of which there is no country, each once."""
+    return sorted({code for code in codes if code not in COUNTRIES})

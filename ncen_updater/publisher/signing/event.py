@@ -47,26 +47,24 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles
-from ncen_updater.publisher.signing.digest_words import MIN_DIGITS, told
 from ncen_updater.publisher.signing.event_files import (
+    DetachedSignature,
     numbered_roots,
+    pack_event,
     plain_folders,
     read_metadata,
     read_plain,
-    write_papers,
-)
-from ncen_updater.publisher.signing.keys import owner_of
-from ncen_updater.publisher.signing.packed_event import (
-    DetachedSignature,
-    pack_event,
     read_signatures,
+    write_papers,
     write_signatures,
 )
+from ncen_updater.publisher.signing.keys import owner_of
 from ncen_updater.publisher.signing.rules import (
     refuse_backdated,
     refuse_other_dates,
     refuse_unsound,
 )
+from ncen_updater.publisher.signing.value_format import MIN_DIGITS, told
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]

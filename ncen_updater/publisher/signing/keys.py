@@ -1,17 +1,23 @@
 """Keys: encrypted PKCS#8 files, public key files, and the signers made of them.
 
-A private key lives in ``NAME.pem``, encrypted with the officer's passphrase (scrypt; files of
-before open as well), and is not used where others may read it. Its public half lives in
-``NAME.pub.json``: the TUF key with the owner's name in it, so that officers read names and not
-digests. The key id is the SHA-256 of the key's canonical JSON and is computed again at every load:
-an id that does not belong to its content is refused.
+A private key lives in ``NAME.pem``, encrypted with the officer's passphrase (scrypt), and is not
+used where others may read it. Its public half lives in ``NAME.pub.json``: the TUF key with the
+owner's name in it, so that officers read names and not digests. The key id is the SHA-256 of the
+key's canonical JSON and is computed again at every load: an id that does not belong to its content
+is refused.
 
 ``file:`` addresses mean two different formats in the versions of the signing library that we must
 support, so the encrypted PKCS#8 file has a scheme of its own, ``ncen-pem:``.
+
+The library that reads such files writes PBKDF2
+with 2048 rounds only: a graphics card tries millions of passphrases a second against that. So the
+few bytes around the encrypted key are put together here (RFC 5958, 8018 and 7914); the cipher, the
+derivation and the reading are the library's.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import stat
@@ -25,6 +31,11 @@ from urllib.parse import quote, unquote, urlsplit
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from cryptography.hazmat.primitives.padding import PKCS7
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signer, SSlibKey
 
 from ncen_updater.common import atomic_files as durable
@@ -40,7 +51,6 @@ from ncen_updater.common.messages import (
     WRONG_PASSPHRASE,
 )
 from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.signing import pkcs8
 
 KEY_OWNER: Final = "x-ncen-keyowner"
 PRIVATE_SUFFIX: Final = ".pem"
@@ -190,7 +200,7 @@ def new_key(
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    content = pkcs8.encrypted(plain, passphrase, cost or pkcs8.COST)
+    content = encrypted(plain, passphrase, cost or COST)
     key = _named_key(secret.public_key(), name)
     durable.make_directory(directory, 0o700)
     durable.write(private, content, 0o600)
@@ -329,3 +339,54 @@ def open_signer(private: Path, passphrase: Passphrase) -> Signer:
         )
     key = load_public_key(public_path(private))
     return Signer.from_priv_key_uri(private_key_uri(private), key, lambda _: passphrase(private))
+
+
+#: 128 MiB and half a second a try, as OWASP has it for passphrases.
+COST: Final = 1 << 17
+BLOCKS, LANES, KEY_BYTES = 8, 1, 32
+_PBES2 = bytes.fromhex("06092a864886f70d01050d")
+_SCRYPT = bytes.fromhex("06092b06010401da47040b")
+_AES256_CBC = bytes.fromhex("060960864801650304012a")
+
+
+def encrypted(private_info: bytes, passphrase: str, cost: int = COST) -> bytes:
+    """Encrypt a private key.
+
+    Args:
+        private_info: The key, as unencrypted PKCS#8 (DER).
+        passphrase: Of the officer.
+        cost: How much a try costs, a power of two.
+
+    Returns:
+        The file, PEM.
+    """
+    salt, start = os.urandom(16), os.urandom(16)
+    key = Scrypt(salt=salt, length=KEY_BYTES, n=cost, r=BLOCKS, p=LANES).derive(passphrase.encode())
+    padder, writer = PKCS7(128).padder(), Cipher(AES256(key), CBC(start)).encryptor()
+    content = writer.update(padder.update(private_info) + padder.finalize()) + writer.finalize()
+    numbers = b"".join(_integer(value) for value in (cost, BLOCKS, LANES, KEY_BYTES))
+    derivation = _sequence(_SCRYPT + _sequence(_tagged(0x04, salt) + numbers))
+    cipher = _sequence(_AES256_CBC + _tagged(0x04, start))
+    algorithm = _sequence(_PBES2 + _sequence(derivation + cipher))
+    text = base64.encodebytes(_sequence(algorithm + _tagged(0x04, content))).replace(b"\n", b"")
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    begin, end = (b"-----%s ENCRYPTED PRIVATE KEY-----" % word for word in (b"BEGIN", b"END"))
+    return b"\n".join([begin, *lines, end, b""])
+
+
+def _tagged(tag: int, content: bytes) -> bytes:
+    """One value in DER."""
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(length))) + length + content
+
+
+def _sequence(content: bytes) -> bytes:
+    return _tagged(0x30, content)
+
+
+def _integer(value: int) -> bytes:
+    # One bit more than it has, so that it is never read as negative.
+    return _tagged(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))

@@ -23,7 +23,7 @@ from ncen_updater.formats.rollout import format_moment
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing.event import SigningEvent, digest_of
 from ncen_updater.publisher.signing.event_files import read_plain
-from ncen_updater.publisher.signing.value_words import time_words
+from ncen_updater.publisher.signing.value_format import time_words
 
 LEDGER_SUFFIX: Final = ".signed.jsonl"
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

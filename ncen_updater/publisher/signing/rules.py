@@ -26,8 +26,8 @@ from ncen_updater.common.messages import (
     UNSOUND_DRAFT,
 )
 from ncen_updater.feed.brake_statements import brake_keys
-from ncen_updater.formats.brakes import BRAKE_KEYS_FIELD
 from ncen_updater.formats.document import Offer
+from ncen_updater.formats.rollout import BRAKE_KEYS_FIELD
 from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, verification
 from ncen_updater.publisher.signing.keys import (
@@ -38,7 +38,7 @@ from ncen_updater.publisher.signing.keys import (
     refuse_duplicates,
 )
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, POLICY, issued_at, policy_of
-from ncen_updater.publisher.signing.value_words import time_words
+from ncen_updater.publisher.signing.value_format import time_words
 
 #: The issue time becomes the least time of every site's clock: one in the future would shut them
 #: out for good. Two days, since an officer's machine without network has no exact clock.

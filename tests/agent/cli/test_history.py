@@ -191,16 +191,7 @@ def test_a_change_in_a_dozen_lines(site: TrialSite, name: str) -> None:
         assert [line for line in lines if line in expected] == expected
     else:
         assert lines == expected
-    old = {key: value for key, value in report.items() if key in OLD}
-    assert lines[0] == next(change_lines(old, "en")).render("en")
-    assert list(change_lines(old, "fr"))
-
-
-#: What a service of before tells.
-OLD = frozenset({
-    "id", "kind", "mode", "state", "product", "from", "to", "strategy", "created_at", "ended_at",
-    "stop_s", "error_code", "attempts", "steps", "facts", "events",
-})  # fmt: skip
+    assert list(change_lines(report, "fr"))
 
 
 def test_in_french_the_cause_is_said_in_french_too(site: TrialSite) -> None:
@@ -214,7 +205,7 @@ def test_in_french_the_cause_is_said_in_french_too(site: TrialSite) -> None:
     report["failure"]["error"] = "NU-4201: in words that nobody knows"
     strange = "\n".join(line.render("fr") for line in change_lines(report, "fr"))
     assert re.search(r"NU-4201 : Le contrôle « … » sur", strange), strange
-    del report["failure"]
+    report["failure"] = None
     assert "NU-4201: " in "\n".join(line.render("en") for line in change_lines(report, "en"))
 
 
@@ -226,7 +217,6 @@ def test_events_are_shown_where_they_are_asked_for(site: TrialSite) -> None:
     assert "history abcdefgh --events" in short.stdout
     assert "step-intended" in long.stdout and "step-failed" in long.stdout
     document = json.loads(site.run("history", UPGRADE.id, "--json").stdout)
-    assert set(document) >= OLD
     assert document["events"][0]["kind"] == "begun"
     assert document["failure"]["step"] == "migrate"
 

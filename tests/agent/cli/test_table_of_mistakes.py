@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.publisher.release_flow import make_feed, make_keys
+from ncen_updater.publisher.new.trial import make_feed, make_keys
 from tests.agent.cli.live import LiveSite, live_site
 from tests.agent.cli.test_mistakes import said
 

@@ -18,6 +18,7 @@ from packaging.version import Version
 
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
+from demo.release_flow import publish_release
 from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations
@@ -25,7 +26,6 @@ from ncen_updater.agent.journal.ids import new_change_id
 from ncen_updater.agent.rehearsal.rehearse import Rehearser
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
-from ncen_updater.publisher.release_flow import publish_release
 from tests.support.forks import run_agent
 from tests.support.sites import TrialFeed, _now, connect, serve, site_in_process
 

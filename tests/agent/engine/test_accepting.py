@@ -177,7 +177,6 @@ def test_a_comment_is_not_healed_over_a_database_of_another_state(
 def test_a_lost_record_file_is_healed(demo: DemoSite, site: Site) -> None:
     upgrade(site)
     live = live_set(demo)
-    (live / "marker.json").unlink()
     (site.state / "databases" / "sets" / f"{live.name}.json").unlink()
     assert findings(site) == []
     assert roll_back(site) == str(OLD)

@@ -7,17 +7,18 @@ import io
 import zipfile
 from base64 import urlsafe_b64encode
 
-IMPORTS = "import ncen_updater.cli.agent\n"
+IMPORTS = "import ncen_updater.agent.cli.main\n"
 
 
 def agent_wheel(version: str, *, agent: str | None = None, imports: str = IMPORTS) -> bytes:
     """Return the bytes of a wheel of the agent."""
     files = {
         "ncen_updater/__init__.py": "",
-        "ncen_updater/cli/__init__.py": "",
-        "ncen_updater/cli/agent.py": agent or f'print("ncen-updater {version}")\n',
-        "ncen_updater/selfupdate/__init__.py": "",
-        "ncen_updater/selfupdate/imports.py": imports,
+        "ncen_updater/agent/__init__.py": "",
+        "ncen_updater/agent/cli/__init__.py": "",
+        "ncen_updater/agent/cli/main.py": agent or f'print("ncen-updater {version}")\n',
+        "ncen_updater/agent/self_update/__init__.py": "",
+        "ncen_updater/agent/self_update/imports.py": imports,
     }
     return wheel("ncen_updater", version, files)
 

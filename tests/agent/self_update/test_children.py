@@ -41,9 +41,9 @@ def test_a_slots_making_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not note.exists() or ends(int(note.read_text()))
 
 
-def test_what_they_inherit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_they_inherit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "secret")
-    assert AgentSlots._run("1.0", ["/bin/sh", "-c", SECRET]) == "well"
+    assert AgentSlots._run("1.0", ["/bin/sh", "-c", SECRET], tmp_path) == "well"
     assert after_confirmation._run(["/bin/sh", "-c", SECRET]) == "well"
     command(Text("a part"), ["/bin/sh", "-c", SECRET], lambda: False).make()
 

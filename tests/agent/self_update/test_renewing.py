@@ -44,7 +44,7 @@ from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE, ExitCode
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.release_source import FeedView
-from ncen_updater.formats.transfer_errors import DownloadDamaged
+from ncen_updater.formats.errors import DownloadDamaged
 from tests.agent.cli.live import LiveSite
 from tests.agent.self_update.making import agent_release, agent_wheel
 from tests.support.errors import refused

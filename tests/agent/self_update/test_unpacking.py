@@ -70,6 +70,15 @@ def test_agent_before_its_trial_writes_nothing(agent: Path) -> None:
     assert (agent / "2.0/bin/python").exists()
 
 
+def test_agent_whose_libraries_want_temporary_files_is_made(agent: Path) -> None:
+    """Seen on a packaged site: no agent was ever renewed, since tufup asks for it when imported."""
+    imports = "import tempfile; tempfile.TemporaryFile().close()\n"
+    content = agent_wheel("2.0", imports=imports)
+    AgentSlots(agent).build("2.0", "digest", filling("2.0", content), Silent())
+    assert AgentSlots(agent).works("2.0")
+    assert not list(agent.glob("*.partial"))
+
+
 def test_what_python_runs_at_each_start_is_in_no_release(agent: Path) -> None:
     content = wheel("ncen_updater", "2.0", {"x.pth": "import os; os.system('true')\n"})
     with refused(AGENT_RELEASE_UNUSABLE, match=r"x\.pth"):

@@ -14,7 +14,6 @@ from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.journal.change import StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.service import applying, inspecting
 from ncen_updater.agent.service.applying import INSPECTIONS, InspectionLimits, limits_of
 from ncen_updater.agent.service.errors import BadRequest, TooManyInspections
@@ -466,24 +465,3 @@ def test_a_process_refuses_other_work(site: TrialSite, words: list[str]) -> None
     with pytest.raises(UpdaterError) as refused:
         look(site, words)
     assert refused.value.code == BadRequest.message.code
-
-
-# ---- orders that older agents do not know --------------------------------------------------------
-
-
-def test_a_newer_kind_stands_in_the_journal_as_one_that_does_no_harm(site: TrialSite) -> None:
-    with Journal.open(site.journal) as journal:
-        number = Orders(journal).give(OrderKind.SELF_UPDATE, {"version": "0.2.0"}, AMINA)
-        order = Orders(journal).order(number)
-        assert order is not None
-        assert (order.kind, order.data) == (OrderKind.SELF_UPDATE, {"version": "0.2.0"})
-        rows = [dict(row) for row in journal.rows("SELECT kind FROM orders")]
-        assert rows == [{"kind": "check"}], "an agent of before reads it, and asks the feed"
-    assert look(site, ["verify", "--journal"]).exit_code == 0, "the event tells of the same"
-
-
-def test_a_kind_of_a_newer_agent_is_what_it_stands_for(site: TrialSite) -> None:
-    with Journal.open(site.journal) as journal:
-        number = Orders(journal).give(OrderKind.CHECK, {"carries": "dance"}, AMINA)
-        order = Orders(journal).order(number)
-        assert order is not None and order.kind is OrderKind.CHECK

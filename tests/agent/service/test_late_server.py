@@ -102,7 +102,7 @@ def test_an_open_change_waits_for_the_server_and_is_undone_then(
     with command(demo, "resume", "--boot") as resume:
         assert resume.stderr is not None
         for line in resume.stderr:
-            if "waiting for the database server" in line:
+            if "waiting for the databases" in line:
                 break
         else:
             raise AssertionError("it did not wait")

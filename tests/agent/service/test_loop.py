@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
+from typing import Any, cast
 
 import pytest
 
@@ -13,8 +14,9 @@ from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
 from ncen_updater.agent.engine.errors import JournalUnreadable
 from ncen_updater.agent.journal.orders import Order, OrderKind
 from ncen_updater.agent.policy.automation import Action
-from ncen_updater.agent.service.loop import Service, ServiceEvent, words_of_order
+from ncen_updater.agent.service.loop import Service, words_of_order
 from ncen_updater.agent.service.runner import Finished
+from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.agent.service.state import ServiceState
 from ncen_updater.agent.status import SiteStatus
 from ncen_updater.common.messages import ExitCode
@@ -34,12 +36,13 @@ class Trial:
         self.service = self.start()
 
     def start(self) -> Service:
+        played = cast("Any", self.site)
         return Service(
             self.settings,
             look=self.site.look,
-            keeper=self.site,
-            orders=self.site,
-            runner=self.site,
+            keeper=played,
+            orders=played,
+            runner=played,
             schedule=lambda now, failure: now + timedelta(hours=1 if failure else 6),
             now=lambda: self.site.now,
             tell=self.told.append,

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from ncen_updater.agent.application import process
+from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.databases.migrations import command
 from ncen_updater.agent.service import runner
 from ncen_updater.agent.service.runner import AWAY, WORK_VARIABLES, WorkRunner
-from ncen_updater.common.progress import ProgressUpdate
+from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.common.workers import BEAT_S, Worker
 
-
-class Nobody:
-    """Is told of commands, and says nothing."""
-
-    def began(self, words: Sequence[str]) -> None:
-        """A command begins."""
-
-    def told(self, told: ProgressUpdate) -> None:
-        """It goes on."""
-
-    def ended(self) -> None:
-        """It ended."""
+NOBODY = ServiceSnapshots(ServiceSettings(), lambda: datetime.now(UTC))
 
 
 def test_a_variable_that_nobody_named_does_not_reach_it(
@@ -41,7 +31,7 @@ def test_a_variable_that_nobody_named_does_not_reach_it(
     for name in ("LD_PRELOAD", "PGPASSWORD", "PGHOST", "https_proxy", "PYTHONPATH", "A_SECRET"):
         monkeypatch.setenv(name, "/nowhere")
     monkeypatch.setenv("PGSSLROOTCERT", "/etc/ssl/national.pem")
-    work = WorkRunner(tmp_path / "agent.toml", None, lambda: None, lambda: False, Nobody())
+    work = WorkRunner(tmp_path / "agent.toml", None, lambda: None, lambda: False, NOBODY)
     assert work.run(["status"]).exit_code == AWAY
     assert set(given[0]) <= set(WORK_VARIABLES)
     assert given[0]["PGSSLROOTCERT"] == "/etc/ssl/national.pem"
@@ -62,7 +52,7 @@ def test_an_order_that_says_nothing_is_ended(
         return {}
 
     monkeypatch.setattr(runner, "ask", ask)
-    WorkRunner(tmp_path / "a", None, lambda: None, lambda: False, Nobody()).run(["upgrade"])
+    WorkRunner(tmp_path / "a", None, lambda: None, lambda: False, NOBODY).run(["upgrade"])
     silence_s = given[0].limits.silence_s
     assert silence_s is not None
     assert silence_s > 20 * BEAT_S

@@ -11,7 +11,7 @@ import pytest
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.engine.errors import JournalUnwritable
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.journal.orders import JournalOrders, OrderKind, Orders
 from ncen_updater.agent.policy.automation import Action, ServiceDecision
 from ncen_updater.agent.self_update.trial import Probation, ProbationVerdict
 from ncen_updater.agent.service import serve
@@ -29,7 +29,7 @@ MOST_SLICES = 200
 class Torn:
     """A service that begins the order and finds no room to say that it ended, once."""
 
-    def __init__(self, orders: serve._JournalOrders) -> None:
+    def __init__(self, orders: JournalOrders) -> None:
         self._orders, self.full = orders, True
 
     def step(self) -> ServiceDecision:
@@ -45,7 +45,7 @@ def test_an_order_whose_end_was_not_written_is_ended_once_there_is_room(
     path = tmp_path / "journal.sqlite"
     with Journal.create(path) as journal:
         Orders(journal).give(OrderKind.REHEARSE, {}, Person("amina", 1))
-    orders = serve._JournalOrders(path)
+    orders = JournalOrders(path)
     service = Torn(orders)
 
     def refused(self: Orders, number: int, result: object) -> None:
@@ -66,7 +66,7 @@ def test_an_order_whose_end_was_not_written_is_ended_once_there_is_room(
 class Watched:
     """Waits while no order is there, as at night; one comes while the site is looked at."""
 
-    def __init__(self, orders: serve._JournalOrders, path: Path, waker: Waker) -> None:
+    def __init__(self, orders: JournalOrders, path: Path, waker: Waker) -> None:
         self._orders, self._path, self._waker = orders, path, waker
         self.done: list[int] = []
 
@@ -107,7 +107,7 @@ def test_an_order_that_comes_between_the_look_and_the_sleep_is_not_slept_through
         assert len(slices) < MOST_SLICES, "it was slept through"
 
     waker = Waker(alive, lambda: changed_at(path), slice_s=0.01)
-    orders = serve._JournalOrders(path)
+    orders = JournalOrders(path)
     service = Watched(orders, path, waker)
     serve._loop(
         cast("Service", service), waker, SystemdNotifier({}), cast("Probation", Steady()),

@@ -184,20 +184,6 @@ def test_a_command_that_is_killed_and_one_that_is_no_order(monkeypatch: pytest.M
     assert runner(None).run(["check"]) == Finished(137, {})
 
 
-def test_an_older_service_understands_the_answer(tmp_path: Path) -> None:
-    """It is asked to end by a line of any kind, and reads one object with two members."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        words = [sys.executable, "-m", "ncen_updater.service.applying", str(tmp_path / "a.toml")]
-        with subprocess.Popen(words, stdin=theirs.fileno(), stdout=theirs.fileno()) as process:
-            theirs.close()
-            ours.sendall(b'{"words": ["assess"]}\n')
-            answer = json.loads(ours.makefile("rb").readline())
-            assert answer["exit_code"] == 1
-            assert answer["document"]["error"]["code"] == "NU-1002"
-            assert process.wait(DEADLINE_S) == 0
-
-
 WAITING = """
 import signal, sys
 from ncen_updater.agent.service import applying

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from demo.release_flow import publish_release
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.offline.importing import BundleImport, Importer
@@ -22,7 +23,7 @@ from ncen_updater.publisher.distribute.export import Exported, export_bundle
 from ncen_updater.publisher.distribute.export_choice import Destination, ExportOrder
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
-from ncen_updater.publisher.release_flow import KeyRing, make_feed, make_keys, publish_release
+from ncen_updater.publisher.new.trial import KeyRing, make_feed, make_keys
 from tests.publisher.releases import PASSPHRASE, write_release
 
 BEGIN = datetime.now(UTC).replace(microsecond=0)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from demo.release_flow import publish_release
 from ncen_updater.common.messages import (
     BUNDLE_ALTERED,
     BUNDLE_INCOMPLETE,
@@ -21,7 +22,6 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.offline.store import read_import
 from ncen_updater.publisher.distribute.export_choice import ExportOrder
-from ncen_updater.publisher.release_flow import publish_release
 from tests.formats.bundle.conftest import ORDER, OfflineSite, Publication, make_publication
 from tests.formats.bundle.forging import edited, members, well_formed
 from tests.publisher.releases import write_release

@@ -24,10 +24,10 @@ from ncen_updater.feed.errors import NotImported, NotProved
 from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FetchedPack
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.delta.errors import DeltaError
+from ncen_updater.formats.delta.model import DeltaError
 from ncen_updater.publisher.distribute.export_choice import ExportOrder
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import publish_draft
+from ncen_updater.publisher.new.trial import publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
 from tests.formats.bundle.conftest import OfflineSite, Publication
 from tests.support.errors import refused

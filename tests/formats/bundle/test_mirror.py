@@ -21,11 +21,10 @@ from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles
 from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.bundle.bundle_file import open_bundle
 from ncen_updater.formats.bundle.form import read_members
-from ncen_updater.publisher.build.attachments import PaperMaker, inspect_release
+from ncen_updater.publisher.build.attachments import PaperMaker, SourceOfBuild, inspect_release
 from ncen_updater.publisher.build.build import build_release
-from ncen_updater.publisher.build.provenance import SourceOfBuild
 from ncen_updater.publisher.feed.feed import Feed
-from ncen_updater.publisher.release_flow import publish_draft
+from ncen_updater.publisher.new.trial import publish_draft
 from ncen_updater.publisher.signing.draft import draft_releases, draft_renewal
 from tests.formats.bundle.conftest import OfflineSite, Publication, contents
 from tests.formats.bundle.forging import members, well_formed

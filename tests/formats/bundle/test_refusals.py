@@ -248,7 +248,7 @@ def test_for_another_country(
     publication.publish("3.5.0", extra="# only there\n")
     manifest = 'upgrade_from = ">=3.2"\ncountries = ["UG"]'
     place = publication.sources / "ncen-3.6.0"
-    from ncen_updater.publisher.release_flow import publish_release
+    from demo.release_flow import publish_release
     from tests.publisher.releases import write_release
 
     write_release(place, "3.6.0")
@@ -358,7 +358,7 @@ def test_the_newest_root_left_out(
     publication: Publication, site: OfflineSite, tmp_path: Path
 ) -> None:
     from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.release_flow import publish_draft
+    from ncen_updater.publisher.new.trial import publish_draft
     from ncen_updater.publisher.signing.draft import draft_renewal
 
     state = Feed(publication.directory).state()

@@ -11,14 +11,12 @@ from pathlib import Path
 
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.delta.apply import apply_delta
-from ncen_updater.formats.delta.byte_planes import split_planes
-from ncen_updater.formats.delta.container import write_header
-from ncen_updater.formats.delta.index_writer import write_index
-from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, Ref
+from ncen_updater.formats.delta.byte_transforms import RUN_BYTES, split_planes
+from ncen_updater.formats.delta.index import write_index
+from ncen_updater.formats.delta.layout import Fresh, Group, LayoutPlan, Ref, write_header
 from ncen_updater.formats.delta.make import MakeOptions, make_delta
 from ncen_updater.formats.delta.model import DeltaInfo, DeltaLimits, Linking
 from ncen_updater.formats.delta.streams import Extent, pack_stream
-from ncen_updater.formats.delta.zero_runs import RUN_BYTES
 from ncen_updater.formats.tree import EntryType, Tree, scan
 
 

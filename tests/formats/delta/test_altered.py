@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from ncen_updater.common.messages import DELTA_FOR_ANOTHER_BASE, OLD_FILE_ALTERED
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.delta.apply import apply_delta
-from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.layout import Ref
 from ncen_updater.formats.delta.make import make_delta
-from ncen_updater.formats.delta.model import DeltaLimits, Linking
+from ncen_updater.formats.delta.model import DeltaError, DeltaLimits, Linking
 from ncen_updater.formats.tree import Tree
 from tests.formats.delta.making import Forge, facts, fresh, group, jar, planes, write
 from tests.support.errors import refused

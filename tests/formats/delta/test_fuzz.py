@@ -22,21 +22,29 @@ from ncen_updater.common.messages import DELTA_RANGE_REFUSED
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.delta import make
 from ncen_updater.formats.delta.apply import apply_delta
-from ncen_updater.formats.delta.container import read_header, read_index, write_header
-from ncen_updater.formats.delta.errors import DeltaError
 from ncen_updater.formats.delta.index import NAMES, WAYS
-from ncen_updater.formats.delta.index_columns import (
+from ncen_updater.formats.delta.layout import (
+    PathRefused,
+    PathRules,
+    Ref,
+    check_link,
+    check_name,
+    read_header,
+    read_index,
+    write_header,
+)
+from ncen_updater.formats.delta.make import make_delta
+from ncen_updater.formats.delta.model import DeltaError, DeltaLimits, Linking
+from ncen_updater.formats.delta.streams import (
+    Extent,
+    LzmaReader,
     Malformed,
     NumberReader,
+    pack_stream,
     put_number,
     put_signed,
     put_text,
 )
-from ncen_updater.formats.delta.layout import Ref
-from ncen_updater.formats.delta.make import make_delta
-from ncen_updater.formats.delta.model import DeltaLimits, Linking
-from ncen_updater.formats.delta.path_rules import PathRefused, PathRules, check_link, check_name
-from ncen_updater.formats.delta.streams import Extent, LzmaReader, pack_stream
 from ncen_updater.formats.delta.zips import NotAnArchive, ZipTable, inflate
 from ncen_updater.formats.tree import Tree
 from tests.badinput.hostile import FEW, bounded

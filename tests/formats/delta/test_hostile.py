@@ -23,10 +23,9 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.formats.delta.codec import View
 from ncen_updater.formats.delta.index import Columns, IndexStep
-from ncen_updater.formats.delta.index_columns import put_number, put_text
 from ncen_updater.formats.delta.layout import Fresh, Group, Op, OpKind, Recipe, Ref
 from ncen_updater.formats.delta.model import COPIES, EARLIER
-from ncen_updater.formats.delta.streams import Extent
+from ncen_updater.formats.delta.streams import Extent, put_number, put_text
 from ncen_updater.formats.tree import EntryType, scan
 from tests.formats.delta.making import Forge, fresh, group, jar, planes
 from tests.support.errors import refused

@@ -15,8 +15,7 @@ from ncen_updater.common.messages import (
     DELTA_RANGE_REFUSED,
     ExitCode,
 )
-from ncen_updater.formats.delta.container import HEAD, MAGIC, MAX_INDEX_BYTES
-from ncen_updater.formats.delta.layout import Ref
+from ncen_updater.formats.delta.layout import HEAD, MAGIC, MAX_INDEX_BYTES, Ref
 from ncen_updater.formats.delta.streams import Extent, pack_stream
 from tests.formats.delta.making import Forge, fresh, group, planes
 from tests.support.errors import refused

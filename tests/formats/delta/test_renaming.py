@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ncen_updater.common.messages import DELTA_DAMAGED, DELTA_OVER_LIMIT, DELTA_RANGE_REFUSED
-from ncen_updater.formats.delta import encode, make, renaming
-from ncen_updater.formats.delta.byte_planes import BATCH
+from ncen_updater.formats.delta import encode, make, minified_names
+from ncen_updater.formats.delta.byte_transforms import BATCH
+from ncen_updater.formats.delta.covers import Corrections
 from ncen_updater.formats.delta.layout import Group, Ref, Renaming
 from ncen_updater.formats.delta.make import MakeOptions
+from ncen_updater.formats.delta.minified_names import MOST_NAMES, Renamer, apart
 from ncen_updater.formats.delta.model import NAMES, capabilities
-from ncen_updater.formats.delta.renaming import MOST_NAMES, Renamer, apart
-from ncen_updater.formats.delta.skeletons import Corrections
 from ncen_updater.formats.delta.streams import Extent, pack_stream
 from tests.formats.delta.making import Files, Forge, fresh, group, planes, there
 from tests.support.errors import refused
@@ -147,7 +147,7 @@ def test_names_come_back(covers: list[list[tuple[bytes, bytes]]]) -> None:
 def test_more_names_than_are_remembered_and_more_corrections_than_a_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(renaming, "MOST_NAMES", 50)
+    monkeypatch.setattr(minified_names, "MOST_NAMES", 50)
     draw = random.Random(3)
     count = BATCH + 900
     old = [b"%c%d" % (97 + draw.randrange(20), draw.randrange(9)) for _ in range(count)]

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from ncen_updater.common.messages import DELTA_NOT_POSSIBLE
 from ncen_updater.common.progress import Silent
-from ncen_updater.formats.delta import archives, encode
+from ncen_updater.formats.delta import encode, pairing
 from ncen_updater.formats.delta.covers import have_finder
-from ncen_updater.formats.delta.errors import DeltaNotProved
 from ncen_updater.formats.delta.make import MakeOptions, make_delta
-from ncen_updater.formats.delta.model import COPIES, capabilities
+from ncen_updater.formats.delta.model import COPIES, DeltaNotProved, capabilities
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, hash_file
 from tests.formats.delta.making import Content, Files, Link, Mode, jar, there, write
 from tests.support.errors import refused
@@ -248,7 +247,7 @@ def _entries(root: Path, name: str) -> list[TreeEntry]:  # the scan refuses some
 def test_a_pack_that_does_not_prove_itself_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives._Comparison, "_equal", lambda *_: True)
+    monkeypatch.setattr(pairing._Comparison, "_equal", lambda *_: True)
     forged = bytearray(jar(CLASSES, 0))
     place = forged.index(CLASSES["org/a/C5.class"][:40])
     forged[place] ^= 1  # the check sum in the archive now lies about this member

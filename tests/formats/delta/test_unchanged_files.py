@@ -15,10 +15,9 @@ from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.messages import OLD_FILE_ALTERED
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.delta import make
-from ncen_updater.formats.delta.apply import apply_delta
+from ncen_updater.formats.delta.apply import Sharing, apply_delta, may_link
 from ncen_updater.formats.delta.model import Linking
 from ncen_updater.formats.delta.old_slot import Origin
-from ncen_updater.formats.delta.unchanged_files import Sharing, may_link
 from ncen_updater.formats.tree import Tree
 from tests.formats.delta.making import Files, Mode, write
 from tests.support.errors import refused

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.formats.delta import zero_runs
-from ncen_updater.formats.delta.byte_arithmetic import BLOCK_BYTES
-from ncen_updater.formats.delta.index_columns import OutOfRange
-from ncen_updater.formats.delta.zero_runs import RUN_BYTES, Squeezer, expanded
+from ncen_updater.formats.delta import byte_transforms
+from ncen_updater.formats.delta.byte_transforms import BLOCK_BYTES, RUN_BYTES, Squeezer, expanded
+from ncen_updater.formats.delta.streams import OutOfRange
 
 
 def _reader(content: bytes) -> Callable[[int], bytes]:
@@ -60,7 +59,7 @@ def test_a_run_goes_on_over_the_ends_of_blocks() -> None:
 
 @pytest.mark.parametrize("batch", [1, 7, 16384])
 def test_many_runs_and_long_ones(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    monkeypatch.setattr(zero_runs, "BATCH", batch)
+    monkeypatch.setattr(byte_transforms, "BATCH", batch)
     chance = random.Random(3)
     parts = []
     for _ in range(900):

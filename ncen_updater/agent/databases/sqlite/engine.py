@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ncen_updater.agent.databases.base import (
@@ -20,7 +20,6 @@ from ncen_updater.agent.databases.base import (
     Live,
     Marker,
     MigrationSet,
-    Strategy,
 )
 from ncen_updater.agent.databases.errors import (
     DatabaseError,
@@ -113,7 +112,6 @@ class SqliteEngine(SqliteFacts):
             durable.rename(layout.live, ours)
         elif not ours.is_symlink():
             raise self._fenced_by_other(change)
-        layout.take_over()
         self._check_unused(live)
         if self._notes.read(change.id) is None:
             self._notes.write(change.id, Note(look_when_quiet(layout, live)))
@@ -253,8 +251,7 @@ class SqliteEngine(SqliteFacts):
         del plan
         # Where nobody can say which set is live, it might be the one that is to be removed.
         live = self._layout.live_set()
-        if change.strategy is Strategy.IN_PLACE:
-            # Not only in place: agents of before made such a copy to go back to kept ones, too.
+        if change.in_place:
             self._discard_copy(change, live)
         for path, role in self._layout.roles():
             if role.role is DatabaseRole.CANDIDATE and role.change == change.id and path != live:
@@ -563,18 +560,6 @@ class SqliteEngine(SqliteFacts):
         if not self._swapped(change, live):
             raise DatabaseError(CUT_OVER_FAILED, detail=f"{change.id} is not cut over")
         self._layout.write_committed(live, change.id)
-
-    def ask_journal(self, begun_after: Callable[[int], Sequence[str]]) -> None:
-        """See :meth:`DatabaseEngine.ask_journal`: records of sets are the agent's own."""
-        self._layout.begun_after = begun_after
-
-    def catch_up(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.catch_up`."""
-        return self._layout.catch_up()
-
-    def know(self, last_event: int) -> None:
-        """See :meth:`DatabaseEngine.know`."""
-        self._layout.know(last_event)
 
     def heal_marker(self) -> tuple[str, ...]:
         """Write the record file again where the live set lost it."""

@@ -27,10 +27,9 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from ncen_updater.agent.databases.base import DatabaseRole, Marker
 from ncen_updater.agent.databases.errors import DatabaseError
@@ -51,7 +50,6 @@ from ncen_updater.agent.databases.sqlite.plain import (
 )
 from ncen_updater.agent.databases.sqlite.records import (
     KeptRecords,
-    KnownJournal,
     SetRecord,
     SetRole,
 )
@@ -64,10 +62,9 @@ SUFFIX = ".sqlite"
 PARTIAL = ".partial"
 FENCED = "live.fenced-"
 WRITTEN = "written_"
-COUNTS = "written.json"
+#: In a set; see :meth:`Layout.committed`.
+COMMITTED = "committed.json"
 WRITABLE = 0o222
-
-Said = TypeVar("Said")
 
 
 @dataclass(frozen=True)
@@ -92,9 +89,6 @@ class Layout:
         directory: Holds ``live`` and ``sets``.
         names: Logical names.
         notes: Where the agent keeps what it says of sets; beside them by default.
-
-    Attributes:
-        begun_after: Ids of the changes that began after an event of the journal.
     """
 
     def __init__(self, directory: Path, names: tuple[str, ...], notes: Path | None = None) -> None:
@@ -102,11 +96,7 @@ class Layout:
         self.names = names
         self.live = directory / "live"
         self.sets = directory / SETS
-        kept = notes or directory / "notes"
-        self._records = KeptRecords(kept / SETS, SetRecord)
-        self._known = KeptRecords(kept, KnownJournal)  # no change bears the name of that file
-        self.begun_after: Callable[[int], Sequence[str]] = lambda _number: ()
-        self._learnt: dict[str, SetRecord] | None = None
+        self._records = KeptRecords((notes or directory / "notes") / SETS, SetRecord)
 
     # ---- what is there -------------------------------------------------------------------------
 
@@ -232,86 +222,7 @@ class Layout:
         return SetRole(DatabaseRole.PREVIOUS, change, {}) if prefix == "keep" else None
 
     def _record(self, path: Path) -> SetRecord:
-        if self._learnt is None:
-            self._learnt = self._learn()
-        name = _name(path)
-        return self._learnt.get(name) or self._records.read(name) or self._of_before(path)
-
-    def _of_before(self, path: Path) -> SetRecord:
-        """What an agent of before said in the set itself."""
-
-        def said(name: str, read: Callable[[Mapping[str, object]], Said]) -> Said | None:
-            content = read_ours(place, name)
-            try:
-                return None if content is None else read(parse_json(content))
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise NoteUnreadable(database=path / name, detail=repr(error)) from error
-
-        try:
-            with opened_set(path) as place:
-                return SetRecord(
-                    said("marker.json", Marker.from_json),
-                    said("committed.json", lambda data: str(data["change"])),
-                    said("touched.json", lambda data: str(data["change"])),
-                    said("role.json", SetRole.from_json),
-                    said(COUNTS, lambda data: {k: int(str(v)) for k, v in data.items()}),
-                )
-        except FileNotFoundError:
-            return SetRecord()
-
-    def take_over(self) -> None:
-        """Write down what agents of before said in the sets; from then on that is not read."""
-        for path in self.sets.iterdir():
-            if _is_set(path) and self._records.read(path.name) is None:
-                self._records.write(path.name, self._of_before(path))
-
-    def catch_up(self) -> tuple[str, ...]:
-        """Write down what an older agent did with sets that have a record; return their names.
-
-        May be repeated after a crash: what the records know of the journal is noted afterwards.
-
-        Raises:
-            MarkersDisagree: Two sets say that they are what one change is to be taken back to.
-        """
-        self._learnt = self._learn()
-        for name, record in self._learnt.items():
-            self._records.write(name, record)
-        return tuple(self._learnt)
-
-    def _learn(self) -> dict[str, SetRecord]:
-        """What an older agent did with sets that have a record, by their names.
-
-        Only the journal says that one worked: a change that began after what the records know. What
-        the set itself says counts where it names such a change, read as by :meth:`take_over`; so
-        nothing that was said before comes back.
-        """
-        known = self._known.read(SETS)
-        newer = set(self.begun_after(known.as_of)) if known and self.sets.is_dir() else set()
-        live = self.live_or_none() if newer else None
-        found: dict[str, SetRecord] = {}
-        roles: dict[tuple[DatabaseRole, str], str] = {}
-        for path in sorted(self.sets.iterdir()) if newer else ():
-            if not _is_set(path) or path.name.startswith(WRITTEN):
-                continue
-            said, record = self._of_before(path), self._records.read(path.name)
-            if said.role is not None and said.role.change in newer and path != live:
-                key = (said.role.role, said.role.change)
-                first = roles.setdefault(key, path.name)
-                if first != path.name:
-                    reason = f"{first}, {path.name}: {' '.join(key)}"
-                    raise DatabaseError(MARKERS_DISAGREE, reason=reason)
-            if record is not None:
-                fresh = caught_up(record, said, newer, live=path == live)
-                if fresh != record:
-                    found[path.name] = fresh
-        return found
-
-    def know(self, last_event: int) -> None:
-        """Note up to where the journal tells of changes that the records know."""
-        self._learnt = {}
-        known = KnownJournal(last_event)
-        if self._known.read(SETS) != known:
-            self._known.write(SETS, known)
+        return self._records.read(_name(path)) or SetRecord()
 
     def previous_set(self, change: str) -> Path | None:
         """The set that was set aside as previous of a change."""
@@ -334,35 +245,42 @@ class Layout:
         Where the agent's directory was restored from a backup of before, the file that it wrote
         into the set still says so: it is the one that is believed beside the record.
         """
-        return self._record(set_path).committed or self._of_before(set_path).committed
+        return self._record(set_path).committed or self._committed_inside(set_path)
+
+    def _committed_inside(self, set_path: Path) -> str | None:
+        try:
+            with opened_set(set_path) as place:
+                content = read_ours(place, COMMITTED)
+            return None if content is None else str(parse_json(content)["change"])
+        except FileNotFoundError:
+            return None
+        except (LookupError, TypeError, ValueError) as error:
+            raise NoteUnreadable(database=set_path / COMMITTED, detail=repr(error)) from error
 
     # ---- writes --------------------------------------------------------------------------------
 
     def write_marker(self, set_path: Path, marker: Marker | None) -> None:
         """Say what a set is; None where it is no longer what an agent cut over."""
         self._say(set_path, replace(self._record(set_path), marker=marker))
-        self._say_inside(set_path, "marker.json", vars(marker) if marker else None)
 
     def write_role(self, set_path: Path, role: DatabaseRole, change: str) -> None:
         """Say what a set is set aside for, with the modes that its files have now."""
         said = SetRole(role, change, self.modes_now(set_path))
         self._say(set_path, replace(self._record(set_path), role=said))
-        self._say_inside(set_path, "role.json", {**asdict(said), "role": role.value})
 
     def touch(self, set_path: Path, change: str) -> None:
         """Say that a set's files are about to be migrated in place."""
         self._say(set_path, replace(self._record(set_path), touched=change))
-        self._say_inside(set_path, "touched.json", {"change": change})
 
     def forget_touched(self, set_path: Path) -> None:
         """Say that a set's files are whole, whatever was begun with them."""
         self._say(set_path, replace(self._record(set_path), touched=None))
-        self._say_inside(set_path, "touched.json", None)
 
     def write_committed(self, set_path: Path, change: str) -> None:
         """Say that officers are let in to a set by a change."""
         self._say(set_path, replace(self._record(set_path), committed=change))
-        self._say_inside(set_path, "committed.json", {"change": change})
+        with opened_set(set_path) as place:
+            place.replace(COMMITTED, json.dumps({"change": change}).encode())
 
     def say_new(self, set_path: Path, marker: Marker | None) -> None:
         """Say what a new set is, and nothing else: whatever was said of one of this name."""
@@ -373,25 +291,9 @@ class Layout:
     def forget(self, set_path: Path) -> None:
         """Forget what was said of a set that is no more."""
         self._records.remove(_name(set_path))
-        self._forget_learnt(set_path)
 
     def _say(self, set_path: Path, record: SetRecord) -> None:
         self._records.write(_name(set_path), record)
-        self._forget_learnt(set_path)
-
-    def _forget_learnt(self, set_path: Path) -> None:
-        if self._learnt is not None:
-            self._learnt.pop(_name(set_path), None)
-
-    def _say_inside(self, set_path: Path, name: str, data: Mapping[str, object] | None) -> None:
-        """Tell an agent of before; this one does not read it again."""
-        with opened_set(set_path) as place:
-            if data is not None:
-                place.replace(name, json.dumps(data).encode())
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    place.remove(name)
-                place.flush_entries()
 
     def modes_now(self, set_path: Path) -> dict[str, int]:
         """Modes of a set's directory and of the databases in it, by name; "." is the directory."""
@@ -418,7 +320,6 @@ class Layout:
         if self._record(set_path).role is not None:
             self.thaw(set_path)
             self._say(set_path, replace(self._record(set_path), role=None))
-            self._say_inside(set_path, "role.json", None)
 
     def freeze(self, set_path: Path) -> None:
         """Make a set read-only, for those who could read it."""
@@ -524,36 +425,6 @@ class Layout:
                 self.forget(set_path)
             sets.set_mode(gone.name, 0o700)
             sets.remove_tree(gone.name)
-
-
-def caught_up(
-    record: SetRecord, said: SetRecord, newer: Collection[str], *, live: bool
-) -> SetRecord:
-    """What is known of a set once an older agent made changes; pure.
-
-    What it said names them. What was open before it has ended, so what it forgot was over, and what
-    is live is set aside for nothing.
-
-    Args:
-        record: What was known before.
-        said: What the set itself says.
-        newer: The changes that it made.
-        live: Whether the set is live.
-    """
-    marked = said.marker is not None and said.marker.change in newer
-    placed = said.role is not None and said.role.change in newer
-    begun = said.touched is None or said.touched in newer
-    return replace(
-        record,
-        marker=said.marker if marked else record.marker,
-        committed=said.committed if said.committed in newer else record.committed,
-        touched=said.touched if begun else record.touched,
-        role=said.role if placed else None if live else record.role,
-    )
-
-
-def _is_set(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and not path.name.endswith(PARTIAL)
 
 
 def _name(path: Path) -> str:

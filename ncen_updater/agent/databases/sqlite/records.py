@@ -1,11 +1,4 @@
-"""What the agent said of each set, where nobody but the agent can write.
-
-Agents of before said it in files in the set itself (``marker.json``, ``committed.json``,
-``touched.json``, ``role.json``), where the application's user can put whatever it likes. A site of
-theirs is taken over once, at its first fence: such a file counts while a set has no record, if it
-belongs to root or to whoever runs this. The files are written still, for an agent of before that
-the site may return to, and not read but once after it worked: see :class:`KnownJournal`.
-"""
+"""What the agent said of each set, where nobody but the agent can write."""
 
 from __future__ import annotations
 
@@ -56,19 +49,6 @@ class SetRecord(Record):
     touched: str | None = None
     role: SetRole | None = None
     counts: Mapping[str, int] | None = None
-
-
-@dataclass(frozen=True)
-class KnownJournal(Record):
-    """Up to where the journal tells of changes that the records of sets know.
-
-    A change that began later was an older agent's, which writes no such records.
-
-    Attributes:
-        as_of: Number of the last event then.
-    """
-
-    as_of: int
 
 
 class KeptRecords(Generic[Kept]):

@@ -55,8 +55,6 @@ class Fence(Step):
             RecordsWouldBeLost: If more was entered than a person agreed to lose.
             ValuesWouldBeLost: The same, of what ways down do not keep.
         """
-        # What this change does with the databases is no older agent's.
-        context.site.engine.know(context.journal.last_event())
         ended = context.site.engine.sessions() or None
         if context.change.mode is not Mode.RESTORE:
             lost_values = self._values_lost(context)

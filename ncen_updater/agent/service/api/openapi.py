@@ -8,22 +8,14 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
-from ncen_updater.agent.service.api.forms import (
-    HEAD,
-    MAX_NUMBER,
-    ApprovalForm,
-    HoldForm,
-    InspectionForm,
-    OrderForm,
-    ScheduleForm,
-)
+from ncen_updater.agent.service.api.forms import HEAD, MAX_NUMBER
 from ncen_updater.agent.service.api.inspections import MAX_WAIT_S
 from ncen_updater.agent.service.api.queries import MAX_ROWS
-from ncen_updater.agent.service.api.record_schemas import TEXT, Schema
 from ncen_updater.agent.service.api.routes import PARTS, ROUTES, STREAM, Route
-from ncen_updater.agent.service.api.schemas import ANSWERS, SCHEMAS, named
+from ncen_updater.agent.service.api.schemas import components, named
 
-FORMS = (HoldForm, ApprovalForm, ScheduleForm, OrderForm, InspectionForm)
+Schema = Mapping[str, Any]
+TEXT: Schema = {"type": "string"}
 QUERY: Mapping[str, Schema] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": MAX_ROWS},
     "before": {"type": "string", "pattern": PARTS["id"]},
@@ -40,11 +32,10 @@ QUERY: Mapping[str, Schema] = {
 def description() -> dict[str, Any]:
     """Return the OpenAPI document."""
     paths: dict[str, dict[str, Any]] = {}
+    answers, schemas = components()
     for route in ROUTES:
-        paths.setdefault(route.address, {})[route.method.lower()] = _operation(route)
-    schemas = dict(SCHEMAS)
-    for form in FORMS:
-        schemas[form.__name__] = form.model_json_schema()
+        answer = answers.get((route.method, route.address), TEXT)
+        paths.setdefault(route.address, {})[route.method.lower()] = _operation(route, answer)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -58,14 +49,14 @@ def description() -> dict[str, Any]:
     }
 
 
-def _operation(route: Route) -> dict[str, Any]:
+def _operation(route: Route, answer: Schema) -> dict[str, Any]:
     doc = (route.handler.__doc__ if route.handler else None) or _SAID[route.address]
     operation: dict[str, Any] = {
         "operationId": route.method.lower() + re.sub(r"[^a-z]+", "_", route.address),
         "summary": doc.splitlines()[0],
         "description": f"Takes the right '{route.role.value}'.",
         "responses": {
-            **{str(status): _success(route, status) for status in route.statuses},
+            **{str(status): _success(route, status, answer) for status in route.statuses},
             "default": {
                 "description": "Refused, and nothing was changed.",
                 "content": {"application/json": {"schema": named("Error")}},
@@ -99,12 +90,11 @@ _SAID: Mapping[str, str] = {
 }
 
 
-def _success(route: Route, status: int) -> dict[str, Any]:
+def _success(route: Route, status: int, answer: Schema) -> dict[str, Any]:
     words = HTTPStatus(status).phrase
     if route.address == STREAM:
-        return {"description": words, "content": {"text/event-stream": {"schema": TEXT}}}
-    schema = ANSWERS[route.method, route.address]
-    content: Schema = {"application/json": {"schema": schema}}
+        return {"description": words, "content": {"text/event-stream": {"schema": answer}}}
+    content = {"application/json": {"schema": answer}}
     if "form" in route.query:
         content["text/html"] = {"schema": TEXT}
     return {"description": words, "content": content}

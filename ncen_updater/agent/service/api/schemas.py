@@ -1,13 +1,21 @@
-"""What answers hold, for the description of the interface. Pure.
+"""What answers hold, for the description of the interface; made of types by pydantic. Pure.
 
-Records are described by their types (:mod:`.record_schemas`); what a function puts together is
-described here, and the tests hold the answers to it. Nothing is left open: where an agent of
-another version may have written more, that is a :data:`~.event_schema.VALUE`.
+Records that exist are described by their own classes; what a function puts together is a class
+here, and the tests hold the answers to it. Nothing is left open: what a newer agent may have
+written beside it is a :class:`Value`.
 """
+
+# mypy: disable-error-code="valid-type"
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter, create_model
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 
 from ncen_updater.agent.databases.tried import TriedValues
 from ncen_updater.agent.engine.recovery import RecoveryAction
@@ -17,537 +25,527 @@ from ncen_updater.agent.journal.orders import OrderKind
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.policy.beginning import Beginning
-from ncen_updater.agent.rehearsal.report import PredictedRange, RehearsalReport
+from ncen_updater.agent.rehearsal.report import PredictedRange, RehearsalReport, RehearsedHop
 from ncen_updater.agent.rehearsal.store import RehearsalState
-from ncen_updater.agent.service.api.event_schema import EVENT_DATA, SCALAR, VALUE, VALUES
-from ncen_updater.agent.service.api.people import ApiRole
-from ncen_updater.agent.service.api.record_schemas import (
-    FIGURE,
-    FLAG,
-    NUMBER,
-    TEXT,
-    TIME,
-    Schema,
-    record,
-    schema_of,
+from ncen_updater.agent.service.api.forms import (
+    ApprovalForm,
+    HoldForm,
+    InspectionForm,
+    OrderForm,
+    ScheduleForm,
 )
-from ncen_updater.agent.service.api.record_schemas import optional as _or_null
+from ncen_updater.agent.service.api.people import ApiRole
 from ncen_updater.agent.service.inspecting import InspectionKind
 from ncen_updater.common.findings import Severity
 from ncen_updater.feed.last_view import Notice
 
-SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-CODE: Schema = {"type": "string", "pattern": "^NU-[0-9]{4}$"}
+Count = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Code = Annotated[str, Field(pattern="^NU-[0-9]{4}$")]
+Scalar = str | float | bool | None
+_Inner = Scalar | list[Scalar] | dict[str, Scalar]
+Rows = dict[str, dict[str, Count]]
+#: How each database is copied, in the words of its engine.
+Copy = Mapping[str, Mapping[str, str | int]]
 
 
-def named(name: str) -> Schema:
-    """Return what refers to one of :data:`SCHEMAS`."""
-    return {"$ref": f"#/components/schemas/{name}"}
+class Value(RootModel[Scalar | list[_Inner] | dict[str, _Inner]]):
+    """What stands in a place of a sentence, and what an agent of another version says."""
 
 
-def _object(**properties: Schema) -> Schema:
-    return {
-        "type": "object",
-        "required": list(properties),
-        "properties": properties,
-        "additionalProperties": False,
-    }
+Values = dict[str, Value]
 
 
-def _list(schema: Schema) -> Schema:
-    return {"type": "array", "items": schema}
+class _Document(BaseModel):
+    """A part of an answer; a word of Python's has a line behind it, as ``from_``."""
+
+    model_config = ConfigDict(
+        extra="forbid", alias_generator=lambda name: name.rstrip("_"), populate_by_name=True
+    )
 
 
-def _any_of(*schemas: Schema) -> Schema:
-    return {"anyOf": list(schemas)}
-
-
-def _each(schema: Schema) -> Schema:
-    """A table whose names the site or the release chooses."""
-    return {"type": "object", "additionalProperties": schema}
-
-
-def _perhaps(schema: Schema, **properties: Schema) -> Schema:
-    """Return it with parts that are there only where there is something to say."""
-    return {**schema, "properties": {**schema["properties"], **properties}}
-
-
-def _found(**properties: Schema) -> Schema:
+class _Found(_Document):
     """What work came to; the lines for people may stand beside it."""
-    return _perhaps(_object(**properties), words=_list(TEXT))
 
+    words: list[str] = []
+
+
+def _document(name: str, base: Any = _Document, /, **fields: Any) -> Any:  # noqa: ANN401 - types
+    """Describe an answer by the types of its parts; one with a default may be missing."""
+    given: dict[str, Any] = {
+        key: kind if isinstance(kind, tuple) else (kind, ...) for key, kind in fields.items()
+    }
+    return create_model(name, __base__=base, **given)
+
+
+# ---- records, as the journal has them ------------------------------------------------------------
+
+
+Statistics = _document(
+    "Statistics", failed=(str, ""), tables=(dict[str, list[str]], {}), seconds=(float, 0.0)
+)
+
+
+@dataclass(frozen=True)
+class Facts(ChangeFacts):
+    """Facts of a change."""
+
+    copy: Copy | None = None
+    statistics: Statistics | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(RehearsalReport):
+    """What a rehearsal found, as whichever agent made it kept it."""
+
+    proof: Mapping[str, str | tuple[str, ...] | Mapping[str, tuple[str, ...]]] | None = None
+    blamed: bool = False
+
+
+#: To which agents of other versions add, and of which nothing need be there.
+_OPEN = frozenset({Facts, Report, RehearsedHop})
+_NAMES, _TEXTS = list[str], dict[str, str]
+#: What events hold, by name: one name means one thing in all of them.
+EVENT_FIELDS: Mapping[str, Any] = {
+    **dict.fromkeys(
+        ("action", "binding", "code", "corrects", "emergency", "error", "file", "from_version",
+         "full", "kind", "merged", "mode", "name", "origin", "pack", "path", "place", "product",
+         "reason", "rehearsal", "release", "step", "taken_over_by", "to_version", "undoes",
+         "version", "what", "who", "why", "words"), str,
+    ),
+    **dict.fromkeys(
+        ("accept_loss", "aside", "brought", "count", "generation", "given", "gone", "lost",
+         "needed", "order", "restored", "timestamp", "times", "uid", "written"), Count,
+    ),
+    **dict.fromkeys(
+        ("agent", "application", "error_code", "language", "reaches", "until"), str | None
+    ),
+    **dict.fromkeys(
+        ("agents", "changes", "reasons", "releases", "slots"), _NAMES
+    ),
+    **dict.fromkeys(("after", "before", "fingerprints"), _TEXTS),
+    **dict.fromkeys(("imported_at", "not_before", "usable_until"), datetime),
+    **dict.fromkeys(("by", "databases"), str | _NAMES), **dict.fromkeys(("held", "vouched"), bool),
+    **dict.fromkeys(("high_s", "low_s", "real_s"), float), "exit_code": Count | None,
+    "data": Values, "schema_kinds": dict[str, _TEXTS],
+}  # fmt: skip
+
+
+class _OpenEvent(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Value]
+
+
+EventData = _document(
+    "EventData", _OpenEvent, **{name: (kind, None) for name, kind in EVENT_FIELDS.items()}
+)
+Import = _document("Import", EventData, at=datetime, kind=str)
 
 # ---- parts ---------------------------------------------------------------------------------------
 
-CHANGE = {
-    "id": TEXT, "kind": schema_of(ChangeKind), "mode": schema_of(Mode),
-    "state": schema_of(ChangeState), "product": TEXT, "from": TEXT,
-    "to": TEXT, "strategy": TEXT, "created_at": TIME, "ended_at": _or_null(TIME),
-    "stop_s": _or_null(FIGURE), "error_code": _or_null(TEXT), "attempts": NUMBER,
-    "expanded": FLAG, "contract_left": FLAG, "ended_sessions": _list(TEXT), "replaced": _list(TEXT),
-}  # fmt: skip
-PREDICTED = _or_null(_object(low=FIGURE, high=FIGURE))
-ORDER = {
-    "id": NUMBER, "kind": schema_of(OrderKind), "data": named("OrderData"), "who": TEXT,
-    "uid": NUMBER, "at": TIME, "taken_at": _or_null(TIME), "ended_at": _or_null(TIME),
-}  # fmt: skip
-FAULT = {
-    "code": CODE, "what": TEXT, "state": TEXT, "remedy": TEXT, "detail": _or_null(TEXT),
-    "values": VALUES,
-}  # fmt: skip
-#: A part of a status that could not be had, in its place.
-BROKEN = _object(error=_object(**FAULT, exit_code=NUMBER))
-STOP = _object(low=FIGURE, likely=FIGURE, high=FIGURE)
-APPROVAL = _object(who=TEXT, uid=NUMBER, at=TIME)
-NOTES = _each(_object(title=TEXT, text=TEXT))
-WITHOUT = _list(_object(database=TEXT, id=TEXT, reason=TEXT))
-FINDINGS = _list(named("Finding"))
-ROWS = _each(_each(NUMBER))
-#: How each database is copied, in the words of its engine.
-COPY = _each(_each({"type": ["string", "integer"]}))
-PATH = {
-    "available": FLAG,
-    "hops": _list(
-        _object(version=TEXT, required=FLAG, urgency=TEXT, bytes=NUMBER, download_bytes=NUMBER)
-    ),
-    "rejected": _list(_object(version=TEXT, reason=TEXT, words=TEXT)),
-}
-NOW = {
-    "action": _or_null(TEXT), "why": _or_null(TEXT), "looked_at": _or_null(TIME),
-    "running": _or_null(
-        _object(words=_list(TEXT), what=TEXT, since=TIME, progress=_or_null(named("Progress")))
-    ),
-}  # fmt: skip
-COUNTRY = _object(
-    path=TEXT, own=TEXT, language=_or_null(TEXT), kind=TEXT,
-    coverage=_or_null(
-        _object(
-            translated=NUMBER, total=NUMBER, percent=_or_null(FIGURE), translated_before=NUMBER,
-            total_before=NUMBER, percent_before=_or_null(FIGURE), new=NUMBER,
-            areas=_list(_object(words=TEXT, count=NUMBER)),
-        )
-    ),
-    counts=_each(NUMBER),
-    problem=_or_null(_object(path=TEXT, why=TEXT, line=_or_null(NUMBER), shipped=FLAG)),
-    keys=_list(_object(key=TEXT, outcome=TEXT, words=TEXT)),
+
+Progress = _document(
+    "Progress", tell=str, values=dict[str, str], done=Count | None, total=Count | None,
 )  # fmt: skip
-PLANNED_HOP = _perhaps(
-    _object(
-        **{
-            "from": TEXT, "to": TEXT, "required": FLAG, "urgency": TEXT,
-            "archive": _object(bytes=NUMBER, sha256=SHA256), "unpacked_bytes": NUMBER,
-            "tree_digest": TEXT,
-            "migrations": _list(_object(database=TEXT, id=TEXT, direction=TEXT, sha256=SHA256)),
-            "command": _or_null(_list(TEXT)), "irreversible": WITHOUT,
-            "rollback_keeps_records": FLAG, "by_code": FLAG, "expands": FLAG,
-            "way_back": TEXT, "loses": _list(TEXT),
-            "country": _or_null(_list(COUNTRY)),
-            "databases": _list(_object(name=TEXT, physical=TEXT, bytes=NUMBER)),
-            "copy": _or_null(COPY), "findings": FINDINGS,
-        }
-    ),
-    settings=TEXT,
-    contract=_list(TEXT),
-    files=_list(
-        _object(name=TEXT, effect=_or_null(TEXT), words=TEXT, covered=FLAG)
-    ),
+Finding = _document("Finding", code=Code, severity=Severity, what=str, remedy=str, figures=Values)
+Range = _document("Range", low=float, high=float)
+Stop = _document("Stop", Range, likely=float)
+Approval = _document("Approval", who=str, uid=Count, at=datetime)
+Notes = _document("Notes", title=str, text=str)
+Without = _document("Without", database=str, id=str, reason=str)
+Fault = _document(
+    "Fault", code=Code, what=str, state=str, remedy=str, detail=str | None, values=Values,
 )  # fmt: skip
-DOSSIER_HOP = _object(
-    **{
-        "from": TEXT, "to": TEXT, "required": FLAG, "urgency": TEXT, "notes": NOTES,
-        "by_code": FLAG, "expands": FLAG, "contract": _list(TEXT), "way_back": TEXT,
-        "way_words": TEXT,
-        "why_no_way_back": WITHOUT, "loses": _list(TEXT),
-        "migrations": NUMBER, "unpacked_bytes": NUMBER, "stop_s": _or_null(STOP),
-        "files": _list(TEXT), "country": _list(TEXT),
-        "tables": _list(_object(table=TEXT, before=TEXT, after=TEXT, what=TEXT)),
-        "codes": _list(TEXT), "unmapped": NUMBER, "values": _list(TEXT),
-    }
+NumberedFault = _document("NumberedFault", Fault, exit_code=Count)
+#: A refusal; or a part of a status that could not be had, in its place.
+Error = _document("Error", error=NumberedFault)
+Change = _document(
+    "Change", id=str, kind=ChangeKind, mode=Mode, state=ChangeState, product=str, from_=str, to=str,
+    strategy=str, created_at=datetime, ended_at=datetime | None, stop_s=float | None,
+    error_code=str | None, attempts=Count, expanded=bool, contract_left=bool,
+    ended_sessions=list[str], replaced=list[str],
 )  # fmt: skip
-CHANGE_REPORT = _object(
-    **CHANGE, approved_by=_list(TEXT), ordered_by=_or_null(TEXT),
-    emergency=_or_null(_object(by=TEXT, reason=TEXT)),
-    predicted_stop_s=PREDICTED,
-    failure=_or_null(
-        _object(at=TIME, step=_or_null(TEXT), code=_or_null(TEXT), error=_or_null(TEXT))
-    ),
-    cut_off=_or_null(_object(step=TEXT, at=TIME, during=FLAG, resumed_at=TIME)),
-    taken_back_by=_or_null(TEXT),
-    words=_list(TEXT),
-    steps=_list(
-        _object(
-            name=schema_of(StepName), state=schema_of(StepState), started_at=TIME,
-            ended_at=_or_null(TIME), seconds=_or_null(FIGURE),
-        )
-    ),
-    facts=named("Facts"),
-    events=_list(_object(number=NUMBER, at=TIME, kind=TEXT, data=named("EventData"))),
+OpenChange = _document(
+    "OpenChange", Change, step=str | None, step_state=str | None, watched_until=datetime | None,
+    contracting=bool,
 )  # fmt: skip
+PastChange = _document("PastChange", Change, predicted_stop_s=Range | None, turned_bad=bool)
+DoneChange = _document("DoneChange", Change, step_s=dict[str, float], facts=Facts)
+Emergency = _document("Emergency", by=str, reason=str)
+ChangeFailure = _document(
+    "ChangeFailure", at=datetime, step=str | None, code=str | None, error=str | None,
+)  # fmt: skip
+CutOff = _document("CutOff", step=str, at=datetime, during=bool, resumed_at=datetime)
+Step = _document(
+    "Step", name=StepName, state=StepState, started_at=datetime, ended_at=datetime | None,
+    seconds=float | None,
+)  # fmt: skip
+Event = _document("Event", number=Count, at=datetime, change=str | None, kind=str, data=EventData)
+ChangeEvent = _document("ChangeEvent", number=Count, at=datetime, kind=str, data=EventData)
+ChangeReport = _document(
+    "ChangeReport", Change, approved_by=list[str], ordered_by=str | None,
+    emergency=Emergency | None, predicted_stop_s=Range | None, failure=ChangeFailure | None,
+    cut_off=CutOff | None, taken_back_by=str | None, words=list[str], steps=list[Step], facts=Facts,
+    events=list[ChangeEvent],
+)  # fmt: skip
+OrderData = _document(
+    "OrderData", version=(str, ''), retry=(bool, False), of=(str, ''), accept_loss=(Count, 0),
+    undoes=(str, ''), emergency=(str, ''), language=(str, ''), by_approver=(bool, False),
+    file=(str, ''), dry_run=(bool, False),
+)  # fmt: skip
+Order = _document(
+    "Order", id=Count, kind=OrderKind, data=OrderData, who=str, uid=Count, at=datetime,
+    taken_at=datetime | None, ended_at=datetime | None,
+)  # fmt: skip
+GivenOrder = _document("GivenOrder", Order, event=Count)
+Rehearsal = _document(
+    "Rehearsal", id=str, from_=str, to=str, state=RehearsalState, started_at=datetime,
+    ended_at=datetime | None, error_code=str | None, report=Report | None,
+)  # fmt: skip
+Running = _document("Running", words=list[str], what=str, since=datetime, progress=Progress | None)
+Moment = _document(
+    "Moment", action=str | None, why=str | None, looked_at=datetime | None, running=Running | None,
+)  # fmt: skip
+Said = _document("Said", tell=str, values=dict[str, str], seconds=float)
+ServiceFailure = _document(
+    "ServiceFailure", action=str, what=str, code=str, times=Count, at=datetime, again_at=datetime,
+)  # fmt: skip
+Service = _document(
+    "Service", Moment, mode=str, timezone=str | None, said=list[Said],
+    failures=list[ServiceFailure],
+)  # fmt: skip
+
+
+# ---- plans and dossiers --------------------------------------------------------------------------
+
+
+PathHop = _document(
+    "PathHop", version=str, required=bool, urgency=str, bytes=Count, download_bytes=Count,
+)  # fmt: skip
+Rejected = _document("Rejected", version=str, reason=str, words=str)
+_Path = _document("_Path", available=bool, rejected=list[Rejected])
+Path = _document("Path", _Path, hops=list[PathHop])
+Area = _document("Area", words=str, count=Count)
+Coverage = _document(
+    "Coverage", translated=Count, total=Count, percent=float | None, translated_before=Count,
+    total_before=Count, percent_before=float | None, new=Count, areas=list[Area],
+)  # fmt: skip
+OverlayProblem = _document("OverlayProblem", path=str, why=str, line=Count | None, shipped=bool)
+OverlayKey = _document("OverlayKey", key=str, outcome=str, words=str)
+Country = _document(
+    "Country", path=str, own=str, language=str | None, kind=str, coverage=Coverage | None,
+    counts=dict[str, Count], problem=OverlayProblem | None,
+    keys=list[OverlayKey],
+)  # fmt: skip
+Archive = _document("Archive", bytes=Count, sha256=Sha256)
+PlannedMigration = _document("PlannedMigration", database=str, id=str, direction=str, sha256=str)
+PlannedDatabase = _document("PlannedDatabase", name=str, physical=str, bytes=Count)
+PlannedFile = _document("PlannedFile", name=str, effect=str | None, words=str, covered=bool)
+PlannedHop = _document(
+    "PlannedHop", from_=str, to=str, required=bool, urgency=str, archive=Archive,
+    unpacked_bytes=Count, tree_digest=str, migrations=list[PlannedMigration],
+    command=list[str] | None, irreversible=list[Without], rollback_keeps_records=bool, by_code=bool,
+    expands=bool, way_back=str, loses=list[str], country=list[Country] | None,
+    databases=list[PlannedDatabase], copy_=Copy | None, findings=list[Finding], settings=(str, ''),
+    contract=(list[str], []), files=(list[PlannedFile], []),
+)  # fmt: skip
+PlannedStep = _document("PlannedStep", name=str, title=str, downtime=bool, runs=bool)
+Plan = _document(
+    "Plan", digest=Sha256, strategy=str, blocked=bool, hops=list[PlannedHop],
+    steps=list[PlannedStep],
+)  # fmt: skip
+ChangedTable = _document("ChangedTable", table=str, before=str, after=str, what=str)
+DossierHop = _document(
+    "DossierHop", from_=str, to=str, required=bool, urgency=str, notes=dict[str, Notes],
+    by_code=bool, expands=bool, contract=list[str], way_back=str, way_words=str,
+    why_no_way_back=list[Without], loses=list[str], migrations=Count, unpacked_bytes=Count,
+    stop_s=Stop | None, files=list[str], country=list[str], tables=list[ChangedTable],
+    codes=list[str], unmapped=Count, values=list[str],
+)  # fmt: skip
+DossierFacts = _document(
+    "DossierFacts", site=str, country=str, product=str, agent=str, made_at=datetime, current=str,
+    target=str, strategy=str, stop_s=Stop | None, keeps_records=bool, loses=list[str],
+    hops=list[DossierHop], findings=list[Finding], sizes=dict[str, Count],
+    rehearsed_at=datetime | None, rehearsal=str | None, holds_until=datetime | None,
+    backup_s=float | None, not_carried=dict[str, list[str]], not_before=datetime | None,
+    opens=datetime | None, closes=datetime | None, by_itself=bool, approvals=list[Approval],
+    needed=Count, keep_days=float, soak_s=float, rolls_back=bool, head=str,
+)  # fmt: skip
+
 
 # ---- what work comes to --------------------------------------------------------------------------
 
-#: What inspections find.
-FOUND: Mapping[str, Schema] = {
-    "PlanFound": _perhaps(
-        _found(
-            **PATH, plan=named("Plan"), findings=FINDINGS,
-            rehearsed=_list(
-                _object(
-                    **{
-                        "from": TEXT, "to": TEXT, "stop_s": schema_of(PredictedRange),
-                        "values": schema_of(TriedValues | None),
-                    }
-                )
-            ),
-        ),
-        sql=TEXT,
-    ),
-    "NoPlan": _found(**{**PATH, "hops": {"type": "array", "maxItems": 0, "items": TEXT}}),
-    "DossierFound": _found(
-        version=TEXT, binding=SHA256, sha256=SHA256, output={"type": "null"}, html=TEXT,
-        facts=named("DossierFacts"),
-    ),
-    "WayBackFound": _found(
-        **{
-            "from": TEXT, "to": TEXT, "mode": schema_of(Mode), "by_code": FLAG,
-            "lost": _or_null(ROWS), "passed_over": _or_null(ROWS),
-            "lost_total": _or_null(NUMBER), "reason": _or_null(TEXT), "undoes": _or_null(TEXT),
-            "binding": SHA256, "watched": FLAG, "approvals": _list(_object(who=TEXT, at=TIME)),
-            "missing": NUMBER, "values": schema_of(TriedValues | None), "how": _list(TEXT),
-        }
-    ),
-    "DiagnosisFound": _found(healthy=FLAG, findings=FINDINGS),
-    "ProofFound": _found(head=TEXT, as_recorded=FLAG, findings=FINDINGS),
-    "BundleFound": _found(
-        parts=_each(_any_of(_object(bytes=NUMBER), _object(missing=_or_null(TEXT)))),
-        shown=_each(_or_null(TEXT)), leaks=_list(_object(part=TEXT, column=TEXT)),
-        not_compared_with=_each(TEXT),
-        archive=_or_null({"type": "string", "contentEncoding": "base64"}),
-    ),
-}  # fmt: skip
-#: What orders come to.
-DONE: Mapping[str, Schema] = {
-    "CheckDone": _found(
-        **PATH, product=TEXT, current=TEXT,
-        agent=_object(version=_or_null(TEXT), error=_or_null(TEXT)), others=_list(TEXT),
-        running_withdrawn=schema_of(Notice | None), imported=FLAG, checked_at=_or_null(TIME),
-        expires_at=_or_null(TIME),
-    ),
-    "RehearsalDone": _found(rehearsal=named("Rehearsal"), dossiers=_list(TEXT)),
-    "NothingToRehearse": _found(rehearsal={"type": "null"}, **PATH),
-    "ChangesDone": _perhaps(
-        _found(changes=_list(_object(**CHANGE, step_s=_each(FIGURE), facts=named("Facts")))),
-        path=_object(**PATH),
-        decision=_object(action=schema_of(RecoveryAction), reason=TEXT),
-    ),
-    "ImportDone": _found(
-        kept=FLAG, imported_at=TIME, usable_until=TIME, timestamp=NUMBER, product=TEXT,
-        releases=_list(TEXT), reaches=_or_null(TEXT), file=TEXT, agents=_list(TEXT),
-        agent=_or_null(TEXT),
-    ),
-    "SelfUpdateDone": _found(**{"from": TEXT, "to": _or_null(TEXT), "chosen": FLAG}),
-}  # fmt: skip
-#: The error that a command ended with, beside its lines.
-ENDED = _found(error=_perhaps(_object(**FAULT), exit_code=NUMBER))
-#: A command that was ended from outside left nothing.
-NOTHING = {**_object(), "maxProperties": 0}
 
-# ---- by their names ------------------------------------------------------------------------------
-
-_SAID_IN_TEXT = ("$ref", "format", "pattern", "title", "description", "contentEncoding")
-_REPORT = record(
-    RehearsalReport, others=VALUE,
-    proof={
-        "type": "object",
-        "properties": {"basis": TEXT, "schemas": _each(_list(TEXT)), "releases": _list(TEXT)},
-        "additionalProperties": VALUE,
-    },
+RehearsedWay = _document(
+    "RehearsedWay", from_=str, to=str, stop_s=PredictedRange, values=TriedValues | None,
 )  # fmt: skip
-SCHEMAS: Mapping[str, Schema] = {
-    "Error": BROKEN,
-    "Progress": _object(
-        tell=TEXT, values=_each(TEXT), done=_or_null(NUMBER), total=_or_null(NUMBER)
-    ),
-    "Finding": _object(
-        code=CODE, severity=schema_of(Severity), what=TEXT, remedy=TEXT, figures=VALUES
-    ),
-    "Facts": record(
-        ChangeFacts, without={"others"}, others=VALUE, copy=COPY,
-        statistics={
-            "type": "object", "additionalProperties": False,
-            "properties": {"failed": TEXT, "tables": _each(_list(TEXT)), "seconds": FIGURE},
-        },
-    ),
-    "EventData": EVENT_DATA,
-    "Event": _object(
-        number=NUMBER, at=TIME, change=_or_null(TEXT), kind=TEXT, data=named("EventData")
-    ),
-    "Change": _object(**CHANGE),
-    "OpenChange": _object(
-        **CHANGE, step=_or_null(TEXT), step_state=_or_null(TEXT), watched_until=_or_null(TIME),
-        contracting=FLAG,
-    ),
-    "ChangeReport": CHANGE_REPORT,
-    "Import": {
-        **EVENT_DATA,
-        "required": ["at", "kind"],
-        "properties": {**EVENT_DATA["properties"], "at": TIME, "kind": TEXT},
-    },
-    "Beginning": record(Beginning),
-    "Availability": record(Availability),
-    "Hold": record(HoldRecord),
-    "BadRelease": record(BadReleaseRecord),
-    "OrderData": {
-        "type": "object", "additionalProperties": False,
-        "properties": {
-            "version": TEXT, "retry": FLAG, "of": TEXT, "accept_loss": NUMBER, "undoes": TEXT,
-            "emergency": TEXT, "language": TEXT, "by_approver": FLAG,
-            "file": TEXT, "dry_run": FLAG,
-        },
-    },
-    "Order": _object(**ORDER),
-    "Rehearsal": _object(
-        **{
-            "id": TEXT, "from": TEXT, "to": TEXT, "state": schema_of(RehearsalState),
-            "started_at": TIME, "ended_at": _or_null(TIME), "error_code": _or_null(TEXT),
-            "report": _or_null(named("RehearsalReport")),
-        }
-    ),
-    # As whichever agent made it kept it; of one that failed whether the release is to blame.
-    "RehearsalReport": _perhaps(_REPORT, blamed=FLAG),
-    "Moment": _object(**NOW),
-    "Service": _object(
-        mode=TEXT, timezone=_or_null(TEXT), **NOW,
-        said=_list(_object(tell=TEXT, values=_each(TEXT), seconds=FIGURE)),
-        failures=_list(
-            _object(action=TEXT, what=TEXT, code=TEXT, times=NUMBER, at=TIME, again_at=TIME)
-        ),
-    ),
-    "Plan": _object(
-        digest=SHA256, strategy=TEXT, blocked=FLAG, hops=_list(PLANNED_HOP),
-        steps=_list(_object(name=TEXT, title=TEXT, downtime=FLAG, runs=FLAG)),
-    ),
-    "DossierFacts": _object(
-        site=TEXT, country=TEXT, product=TEXT, agent=TEXT, made_at=TIME, current=TEXT, target=TEXT,
-        strategy=TEXT, stop_s=_or_null(STOP), keeps_records=FLAG, loses=_list(TEXT),
-        hops=_list(DOSSIER_HOP), findings=FINDINGS, sizes=_each(NUMBER),
-        rehearsed_at=_or_null(TIME), rehearsal=_or_null(TEXT), holds_until=_or_null(TIME),
-        backup_s=_or_null(FIGURE), not_carried=_each(_list(TEXT)), not_before=_or_null(TIME),
-        opens=_or_null(TIME), closes=_or_null(TIME), by_itself=FLAG, approvals=_list(APPROVAL),
-        needed=NUMBER, keep_days=FIGURE, soak_s=FIGURE, rolls_back=FLAG, head=TEXT,
-    ),
-    **FOUND,
-    **DONE,
-    "Ended": ENDED,
-    "Nothing": NOTHING,
-    "Inspection": _object(
-        id=NUMBER, kind=schema_of(InspectionKind), who=TEXT, uid=NUMBER, begun_at=TIME,
-        ended_at=_or_null(TIME), progress=_or_null(named("Progress")),
-        result=_or_null(
-            _object(exit_code=NUMBER, document=_any_of(*map(named, FOUND), named("Ended")))
-        ),
-    ),
-    "Setting": _object(
-        table=TEXT, name=TEXT, value=_any_of(SCALAR, _list(SCALAR)), chosen=FLAG, hidden=FLAG
-    ),
-    # This document itself: as much of JSON Schema and of OpenAPI as it says things in.
-    "Schema": {
-        "type": "object",
-        "properties": {
-            **dict.fromkeys(_SAID_IN_TEXT, TEXT),
-            **{
-                name: {"type": "integer"}
-                for name in ("minimum", "maximum", "minLength", "maxLength", "minItems",
-                             "maxItems", "maxProperties")
-            },
-            "type": _any_of(TEXT, _list(TEXT)),
-            "enum": _list(SCALAR),
-            "default": _any_of(SCALAR, _list(SCALAR)),
-            "required": _list(TEXT),
-            "anyOf": _list(named("Schema")),
-            "oneOf": _list(named("Schema")),
-            "properties": _each(named("Schema")),
-            "items": named("Schema"),
-            "additionalProperties": _any_of(FLAG, named("Schema")),
-        },
-        "additionalProperties": False,
-    },
-    "Operation": _perhaps(
-        _object(
-            operationId=TEXT, summary=TEXT, description=TEXT,
-            responses=_each(
-                _object(description=TEXT, content=_each(_object(schema=named("Schema"))))
-            ),
-        ),
-        parameters=_list(
-            _object(**{"name": TEXT, "in": TEXT, "required": FLAG, "schema": named("Schema")})
-        ),
-        requestBody=_object(required=FLAG, content=_each(_object(schema=named("Schema")))),
-    ),
-}  # fmt: skip
+PlanFound = _document(
+    "PlanFound", (_Found, Path), plan=Plan, findings=list[Finding], rehearsed=list[RehearsedWay],
+    sql=(str, ''),
+)  # fmt: skip
+NoPlan = _document("NoPlan", (_Found, _Path), hops=Annotated[list[str], Field(max_length=0)])
+DossierFound = _document(
+    "DossierFound", _Found, version=str, binding=Sha256, sha256=Sha256, html=str, output=None,
+    facts=DossierFacts,
+)  # fmt: skip
+BackApproval = _document("BackApproval", who=str, at=datetime)
+WayBackFound = _document(
+    "WayBackFound", _Found, from_=str, to=str, mode=Mode, by_code=bool, lost=Rows | None,
+    passed_over=Rows | None, lost_total=Count | None, reason=str | None, undoes=str | None,
+    binding=Sha256, watched=bool, approvals=list[BackApproval], missing=Count,
+    values=TriedValues | None, how=list[str],
+)  # fmt: skip
+DiagnosisFound = _document("DiagnosisFound", _Found, healthy=bool, findings=list[Finding])
+ProofFound = _document("ProofFound", _Found, head=str, as_recorded=bool, findings=list[Finding])
+BundlePart = _document("BundlePart", bytes=Count)
+MissingPart = _document("MissingPart", missing=str | None)
+Leak = _document("Leak", part=str, column=str)
+BundleFound = _document(
+    "BundleFound", _Found, parts=dict[str, BundlePart | MissingPart], shown=dict[str, str | None],
+    leaks=list[Leak], not_compared_with=dict[str, str],
+    archive=Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})] | None,
+)  # fmt: skip
+AgentFound = _document("AgentFound", version=str | None, error=str | None)
+CheckDone = _document(
+    "CheckDone", (_Found, Path), product=str, current=str, agent=AgentFound, others=list[str],
+    running_withdrawn=Notice | None, imported=bool, checked_at=datetime | None,
+    expires_at=datetime | None,
+)  # fmt: skip
+RehearsalDone = _document("RehearsalDone", _Found, rehearsal=Rehearsal, dossiers=list[str])
+NothingToRehearse = _document("NothingToRehearse", (_Found, Path), rehearsal=None)
+Decision = _document("Decision", action=RecoveryAction, reason=str)
+ChangesDone = _document(
+    "ChangesDone", _Found, changes=list[DoneChange], path=(Path | None, None),
+    decision=(Decision | None, None),
+)  # fmt: skip
+ImportDone = _document(
+    "ImportDone", _Found, kept=bool, imported_at=datetime, usable_until=datetime, timestamp=Count,
+    product=str, releases=list[str], reaches=str | None, file=str, agents=list[str],
+    agent=str | None,
+)  # fmt: skip
+SelfUpdateDone = _document("SelfUpdateDone", _Found, from_=str, to=str | None, chosen=bool)
+EndedFault = _document("EndedFault", Fault, exit_code=(Count, 0))
+#: The error that a command ended with, beside its lines.
+Ended = _document("Ended", _Found, error=EndedFault)
+#: A command that was ended from outside left nothing.
+Nothing = _document("Nothing")
+
+
+_Inspected = (
+    PlanFound | NoPlan | DossierFound | WayBackFound | DiagnosisFound | ProofFound | BundleFound
+)
+InspectionResult = _document("InspectionResult", exit_code=Count, document=_Inspected | Ended)
+Inspection = _document(
+    "Inspection", id=Count, kind=InspectionKind, who=str, uid=Count, begun_at=datetime,
+    ended_at=datetime | None, progress=Progress | None, result=InspectionResult | None,
+)  # fmt: skip
+_Done = CheckDone | RehearsalDone | NothingToRehearse | ChangesDone | ImportDone | SelfUpdateDone
+OrderResult = _document(
+    "OrderResult", exit_code=Count,
+    document=_Done | PlanFound | NoPlan | WayBackFound | Ended | Nothing,
+)  # fmt: skip
+TornOrder = _document("TornOrder", exit_code=None, torn=bool)
+EndedOrder = _document("EndedOrder", GivenOrder, result=OrderResult | TornOrder | None)
+
+
+# ---- answers -------------------------------------------------------------------------------------
+
+
+FullDisk = _document("FullDisk", path=str, free=Count, needed=Count)
+InUse = _document(
+    "InUse", version=str | None, open_to_officers=bool | None, officers=Availability,
+    full_disk=(FullDisk | None, None),
+)  # fmt: skip
+Configuration = _document("Configuration", checked=bool)
+Clock = _document("Clock", code=str, signed_at=datetime)
+OwedRollback = _document("OwedRollback", version=str, tries=Count, by_itself=bool)
+WaitingOrder = _document("WaitingOrder", id=Count, kind=str, who=str, at=datetime)
+ApprovedRelease = _document(
+    "ApprovedRelease", version=str, who=list[str], missing=Count, next=bool, gone=bool,
+    holds=bool | None,
+)  # fmt: skip
+ApprovedRollback = _document(
+    "ApprovedRollback", from_=str, version=str, who=list[str], missing=Count, accept_loss=Count,
+)  # fmt: skip
+JournalStatus = _document(
+    "JournalStatus", at_work=str | None, head=str | None, open_change=OpenChange | None,
+    owed_rollback=OwedRollback | None, last_change=Change | None, order=WaitingOrder | None,
+    holds=list[HoldRecord], bad_releases=list[BadReleaseRecord], approvals=list[ApprovedRelease],
+    rollback_approved=ApprovedRollback | None, approvals_used_up=list[str], confirmed_by=str | None,
+)  # fmt: skip
+BarredRelease = _document("BarredRelease", version=str, reason=str, why=str, opens=datetime | None)
+Brake = _document("Brake", version=str, until=datetime | None, owner=str, reason=str)
+FeedStatus = _document(
+    "FeedStatus", checked_at=datetime, expires_at=datetime, stale=bool, version=Count,
+    versions=list[str], withdrawn=list[str], comes_next=str | None, barred=list[BarredRelease],
+    running_withdrawn=Notice | None, brakes=list[Brake],
+)  # fmt: skip
+GroupOfRight = _document("GroupOfRight", group=str, members=list[str])
+You = _document("You", who=str, uid=Count, roles=list[ApiRole], missing=dict[str, GroupOfRight])
+Status = _document(
+    "Status", site=str, country=str, product=str, at=datetime, running=InUse | Error,
+    configuration=Configuration | Error, clock=Clock | None, journal=JournalStatus | Error,
+    feed=FeedStatus | Error | None, service=Service, you=You,
+)  # fmt: skip
+Setting = _document(
+    "Setting", table=str, name=str, value=Scalar | list[Scalar], chosen=bool, hidden=bool,
+)  # fmt: skip
+Settings = _document("Settings", settings=list[Setting])
+Right = _document("Right", who=str, role=str)
+Scheduled = _document("Scheduled", not_before=datetime, who=str)
+Outlook = _document(
+    "Outlook", up_to_date=bool, checked_at=datetime | None, next_check=datetime | None,
+    current=str | None, target=str | None, agent=str | None, prepared=bool, rehearsed=str | None,
+    plan=str | None, binding=str | None, bad_until=datetime | None, voids=list[str],
+    approvals=list[Approval], needed=Count, missing=Count, scheduled=Scheduled | None,
+    rehearsal=Rehearsal | None, stop_s=Range | None, begins=Beginning, begins_after_yes=Beginning,
+    newest=str | None, also_approved=list[str], approved_but_gone=list[str],
+    approvals_used_up=list[str], open_change=OpenChange | None,
+)  # fmt: skip
+Holds = _document("Holds", holds=list[HoldRecord])
+Held = _document("Held", held=bool, reason=str, by=str, until=datetime | None)
+Unheld = _document("Unheld", held=bool, lifted=Count)
+FailedRehearsal = _document(
+    "FailedRehearsal", at=datetime, from_=str, version=str, code=str | None, error=str | None,
+)  # fmt: skip
+Accepted = _document("Accepted", at=datetime, version=str, by=list[str], reasons=list[str])
+History = _document(
+    "History", changes=list[PastChange], imports=list[Import],
+    failed_rehearsals=list[FailedRehearsal], accepted=list[Accepted],
+)  # fmt: skip
+RehearsalList = _document("RehearsalList", rehearsals=list[Rehearsal])
+Approver = _document("Approver", who=str, may=bool)
+_Approvable = _document(
+    "_Approvable", binding=Sha256, approvals=list[Approval], missing=Count, yours=bool,
+)  # fmt: skip
+UpgradeApprovals = _document("UpgradeApprovals", _Approvable, version=str)
+RollbackApprovals = _document(
+    "RollbackApprovals", _Approvable, from_=str, to=str, undoes=str, watched=bool,
+)  # fmt: skip
+Approvals = _document(
+    "Approvals", needed=Count, group=str, members=list[str], you=Approver,
+    upgrade=UpgradeApprovals | None, rollback=RollbackApprovals | None,
+)  # fmt: skip
+GivenApproval = _document("GivenApproval", given=bool, version=str, binding=Sha256)
+Withdrawn = _document("Withdrawn", withdrawn=Count)
+Schedule = _document("Schedule", version=str, binding=Sha256, not_before=datetime)
+Cancelled = _document("Cancelled", cancelled=Count)
+Confirmation = _document("Confirmation", confirmed=bool, change=Change)
+OrderList = _document("OrderList", orders=list[Order])
+TrayFile = _document(
+    "TrayFile", name=str, size_bytes=Count, since=datetime, owner=str, yours=bool,
+    why_not=str | None,
+)  # fmt: skip
+Tray = _document("Tray", directory=str, more=Count, files=list[TrayFile])
+ReleaseNotes = _document(
+    "ReleaseNotes", product=str, version=str, required=bool, urgency=str, notes=dict[str, Notes],
+)  # fmt: skip
+ChosenAgent = _document("ChosenAgent", version=str, previous=str | None, state=str, attempts=Count)
+AgentGivenUp = _document("AgentGivenUp", version=str, times=Count, at=datetime)
+Agent = _document(
+    "Agent", version=str, on_offer=str | None, renews_itself=bool, chosen=ChosenAgent | None,
+    given_up=list[AgentGivenUp],
+)  # fmt: skip
+Information = _document("Information", title=str, version=str, description=str)
+
+
+class Description(BaseModel):
+    """An OpenAPI document, as https://spec.openapis.org/oas/v3.1 describes it."""
+
+    model_config = ConfigDict(json_schema_extra={"additionalProperties": True})
+    openapi: Literal["3.1.0"]
+    info: Information
+
+
 #: What a success answers with, by method and address.
-ANSWERS: Mapping[tuple[str, str], Schema] = {
-    ("GET", "/v1/status"): _object(
-        site=TEXT, country=TEXT, product=TEXT, at=TIME,
-        running=_any_of(
-            _perhaps(
-                _object(
-                    version=_or_null(TEXT), open_to_officers=_or_null(FLAG),
-                    officers=named("Availability"),
-                ),
-                full_disk=_object(path=TEXT, free=NUMBER, needed=NUMBER),
-            ),
-            BROKEN,
-        ),
-        configuration=_any_of(_object(checked=FLAG), BROKEN),
-        clock=_or_null(_object(code=TEXT, signed_at=TIME)),
-        journal=_any_of(
-            _object(
-                at_work=_or_null(TEXT), head=_or_null(TEXT),
-                open_change=_or_null(named("OpenChange")),
-                owed_rollback=_or_null(_object(version=TEXT, tries=NUMBER, by_itself=FLAG)),
-                last_change=_or_null(named("Change")),
-                order=_or_null(_object(id=NUMBER, kind=TEXT, who=TEXT, at=TIME)),
-                holds=_list(named("Hold")), bad_releases=_list(named("BadRelease")),
-                approvals=_list(
-                    _object(
-                        version=TEXT, who=_list(TEXT), missing=NUMBER, next=FLAG, gone=FLAG,
-                        holds=_or_null(FLAG),
-                    )
-                ),
-                rollback_approved=_or_null(
-                    _object(
-                        **{"from": TEXT}, version=TEXT, who=_list(TEXT), missing=NUMBER,
-                        accept_loss=NUMBER,
-                    )
-                ),
-                approvals_used_up=_list(TEXT), confirmed_by=_or_null(TEXT),
-            ),
-            BROKEN,
-        ),
-        feed=_any_of(
-            _object(
-                checked_at=TIME, expires_at=TIME, stale=FLAG, version=NUMBER,
-                versions=_list(TEXT), withdrawn=_list(TEXT), comes_next=_or_null(TEXT),
-                barred=_list(
-                    _object(version=TEXT, reason=TEXT, why=TEXT, opens=_or_null(TIME))
-                ),
-                running_withdrawn=schema_of(Notice | None),
-                brakes=_list(
-                    _object(version=TEXT, until=_or_null(TIME), owner=TEXT, reason=TEXT)
-                ),
-            ),
-            BROKEN,
-            {"type": "null"},
-        ),
-        service=named("Service"),
-        you=_object(
-            who=TEXT, uid=NUMBER, roles=_list(schema_of(ApiRole)),
-            missing=_each(_object(group=TEXT, members=_list(TEXT))),
-        ),
-    ),
-    ("GET", "/v1/settings"): _object(settings=_list(named("Setting"))),
-    ("GET", "/v1/rights/{role}"): _object(who=TEXT, role=TEXT),
-    ("GET", "/v1/outlook"): _object(
-        up_to_date=FLAG, checked_at=_or_null(TIME), next_check=_or_null(TIME),
-        current=_or_null(TEXT), target=_or_null(TEXT), agent=_or_null(TEXT), prepared=FLAG,
-        rehearsed=_or_null(TEXT), plan=_or_null(TEXT), binding=_or_null(TEXT),
-        bad_until=_or_null(TIME), voids=_list(TEXT),
-        approvals=_list(APPROVAL), needed=NUMBER, missing=NUMBER,
-        scheduled=_or_null(_object(not_before=TIME, who=TEXT)),
-        rehearsal=_or_null(named("Rehearsal")), stop_s=_or_null(_object(low=FIGURE, high=FIGURE)),
-        begins=named("Beginning"), begins_after_yes=named("Beginning"),
-        newest=_or_null(TEXT), also_approved=_list(TEXT), approved_but_gone=_list(TEXT),
-        approvals_used_up=_list(TEXT), open_change=_or_null(named("OpenChange")),
-    ),
-    ("GET", "/v1/holds"): _object(holds=_list(named("Hold"))),
-    ("POST", "/v1/holds"): _object(held=FLAG, reason=TEXT, by=TEXT, until=_or_null(TIME)),
-    ("DELETE", "/v1/holds"): _object(held=FLAG, lifted=NUMBER),
-    ("GET", "/v1/history"): _object(
-        changes=_list(_object(**CHANGE, predicted_stop_s=PREDICTED, turned_bad=FLAG)),
-        imports=_list(named("Import")),
-        failed_rehearsals=_list(
-            _object(
-                at=TIME, **{"from": TEXT}, version=TEXT, code=_or_null(TEXT), error=_or_null(TEXT)
-            )
-        ),
-        accepted=_list(_object(at=TIME, version=TEXT, by=_list(TEXT), reasons=_list(TEXT))),
-    ),
-    ("GET", "/v1/history/{id}"): named("ChangeReport"),
-    ("GET", "/v1/rehearsals"): _object(rehearsals=_list(named("Rehearsal"))),
-    ("GET", "/v1/approvals"): _object(
-        needed=NUMBER, group=TEXT, members=_list(TEXT),
-        you=_object(who=TEXT, may=FLAG),
-        upgrade=_or_null(
-            _object(
-                version=TEXT, binding=SHA256, approvals=_list(APPROVAL), missing=NUMBER, yours=FLAG
-            )
-        ),
-        rollback=_or_null(
-            _object(
-                **{
-                    "from": TEXT, "to": TEXT, "undoes": TEXT, "binding": SHA256,
-                    "approvals": _list(APPROVAL), "missing": NUMBER, "yours": FLAG,
-                    "watched": FLAG,
-                }
-            )
-        ),
-    ),
-    ("POST", "/v1/approvals"): _object(given=FLAG, version=TEXT, binding=SHA256),
-    ("DELETE", "/v1/approvals"): _object(withdrawn=NUMBER),
-    ("DELETE", "/v1/approvals/{binding}"): _object(withdrawn=NUMBER),
-    ("PUT", "/v1/schedule"): _object(version=TEXT, binding=SHA256, not_before=TIME),
-    ("DELETE", "/v1/schedule"): _object(cancelled=NUMBER),
-    ("GET", "/v1/confirmation"): _object(confirmed=FLAG, change=named("Change")),
-    ("POST", "/v1/confirmation"): _object(confirmed=FLAG, change=named("Change")),
-    ("GET", "/v1/orders"): _object(orders=_list(named("Order"))),
-    ("POST", "/v1/orders"): _object(**ORDER, event=NUMBER),
-    ("GET", "/v1/orders/{number}"): _object(
-        **ORDER, event=NUMBER,
-        result=_or_null(
-            _any_of(
-                _object(
-                    exit_code=NUMBER,
-                    document=_any_of(
-                        *map(named, DONE), named("PlanFound"), named("NoPlan"),
-                        named("WayBackFound"), named("Ended"), named("Nothing"),
-                    ),
-                ),
-                _object(exit_code={"type": "null"}, torn=FLAG),
-            )
-        ),
-    ),
-    ("GET", "/v1/tray"): _object(
-        directory=TEXT, more=NUMBER,
-        files=_list(
-            _object(
-                name=TEXT, size_bytes=NUMBER, since=TIME, owner=TEXT, yours=FLAG,
-                why_not=_or_null(TEXT),
-            )
-        ),
-    ),
-    ("GET", "/v1/plan"): _any_of(named("PlanFound"), named("NoPlan")),
-    ("GET", "/v1/notes"): _object(
-        product=TEXT, version=TEXT, required=FLAG, urgency=TEXT, notes=NOTES
-    ),
-    ("GET", "/v1/dossier"): named("DossierFound"),
-    ("GET", "/v1/way-back"): named("WayBackFound"),
-    ("GET", "/v1/findings"): named("DiagnosisFound"),
-    ("GET", "/v1/proof"): named("ProofFound"),
-    ("GET", "/v1/agent"): _object(
-        version=TEXT, on_offer=_or_null(TEXT), renews_itself=FLAG,
-        chosen=_or_null(
-            _object(version=TEXT, previous=_or_null(TEXT), state=TEXT, attempts=NUMBER)
-        ),
-        given_up=_list(_object(version=TEXT, times=NUMBER, at=TIME)),
-    ),
-    ("POST", "/v1/inspections"): named("Inspection"),
-    ("GET", "/v1/inspections/{number}"): named("Inspection"),
-    ("GET", "/v1/openapi.json"): _object(
-        openapi=TEXT,
-        info=_object(title=TEXT, version=TEXT, description=TEXT),
-        servers=_list(_object(url=TEXT)),
-        paths=_each(_each(named("Operation"))),
-        components=_object(schemas=_each(named("Schema"))),
-    ),
-}  # fmt: skip
+ANSWERS: Mapping[tuple[str, str], Any] = {
+    ("GET", "/v1/status"): Status,
+    ("GET", "/v1/settings"): Settings,
+    ("GET", "/v1/rights/{role}"): Right,
+    ("GET", "/v1/outlook"): Outlook,
+    ("GET", "/v1/holds"): Holds,
+    ("POST", "/v1/holds"): Held,
+    ("DELETE", "/v1/holds"): Unheld,
+    ("GET", "/v1/history"): History,
+    ("GET", "/v1/history/{id}"): ChangeReport,
+    ("GET", "/v1/rehearsals"): RehearsalList,
+    ("GET", "/v1/approvals"): Approvals,
+    ("POST", "/v1/approvals"): GivenApproval,
+    ("DELETE", "/v1/approvals"): Withdrawn,
+    ("DELETE", "/v1/approvals/{binding}"): Withdrawn,
+    ("PUT", "/v1/schedule"): Schedule,
+    ("DELETE", "/v1/schedule"): Cancelled,
+    ("GET", "/v1/confirmation"): Confirmation,
+    ("POST", "/v1/confirmation"): Confirmation,
+    ("GET", "/v1/orders"): OrderList,
+    ("POST", "/v1/orders"): GivenOrder,
+    ("GET", "/v1/orders/{number}"): EndedOrder,
+    ("GET", "/v1/tray"): Tray,
+    ("GET", "/v1/plan"): PlanFound | NoPlan,
+    ("GET", "/v1/notes"): ReleaseNotes,
+    ("GET", "/v1/dossier"): DossierFound,
+    ("GET", "/v1/way-back"): WayBackFound,
+    ("GET", "/v1/findings"): DiagnosisFound,
+    ("GET", "/v1/proof"): ProofFound,
+    ("GET", "/v1/agent"): Agent,
+    ("POST", "/v1/inspections"): Inspection,
+    ("GET", "/v1/inspections/{number}"): Inspection,
+    ("GET", "/v1/openapi.json"): Description,
+}
+#: What is told in the stream, and of a refusal.
+OTHERS: Mapping[str, Any] = {"Error": Error, "Event": Event, "Moment": Moment}
+FORMS = (HoldForm, ApprovalForm, ScheduleForm, OrderForm, InspectionForm)
+
+
+class _Generator(GenerateJsonSchema):
+    """Describes records as they are told: whole, and with nothing beside."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401 - of pydantic's core
+        """Leave titles of fields out, which say the name once more."""
+        del schema
+        return False
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:  # noqa: ANN401
+        """Tell defaults of forms alone."""
+        if self.mode == "validation":
+            return super().default_schema(schema)
+        return self.generate_inner(schema["schema"])
+
+    def dataclass_schema(self, schema: Any) -> JsonSchemaValue:  # noqa: ANN401
+        """Describe a record of ours; a word of Python's has a line behind it there."""
+        found = super().dataclass_schema(schema)
+        parts = {name.rstrip("_"): kind for name, kind in found["properties"].items()}
+        found = {**found, "properties": parts, "additionalProperties": False}
+        if schema["cls"] not in _OPEN:
+            return {**found, "required": list(parts)}
+        parts.pop("others", None)
+        found.pop("required", None)
+        return {**found, "additionalProperties": named("Value")}
+
+
+def named(name: str) -> JsonSchemaValue:
+    """Return what refers to a component."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def components() -> tuple[Mapping[tuple[str, str], JsonSchemaValue], JsonSchemaValue]:
+    """Return what each request is answered with, and the components that this names."""
+    asked: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]]
+    asked = [
+        *((route, "serialization", TypeAdapter(kind)) for route, kind in ANSWERS.items()),
+        *((name, "serialization", TypeAdapter(kind)) for name, kind in OTHERS.items()),
+        *((form, "validation", TypeAdapter(form)) for form in FORMS),
+    ]
+    found, whole = TypeAdapter.json_schemas(
+        asked, ref_template=named("{model}")["$ref"], schema_generator=_Generator
+    )
+    answers = {route: found[route, "serialization"] for route in ANSWERS}
+    described: JsonSchemaValue = whole["$defs"]
+    return answers, {name: _brief(schema) for name, schema in described.items()}
+
+
+def _brief(schema: JsonSchemaValue) -> JsonSchemaValue:
+    """Keep the first line of what is said of a record."""
+    if "description" not in schema:
+        return schema
+    return {**schema, "description": str(schema["description"]).partition("\n")[0]}

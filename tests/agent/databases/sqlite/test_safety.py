@@ -19,11 +19,9 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.databases.base import (
-    ChangeRef,
     CopyPlan,
     Evidence,
     MigrationSet,
-    Strategy,
 )
 from ncen_updater.agent.databases.errors import FenceFailed, MigrationFailed
 from ncen_updater.agent.databases.migrations.runner import LOCK_MS, MigrationRunner
@@ -182,23 +180,6 @@ def test_after_the_cut_over_a_discard_leaves_the_way_back(site: Path, tmp_path: 
     engine.cut_back(IN_PLACE)
     engine.unfence(IN_PLACE)
     assert contents(site) == before
-
-
-def test_what_an_older_agent_copied_to_go_back_to_kept_ones_is_removed(
-    site: Path, tmp_path: Path
-) -> None:
-    """It took a restore on a site in place for a change in place; torn, it is undone by us."""
-    engine = build(site)
-    upgrade(engine, IN_PLACE, new_release(tmp_path / "slot"))
-    before = contents(site)
-    back = ChangeRef("bcdefgha", 2, Strategy.IN_PLACE, "1.0", source=IN_PLACE.id)
-    as_of_before = replace(back, source=None)
-    engine.fence(back)
-    engine.copy(as_of_before, engine.plan_copy(as_of_before), Silent())
-    engine.discard(back, CopyPlan({}))
-    engine.unfence(back)
-    assert contents(site) == before
-    assert {change for change, _, _ in engine.leftovers()} == {IN_PLACE.id}
 
 
 def test_the_way_back_must_be_there(site: Path, tmp_path: Path) -> None:

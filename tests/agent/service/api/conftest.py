@@ -21,7 +21,7 @@ from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.service.api.app import ApiApplication
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.inspecting import Inspections
-from ncen_updater.agent.service.runner import Finished
+from ncen_updater.agent.service.runner import Finished, WorkRunner
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.agent.service.state import Assessment, ServiceState, ServiceStateFile
 from ncen_updater.common.progress import ProgressUpdate
@@ -87,7 +87,7 @@ FOUND: dict[str, dict[str, object]] = {
 
 
 @dataclass
-class PlayedInspector:
+class PlayedInspector(WorkRunner):
     """Finds what a trial says; the process that looks is real in ``test_inspecting.py``."""
 
     found: Finished | Exception | None = None

@@ -19,7 +19,7 @@ from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.automation import Action, ActionFailure
 from ncen_updater.agent.service.api import queries
 from ncen_updater.agent.service.api.forms import MAX_BODY
-from ncen_updater.agent.service.loop import ServiceEvent
+from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.agent.service.state import Assessment, Barred, ServiceState
 from ncen_updater.agent.status import read_status
 from ncen_updater.common.i18n import N_, Text

@@ -145,7 +145,6 @@ def test_who_may_not_have_a_bundle_made_may_not_fetch_one(counter: Counter) -> N
         ("POST", "/v1/orders", {"kind": "self-update", "version": "--from"}, 400, "NU-9312"),
         ("POST", "/v1/orders", {"kind": "self-update", "of": "rollback"}, 400, "NU-9312"),
         ("POST", "/v1/orders", {"kind": "self-update", "undoes": "abcdefgh"}, 400, "NU-9312"),
-        ("POST", "/v1/orders", {"kind": "check", "carries": "self-update"}, 400, "NU-9312"),
     ],
 )  # fmt: skip
 def test_what_is_refused_reaches_nobody(

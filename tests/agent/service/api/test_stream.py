@@ -14,7 +14,7 @@ from ncen_updater.agent.service.api.people import caller
 from ncen_updater.agent.service.api.queries import Request
 from ncen_updater.agent.service.api.stream import AT_ONCE, EACH_STREAMS, HEARTBEAT_S, EventStreams
 from ncen_updater.agent.service.errors import TooManyStreams
-from ncen_updater.agent.service.loop import ServiceEvent
+from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.service.api.conftest import (

@@ -1,1 +1,0 @@
-"""See :mod:`ncen_updater.agent.self_update.entry_points`."""

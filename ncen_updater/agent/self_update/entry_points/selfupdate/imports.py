@@ -1,8 +1,0 @@
-"""Hands over to :mod:`ncen_updater.agent.self_update.imports`."""
-
-import sys
-
-from ncen_updater.agent.self_update.imports import main
-
-if __name__ == "__main__":
-    sys.exit(main())

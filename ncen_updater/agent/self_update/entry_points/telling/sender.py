@@ -1,8 +1,0 @@
-"""Hands over to :mod:`ncen_updater.agent.notifications.sender`."""
-
-import sys
-
-from ncen_updater.agent.notifications.sender import main
-
-if __name__ == "__main__":
-    sys.exit(main())

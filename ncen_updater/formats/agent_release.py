@@ -1,3 +1,0 @@
-"""The form of a release of the agent itself: its wheels, and the lock that names each of them."""
-
-WHEELS, REQUIREMENTS = "wheels", "requirements.txt"

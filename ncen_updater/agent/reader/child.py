@@ -48,8 +48,7 @@ from ncen_updater.common.workers import (
     WorkerOverdue,
     ask,
 )
-from ncen_updater.feed.errors import FeedError, RoleExpired, TrustError
-from ncen_updater.feed.path_errors import PathError
+from ncen_updater.feed.errors import FeedError, PathError, RoleExpired, TrustError
 from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
 from ncen_updater.formats.bundle.bundle_file import open_file

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.notifications.errors import NotifyError
+from ncen_updater.agent.notifications.letter import NotifyError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import MAIL_REFUSED, SENDER_FAILED
 from ncen_updater.common.workers import (
@@ -75,7 +75,7 @@ def _sent(worker: Worker, order: Mapping[str, object]) -> str | None:
         logger.warning(
             "a message was not delivered%s: %s%s",
             " in time" if isinstance(error, WorkerOverdue) else "",
-            error.detail[:300],
+            str(error.detail)[:300],
             "; see 'systemctl status ncen-updater-send.socket'" if worker.socket else "",
             extra=_extra(SENDER_FAILED.code),
         )

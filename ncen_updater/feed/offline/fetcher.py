@@ -94,7 +94,9 @@ def _require_roots(members: Mapping[str, BundleMember]) -> None:
     for wanted, number in enumerate(numbers, 1):
         if number != wanted:
             raise TrustError(
-                ROOT_CHAIN_BROKEN, version=wanted - 1, detail=f"the bundle lacks root {wanted}"
+                ROOT_CHAIN_BROKEN,
+                version=wanted - 1,
+                detail=Text("the bundle lacks root {wanted}", {"wanted": wanted}),
             )
 
 

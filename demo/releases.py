@@ -19,6 +19,7 @@ from pathlib import Path
 
 from demo.errors import BadReleaseSource, NoReleaseSource
 from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.common.i18n import Text
 from ncen_updater.formats.manifest import Manifest, load_manifest, path_for
 from ncen_updater.formats.sql import ENGINES
 
@@ -145,7 +146,13 @@ def _expand(root: Path, path: Path, name: str) -> str:
             text = text[: match.start()] + piece + text[match.end() :]
     except OSError as error:
         raise BadReleaseSource(name=name, detail=str(error)) from error
-    raise BadReleaseSource(name=name, detail=f"{path}: more than {MAX_INCLUDES} includes")
+    raise BadReleaseSource(
+        name=name,
+        detail=Text(
+            "{path}: more than {max_includes} includes",
+            {"path": path, "max_includes": MAX_INCLUDES},
+        ),
+    )
 
 
 def _named_files(manifest: Manifest) -> Iterator[str]:

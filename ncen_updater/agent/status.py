@@ -50,6 +50,7 @@ from ncen_updater.agent.slots.link import current_version
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.disk_space import find_full
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.records import stored_time
 from ncen_updater.feed.last_view import LastView, read_last_view, view_path
 
@@ -205,7 +206,9 @@ def require_zones(journal: Journal, change: Change) -> None:
     for record in change.steps.values():
         times += [record.started_at, record.ended_at]
     if any(time is not None and time.tzinfo is None for time in times):
-        raise JournalUnreadable(path=journal.path, reason=f"{change.id}: a time without its zone")
+        raise JournalUnreadable(
+            path=journal.path, reason=Text("{id}: a time without its zone", {"id": change.id})
+        )
 
 
 def _well_since(journal: Journal, versions: Collection[str]) -> dict[str, datetime]:

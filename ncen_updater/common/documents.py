@@ -48,6 +48,6 @@ def error_document(
         # Whole sentences one after the other; none is built from parts.
         "state": " ".join(sentence.render(language) for sentence in state),
         "remedy": error.remedy_text.render(language),
-        "detail": error.detail,
+        "detail": None if error.told is None else error.told.render(language),
         "values": jsonable(error.values, language),
     }

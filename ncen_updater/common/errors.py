@@ -13,6 +13,9 @@ from typing import Self
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import SPACE_SHORT, UNNAMED, ExitCode, Message
 
+#: The words of a lower layer, as they stand.
+DETAIL = "{detail}"
+
 
 def causes(error: BaseException) -> list[BaseException]:
     """Return an error and what is behind it, each once."""
@@ -29,8 +32,8 @@ class UpdaterError(Exception):
         message: What it says; that of the class where it is left out.
         state: What runs now and whether data were lost; where neither it nor the message says that,
             the command that shows the error asks the site. Never guess it.
-        detail: Text from a lower layer (a server's message, a line of a file), shown after *what*
-            and never translated.
+        detail: More of it, shown after *what*: a sentence of ours, or the words of a lower layer (a
+            server's message, a line of a file), which are never translated.
         **values: Values for the places of the two sentences; also part of ``--json``.
     """
 
@@ -48,13 +51,14 @@ class UpdaterError(Exception):
         /,
         *,
         state: Text | None = None,
-        detail: str | None = None,
+        detail: str | Text | None = None,
         **values: object,
     ) -> None:
         self.message = message or type(self).message
         said = self.message.state
         self.state = Text(said, values) if state is None and said is not None else state
-        self.detail = detail
+        self.detail = None if detail is None else str(detail)
+        self._detail = detail if isinstance(detail, Text) else None
         self.values = values
         super().__init__(self.what_text.render())
 
@@ -85,8 +89,10 @@ class UpdaterError(Exception):
 
     @property
     def told(self) -> Text | None:
-        """The detail as a person reads it, where more of it is known than the words of others."""
-        return None if self.detail is None else Text("{detail}", {"detail": self.detail})
+        """The detail as a person reads it."""
+        if self.detail is None:
+            return None
+        return self._detail or Text(DETAIL, {"detail": self.detail})
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""

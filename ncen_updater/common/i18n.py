@@ -18,7 +18,7 @@ import logging
 import os
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -155,8 +155,14 @@ def _directories() -> tuple[Path, ...]:
     return Path(os.environ.get("NCEN_LOCALE_DIR") or SITE_LOCALE_DIR), LOCALE_DIR
 
 
-def _file(directory: Path, language: str) -> Path:
-    return directory / language / "LC_MESSAGES" / f"{DOMAIN}.mo"
+def _file(directory: Path, language: str, domain: str = DOMAIN) -> Path:
+    return directory / language / "LC_MESSAGES" / f"{domain}.mo"
+
+
+def locale_directory(language: str, domain: str) -> Path:
+    """Return where the catalogue of a domain is: of the site's own, or those of this program."""
+    found = (place for place in _directories() if _file(place, language, domain).is_file())
+    return next(found, LOCALE_DIR)
 
 
 def languages() -> tuple[str, ...]:
@@ -201,17 +207,6 @@ def catalogue_texts() -> Iterator[str]:
             for key, said in known.items():
                 yield (key[0] if isinstance(key, tuple) else key).rpartition("\x04")[2]
                 yield str(said)
-
-
-def templates() -> Iterator[str]:
-    """Yield every template that a catalogue of this program has."""
-    for language in languages():
-        if language != DEFAULT_LANGUAGE and _file(LOCALE_DIR, language).is_file():
-            with _file(LOCALE_DIR, language).open("rb") as stream:
-                known = gettext.GNUTranslations(stream)._catalog  # type: ignore[attr-defined]
-            for key in known:
-                yield (key[0] if isinstance(key, tuple) else key).rpartition("\x04")[2]
-            return
 
 
 def counted(value: object) -> int:
@@ -292,7 +287,7 @@ class Text:
     values: Mapping[str, object] = field(default_factory=dict)
 
     def render(self, language: str = DEFAULT_LANGUAGE) -> str:
-        """Return the sentence in a language; values that are a Text or a word of ours too.
+        """Return the sentence in a language; values that are a Text or a sentence of ours too.
 
         Never fails: a place without a value is shown as it stands in the template. A number in a
         place whose name ends in ``bytes`` is a size, and written as people read sizes. In a
@@ -309,7 +304,7 @@ class Text:
                 from ncen_updater.common.cli.render import format_bytes  # which needs this room
 
                 value = format_bytes(value)
-            said = _shown(value, language, _quotes_before(place))
+            said = _shown(value, language)
             if not turned or isinstance(value, Text | StrEnum):
                 return said
             return "\n".join(f"{ISOLATE}{part}{END}" for part in clean(said).split("\n"))
@@ -320,19 +315,13 @@ class Text:
         return self.render()
 
 
-#: What stands before a place within quotes that are still open.
-_OPEN = re.compile(r"(?:\u00ab[^\u00bb]*|\u201c[^\u201d]*|\"[^\"]*)\Z")
+def joined(texts: Iterable[Text | str], between: str = "; ") -> Text:
+    """Return several sentences as one; pure."""
+    values = {f"text{number}": text for number, text in enumerate(texts)}
+    return Text(between.join(f"{{{name}}}" for name in values), values)
 
 
-def _quotes_before(place: re.Match[str]) -> str | None:
-    """What stands between an open quote and a place; None where no quote is open."""
-    before = place.string[: place.start()]
-    plain = before.count('"') % 2 == 0
-    found = _OPEN.search(before.replace('"', "") if plain else before)
-    return None if found is None else found[0][1:].strip()
-
-
-def _shown(value: object, language: str, before: str | None = None) -> str:
+def _shown(value: object, language: str) -> str:
     if isinstance(value, Text | Figure):
         return value.render(language)
     if isinstance(value, StrEnum):
@@ -342,8 +331,5 @@ def _shown(value: object, language: str, before: str | None = None) -> str:
         said = str(value)
     except (ValueError, RecursionError):  # a number too long for Python to write, a list in itself
         return type(value).__name__
-    if language == DEFAULT_LANGUAGE or before:  # part of a command that is quoted
-        return said
-    from ncen_updater.common.retranslate import retold  # what an English session never needs
-
-    return retold(said, language, quoted=before is not None)
+    # A reason may be a sentence of ours without places; a word alone is a name.
+    return translate(said, language) if " " in said else said

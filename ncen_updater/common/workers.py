@@ -40,7 +40,7 @@ from pathlib import Path
 
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.disk_space import disk_full
-from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.errors import DETAIL, UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import message_of
 from ncen_updater.common.progress import ASKER, Progress, ProgressUpdate
@@ -56,7 +56,7 @@ KEPT_VARIABLES = (
     "PATH", "LANG", "LC_ALL", "TZ", "HOME", "NCEN_LOCALE_DIR", "COVERAGE_PROCESS_START",
 )  # fmt: skip
 MAX_ORDER = 10_000_000
-MAX_TAIL, MAX_VALUE, MAX_DETAIL = 2000, 200, 20_000
+MAX_TAIL, MAX_VALUE, MAX_DETAIL, MAX_DEPTH = 2000, 200, 20_000, 4
 PIECE = 65_536
 CONNECT_S, SLICE_S = 10.0, 1.0
 #: How often the figures of one sentence are told, and a sign of life without one.
@@ -75,7 +75,7 @@ class WorkerFailed(Exception):
         status: Its exit status, where it was a child that ended; negative for a signal.
     """
 
-    def __init__(self, detail: str, status: int | None = None) -> None:
+    def __init__(self, detail: str | Text, status: int | None = None) -> None:
         super().__init__(detail)
         self.detail, self.status = detail, status
 
@@ -422,42 +422,45 @@ def last_words(said: str) -> str:
     return "\n".join(lines[ends[-1] + 1 :]) if traced and ends else said
 
 
-def unanswered(status: int | None) -> str:
+def unanswered(status: int | None) -> Text:
     """Say of a worker that left no word why it gave no answer; pure.
 
     Args:
         status: Its exit status, negative for a signal; None where its end is not ours to see.
     """
     if status is None or status < 0:
-        reason = "the process that was asked was ended from outside before it had answered"
-    else:
-        reason = f"the process that was asked ended without an answer (status {status})"
-    return reason
+        return Text("the process that was asked was ended from outside before it had answered")
+    return Text(
+        "the process that was asked ended without an answer (status {status})", {"status": status}
+    )
 
 
 # ---- errors --------------------------------------------------------------------------------------
 
 
 def error_document(error: UpdaterError) -> dict[str, object]:
-    """An error as it crosses: a sentence among its values travels as its template."""
+    """An error as it crosses: a sentence of ours travels as its template and its values."""
+    told = error.told
     return {
         "code": error.code,
         "what": str(error.what_text),
         "values": {key: _carried(value) for key, value in error.values.items()},
-        "detail": error.detail,
+        "detail": error.detail if told is None or told.template == DETAIL else _carried(told),
     }
 
 
 def _carried(value: object) -> object:
     if isinstance(value, Text):
-        return {"text": value.template, "values": {k: _plain(v) for k, v in value.values.items()}}
+        values = {key: _carried(one) for key, one in value.values.items()}
+        return {"text": value.template, "values": values}
     return _plain(value)
 
 
-def _received(value: object) -> object:
-    if isinstance(value, dict) and isinstance(value.get("text"), str):
+def _received(value: object, depth: int = 0) -> object:
+    if isinstance(value, dict) and isinstance(value.get("text"), str) and depth < MAX_DEPTH:
         values = value.get("values")
-        return Text(value["text"], values if isinstance(values, dict) else {})
+        known = values if isinstance(values, dict) else {}
+        return Text(value["text"], {key: _received(one, depth + 1) for key, one in known.items()})
     return _plain(value)
 
 
@@ -475,10 +478,12 @@ def error_from(data: object, expects: Sequence[Expected]) -> Exception:
     if message is None or kind is None:
         return WorkerFailed(_printable(f"it reported {code}: {data.get('what')}")[:500])
     # A constructor of its own would want what does not cross.
-    error = (kind if kind.__init__ is UpdaterError.__init__ else UpdaterError)(message)
+    made = kind if kind.__init__ is UpdaterError.__init__ else UpdaterError
+    detail = _received(data.get("detail"))
+    if detail is not None and not isinstance(detail, Text):
+        detail = _printable(str(detail)[:MAX_DETAIL])
+    error = made(message, detail=detail)
     error.values = {str(key): _received(value) for key, value in values.items()}
-    detail = data.get("detail")
-    error.detail = None if detail is None else _printable(str(detail)[:MAX_DETAIL])
     return error
 
 

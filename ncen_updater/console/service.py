@@ -62,7 +62,7 @@ class ServiceAnswer(dict[str, Any]):
     """An object of an answer; what is missing in it is the fault of who answered."""
 
     def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
-        raise ServiceSilent(reason=f"its answer has no '{name}'")
+        raise ServiceSilent(reason=Text("its answer has no '{name}'", {"name": name}))
 
 
 @dataclass(frozen=True)

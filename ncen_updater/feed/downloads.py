@@ -11,6 +11,7 @@ from pathlib import Path
 from ncen_updater.common.bounded_io import NotReadable, TooLarge, read_file
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.feed.errors import DocumentMismatch
 from ncen_updater.feed.file_parts import Wanted
 from ncen_updater.feed.packs import (
@@ -198,10 +199,14 @@ class Downloads:
             tree_target(self._product, offer.version),
         )
         if names != wanted:
-            raise DocumentMismatch(version=offer.version, detail=f"it names {names}")
+            raise DocumentMismatch(
+                version=offer.version, detail=Text("it names {names}", {"names": names})
+            )
         for ref in document.deltas:
             if ref.target != delta_target(self._product, ref.from_version, offer.version):
-                raise DocumentMismatch(version=offer.version, detail=f"it names {ref.target}")
+                raise DocumentMismatch(
+                    version=offer.version, detail=Text("it names {target}", {"target": ref.target})
+                )
         return document
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import OFFER_INVALID, VIEW_DAMAGED, WRONG_PRODUCT
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.last_view import SCHEMA, LastView, Notice, read_last_view, read_raw
@@ -55,7 +56,11 @@ def _offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Offer:
         raise TrustError(OFFER_INVALID, name=name, detail="no SHA-256")
     try:
         if not isinstance(custom, dict) or OFFER_FIELD not in custom:
-            raise TrustError(OFFER_INVALID, name=name, detail=f"no field '{OFFER_FIELD}'")
+            raise TrustError(
+                OFFER_INVALID,
+                name=name,
+                detail=Text("no field '{offer_field}'", {"offer_field": OFFER_FIELD}),
+            )
         offer = understood(Offer, custom[OFFER_FIELD])
     except (ValidationError, ValueError, RecursionError) as error:
         raise TrustError(OFFER_INVALID, name=name, detail=str(error)[:500]) from error
@@ -63,10 +68,18 @@ def _offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Offer:
         raise TrustError(WRONG_PRODUCT, name=name, found=offer.product, product=product)
     if release_target(product, offer.version) != name:
         raise TrustError(
-            OFFER_INVALID, name=name, detail=f"it says {offer.product} {offer.version}"
+            OFFER_INVALID,
+            name=name,
+            detail=Text(
+                "it says {product} {version}", {"product": offer.product, "version": offer.version}
+            ),
         )
     if offer.archive.target != archive_target(product, offer.version):
-        raise TrustError(OFFER_INVALID, name=name, detail=f"its archive is {offer.archive.target}")
+        raise TrustError(
+            OFFER_INVALID,
+            name=name,
+            detail=Text("its archive is {target}", {"target": offer.archive.target}),
+        )
     if not matches(files.get(offer.archive.target), offer.archive):
         raise TrustError(
             OFFER_INVALID, name=name, detail="its archive is not the one in the signed list"

@@ -14,6 +14,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, TooLarge, open_file, parse_json, read_file
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.directory_handle import DirectoryHandle
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, TREE_MISMATCH
 from ncen_updater.common.records import Record
 from ncen_updater.feed.errors import TrustError
@@ -128,7 +129,12 @@ def _decompressed(path: Path, length: int, version: str) -> bytes:
 
     if length > MAX_TREE_BYTES:
         raise TrustError(
-            TREE_MISMATCH, version=version, detail=f"{length} bytes, over {MAX_TREE_BYTES}"
+            TREE_MISMATCH,
+            version=version,
+            detail=Text(
+                "{length} bytes, over {max_tree_bytes}",
+                {"length": length, "max_tree_bytes": MAX_TREE_BYTES},
+            ),
         )
     try:
         with open_file(path) as packed, zstd.open(packed, "rb") as stream:

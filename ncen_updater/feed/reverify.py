@@ -38,6 +38,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, TooLarge, read_file
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     LIST_NOT_PROVED,
     LOCAL_STORE_FAILED,
@@ -400,7 +401,10 @@ def prove_language(prover: Prover, offer: LanguageOffer) -> tuple[int, str]:
     with _proving(offer.version):
         found = prover.product(offer.product)
         if offer.withdrawn or offer not in languages_of(offer.product, found.files):
-            raise NotProved(version=offer.version, detail=f"no signed list offers {offer.target}")
+            raise NotProved(
+                version=offer.version,
+                detail=Text("no signed list offers {target}", {"target": offer.target}),
+            )
         file = found.files[offer.target]
         return int(file.length), str(file.hashes["sha256"])
 

@@ -22,6 +22,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact
 from tuf.api.serialization import DeserializationError
 
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import OFFER_INVALID
 from ncen_updater.common.records import within_calendar
 from ncen_updater.feed.errors import TrustedRootMissing, TrustError
@@ -137,7 +138,12 @@ def digest_of(target: TargetFile) -> tuple[str, str]:
             digest = str(target.hashes[algorithm])
             if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest):
                 raise TrustError(
-                    OFFER_INVALID, name=target.path, detail=f"{digest[:80]!r} is no {algorithm}"
+                    OFFER_INVALID,
+                    name=target.path,
+                    detail=Text(
+                        "{digest} is no {algorithm}",
+                        {"digest": repr(digest[:80]), "algorithm": algorithm},
+                    ),
                 )
             return algorithm, digest
     raise TrustError(

@@ -14,6 +14,7 @@ from packaging.version import Version
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.common.i18n import Text
 from ncen_updater.formats.errors import BadRelease
 from ncen_updater.formats.forward_compat import understood
 from ncen_updater.formats.manifest import (
@@ -241,7 +242,13 @@ def parse_release_document(
         BadRelease: If it is too large, not JSON, or breaks the schema.
     """
     if len(content) > MAX_DOCUMENT_BYTES:
-        raise BadRelease(source=source, detail=f"{len(content)} bytes, over {MAX_DOCUMENT_BYTES}")
+        raise BadRelease(
+            source=source,
+            detail=Text(
+                "{content} bytes, over {max_document_bytes}",
+                {"content": len(content), "max_document_bytes": MAX_DOCUMENT_BYTES},
+            ),
+        )
     try:
         data = json.loads(content)
         if lenient:

@@ -15,6 +15,7 @@ from packaging.version import Version
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.common.i18n import Text
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.formats.errors import BadLanguage
 from ncen_updater.formats.forward_compat import understood
@@ -147,7 +148,13 @@ def parse_language_document(
         BadLanguage: If it is too large, not JSON, or breaks the schema.
     """
     if len(content) > MAX_LANGUAGE_BYTES:
-        raise BadLanguage(source=source, detail=f"{len(content)} bytes, over {MAX_LANGUAGE_BYTES}")
+        raise BadLanguage(
+            source=source,
+            detail=Text(
+                "{content} bytes, over {max_language_bytes}",
+                {"content": len(content), "max_language_bytes": MAX_LANGUAGE_BYTES},
+            ),
+        )
     try:
         data = json.loads(content)
         if lenient:

@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from ncen_updater.common.canonical_json import canonical_json
+from ncen_updater.common.i18n import Text
 from ncen_updater.formats.errors import BadTree
 
 MAX_ENTRIES = 500_000
@@ -137,7 +138,13 @@ def parse_tree(content: bytes, source: str) -> Tree:
             order that no release may have.
     """
     if len(content) > MAX_TREE_BYTES:
-        raise BadTree(source=source, detail=f"{len(content)} bytes, over {MAX_TREE_BYTES}")
+        raise BadTree(
+            source=source,
+            detail=Text(
+                "{content} bytes, over {max_tree_bytes}",
+                {"content": len(content), "max_tree_bytes": MAX_TREE_BYTES},
+            ),
+        )
     try:
         tree = Tree.model_validate_json(content)
     except ValidationError as error:
@@ -223,7 +230,10 @@ def _walk(
                 )
             )
         else:
-            raise BadTree(source=directory, detail=f"{path!r}: not a file, directory or link")
+            raise BadTree(
+                source=directory,
+                detail=Text("{path}: not a file, directory or link", {"path": repr(path)}),
+            )
 
 
 def sealed_mode(entry: TreeEntry) -> int:

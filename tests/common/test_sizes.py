@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ncen_updater.common.i18n import Text, templates
+from ncen_updater.common.i18n import Text, catalogue_texts
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ def test_a_place_for_bytes_is_a_size(language: str, words: str) -> None:
 
 def test_what_blocks_for_want_of_room_counts_in_sizes() -> None:
     room = re.compile(r"\b(?:free|room|disk)\b.*\} bytes|\} bytes.*\b(?:free|room|disk)\b")
-    assert [text for text in templates() if room.search(text)] == []
+    assert [text for text in catalogue_texts() if room.search(text)] == []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import gettext
+import os
 from pathlib import Path
 
 import click
 import pytest
 
 import ncen_updater
-from ncen_updater.common.cli.usage import METAVARS, Misuse, placeholders, usage_words
+from ncen_updater.common.cli.usage import METAVARS, Misuse, click_in, placeholders, usage_words
 from ncen_updater.common.i18n import N_
 
 
@@ -50,32 +52,48 @@ TABLE = [
      "L'option '--quiet' ne prend pas de valeur."),
     (("work", HERE, "--key", "c"), "Invalid value for '--key': 'c' is not one of 'a', 'b'.",
      "Valeur incorrecte pour '--key' : 'c' n'est pas parmi 'a', 'b'."),
-    ((*GOOD, "--size", "x"), "Invalid value for '--size': 'x' is not a whole number.",
-     "Valeur incorrecte pour '--size' : 'x' n'est pas un nombre entier."),
+    ((*GOOD, "--size", "x"), "Invalid value for '--size': 'x' is not a valid integer range.",
+     "Valeur incorrecte pour '--size' : 'x' n'est pas un nombre valable."),
     ((*GOOD, "--size", "10"), "Invalid value for '--size': 10 is not in the range 1<=x<=9.",
      "Valeur incorrecte pour '--size' : 10 n'est pas dans l'intervalle 1<=x<=9."),
-    ((*GOOD, "--count", "x"), "Invalid value for '--count': 'x' is not a whole number.",
-     "Valeur incorrecte pour '--count' : 'x' n'est pas un nombre entier."),
-    ((*GOOD, "--share", "x"), "Invalid value for '--share': 'x' is not a number.",
-     "Valeur incorrecte pour '--share' : 'x' n'est pas un nombre."),
+    ((*GOOD, "--count", "x"), "Invalid value for '--count': 'x' is not a valid integer.",
+     "Valeur incorrecte pour '--count' : 'x' n'est pas un nombre valable."),
+    ((*GOOD, "--share", "x"), "Invalid value for '--share': 'x' is not a valid float.",
+     "Valeur incorrecte pour '--share' : 'x' n'est pas un nombre valable."),
     (("work", "/none", "--key", "a"),
      "Invalid value for 'FILE': File '/none' does not exist.",
-     "Valeur incorrecte pour 'FICHIER' : Le fichier '/none' n'existe pas."),
-    (("work", "/", "--key", "a"), "Invalid value for 'FILE': '/' is a directory.",
+     "Valeur incorrecte pour 'FICHIER' : '/none' n'existe pas."),
+    (("work", "/", "--key", "a"), "Invalid value for 'FILE': File '/' is a directory.",
      "Valeur incorrecte pour 'FICHIER' : '/' est un répertoire."),
     ((*GOOD, "--place", "/none"), "Invalid value for '--place': Directory '/none' does not exist.",
-     "Valeur incorrecte pour '--place' : Le répertoire '/none' n'existe pas."),
+     "Valeur incorrecte pour '--place' : '/none' n'existe pas."),
 ]  # fmt: skip
+
+
+def refused_in(language: str, command: click.Command, *words: str) -> str:
+    """What a session in a language reads of a command line."""
+    with click_in(language), pytest.raises(click.UsageError) as refused:
+        command.main(list(words), standalone_mode=False)
+    with click_in(language):
+        return usage_words(refused.value, language)
 
 
 @pytest.mark.parametrize(("words", "english", "french"), TABLE, ids=[row[1] for row in TABLE])
 def test_every_sentence_of_click_is_known(
     words: tuple[str, ...], english: str, french: str
 ) -> None:
-    with pytest.raises(click.UsageError) as refused:
-        kit.main(list(words), standalone_mode=False)
-    assert usage_words(refused.value, "en") == english
-    assert usage_words(refused.value, "fr") == french
+    assert refused_in("en", kit, *words) == english
+    assert refused_in("fr", kit, *words) == french
+
+
+def test_language_of_click_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGUAGE", "pt:es")
+    assert refused_in("fr", kit, "wirk").startswith("La commande")
+    assert os.environ["LANGUAGE"] == "pt:es"
+    assert gettext.textdomain() != "click"
+    monkeypatch.delenv("LANGUAGE")
+    assert refused_in("xx", kit, "wirk").startswith("No such command")
+    assert "LANGUAGE" not in os.environ
 
 
 def test_what_a_missing_option_is_for_stands_behind_it() -> None:
@@ -84,11 +102,10 @@ def test_what_a_missing_option_is_for_stands_behind_it() -> None:
     def told(**given: object) -> None:
         """Do nothing."""
 
-    with pytest.raises(click.UsageError) as refused:
-        told.main([], standalone_mode=False)
-    assert usage_words(refused.value, "en") == "Missing option '--advice'. Why, for operators."
-    said = usage_words(refused.value, "fr")
-    assert said == "Il manque l'option '--advice'. Pourquoi, pour les opérateurs."
+    english = "Missing option '--advice'. Why, for operators."
+    assert refused_in("en", told) == english
+    french = "Il manque l'option '--advice'. Pourquoi, pour les opérateurs."
+    assert refused_in("fr", told) == french
 
 
 def test_what_a_command_finds_itself() -> None:

@@ -15,8 +15,7 @@ import pytest
 
 from ncen_updater.agent.client import ServiceSite
 from ncen_updater.agent.service.api import server
-from ncen_updater.agent.service.api.fair_connections import FairConnections
-from ncen_updater.agent.service.api.server import TOO_MANY
+from ncen_updater.agent.service.api.server import TOO_MANY, FairConnections
 from ncen_updater.agent.service.api.stream import MOST_STREAMS
 from ncen_updater.agent.service.client import Client
 from ncen_updater.agent.service.errors import TooManyStreams

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import runpy
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import polib
+
+CATALOGUES = Path(__file__).resolve().parents[2] / "ncen_updater/locale/fr/LC_MESSAGES"
 #: What is a name in every language, and no word of one.
 NAMES = re.compile(
     r"(?m:^ +(?:\$ )?ncen-(?:updater|publisher) .*$)"  # what is typed
     r"|\{\w+\}|«[^»]*»"  # what others said, and what was typed: told as such
     r"|'[^'\n]*'"  # commands, and names of files as Python quotes them
+    # what the system says
+    r"|Connection refused|No such file or directory|Permission denied|Is a directory"
     r"|https?://\S+|(?<![\w/])~?/[^\s«»,;)]+"  # addresses and paths
     r"|\b[\w-]+(?:\.[\w-]+)+\b"  # settings, files, versions
     r"|--?[a-z][\w-]*|\[[^\]\n]*\]|\b\w*_\w+\b|\b[A-Z]{2,}[\w-]*\b|\b\w*\d\w*\b"
@@ -22,6 +25,8 @@ NAMES = re.compile(
     # A digest is shown in groups of eight; one of three hundred has a group without a figure.
     r"|\b[0-9a-f]{8}\b"
 )
+#: More of an error: what PostgreSQL, the system or a library said is quoted as it stands.
+DETAIL = re.compile(r"^ *Détail : .*(?:\n {5,}.*)*\n", re.MULTILINE)
 WORD = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -33,12 +38,12 @@ def _plain(text: str) -> str:
 
 @cache
 def vocabulary() -> frozenset[str]:
-    """Every word that the French catalogue has."""
-    read = runpy.run_path(str(ROOT / "script" / "messages"))["read_po"]
+    """Every word that the French catalogues have."""
     words: set[str] = set()
-    for said in read().values():
-        for form in (said,) if isinstance(said, str) else said.forms:
-            words.update(word.lower() for word in WORD.findall(_plain(form)))
+    for catalogue in CATALOGUES.glob("*.po"):
+        for row in polib.pofile(str(catalogue)):
+            for form in (row.msgstr, *row.msgstr_plural.values()):
+                words.update(word.lower() for word in WORD.findall(_plain(form)))
     return frozenset(words)
 
 

@@ -17,6 +17,7 @@ from ncen_updater.agent.engine.steps.guards import refuse_lasting
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import joined
 from ncen_updater.common.messages import (
     NOT_REHEARSED,
     NOTHING_TO_APPROVE,
@@ -97,7 +98,7 @@ def require_basis(found: ApprovalSubject) -> ApprovalBasis:
     if found.standing.basis is not None:
         return found.standing.basis
     if found.standing.voids:
-        reasons = "; ".join(str(void.text) for void in found.standing.voids)
+        reasons = joined(void.text for void in found.standing.voids)
         raise UpdaterError(REHEARSAL_OUTDATED, version=found.target, reasons=reasons)
     raise UpdaterError(NOT_REHEARSED, version=found.target)
 

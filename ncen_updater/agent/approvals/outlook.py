@@ -11,7 +11,7 @@ from ncen_updater.agent.rehearsal.store import RehearsalRecord, rehearsal_docume
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import Text, joined
 from ncen_updater.common.messages import (
     APPROVAL_MISSING,
     NOT_REHEARSED,
@@ -136,7 +136,7 @@ def require_binding(seen: Mapping[str, Any]) -> None:
 
 
 def _outdated(seen: Mapping[str, Any]) -> UpdaterError:
-    reasons = "; ".join(seen["voids"])
+    reasons = joined(seen["voids"])
     return UpdaterError(
         REHEARSAL_OUTDATED, version=seen["target"], reasons=reasons, state=NOTHING_CHANGED
     )

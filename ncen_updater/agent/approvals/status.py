@@ -17,6 +17,7 @@ from ncen_updater.agent.journal.rows import reading
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.rehearsal.store import RehearsalRecord, Rehearsals, RehearsalState
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import joined
 from ncen_updater.common.messages import APPROVAL_MISSING, NOT_REHEARSED, REHEARSAL_OUTDATED
 from ncen_updater.common.progress import Progress
 
@@ -123,7 +124,7 @@ def require_consent(
         plan = make_plan(site, current, path, progress)
         target = path.target.version
         standing = standing_for(site, journal, plan.digest, target)
-        reasons = "; ".join(str(void.text) for void in standing.voids)
+        reasons = joined(void.text for void in standing.voids)
         if standing.rehearsed is Rehearsed.VOID:
             raise UpdaterError(REHEARSAL_OUTDATED, version=target, reasons=reasons)
         if standing.basis is None:

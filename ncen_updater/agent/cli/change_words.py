@@ -149,9 +149,8 @@ def _failure(report: Document, language: str, when: Callable[[str], Figure]) -> 
     if failure:
         error, code = clean(str(failure["error"] or "")).split("\n", 1)[0], failure["code"]
         told = error if str(code) in error else f"{code}: {error}"
-        # What was written down is in English: what is not known there is quoted as it stands.
-        known = Text("{told}", {"told": told}).render(language)
-        understood = language == DEFAULT_LANGUAGE or error.removeprefix(f"{code}: ") not in known
+        # What was written down is in English, and quoted as it stands.
+        understood = language == DEFAULT_LANGUAGE
         yield Text(
             N_("  it failed at {at}, while {step}: {error}"),
             {

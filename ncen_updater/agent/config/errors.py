@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.i18n import N_, Text, joined
 from ncen_updater.common.messages import CONFIG_ERROR, CONFIG_INVALID
 
 
@@ -77,5 +77,4 @@ class ConfigInvalid(ConfigError):
     @property
     def told(self) -> Text:
         """Every mistake, a line each."""
-        values = {f"mistake{n}": mistake.told for n, mistake in enumerate(self.mistakes)}
-        return Text("\n".join(f"{{{name}}}" for name in values), values)
+        return joined((mistake.told for mistake in self.mistakes), "\n")

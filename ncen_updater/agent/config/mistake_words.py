@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping
 from typing import get_args
 
@@ -105,7 +104,8 @@ def mistake_for(error: ErrorDetails, model: type[BaseModel], lines: Mapping[Path
             Text(N_("does not have the right form.")),
             Text(form) if form else SEE,
         )
-    message = re.sub("^Value error, ", "", error["msg"])
+    cause = error.get("ctx", {}).get("error")
+    message = cause.args[0] if isinstance(cause, ValueError) else error["msg"]
     form = FORMS.get(setting)
     return Mistake(
         line,

@@ -23,6 +23,7 @@ from ncen_updater.agent.config.notifications import MetricsSettings, NotifySetti
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
 from ncen_updater.agent.databases.base import Strategy
 from ncen_updater.agent.databases.engines import ENGINES, kind_of
+from ncen_updater.common.i18n import Text
 from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
@@ -129,7 +130,9 @@ class DatabaseSettings(Settings):
     @model_validator(mode="after")
     def _has_its_engine(self) -> DatabaseSettings:
         if getattr(self, self.engine) is None:
-            raise ValueError(f"the table [databases.{self.engine}] is missing")
+            raise ValueError(
+                Text("the table [databases.{engine}] is missing", {"engine": self.engine})
+            )
         if len(set(self.names.values())) != len(self.names):
             raise ValueError("two names lead to the same database")
         if self.way_back == "dump" and self.dump_directory is None:
@@ -270,22 +273,34 @@ class ApplicationSettings(ControlSettings):
         for item in controlled:
             where = f" in the part '{item.name}'" if isinstance(item, PartSettings) else ""
             if self.adapter == "systemd" and not item.unit:
-                raise ValueError(f"the systemd adapter needs 'unit'{where}")
+                raise ValueError(Text("the systemd adapter needs 'unit'{where}", {"where": where}))
             if self.adapter == "command" and not (item.start and item.stop and item.status):
-                raise ValueError(f"the command adapter needs 'start', 'stop' and 'status'{where}")
+                raise ValueError(
+                    Text(
+                        "the command adapter needs 'start', 'stop' and 'status'{where}",
+                        {"where": where},
+                    )
+                )
         self._finds_a_version()
         self._asks_safely()
         names = [part.name for part in self.parts]
         units = [item.unit for item in controlled if item.unit]
         for kind, found in (("name", names), ("unit", units)):
             if len(set(found)) != len(found):
-                raise ValueError(f"two parts of the application have the same {kind}")
+                raise ValueError(
+                    Text("two parts of the application have the same {kind}", {"kind": kind})
+                )
         return self
 
     def _asks_safely(self) -> None:
         for name in self.health_headers or ():
             if name.lower() in NO_HEADERS:
-                raise ValueError(f"'{name}' is no header for health_headers: see health_token_file")
+                raise ValueError(
+                    Text(
+                        "'{name}' is no header for health_headers: see health_token_file",
+                        {"name": name},
+                    )
+                )
         if self.health_token_scheme and not self.health_token_file:
             raise ValueError("'health_token_scheme' needs a health_token_file")
         if self.health_token_file and not _stays_safe(self.health_url):
@@ -305,7 +320,9 @@ class ApplicationSettings(ControlSettings):
         try:
             groups = re.compile(self.version_pattern).groups
         except re.error as error:
-            raise ValueError(f"'version_pattern' is no regular expression: {error}") from error
+            raise ValueError(
+                Text("'version_pattern' is no regular expression: {error}", {"error": error})
+            ) from error
         if groups != 1:
             raise ValueError("'version_pattern' needs one group, which is the version")
         if self.schema_field or self.write_probe_field:
@@ -432,9 +449,19 @@ class AgentConfig(Settings):
             own = paths.resolve(self.overlay.directory)
             for other in places:
                 if other.is_relative_to(own) or own.is_relative_to(other):
-                    raise ValueError(f"[overlay] {own} and {other} lie in each other")
+                    raise ValueError(
+                        Text(
+                            "[overlay] {own} and {other} lie in each other",
+                            {"own": own, "other": other},
+                        )
+                    )
         for number, directory in enumerate(directories):
             for other in (*places, *directories[:number]):
                 if other.is_relative_to(directory) or directory.is_relative_to(other):
-                    raise ValueError(f"[[files]] {directory} and {other} lie in each other")
+                    raise ValueError(
+                        Text(
+                            "[[files]] {directory} and {other} lie in each other",
+                            {"directory": directory, "other": other},
+                        )
+                    )
         return self

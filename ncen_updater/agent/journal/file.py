@@ -35,6 +35,7 @@ from ncen_updater.agent.journal.schema import (
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import is_full
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_NO_ROOM, JOURNAL_TORN
 
 logger = logging.getLogger(__name__)
@@ -161,7 +162,10 @@ class JournalFile:
             raise JournalUnreadable(path=self.path, reason="it is not a journal of this program")
         version = one("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA_VERSION:
-            raise JournalUnreadable(path=self.path, reason=f"it has the unknown form {version}")
+            raise JournalUnreadable(
+                path=self.path,
+                reason=Text("it has the unknown form {version}", {"version": version}),
+            )
         if one("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone():
             raise JournalUnreadable(path=self.path, reason="it holds triggers or views")
         if not one("SELECT 1 FROM sqlite_master WHERE name = 'one_open_change'").fetchone():
@@ -187,7 +191,9 @@ class JournalFile:
             data = stored_value(row["data"])
             expected = chain_hash(previous, count, row["at"], row["change"], row["kind"], data)
             if row["number"] != count or row["hash"] != expected:
-                raise JournalUnreadable(path=self.path, reason=f"event {count} was altered")
+                raise JournalUnreadable(
+                    path=self.path, reason=Text("event {number} was altered", {"number": count})
+                )
             previous = row["hash"]
         return count
 

@@ -75,7 +75,7 @@ def _sent(worker: Worker, order: Mapping[str, object]) -> str | None:
         logger.warning(
             "a message was not delivered%s: %s%s",
             " in time" if isinstance(error, WorkerOverdue) else "",
-            error.detail[:300],
+            str(error.detail)[:300],
             "; see 'systemctl status ncen-updater-send.socket'" if worker.socket else "",
             extra=_extra(SENDER_FAILED.code),
         )

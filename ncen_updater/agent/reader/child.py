@@ -33,6 +33,7 @@ from ncen_updater.agent.reader.site_feed import feed_of
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import space_short
 from ncen_updater.common.errors import SpaceShort, UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     LOCAL_STORE_FAILED,
     READER_FAILED,
@@ -175,7 +176,10 @@ class ChildSource(ReleaseSource):
         self._run({"act": "fetch", "version": offer.version}, progress, of_release(offer))
         fetched = self._local.fetched(offer)
         if fetched is None:
-            raise TrustError(READER_FAILED, detail=f"release {offer.version} was not left whole")
+            raise TrustError(
+                READER_FAILED,
+                detail=Text("release {version} was not left whole", {"version": offer.version}),
+            )
         return fetched
 
     def fetched(self, offer: Offer) -> FetchedRelease | None:
@@ -190,7 +194,10 @@ class ChildSource(ReleaseSource):
         self._run(order, progress, of_release(offer))
         fetched = self._local.fetched_smallest(offer, have)
         if fetched is None:
-            raise TrustError(READER_FAILED, detail=f"release {offer.version} was not left whole")
+            raise TrustError(
+                READER_FAILED,
+                detail=Text("release {version} was not left whole", {"version": offer.version}),
+            )
         return fetched
 
     def fetched_smallest(
@@ -223,7 +230,9 @@ class ChildSource(ReleaseSource):
             self._run(order, progress, LANGUAGE)
             found = self._local.fetched_language(offer)
         if found is None:
-            raise TrustError(READER_FAILED, detail=f"{offer.target} was not left whole")
+            raise TrustError(
+                READER_FAILED, detail=Text("{target} was not left whole", {"target": offer.target})
+            )
         return found
 
     def ask(

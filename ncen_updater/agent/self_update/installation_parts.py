@@ -102,7 +102,9 @@ def command(what: Text, words: Sequence[str], is_there: Callable[[], bool]) -> I
     def make() -> None:
         ended = run_systemctl(words, minimal_environment(), TIMEOUT_S)
         if ended.status is None:
-            raise UpdaterError(INSTALL_FAILED, part=what, reason=f"{words[0]} did not end")
+            raise UpdaterError(
+                INSTALL_FAILED, part=what, reason=Text("{words} did not end", {"words": words[0]})
+            )
         if ended.status != 0:
             raise UpdaterError(INSTALL_FAILED, part=what, reason=ended.output[-500:])
 

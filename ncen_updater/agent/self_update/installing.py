@@ -99,7 +99,11 @@ def check_root(path: Path) -> bytes:
         content = path.read_bytes()
         metadata = Metadata[Root].from_bytes(content)
         if not isinstance(metadata.signed, Root):
-            raise UpdaterError(ROOT_UNUSABLE, path=path, reason=f"it is '{metadata.signed.type}'")
+            raise UpdaterError(
+                ROOT_UNUSABLE,
+                path=path,
+                reason=Text("it is '{type}'", {"type": metadata.signed.type}),
+            )
         metadata.verify_delegate("root", metadata)
     except (OSError, RepositoryError, ValueError) as error:
         raise UpdaterError(ROOT_UNUSABLE, path=path, reason=str(error)) from error
@@ -118,7 +122,9 @@ def install_parts(order: InstallOrder, progress: Progress) -> tuple[InstalledPar
     manifest = load_manifest(order.release / "manifest.toml")
     if manifest.product != AGENT_PRODUCT:
         raise UpdaterError(
-            AGENT_RELEASE_UNUSABLE, path=order.release, reason=f"it is {manifest.product}"
+            AGENT_RELEASE_UNUSABLE,
+            path=order.release,
+            reason=Text("it is {product}", {"product": manifest.product}),
         )
     paths = order.paths()
     agent = paths.resolve(paths.agent)

@@ -73,10 +73,18 @@ def require_release(directory: Path) -> None:
         AgentReleaseUnusable: If so.
     """
     if not (directory / REQUIREMENTS).is_file():
-        raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=directory, reason=f"no {REQUIREMENTS}")
+        raise UpdaterError(
+            AGENT_RELEASE_UNUSABLE,
+            path=directory,
+            reason=Text("{sign} is missing", {"sign": REQUIREMENTS}),
+        )
     wheels = sorted((directory / WHEELS).glob("*.whl"))
     if not wheels:
-        raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=directory, reason=f"no wheel in {WHEELS}/")
+        raise UpdaterError(
+            AGENT_RELEASE_UNUSABLE,
+            path=directory,
+            reason=Text("no wheel in {wheels}/", {"wheels": WHEELS}),
+        )
     room = MOST_BYTES
     for wheel in wheels:
         try:
@@ -243,7 +251,9 @@ class AgentSlots:
             mode = path.lstat().st_mode
             link = stat.S_ISLNK(mode)
             if link and not any(path.resolve().is_relative_to(end) for end in ends):
-                raise AgentSlotFailed(version=version, reason=f"{path.name} leads out of it")
+                raise AgentSlotFailed(
+                    version=version, reason=Text("{name} leads out of it", {"name": path.name})
+                )
             os.lchown(path, os.geteuid(), os.getegid())
             if not link:
                 path.chmod(mode & 0o755)
@@ -270,7 +280,8 @@ class AgentSlots:
                 or version not in said.split()
             ):
                 raise AgentSlotFailed(
-                    version=version, reason=f"it says that it is: {said.strip()[:100]}"
+                    version=version,
+                    reason=Text("it says that it is: {said}", {"said": said.strip()[:100]}),
                 )
             self._run(version, [*python, TRY_IMPORTS], place)
 
@@ -292,7 +303,9 @@ class AgentSlots:
         ended = order(confined, environment, TIMEOUT_S, left=LeftBehind.NOTHING, become=_builder())
         returncode = ended.status
         if returncode is None:
-            raise AgentSlotFailed(version=version, reason=f"{words[0]} did not end")
+            raise AgentSlotFailed(
+                version=version, reason=Text("{words} did not end", {"words": words[0]})
+            )
         if returncode != 0:
             detail = ended.output[-TAIL:]
             reason = f"{' '.join(words[1:4])} ended with {returncode}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.agent.service.errors import refusal
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.unix_http import ServiceSilent, asked, messages
 from ncen_updater.common.unix_socket import connect
 
@@ -29,7 +30,7 @@ class _Object(dict[str, Any]):
     """An object of an answer; what is missing in it is the fault of who answered."""
 
     def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
-        raise ServiceSilent(reason=f"its answer has no '{name}'")
+        raise ServiceSilent(reason=Text("its answer has no '{name}'", {"name": name}))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.service.errors import Refused
 from ncen_updater.agent.service.runner import Finished, WorkRunner
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import languages
+from ncen_updater.common.i18n import Text, languages
 from ncen_updater.common.messages import (
     INSPECTION_FAILED,
     INSPECTION_GAVE_WAY,
@@ -319,7 +319,10 @@ def _content(kind: InspectionKind, finished: Finished) -> bytes:
         UpdaterError: If the command left none.
     """
     if not finished.document:
-        raise UpdaterError(INSPECTION_FAILED, reason=f"exit code {finished.exit_code}")
+        raise UpdaterError(
+            INSPECTION_FAILED,
+            reason=Text("exit code {exit_code}", {"exit_code": finished.exit_code}),
+        )
     document = dict(finished.document)
     if kind is InspectionKind.DOSSIER:
         document.pop("words", None)  # the page itself, which the document has

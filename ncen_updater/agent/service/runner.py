@@ -145,7 +145,7 @@ class WorkRunner:
         except WorkerOverdue as error:
             raise TimeoutError from error
         except WorkerFailed as error:
-            raise UpdaterError(INSPECTION_FAILED, reason=error.detail[-500:]) from error
+            raise UpdaterError(INSPECTION_FAILED, reason=str(error.detail)[-500:]) from error
         code, document = result.get("exit_code"), result.get("document")
         if result.get("overdue"):
             raise TimeoutError

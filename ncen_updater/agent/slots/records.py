@@ -21,6 +21,7 @@ from ncen_updater.agent.slots.reported import DIRECTORY, DOCUMENT
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, read_file
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.formats.document import ReleaseDocument, parse_release_document
 from ncen_updater.formats.tree import ENTRY, MAX_TREE_BYTES, Tree, TreeEntry, parse_tree
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
@@ -94,7 +95,9 @@ class Records:
             content = read_file(place, MAX_TREE_BYTES)
             if hashlib.sha256(content).hexdigest() != expected:
                 raise RecordUnusable(
-                    version=version, path=place.parent, detail=f"{TREE}: wrong digest"
+                    version=version,
+                    path=place.parent,
+                    detail=Text("{tree}: wrong digest", {"tree": TREE}),
                 )
             return parse_tree(content, str(place))
         except RecordUnusable:

@@ -20,7 +20,7 @@ import click
 from ncen_updater.common.cli.errors import NOTHING_CHANGED, Stopped, Unexpected
 from ncen_updater.common.cli.render import error_lines, is_rich
 from ncen_updater.common.cli.session import Session, silence
-from ncen_updater.common.cli.usage import usage_words
+from ncen_updater.common.cli.usage import click_in, usage_words
 from ncen_updater.common.database_words import said
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
@@ -45,7 +45,8 @@ def run_program(
     """
     _open_streams()
     _before_parsing(session, arguments)
-    code = _run(group, session, arguments, state_now)
+    with click_in(session.language):
+        code = _run(group, session, arguments, state_now)
     lost = session.lost or _flush()
     unwritten = _unwritten(session, lost) if lost is not None else code
     return code or unwritten

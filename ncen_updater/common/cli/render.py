@@ -22,6 +22,7 @@ from ncen_updater.common.i18n import (
 )
 
 WHAT = N_("What happened:")
+DETAIL = N_("Detail:")
 STATE = N_("State now:")
 REMEDY = N_("What to do:")
 CODE = N_("Code:")
@@ -198,22 +199,21 @@ def error_lines(
         contact: Whom to ask, where the remedy is to ask somebody.
         columns: Width of a terminal; lines are not broken without.
     """
-    document, told = error_document(error, state, language), error.told
+    document = error_document(error, state, language)
     parts = [
-        (WHAT, document["what"], told.render(language) if told else None),
-        (STATE, document["state"], None),
-        (REMEDY, document["remedy"], None),
-        *([(CONTACT, contact, None)] if contact else []),
-        (CODE, error.code, None),
+        (WHAT, document["what"]),
+        *([(DETAIL, document["detail"])] if document["detail"] else []),
+        (STATE, document["state"]),
+        (REMEDY, document["remedy"]),
+        *([(CONTACT, contact)] if contact else []),
+        (CODE, error.code),
     ]
-    labels = {label: translate(label, language) for label, _, _ in parts}
+    labels = {label: translate(label, language) for label, _ in parts}
     indent = max(width(label) for label in labels.values()) + 1
     lines = []
     turned = right_to_left(language)
-    for label, text, detail in parts:
-        said = clean(str(text), isolates=turned).splitlines() + (
-            clean(detail).splitlines() if detail else []
-        )
+    for label, text in parts:
+        said = clean(str(text), isolates=turned).splitlines()
         room = None if columns is None else max(columns - indent - 1, SHORTEST_LINE)
         broken = [wrapped(line, room) if room else [line] for line in said]
         first, *more = [part for lines_of in broken for part in lines_of] or [""]
@@ -252,7 +252,8 @@ def finding_lines(
             detail = Text("{detail}", {"detail": detail})
         if isinstance(detail, Text):
             detail = detail.render(language)
-            lines += [f"    {line}" for line in clean(detail).splitlines()]
+            label = translate(DETAIL, language)
+            lines += [f"    {line}" for line in f"{label} {clean(detail)}".splitlines()]
         remedy = clean(finding.remedy.render(language), isolates=turned)
         if remedy:
             lines.append(f"    {remedy}")

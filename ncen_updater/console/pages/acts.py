@@ -31,7 +31,7 @@ def _given(asking: Asking, name: str) -> str:
     """
     found = asking.form.get(name, "").strip()
     if not found:
-        raise UpdaterError(CONSOLE_FORM, reason=f"'{name}' is empty")
+        raise UpdaterError(CONSOLE_FORM, reason=Text("'{name}' is empty", {"name": name}))
     return found
 
 
@@ -46,7 +46,9 @@ def order(asking: Asking) -> Seen:
     if kind == "upgrade" and asking.form.get("agreed") != "yes":
         raise UpdaterError(CONSOLE_FORM, reason="nobody agreed that officers are kept out")
     if kind in ("rollback", "import"):
-        raise UpdaterError(CONSOLE_FORM, reason=f"a {kind} has a form of its own")
+        raise UpdaterError(
+            CONSOLE_FORM, reason=Text("a {kind} has a form of its own", {"kind": kind})
+        )
     return _ordered(asking, wanted)
 
 
@@ -180,4 +182,6 @@ def _moment(asking: Asking, name: str) -> str | None:
         moment = datetime.fromisoformat(text)
         return within_calendar(moment.replace(tzinfo=moment.tzinfo or asking.zone)).isoformat()
     except ValueError as error:
-        raise UpdaterError(CONSOLE_FORM, reason=f"'{name}' is no time") from error
+        raise UpdaterError(
+            CONSOLE_FORM, reason=Text("'{name}' is no time", {"name": name})
+        ) from error

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     BUNDLE_INCOMPLETE,
     BUNDLE_NOT_SIGNED,
@@ -85,7 +86,9 @@ def require_roots(members: Mapping[str, BundleMember]) -> int:
     for wanted, number in enumerate(numbers, 1):
         if number != wanted:
             raise TrustError(
-                ROOT_CHAIN_BROKEN, version=wanted - 1, detail=f"the bundle lacks root {wanted}"
+                ROOT_CHAIN_BROKEN,
+                version=wanted - 1,
+                detail=Text("the bundle lacks root {wanted}", {"wanted": wanted}),
             )
     return len(numbers)
 

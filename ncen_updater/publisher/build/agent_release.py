@@ -23,6 +23,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import WHEELS_UNUSABLE
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT, REQUIREMENTS, WHEELS
@@ -153,7 +154,9 @@ def make_agent_release(
         WheelsUnusable: If a wheel is not in the lock, or one of the lock is missing.
     """
     if place.exists():
-        raise UpdaterError(WHEELS_UNUSABLE, path=wheels, reason=f"{place} is there already")
+        raise UpdaterError(
+            WHEELS_UNUSABLE, path=wheels, reason=Text("{place} is there already", {"place": place})
+        )
     try:
         locked = parse_lock(lock.read_text("utf-8"))
         own, others = _sorted(wheels, locked)

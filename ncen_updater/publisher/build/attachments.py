@@ -32,6 +32,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     BUILDER_KEY_MISSING,
     PROVENANCE_INVALID,
@@ -138,7 +139,9 @@ def check_provenance(
         envelope = Envelope.from_dict(data)
         if envelope.payload_type != PAYLOAD_TYPE:
             raise UpdaterError(
-                PROVENANCE_INVALID, path=path, reason=f"it holds {envelope.payload_type}"
+                PROVENANCE_INVALID,
+                path=path,
+                reason=Text("it holds {payload_type}", {"payload_type": envelope.payload_type}),
             )
         envelope.verify([key], 1)
         statement = json.loads(envelope.payload)
@@ -157,11 +160,17 @@ def check_provenance(
             PROVENANCE_INVALID, path=path, reason="it cannot be read", detail=system_words(error)
         ) from error
     if kinds != (STATEMENT, PREDICATE):
-        raise UpdaterError(PROVENANCE_INVALID, path=path, reason=f"it is of the kind {kinds}")
+        raise UpdaterError(
+            PROVENANCE_INVALID,
+            path=path,
+            reason=Text("it is of the kind {kinds}", {"kinds": kinds}),
+        )
     for ref in wanted:
         if subjects.get(ref.target) != ref.sha256:
             raise UpdaterError(
-                PROVENANCE_INVALID, path=path, reason=f"it does not speak of this {ref.target}"
+                PROVENANCE_INVALID,
+                path=path,
+                reason=Text("it does not speak of this {target}", {"target": ref.target}),
             )
     found: Mapping[str, Any] = predicate
     return found
@@ -343,7 +352,9 @@ def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
     product = data.get("metadata", {}).get("component", {})
     if (product.get("name"), product.get("version")) != (manifest.product, manifest.version):
         named = f"{product.get('name')} {product.get('version')}"
-        raise UpdaterError(SBOM_INVALID, path=path, detail=f"it is of {named}")
+        raise UpdaterError(
+            SBOM_INVALID, path=path, detail=Text("it is of {named}", {"named": named})
+        )
     return len(data.get("components", []))
 
 

@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.i18n import Text
 from ncen_updater.formats.document import (
     Chunks,
     DeltaRef,
@@ -189,10 +190,17 @@ def _add(
                 tar.addfile(info, reader)
         except OSError as error:
             raise BuildRefused(
-                path=root, reason=f"{entry.path} cannot be read: {system_words(error)}"
+                path=root,
+                reason=Text(
+                    "{path} cannot be read: {error}",
+                    {"path": entry.path, "error": system_words(error)},
+                ),
             ) from error
         if reader.digest.hexdigest() != entry.sha256 or source.stat().st_size != entry.size:
-            raise BuildRefused(path=root, reason=f"{entry.path} changed while it was being packed")
+            raise BuildRefused(
+                path=root,
+                reason=Text("{path} changed while it was being packed", {"path": entry.path}),
+            )
 
 
 MANIFEST_NAME: Final = "manifest.toml"

@@ -17,6 +17,7 @@ from packaging.specifiers import SpecifierSet
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.file_parts import Wanted
@@ -216,6 +217,12 @@ class DeltaMaker:
                 if is_whole(path, Wanted(name, target.length, target.hashes["sha256"])):
                     return path
                 raise UpdaterError(
-                    FEED_BROKEN, path=self.feed.directory, reason=f"{name} is missing or altered"
+                    FEED_BROKEN,
+                    path=self.feed.directory,
+                    reason=Text("{name} is missing or altered", {"name": name}),
                 )
-        raise UpdaterError(FEED_BROKEN, path=self.feed.directory, reason=f"{name} is not listed")
+        raise UpdaterError(
+            FEED_BROKEN,
+            path=self.feed.directory,
+            reason=Text("{name} is not listed", {"name": name}),
+        )

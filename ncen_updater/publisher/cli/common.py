@@ -264,7 +264,9 @@ def passphrases(
             return next(remaining)
         except StopIteration:
             raise UpdaterError(
-                BAD_PASSPHRASE_SOURCE, source=source, detail=f"no line for {path}"
+                BAD_PASSPHRASE_SOURCE,
+                source=source,
+                detail=Text("no line for {path}", {"path": path}),
             ) from None
 
     return next_line

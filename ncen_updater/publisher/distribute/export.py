@@ -192,7 +192,9 @@ def _targets(
             ) from error
         if digest.hexdigest() != target.hashes["sha256"]:
             raise UpdaterError(
-                FEED_BROKEN, path=feed.directory, reason=f"{name} is not what was signed"
+                FEED_BROKEN,
+                path=feed.directory,
+                reason=Text("{name} is not what was signed", {"name": name}),
             )
         member = target_member(name, digest.hexdigest())
 

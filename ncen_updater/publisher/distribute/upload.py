@@ -314,7 +314,11 @@ def _is_there(path: Path, name: str, place: Place, there: Mapping[str, int]) -> 
         except RepositoryError:
             return False  # damaged on the way; written anew
         if other != Metadata.from_bytes(mine).signed:
-            raise UpdaterError(PLACE_AHEAD, place=place.name, reason=f"its {name} is another one")
+            raise UpdaterError(
+                PLACE_AHEAD,
+                place=place.name,
+                reason=Text("its {name} is another one", {"name": name}),
+            )
     return content == mine
 
 
@@ -329,7 +333,11 @@ def _served(
     roots = feed.roots()
     if newest > len(roots):
         raise UpdaterError(
-            PLACE_AHEAD, place=place.name, reason=f"it has root {newest}, the feed {len(roots)}"
+            PLACE_AHEAD,
+            place=place.name,
+            reason=Text(
+                "it has root {newest}, the feed {roots}", {"newest": newest, "roots": len(roots)}
+            ),
         )
     if TIMESTAMP not in there:
         return None
@@ -343,13 +351,19 @@ def _served(
         raise UpdaterError(
             PLACE_AHEAD,
             place=place.name,
-            reason=f"its timestamp cannot be read ({system_words(error)})",
+            reason=Text("its timestamp cannot be read ({error})", {"error": system_words(error)}),
         ) from error
     if mine is None or version > mine.signed.version:
-        raise UpdaterError(PLACE_AHEAD, place=place.name, reason=f"it has timestamp {version}")
+        raise UpdaterError(
+            PLACE_AHEAD,
+            place=place.name,
+            reason=Text("it has timestamp {version}", {"version": version}),
+        )
     if version == mine.signed.version and timestamp.signed != mine.signed:
         raise UpdaterError(
-            PLACE_AHEAD, place=place.name, reason=f"it has another timestamp {version}"
+            PLACE_AHEAD,
+            place=place.name,
+            reason=Text("it has another timestamp {version}", {"version": version}),
         )
     snapshot: Metadata[Snapshot] = _own(feed, f"{number}.snapshot.json", place)
     lists: dict[str, Metadata[Targets]] = {
@@ -367,7 +381,9 @@ def _own(feed: Feed, name: str, place: Place) -> Metadata:  # type: ignore[type-
     try:
         return Metadata.from_bytes((feed.metadata_directory / name).read_bytes())
     except (OSError, RepositoryError) as error:
-        raise UpdaterError(PLACE_AHEAD, place=place.name, reason=f"it serves {name}") from error
+        raise UpdaterError(
+            PLACE_AHEAD, place=place.name, reason=Text("it serves {name}", {"name": name})
+        ) from error
 
 
 def _root_number(name: str) -> int:

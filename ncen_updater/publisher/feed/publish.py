@@ -219,7 +219,7 @@ class Publisher:
             raise UpdaterError(
                 FEED_BROKEN,
                 path=self._feed.directory,
-                reason=f"{role} has no valid signatures of the last two roots",
+                reason=Text("{role} has no valid signatures of the last two roots", {"role": role}),
             )
 
     # What is published stands on what is there.
@@ -280,7 +280,7 @@ class Publisher:
                     raise UpdaterError(
                         PUBLISHER_TARGET_MISSING,
                         target=path,
-                        detail=f"{role} may not sign this name",
+                        detail=Text("{role} may not sign this name", {"role": role}),
                     )
                 place = self._feed.target_path(target)
                 old = before.signed.targets.get(path) if before else None

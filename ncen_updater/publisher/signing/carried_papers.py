@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.canonical_json import sha256_hex
+from ncen_updater.common.i18n import Text
 from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.document import (
     Offer,
@@ -184,5 +185,8 @@ def _members(archive: Path, wanted: Mapping[str, str], most: int) -> dict[str, b
     except (OSError, EOFError, tarfile.TarError) as error:
         raise BuildRefused(path=archive, reason=system_words(error)) from error
     if missing:
-        raise BuildRefused(path=archive, reason=f"it does not hold {next(iter(missing))}")
+        raise BuildRefused(
+            path=archive,
+            reason=Text("it does not hold {missing}", {"missing": next(iter(missing))}),
+        )
     return found

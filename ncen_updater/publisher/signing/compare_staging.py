@@ -16,6 +16,7 @@ from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import NOTHING_TO_DO, PAPERS_MISSING, PUBLISHER_TARGET_MISSING
 from ncen_updater.formats.document import (
     Offer,
@@ -139,7 +140,9 @@ def _refuse_strangers(event: SigningEvent, named: Collection[str]) -> None:
         for name in _added(event, role):
             again = role == "targets" and any(name in targets for targets in products)
             if name not in named and not again:
-                raise BuildRefused(path=event.directory, reason=f"no release names {name}")
+                raise BuildRefused(
+                    path=event.directory, reason=Text("no release names {name}", {"name": name})
+                )
 
 
 def _compared(document: ReleaseDocument, files: int | None, papers: Checked) -> ComparedStaging:
@@ -192,11 +195,18 @@ def _agreed(
     document = parse_release_document(content, name)
     offer = Offer.model_validate((added[name].custom or {})[OFFER_FIELD])
     if not document.offer().same_release(offer):
-        raise BuildRefused(path=place, reason=f"{name} offers another release than its document")
+        raise BuildRefused(
+            path=place,
+            reason=Text("{name} offers another release than its document", {"name": name}),
+        )
     for ref in refs_of(document):
         if not _same(added.get(ref.target), ref):
             raise BuildRefused(
-                path=place, reason=f"the event does not add {ref.target} as its document names it"
+                path=place,
+                reason=Text(
+                    "the event does not add {target} as its document names it",
+                    {"target": ref.target},
+                ),
             )
     return document
 
@@ -214,7 +224,11 @@ def _carried(event: SigningEvent, name: str, sha256: str, limit: int) -> bytes:
     except (OSError, ValueError) as error:
         raise UpdaterError(PAPERS_MISSING, name=name, detail=system_words(error)) from error
     if sha256_hex(content) != sha256:
-        raise UpdaterError(PAPERS_MISSING, name=name, detail=f"{PAPERS}/{sha256} is another file")
+        raise UpdaterError(
+            PAPERS_MISSING,
+            name=name,
+            detail=Text("{papers}/{sha} is another file", {"papers": PAPERS, "sha": sha256}),
+        )
     return content
 
 

@@ -24,6 +24,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     ALREADY_PUBLISHED,
     BAD_CEREMONY,
@@ -150,7 +151,10 @@ def _refuse_return(state: FeedState, ceremony: Ceremony, product: str) -> None:
         raise UpdaterError(
             BAD_CEREMONY,
             path=ceremony.source,
-            detail=f"the product '{product}' was in the feed before; give it another name",
+            detail=Text(
+                "the product '{product}' was in the feed before; give it another name",
+                {"product": product},
+            ),
         )
 
 
@@ -179,7 +183,8 @@ def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draf
     for role in roles:
         if role in ONLINE_ROLES:
             raise UpdaterError(
-                NOTHING_TO_DO, reason=f"{role} is signed anew by 'ncen-publisher refresh'"
+                NOTHING_TO_DO,
+                reason=Text("{role} is signed anew by 'ncen-publisher refresh'", {"role": role}),
             )
         if role not in OFFLINE_TOP and role not in state.delegated:
             raise unknown_role(state, role)
@@ -229,7 +234,9 @@ def draft_releases(
         if name.startswith(LANGUAGES_PREFIX)
     }
     if not documents and not languages:
-        raise UpdaterError(NOTHING_TO_DO, reason=f"no release document in {staging}")
+        raise UpdaterError(
+            NOTHING_TO_DO, reason=Text("no release document in {staging}", {"staging": staging})
+        )
     for name, document in documents.items():
         if not any(name in held.signed.targets for held in state.delegated.values()):
             check_papers(document, {name: root / name for name in files}, builder)
@@ -269,7 +276,10 @@ def draft_releases(
                 papers |= papers_of_published(feed, published.signed, language)
     foreign = [name for name in files if name not in claimed]
     if foreign:
-        raise BuildRefused(path=staging, reason=f"no role may sign {', '.join(foreign[:5])}")
+        raise BuildRefused(
+            path=staging,
+            reason=Text("no role may sign {foreign}", {"foreign": ", ".join(foreign[:5])}),
+        )
     if not repository.changed:
         raise UpdaterError(NOTHING_TO_DO, reason="everything in the staging directory is published")
     what = f"Release of {', '.join([*titles, *spoken])}" if titles else ""
@@ -361,7 +371,9 @@ def _target_file(
     if document is not None:
         manifest = document.manifest
         if name != release_target(manifest.product, manifest.version):
-            raise BuildRefused(path=staging, reason=f"{name} holds another release")
+            raise BuildRefused(
+                path=staging, reason=Text("{name} holds another release", {"name": name})
+            )
         offer = document.offer().model_copy(update={"waves": tuple(waves)})
         target.unrecognized_fields["custom"] = {OFFER_FIELD: offer_json(offer)}
         return target
@@ -372,14 +384,18 @@ def _target_file(
                 if ref is owner.archive:
                     target.unrecognized_fields["custom"] = _tufup_custom(owner)
                 return target
-    raise BuildRefused(path=staging, reason=f"{name} belongs to no release document")
+    raise BuildRefused(
+        path=staging, reason=Text("{name} belongs to no release document", {"name": name})
+    )
 
 
 def _language_file(root: Path, staging: Path, name: str, document: LanguageDocument) -> TargetFile:
     target: TargetFile = TargetFile.from_file(name, str(root / name), ["sha256"])
     offer = document.offer()
     if name != offer.target:
-        raise BuildRefused(path=staging, reason=f"{name} holds another language")
+        raise BuildRefused(
+            path=staging, reason=Text("{name} holds another language", {"name": name})
+        )
     said = offer.model_dump(mode="json", exclude_none=True)
     target.unrecognized_fields["custom"] = {OFFER_FIELD: said}
     return target
@@ -401,7 +417,10 @@ def _tufup_custom(document: ReleaseDocument) -> dict[str, Any]:
 def _compare(staging: Path, target: TargetFile, ref: TargetRef) -> None:
     if (target.length, target.hashes["sha256"]) != (ref.length, ref.sha256):
         raise BuildRefused(
-            path=staging, reason=f"{ref.target} is not the file that its release document names"
+            path=staging,
+            reason=Text(
+                "{target} is not the file that its release document names", {"target": ref.target}
+            ),
         )
 
 
@@ -530,11 +549,21 @@ def _steer(
 ) -> Draft:
     before = offer_of(state, product, version)
     if before.withdrawn is not None:
-        raise UpdaterError(NOTHING_TO_DO, reason=f"{product} {version} was withdrawn")
+        raise UpdaterError(
+            NOTHING_TO_DO,
+            reason=Text(
+                "{product} {version} was withdrawn", {"product": product, "version": version}
+            ),
+        )
     fields = {name: getattr(before, name) for name in Offer.model_fields}
     after = Offer.model_validate({**fields, **changes})
     if after == before:
-        raise UpdaterError(NOTHING_TO_DO, reason=f"{product} {version} is so already")
+        raise UpdaterError(
+            NOTHING_TO_DO,
+            reason=Text(
+                "{product} {version} is so already", {"product": product, "version": version}
+            ),
+        )
     repository = FeedRepository(state, state.policy, now)
     with repository.edit_targets(product) as targets:
         name = release_target(product, version)

@@ -36,6 +36,7 @@ from tuf.api.metadata import Metadata, Role, Root, Targets  # type: ignore[attr-
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     BAD_EVENT,
     DIGEST_MISMATCH,
@@ -179,7 +180,11 @@ class SigningEvent:
             expected = base[role].signed.version + 1 if role in base else 1
             if metadata.signed.version != expected:
                 raise UpdaterError(
-                    BAD_EVENT, path=directory, detail=f"{role} should be version {expected}"
+                    BAD_EVENT,
+                    path=directory,
+                    detail=Text(
+                        "{role} should be version {expected}", {"role": role, "expected": expected}
+                    ),
                 )
         event = cls(directory, record.title, drafts, base, numbered_roots(directory))
         root, targets = event._root(), event._targets()
@@ -207,7 +212,8 @@ class SigningEvent:
                 raise UpdaterError(UNTRUSTED_BASE, reason=system_words(error)) from error
             if not counted:
                 raise UpdaterError(
-                    UNTRUSTED_BASE, reason=f"{role} in its base has too few signatures"
+                    UNTRUSTED_BASE,
+                    reason=Text("{role} in its base has too few signatures", {"role": role}),
                 )
 
     def anchor(self, trusted: Metadata[Root] | None) -> None:
@@ -225,9 +231,13 @@ class SigningEvent:
             return
         number = trusted.signed.version
         if number > len(self.roots):
-            raise UpdaterError(UNTRUSTED_BASE, reason=f"it does not reach root {number}")
+            raise UpdaterError(
+                UNTRUSTED_BASE, reason=Text("it does not reach root {number}", {"number": number})
+            )
         if digest_of(self.roots[number - 1]) != digest_of(trusted):
-            raise UpdaterError(UNTRUSTED_BASE, reason=f"its root {number} is another one")
+            raise UpdaterError(
+                UNTRUSTED_BASE, reason=Text("its root {number} is another one", {"number": number})
+            )
 
     @property
     def digest(self) -> str:
@@ -374,7 +384,9 @@ class SigningEvent:
         draft = self.drafts.get(answer.role)
         if draft is None:
             raise UpdaterError(
-                BAD_EVENT, path=path, detail=f"the event has no draft of {answer.role}"
+                BAD_EVENT,
+                path=path,
+                detail=Text("the event has no draft of {role}", {"role": answer.role}),
             )
         if answer.digest != digest_of(draft) or answer.version != draft.signed.version:
             raise UpdaterError(

@@ -28,6 +28,7 @@ from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-define
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import BAD_EVENT, PUBLISHER_TARGET_MISSING
 from ncen_updater.formats.tuf_names import ROLE_FIELD
 from ncen_updater.publisher.errors import system_words
@@ -77,7 +78,9 @@ def plain_folders(directory: Path) -> None:
         with os.scandir(folder) as entries:
             if sum(1 for _ in entries) > MAX_ENTRIES:
                 raise UpdaterError(
-                    BAD_EVENT, path=folder, detail=f"it holds over {MAX_ENTRIES} files"
+                    BAD_EVENT,
+                    path=folder,
+                    detail=Text("it holds over {max_entries} files", {"max_entries": MAX_ENTRIES}),
                 )
 
 

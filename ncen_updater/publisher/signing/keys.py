@@ -41,6 +41,7 @@ from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Si
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     BAD_KEY_FILE,
     DUPLICATE_KEY,
@@ -335,7 +336,9 @@ def open_signer(private: Path, passphrase: Passphrase) -> Signer:
     if private.name.endswith(PUBLIC_SUFFIX):
         name = private.name.removesuffix(PUBLIC_SUFFIX)
         raise UpdaterError(
-            BAD_KEY_FILE, path=private, detail=f"this is the public half; give {name}.pem"
+            BAD_KEY_FILE,
+            path=private,
+            detail=Text("this is the public half; give {name}.pem", {"name": name}),
         )
     key = load_public_key(public_path(private))
     return Signer.from_priv_key_uri(private_key_uri(private), key, lambda _: passphrase(private))

@@ -19,6 +19,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     OFFICER_FILE_BAD,
     OFFICER_FILE_OPEN,
@@ -74,7 +75,11 @@ class OfficerSettings:
         """
         if self.name is not None and self.name != owner:
             raise UpdaterError(
-                OFFICER_FILE_BAD, path=self.source, detail=f"name is {self.name}, the key {owner}'s"
+                OFFICER_FILE_BAD,
+                path=self.source,
+                detail=Text(
+                    "name is {name}, the key {owner}'s", {"name": self.name, "owner": owner}
+                ),
             )
 
 

@@ -202,10 +202,14 @@ def refuse_other_dates(
         text = issued_at(metadata.signed)
         issued = _moment(role, text)
         if role not in periods:
-            raise UpdaterError(BAD_DATES, role=role, reason=f"{POLICY} gives it no period")
+            raise UpdaterError(
+                BAD_DATES, role=role, reason=Text("{policy} gives it no period", {"policy": POLICY})
+            )
         if metadata.signed.expires - issued > timedelta(days=periods[role]):
             raise UpdaterError(
-                BAD_DATES, role=role, reason=f"it would last longer than {periods[role]} days"
+                BAD_DATES,
+                role=role,
+                reason=Text("it would last longer than {days} days", {"days": periods[role]}),
             )
         if now is not None and issued - now > CLOCK_TOLERANCE:
             words = N_("it was drafted in the future ({at})")
@@ -263,7 +267,9 @@ def _moment(role: str, text: str) -> datetime:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError as error:
         raise UpdaterError(
-            BAD_DATES, role=role, reason=f"the issue time {text!r} cannot be read"
+            BAD_DATES,
+            role=role,
+            reason=Text("the issue time {text} cannot be read", {"text": repr(text)}),
         ) from error
 
 

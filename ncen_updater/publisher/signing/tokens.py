@@ -19,6 +19,7 @@ from securesystemslib.exceptions import UnsupportedLibraryError, UnverifiedSigna
 from securesystemslib.signer import HSMSigner, Key, Signature, Signer
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import NO_TOKEN_SUPPORT, TOKEN_LOCKED, TOKEN_UNUSABLE, WRONG_PIN
 from ncen_updater.publisher.errors import system_words
 from ncen_updater.publisher.signing.keys import fingerprint, name_key, write_public_key
@@ -53,7 +54,9 @@ class Token:
     def __post_init__(self) -> None:
         if self.number not in KEY_NUMBERS:
             raise UpdaterError(
-                TOKEN_UNUSABLE, label=self.label, detail=f"{self.number} is no id of a key"
+                TOKEN_UNUSABLE,
+                label=self.label,
+                detail=Text("{number} is no id of a key", {"number": self.number}),
             )
 
 
@@ -76,7 +79,9 @@ def find_module(named: Path | None, candidates: Iterable[str] = MODULES) -> Path
     path = given.resolve()
     if not given.is_absolute() or not any(path.is_relative_to(root) for root in ROOTS):
         raise UpdaterError(
-            TOKEN_UNUSABLE, label="-", detail=f"{given} is not in a directory of the system"
+            TOKEN_UNUSABLE,
+            label="-",
+            detail=Text("{given} is not in a directory of the system", {"given": given}),
         )
     try:
         info = path.stat()
@@ -84,7 +89,9 @@ def find_module(named: Path | None, candidates: Iterable[str] = MODULES) -> Path
         raise UpdaterError(TOKEN_UNUSABLE, label="-", detail=system_words(error)) from error
     if not stat.S_ISREG(info.st_mode) or info.st_uid != 0 or info.st_mode & 0o022:
         raise UpdaterError(
-            TOKEN_UNUSABLE, label="-", detail=f"{path} may be changed by others than root"
+            TOKEN_UNUSABLE,
+            label="-",
+            detail=Text("{path} may be changed by others than root", {"path": path}),
         )
     return path
 

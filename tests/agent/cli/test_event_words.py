@@ -71,7 +71,7 @@ def test_every_kind_is_told_in_french(kind: str) -> None:
     assert foreign(said) == []
     assert said.startswith("02/01/2026")
     assert said.endswith(
-        "erreur accès refusé, étape verrouillage des bases, tenu oui, au moins 0,3 s"
+        "erreur Permission denied, étape verrouillage des bases, tenu oui, au moins 0,3 s"
     )
     held = ", ".join(f"{name} {value}" for name, value in data.items())
     assert event_line(AT.isoformat(), kind, data, "en").endswith(f"{kind}  {held}")
@@ -84,5 +84,5 @@ def test_what_events_hold_is_told_in_french() -> None:
     said = event_line(None, "ordered", data, "fr")
     assert foreign(said, "cases", "uid", "x") == []
     assert "étape bascule" in said and " mise à niveau" in said
-    assert "empreintes cases 00ff" in said and "contenu jusqu'au 26/11/2026" in said
+    assert "empreintes cases 00ff" in said and "contenu jusqu'au 2026-11-26" in said
     assert "fichiers -" in said

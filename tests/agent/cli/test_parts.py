@@ -105,7 +105,7 @@ def test_everything_becomes_json() -> None:
 def test_an_error_says_four_things_in_columns() -> None:
     lines = error_lines(Busy(holder="upgrade", detail="one\ntwo"), STATE)
     assert lines[0].startswith("What happened: Another ncen-updater")
-    assert lines[1:4] == [f"{'':15}one", f"{'':15}two", "State now:     a. b."]
+    assert lines[1:4] == ["Detail:        one", f"{'':15}two", "State now:     a. b."]
     assert lines[5] == "Code:          NU-6004"
     assert not any("\x1b" in line for line in lines)
     assert "\x1b[31m" in error_lines(Busy(holder=""), STATE, rich=True)[0]
@@ -157,7 +157,12 @@ def test_what_blocks_stands_first() -> None:
 
 def test_what_a_lower_layer_said_of_a_finding_is_shown() -> None:
     found = Finding("NU-1", Severity.STRICT, Text("w"), Text("r"), {"detail": "line 1\nline 2"})
-    assert finding_lines([found]) == ["[blocks] NU-1 w", "    line 1", "    line 2", "    r"]
+    assert finding_lines([found]) == [
+        "[blocks] NU-1 w",
+        "    Detail: line 1",
+        "    line 2",
+        "    r",
+    ]
 
 
 class _Terminal(io.StringIO):

@@ -58,6 +58,7 @@ from ncen_updater.agent.databases.postgresql.versions import altered, expect, fo
 from ncen_updater.agent.databases.postgresql.visits import mark_strangers, prepare_visits
 from ncen_updater.agent.databases.side_by_side import side_by_side
 from ncen_updater.common.database_words import said
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     CUT_OVER_FAILED,
     DATABASE_OPENED,
@@ -139,7 +140,8 @@ class Swap:
         if not self._fencing.stands(change):
             names = ", ".join(self._names.values())
             raise DatabaseError(
-                CUT_OVER_FAILED, detail=f"opened or replaced since they were copied: {names}"
+                CUT_OVER_FAILED,
+                detail=Text("opened or replaced since they were copied: {names}", {"names": names}),
             )
         self._commit(change, SwapEvent.OVER, self._over)
 
@@ -193,7 +195,9 @@ class Swap:
             # Without a row the control database was lost: the comments were written with it.
             said = all(mark is not None and mark.change == change.id for mark in marks)
             if not (said if record is None else record.event is SwapEvent.OVER):
-                raise DatabaseError(CUT_OVER_FAILED, detail=f"{change.id} is not cut over")
+                raise DatabaseError(
+                    CUT_OVER_FAILED, detail=Text("{id} is not cut over", {"id": change.id})
+                )
             self._admit_all(connection, change, found, known=record is not None)
             for row in rows:
                 _comment(connection, row.name, committed_comment(settled_comment(row.comment)))
@@ -285,13 +289,22 @@ class Swap:
             row = require(found, live)
             if not _is_ours(require(found, candidate), change):
                 raise DatabaseError(
-                    CUT_OVER_FAILED, detail=f"{candidate} is not the copy that was made"
+                    CUT_OVER_FAILED,
+                    detail=Text(
+                        "{candidate} is not the copy that was made", {"candidate": candidate}
+                    ),
                 )
             if previous in found:
-                raise DatabaseError(CUT_OVER_FAILED, detail=f"{previous} exists already")
+                raise DatabaseError(
+                    CUT_OVER_FAILED,
+                    detail=Text("{previous} exists already", {"previous": previous}),
+                )
             if row.allow or live not in fences:
                 raise DatabaseError(
-                    CUT_OVER_FAILED, detail=f"{live} was opened or replaced since it was copied"
+                    CUT_OVER_FAILED,
+                    detail=Text(
+                        "{live} was opened or replaced since it was copied", {"live": live}
+                    ),
                 )
             fence = fences[live]
             # What a change took that was torn before its commit, and whose agent did not come back.
@@ -348,7 +361,10 @@ class Swap:
             row = require(found, live)
             if row.allow or live not in fences:
                 raise DatabaseError(
-                    CUT_OVER_FAILED, detail=f"{live} was opened or replaced since it was closed"
+                    CUT_OVER_FAILED,
+                    detail=Text(
+                        "{live} was opened or replaced since it was closed", {"live": live}
+                    ),
                 )
             run(connection, restore_statement(live, fences[live]))
             admit_only(connection, change, live, self._server.settings.admitted)
@@ -394,7 +410,10 @@ class Swap:
             if kept is None or not kept.valid:
                 raise DatabaseError(WAY_BACK_MISSING, database=live)
             if candidate in found:
-                raise DatabaseError(CUT_OVER_FAILED, detail=f"{candidate} exists already")
+                raise DatabaseError(
+                    CUT_OVER_FAILED,
+                    detail=Text("{candidate} exists already", {"candidate": candidate}),
+                )
             fence = fences.get(live, OPEN)
             if in_place(change):
                 carry_over(connection, read_attributes(connection, live), previous)
@@ -540,7 +559,8 @@ def _require_earlier(
     others = [mark.change for mark in marks if mark is not None and is_later(mark, change)]
     if others:
         raise DatabaseError(
-            CUT_OVER_FAILED, detail=f"the change {others[0]} was cut over meanwhile"
+            CUT_OVER_FAILED,
+            detail=Text("the change {others} was cut over meanwhile", {"others": others[0]}),
         )
 
 

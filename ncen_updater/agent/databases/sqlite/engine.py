@@ -131,7 +131,9 @@ class SqliteEngine(SqliteFacts):
         for name in names:
             path = self._layout.file(live, name)
             if path.is_file() and locked(path):
-                raise FenceFailed(database=name, count=1, detail=f"{path.name} is locked")
+                raise FenceFailed(
+                    database=name, count=1, detail=Text("{name} is locked", {"name": path.name})
+                )
 
     def unfence(self, change: ChangeRef) -> None:
         """Put ``live`` back, as it was.
@@ -385,7 +387,8 @@ class SqliteEngine(SqliteFacts):
         if not self._swapped(change, live):
             if self._is_later(change, live):
                 raise DatabaseError(
-                    CUT_OVER_FAILED, detail=f"{layout.marker(live)} was cut over meanwhile"
+                    CUT_OVER_FAILED,
+                    detail=Text("{live} was cut over meanwhile", {"live": layout.marker(live)}),
                 )
             in_place = change.in_place
             target = live if in_place or change.as_is else layout.next_set(change.id)
@@ -448,7 +451,12 @@ class SqliteEngine(SqliteFacts):
         for name in self.names:
             path = self._layout.file(target, name)
             if path.is_symlink() or not path.is_file():
-                raise DatabaseError(CUT_OVER_FAILED, detail=f"{name} is missing in {target.name}")
+                raise DatabaseError(
+                    CUT_OVER_FAILED,
+                    detail=Text(
+                        "{name} is missing in {name2}", {"name": name, "name2": target.name}
+                    ),
+                )
             inside = self._state(path, name)
             if inside != fresh:
                 raise DatabaseError(CUT_OVER_FAILED, detail=f"{name} says {inside}, not {fresh}")
@@ -558,7 +566,9 @@ class SqliteEngine(SqliteFacts):
         """
         live = self._layout.live_set()
         if not self._swapped(change, live):
-            raise DatabaseError(CUT_OVER_FAILED, detail=f"{change.id} is not cut over")
+            raise DatabaseError(
+                CUT_OVER_FAILED, detail=Text("{id} is not cut over", {"id": change.id})
+            )
         self._layout.write_committed(live, change.id)
 
     def heal_marker(self) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ from ncen_updater.agent.databases.sqlite.records import (
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.directory_handle import DirectoryHandle
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import MARKERS_DISAGREE
 
 SUFFIX = ".sqlite"
@@ -407,7 +408,9 @@ class Layout:
         if not os.path.lexists(set_path):
             return
         if set_path == self.live_or_none():
-            raise DatabaseError(MARKERS_DISAGREE, reason=f"{set_path.name} is live")
+            raise DatabaseError(
+                MARKERS_DISAGREE, reason=Text("{name} is live", {"name": set_path.name})
+            )
         with opened_set(self.sets) as sets:
             if not stat.S_ISDIR(sets.stat(set_path.name).st_mode):
                 sets.remove(set_path.name)  # whatever was put in its place

@@ -37,6 +37,7 @@ from ncen_updater.agent.service.state import Assessment
 from ncen_updater.agent.status import need, read_status
 from ncen_updater.agent.tray import Tray
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     ALREADY_ORDERED,
     BINDING_CHANGED,
@@ -250,7 +251,7 @@ def _fits(form: OrderForm) -> None:
     if form.dry_run and form.kind != "import":
         raise BadRequest(reason="dry_run belongs to an import")
     if (back or form.kind in ("check", "resume", "import")) and (form.version or form.retry):
-        raise BadRequest(reason=f"a {form.kind} takes no version")
+        raise BadRequest(reason=Text("a {kind} takes no version", {"kind": form.kind}))
 
 
 def _may_begin(context: ApiContext, journal: Journal, kind: OrderKind, *, goes: bool) -> None:

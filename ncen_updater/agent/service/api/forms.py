@@ -22,7 +22,7 @@ from pydantic import (
 
 from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.agent.tray import MAX_NAME, is_plain_name
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, language_of, languages
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, language_of, languages
 from ncen_updater.common.records import stored_time
 
 MAX_BODY = 65_536
@@ -260,7 +260,9 @@ def query_of(text: str, known: frozenset[str]) -> Mapping[str, str]:
     if len(found) != len(pairs):
         raise BadRequest(reason="a name stands twice in the query")
     for name in found.keys() - known:
-        raise BadRequest(reason=f"the query has an unknown name: {name[:50]!r}")
+        raise BadRequest(
+            reason=Text("the query has an unknown name: {name}", {"name": repr(name[:50])})
+        )
     return found
 
 
@@ -275,7 +277,9 @@ def moment_of(text: str | None, name: str) -> datetime | None:
     try:
         return stored_time(text)
     except ValueError as error:
-        raise BadRequest(reason=f"{name} is not a time such as 2027-01-31T18:00:00Z") from error
+        raise BadRequest(
+            reason=Text("{name} is not a time such as 2027-01-31T18:00:00Z", {"name": name})
+        ) from error
 
 
 def whole_number(
@@ -289,8 +293,13 @@ def whole_number(
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise BadRequest(reason=f"{name} is not a whole number")
+        raise BadRequest(reason=Text("{name} is not a whole number", {"name": name}))
     number = int(text)
     if not smallest <= number <= largest:
-        raise BadRequest(reason=f"{name} is not between {smallest} and {largest}")
+        raise BadRequest(
+            reason=Text(
+                "{name} is not between {smallest} and {largest}",
+                {"name": name, "smallest": smallest, "largest": largest},
+            )
+        )
     return number

@@ -34,6 +34,7 @@ from ncen_updater.agent.service.inspecting import (
 from ncen_updater.agent.slots.errors import RecordUnusable
 from ncen_updater.agent.slots.records import Records
 from ncen_updater.common.documents import error_document
+from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import INSPECTION_GOES_ON, NOT_ASSESSED, NOT_PREPARED
 
 #: What one needs beside the right to look.
@@ -183,7 +184,9 @@ def _begun(context: ApiContext, request: Request, form: InspectionForm) -> Inspe
     _require(request, kind)
     given = form.model_dump(exclude={"kind", "language"}, exclude_defaults=True)
     for name in given.keys() - TAKES[kind]:
-        raise BadRequest(reason=f"{kind.value} takes no {name}")
+        raise BadRequest(
+            reason=Text("{value} takes no {name}", {"value": kind.value, "name": name})
+        )
     if kind not in ALWAYS:
         with context.reading() as journal:
             change = journal.open_change()

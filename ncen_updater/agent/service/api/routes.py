@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ncen_updater.agent.service.api import actions, inspections, queries, site_settings
+from ncen_updater.agent.service.api import actions, inspections, queries
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     Form,
@@ -48,7 +48,7 @@ _ROWS = frozenset({"limit"})
 _RELEASE = frozenset({"version"})
 ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/status", ApiRole.READ, queries.status),
-    ApiRoute("GET", "/v1/settings", ApiRole.READ, site_settings.settings),
+    ApiRoute("GET", "/v1/settings", ApiRole.READ, queries.settings),
     ApiRoute("GET", "/v1/rights/{role}", ApiRole.READ, queries.right),
     ApiRoute("GET", "/v1/outlook", ApiRole.READ, queries.outlook, query=_RELEASE | {"not_before"}),
     ApiRoute("GET", "/v1/holds", ApiRole.READ, queries.holds),

@@ -429,12 +429,6 @@ WRONG_PRODUCT = Message(
     N_("Nothing was changed. Tell the Secretariat, and try again later."),
     ExitCode.TRUST,
 )
-LANGUAGE_WITHDRAWN = Message(
-    "NU-2025",
-    N_("The language {language} of {version} was taken back by the Secretariat: {reason}"),
-    N_("Look at 'ncen-updater translations report' for what is on offer now."),
-    ExitCode.TRUST,
-)
 OFFER_HALTED = Message(
     "NU-2041",
     N_("Release {version} was halted by the Secretariat: {reason}"),
@@ -659,7 +653,7 @@ TARGET_RUNS_HERE = Message(
 NOT_A_BUNDLE = Message(
     "NU-2302",
     N_("{path} is not a bundle."),
-    N_("Give the file or files that 'ncen-publisher export' wrote (*.ncen)."),
+    N_("Give the file that 'ncen-publisher export' wrote (*.ncen)."),
     ExitCode.TRUST,
 )
 BUNDLE_CUT = Message(
@@ -751,39 +745,6 @@ BUNDLE_UNREADABLE = Message(
         " again. Nothing was kept."
     ),
 )
-PART_MISSING = Message(
-    "NU-2314",
-    N_("Of the {parts} parts of the bundle these are missing: {missing}."),
-    N_(
-        "Give all parts in one call, in any order. If they cannot all be mounted at once, copy "
-        "them to a disk first; that takes {bytes}. Nothing was kept."
-    ),
-    ExitCode.TRUST,
-)
-PART_TWICE = Message(
-    "NU-2315",
-    N_("Part {part} of the bundle was given twice: {path} and {other}."),
-    N_("Give each part once. Nothing was kept."),
-    ExitCode.TRUST,
-)
-PART_FOREIGN = Message(
-    "NU-2316",
-    N_("{path} is a part of another bundle than {other}."),
-    N_("Give the parts of one bundle only. Nothing was kept."),
-    ExitCode.TRUST,
-)
-PART_CUT = Message(
-    "NU-2317",
-    N_("Part {part} of the bundle, {path}, is not whole: it was copied only in part."),
-    N_("Copy this part again; the others may stay. Nothing was kept."),
-    ExitCode.TRUST,
-)
-PART_ALTERED = Message(
-    "NU-2318",
-    N_("Part {part} of the bundle, {path}, was altered or damaged."),
-    N_("Copy this part again; the others may stay. Nothing was kept."),
-    ExitCode.TRUST,
-)
 NOT_IMPORTED = Message(
     "NU-2319",
     N_("'{name}' was not imported, and there is no feed that could be asked."),
@@ -868,12 +829,6 @@ BAD_TREE = Message(
     "NU-3003",
     N_("The tree {source} is not valid."),
     N_("Do not install this release; tell the Secretariat which one it is."),
-    ExitCode.TRUST,
-)
-BAD_LANGUAGE = Message(
-    "NU-3004",
-    N_("The signed language {source} is not valid."),
-    N_("It is not used. Tell the Secretariat which one it is."),
     ExitCode.TRUST,
 )
 TRANSFER_ERROR = Message(
@@ -1059,18 +1014,6 @@ OVERLAY_WHICH_FILE = Message(
     "NU-3305",
     N_("There are several files of translations in the language '{language}': {files}."),
     N_("Name one of them with --file."),
-    ExitCode.USAGE,
-)
-LANGUAGE_NOT_OFFERED = Message(
-    "NU-3306",
-    N_("No signed language '{language}' is on offer for {version}; there are: {languages}."),
-    N_("Look at 'ncen-updater translations report'; without a network, import a bundle with it."),
-    ExitCode.USAGE,
-)
-LANGUAGE_NOT_TAKEN = Message(
-    "NU-3307",
-    N_("No signed language '{language}' was taken here for {version}; there are: {languages}."),
-    N_("Look at 'ncen-updater translations report' for those that were."),
     ExitCode.USAGE,
 )
 
@@ -2289,23 +2232,6 @@ NO_TOKEN_SUPPORT = Message(
     N_("This installation cannot use tokens."),
     N_("Install the extra 'hsm' of ncen-updater (PyKCS11 and asn1crypto)."),
 )
-UNKNOWN_LANGUAGE = Message(
-    "NU-7046",
-    N_("The feed has no language '{language}' for {product} {version} that could be taken back."),
-    N_("See 'ncen-publisher status' for the languages that it has."),
-    ExitCode.USAGE,
-)
-LANGUAGES_NOT_DELEGATED = Message(
-    "NU-7047",
-    N_("In this feed, who signs {product} may not sign languages yet: it is older than these."),
-    N_("Let 'ncen-publisher rekey' draft the same ceremony once, and the officers sign that."),
-    ExitCode.BLOCKED,
-)
-LANGUAGE_FILE_UNUSABLE = Message(
-    "NU-7048",
-    N_("{path} cannot be made a signed language: {why}."),
-    N_("Correct the file, or name the [[carried]] that it is for as PATH=FILE."),
-)
 TOKEN_LOCKED = Message(
     "NU-7049",
     N_("The token '{label}' is locked after too many wrong PINs."),
@@ -2328,12 +2254,6 @@ NOTHING_TO_EXPORT = Message(
     N_("Check country, site, channel and release of the site with its operator."),
     ExitCode.BLOCKED,
 )
-MEDIA_TOO_SMALL = Message(
-    "NU-7052",
-    N_("A bundle of {bytes} does not fit on media of {media_bytes}."),
-    N_("Give larger media; a bundle has at most 999 parts."),
-    ExitCode.USAGE,
-)
 UNUSABLE_BUNDLE = Message(
     "NU-7053",
     N_("The bundle would be refused by {site} ({code}: {why}), so it was not kept."),
@@ -2352,11 +2272,11 @@ RELEASE_NOT_FOR_SITE = Message(
     ),
     ExitCode.BLOCKED,
 )
-LANGUAGE_NOT_SIGNED = Message(
-    "NU-7055",
-    N_("The feed has no signed language '{language}' for {product} {versions}."),
-    N_("See 'ncen-publisher status' for the languages that it has."),
-    ExitCode.BLOCKED,
+FILE_TOO_LARGE = Message(
+    "NU-7056",
+    N_("The file system of {path} cannot hold a file of {bytes}."),
+    N_("Nothing was written. Format the medium as exFAT, then run 'ncen-publisher export' again."),
+    ExitCode.SPACE,
 )
 PLACE_INVALID = Message(
     "NU-7060",

@@ -14,6 +14,7 @@ import pytest
 
 from ncen_updater.agent.engine.errors import Busy
 from ncen_updater.agent.journal.change import ChangeKind
+from ncen_updater.common import messages as table
 from ncen_updater.common.i18n import LOCALE_DIR, Text
 
 SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages"
@@ -93,6 +94,11 @@ def test_the_sentence_of_a_finding_is_found_behind_a_variable(
     table = messages["render_table"](messages["read_source"](tmp_path / "p"))
     for line in ("| NU-6301 | first |", "| NU-6302 | second |", "| NU-6999 | gone |"):
         assert line in table
+
+
+def test_every_message_has_a_name_to_import() -> None:
+    names = [name for name, kind in vars(table)["__annotations__"].items() if kind == "Message"]
+    assert names == list(table.MESSAGES)
 
 
 def test_no_finding_is_without_words(messages: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -209,6 +210,7 @@ class DemoSite:
             "files": [{"name": "photographs", "directory": str(self.photos.resolve())}],
             "application": {
                 "adapter": "command",
+                "user": pwd.getpwuid(os.geteuid()).pw_name,
                 "start": self._control_words("start"),
                 "stop": self._control_words("stop"),
                 "status": self._control_words("status"),

@@ -51,7 +51,6 @@ BOTH_WAYS = {
         "engine",
         "rehearsal",
     ): "a rehearsal migrates as a change does; in place, a change needs its proof",
-    ("journal", "policy"): "a hold lies in the journal; a proof takes the wordings kept there",
 }
 #: Starts the agent, whatever became of it: the standard library alone.
 FAILSAFE = "agent/failsafe.py"

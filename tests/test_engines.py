@@ -26,7 +26,8 @@ ALLOWED = {
     "agent/databases/engines.py": "the line",
     "formats/dialects/": "its SQL, which publishers read as sites do; and the line",
     "formats/manifest.py": "[needs] is of the form of manifests, which is signed",
-    "publisher/lint/sql.py": "words for people, who write for both; programs that judge one engine",
+    "publisher/lint/rules.py": "words for people, who write for both",
+    "publisher/lint/sql.py": "programs that judge the syntax of one engine",
     "publisher/new/templates/migrate.py": "a program of the application, which is given addresses",
     "common/database_words.py": "what errors of drivers and programs may say of a row",
     "agent/diagnostics/support_bundle/gather.py": "the library's version, for the journal's sake",
@@ -101,7 +102,7 @@ from ncen_updater.agent.databases.base import Live, MigrationPlan, MigrationSet
 from ncen_updater.agent.databases.factory import make_engine
 from ncen_updater.agent.databases.migrations.render import render_sql
 from ncen_updater.agent.diagnostics.support_bundle.leaks import sample
-from ncen_updater.agent.self_update.first_config import Answers, settings_text
+from ncen_updater.agent.cli.install import Answers, settings_text
 from ncen_updater.formats.manifest import Needs
 
 root = Path(sys.argv[1])

@@ -210,7 +210,8 @@ def self_update(ground: Ground, release: Path, cuts: int, seed: int) -> list[Eve
         container.run("ncen-updater", "check")
         done = wait_for(lambda: True if running(container) == "0.2.0" else None, PATIENCE_S)
         if done is None or wait_for(lambda: settled(container), PATIENCE_S) is None:
-            raise RuntimeError(f"the agent is not renewed: {sequence(container)}")
+            log = container.run("journalctl", "-b", "-p", "err", "-n", "5", "-o", "cat").stdout
+            raise RuntimeError(f"the agent is not renewed: {sequence(container)}; {log}")
         return _cuts(
             ground, box, begin, cuts, Random(seed), judge, "self-update", _known(ground),
             agent=True, outside=outside,

@@ -496,7 +496,7 @@ def _hop_words(hop: RehearsedHop, language: str) -> Iterator[Line]:
 
 
 def _back_words(hop: RehearsedHop, language: str) -> Iterator[Line]:
-    words = way_words(hop.back, hop.to, hop.from_, hop.not_kept)
+    words = way_words(hop.way_back, hop.to, hop.from_, hop.not_kept)
     yield f"  {words.render(language)}"
     if hop.back_s is not None:
         seconds = {"seconds": format_duration(hop.back_s)}

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
+from inspect import signature
+from operator import itemgetter
 from pathlib import Path
 from time import sleep
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
 from ncen_updater.agent.answers import (
@@ -37,6 +40,13 @@ from ncen_updater.agent.answers import (
     result_answer,
     way_answer,
 )
+from ncen_updater.agent.approvals.outlook import (
+    approved_beside,
+    outlook_document,
+    require_approvals,
+    require_settled,
+)
+from ncen_updater.agent.approvals.store import ApprovalStore, Person, require_somebody
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.paths import load_places, service_socket
 from ncen_updater.agent.engine.lock import lock_holder
@@ -47,9 +57,10 @@ from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, SERVICE_LOCK
 from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.policy.beginning import beginning, behind_another, with_yes
 from ncen_updater.agent.policy.deeds import deed_words
+from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.service.errors import (
-    BadRequest,
     NoSuchThing,
     NotAllowed,
     TooManyStreams,
@@ -62,6 +73,7 @@ from ncen_updater.agent.service.report import (
     open_change,
     site_report,
 )
+from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.agent.status import need, or_none, read_status
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.program import user_name
@@ -95,7 +107,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.rollback_plan import RollbackPlan
     from ncen_updater.agent.journal.head import ChainHead
     from ncen_updater.agent.service.client import Client
-    from ncen_updater.agent.service.state import ServiceState
     from ncen_updater.agent.site import Site
     from ncen_updater.agent.status import SiteStatus
     from ncen_updater.feed.upgrade_path import NoPath, UpgradePath
@@ -273,6 +284,12 @@ class LocalSite:
     def _site(self) -> Site:
         return self._run.open_site()
 
+    @cached_property
+    def _person(self) -> Person:
+        from ncen_updater.agent.cli.person import person
+
+        return person()
+
     def _plain(self, document: Mapping[str, object]) -> Document:
         shown = jsonable(document, self._run.language)
         assert isinstance(shown, dict)  # noqa: S101 - what a mapping becomes
@@ -370,13 +387,7 @@ class LocalSite:
         not_before: datetime | None = None,
     ) -> tuple[Document, Document]:
         """When it begins by itself: as it stands, and once who asks has approved, too."""
-        from ncen_updater.agent.cli.person import person
         from ncen_updater.agent.config.loader import load_config
-        from ncen_updater.agent.policy.beginning import (
-            beginning,
-            behind_another,
-            with_yes,
-        )
         from ncen_updater.agent.service.decision_inputs import inputs_for
 
         serves = lock_holder(status.places.state / SERVICE_LOCK) is not None
@@ -387,7 +398,7 @@ class LocalSite:
         begins = behind_another(beginning(facts, serves=serves), facts.target, approved)
         after_yes = begins
         if people is not None:
-            counts = people.adds(person().uid)
+            counts = people.adds(self._person.uid)
             after_yes = with_yes(facts, begins, counts=counts, serves=serves)
         return self._plain(begins.to_json()), self._plain(after_yes.to_json())
 
@@ -399,10 +410,8 @@ class LocalSite:
         """See :class:`SiteClient`; what else is allowed here, the rights on the files decide."""
         if role != "approve":
             return
-        from ncen_updater.agent.approvals.store import require_somebody
-        from ncen_updater.agent.cli.person import person
 
-        require_somebody(person(), self._site.config.service.approvals)
+        require_somebody(self._person, self._site.config.service.approvals)
 
     def confirm(self, *, dry_run: bool) -> Document:
         with self._journal(read_only=dry_run) as journal:
@@ -414,14 +423,7 @@ class LocalSite:
 
     def outlook(self, target: Version | None, *, not_before: datetime | None = None) -> Document:
         from ncen_updater.agent.approvals import approving
-        from ncen_updater.agent.approvals.outlook import (
-            approved_beside,
-            outlook_document,
-            require_settled,
-        )
         from ncen_updater.agent.engine.pending_rollback import left_behind
-        from ncen_updater.agent.rehearsal.store import Rehearsals
-        from ncen_updater.agent.service.state import Assessment, ServiceState
 
         site = self._site
         looked = read_status(load_places(self._run.config), datetime.now(UTC), SETTLED)
@@ -481,21 +483,18 @@ class LocalSite:
 
     def approve(self, seen: Document) -> None:
         from ncen_updater.agent.approvals import approving
-        from ncen_updater.agent.cli.person import person
         from ncen_updater.agent.dossier.store import keep_dossiers
 
         assert self._subject is not None  # noqa: S101 - it was seen
         with self._journal(read_only=False) as journal:
-            approving.approve(journal, self._subject, person())
+            approving.approve(journal, self._subject, self._person)
             keep_dossiers(self._site, journal, self._subject.target)
 
     def withdraw(self, version: Version | None, *, back: bool) -> int:
-        from ncen_updater.agent.approvals.store import ApprovalStore
-        from ncen_updater.agent.cli.person import person
         from ncen_updater.agent.dossier.store import keep_dossiers
 
         with self._journal(read_only=False) as journal:
-            consent, who = ApprovalStore(journal), person()
+            consent, who = ApprovalStore(journal), self._person
             mine = [one.version for one in consent.of_releases() if one.approval.uid == who.uid]
             count = consent.take_back(who, version, back=back)
             for release in dict.fromkeys(mine):
@@ -504,24 +503,20 @@ class LocalSite:
 
     def schedule(self, seen: Document, not_before: datetime) -> None:
         from ncen_updater.agent.approvals import approving
-        from ncen_updater.agent.cli.person import person
 
         assert self._subject is not None  # noqa: S101 - it was seen
         with self._journal(read_only=False) as journal:
-            approving.schedule(journal, self._subject, not_before, person())
+            approving.schedule(journal, self._subject, not_before, self._person)
 
     def schedules(self) -> int:
-        from ncen_updater.agent.approvals.store import ApprovalStore
 
         with self._journal() as journal:
             return len(ApprovalStore(journal).schedules())
 
     def cancel_schedule(self) -> int:
-        from ncen_updater.agent.approvals.store import ApprovalStore
-        from ncen_updater.agent.cli.person import person
 
         with self._journal(read_only=False) as journal:
-            return ApprovalStore(journal).cancel_schedule(person())
+            return ApprovalStore(journal).cancel_schedule(self._person)
 
     def require_consent(self, target: Version, *, retry: bool) -> None:
         from ncen_updater.agent.approvals.status import consent_required, require_consent
@@ -612,7 +607,6 @@ class LocalSite:
         """
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.engine.plan import make_plan
-        from ncen_updater.agent.rehearsal.store import Rehearsals
         from ncen_updater.feed.upgrade_path import UpgradePath
 
         site, language = self._site, self._run.language
@@ -780,7 +774,6 @@ class LocalSite:
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.journal.ids import new_change_id
         from ncen_updater.agent.rehearsal.rehearse import Rehearser
-        from ncen_updater.agent.rehearsal.store import rehearsal_document
         from ncen_updater.feed.upgrade_path import UpgradePath
 
         site, interruption = self._site, Interruption()
@@ -893,14 +886,13 @@ class LocalSite:
 
     def approve_back(self, seen: Document, accept_loss: int | None = None) -> None:
         from ncen_updater.agent.approvals.rollback_approvals import approve_back, back_subject
-        from ncen_updater.agent.cli.person import person
 
         needed = self._site.config.service.approvals
         with self._journal(read_only=False) as journal:
             found = back_subject(journal, str(self._site.slots.current()), needed)
             if found.binding != seen["binding"]:
                 raise UpdaterError(WAY_BACK_CHANGED, version=found.target, current=found.origin)
-            approve_back(journal, found, person(), accept_loss=accept_loss or 0)
+            approve_back(journal, found, self._person, accept_loss=accept_loss or 0)
 
     def rollback(
         self,
@@ -917,14 +909,13 @@ class LocalSite:
             back_subject,
             require_back,
         )
-        from ncen_updater.agent.cli.person import person
         from ncen_updater.agent.policy.going_back import BackConsent
 
         needed = self._site.config.service.approvals
 
         def agree(journal: Journal, way: RollbackPlan) -> ChangeFacts:
             # Who types it with the rights to is one who approves; so it is with an upgrade.
-            by_hand = BackRequest(person(), approver=True, emergency=emergency)
+            by_hand = BackRequest(self._person, approver=True, emergency=emergency)
             asked = by_hand if order is None else asked_by_order(journal, order)
             found = back_subject(journal, str(way.origin), needed)
             verdict = require_back(journal, found, asked)
@@ -953,6 +944,49 @@ class LocalSite:
 # ---- through the service -------------------------------------------------------------------------
 
 
+#: By which name a form or a query has an argument, where that is another one.
+_NAMES = {"target": "version", "seen": "binding"}
+
+
+def _told(value: object) -> object:
+    """Return an argument as a form or a query has it."""
+    if isinstance(value, Mapping):  # what a person saw
+        return value["binding"]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return [str(item) for item in value] if isinstance(value, Sequence) else str(value)
+
+
+class _Delegated:
+    """A method of :class:`SiteClient` that is one thing asked of the service.
+
+    Args:
+        way: How: ``request``, ``order`` or ``inspect``.
+        what: The request, or what is ordered or looked at.
+        read: Where the answer has what is returned; all of it by default.
+    """
+
+    def __init__(self, way: str, what: str, read: Callable[[Any], object] | None = None) -> None:
+        self._way, self._what, self._read = way, what, read or (lambda found: found)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Know the arguments of the method."""
+        self._signature = signature(getattr(SiteClient, name))
+
+    def __get__(self, site: ServiceSite, owner: type) -> Callable[..., Any]:
+        """Return the method of a site."""
+
+        def call(*arguments: object, **named: object) -> object:
+            given = self._signature.bind(site, *arguments, **named)
+            given.apply_defaults()
+            values = {_NAMES.get(k, k): _told(v) for k, v in given.arguments.items() if k != "self"}
+            return self._read(getattr(site, self._way)(self._what, **values))
+
+        return call
+
+
 class ServiceSite:
     """Asks the service of the site, which asks the kernel who that is.
 
@@ -961,81 +995,77 @@ class ServiceSite:
         service: The service.
     """
 
+    status = _Delegated("request", "GET /v1/status")
+    holds = _Delegated("request", "GET /v1/holds", lambda found: len(found["holds"]))
+    unhold = _Delegated("request", "DELETE /v1/holds", itemgetter("lifted"))
+    require_right = _Delegated("request", "GET /v1/rights/{role}")
+    approve = _Delegated("request", "POST /v1/approvals")
+    schedule = _Delegated("request", "PUT /v1/schedule")
+    cancel_schedule = _Delegated("request", "DELETE /v1/schedule", itemgetter("cancelled"))
+    check = _Delegated("order", "check")
+    rehearse = _Delegated("order", "rehearse")
+    upgrade = _Delegated("order", "upgrade")
+    rollback = _Delegated("order", "rollback")
+    dossier = _Delegated("inspect", "dossier")
+    doctor = _Delegated("inspect", "findings")
+    support_bundle = _Delegated("inspect", "support-bundle")
+    way_back = _Delegated("inspect", "way-back")
+
     def __init__(self, run: AgentSession, service: Client) -> None:
         self._run, self._service = run, service
 
-    def status(self) -> Document:
-        return self._service.get("/v1/status")
+    def request(self, asked: str, **values: object) -> Document:
+        """Ask for one thing; what is not said is left out."""
+        method, address = asked.split()
+        given = {name: value for name, value in values.items() if value not in (None, "", [])}
+        for name in re.findall(r"{(\w+)}", address):
+            address = address.replace(f"{{{name}}}", quote(str(given.pop(name)), safe=""))
+        if method in ("POST", "PUT"):
+            return self._service.call(method, address, given)
+        return self._service.call(method, f"{address}?{urlencode(given)}" if given else address)
 
     def history(self, change: str | None, limit: int) -> Document:
         if change is None:
-            return self._service.get(f"/v1/history?limit={limit}")
+            return self.request("GET /v1/history", limit=limit)
         try:
-            return self._service.get(f"/v1/history/{quote(change, safe='')}")
+            return self.request("GET /v1/history/{id}", id=change)
         except UpdaterError as error:
             if error.code != NoSuchThing.message.code:
                 raise
             raise UpdaterError(UNKNOWN_CHANGE, change=change, state=NOTHING_CHANGED) from error
 
     def hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> Document:
-        form = {"reason": reason, "until": until.isoformat() if until else None}
         if dry_run:
             who = self.status()["you"]["who"]
             return {"held": False, "reason": reason, "by": who, "until": jsonable(until)}
-        return self._service.call("POST", "/v1/holds", form)
-
-    def holds(self) -> int:
-        return len(self._service.get("/v1/holds")["holds"])
-
-    def unhold(self) -> int:
-        return int(self._service.call("DELETE", "/v1/holds")["lifted"])
+        return self.request("POST /v1/holds", reason=reason, until=_told(until))
 
     def comes_next(self) -> tuple[str | None, Document | None]:
         seen = self._seen()
-        if seen.get("open_change"):
-            return None, None
-        return seen["target"], seen.get("begins")  # an older service does not say
+        return (None, None) if seen["open_change"] else (seen["target"], seen["begins"])
 
     def require_no_hold(self) -> None:
-        for hold in self._service.get("/v1/holds")["holds"]:
+        for hold in self.request("GET /v1/holds")["holds"]:
             error = held(
                 hold["reason"], hold["by"], datetime.fromisoformat(hold["since"]), self._run.zone
             )
             error.state = NOTHING_CHANGED
             raise error
 
-    def require_right(self, role: str) -> None:
-        try:
-            self._service.get(f"/v1/rights/{role}")
-        except UpdaterError as error:
-            # A service of before tells it later, when it refuses the deed.
-            if error.code != NoSuchThing.message.code:
-                raise
-
     def confirm(self, *, dry_run: bool) -> Document:
-        return self._service.call("GET" if dry_run else "POST", "/v1/confirmation")
+        return self.request("GET /v1/confirmation" if dry_run else "POST /v1/confirmation")
 
     def goes_on(self) -> bool:
         return True
 
     def outlook(self, target: Version | None, *, not_before: datetime | None = None) -> Document:
         """See :class:`SiteClient`; waits until the service has looked at what happened last."""
-        from ncen_updater.agent.approvals.outlook import require_settled
-
         seen = self._seen()
-        change = seen.get("open_change")  # an older service does not say
-        require_settled(change, self._run.zone, state=NOTHING_CHANGED)
+        require_settled(seen["open_change"], self._run.zone, state=NOTHING_CHANGED)
         seen = self._of(seen, target)
         if not_before is None:
             return seen
-        asked = urlencode({"version": seen["target"], "not_before": not_before.isoformat()})
-        try:
-            return self._service.get(f"/v1/outlook?{asked}")
-        except UpdaterError as error:
-            # A service of before does not reckon with a time that nobody chose.
-            if error.code != BadRequest.message.code:
-                raise
-            return {**seen, "begins": None}
+        return self.request("GET /v1/outlook", version=seen["target"], not_before=_told(not_before))
 
     def _of(self, seen: Document, target: Version | None) -> Document:
         """Return what was seen, of the release that was named.
@@ -1044,7 +1074,7 @@ class ServiceSite:
             NotNext: If another release comes next than the one that was named.
         """
         if target is not None and target != type(target)(seen["target"] or "0"):
-            return self._service.get(f"/v1/outlook?version={quote(str(target), safe='')}")
+            return self.request("GET /v1/outlook", version=str(target))
         if seen["target"] is None:
             if self.status()["feed"] is None:
                 raise UpdaterError(FEED_NEVER_READ, state=NOTHING_CHANGED)
@@ -1055,50 +1085,34 @@ class ServiceSite:
 
     def _seen(self) -> Document:
         """Return the outlook, once the service has looked at what happened last."""
-        seen = self._service.get("/v1/outlook")
+        seen = self.request("GET /v1/outlook")
         with self._run.progress() as progress:
             for _ in range(LOOKS):
                 if seen["up_to_date"] or self.status()["service"]["running"]:
                     break
                 progress.tell(Text(N_("the service looks at the site")))
                 sleep(LOOK_S)
-                seen = self._service.get("/v1/outlook")
+                seen = self.request("GET /v1/outlook")
         return seen
 
-    def approve(self, seen: Document) -> None:
-        self._service.call("POST", "/v1/approvals", {"binding": seen["binding"]})
-
     def withdraw(self, version: Version | None, *, back: bool) -> int:
-        query = "?of=rollback" if back else ""
-        if version is not None:
-            query = f"?version={quote(str(version), safe='')}"
-        return int(self._service.call("DELETE", f"/v1/approvals{query}")["withdrawn"])
-
-    def schedule(self, seen: Document, not_before: datetime) -> None:
-        form = {"binding": seen["binding"], "not_before": not_before.isoformat()}
-        self._service.call("PUT", "/v1/schedule", form)
+        named = {"of": "rollback"} if back else {"version": _told(version)}
+        return int(self.request("DELETE /v1/approvals", **named)["withdrawn"])
 
     def schedules(self) -> int:
         return 1 if self._seen()["scheduled"] else 0
 
-    def cancel_schedule(self) -> int:
-        return int(self._service.call("DELETE", "/v1/schedule")["cancelled"])
-
     def require_consent(self, target: Version, *, retry: bool) -> None:
-        from ncen_updater.agent.approvals.outlook import require_approvals
-
         seen = self._of(self._seen(), target)
         # One who may approve alone does so by ordering it.
         if seen["needed"] > 1 or "approve" not in self.status()["you"]["roles"]:
             require_approvals(seen)
 
-    def check(self) -> Answer:
-        return self._order("check")
-
     def prepare(self, target: Version | None, *, retry: bool, sql: bool = False) -> Answer:
         """See :class:`SiteClient`; who may only look sees the plan of what is prepared already."""
+        version = _told(target)
         try:
-            answer = self._order("prepare", version=str(target or ""), retry=retry)
+            answer = self.order("prepare", version=version, retry=retry)
         except UpdaterError as error:
             if error.code != NotAllowed.message.code:
                 raise
@@ -1106,37 +1120,19 @@ class ServiceSite:
             hops = answer.document.get("hops")
             if not sql or answer.error is not None or not hops:
                 return answer
-            from packaging.version import Version
-
-            target = Version(hops[-1]["version"])  # the one whose plan that was
-        inspected = self._inspect("plan", version=str(target or ""), retry=retry)
-        if inspected is None:
-            return self._run.local().prepare(target, retry=retry, sql=sql)
-        answer = inspected
+            version = hops[-1]["version"]  # the one whose plan that was
+        answer = self.inspect("plan", version=version, retry=retry)
         plan, text = answer.document.get("plan"), answer.document.get("sql")
         if not (sql and isinstance(plan, dict) and isinstance(text, str)):
             shown = {key: value for key, value in answer.document.items() if key != "sql"}
             return replace(answer, document=shown)
         return Answer({"digest": plan["digest"], "sql": text}, [text])
 
-    def dossier(self, target: Version | None) -> Answer:
-        found = self._inspect("dossier", version=str(target or ""))
-        return found or self._run.local().dossier(target)
-
-    def doctor(self) -> Answer:
-        return self._inspect("findings") or self._run.local().doctor()
-
     def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> Answer:
-        kind = "proof" if journal_only else "verify"
-        found = self._inspect(kind, heads=[str(head) for head in heads])
-        return found or self._run.local().verify(heads, journal_only=journal_only)
-
-    def support_bundle(self, leave_out: Sequence[str], show: Sequence[str]) -> Answer:
-        found = self._inspect("support-bundle", leave_out=list(leave_out), show=list(show))
-        return found or self._run.local().support_bundle(leave_out, show)
+        return self.inspect("proof" if journal_only else "verify", heads=_told(heads))
 
     def self_update(self, target: Version | None, *, retry: bool) -> Answer:
-        answer = self._order("self-update", version=str(target or ""), retry=retry)
+        answer = self.order("self-update", version=_told(target), retry=retry)
         wanted = answer.document.get("to") if answer.document.get("chosen") else None
         for _ in range(LOOKS if wanted else 0):
             said = self._service.get("/v1/openapi.json", patiently=True)
@@ -1146,47 +1142,25 @@ class ServiceSite:
             sleep(LOOK_S)
         return answer
 
-    def rehearse(self, target: Version | None, *, retry: bool) -> Answer:
-        return self._order("rehearse", version=str(target or ""), retry=retry)
-
-    def upgrade(self, target: Version | None, *, retry: bool) -> Answer:
-        return self._order("upgrade", version=str(target or ""), retry=retry)
-
     def import_bundle(self, files: Sequence[Path], *, dry_run: bool) -> Answer:
         """See :class:`SiteClient`; the service takes files from the tray alone."""
         from ncen_updater.agent.tray import laid_down
 
         self.require_right("operate")
-        try:
-            tray = Path(str(self._service.get("/v1/tray")["directory"]))
-        except UpdaterError as error:
-            if error.code != NoSuchThing.message.code:
-                raise
-            return self._run.local().import_bundle(files, dry_run=dry_run)  # an older service
+        tray = Path(str(self.request("GET /v1/tray")["directory"]))
         with self._run.progress() as progress, laid_down(tray, files, progress) as (names, remove):
-            answer = self._order("import", files=names, dry_run=dry_run)
+            answer = self.order("import", files=names, dry_run=dry_run)
             if answer.document.get("ended") is False:
                 remove.clear()  # it still needs them
                 text = N_("What was copied stays in {path} until you remove it.")
                 self._run.say(Text(text, {"path": tray}))
         return answer
 
-    def way_back(self, accept_loss: int | None) -> Answer:
-        found = self._inspect("way-back", accept_loss=accept_loss)
-        return found or self._order("prepare", of="rollback", accept_loss=accept_loss)
-
     def approve_back(self, seen: Document, accept_loss: int | None = None) -> None:
-        form: dict[str, object] = {"binding": seen["binding"], "of": "rollback"}
-        if accept_loss:
-            form["accept_loss"] = accept_loss
-        self._service.call("POST", "/v1/approvals", form)
+        form = {"binding": seen["binding"], "of": "rollback", "accept_loss": accept_loss or None}
+        self.request("POST /v1/approvals", **form)
 
-    def rollback(
-        self, accept_loss: int | None, undoes: str | None, emergency: str | None = None
-    ) -> Answer:
-        return self._order("rollback", accept_loss=accept_loss, undoes=undoes, emergency=emergency)
-
-    def _order(self, kind: str, **data: object) -> Answer:
+    def order(self, kind: str, **data: object) -> Answer:
         """Give an order, show its progress until it has ended, and return what it came to.
 
         Ctrl-C ends the looking only.
@@ -1195,7 +1169,7 @@ class ServiceSite:
             UpdaterError: If it is refused, or the service goes away for good.
             OrderTorn: If the service was killed meanwhile.
         """
-        given = self._service.call("POST", "/v1/orders", self._form(kind, data))
+        given = self.request("POST /v1/orders", kind=kind, language=self._run.language, **data)
         number = given["id"]
         try:
             with self._run.progress() as progress:
@@ -1239,26 +1213,14 @@ class ServiceSite:
             return None
         return order_waits(seen, self._run.zone)
 
-    def _form(self, kind: str, data: Mapping[str, object]) -> dict[str, object]:
-        wanted = {"kind": kind, "language": self._run.language, **data}
-        return {name: value for name, value in wanted.items() if value not in (None, "", [])}
-
-    def _inspect(self, kind: str, **data: object) -> Answer | None:
+    def inspect(self, kind: str, **data: object) -> Answer:
         """Have something looked at, show its progress, and return what was found.
-
-        None where the service is of a version that inspects nothing yet: until it has left its
-        place to a newer one, whoever has the rights works on the site.
 
         Raises:
             UpdaterError: If it is refused, or came to no result.
         """
-        form = self._form(kind, data)
-        try:
-            number = self._service.call("POST", "/v1/inspections", form)["id"]
-        except UpdaterError as error:
-            if error.code != NoSuchThing.message.code:
-                raise
-            return None
+        form = {"kind": kind, "language": self._run.language, **data}
+        number = self.request("POST /v1/inspections", **form)["id"]
         with self._run.progress() as progress:
             while True:
                 seen = self._service.get(f"/v1/inspections/{number}?wait={INSPECT_WAIT_S}")
@@ -1271,8 +1233,6 @@ class ServiceSite:
 
 def _values_tried(journal: Journal, way: RollbackPlan) -> TriedValues | None:
     """What the newest rehearsal of an upgrade saw of values when it went back; None without."""
-    from ncen_updater.agent.rehearsal.store import Rehearsals
-
     wanted = (str(way.target), str(way.origin))
     for record in Rehearsals(journal).all():
         for hop in record.report.hops if record.report is not None else ():
@@ -1367,8 +1327,8 @@ def _begun(moment: Document, ordered_at: str) -> bool:
 
 def decided_before(moment: Document, ordered_at: str) -> bool:
     """Whether what the service says was decided before it knew of an order. Pure."""
-    looked_at = moment.get("looked_at")  # a service of an older agent does not say
-    if moment.get("running") is not None or looked_at is None:
+    looked_at = moment["looked_at"]
+    if moment["running"] is not None or looked_at is None:
         return False
     return datetime.fromisoformat(looked_at) < datetime.fromisoformat(ordered_at)
 
@@ -1382,7 +1342,7 @@ def order_waits(seen: Document, zone: tzinfo | None) -> Text | None:
     """
     journal, running = seen["journal"], seen.get("service", {}).get("running")
     change, holder = journal.get("open_change") or {}, journal.get("at_work")
-    until = change.get("watched_until")  # an older service does not say
+    until = change.get("watched_until")
     if until is not None:
         words = N_(
             "waiting until {version} is watched no longer: {until} ('ncen-updater confirm' ends "

@@ -15,20 +15,13 @@ from importlib.resources import files
 from typing import Any
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.http_routes import find_routes, status_of
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, language_of
 from ncen_updater.common.messages import (
-    CONSOLE_BUSY,
-    CONSOLE_FOREIGN,
     CONSOLE_FORM,
     CONSOLE_KEY,
-    CONSOLE_NO_LOGIN,
     CONSOLE_NO_PAGE,
-    CONSOLE_NO_SESSION,
-    CONSOLE_NOT_IN,
-    CONSOLE_PASSWORD,
     CONSOLE_TOO_MUCH,
-    CONSOLE_WAIT,
-    Message,
 )
 from ncen_updater.common.unix_http import ServiceSilent
 from ncen_updater.console.asking import Asking, ShownPage
@@ -39,7 +32,7 @@ from ncen_updater.console.login import LoginGone
 from ncen_updater.console.pages.files import File
 from ncen_updater.console.rendering import rendered
 from ncen_updater.console.requests import WebRequest, read_form, request_of, require_own_page
-from ncen_updater.console.routes import PageRoute, find
+from ncen_updater.console.routes import ROUTES, FormRoute, PageRoute
 from ncen_updater.console.service import ServiceRefusal, told
 from ncen_updater.console.sessions import BrowserSession, BrowserSessions, FormOutcome
 
@@ -53,18 +46,6 @@ UNSURE = Text(
 AWAY_S = 5
 #: A second form of the same waits so long for what the first one comes to.
 OUTCOME_S = 50.0
-STATUS: Mapping[Message, int] = {
-    CONSOLE_NO_SESSION: 401,
-    CONSOLE_NOT_IN: 401,
-    CONSOLE_PASSWORD: 401,
-    CONSOLE_WAIT: 429,
-    CONSOLE_NO_LOGIN: 503,
-    CONSOLE_KEY: 403,
-    CONSOLE_FOREIGN: 403,
-    CONSOLE_NO_PAGE: 404,
-    CONSOLE_TOO_MUCH: 429,
-    CONSOLE_BUSY: 503,
-}
 #: The form by which who came in by a password goes.
 LEAVE = "/leave"
 STATIC = {"/console.css": "text/css; charset=utf-8", "/live.js": "text/javascript; charset=utf-8"}
@@ -155,13 +136,13 @@ class ConsoleApplication:
         method = request.method
         if (method, request.path) == ("POST", LEAVE) and self._entrance.form:
             return self._leave(environ, request, session)
-        found = find(method, request.path)
-        if found is None:
+        there = find_routes(request.path, ROUTES)
+        if method not in there:
             problem = UpdaterError(CONSOLE_NO_PAGE, path=request.path[:100])
             return self._failed(problem, UNCHANGED, session)
-        route, names = found
+        route, names = there[method]
         asking = replace(self._asking(session, request), names=names)
-        if method == "GET":
+        if isinstance(route, PageRoute):
             return self._page(route, asking, request.path)
         return self._act(route, asking, environ, request)
 
@@ -191,7 +172,7 @@ class ConsoleApplication:
             try:
                 inside = self._entrance.come_in(read_form(environ), request.address)
             except UpdaterError as error:
-                return self._login(language, STATUS.get(error.message, 400), error)
+                return self._login(language, status_of(error), error)
         elif request.method != "GET":
             raise UpdaterError(CONSOLE_KEY)
         else:
@@ -221,7 +202,7 @@ class ConsoleApplication:
 
     def _page(self, route: PageRoute, asking: Asking, address: str) -> _Reply:
         try:
-            shown = route.page(asking) if route.page is not None else None
+            shown = route.page(asking)
             if isinstance(shown, File):
                 return _Reply(200, shown.content, shown.kind, shown.headers, shown.policy,
                               framed=shown.framed)  # fmt: skip
@@ -237,7 +218,7 @@ class ConsoleApplication:
         return _Reply(shown.status, content, headers=_again(shown))
 
     def _act(
-        self, route: PageRoute, asking: Asking, environ: Mapping[str, Any], request: WebRequest
+        self, route: FormRoute, asking: Asking, environ: Mapping[str, Any], request: WebRequest
     ) -> _Reply:
         """Carry out a form once, and send the browser to where it is seen."""
         session, form = asking.session, read_form(environ)
@@ -263,10 +244,9 @@ class ConsoleApplication:
         address = f"{place}{mark}done={token}" + (f"#{part}" if part else "")
         return _Reply(303, b"", headers=(("Location", address),))
 
-    def _carry_out(self, route: PageRoute, asking: Asking, outcome: FormOutcome) -> None:
+    def _carry_out(self, route: FormRoute, asking: Asking, outcome: FormOutcome) -> None:
         language = asking.language
         try:
-            assert route.act is not None  # noqa: S101 - the table of routes says so
             outcome.address, outcome.said = route.act(asking)
         except ServiceRefusal as refused:
             outcome.refused = refused.status, refused.error
@@ -296,7 +276,7 @@ class ConsoleApplication:
         if isinstance(error, ServiceSilent):
             shown = ShownPage("broken", {"error": document}, "broken", 503, again_s=AWAY_S)
         else:
-            status = STATUS.get(error.message, 400)
+            status = status_of(error)
             shown = ShownPage("refused", {"error": document}, "refused", status)
         return _Reply(shown.status, self._of(shown, session, address), headers=_again(shown))
 
@@ -305,7 +285,7 @@ class ConsoleApplication:
         if error.message is self._entrance.outside and self._entrance.form:
             return self._login(language, 401, error)
         document = told(error, UNCHANGED, language)
-        status = STATUS.get(error.message, 400 if error.code != "NU-1000" else 500)
+        status = status_of(error)
         shown = ShownPage("outside", {"error": document}, "refused", status)
         return _Reply(status, self._render(shown, language))
 

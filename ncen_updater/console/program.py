@@ -23,8 +23,7 @@ from ncen_updater.common.messages import CONSOLE_BLIND
 from ncen_updater.console.app import ConsoleApplication
 from ncen_updater.console.entrances import LinkEntrance
 from ncen_updater.console.inside import Inside
-from ncen_updater.console.peers import tells_owners
-from ncen_updater.console.server import ADDRESS, serving
+from ncen_updater.console.server import ADDRESS, serving, tells_owners
 from ncen_updater.console.service import SiteService
 from ncen_updater.console.sessions import KEY_S, Keys
 

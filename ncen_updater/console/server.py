@@ -1,22 +1,84 @@
-"""The console's server: on the loopback of this machine, for the person who started it alone."""
+"""The console's server: on the loopback of this machine, for the person who started it alone.
+
+Every user of a machine can connect to a port of its loopback. The kernel is asked for the one
+socket at the other end, and whose it is: sock_diag(7), which costs the same however many there are.
+What comes through SSH belongs to the person who logged in, for its process became that person.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import socket
+import struct
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.http_server import LimitedConnection, LimitedServer
 from ncen_updater.common.messages import CONSOLE_PORT
 from ncen_updater.console.entrances import LinkEntrance
-from ncen_updater.console.peers import allowed_users, owner_of
 
 ADDRESS = "127.0.0.1"
 NOT_YOURS = (
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 54\r\n"
     b"Connection: close\r\n\r\nThis console belongs to another user of this machine.\n"
 )
+
+_SOCK_DIAG, _BY_FAMILY, _REQUEST = 4, 20, 1
+#: Of linux/netlink.h and linux/inet_diag.h: the head of a message; a family, a protocol, extensions
+#: and states; ports and addresses of a socket; and of an answer its ports, its user and its inode.
+_HEAD, _WANTED = struct.Struct("=IHHII"), struct.Struct("=BBBxI")
+_SOCKET, _FOUND = struct.Struct("!HH4s12x4s12x"), struct.Struct("=4x4s44x12xII")
+_ANY_INTERFACE_AND_COOKIE = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
+_ALL_STATES = 0xFFFFFFFF
+#: The kernel answers at once.
+_ANSWER_S = 5.0
+
+
+def tells_owners() -> bool:
+    """Whether the kernel says whose a connection is: it is asked for one of ours."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname(), _ANSWER_S) as far,
+    ):
+        return owner_of(listener.getsockname(), far.getsockname()) == os.geteuid()
+
+
+def allowed_users(environment: Mapping[str, str]) -> frozenset[int]:
+    """Return the numbers of those whose connections are taken: who started the console.
+
+    Behind ``sudo`` that is root, and who typed it: their SSH connects as them.
+    """
+    me = os.geteuid()
+    behind = environment.get("SUDO_UID", "")
+    return frozenset({me, int(behind)} if me == 0 and behind.isdecimal() else {me})
+
+
+def owner_of(near: tuple[str, int], far: tuple[str, int]) -> int | None:
+    """Return the number of the user who connected; None where nobody holds that end any more.
+
+    Args:
+        near: Address and port of our end.
+        far: Of the other one.
+    """
+    addresses = (socket.inet_aton(place[0]) for place in (far, near))
+    wanted = _SOCKET.pack(far[1], near[1], *addresses)
+    request = _WANTED.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, _ALL_STATES) + wanted
+    request += _ANY_INTERFACE_AND_COOKIE
+    head = _HEAD.pack(_HEAD.size + len(request), _BY_FAMILY, _REQUEST, 1, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
+            kernel.settimeout(_ANSWER_S)
+            kernel.send(head + request)
+            answer = kernel.recv(4096)
+    except OSError:
+        return None
+    if _HEAD.unpack_from(answer)[1] != _BY_FAMILY:  # an error: there is none
+        return None
+    ports, user, inode = _FOUND.unpack_from(answer, _HEAD.size)
+    # Without a connection the kernel names who listens there, whose other end has no port; and an
+    # end without an inode was let go of, and is listed as root's.
+    return int(user) if ports == wanted[:4] and inode else None
 
 
 class OwnServer(LimitedServer):

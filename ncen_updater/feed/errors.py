@@ -1,4 +1,4 @@
-"""Errors of trust and network. Codes 2001 to 2199; those of the path are in ``feed/errors.py``.
+"""Errors of trust, network and the choice of a release. Codes 2001 to 2219.
 
 None of them means "there is no update", and none of them changes anything at the site.
 """
@@ -16,6 +16,7 @@ from ncen_updater.common.messages import (
     METADATA_DAMAGED,
     MIXED_VERSIONS,
     NOT_PROVED,
+    PATH_ERROR,
     ROLE_EXPIRED,
     ROLLBACK_REFUSED,
     TRUST_ERROR,
@@ -108,3 +109,10 @@ class FeedTooLong(TrustError):
     """More bytes than were announced; the rest was not read."""
 
     message = FEED_TOO_LONG
+
+
+class PathError(UpdaterError):
+    """A release that was asked for by name and may not be installed here."""
+
+    message = PATH_ERROR
+    family = range(2201, 2220)

@@ -36,7 +36,7 @@ from ncen_updater.common.messages import (
     TARGET_UNKNOWN,
     TARGET_WITHDRAWN,
 )
-from ncen_updater.feed.path_errors import PathError
+from ncen_updater.feed.errors import PathError
 from ncen_updater.feed.waves import is_open
 from ncen_updater.formats.document import Offer
 from ncen_updater.formats.manifest import Channel, accepts

@@ -13,7 +13,7 @@ from ncen_updater.agent.rehearsal.report import PredictedRange, RehearsalReport,
 from ncen_updater.common.i18n import Text
 
 HOP = RehearsedHop(
-    from_="3.2.4", to="3.3.0", copy_s=1.0, migrate_s=1.0, keeps_records=True,
+    from_="3.2.4", to="3.3.0", copy_s=1.0, migrate_s=1.0, way_back=Back.KEEPS,
     stop_s=PredictedRange(2.0, 3.0, 9.0), values=TriedValues(),
 )  # fmt: skip
 

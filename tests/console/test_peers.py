@@ -9,9 +9,8 @@ import socket
 
 import pytest
 
-from ncen_updater.console import peers
-from ncen_updater.console.peers import allowed_users, owner_of
-from ncen_updater.console.server import NOT_YOURS, serving
+from ncen_updater.console import server
+from ncen_updater.console.server import NOT_YOURS, allowed_users, owner_of, serving
 
 #: Somebody else whom every Debian has.
 OTHER = "daemon"
@@ -68,9 +67,9 @@ def test_one_that_comes_over_a_socket_of_ipv6() -> None:
 
 
 def test_a_kernel_that_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert peers.tells_owners()
-    monkeypatch.setattr(peers, "_SOCK_DIAG", 31)  # of no family
-    assert not peers.tells_owners()
+    assert server.tells_owners()
+    monkeypatch.setattr(server, "_SOCK_DIAG", 31)  # of no family
+    assert not server.tells_owners()
     assert owner_of(("127.0.0.1", 1), ("127.0.0.1", 2)) is None
 
 

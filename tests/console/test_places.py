@@ -15,8 +15,7 @@ import pytest
 
 from ncen_updater.agent.client import ServiceSite
 from ncen_updater.agent.service.api import server
-from ncen_updater.agent.service.api.fair_connections import FairConnections
-from ncen_updater.agent.service.api.server import TOO_MANY
+from ncen_updater.agent.service.api.server import TOO_MANY, FairConnections
 from ncen_updater.agent.service.api.stream import MOST_STREAMS
 from ncen_updater.agent.service.client import Client
 from ncen_updater.agent.service.errors import TooManyStreams
@@ -200,6 +199,9 @@ def test_an_order_is_followed_without_a_place_for_a_listener(
             if address == "/v1/status":
                 return {"service": {"running": None, "why": None}}
             return {"ended_at": None if len(asked) < 5 else "now"}
+
+        def call(self, method: str, address: str) -> Any:
+            return self.get(address)
 
     monkeypatch.setattr("ncen_updater.agent.client.sleep", lambda _: None)
     site = ServiceSite(None, Full())  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from ncen_updater.common.messages import (
     TARGET_WITHDRAWN,
     Message,
 )
-from ncen_updater.feed.path_errors import PathError
+from ncen_updater.feed.errors import PathError
 from ncen_updater.feed.upgrade_path import NoPath, RejectionReason, UpgradePath, choose_path
 from ncen_updater.formats.document import Offer, TargetRef, Withdrawal
 from ncen_updater.formats.manifest import Channel

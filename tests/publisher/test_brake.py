@@ -23,8 +23,8 @@ from ncen_updater.common.messages import (
     TARGET_HALTED,
 )
 from ncen_updater.feed.brake_statements import brakes_of
+from ncen_updater.feed.errors import PathError
 from ncen_updater.feed.http import HttpFetcher
-from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.tuf_source import TufReleaseSource

@@ -21,7 +21,7 @@ from ncen_updater.agent.journal.change import ChangeState
 from ncen_updater.agent.journal.orders import Order
 from ncen_updater.agent.journal.site_history import HoldRecord
 from ncen_updater.agent.policy.automation import Rehearsed
-from ncen_updater.agent.policy.bad_releases import FailedRelease, next_attempt, remember
+from ncen_updater.agent.policy.bad_releases import next_attempt
 from ncen_updater.agent.service.runner import Finished
 from ncen_updater.agent.service.state import Assessment, ServiceState
 from ncen_updater.agent.status import JournalFacts, SiteStatus
@@ -83,7 +83,7 @@ class SimulatedSite:
     event: int = 1
     slots: set[str] = field(default_factory=set)
     rehearsed_at: dict[str, datetime] = field(default_factory=dict)
-    bad: dict[str, FailedRelease] = field(default_factory=dict)
+    bad: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     diary: list[Entry] = field(default_factory=list)
     kept: ServiceState = field(default_factory=ServiceState)
 
@@ -150,7 +150,7 @@ class SimulatedSite:
                 prepared=target in self.slots,
                 rehearsed=rehearsed,
                 binding=target if rehearsed is Rehearsed.PASSED else "",
-                bad_until=next_attempt(bad) if bad else None,
+                bad_until=next_attempt(*bad) if bad else None,
             )
         return Finished(0, found.to_json())
 
@@ -205,9 +205,8 @@ class SimulatedSite:
     def _upgrade(self, version: str) -> int:
         self.event += 2
         if version in self.failing:
-            self.bad[version] = remember(
-                self.bad.get(version), Version(version), "NU-6008", self.now
-            )
+            times, _ = self.bad.get(version, (0, self.now))
+            self.bad[version] = (times + 1, self.now)
             return ExitCode.ROLLED_BACK
         self.current = version
         self.rehearsed_at.clear()

@@ -8,7 +8,9 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ncen_updater.agent.application.base import Application, Expectation, Health, ProbeResult
 from ncen_updater.agent.application.door import Door, DoorNote
@@ -17,7 +19,6 @@ from ncen_updater.agent.application.errors import (
     CommandFailed,
     StopFailed,
 )
-from ncen_updater.agent.application.front import front_problem
 from ncen_updater.agent.application.health import HealthProber
 from ncen_updater.agent.application.parts import ApplicationPart
 from ncen_updater.agent.application.process import Ended, minimal_environment, run
@@ -200,3 +201,46 @@ def ending(ended: Ended, timeout_s: float) -> str:
     if ended.status < 0:
         return f"it was ended by signal {-ended.status}"
     return f"it ended with status {ended.status}"
+
+
+POLL_S = 0.1
+
+
+def front_problem(
+    settings: ApplicationSettings,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], object] = time.sleep,
+    *,
+    going_back: bool = False,
+) -> str | None:
+    """Ask the front until it shows the maintenance page; None where it does, or has no address.
+
+    A front may remember for a moment which files there are. One that does not answer lets nobody
+    in; before an upgrade its address may be a mistake, and it keeps nobody from going back.
+
+    Returns:
+        What it answered last.
+
+    Raises:
+        HealthSettingsWrong: The address cannot be used.
+    """
+    if settings.front_url is None:
+        return None
+    parts = urlsplit(settings.front_url)
+    base = f"{parts.scheme}://{parts.netloc}"
+    # What the application is asked with is not for whoever stands in front.
+    alone = {"health_url": base, "health_headers": None, "health_token_file": None}
+    prober = HealthProber(settings.model_copy(update=alone))
+    until = clock() + settings.probe_timeout_s
+    while True:
+        said = prober.status(parts.path or "/")
+        if said == HTTPStatus.SERVICE_UNAVAILABLE:
+            return None
+        if clock() >= until:
+            if isinstance(said, int):
+                return f"it answered with status {said}"
+            if going_back:
+                logger.warning("the web server in front is away, and lets nobody in: it %s", said)
+                return None
+            return f"it {said}"
+        wait(POLL_S)

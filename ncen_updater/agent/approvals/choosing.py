@@ -12,7 +12,7 @@ from ncen_updater.agent.engine.preconditions import choose
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
-from ncen_updater.feed.path_errors import PathError
+from ncen_updater.feed.errors import PathError
 from ncen_updater.feed.upgrade_path import UpgradePath
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
+from ncen_updater.common.cli.render import finding_document, finding_lines
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import DECLINED, ExitCode
@@ -45,6 +46,8 @@ def adopt(context: click.Context, version: str, dry_run: bool, vouched: bool) ->
         found = adopting.look(site, release, progress)
     for line in found.installed.lines(found.version):
         session.show(line)
+    for note in finding_lines(found.findings, session.language):
+        session.show(note)
     if not vouched and not dry_run and not found.installed.said.version:
         adopting.require_agreement(found, vouched=True)  # else there is nothing to ask about
         vouched = _vouches(session, found)
@@ -64,7 +67,9 @@ def adopt(context: click.Context, version: str, dry_run: bool, vouched: bool) ->
         session.show(Text(N_("This corrects the adoption of {before}."), values))
     words = N_("Next: let the application's unit start {link}, then 'sudo ncen-updater doctor'.")
     session.show(Text(words, {"link": site.slots.link}))
-    session.finish({"adopted": True, "product": values["product"], **_document(done)})
+    session.finish(
+        {"adopted": True, "product": values["product"], **_document(done, session.language)}
+    )
     return ExitCode.OK
 
 
@@ -86,7 +91,7 @@ def _vouches(session: AgentSession, found: Adoption) -> bool:
     return True
 
 
-def _document(found: Adoption) -> dict[str, object]:
+def _document(found: Adoption, language: str) -> dict[str, object]:
     seen = found.installed
     return {
         "version": found.version,
@@ -95,6 +100,7 @@ def _document(found: Adoption) -> dict[str, object]:
         "checks": [
             {"database": i.database, "name": i.name, "holds": i.holds} for i in seen.asked
         ],
+        "findings": [finding_document(finding, language) for finding in found.findings],
     }  # fmt: skip
 
 
@@ -116,6 +122,6 @@ def _dry_run(session: AgentSession, site: Site, found: Adoption) -> ExitCode:
     if found.switches:
         session.show(Text(N_("'current' would be made to lead there."), values))
     session.show(Text(N_("Ledgers and a journal would be made; no record would be touched.")))
-    session.finish({"adopted": False, **values, **_document(found), "in_place": found.in_place,
-                    "switches": found.switches})  # fmt: skip
+    looked = {**_document(found, session.language), "in_place": found.in_place}
+    session.finish({"adopted": False, **values, **looked, "switches": found.switches})
     return ExitCode.OK

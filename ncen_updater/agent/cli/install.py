@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.databases.engines import ENGINES
+from ncen_updater.agent.databases.engines import ENGINES, kind_of
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.cli.usage import Misuse
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ncen_updater.agent.self_update.installation_parts import InstalledPart
+
 
 PATH = click.Path(path_type=Path)
 ROOT_HELP = N_("Everything is below this directory; / by default.")
@@ -59,7 +63,6 @@ def install(
     root: Path,
     dry_run: bool,
 ) -> ExitCode:
-    from ncen_updater.agent.self_update.first_config import Answers, settings_text
     from ncen_updater.agent.self_update.installation_parts import apply, missing
     from ncen_updater.agent.self_update.installing import InstallOrder, install_parts
 
@@ -154,3 +157,71 @@ def _show(session: AgentSession, done: Sequence[InstalledPart], *, dry_run: bool
     if not done:
         session.show(Text(N_("Everything is as it should be.")))
     session.finish({"dry_run": dry_run, "parts": [p.what.render(session.language) for p in done]})
+
+
+DATABASES = {"cases": "ncen_cases", "reference": "ncen_reference", "messages": "ncen_messages"}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a person has to say of a site.
+
+    Attributes:
+        databases: Name in the releases to name in the server.
+        engine_settings: Of its own table; by default what the engine gives a first site.
+        unit: The application's unit.
+        health_url: The application's own address.
+        runner: ``systemd`` where the units come along that split privilege.
+    """
+
+    site: str
+    country: str
+    feed: tuple[str, ...]
+    engine: str = next(iter(ENGINES))
+    databases: tuple[tuple[str, str], ...] = tuple(DATABASES.items())
+    engine_settings: Mapping[str, str] | None = None
+    unit: str = "ncen.service"
+    health_url: str = "http://127.0.0.1:8000"
+    runner: Literal["process", "systemd"] = "process"
+
+
+def settings_text(answers: Answers, root: Path) -> str:
+    """Return the text of the configuration; pure."""
+    quoted = json.dumps  # strings and arrays of JSON are TOML's too
+    lines = [
+        "# Made by 'ncen-updater install'. Every setting: docs/configuration.md",
+        "schema = 1",
+        "",
+        "[site]",
+        f"id = {quoted(answers.site)}",
+        f"country = {quoted(answers.country)}",
+        "",
+        "[paths]",
+        f"root = {quoted(str(root))}",
+        "",
+        "[feed]",
+        f"urls = {quoted(list(answers.feed))}" if answers.feed else "offline = true",
+        "",
+        "[databases]",
+        f"engine = {quoted(answers.engine)}",
+        "",
+        "[databases.names]",
+        *(f"{name} = {quoted(physical)}" for name, physical in answers.databases),
+        "",
+        f"[databases.{answers.engine}]",
+    ]
+    own = answers.engine_settings
+    first = kind_of(answers.engine).first_settings if own is None else own
+    lines += [f"{name} = {quoted(value)}" for name, value in first.items()]
+    lines += [
+        "",
+        "[application]",
+        f"unit = {quoted(answers.unit)}",
+        f"health_url = {quoted(answers.health_url)}",
+        'door_file = "run/ncen/door-closed"',
+        "",
+        "[service]",
+        f"runner = {quoted(answers.runner)}",
+        "",
+    ]
+    return "\n".join(lines)

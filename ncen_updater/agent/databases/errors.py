@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     DATABASE_ERROR,
@@ -14,12 +12,8 @@ from ncen_updater.common.messages import (
     MIGRATION_REFUSED,
 )
 
-#: Of class 28 and 3D, in English and French; the name of its file of rules is in every language.
-_REFUSED = re.compile(
-    r"pg_hba\.conf|authentication failed|authentification .*échou|no password supplied"
-    r'|(role|database) ".*" (does not exist|is not permitted to log in)'
-    r"|(rôle|base de données) «.*» n'(existe pas|est pas autoris)"
-)
+#: Classes of SQLSTATE: no such login, no such database.
+_REFUSED = ("28", "3D")
 
 
 class DatabaseError(UpdaterError):
@@ -44,11 +38,10 @@ def find_away(error: BaseException | None) -> DatabaseUnreachable | None:
 def is_refused(error: BaseException | None) -> bool:
     """Whether it came of a server that is there and lets nobody in by that login; pure.
 
-    Only a person mends that. Before a session stands a server tells no code, only words: in
-    languages without any of these it is away.
+    Only a person mends that.
     """
     found = find_away(error)
-    return found is not None and _REFUSED.search(found.detail or "") is not None
+    return found is not None and str(found.values.get("sqlstate")).startswith(_REFUSED)
 
 
 class FenceFailed(DatabaseError):

@@ -19,6 +19,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL, LOCK, RESTORED
 from ncen_updater.agent.site import Site
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     CURRENT_IS_OTHER,
@@ -50,6 +51,7 @@ class Adoption:
         switches: Whether ``current`` would be set.
         installed: What application and databases say.
         corrects: The release that the site was taken over with by mistake.
+        findings: What the databases say of roles and logins; none of it refuses the adoption.
     """
 
     version: Version
@@ -59,6 +61,7 @@ class Adoption:
     switches: bool
     installed: Installed
     corrects: Version | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 def look(site: Site, version: Version, progress: Progress) -> Adoption:
@@ -90,10 +93,10 @@ def look(site: Site, version: Version, progress: Progress) -> Adoption:
             document.manifest, Path(place), site.engine.kind, document.migrations
         )
         progress.tell(Text(N_("asking the application and the databases")))
-        site.engine.exposures()
+        findings = site.engine.exposures()
         installed = look_at_installed(site, own, document.manifest, migrations, ADOPTION_ID)
     in_place = slot.is_dir() and own not in site.slots.versions()
-    return Adoption(own, fetched, slot, in_place, current != own, installed, corrects)
+    return Adoption(own, fetched, slot, in_place, current != own, installed, corrects, findings)
 
 
 def require_agreement(found: Adoption, *, vouched: bool) -> None:

@@ -8,8 +8,7 @@ may be repeated. So nothing here has to be undone: a failure or a kill at any in
 databases that the release in use works with. What has to be true afterwards is the journal, since
 a changed schema bars rehearsals: see :func:`note_what_stays`.
 
-They are the end of the steps *preflight* and *soak* and no steps of their own: an agent of before,
-which may be brought back at any time, reads no journal with a step that it does not know.
+They are the end of the steps *preflight* and *soak*.
 """
 
 from __future__ import annotations

@@ -245,14 +245,12 @@ class HopPlan:
                 for database, id_, reason in self.way.reasons
             ],
             "rollback_keeps_records": self.keeps_records,
-            # What older agents approved has no such word.
-            **({"by_code": True} if self.as_is else {}),
-            **({"expands": True} if self.expands else {}),
-            **({"contract": list(self.contract)} if self.contracts else {}),
-            # Only where there are any: approvals of before bind to a digest without them.
-            **({"files": [item.facts() for item in self.files]} if self.files else {}),
+            "by_code": self.as_is,
+            "expands": self.expands,
+            "contract": list(self.contract) if self.contracts else [],
+            "files": [item.facts() for item in self.files],
             # A wording may be mended until the last moment; a setting is what was agreed to.
-            **({"settings": self.layer.settings} if self.layer and self.layer.settings else {}),
+            "settings": self.layer.settings if self.layer else "",
         }
 
 

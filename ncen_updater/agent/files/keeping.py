@@ -24,7 +24,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.agent.files.errors import PlaceNotOurs
 from ncen_updater.agent.files.listing import (
     ROOT,
     Entry,
@@ -45,7 +44,15 @@ from ncen_updater.common.messages import (
     FILES_NOT_KEPT,
     FILES_NOT_PUT_BACK,
     INDEX_UNUSABLE,
+    PLACE_NOT_OURS,
 )
+
+
+class PlaceNotOurs(UpdaterError):
+    """The directory for kept trees belongs to somebody else, or others may write in it."""
+
+    message = PLACE_NOT_OURS
+
 
 logger = logging.getLogger(__name__)
 

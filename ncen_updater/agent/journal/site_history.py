@@ -7,7 +7,6 @@ from datetime import datetime
 
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.rows import optional_time, reading
-from ncen_updater.agent.policy.holds import Hold
 from ncen_updater.common.records import stored_time
 
 
@@ -31,6 +30,14 @@ class HoldRecord:
     by: str
     since: datetime
     until: datetime | None = None
+
+    def active_at(self, time: datetime) -> bool:
+        """Whether it forbids an upgrade that begins at this time.
+
+        A time before ``since`` counts too: a clock that was set back must not open what a person
+        closed.
+        """
+        return self.until is None or time < self.until
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ class SiteHistory:
             return cursor.rowcount
 
     def holds(self) -> tuple[HoldRecord, ...]:
-        """Holds that nobody lifted; whether their time has passed is the policy's to say."""
+        """Holds that nobody lifted, also where their time has passed."""
         with reading(self._journal.path):
             rows = self._journal.rows("SELECT * FROM holds WHERE lifted_at IS NULL ORDER BY id")
             return tuple(
@@ -118,11 +125,7 @@ class SiteHistory:
 
     def holds_in_force(self, at: datetime) -> tuple[HoldRecord, ...]:
         """Holds that forbid an upgrade at this time."""
-        return tuple(
-            row
-            for row in self.holds()
-            if Hold(row.reason, row.by, row.since, row.until).active_at(at)
-        )
+        return tuple(row for row in self.holds() if row.active_at(at))
 
     def previous_sets(self) -> tuple[PreviousSet, ...]:
         """Every set of previous databases that a change kept, oldest first."""

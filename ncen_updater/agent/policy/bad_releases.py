@@ -1,11 +1,8 @@
-"""The memory of releases that failed here, with growing delays before the next automatic try."""
+"""When a release that failed here is tried again by itself: after delays that grow. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-
-from packaging.version import Version
 
 DELAYS = (
     timedelta(hours=1),
@@ -16,42 +13,11 @@ DELAYS = (
 )
 
 
-@dataclass(frozen=True)
-class FailedRelease:
-    """A release that failed at this site.
-
-    Attributes:
-        version: Which one.
-        code: Code of the last failure.
-        times: How often it failed, from 1.
-        last_at: When it failed last.
-    """
-
-    version: Version
-    code: str
-    times: int
-    last_at: datetime
-
-    def __post_init__(self) -> None:
-        if self.times < 1:
-            raise ValueError("a bad release has failed at least once")
-
-
-def remember(
-    before: FailedRelease | None, version: Version, code: str, failed_at: datetime
-) -> FailedRelease:
-    """Count one more failure.
+def next_attempt(times: int, last_at: datetime) -> datetime:
+    """Return when the agent may try again by itself.
 
     Args:
-        before: What is remembered of this release so far.
-        version: The release.
-        code: Code of the failure.
-        failed_at: When it failed.
+        times: How often the release failed, from 1.
+        last_at: When it failed last.
     """
-    times = before.times + 1 if before else 1
-    return FailedRelease(version, code, times, failed_at)
-
-
-def next_attempt(bad: FailedRelease) -> datetime:
-    """Return when the agent may try again by itself."""
-    return bad.last_at + DELAYS[min(bad.times, len(DELAYS)) - 1]
+    return last_at + DELAYS[min(times, len(DELAYS)) - 1]

@@ -51,8 +51,7 @@ from ncen_updater.common.workers import (
     WorkerOverdue,
     ask,
 )
-from ncen_updater.feed.errors import FeedError, RoleExpired, TrustError
-from ncen_updater.feed.path_errors import PathError
+from ncen_updater.feed.errors import FeedError, PathError, RoleExpired, TrustError
 from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
 from ncen_updater.formats.bundle.parts import open_file

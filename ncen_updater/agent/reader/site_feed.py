@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ncen_updater.agent.policy.bandwidth import limit_at
+from ncen_updater.agent.policy.windows import Window, opening_at
 from ncen_updater.feed.clock import system_now
 
 if TYPE_CHECKING:  # what reading the last list does not need
@@ -59,3 +59,19 @@ def http_fetcher(
         client_certificate=feed.client_certificate,
         limit=lambda: limit_at(feed.max_bytes_per_s, full_speed, now(), zone),
     )
+
+
+def limit_at(
+    cap: int | None, full_speed: Iterable[Window], now: datetime, zone: tzinfo
+) -> int | None:
+    """Return the rate that holds at a moment, bytes a second; None for no limit.
+
+    Args:
+        cap: The rate outside the windows.
+        full_speed: Hours in which the cap does not hold.
+        now: The time, with a zone.
+        zone: The zone of the site.
+    """
+    if cap is None or opening_at(full_speed, now, zone) is not None:
+        return None
+    return cap

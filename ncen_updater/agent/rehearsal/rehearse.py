@@ -485,7 +485,6 @@ class Rehearser:
             loses=tuple(hop.way.loses),
             values=hop.values,
             unchanged=hop.unchanged,
-            keeps_records=hop.way.back is Back.KEEPS,
             checks=hop.checks,
             maps=hop.maps,
             tables=hop.tables,

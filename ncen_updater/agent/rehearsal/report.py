@@ -1,7 +1,6 @@
 """What a rehearsal leaves in the journal: where its copies are, what it found, why it failed.
 
-Approvals bind to the report as it was stored, and reports of earlier agents stay readable: what
-they did not say yet has a default, and nothing that was once written changes its kind.
+Approvals bind to the report as it was stored.
 """
 
 from __future__ import annotations
@@ -111,7 +110,7 @@ class RehearsedHop(Record):
         back_s: and of the way back; None where none was tried.
         back_differs: Tables that the way back did not bring to what they were.
         restore_s: Seconds of the way back to kept databases; None where that is not the way.
-        way_back: Which way a rollback takes; earlier agents say only ``keeps_records``.
+        way_back: Which way a rollback takes.
         loses: Tables and columns of which the way back does not keep what is entered.
         values: What became of values written on trial.
         unchanged: Whether neither schema nor rows changed.
@@ -129,22 +128,14 @@ class RehearsedHop(Record):
     back_s: float | None = None
     back_differs: tuple[str, ...] = ()
     restore_s: float | None = None
-    way_back: Back | None = None
+    way_back: Back
     loses: tuple[str, ...] = ()
     values: TriedValues | None = None
     unchanged: bool | None = None
-    keeps_records: bool
     checks: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     maps: tuple[MappedCodes, ...] = ()
     tables: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
     stop_s: PredictedRange
-
-    def to_json(self) -> dict[str, object]:
-        """Return it as JSON has it; as agents of before wrote it where no program comes later."""
-        found = super().to_json()
-        if self.contract_s is None:
-            del found["contract_s"]
-        return found
 
     @property
     def way(self) -> tuple[str, str]:
@@ -155,11 +146,6 @@ class RehearsedHop(Record):
     def not_kept(self) -> tuple[str, ...]:
         """What the way back does not keep: as the files say, or else as was seen on trial."""
         return self.loses or (lost_places(self.values) if self.values is not None else ())
-
-    @property
-    def back(self) -> Back:
-        """Which way a rollback takes."""
-        return self.way_back or (Back.KEEPS if self.keeps_records else Back.RESTORES)
 
 
 @dataclass(frozen=True, kw_only=True)

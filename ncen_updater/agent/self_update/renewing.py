@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from ncen_updater.agent.engine.lock import change_lock
 from ncen_updater.agent.journal.journal import Journal
@@ -25,7 +27,6 @@ from ncen_updater.agent.self_update.agent_selection import (
     begin_trial,
     forget,
 )
-from ncen_updater.agent.self_update.offer import next_agent
 from ncen_updater.agent.self_update.self_check import look_over
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.site import Site
@@ -34,9 +35,13 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.release_source import ReleaseSource
+from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.archive import unpack
 from ncen_updater.formats.document import Offer
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.config.model import SiteSettings
 
 logger = logging.getLogger(__name__)
 
@@ -206,3 +211,54 @@ def _build(
         unpack(fetched.archive, fetched.tree, place, progress)
 
     slots.build(offer.version, offer.archive.sha256, fill, progress, in_use=in_use)
+
+
+def next_agent(
+    sequence: AgentSelection,
+    offers: Iterable[Offer],
+    site: SiteSettings,
+    now: datetime,
+    *,
+    target: Version | None = None,
+    retry: bool = False,
+) -> Offer | None:
+    """Return the first step of the way to the newest agent; None where there is none.
+
+    Countries, channel, waves, halts, withdrawals and required stops count as for releases of the
+    application.
+
+    Args:
+        sequence: What is chosen here, and what was given up.
+        offers: What the signed list holds.
+        site: Who asks.
+        now: The time by which signed dates are judged (UTC).
+        target: A version that a person named.
+        retry: Whether agents that were given up here count, too.
+
+    Raises:
+        PathError: If the named version may not be installed.
+    """
+    current = Version(sequence.current)
+    path = choose_path(
+        current,
+        offers,
+        site=site.id,
+        country=site.country,
+        channel=site.channel,
+        agent=current,
+        now=now,
+        bad=_bad(sequence),
+        allow_bad=retry,
+        target=target,
+    )
+    return path.hops[0] if isinstance(path, UpgradePath) else None
+
+
+def _bad(sequence: AgentSelection) -> frozenset[Version]:
+    found = set()
+    for name in sequence.bad:
+        try:
+            found.add(Version(name))
+        except InvalidVersion:  # no offer can have it
+            continue
+    return frozenset(found)

@@ -296,11 +296,8 @@ class AgentSlots:
 
     @staticmethod
     def _run(version: str, words: Sequence[str], writes: Path) -> str:
-        environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "PIP_CONFIG_FILE": os.devnull,
-            "TMPDIR": str(writes),
-        }
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(writes)}
+        environment["PIP_CONFIG_FILE"] = os.devnull
         confined = [sys.executable, "-I", "-m", confine.__name__, str(writes), *words]
         # What pip has started, too, writes into a slot: nothing of it outlives this process.
         ended = order(confined, environment, TIMEOUT_S, left=LeftBehind.NOTHING, become=_builder())

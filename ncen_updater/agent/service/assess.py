@@ -23,7 +23,7 @@ from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.journal.site_history import BadReleaseRecord, SiteHistory
 from ncen_updater.agent.policy.automation import Rehearsed
-from ncen_updater.agent.policy.bad_releases import FailedRelease, next_attempt
+from ncen_updater.agent.policy.bad_releases import next_attempt
 from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.agent.service.state import Assessment, Barred
 from ncen_updater.feed.errors import TrustError
@@ -97,10 +97,7 @@ def _assessed(
 ) -> Assessment:
     """What stands between the site and the end of a path."""
     worst = [bad[hop.version] for hop in path.hops if hop.version in bad]
-    again = [
-        next_attempt(FailedRelease(Version(row.version), row.code, row.times, row.last_at))
-        for row in worst
-    ]
+    again = [next_attempt(row.times, row.last_at) for row in worst]
     plan, standing = _standing(site, journal, path)
     left = left_behind(journal) & {hop.version for hop in path.hops}
     return replace(

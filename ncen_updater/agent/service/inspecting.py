@@ -22,7 +22,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ncen_updater.agent.approvals.store import Person
-from ncen_updater.agent.service.errors import Refused, TooManyInspections
+from ncen_updater.agent.service.errors import Refused
 from ncen_updater.agent.service.runner import Finished, WorkRunner
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text, languages
@@ -31,6 +31,7 @@ from ncen_updater.common.messages import (
     INSPECTION_GAVE_WAY,
     INSPECTION_OVERDUE,
     INSPECTION_TOO_LARGE,
+    TOO_MANY_INSPECTIONS,
 )
 from ncen_updater.common.progress import ProgressUpdate
 
@@ -189,7 +190,7 @@ class Inspections:
         """Begin one, or return the one that is under way.
 
         Raises:
-            TooManyInspections: If too many are open, or too many of this person.
+            Refused: If too many are open, or too many of this person.
         """
         with self._changed:
             self._forget()
@@ -204,7 +205,7 @@ class Inspections:
             else:
                 full = others >= MOST or own >= EACH
             if full:
-                raise TooManyInspections(count=len(opened))
+                raise Refused(TOO_MANY_INSPECTIONS, count=len(opened))
             if self._closed:
                 raise Refused(INSPECTION_GAVE_WAY)
             made = Inspection(self._next, order, person, self._now())

@@ -30,6 +30,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock, system_now
+from ncen_updater.feed.errors import PathError
 from ncen_updater.feed.last_view import view_path
 from ncen_updater.feed.offers import languages_of, offers_of, save_view
 from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles, require_roots
@@ -43,7 +44,6 @@ from ncen_updater.feed.offline.store import (
     tidy,
     write_import,
 )
-from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.release_files import DOCUMENT
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path

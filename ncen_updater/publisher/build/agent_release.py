@@ -63,7 +63,7 @@ fi
 "$work/venv/bin/python" -I -m pip --isolated --quiet --disable-pip-version-check install \\
   --no-index --no-deps --only-binary :all: --require-hashes \\
   --find-links "$here/wheels" -r "$here/requirements.txt"
-"$work/venv/bin/python" -I -m ncen_updater.cli.agent install --from "$here" "$@"
+"$work/venv/bin/python" -I -m ncen_updater.agent.cli.main install --from "$here" "$@"
 """
 
 

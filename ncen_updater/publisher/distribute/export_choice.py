@@ -17,8 +17,8 @@ from ncen_updater.common.messages import (
     RELEASE_NOT_FOR_SITE,
     UNKNOWN_RELEASE,
 )
+from ncen_updater.feed.errors import PathError
 from ncen_updater.feed.offers import languages_of, offers_of
-from ncen_updater.feed.path_errors import PathError
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.document import (
     Offer,

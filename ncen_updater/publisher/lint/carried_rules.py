@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_
+from ncen_updater.common.findings import Finding
 from ncen_updater.formats.manifest import (
     CarriedFormat,
     CarriedKind,
@@ -23,6 +22,7 @@ from ncen_updater.formats.texts.placeholders import misfit
 from ncen_updater.formats.texts.readers import read_texts
 from ncen_updater.formats.texts.rules import breach
 from ncen_updater.formats.tree import EntryType
+from ncen_updater.publisher.lint import rules
 from ncen_updater.publisher.lint.carried_changes import (
     CarriedChange,
     carried_changes,
@@ -30,7 +30,7 @@ from ncen_updater.publisher.lint.carried_changes import (
     some,
     source_forms,
 )
-from ncen_updater.publisher.lint.release import LintedRelease, finding
+from ncen_updater.publisher.lint.release import LintedRelease
 
 #: Findings that do not forbid a release, and bar its way at sites or end what a country did.
 BARS_SITES = frozenset({"NU-7153", "NU-7157", "NU-7158"})
@@ -50,22 +50,9 @@ def carried_there(release: LintedRelease) -> Iterator[Finding]:
             if path in links:
                 yield unreadable(path, Unusable("it is a link"))
             elif path not in release.files:
-                yield finding(
-                    7142,
-                    Severity.STRICT,
-                    N_("{path}, which [[carried]] names, is missing."),
-                    N_("Add the file, or correct its name in the manifest."),
-                    path=path,
-                )
+                yield rules.CARRIED_FILE_MISSING.report(path=path)
         if _has_no_source(release, declared):
-            yield finding(
-                7143,
-                Severity.ADVISORY,
-                N_("No file holds all texts of {path}: no 'template', and none in '{language}'."),
-                N_("Name the file with all texts as 'template', so that countries can translate."),
-                path=declared.slot,
-                language=declared.source,
-            )
+            yield rules.SOURCE_TEXTS_MISSING.report(path=declared.slot, language=declared.source)
     for file in _files(release):
         content = release.texts.get(file.path)
         try:
@@ -96,13 +83,8 @@ def _has_no_source(release: LintedRelease, declared: CarriedManifest) -> bool:
 
 def unreadable(path: str, error: Unusable) -> Finding:
     """A carried file that is not what the release says of it."""
-    return finding(
-        7144,
-        Severity.STRICT,
-        N_("{path} cannot be read as [[carried]] says: {why}"),
-        N_("Correct the file, or 'format' and 'encoding' in the manifest."),
-        path=path if error.line is None else f"{path}:{error.line}",
-        why=error.why,
+    return rules.CARRIED_FILE_UNREADABLE.report(
+        path=path if error.line is None else f"{path}:{error.line}", why=error.why
     )
 
 
@@ -126,23 +108,9 @@ def carried_places(release: LintedRelease) -> Iterator[Finding]:
             elif missing or unknown:
                 lacks[shown(key)] = None
         if invents:
-            yield finding(
-                7145,
-                Severity.STRICT,
-                N_("{path}: nothing fills a placeholder in the translation of {keys}."),
-                N_("Write the placeholders of the source text: a program may end at others."),
-                path=file.path,
-                keys=some([*invents]),
-            )
+            yield rules.PLACEHOLDERS_UNKNOWN.report(path=file.path, keys=some([*invents]))
         if lacks:
-            yield finding(
-                7146,
-                Severity.ADVISORY,
-                N_("{path}: the translation of {keys} has other placeholders or tags."),
-                N_("Look whether what the program fills in, or the mark-up, is missing."),
-                path=file.path,
-                keys=some([*lacks]),
-            )
+            yield rules.PLACEHOLDERS_MISSING.report(path=file.path, keys=some([*lacks]))
 
 
 def _filled(place: str) -> bool:
@@ -166,14 +134,7 @@ def carried_settings(release: LintedRelease) -> Iterator[Finding]:
             unmet = [a.keys for a in declared.areas if not any(matches(k, a.keys) for k in known)]
         unmet += [new for new in declared.renamed.values() if new not in names]
         if unmet:
-            yield finding(
-                7150,
-                Severity.ADVISORY,
-                N_("The manifest names {names}, and {path} has nothing of that name."),
-                N_("Correct the names in 'areas', 'rules' or 'renamed': they do nothing now."),
-                names=some(unmet),
-                path=declared.slot,
-            )
+            yield rules.CARRIED_NAMES_UNKNOWN.report(names=some(unmet), path=declared.slot)
 
 
 def _own_values(declared: CarriedManifest, values: Catalogue) -> Iterator[Finding]:
@@ -182,15 +143,7 @@ def _own_values(declared: CarriedManifest, values: Catalogue) -> Iterator[Findin
         entry = by_name.get(rule.key)
         wrong = breach(rule, entry.value) if entry is not None and not entry.empty else ""
         if wrong:
-            yield finding(
-                7159,
-                Severity.STRICT,
-                N_("{path}: the release's own value of {key} breaks its rule: {rule}"),
-                N_("Correct the value or the rule: no site without a value could upgrade."),
-                path=declared.slot,
-                key=rule.key,
-                rule=wrong,
-            )
+            yield rules.SETTING_BREAKS_RULE.report(path=declared.slot, key=rule.key, rule=wrong)
 
 
 def carried_history(release: LintedRelease) -> Iterator[Finding]:
@@ -203,23 +156,10 @@ def carried_history(release: LintedRelease) -> Iterator[Finding]:
     for then in before.carried:
         declared = now.get(then.overlay)
         if declared is None:
-            yield finding(
-                7153,
-                Severity.ADVISORY,
-                N_("The release no longer carries {overlay}: what countries have there ends."),
-                N_("Keep the [[carried]] of {last}, unless it is meant so; say it in the notes."),
-                overlay=then.overlay,
-                last=before.version,
-            )
+            yield rules.CARRIED_DROPPED.report(overlay=then.overlay, last=before.version)
         elif _form(then) != _form(declared):
-            yield finding(
-                7154,
-                Severity.STRICT,
-                N_("{overlay} was {old} and is {new} now: no file of a country could be read."),
-                N_("Choose another path for 'overlay', or keep kind, format and encoding."),
-                overlay=then.overlay,
-                old=_form(then),
-                new=_form(declared),
+            yield rules.CARRIED_FORM_CHANGED.report(
+                overlay=then.overlay, old=_form(then), new=_form(declared)
             )
     if release.texts_before is None:
         return
@@ -251,14 +191,7 @@ def _required(release: LintedRelease) -> Iterator[Finding]:
             was = set(then.required) - {shown(key) for key, forms in before.items() if any(forms)}
         bare = [key for key in declared.required if key not in filled and key not in was]
         if bare:
-            yield finding(
-                7157,
-                Severity.ADVISORY,
-                N_("No site can upgrade before it sets {keys} in {overlay}: there is no default."),
-                N_("Ship a value, or say in the notes what each site has to set beforehand."),
-                keys=some(bare),
-                overlay=declared.overlay,
-            )
+            yield rules.SETTINGS_REQUIRED.report(keys=some(bare), overlay=declared.overlay)
 
 
 def _languages(release: LintedRelease) -> Iterator[Finding]:
@@ -271,11 +204,7 @@ def _languages(release: LintedRelease) -> Iterator[Finding]:
         old = {f.language for f in carried_files([then], release.texts_before) if f.language}
         new = {f.language for f in carried_files([declared], release.files) if f.language}
         if old - new:
-            yield finding(
-                7152,
-                Severity.ADVISORY,
-                N_("{path}: {last} had {languages} as well, and the release does not."),
-                N_("Bring the files along, unless it is meant so: officers would see '{source}'."),
+            yield rules.LANGUAGES_DROPPED.report(
                 path=declared.slot,
                 last=last.version,
                 languages=some(sorted(old - new)),
@@ -286,73 +215,28 @@ def _languages(release: LintedRelease) -> Iterator[Finding]:
 def _texts_changed(change: CarriedChange, last: str) -> Iterator[Finding]:
     values: dict[str, object] = {"path": change.declared.slot, "last": last}
     if change.added or change.changed or change.gone:
-        yield finding(
-            7147,
-            Severity.INFO,
-            N_("{path} against {last}: texts new {added}, worded anew {changed}, gone {gone}."),
-            N_("Countries translate them; the officers' page lists them."),
-            added=len(change.added),
-            changed=len(change.changed),
-            gone=len(change.gone),
-            **values,
+        yield rules.TEXTS_CHANGED.report(
+            added=len(change.added), changed=len(change.changed), gone=len(change.gone), **values
         )
     if change.refitted:
-        yield finding(
-            7148,
-            Severity.ADVISORY,
-            N_("{path}: other placeholders than in {last}: {keys}."),
-            N_(
-                "A country's translation of them is not used until it is written anew; a new key"
-                " for a new text leaves the old one alone."
-            ),
-            keys=change.named(change.refitted),
-            **values,
-        )
+        yield rules.PLACEHOLDERS_CHANGED.report(keys=change.named(change.refitted), **values)
     if change.renamed:
         pairs = [f"{shown(old)} -> {shown(new)}" for old, new in change.renamed.items()]
-        yield finding(
-            7149,
-            Severity.ADVISORY,
-            N_("{path}: the same text has another key than in {last}: {keys}."),
-            N_("Name them in 'renamed' of the [[carried]], or what countries translated is lost."),
-            keys=some(pairs),
-            **values,
-        )
+        yield rules.KEYS_RENAMED.report(keys=some(pairs), **values)
 
 
 def _settings_changed(change: CarriedChange, last: str) -> Iterator[Finding]:
     values: dict[str, object] = {"path": change.declared.slot, "last": last}
     if change.gone:
-        yield finding(
-            7155,
-            Severity.ADVISORY,
-            N_("{path}: settings of {last} that are gone: {keys}."),
-            N_("What countries set there has no effect any more: say so in the notes."),
-            keys=change.named(change.gone),
-            **values,
-        )
+        yield rules.SETTINGS_DROPPED.report(keys=change.named(change.gone), **values)
     if change.changed:
-        yield finding(
-            7156,
-            Severity.ADVISORY,
-            N_("{path}: settings with another value than in {last}: {keys}."),
-            N_("Countries that set them keep theirs; say in the notes why it changed."),
-            keys=change.named(change.changed),
-            **values,
-        )
+        yield rules.SETTINGS_CHANGED.report(keys=change.named(change.changed), **values)
     old = {shown(key) for key in change.before}
     stricter = [
         rule.key for rule in change.declared.rules if rule.key in old and _new(rule, change.then)
     ]
     if stricter:
-        yield finding(
-            7158,
-            Severity.ADVISORY,
-            N_("{path}: other values than in {last} are refused for {keys}."),
-            N_("A site that has such a value cannot upgrade before it changes it: say so."),
-            keys=some(stricter),
-            **values,
-        )
+        yield rules.SETTING_RULES_STRICTER.report(keys=some(stricter), **values)
 
 
 def _new(rule: SettingRule, then: CarriedManifest) -> bool:

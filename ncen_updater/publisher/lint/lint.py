@@ -15,7 +15,6 @@ from packaging.version import InvalidVersion, Version
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import LINT_REFUSES
 from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.document import ReleaseDocument, parse_release_document, release_target
@@ -27,6 +26,7 @@ from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.build.build import MANIFEST_NAME, migration_files, scan_release
 from ncen_updater.publisher.errors import BuildRefused
 from ncen_updater.publisher.feed.feed import Feed
+from ncen_updater.publisher.lint import rules
 from ncen_updater.publisher.lint.carried_rules import (
     carried_history,
     carried_places,
@@ -38,7 +38,6 @@ from ncen_updater.publisher.lint.release import (
     LintedRelease,
     content_of,
     files_of,
-    finding,
     known_ids,
 )
 from ncen_updater.publisher.lint.sql import (
@@ -82,27 +81,11 @@ def lint_release(
     try:
         manifest = load_manifest(directory / MANIFEST_NAME)
     except BadManifest as error:
-        return [
-            finding(
-                7101,
-                Severity.STRICT,
-                N_("The manifest is not valid: {mistakes}"),
-                N_("Correct the places that are named; docs/release-format.md explains each."),
-                mistakes=error.detail,
-            )
-        ]
+        return [rules.INVALID_MANIFEST.report(mistakes=error.detail)]
     try:
         tree = scan_release(directory)
     except BuildRefused as error:
-        return [
-            finding(
-                7102,
-                Severity.STRICT,
-                N_("The directory holds what no release may hold: {reason}"),
-                N_("A release holds files, directories and links inside itself, nothing else."),
-                reason=error.values["reason"],
-            )
-        ]
+        return [rules.FORBIDDEN_ENTRY.report(reason=error.values["reason"])]
     paths = [entry.path for entry in tree.entries if entry.type is EntryType.FILE]
     texts = {
         file.path: _beginning(directory / file.path, MAX_BYTES + 1)
@@ -248,46 +231,21 @@ def _version(release: LintedRelease) -> Iterator[Finding]:
         return
     last = release.previous.manifest.version
     if release.manifest.release_version <= Version(last):
-        yield finding(
-            7103,
-            Severity.STRICT,
-            N_("Version {version} is not newer than the published {last}."),
-            N_("Give the release a higher version number."),
-            version=release.manifest.version,
-            last=last,
-        )
+        yield rules.VERSION_NOT_NEWER.report(version=release.manifest.version, last=last)
     elif not release.manifest.accepts(Version(last)):
-        yield finding(
-            7104,
-            Severity.ADVISORY,
-            N_("Sites that run {last}, the newest release, may not install this one."),
-            N_("Widen 'upgrade_from', unless sites are meant to stop in between."),
-            last=last,
-        )
+        yield rules.NEWEST_SITES_EXCLUDED.report(last=last)
 
 
 def _missing_files(release: LintedRelease) -> Iterator[Finding]:
     names = frozenset(release.files)
     for database, migration in release.migrations():
         for path in migration_files(migration, names)[1]:
-            yield finding(
-                7105,
-                Severity.STRICT,
-                N_("{path}, which migration {migration} of {database} names, is missing."),
-                N_("Add the file, or correct its name in the manifest."),
-                path=path,
-                migration=migration.id,
-                database=database,
+            yield rules.MIGRATION_FILE_MISSING.report(
+                path=path, migration=migration.id, database=database
             )
     smoke = release.manifest.smoke
     if smoke and smoke.argv[0] not in {entry.path for entry in release.tree.entries}:
-        yield finding(
-            7188,
-            Severity.STRICT,
-            N_("The program of [smoke], {path}, is not in the release."),
-            N_("Add the file, or correct its name in the manifest."),
-            path=smoke.argv[0],
-        )
+        yield rules.SMOKE_PROGRAM_MISSING.report(path=smoke.argv[0])
 
 
 def _history(release: LintedRelease) -> Iterator[Finding]:
@@ -308,31 +266,14 @@ def _history(release: LintedRelease) -> Iterator[Finding]:
             if old is not None and digest is not None and digest != old:
                 edited.add(path)  # also where another file was put in its place
     for path in sorted(edited):
-        yield finding(
-            7106,
-            Severity.STRICT,
-            N_("{path} is not the file that was published with {version}."),
-            N_(
-                "Restore the published file and write a new migration instead. If {version} was "
-                "bad, withdraw it and leave it out of 'upgrade_from': nothing of it has to stay "
-                "then."
-            ),
-            path=path,
-            version=release.previous.manifest.version,
+        yield rules.PUBLISHED_FILE_CHANGED.report(
+            path=path, version=release.previous.manifest.version
         )
     present = {(database, migration.id) for database, migration in release.migrations()}
     for database, ids in known_ids(release.previous).items():
         for identifier in sorted(ids):
             if (database, identifier) not in present:
-                yield finding(
-                    7107,
-                    Severity.STRICT,
-                    N_("Migration {migration} of {database} was published and is gone."),
-                    N_(
-                        "Keep every published migration in the manifest, with its files. If "
-                        "{version} was bad, withdraw it and leave it out of 'upgrade_from': "
-                        "nothing of it has to stay then."
-                    ),
+                yield rules.PUBLISHED_MIGRATION_MISSING.report(
                     migration=identifier,
                     database=database,
                     version=release.previous.manifest.version,
@@ -340,36 +281,19 @@ def _history(release: LintedRelease) -> Iterator[Finding]:
         newest = max(ids, default="")
         for name, migration in release.new_migrations():
             if name == database and migration.id < newest:
-                yield finding(
-                    7108,
-                    Severity.STRICT,
-                    N_("The new migration {migration} of {database} comes before {newest}."),
-                    N_("Give it an id that sorts after every published one."),
-                    migration=migration.id,
-                    database=database,
-                    newest=newest,
+                yield rules.MIGRATION_OUT_OF_ORDER.report(
+                    migration=migration.id, database=database, newest=newest
                 )
 
 
 def _notes(release: LintedRelease) -> Iterator[Finding]:
     if not release.manifest.notes:
-        yield finding(
-            7141,
-            Severity.STRICT,
-            N_("The release has no notes: nobody is told what it brings."),
-            N_("Write [notes.en], or another language, with a title and a text for operators."),
-        )
+        yield rules.NOTES_MISSING.report()
         return
     for language in LANGUAGES:
         notes = release.manifest.notes.get(language)
         if notes is None:
-            yield finding(
-                7109,
-                Severity.ADVISORY,
-                N_("There are no notes in the language '{language}'."),
-                N_("Write [notes.{language}], if operators of sites read that language."),
-                language=language,
-            )
+            yield rules.NOTES_LANGUAGE_MISSING.report(language=language)
 
 
 def _case(release: LintedRelease) -> Iterator[Finding]:
@@ -378,59 +302,30 @@ def _case(release: LintedRelease) -> Iterator[Finding]:
         alike = unicodedata.normalize("NFC", entry.path.casefold())
         other = seen.setdefault(alike, entry.path)
         if other != entry.path:
-            yield finding(
-                7110,
-                Severity.STRICT,
-                N_("{first} and {second} differ in case, or in how accents are written, only."),
-                N_("Rename one: such paths are one file on some systems."),
-                first=other,
-                second=entry.path,
-            )
+            yield rules.PATHS_ALIKE.report(first=other, second=entry.path)
 
 
 def _way_back(release: LintedRelease) -> Iterator[Finding]:
     for database, migration in release.new_migrations():
         values: dict[str, object] = {"migration": migration.id, "database": database}
         if migration.irreversible is not None:
-            yield finding(
-                7115,
-                Severity.ADVISORY,
-                N_("Migration {migration} of {database} has no way back: {reason}"),
-                N_("After the commit sites cannot go back keeping new records. Be sure of it."),
-                reason=migration.irreversible,
-                **values,
-            )
+            yield rules.MIGRATION_IRREVERSIBLE.report(reason=migration.irreversible, **values)
         if migration.verify is None:
-            yield finding(
-                7116,
-                Severity.ADVISORY,
-                N_("Migration {migration} of {database} is not verified."),
-                N_("Add a 'verify' file whose statements return the rows that are wrong."),
-                **values,
-            )
+            yield rules.MIGRATION_UNVERIFIED.report(**values)
 
 
 def _health(release: LintedRelease) -> Iterator[Finding]:
     if release.manifest.health or release.manifest.product == AGENT_PRODUCT:
         return  # an agent confirms itself; nobody asks it over HTTP
     serves = bool(release.manifest.databases or release.manifest.migrator)
-    yield finding(
-        7120,
-        Severity.STRICT if serves else Severity.ADVISORY,
-        N_("The release names no health probe."),
-        N_("Add [[health]]: without one a site learns from its users that an upgrade failed."),
-    )
+    yield rules.HEALTH_PROBE_MISSING.report(Severity.STRICT if serves else Severity.ADVISORY)
 
 
 def _secrets(release: LintedRelease) -> Iterator[Finding]:
     found = [entry.path for entry in release.tree.entries if _is_secret(release, entry.path)]
     if found:
-        yield finding(
-            7121,
-            Severity.ADVISORY,
-            N_("What should not be published may lie there: {paths}"),
-            N_("Everybody can read a release. Take it out unless it is meant to be public."),
-            paths=", ".join([*found[:5], *(["..."] if len(found) > 5 else [])]),
+        yield rules.SECRETS_SUSPECTED.report(
+            paths=", ".join([*found[:5], *(["..."] if len(found) > 5 else [])])
         )
 
 
@@ -446,26 +341,12 @@ def _is_secret(release: LintedRelease, path: str) -> bool:
 
 def _countries(release: LintedRelease) -> Iterator[Finding]:
     for code in impossible(release.manifest.countries):
-        yield finding(
-            7140,
-            Severity.STRICT,
-            N_("'countries' names {country}, and there is no such country."),
-            N_("Write the two letters of ISO 3166, such as MU or SN."),
-            country=code,
-        )
+        yield rules.COUNTRY_UNKNOWN.report(country=code)
 
 
 def _upgrade_from(release: LintedRelease) -> Iterator[Finding]:
     if not release.manifest.upgrade_from:
-        yield finding(
-            7122,
-            Severity.ADVISORY,
-            N_("No site can upgrade to the release: it may be installed over no version."),
-            N_(
-                "Set 'upgrade_from' to the versions that the migrations were tried with; only a"
-                " release that sites begin with goes without."
-            ),
-        )
+        yield rules.UPGRADE_FROM_EMPTY.report()
 
 
 def _reports(release: LintedRelease) -> Iterator[Finding]:
@@ -476,14 +357,7 @@ def _reports(release: LintedRelease) -> Iterator[Finding]:
         return  # a name, which nothing can be said of
     own = release.manifest.release_version
     if said is not None and Version(said.base_version) != Version(own.base_version):
-        yield finding(
-            7160,
-            Severity.ADVISORY,
-            N_("The manifest says that {version} reports {reports}, which is another version."),
-            N_("Correct 'reports', or leave it out where the application reports the version."),
-            version=own,
-            reports=reports,
-        )
+        yield rules.REPORTED_VERSION_DIFFERS.report(version=own, reports=reports)
 
 
 RULES: Final[tuple[Rule, ...]] = (

@@ -40,7 +40,8 @@ from ncen_updater.formats.sql import (
     verify_refusal,
 )
 from ncen_updater.publisher.build.build import migration_files
-from ncen_updater.publisher.lint.release import LintedRelease, finding
+from ncen_updater.publisher.lint import rules
+from ncen_updater.publisher.lint.release import LintedRelease
 
 #: A text, and whether it is a ``verify`` file, of whose statements the rows are counted.
 Asked = tuple[str, bool]
@@ -229,15 +230,7 @@ def unreadable_files(release: LintedRelease) -> Iterator[Finding]:
 
 
 def _unusable(path: str, database: str, reason: str) -> Finding:
-    return finding(
-        7124,
-        Severity.STRICT,
-        N_("No site can use {path}: {reason}"),
-        N_("Save it as plain UTF-8 text, or give the migration another id."),
-        path=path,
-        database=database,
-        reason=Text(reason),
-    )
+    return rules.SQL_FILE_UNUSABLE.report(path=path, database=database, reason=Text(reason))
 
 
 def _texts(release: LintedRelease) -> Iterator[SqlText]:
@@ -285,29 +278,24 @@ def sql_is_accepted(release: LintedRelease) -> Iterator[Finding]:
             said[engine] = mistakes(engine, asked)
         except Unchecked as error:
             said[engine] = {}
-            yield finding(
-                7126,
-                Severity.ADVISORY,
-                N_("Nobody looked for mistakes of syntax in the SQL for {engine}: {reason}."),
-                N_("Install the package squawk-cli beside this program, or rehearse the release."),
-                engine=DIALECTS[engine].title,
-                reason=error.reason,
-            )
+            yield rules.SYNTAX_UNCHECKED.report(engine=DIALECTS[engine].title, reason=error.reason)
     for text in texts:
         yield from _refused(_with_syntax(text, said))
         if text.file is not None and not any(text.refusals.values()) and _is_empty(text):
-            yield finding(
-                7114,
-                Severity.ADVISORY,
-                N_("{path} holds no statement."),
-                N_("Write the migration, or take it out of the manifest."),
-                path=text.name,
-                database=text.database,
-            )
+            yield rules.SQL_EMPTY.report(path=text.name, database=text.database)
 
 
 def _is_empty(text: SqlText) -> bool:
     return not any(split(text.sql, engine) for engine in text.refusals)
+
+
+_REFUSALS: Final = {
+    Why.FORBIDDEN: rules.SQL_FORBIDDEN,
+    Why.OUTSIDE: rules.SQL_OUTSIDE_TRANSACTION,
+    Why.NOT_ALONE: rules.SQL_NOT_ALONE,
+    Why.NO_QUESTION: rules.SQL_NO_QUESTION,
+    Why.SYNTAX: rules.SQL_SYNTAX_ERROR,
+}
 
 
 def _refused(text: SqlText) -> Iterator[Finding]:
@@ -324,39 +312,7 @@ def _refused(text: SqlText) -> Iterator[Finding]:
             "engines": ", ".join(engines),
             "reason": refused.reason,
         }
-        match refused.why:
-            case Why.FORBIDDEN:
-                what = N_("'{name}' holds what sites on {engines} refuse: {reason}")
-                remedy = N_(
-                    "Take it out: a migration changes its own database alone, under the role and in"
-                    " the transaction that the agent holds."
-                )
-                yield finding(7111, severity, what, remedy, **values)
-            case Why.OUTSIDE:
-                what = N_(
-                    "'{name}' holds a statement that refuses a transaction."
-                    " Sites on {engines}: {reason}"
-                )
-                remedy = N_(
-                    "Write it without CONCURRENTLY: migrations run on a copy that nobody uses."
-                    " Else set 'transactional = false' for a migration of its own."
-                )
-                yield finding(7112, severity, what, remedy, **values)
-            case Why.NOT_ALONE:
-                what = N_(
-                    "'{name}' runs outside a transaction, and sites on {engines} refuse it:"
-                    " {reason}"
-                )
-                remedy = N_("Make a migration of each statement, repeatable by itself.")
-                yield finding(7113, severity, what, remedy, **values)
-            case Why.NO_QUESTION:
-                what = N_("'{name}' is no question, and sites on {engines} refuse it: {reason}")
-                remedy = N_("Ask with a SELECT that changes nothing.")
-                yield finding(7117, severity, what, remedy, **values)
-            case Why.SYNTAX:
-                what = N_("{engines} would not understand '{name}': {reason}")
-                remedy = N_("Correct the SQL, or give each engine a file of its own.")
-                yield finding(7125, severity, what, remedy, **values)
+        yield _REFUSALS[refused.why].report(severity, **values)
 
 
 def questions(release: LintedRelease) -> Iterator[Finding]:
@@ -364,20 +320,9 @@ def questions(release: LintedRelease) -> Iterator[Finding]:
     manifest = release.manifest
     for item in manifest.reference_maps:
         if not item.strict:
-            yield finding(
-                7118,
-                Severity.ADVISORY,
-                N_("Rows that '{name}' does not map are reported but do not stop the upgrade."),
-                N_("Set 'strict = true', or say in the notes what becomes of such rows."),
-                name=item.name,
-            )
+            yield rules.UNMAPPED_ROWS_PASS.report(name=item.name)
     if manifest.databases and any(release.new_migrations()) and not manifest.checks:
-        yield finding(
-            7119,
-            Severity.ADVISORY,
-            N_("The release changes data and no check asks whether any was lost."),
-            N_("Add [[checks]] such as: cases before = cases after."),
-        )
+        yield rules.CHECKS_MISSING.report()
 
 
 def unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
@@ -396,14 +341,7 @@ def unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
         )
         for code in item.codes:
             if f"'{code}'" not in said:
-                yield finding(
-                    7123,
-                    Severity.STRICT,
-                    N_("'{name}': no migration says what becomes of the class {code}."),
-                    N_("Map it in a migration, as a quoted value, or take it out of 'codes'."),
-                    name=item.name,
-                    code=code,
-                )
+                yield rules.CODE_UNMAPPED.report(name=item.name, code=code)
 
 
 def ways_down(release: LintedRelease) -> Iterator[Finding]:
@@ -417,17 +355,8 @@ def ways_down(release: LintedRelease) -> Iterator[Finding]:
             if not {loss.object, loss.table} & declared:
                 yield _found(database, migration, loss)
         if migration.loses:
-            yield finding(
-                7128,
-                Severity.ADVISORY,
-                N_("{down} of {database} does not keep {objects}: so says the release."),
-                N_(
-                    "Be sure of it: sites are told before the upgrade and before they go back, and"
-                    " a release that turns bad is then not taken back without being asked."
-                ),
-                down=migration.down,
-                database=database,
-                objects=", ".join(migration.loses),
+            yield rules.DECLARED_LOSSES.report(
+                down=migration.down, database=database, objects=", ".join(migration.loses)
             )
 
 
@@ -452,40 +381,6 @@ def _found(database: str, migration: Migration, loss: Loss) -> Finding:
         "line": loss.line,
     }
     if loss.how is How.REFUSES:
-        return finding(
-            7130,
-            Severity.STRICT,
-            N_(
-                "{down}, line {line}: what officers enter in {database}.{object} may break a rule"
-                " that is added there, and going back would then fail."
-            ),
-            N_(
-                "Change such rows first and park their values in 'ncen_kept', or name the object in"
-                " 'loses' of the migration."
-            ),
-            **values,
-        )
-    if loss.own:
-        return finding(
-            7129,
-            Severity.ADVISORY,
-            N_(
-                "{down}, line {line}: of {database}.{object} only the rows come back that the"
-                " release itself puts there."
-            ),
-            N_("Park it in 'ncen_kept' too, if officers or administrators can add to it."),
-            **values,
-        )
-    return finding(
-        7127,
-        Severity.STRICT,
-        N_(
-            "{down}, line {line}: what officers enter in {database}.{object} is lost on the way"
-            " back."
-        ),
-        N_(
-            "Park it first, in the schema 'ncen_kept' on PostgreSQL or in tables 'ncen_kept__...'"
-            " on SQLite, and bring it back in 'up'; or name it in 'loses' of the migration."
-        ),
-        **values,
-    )
+        return rules.ROLLBACK_MAY_FAIL.report(**values)
+    rule = rules.ROLLBACK_RESTORES_OWN_ROWS if loss.own else rules.ROLLBACK_LOSES_DATA
+    return rule.report(**values)

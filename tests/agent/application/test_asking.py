@@ -14,7 +14,7 @@ import pytest
 from ncen_updater.agent.application.asking import said_by_command
 from ncen_updater.agent.application.base import Expectation, Health
 from ncen_updater.agent.application.command import CommandApplication
-from ncen_updater.agent.application.front import front_problem
+from ncen_updater.agent.application.control import front_problem
 from ncen_updater.agent.application.health import HealthProber
 from ncen_updater.agent.config.model import ApplicationSettings
 from ncen_updater.common.secret_file import SecretUnread, read_secret_file

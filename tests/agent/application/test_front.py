@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.application.front import front_problem
+from ncen_updater.agent.application.control import front_problem
 from ncen_updater.agent.config.model import ApplicationSettings
 from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.operations import Operations

@@ -46,7 +46,7 @@ def test_what_is_approved_is_approved_whatever_was_before() -> None:
 def test_beside_an_open_change_nothing_is_approved() -> None:
     require_settled(None, None)
     with refused(OPEN_CHANGE):
-        require_settled(CHANGE, None)
+        require_settled({**CHANGE, "watched_until": None}, None)
     until = {"watched_until": "2026-11-24T20:40:00+00:00"}
     with refused(WATCHED_FIRST, match=r"watched until 2026-11-25 00:40:00 \+04 \(2026-11-24"):
         require_settled({**CHANGE, **until}, ZoneInfo("Indian/Mauritius"))

@@ -251,7 +251,6 @@ def test_a_chosen_time_that_holds_is_told_once(at: str | None, once: bool) -> No
     chosen = "2026-11-28T23:00:00+04:00"
     begins = {"when": "at", "at": at} if at else {"when": "not-by-itself", "at": None}
     assert _begins_then({"scheduled": chosen, "begins": begins}) is once
-    assert not _begins_then({"scheduled": chosen, "begins": None})
 
 
 def test_the_dossier_of_a_release_that_failed_is_written_all_the_same(

@@ -188,9 +188,8 @@ def test_history_speaks_of_the_hours_of_the_site(
         ({"looked_at": "2026-11-27T08:00:01+00:00", "running": None}, False),
         ({"looked_at": "2026-11-27T07:00:00+00:00", "running": {"words": ["check"]}}, False),
         ({"looked_at": None, "running": None}, False),
-        ({"running": None}, False),
     ],
-    ids=["before", "at once", "after", "at work", "not yet", "an older service"],
+    ids=["before", "at once", "after", "at work", "not yet"],
 )
 def test_why_the_service_waited_before_an_order_is_no_answer_to_it(
     moment: dict[str, object], before: bool

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.diagnostics.passwords import PasswordParts, password_findings
+from ncen_updater.agent.diagnostics.doctor import PasswordParts, password_findings
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 

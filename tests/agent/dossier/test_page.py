@@ -29,7 +29,7 @@ from ncen_updater.formats.manifest import ReleaseNotes
 
 AT = datetime(2026, 11, 24, 9, tzinfo=UTC)
 REPORT = RehearsedHop(
-    from_="3.2.4", to="3.3.0", copy_s=2.0, migrate_s=4.0, back_s=3.0, keeps_records=True,
+    from_="3.2.4", to="3.3.0", copy_s=2.0, migrate_s=4.0, back_s=3.0, way_back=Back.KEEPS,
     checks={"cases": (200, 200), "persons": (90, 90)},
     maps=(MappedCodes("CITES class", "seizures", 212, (("C10", 3),)),),
     tables={"seizures": {"items": (200, 212), "objects": (-1, 0), "old": (7, -1),

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.files.errors import PlaceNotOurs
 from ncen_updater.agent.files.keeping import (
     Directory,
+    PlaceNotOurs,
     PutBack,
     best_method,
     left_by_changes,

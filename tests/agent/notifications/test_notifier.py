@@ -12,6 +12,7 @@ import pytest
 
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
 from ncen_updater.agent.journal.facts import ChangeFacts
 from ncen_updater.agent.journal.journal import Journal
@@ -46,7 +47,7 @@ REPORT = RehearsalReport(
     plan="a" * 64, backup_s=2.0, sizes={"cases": 8192},
     hops=(
         RehearsedHop(
-            from_="3.2.4", to="3.3.0", copy_s=1.0, migrate_s=2.0, keeps_records=True,
+            from_="3.2.4", to="3.3.0", copy_s=1.0, migrate_s=2.0, way_back=Back.KEEPS,
             stop_s=PredictedRange(10.0, 15.0, 20.0),
             maps=(MappedCodes("cites", "cases", 212, (("Amina", 3),)),),
             checks={"Amina": (1, 1)},

@@ -7,12 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from ncen_updater.agent.policy.bad_releases import (
-    DELAYS,
-    FailedRelease,
-    next_attempt,
-    remember,
-)
+from ncen_updater.agent.journal.site_history import HoldRecord
+from ncen_updater.agent.policy.bad_releases import DELAYS, next_attempt
 from ncen_updater.agent.policy.collection import (
     KeepRule,
     NamedByJournal,
@@ -20,7 +16,6 @@ from ncen_updater.agent.policy.collection import (
     Retention,
     what_to_collect,
 )
-from ncen_updater.agent.policy.holds import Hold
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -38,7 +33,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
     ],
 )
 def test_a_hold(until: datetime | None, at: datetime, active: bool) -> None:
-    hold = Hold("budget week", "amina", NOW, until)
+    hold = HoldRecord(1, "budget week", "amina", NOW, until)
     assert hold.active_at(at) is active
 
 
@@ -47,27 +42,12 @@ def test_a_hold(until: datetime | None, at: datetime, active: bool) -> None:
     [(1, HOUR), (2, 6 * HOUR), (3, DAY), (4, 3 * DAY), (5, 7 * DAY), (6, 7 * DAY), (99, 7 * DAY)],
 )
 def test_delays_grow_to_a_week(times: int, delay: timedelta) -> None:
-    bad = FailedRelease(Version("3.3.0"), "NU-4006", times, NOW)
-    assert next_attempt(bad) == NOW + delay
-
-
-def test_failures_are_counted_and_the_last_code_is_kept() -> None:
-    bad = remember(None, Version("3.3.0"), "NU-4006", NOW)
-    assert bad == FailedRelease(Version("3.3.0"), "NU-4006", 1, NOW)
-    bad = remember(bad, Version("3.3.0"), "NU-5003", NOW + DAY)
-    assert bad == FailedRelease(Version("3.3.0"), "NU-5003", 2, NOW + DAY)
-
-
-@pytest.mark.parametrize("times", [0, -1])
-def test_nothing_failed_less_than_once(times: int) -> None:
-    with pytest.raises(ValueError, match="at least once"):
-        FailedRelease(Version("1"), "x", times, NOW)
+    assert next_attempt(times, NOW) == NOW + delay
 
 
 @given(st.integers(1, 1000))
 def test_delays_never_shrink(times: int) -> None:
-    one = next_attempt(FailedRelease(Version("1"), "x", times, NOW))
-    more = next_attempt(FailedRelease(Version("1"), "x", times + 1, NOW))
+    one, more = next_attempt(times, NOW), next_attempt(times + 1, NOW)
     assert NOW + DELAYS[0] <= one <= more <= NOW + DELAYS[-1]
 
 

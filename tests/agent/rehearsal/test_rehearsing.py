@@ -22,6 +22,7 @@ from ncen_updater.agent.approvals.approving import require_basis, subject
 from ncen_updater.agent.approvals.status import require_consent, standing_for
 from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.databases.base import DatabaseRole
+from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine import accept_restore
@@ -83,7 +84,7 @@ def test_it_says_what_will_change_and_leaves_nothing(demo: DemoSite, site: Site)
     assert [code for code, _ in mapped.unmapped] == ["C10"]
     assert hop.back_s is not None
     assert hop.back_differs == ()
-    assert hop.keeps_records
+    assert hop.way_back is Back.KEEPS
     assert hop.tables["seizures"]["cultural_objects"][0] == -1
     stop = hop.stop_s
     assert 0 <= stop.low <= stop.likely <= stop.high
@@ -116,7 +117,7 @@ def test_a_bad_release_is_found_before_anybody_is_out(
 def test_without_a_way_down_none_is_tried(site: Site) -> None:
     record = rehearse(site, "3.3.9")
     assert hops(record)[-1].back_s is None
-    assert not hops(record)[-1].keeps_records
+    assert hops(record)[-1].way_back is not Back.KEEPS
 
 
 def test_people_approve_what_was_rehearsed_and_nothing_else(demo: DemoSite, site: Site) -> None:

@@ -1,7 +1,6 @@
-"""What rehearsals left in journals: read as it was, and written as it was.
+"""What rehearsals leave in journals: read as it was, and written as it was.
 
-``stored_reports.json`` was taken from journals of the agent before these records, but for the most
-of the columns that it tried.
+``stored_reports.json`` was taken from journals, but for the most of the columns that were tried.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.engine.errors import JournalUnreadable
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.rehearsal.report import (
@@ -31,12 +29,6 @@ STORED: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("stored_reports.json").read_text("utf-8")
 )
 FOUND = STORED["what was found"]
-#: What the first agent that rehearsed did not say yet.
-LATER = ("loses", "restore_s", "unchanged", "values", "way_back")
-OLDEST = {
-    "plan": FOUND["plan"], "backup_s": 6.0, "sizes": FOUND["sizes"],
-    "hops": [{k: v for k, v in FOUND["hops"][0].items() if k not in LATER}],
-}  # fmt: skip
 KINDS: dict[str, type[Record]] = {
     "where the copies are, SQLite": RehearsalCopies,
     "where the copies are, PostgreSQL": RehearsalCopies,
@@ -53,7 +45,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def store(journal: Journal, state: RehearsalState, stored: object) -> Rehearsals:
-    """Write what an agent of before left."""
+    """Write what a rehearsal left."""
     rehearsals = Rehearsals(journal)
     rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopies())
     with journal.transaction() as connection:
@@ -82,21 +74,6 @@ def test_of_a_backup_only_what_there_is_is_written(left: dict[str, object]) -> N
     whole = {"plan": "p", "backup_s": 1.0, "sizes": {}, "hops": [], **left}
     del whole["blamed"]
     assert RehearsalReport.from_json(whole).to_json() == whole
-
-
-def test_the_oldest_report_is_read_sent_and_bound_as_it_was(journal: Journal) -> None:
-    record = store(journal, RehearsalState.PASSED, OLDEST).last("3.2.4", "3.3.0")
-    assert record is not None and record.report is not None
-    (hop,) = record.report.hops
-    assert (hop.way, hop.back, hop.loses, hop.values) == (("3.2.4", "3.3.0"), Back.KEEPS, (), None)
-    assert replace(hop, keeps_records=False).back is Back.RESTORES
-    assert hop.maps[0].unmapped == (("C10", 3),) and hop.maps[0].without_target == 3
-    assert stop_range(record) == (hop.stop_s.low, hop.stop_s.high)
-    assert rehearsal_document(record)["report"] == OLDEST
-    # Approvals of before were bound to this.
-    assert record.mark == (
-        "aaaaaaaa:e335247ca6b18085826933d1c612603fe7873e383e68295f983f77cdc50e0965"
-    )
 
 
 def test_what_a_newer_agent_says_beside_is_sent_and_bound_too(journal: Journal) -> None:

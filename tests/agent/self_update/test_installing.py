@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.agent.cli.install import Answers, settings_text
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.lock import change_lock
@@ -27,7 +28,6 @@ from ncen_updater.agent.self_update.after_confirmation import (
     renew_failsafe,
 )
 from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
-from ncen_updater.agent.self_update.first_config import Answers, settings_text
 from ncen_updater.common.messages import (
     AGENT_RELEASE_UNUSABLE,
     CAME_WITH_PACKAGE,

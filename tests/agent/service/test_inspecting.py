@@ -16,7 +16,7 @@ from ncen_updater.agent.journal.change import StepName, StepState
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.service import applying, inspecting
 from ncen_updater.agent.service.applying import INSPECTIONS, InspectionLimits, limits_of
-from ncen_updater.agent.service.errors import BadRequest, TooManyInspections
+from ncen_updater.agent.service.errors import BadRequest, Refused
 from ncen_updater.agent.service.inspecting import (
     InspectionKind,
     InspectionOrder,
@@ -27,6 +27,7 @@ from ncen_updater.agent.service.runner import Finished, WorkRunner
 from ncen_updater.agent.service.serve import _in_the_way
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import TOO_MANY_INSPECTIONS
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.common.workers import Worker
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
@@ -187,16 +188,16 @@ def test_nobody_fills_the_line(inspector: PlayedInspector) -> None:
     orders = kinds(10)
     for order in orders[: inspecting.EACH]:
         inspections.begin(order, AMINA)
-    with pytest.raises(TooManyInspections):
+    with pytest.raises(Refused, match=TOO_MANY_INSPECTIONS.code):
         inspections.begin(orders[5], AMINA)
     inspections.begin(orders[0], AMINA)  # the one that is under way costs nothing
     for n, order in enumerate(orders[2 : inspecting.MOST]):
         inspections.begin(order, Person(f"member {n}", 2000 + n))
-    with pytest.raises(TooManyInspections):
+    with pytest.raises(Refused, match=TOO_MANY_INSPECTIONS.code):
         inspections.begin(orders[9], BRUNO)
     for order in kinds(20)[10 : 10 + inspecting.MOST]:
         inspections.begin(order, ROOT)  # whatever others wait for
-    with pytest.raises(TooManyInspections):
+    with pytest.raises(Refused, match=TOO_MANY_INSPECTIONS.code):
         inspections.begin(orders[9], ROOT)
     inspector.door.set()
     inspections.close()

@@ -16,6 +16,7 @@ from psycopg.pq import PGconn, Ping
 
 from ncen_updater.agent.databases.errors import DatabaseError, DatabaseUnreachable
 from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
+from ncen_updater.agent.databases.postgresql.refusal import NOT_ADMITTED, PASSWORD, ask_sqlstate
 from ncen_updater.common.database_words import said
 from ncen_updater.common.messages import (
     DATABASE_UNKNOWN,
@@ -43,13 +44,10 @@ _PINNED = " -c search_path=pg_catalog,pg_temp"
 _UNHINDERED = " -c default_transaction_read_only=off -c idle_session_timeout=0"
 # Begins the states of a session that was ended from outside; one that broke has none.
 _ENDED = "57P"
-# Said once the server knows who it is,
-_ADMITTED = re.compile(
-    r"permission denied for database|not currently accepting|too many connections|slots are"
-    r"|database .* does not exist"
-)
-# and said to anybody.
-_BUSY = re.compile(r"starting up|shutting down|recovery mode|too many clients")
+# Said once the server knows who it is: no right to the database, closed, not there,
+_ADMITTED = frozenset({"42501", "55000", "3D000"})
+# and said to anybody: no room for more sessions, not ready.
+_BUSY = frozenset({"53300", "57P03"})
 
 
 @dataclass(frozen=True)
@@ -112,21 +110,19 @@ def forbid_views(connection: Connection) -> None:
         run(connection, "SET restrict_nonsystem_relation_kind = 'view,foreign-table'")
 
 
-def why_refused(text: str) -> Message | None:
-    """Return what a server that runs refuses a session for; None where no server answered; pure.
+def why_refused(code: str | None, words: str) -> Message | None:
+    """Return what a server that runs refuses a session for; None for the general sentence; pure.
 
-    Before a session stands a server tells no code, only words; in another language the general
-    sentence is told, with the words.
+    Args:
+        code: The SQLSTATE; None where no server answered.
+        words: They only refine the message: of a role that is not there in English, and libpq's
+            own, which nobody translates here.
     """
-    for words, message in (
-        (r"no password supplied", PASSWORD_MISSING),
-        (r"password authentication failed", PASSWORD_REFUSED),
-        (r'role ".*" does not exist', ROLE_UNKNOWN),
-        (r'database ".*" does not exist', DATABASE_UNKNOWN),
-    ):
-        if re.search(words, text):
-            return message
-    return None
+    if code == PASSWORD:
+        return PASSWORD_MISSING if "no password supplied" in words else PASSWORD_REFUSED
+    if code == NOT_ADMITTED:
+        return ROLE_UNKNOWN if re.search(r'role ".*" does not exist', words) else None
+    return DATABASE_UNKNOWN if code == "3D000" else None
 
 
 _LOGINS = "CREATE TABLE IF NOT EXISTS public.logins (role text PRIMARY KEY)"
@@ -239,8 +235,8 @@ class Server:
         Raises:
             DatabaseUnreachable: If the agent gets no session of its own either.
         """
-        told = error.detail or ""
-        if _ADMITTED.search(told) or _BUSY.search(told):
+        code = error.values.get("sqlstate")
+        if code in _ADMITTED | _BUSY:
             return error
         owner = self.settings.owner
         with self.facts() as connection:  # a server that is gone refused nobody
@@ -249,7 +245,9 @@ class Server:
         if error.message is not DatabaseUnreachable.message:
             return error  # it says why
         database = error.values.get("database")
-        return DatabaseUnreachable(OWNER_REFUSED, database=database, user=owner, detail=told)
+        return DatabaseUnreachable(
+            OWNER_REFUSED, database=database, user=owner, detail=error.detail, sqlstate=code
+        )
 
     @property
     def owner_logs_in(self) -> bool | None:
@@ -269,7 +267,7 @@ class Server:
             try:
                 self.open(database, as_owner=True).close()
             except DatabaseUnreachable as error:
-                if not _ADMITTED.search(error.detail or ""):
+                if error.values.get("sqlstate") not in _ADMITTED:
                     raise
                 self._owner_logs_in = True
         return bool(self._owner_logs_in)
@@ -281,24 +279,26 @@ class Server:
         return settings.user if self._owner_logs_in is False else settings.owner
 
     def _connect(self, database: str, user: str, name: str, options: str) -> Connection:
+        where = psycopg.conninfo.make_conninfo(
+            host=self.settings.host,
+            port=self.settings.port,
+            user=user,
+            dbname=database,
+            connect_timeout=self.limits.connect_s,
+            application_name=name,
+            client_encoding="UTF8",  # that of SQL_ASCII would give bytes for texts
+            options=options,
+            **self._password(),
+        )
         try:
-            connection = psycopg.connect(
-                host=self.settings.host,
-                port=self.settings.port,
-                user=user,
-                dbname=database,
-                connect_timeout=self.limits.connect_s,
-                application_name=name,
-                client_encoding="UTF8",  # that of SQL_ASCII would give bytes for texts
-                options=options,
-                autocommit=True,
-                **self._password(),
-            )
+            connection = psycopg.connect(where, autocommit=True)
         except psycopg.Error as error:
-            message = why_refused(str(error).strip())
+            answered = not isinstance(error, psycopg.errors.ConnectionTimeout)
+            code = ask_sqlstate(where, self.limits.connect_s)[0] if answered else None
             raise DatabaseUnreachable(
-                message, database=database, user=user, detail=said(error)
-            ) from error
+                why_refused(code, str(error)),
+                database=database, user=user, detail=said(error), sqlstate=code,
+            ) from error  # fmt: skip
         connection.prepare_threshold = None
         return connection
 

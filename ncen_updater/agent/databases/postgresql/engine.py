@@ -31,7 +31,7 @@ from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.agent.databases.migrations.command import migrator_user
 from ncen_updater.agent.databases.postgresql import evidence as evidences
 from ncen_updater.agent.databases.postgresql import reading, trying
-from ncen_updater.agent.databases.postgresql.application_login import require_logins
+from ncen_updater.agent.databases.postgresql.application_login import find_login_trouble
 from ncen_updater.agent.databases.postgresql.attributes import read_attributes
 from ncen_updater.agent.databases.postgresql.blockers import find_blockers
 from ncen_updater.agent.databases.postgresql.carrying import digest_of, survey_contents
@@ -227,11 +227,11 @@ class PostgresEngine(DatabaseEngine):
 
     def exposures(self, *, rehearsing: bool = False) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.exposures`."""
-        require_logins(self._server, next(iter(self._physical.values())), self._user)
+        found = find_login_trouble(self._server, next(iter(self._physical.values())), self._user)
         seen = see_roles(self._server, tuple(self._physical.values()))
         if seen is None:
-            return ()
-        return judge_roles(
+            return found
+        return found + judge_roles(
             seen,
             databases=len(self._physical),
             role=self._settings.user,

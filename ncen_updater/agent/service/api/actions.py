@@ -32,7 +32,7 @@ from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import ApprovalForm, HoldForm, OrderForm, ScheduleForm
 from ncen_updater.agent.service.api.people import ApiRole, Caller
 from ncen_updater.agent.service.api.queries import Document, Request, named_release, order_document
-from ncen_updater.agent.service.errors import BadRequest, Refused, TooManyOrders
+from ncen_updater.agent.service.errors import BadRequest, Refused
 from ncen_updater.agent.service.state import Assessment
 from ncen_updater.agent.status import need, read_status
 from ncen_updater.agent.tray import Tray
@@ -46,6 +46,7 @@ from ncen_updater.common.messages import (
     NOT_ASSESSED,
     NOT_REHEARSED,
     NOTHING_TO_APPROVE,
+    TOO_MANY_ORDERS,
 )
 
 MOST_ORDERS = 20
@@ -313,4 +314,4 @@ def _not_twice(journal: Journal, kind: OrderKind) -> None:
         if given.kind is kind:
             raise Refused(ALREADY_ORDERED, order=given.id, who=given.person.who)
     if len(waiting) >= MOST_ORDERS:
-        raise TooManyOrders(count=len(waiting))
+        raise Refused(TOO_MANY_ORDERS, count=len(waiting))

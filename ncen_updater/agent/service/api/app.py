@@ -5,34 +5,78 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from ncen_updater.agent.service.api.act_limits import ActLimits
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import MAX_BODY, Form, query_of, read_form
 from ncen_updater.agent.service.api.people import caller
 from ncen_updater.agent.service.api.queries import Page, Request
-from ncen_updater.agent.service.api.routes import STREAM, match
+from ncen_updater.agent.service.api.routes import ROUTES, STREAM
 from ncen_updater.agent.service.api.stream import EventStreams
 from ncen_updater.agent.service.errors import (
     UNCHANGED,
     BadRequest,
-    InspectionGoesOn,
-    MethodNotAllowed,
+    NoSuchThing,
     NotAllowed,
-    RequestTooLarge,
-    TooManyActs,
-    TooManyInspections,
-    TooManyOrders,
-    TooManyStreams,
-    status_of,
+    Refused,
 )
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.http_routes import find_routes, status_of
 from ncen_updater.common.http_server import NO_END
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, language_of
+from ncen_updater.common.messages import (
+    INSPECTION_GOES_ON,
+    METHOD_NOT_ALLOWED,
+    TOO_LARGE,
+    TOO_MANY_ACTS,
+    TOO_MANY_INSPECTIONS,
+    TOO_MANY_ORDERS,
+    TOO_MANY_STREAMS,
+)
+
+#: So many at once, as people and scripts of theirs do, and one more after each of these times.
+AT_ONCE, EVERY_S = 60, 30.0
+
+
+class ActLimits:
+    """Counts what each user changes.
+
+    Each act is a record in the journal for good, and most are told to people.
+
+    Args:
+        free: Numbers of users that are not counted: root and the service's own.
+        monotonic: The clock.
+    """
+
+    def __init__(
+        self, free: Collection[int], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._free, self._clock = frozenset(free), monotonic
+        self._spent: dict[int, tuple[float, float]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, uid: int) -> bool:
+        """Count one more of a user; False where that is one too many: then it does not count."""
+        if uid in self._free:
+            return True
+        with self._lock:
+            now = self._clock()
+            left = {
+                other: (spent - (now - at) / EVERY_S, now)
+                for other, (spent, at) in self._spent.items()
+            }
+            self._spent = {other: item for other, item in left.items() if item[0] > 0}
+            spent, _ = self._spent.get(uid, (0.0, now))
+            if spent + 1 > AT_ONCE:
+                return False
+            self._spent[uid] = (spent + 1, now)
+            return True
+
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +93,14 @@ FORMS_OF_HTML = [
     ("X-Content-Type-Options", "nosniff"),
 ]
 PIECE = 65_536
+#: After so long who was refused may try again.
+_RETRY_S = {
+    TOO_MANY_STREAMS: 30,
+    TOO_MANY_ORDERS: 30,
+    TOO_MANY_ACTS: 30,
+    TOO_MANY_INSPECTIONS: 5,
+    INSPECTION_GOES_ON: 5,
+}
 FORMS_OF_JSON = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
 
 
@@ -98,10 +150,15 @@ class ApiApplication:
         if not asks.roles:
             raise NotAllowed(who=asks.person.who, role="read")
         path = environ["PATH_INFO"]
-        route, names = match(environ["REQUEST_METHOD"], path)
+        there = find_routes(path, ROUTES)
+        if not there:
+            raise NoSuchThing(path=path[:200])
+        if environ["REQUEST_METHOD"] not in there:
+            raise Refused(METHOD_NOT_ALLOWED, path=path[:200], allowed=", ".join(there))
+        route, names = there[environ["REQUEST_METHOD"]]
         asks.require(route.role)
         if route.writes and not self._acts.take(asks.person.uid):
-            raise TooManyActs
+            raise Refused(TOO_MANY_ACTS)
         query = query_of(environ.get("QUERY_STRING", ""), route.query)
         form = _form(route.form, content, environ.get("CONTENT_TYPE", ""))
         request = Request(
@@ -135,13 +192,9 @@ class ApiApplication:
                 "exit_code": int(error.exit_code),
             }
         }
-        more: list[tuple[str, str]] = []
-        if isinstance(error, MethodNotAllowed):
+        more = [("Retry-After", str(wait))] if (wait := _RETRY_S.get(error.message)) else []
+        if error.message is METHOD_NOT_ALLOWED:
             more = [("Allow", str(error.values["allowed"]))]
-        elif isinstance(error, TooManyStreams | TooManyOrders | TooManyActs):
-            more = [("Retry-After", "30")]
-        elif isinstance(error, TooManyInspections | InspectionGoesOn):
-            more = [("Retry-After", "5")]
         return _json(status, document, start_response, language, more)
 
 
@@ -182,7 +235,7 @@ def _content(environ: Environ) -> bytes:
         raise BadRequest(reason="the length of the body is no number")
     size = int(length)
     if size > MAX_BODY:
-        raise RequestTooLarge(limit_bytes=MAX_BODY)
+        raise Refused(TOO_LARGE, limit_bytes=MAX_BODY)
     content: bytes = environ["wsgi.input"].read(size) if size else b""
     if len(content) != size:
         raise BadRequest(reason="the body is shorter than it says")

@@ -21,7 +21,6 @@ from ncen_updater.agent.service.api.queries import Document, Page, Request, prog
 from ncen_updater.agent.service.errors import (
     UNCHANGED,
     BadRequest,
-    InspectionGoesOn,
     NoSuchThing,
     Refused,
     refusal,
@@ -36,7 +35,7 @@ from ncen_updater.agent.slots.errors import RecordUnusable
 from ncen_updater.agent.slots.records import Records
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import NOT_ASSESSED, NOT_PREPARED
+from ncen_updater.common.messages import INSPECTION_GOES_ON, NOT_ASSESSED, NOT_PREPARED
 
 #: What one needs beside the right to look.
 ROLES: Mapping[InspectionKind, ApiRole] = {InspectionKind.SUPPORT_BUNDLE: ApiRole.OPERATE}
@@ -179,7 +178,7 @@ def _begun(context: ApiContext, request: Request, form: InspectionForm) -> Inspe
         BadRequest: If something is said that means nothing for its kind.
         OpenChange: If a change is open which the service brings to its end; one that is stuck waits
             for a person, who has to see why, and while a release is watched one may look.
-        TooManyInspections: If too many are open.
+        Refused: If too many are open.
     """
     kind = InspectionKind(form.kind)
     _require(request, kind)
@@ -211,14 +210,14 @@ def _found(context: ApiContext, request: Request, data: Mapping[str, object]) ->
     """Have something looked at, and return what was found.
 
     Raises:
-        InspectionGoesOn: If that takes longer; its number tells where to ask.
+        Refused: If that takes longer; its number tells where to ask.
         UpdaterError: Why nothing was found.
     """
     form = validated(InspectionForm, {**data, "language": request.language})
     begun = _begun(context, request, form)
     context.inspections.wait(begun, WAIT_S)
     if begun.ended_at is None:
-        raise InspectionGoesOn(number=begun.number)
+        raise Refused(INSPECTION_GOES_ON, number=begun.number)
     if begun.error is not None:
         begun.error.state = UNCHANGED
         raise begun.error

@@ -11,8 +11,9 @@ from typing import Any
 from ncen_updater.agent.service.api.forms import HEAD, MAX_NUMBER
 from ncen_updater.agent.service.api.inspections import MAX_WAIT_S
 from ncen_updater.agent.service.api.queries import MAX_ROWS
-from ncen_updater.agent.service.api.routes import PARTS, ROUTES, STREAM, Route
+from ncen_updater.agent.service.api.routes import ROUTES, STREAM, ApiRoute
 from ncen_updater.agent.service.api.schemas import components, named
+from ncen_updater.common.http_routes import PARTS
 
 Schema = Mapping[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -49,7 +50,7 @@ def description() -> dict[str, Any]:
     }
 
 
-def _operation(route: Route, answer: Schema) -> dict[str, Any]:
+def _operation(route: ApiRoute, answer: Schema) -> dict[str, Any]:
     doc = (route.handler.__doc__ if route.handler else None) or _SAID[route.address]
     operation: dict[str, Any] = {
         "operationId": route.method.lower() + re.sub(r"[^a-z]+", "_", route.address),
@@ -90,7 +91,7 @@ _SAID: Mapping[str, str] = {
 }
 
 
-def _success(route: Route, status: int, answer: Schema) -> dict[str, Any]:
+def _success(route: ApiRoute, status: int, answer: Schema) -> dict[str, Any]:
     words = HTTPStatus(status).phrase
     if route.address == STREAM:
         return {"description": words, "content": {"text/event-stream": {"schema": answer}}}

@@ -3,29 +3,218 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import logging
 import os
 import socket
-from collections.abc import Callable
+import stat
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import Places, load_places
 from ncen_updater.agent.service.api.app import PEER_UID, WHOLE, ApiApplication
 from ncen_updater.agent.service.api.context import ApiContext
-from ncen_updater.agent.service.api.fair_connections import FairConnections
-from ncen_updater.agent.service.api.listening import listening
 from ncen_updater.agent.service.api.people import group_id
 from ncen_updater.agent.service.availability_asker import availability_asker
-from ncen_updater.agent.service.errors import UNCHANGED, TooManyConnections
+from ncen_updater.agent.service.errors import UNCHANGED, Refused
 from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.agent.service.state import ServiceStateFile
 from ncen_updater.common.documents import error_document, jsonable
-from ncen_updater.common.http_server import LimitedConnection, LimitedGateway, LimitedServer
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.http_server import (
+    BACKLOG,
+    LimitedConnection,
+    LimitedGateway,
+    LimitedServer,
+)
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE
-from ncen_updater.common.unix_socket import peer_uid
+from ncen_updater.common.messages import SOCKET_TAKEN, SOCKET_UNUSABLE, TOO_MANY_CONNECTIONS
+from ncen_updater.common.unix_socket import address_of, peer_uid
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def listening(path: Path, group: int | None) -> Iterator[socket.socket]:
+    """Listen at a place while the block runs.
+
+    A lock beside the socket says whether the one that lies there is in use; it dies with its holder
+    however that dies, so that what a killed service left is removed, and what lives is not.
+
+    Args:
+        path: Where.
+        group: Number of the group that may connect; None where only the service's own user and
+            root may.
+
+    Raises:
+        SocketTaken: If another service listens there.
+        SocketUnusable: If the place takes no socket, or others could put theirs there.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            _make_directory(path.parent, group)
+            stack.callback(os.close, _lock(path))
+            _remove_stale(path)
+            listener = _bound(path, group)
+        except BlockingIOError as error:
+            raise UpdaterError(SOCKET_TAKEN, path=path) from error
+        except OSError as error:
+            raise UpdaterError(
+                SOCKET_UNUSABLE, path=path, reason=error.strerror or str(error)
+            ) from error
+        stack.callback(listener.close)
+        stack.callback(path.unlink, missing_ok=True)
+        yield listener
+
+
+def _make_directory(directory: Path, group: int | None) -> None:
+    if not directory.exists():
+        directory.mkdir(parents=True)
+        directory.chmod(0o750)
+        _give(directory, group, 0o750)
+    found = directory.stat()
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UpdaterError(
+            SOCKET_UNUSABLE, path=directory, reason="others may write into the directory"
+        )
+
+
+def _lock(path: Path) -> int:
+    place = path.with_name(f"{path.name}.lock")
+    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _remove_stale(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise UpdaterError(SOCKET_UNUSABLE, path=path, reason="something else lies there")
+        path.unlink()
+
+
+def _bound(path: Path, group: int | None) -> socket.socket:
+    """Bind beside the name, give it away, and only then let it be found."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        os.fchmod(listener.fileno(), 0o600)  # the mode that the file is made with
+        with address_of(beside) as address:
+            listener.bind(address)
+        beside.chmod(0o600)
+        _give(beside, group, 0o660)
+        listener.listen(BACKLOG)
+        beside.rename(path)
+    except BaseException:
+        listener.close()
+        beside.unlink(missing_ok=True)
+        raise
+    return listener
+
+
+def _give(path: Path, group: int | None, mode: int) -> None:
+    """Let a group in; where that cannot be done, nobody else is."""
+    if group is None:
+        return
+    try:
+        os.chown(path, -1, group)
+        path.chmod(mode)
+    except PermissionError as error:
+        logger.warning("%s stays with the service's own user: %s", path, error)
+
+
+Connection = TypeVar("Connection")
+
+
+@dataclass(frozen=True)
+class Admission(Generic[Connection]):
+    """Whether a connection comes in, and which one leaves for it."""
+
+    enters: bool
+    leaves: Connection | None = None
+
+    def __bool__(self) -> bool:
+        """Whether it comes in."""
+        return self.enters
+
+
+class FairConnections(Generic[Connection]):
+    """Knows every open connection that is counted.
+
+    Args:
+        each: So many may one user hold.
+        all_together: So many may all of them hold; what is left serves those that are not counted.
+        free: Numbers of users that are not counted.
+    """
+
+    def __init__(self, each: int, all_together: int, free: Collection[int]) -> None:
+        self._each, self._all, self._free = each, all_together, frozenset(free)
+        #: Oldest first: whose, and whether it is answered.
+        self._held: dict[Connection, int] = {}
+        self._answered: set[Connection] = set()
+        self._lock = threading.Lock()
+
+    def enter(self, uid: int, connection: Connection) -> Admission[Connection]:
+        """Let one more in, if there is a place or one can be had."""
+        if uid in self._free:
+            return Admission(enters=True)
+        with self._lock:
+            count = Counter(self._held.values())
+            leaves = None
+            if count[uid] >= self._each:
+                leaves = self._waiting({uid})
+            elif count.total() >= self._all:
+                most = max(count.values())
+                fuller = {other for other, held in count.items() if held == most > count[uid]}
+                leaves = self._waiting(fuller)
+            else:
+                self._held[connection] = uid
+                return Admission(enters=True)
+            if leaves is None:
+                return Admission(enters=False)
+            del self._held[leaves]
+            self._held[connection] = uid
+            return Admission(enters=True, leaves=leaves)
+
+    def answering(self, uid: int, connection: Connection) -> bool:
+        """Its request is here whole; False if it was made to leave before."""
+        if uid in self._free:
+            return True
+        with self._lock:
+            if connection not in self._held:
+                return False
+            self._answered.add(connection)
+            return True
+
+    def waiting(self, connection: Connection) -> None:
+        """It was answered, and may ask for more."""
+        with self._lock:
+            self._answered.discard(connection)
+
+    def leave(self, connection: Connection) -> None:
+        """It is closed; nothing happens where it had left before."""
+        with self._lock:
+            self._held.pop(connection, None)
+            self._answered.discard(connection)
+
+    def _waiting(self, uids: Collection[int]) -> Connection | None:
+        """Return the oldest of some users that waits."""
+        return next(
+            (c for c, uid in self._held.items() if uid in uids and c not in self._answered), None
+        )
+
 
 #: Three people with two pages each, and a terminal: each page listens, and asks for something.
 THREADS = 26
@@ -37,7 +226,7 @@ TOGETHER = THREADS - 2
 
 def _too_many() -> bytes:
     """What somebody hears who holds too many connections, before anything was read."""
-    error = TooManyConnections(count=EACH)
+    error = Refused(TOO_MANY_CONNECTIONS, count=EACH)
     document = {
         "error": {
             **error_document(error, [UNCHANGED], DEFAULT_LANGUAGE), "exit_code": error.exit_code,
@@ -75,10 +264,10 @@ class _Connection(LimitedConnection):
         """Its request is here.
 
         Raises:
-            TooManyConnections: If it had to leave meanwhile, so that nothing may be done of it.
+            Refused: If it had to leave meanwhile, so that nothing may be done of it.
         """
         if not self.server.limits.answering(self.uid, self):
-            raise TooManyConnections(count=EACH)
+            raise Refused(TOO_MANY_CONNECTIONS, count=EACH)
 
 
 class _Server(LimitedServer):

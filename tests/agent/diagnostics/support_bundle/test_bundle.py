@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.databases.ways import Back
 from ncen_updater.agent.diagnostics.support_bundle.bundle import (
     Bundle,
     make_bundle,
@@ -119,7 +120,7 @@ def plant(site: TrialSite, value: str) -> None:
         rehearsals = Rehearsals(journal)
         rehearsals.begin("abcdefgh", "3.2.4", "3.3.0", RehearsalCopies({value: {"x": value}}))
         hop = RehearsedHop(
-            from_="3.2.4", to="3.3.0", copy_s=1.0, migrate_s=1.0, back_s=1.0, keeps_records=True,
+            from_="3.2.4", to="3.3.0", copy_s=1.0, migrate_s=1.0, back_s=1.0, way_back=Back.KEEPS,
             stop_s=PredictedRange(1.0, 1.5, 2.0),
             maps=(MappedCodes("cites", "cases", 1, ((value, 3),)),), checks={"x": (value, value)},
         )  # fmt: skip

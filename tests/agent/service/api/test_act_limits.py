@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.service.api import act_limits
-from ncen_updater.agent.service.api.act_limits import AT_ONCE, EVERY_S, ActLimits
+from ncen_updater.agent.service.api import app
+from ncen_updater.agent.service.api.app import AT_ONCE, EVERY_S, ActLimits
 from tests.agent.service.api.conftest import OPERATOR, READER, Counter
 
 
@@ -56,7 +56,7 @@ def test_an_operator_does_not_fill_the_journal(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop of holds and ends of holds could fill the journal."""
-    monkeypatch.setattr(act_limits, "AT_ONCE", 4)
+    monkeypatch.setattr(app, "AT_ONCE", 4)
     said = [counter.ask("DELETE", "/v1/holds", user=OPERATOR) for _ in range(6)]
     assert [one.status for one in said] == [200] * 4 + [429] * 2
     assert said[-1].code == "NU-9332"
@@ -68,7 +68,7 @@ def test_an_operator_does_not_fill_the_journal(
 
 
 def test_looking_is_not_counted(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(act_limits, "AT_ONCE", 0)
+    monkeypatch.setattr(app, "AT_ONCE", 0)
     for address in itertools.repeat("/v1/holds", 5):
         assert counter.ask("GET", address, user=OPERATOR).status == 200
     looked = counter.ask("POST", "/v1/inspections", {"kind": "proof"}, OPERATOR)

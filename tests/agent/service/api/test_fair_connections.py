@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from ncen_updater.agent.service.api.connection_limits import ConnectionLimits
-from ncen_updater.agent.service.api.fair_connections import FairConnections
+from ncen_updater.agent.service.api.server import FairConnections
+from ncen_updater.agent.service.api.stream import ConnectionLimits
 
 EACH, TOGETHER = 3, 5
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.service.api.listening import listening
+from ncen_updater.agent.service.api.server import listening
 from ncen_updater.common.messages import SOCKET_TAKEN, SOCKET_UNUSABLE
 from ncen_updater.common.unix_socket import connect
 from tests.support.errors import refused

@@ -15,7 +15,7 @@ import pytest
 
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.service.api import server
-from ncen_updater.agent.service.api.fair_connections import FairConnections
+from ncen_updater.agent.service.api.server import FairConnections
 from ncen_updater.agent.service.api.stream import MOST_STREAMS
 from ncen_updater.agent.service.client import Client
 from ncen_updater.common import http_server

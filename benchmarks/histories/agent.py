@@ -22,7 +22,7 @@ from ncen_updater.agent.engine import operations, runner
 from ncen_updater.agent.engine.steps import outage
 from ncen_updater.agent.journal.change import Phase, StepName
 from ncen_updater.agent.reader.site_feed import feed_of
-from ncen_updater.feed.release_source import ReleaseSource
+from ncen_updater.feed.tuf_source import TufReleaseSource
 
 CAP_SYS_PTRACE = 19
 PR_CAPBSET_DROP = 24
@@ -54,7 +54,7 @@ def go_blind() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def _source(config: AgentConfig, _config_path: Path) -> ReleaseSource:
+def _source(config: AgentConfig, _config_path: Path) -> TufReleaseSource:
     paths = config.paths
     return feed_of(
         config.site.product,

@@ -1021,7 +1021,7 @@ class ServiceSite:
         for name in re.findall(r"{(\w+)}", address):
             address = address.replace(f"{{{name}}}", quote(str(given.pop(name)), safe=""))
         if method in ("POST", "PUT"):
-            return self._service.call(method, address, given)
+            return self._service.call(method, address, given or None)
         return self._service.call(method, f"{address}?{urlencode(given)}" if given else address)
 
     def history(self, change: str | None, limit: int) -> Document:

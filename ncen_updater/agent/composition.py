@@ -17,7 +17,7 @@ from ncen_updater.agent.journal.names import JOURNAL
 from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.agent.site import Clock, Site
 from ncen_updater.agent.slots.store import SlotStore
-from ncen_updater.feed.release_source import ReleaseSource
+from ncen_updater.feed.tuf_source import TufReleaseSource
 
 if TYPE_CHECKING:
     from ncen_updater.agent.overlay.layer import Layer
@@ -46,7 +46,7 @@ def build_site(
     config: AgentConfig,
     config_path: Path,
     *,
-    source: ReleaseSource | None = None,
+    source: TufReleaseSource | None = None,
     clock: Clock | None = None,
 ) -> Site:
     """Return the site that a configuration describes. Opens nothing and connects to nothing.

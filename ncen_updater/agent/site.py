@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.config.model import AgentConfig
     from ncen_updater.agent.overlay.layer import Layer
     from ncen_updater.agent.slots.store import SlotStore
-    from ncen_updater.feed.release_source import ReleaseSource
+    from ncen_updater.feed.tuf_source import TufReleaseSource
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -67,7 +67,7 @@ class Site:
     engine: DatabaseEngine
     slots: SlotStore
     application: Application
-    source: ReleaseSource
+    source: TufReleaseSource
     state: Path
     agent_version: Version
     clock: Clock = field(default_factory=Clock)

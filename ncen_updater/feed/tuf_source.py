@@ -19,7 +19,7 @@ be used however old the lists are: every file is hashed again against the chain 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,13 +52,11 @@ from ncen_updater.feed.release_source import (
     FeedView,
     FetchedPack,
     FetchedRelease,
-    ReleaseSource,
     not_used,
 )
 from ncen_updater.formats.bundle.errors import NotImported
 from ncen_updater.formats.document import (
     Chunks,
-    DeltaRef,
     Offer,
     ReleaseDocument,
     TargetRef,
@@ -81,8 +79,8 @@ logger = logging.getLogger(__name__)
 GONE = (403, 404, 410)  # a feed address that does not have the pack; anything else may pass
 
 
-class TufReleaseSource(ReleaseSource):
-    """The feed of one product.
+class TufReleaseSource(Downloads):
+    """The feed of one product, and what was downloaded of it.
 
     Args:
         product: The product of this site; also the name of its role.
@@ -110,13 +108,13 @@ class TufReleaseSource(ReleaseSource):
         feed_grace: timedelta = timedelta(0),
         memory: ProvedMemory | None = None,
     ) -> None:
-        self._product, self._state, self._trusted_root = product, state, trusted_root
+        place = state / "downloads" / product
+        super().__init__(product, place, None if memory is None else self._prove_offer)
+        self._state, self._trusted_root = state, trusted_root
         self._make_fetcher, self._offline = make_fetcher, offline
         self._grace, self._feed_grace = grace, feed_grace
         self._clock = TrustClock(state / "clock.json", now)
         self._memory = memory
-        place = state / "downloads" / product
-        self._downloads = Downloads(product, place, None if memory is None else self._prove)
         self._fetcher: FeedFetcher | None = None
         self._client: TrustClient | None = None
 
@@ -263,7 +261,7 @@ class TufReleaseSource(ReleaseSource):
             PackUnusable: If a pack is all that was imported, and it failed here.
             UpdaterError: Of the trust, network, transfer or release family.
         """
-        return self._downloads.release(self._leave_whole(offer, progress), offer)
+        return self.release(self._leave_whole(offer, progress), offer)
 
     def fetch_smallest(
         self, offer: Offer, have: Collection[str], progress: Progress
@@ -278,7 +276,7 @@ class TufReleaseSource(ReleaseSource):
         found = self._leave_smallest(offer, have, progress)
         if isinstance(found, FetchedPack):
             return found
-        return self._downloads.release(found, offer)
+        return self.release(found, offer)
 
     def leave(self, offer: Offer, have: Collection[str] | None, progress: Progress) -> None:
         """As ``fetch_smallest``, or ``fetch`` where ``have`` is None, but only leave the files.
@@ -291,11 +289,11 @@ class TufReleaseSource(ReleaseSource):
             self._leave_smallest(offer, have, progress)
 
     def _leave_whole(self, offer: Offer, progress: Progress) -> ReleaseDocument:
-        ready = self._downloads.whole(offer)
+        ready = self.whole(offer)
         if ready is not None:
             return ready
         document = self._fetch_document(offer, progress)
-        place = self._downloads.place(offer)
+        place = self.place(offer)
         archive = place / document.archive.target
         try:
             self._fetch_file(document.tree, place / TREE, offer, progress)
@@ -313,14 +311,14 @@ class TufReleaseSource(ReleaseSource):
     def _leave_smallest(
         self, offer: Offer, have: Collection[str], progress: Progress
     ) -> ReleaseDocument | FetchedPack:
-        ready = self._downloads.pack(offer, have) or self._downloads.whole(offer)
+        ready = self.pack(offer, have) or self.whole(offer)
         if ready is not None:
             return ready
         document = self._fetch_document(offer, progress)
-        ref = self._downloads.choose_pack(document, offer, have)
+        ref = self.choose_pack(document, offer, have)
         if ref is not None:
             try:
-                path = pack_place(self._downloads.place(offer), ref)
+                path = pack_place(self.place(offer), ref)
                 self._fetch_file(ref, path, offer, progress)
                 return FetchedPack(document, ref, path)
             except (DownloadDamaged, DocumentMismatch, FeedRefused, TargetMissing) as error:
@@ -334,14 +332,14 @@ class TufReleaseSource(ReleaseSource):
     def _fetch_document(self, offer: Offer, progress: Progress) -> ReleaseDocument:
         client, files = self._verified_list()
         self._still_offered(offer, offers_of(self._product, files))
-        place = self._downloads.place(offer)
+        place = self.place(offer)
         name = release_target(self._product, offer.version)
         signed = files[name]
         if signed.length > MAX_DOCUMENT_BYTES:
             raise BadRelease(source=name, detail=f"{signed.length} bytes")
         client.fetch_target(signed, place / DOCUMENT, progress)
         write_record(place, signed.length, signed.hashes["sha256"])
-        return self._downloads.document(offer)
+        return self.document(offer)
 
     def _fetch_file(
         self,
@@ -377,34 +375,12 @@ class TufReleaseSource(ReleaseSource):
         if current is None or not offer.same_release(current):
             raise TrustError(OFFER_CHANGED, version=offer.version)
 
-    def _prove(self, offer: Offer) -> tuple[int, str]:
+    def _prove_offer(self, offer: Offer) -> tuple[int, str]:
         from ncen_updater.feed.reverify import prove_offer
 
         if self._memory is None:
             raise AssertionError("only who has a memory proves")
         return prove_offer(self._prover(self._memory), offer)
-
-    def fetched(self, offer: Offer) -> FetchedRelease | None:
-        """A release that lies whole on the disk, hashed again; needs no network."""
-        return self._downloads.fetched(offer)
-
-    def fetched_smallest(
-        self, offer: Offer, have: Collection[str]
-    ) -> FetchedRelease | FetchedPack | None:
-        """A release, or a pack that leads to it from here, that lies whole on the disk."""
-        return self._downloads.fetched_smallest(offer, have)
-
-    def refuse_pack(self, offer: Offer, pack: DeltaRef, error: UpdaterError) -> None:
-        """Remember that a pack did not give the release, so that it is not used again."""
-        self._downloads.refuse_pack(offer, pack, error)
-
-    def refused_packs(self, offer: Offer) -> Mapping[str, str]:
-        """Code of the failure of every pack of a release that failed here, by its name."""
-        return self._downloads.refused_packs(offer)
-
-    def discard(self, offer: Offer) -> None:
-        """Delete what was downloaded of a release, packs and partial files too."""
-        self._downloads.discard(offer)
 
     # -- a signed language ---------------------------------------------------------------------
 

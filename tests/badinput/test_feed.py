@@ -242,7 +242,7 @@ def test_a_reader_that_says_anything(
     source = ChildSource.__new__(ChildSource)
     source._worker, source._received = Worker("none"), tmp_path / "received"
     source._unit, source._product = None, "ncen"
-    source._places, source._lists = [source._received], {}
+    source._places, source._lists = [source._received], []
     order = {"act": "refresh", "more": "x" * 200_000}  # more than a pipe holds
     with bounded(20):
         error = typed(lambda: source._run(order, _Listener()))

@@ -22,8 +22,7 @@ from ncen_updater.formats.manifest import Manifest, load_manifest
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.lint.lint import lint_release
 from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind, look
-from ncen_updater.publisher.new.programs import migrate_program
-from ncen_updater.publisher.new.writing import ManifestAnswers, manifest_text
+from ncen_updater.publisher.new.writing import ManifestAnswers, manifest_text, migrate_program
 
 MANAGE = 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
 SAMPLE = MANAGE.replace("shop", "sample")

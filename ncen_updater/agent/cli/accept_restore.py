@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
+from ncen_updater.agent.cli.common import agent_session, plain_reason
 from ncen_updater.agent.cli.person import person
-from ncen_updater.agent.cli.reasons import plain_reason
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.usage import Misuse

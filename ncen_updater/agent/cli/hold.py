@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ncen_updater.agent.cli.common import agent_session
-from ncen_updater.agent.cli.reasons import plain_reason
+from ncen_updater.agent.cli.common import agent_session, plain_reason
 from ncen_updater.agent.config.paths import site_zone
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command

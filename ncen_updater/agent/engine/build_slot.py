@@ -15,7 +15,8 @@ from packaging.version import Version
 
 from ncen_updater.agent.slots.errors import RecordUnusable, SlotDiffers
 from ncen_updater.common.progress import Progress
-from ncen_updater.feed.release_source import FetchedPack, FetchedRelease, ReleaseSource, not_used
+from ncen_updater.feed.release_source import FetchedPack, FetchedRelease, not_used
+from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.delta.model import DeltaError
 from ncen_updater.formats.document import Offer
 
@@ -52,7 +53,7 @@ def name_of(fetched: FetchedRelease | FetchedPack) -> str:
 
 def build(
     slots: SlotStore,
-    source: ReleaseSource,
+    source: TufReleaseSource,
     offer: Offer,
     fetched: FetchedRelease | FetchedPack,
     held: Mapping[str, Version],

@@ -10,7 +10,16 @@ from typing import Any
 from ncen_updater.agent.notifications.news import News
 from ncen_updater.agent.notifications.words import Explain, sentences, title
 from ncen_updater.common.cli.render import format_minute
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import NOTIFY_ERROR
+
+
+class NotifyError(UpdaterError):
+    """A message could not be delivered."""
+
+    message = NOTIFY_ERROR
+    family = range(9601, 9650)
 
 
 @dataclass(frozen=True)

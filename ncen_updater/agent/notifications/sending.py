@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.notifications.errors import NotifyError
+from ncen_updater.agent.notifications.letter import NotifyError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import MAIL_REFUSED, SENDER_FAILED
 from ncen_updater.common.workers import (

@@ -13,9 +13,8 @@ import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.model import AgentConfig
@@ -29,7 +28,7 @@ from ncen_updater.agent.reader.quota import (
     of_files,
     of_release,
 )
-from ncen_updater.agent.reader.site_feed import feed_of
+from ncen_updater.agent.reader.site_feed import feed_of, validity
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import space_short
 from ncen_updater.common.errors import SpaceShort, UpdaterError
@@ -53,9 +52,10 @@ from ncen_updater.common.workers import (
 )
 from ncen_updater.feed.errors import FeedError, PathError, RoleExpired, TrustError
 from ncen_updater.feed.proved import ProvedMemory
-from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease, ReleaseSource
+from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease
+from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.formats.bundle.parts import open_file
-from ncen_updater.formats.document import DeltaRef, Offer
+from ncen_updater.formats.document import Offer
 from ncen_updater.formats.errors import BadLanguage, BadManifest, BadRelease, BadTree, TransferError
 from ncen_updater.formats.language import MAX_LANGUAGE_BYTES, LanguageDocument, LanguageOffer
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
@@ -88,7 +88,11 @@ LANGUAGE = MayBring(2 * MAX_LANGUAGE_BYTES, 4)
 OURS = ("metadata", "downloads", "feed", "import.partial", "import.ready")
 
 
-class ChildSource(ReleaseSource):
+def _no_fetcher() -> NoReturn:
+    raise AssertionError("the process that reads the feed has the network, and this one has none")
+
+
+class ChildSource(TufReleaseSource):
     """A source that asks another process for everything that needs the network.
 
     It is a child, or one that systemd starts, as ``service.runner`` says. A child of root works as
@@ -100,10 +104,22 @@ class ChildSource(ReleaseSource):
         product: Whose releases; those of the site's product by default.
     """
 
+    _memory: ProvedMemory
+
     def __init__(self, config: AgentConfig, config_path: Path, product: str | None = None) -> None:
-        self._product = product or config.site.product
         paths, service = config.paths, config.service
         self._received = paths.received_directory
+        memory = ProvedMemory(paths.resolve(paths.state))
+        trusted_root = paths.resolve(paths.trusted_root)
+        # For what lies on the disk: it never opens a connection.
+        super().__init__(
+            product or config.site.product,
+            state=self._received,
+            trusted_root=trusted_root,
+            make_fetcher=_no_fetcher,
+            memory=memory,
+            **validity(config.feed),
+        )
         apart = self._received != paths.resolve(paths.state)
         self._places = [self._received] if apart else [self._received / name for name in OURS]
         self._unit = paths.resolve(service.fetch_socket) if service.runner == "systemd" else None
@@ -113,24 +129,20 @@ class ChildSource(ReleaseSource):
             (str(config_path.absolute()),),
             expects=EXPECTED,
         )
-        self._trusted_root = paths.resolve(paths.trusted_root)
-        self._memory = ProvedMemory(paths.resolve(paths.state))
-        # Used for what lies on the disk; they never open a connection.
-        self._lists = {
-            name: feed_of(
-                name,
-                config.feed,
-                state=paths.received_directory,
-                trusted_root=self._trusted_root,
-                memory=self._memory,
-            )
-            for name in {config.site.product, AGENT_PRODUCT, self._product}
-        }
-        self._local = self._lists[self._product]
-
-    def now(self) -> datetime:
-        """The system clock, but never earlier than what officers signed."""
-        return self._local.now()
+        others = {config.site.product, AGENT_PRODUCT} - {self._product}
+        self._lists: list[TufReleaseSource] = [
+            self,
+            *(
+                feed_of(
+                    name,
+                    config.feed,
+                    state=self._received,
+                    trusted_root=trusted_root,
+                    memory=memory,
+                )
+                for name in others
+            ),
+        ]
 
     def refresh(self) -> FeedView:
         """Fetch and verify the list in the child, then prove what it left.
@@ -139,27 +151,15 @@ class ChildSource(ReleaseSource):
             TrustError: If it does not follow, is older than what was proved here, or has lapsed.
         """
         self._run({"act": "refresh"}, None)
-        view = self._local.last_view()
+        view = self.last_view()
         if view is None:
             raise TrustError(READER_FAILED, detail="no list was left")
-        now = self._local.now()
+        now = self.now()
         if view.expires_at <= now:  # it says that it verified them just now
             day = "%Y-%m-%d %H:%M UTC"
             since = view.expires_at.strftime(day)
             raise RoleExpired(role=self._product, since=since, now=now.strftime(day))
         return view
-
-    def last_view(self) -> FeedView | None:
-        """The last verified list, from the disk, proved from the newest root that was."""
-        return self._local.last_view()
-
-    def prove_import(self) -> None:
-        """Prove what was imported just now.
-
-        Raises:
-            TrustError: If it does not follow, or is older than what was proved here.
-        """
-        self._local.prove_import()
 
     def require_mirror(self, directory: Path) -> None:
         """Refuse a mirror whose lists are older than what was proved here.
@@ -174,17 +174,13 @@ class ChildSource(ReleaseSource):
     def fetch(self, offer: Offer, progress: Progress) -> FetchedRelease:
         """Download in the child, then hash here what it left."""
         self._run({"act": "fetch", "version": offer.version}, progress, of_release(offer))
-        fetched = self._local.fetched(offer)
+        fetched = self.fetched(offer)
         if fetched is None:
             raise TrustError(
                 READER_FAILED,
                 detail=Text("release {version} was not left whole", {"version": offer.version}),
             )
         return fetched
-
-    def fetched(self, offer: Offer) -> FetchedRelease | None:
-        """A release that lies whole on the disk, hashed again."""
-        return self._local.fetched(offer)
 
     def fetch_smallest(
         self, offer: Offer, have: Collection[str], progress: Progress
@@ -192,7 +188,7 @@ class ChildSource(ReleaseSource):
         """Download in the child, then hash here what it left."""
         order = {"act": "fetch", "version": offer.version, "have": sorted(have)}
         self._run(order, progress, of_release(offer))
-        fetched = self._local.fetched_smallest(offer, have)
+        fetched = self.fetched_smallest(offer, have)
         if fetched is None:
             raise TrustError(
                 READER_FAILED,
@@ -200,35 +196,17 @@ class ChildSource(ReleaseSource):
             )
         return fetched
 
-    def fetched_smallest(
-        self, offer: Offer, have: Collection[str]
-    ) -> FetchedRelease | FetchedPack | None:
-        """A release or a pack that lies whole on the disk, hashed again."""
-        return self._local.fetched_smallest(offer, have)
-
-    def refuse_pack(self, offer: Offer, pack: DeltaRef, error: UpdaterError) -> None:
-        """Remember that a pack did not give the release."""
-        self._local.refuse_pack(offer, pack, error)
-
-    def refused_packs(self, offer: Offer) -> Mapping[str, str]:
-        """Every pack of a release that failed here."""
-        return self._local.refused_packs(offer)
-
-    def discard(self, offer: Offer) -> None:
-        """Delete what was downloaded of a release."""
-        self._local.discard(offer)
-
     def fetch_language(self, offer: LanguageOffer, progress: Progress) -> LanguageDocument:
         """Download in the child, unless it lies here; then hash what it left, or a medium brought.
 
         Raises:
             TrustError: If it was taken back, or is not what was signed.
         """
-        found = self._local.fetched_language(offer)
+        found = self.fetched_language(offer)
         if found is None:
             order = {"act": "fetch", "language": offer.target}
             self._run(order, progress, LANGUAGE)
-            found = self._local.fetched_language(offer)
+            found = self.fetched_language(offer)
         if found is None:
             raise TrustError(
                 READER_FAILED, detail=Text("{target} was not left whole", {"target": offer.target})
@@ -329,7 +307,7 @@ class ChildSource(ReleaseSource):
     def _announced(self, act: str, brings: MayBring) -> MayBring | None:
         """What may lie there in all; None where no list can be proved, or one is still to come."""
         offers: list[Offer] = []
-        for source in self._lists.values():
+        for source in self._lists:
             try:
                 view = source.last_view()
             except UpdaterError as error:

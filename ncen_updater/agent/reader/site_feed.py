@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ncen_updater.agent.policy.windows import Window, opening_at
 from ncen_updater.feed.clock import system_now
@@ -36,11 +36,18 @@ def feed_of(
         trusted_root=trusted_root,
         make_fetcher=lambda: http_fetcher(feed, now=now, zone=zone),
         now=now,
-        offline=feed.offline,
-        grace=timedelta(days=feed.offline_grace_days),
-        feed_grace=timedelta(days=feed.mirror_grace_days),
         memory=memory,
+        **validity(feed),
     )
+
+
+def validity(feed: FeedSettings) -> dict[str, Any]:
+    """What the configuration says of lists that lapsed, as the source takes it."""
+    return {
+        "offline": feed.offline,
+        "grace": timedelta(days=feed.offline_grace_days),
+        "feed_grace": timedelta(days=feed.mirror_grace_days),
+    }
 
 
 def http_fetcher(

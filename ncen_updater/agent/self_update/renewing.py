@@ -34,7 +34,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE
 from ncen_updater.common.progress import Progress
-from ncen_updater.feed.release_source import ReleaseSource
+from ncen_updater.feed.tuf_source import TufReleaseSource
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.archive import unpack
 from ncen_updater.formats.document import Offer
@@ -66,7 +66,7 @@ def agent_directory(site: Site) -> Path:
     return site.config.paths.resolve(site.config.paths.agent)
 
 
-def agent_source(site: Site, config_path: Path) -> ReleaseSource:
+def agent_source(site: Site, config_path: Path) -> TufReleaseSource:
     """The source of the agent's own releases."""
     return ChildSource(site.config, config_path, AGENT_PRODUCT)
 
@@ -111,7 +111,7 @@ def agent_on_offer(site: Site, config_path: Path) -> str | None:
 
 def renew(
     site: Site,
-    source: ReleaseSource,
+    source: TufReleaseSource,
     slots: AgentSlots,
     progress: Progress,
     *,
@@ -198,7 +198,7 @@ def _make_room(slots: AgentSlots, sequence: AgentSelection, wanted: str) -> None
 
 def _build(
     slots: AgentSlots,
-    source: ReleaseSource,
+    source: TufReleaseSource,
     offer: Offer,
     sequence: AgentSelection,
     progress: Progress,

@@ -404,7 +404,7 @@ class PaperMaker:
         else:
             content = write_sbom(manifest, find_parts(directory, tree), epoch)
         check_sbom(content, str(self.sbom), manifest)
-        return _write(targets, name, content)
+        return write_target(targets, name, content)
 
     def make_provenance(
         self, manifest: Manifest, subjects: tuple[TargetRef, ...], targets: Path, epoch: int
@@ -417,7 +417,7 @@ class PaperMaker:
         content = make_provenance(
             manifest.product, manifest.version, subjects, self.source, epoch, self.signer
         )
-        return _write(targets, name, content)
+        return write_target(targets, name, content)
 
 
 def check_papers(
@@ -500,7 +500,8 @@ def _read(path: Path) -> bytes:
         raise UpdaterError(SBOM_INVALID, path=path, detail=system_words(error)) from error
 
 
-def _write(targets: Path, name: str, content: bytes) -> TargetRef:
+def write_target(targets: Path, name: str, content: bytes) -> TargetRef:
+    """Write a target whole, and return what a list says of it."""
     path = targets / name
     durable.make_directory(path.parent)
     durable.write(path, content)

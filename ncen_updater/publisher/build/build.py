@@ -39,7 +39,7 @@ from ncen_updater.formats.errors import BadTree
 from ncen_updater.formats.manifest import Manifest, Migration, load_manifest, path_for
 from ncen_updater.formats.sql import ENGINES
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, scan
-from ncen_updater.publisher.build.attachments import PaperMaker
+from ncen_updater.publisher.build.attachments import PaperMaker, write_target
 from ncen_updater.publisher.errors import BuildRefused, system_words
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ def build_release(
     _remove_old_packs(targets, manifest, packs)
     content = tree.canonical()
     packed = compress_tree(content)
-    tree_ref = _write(targets, tree_target(product, version), packed)
+    tree_ref = write_target(targets, tree_target(product, version), packed)
     maker = papers or PaperMaker()
     sbom = maker.make_sbom(directory, tree, manifest, targets, epoch)
     built = tuple(ref for ref in (archive, tree_ref, sbom, *packs) if ref is not None)
@@ -317,7 +317,7 @@ def build_release(
             "provenance": provenance,
         }
     )
-    document_ref = _write(targets, release_target(product, version), document.canonical())
+    document_ref = write_target(targets, release_target(product, version), document.canonical())
     return BuiltRelease(
         staging, document, (document_ref, *built, *([provenance] if provenance else []))
     )
@@ -340,13 +340,6 @@ def compress_tree(content: bytes) -> bytes:
         zstd.CompressionParameter.checksum_flag: 1,
     }
     return zstd.compress(content, options=options)
-
-
-def _write(targets: Path, name: str, content: bytes) -> TargetRef:
-    path = targets / name
-    durable.make_directory(path.parent)
-    durable.write(path, content)
-    return TargetRef(target=name, length=len(content), sha256=sha256_hex(content))
 
 
 def _migration_digests(directory: Path, manifest: Manifest, tree: Tree) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,15 +15,27 @@ from ncen_updater.publisher.cli.common import (
     event_option,
     feed_option,
     now,
-    show_event,
     show_result,
+    write_event,
 )
+
+if TYPE_CHECKING:
+    from ncen_updater.publisher.signing.ceremony import Ceremony
 
 _one_signature = click.option(
     "--one-signature",
     is_flag=True,
     help=N_("Let one person alone sign for every site, where the CEREMONY file says so."),
 )
+
+
+def _agreed(ceremony: Path, *, one_signature: bool) -> Ceremony:
+    from ncen_updater.publisher.signing.ceremony import load_ceremony
+
+    agreed = load_ceremony(ceremony)
+    if not one_signature:
+        agreed.refuse_one_signature()
+    return agreed
 
 
 @click.command(
@@ -35,15 +48,10 @@ _one_signature = click.option(
 @_one_signature
 @click.pass_context
 def init(context: click.Context, ceremony: Path, event: Path, one_signature: bool) -> None:
-    from ncen_updater.publisher.signing.ceremony import load_ceremony
     from ncen_updater.publisher.signing.draft import draft_first
-    from ncen_updater.publisher.signing.event import SigningEvent
 
-    agreed = load_ceremony(ceremony)
-    if not one_signature:
-        agreed.refuse_one_signature()
-    draft = draft_first(agreed, now())
-    show_event(session_of(context), SigningEvent.create(event, draft.title, draft.roles, None))
+    agreed = _agreed(ceremony, one_signature=one_signature)
+    write_event(context, event, draft_first(agreed, now()), None)
 
 
 @click.command(
@@ -60,16 +68,11 @@ def rekey(
     context: click.Context, ceremony: Path, feed: Path, event: Path, one_signature: bool
 ) -> None:
     from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.signing.ceremony import load_ceremony
     from ncen_updater.publisher.signing.draft import draft_keys
-    from ncen_updater.publisher.signing.event import SigningEvent
 
-    agreed = load_ceremony(ceremony)
-    if not one_signature:
-        agreed.refuse_one_signature()
+    agreed = _agreed(ceremony, one_signature=one_signature)
     state = Feed(feed).state()
-    draft = draft_keys(state, agreed, now())
-    show_event(session_of(context), SigningEvent.create(event, draft.title, draft.roles, state))
+    write_event(context, event, draft_keys(state, agreed, now()), state)
 
 
 @click.command(
@@ -96,7 +99,7 @@ def renew(
 
     if due == bool(roles):
         raise Misuse(N_("name roles, or --due"), context)
-    session, state = session_of(context), Feed(feed).state()
+    state = Feed(feed).state()
     if due:
         roles = due_roles(state, now())
         opened = SigningEvent.load(event) if roles and (event / "event.json").exists() else None
@@ -105,7 +108,6 @@ def renew(
             if roles:
                 words = N_("{event} is open for that already: {roles}")
             said = {"event": str(event) if roles else None, "roles": roles}
-            show_result(session, said, words)
+            show_result(session_of(context), said, words)
             return
-    draft = draft_renewal(state, roles, now())
-    show_event(session, SigningEvent.create(event, draft.title, draft.roles, state))
+    write_event(context, event, draft_renewal(state, roles, now()), state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import stat
 import sys
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ncen_updater.common.cli.characters import clean, wrapped
+from ncen_updater.common.cli.lazy import session_of
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
@@ -40,9 +42,12 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.feed.status import SignatureStatus
     from ncen_updater.publisher.review.review import Review
     from ncen_updater.publisher.signing.compare_staging import ComparedStaging
+    from ncen_updater.publisher.signing.draft import Draft
     from ncen_updater.publisher.signing.event import SigningEvent
     from ncen_updater.publisher.signing.officer import OfficerSettings
     from ncen_updater.publisher.signing.tokens import Token
+
+    DraftMaker = Callable[[FeedState, str], Draft]
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -133,6 +138,35 @@ def chosen_product(state: FeedState, named: str | None) -> str:
     if len(known) != 1:
         raise UpdaterError(PRODUCT_NEEDED, products=", ".join(sorted(known)) or "-")
     return known[0]
+
+
+def versioned_draft(command: Callable[..., DraftMaker]) -> Callable[..., Any]:
+    """Make a command that drafts something about VERSION, from what says how it is drafted.
+
+    It gets VERSION, --feed, --event and --product; the event is written and shown.
+    """
+
+    @click.pass_context
+    def run(
+        context: click.Context, /, feed: Path, event: Path, product: str | None, **rest: object
+    ) -> None:
+        from ncen_updater.publisher.feed.feed import Feed
+
+        make = command(**rest)
+        state = Feed(feed).state()
+        write_event(context, event, make(state, chosen_product(state, product)), state)
+
+    made = functools.update_wrapper(run, command)
+    for option in (product_option, event_option, feed_option, click.argument("version")):
+        made = option(made)
+    return made
+
+
+def write_event(context: click.Context, event: Path, draft: Draft, state: FeedState | None) -> None:
+    """Write what was drafted from a feed as a signing event, and show it."""
+    from ncen_updater.publisher.signing.event import SigningEvent
+
+    show_event(session_of(context), SigningEvent.create(event, draft.title, draft.roles, state))
 
 
 def token_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -89,11 +89,11 @@ def new(
     from ncen_updater.publisher.errors import write_failed
     from ncen_updater.publisher.lint.lint import lint_release
     from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind
-    from ncen_updater.publisher.new.programs import migrate_program
     from ncen_updater.publisher.new.writing import (
         PROGRAM,
         ManifestAnswers,
         manifest_text,
+        migrate_program,
         proposed_databases,
         proposed_report,
     )

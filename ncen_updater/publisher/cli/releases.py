@@ -33,11 +33,13 @@ from ncen_updater.publisher.cli.common import (
     show_event,
     show_line,
     show_result,
+    versioned_draft,
     withdrawal,
 )
 
 if TYPE_CHECKING:
     from ncen_updater.publisher.build.deltas import NotMade
+    from ncen_updater.publisher.cli.common import DraftMaker
 
 
 @click.command(
@@ -112,18 +114,10 @@ NOT_MADE = N_("no delta pack from {from_version}: {reason} ({detail})")
 @click.pass_context
 def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode:
     from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.lint.lint import (
-        last_release,
-        last_texts,
-        last_tree,
-        lint_release,
-    )
+    from ncen_updater.publisher.lint.lint import lint_against
 
     session = session_of(context)
-    previous = last_release(Feed(feed), directory) if feed else None
-    texts = last_texts(Feed(feed), previous) if feed else None
-    tree = last_tree(Feed(feed), previous) if feed else None
-    findings = lint_release(directory, previous, texts, tree)
+    findings = lint_against(Feed(feed) if feed else None, directory)
     for line in finding_lines(findings, session.language):
         session.show(line)
     if not findings:
@@ -187,13 +181,7 @@ def build(
     from ncen_updater.publisher.build.build import DEFAULT_EPOCH, build_release
     from ncen_updater.publisher.build.deltas import DeltaMaker
     from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.lint.lint import (
-        last_release,
-        last_texts,
-        last_tree,
-        lint_release,
-        refuse_blocked,
-    )
+    from ncen_updater.publisher.lint.lint import lint_against, refuse_blocked
     from ncen_updater.publisher.signing.keys import open_signer
 
     if builder_key is not None and not (builder and source):
@@ -201,10 +189,7 @@ def build(
     if origins and feed is None:
         raise Misuse(N_("--delta-from needs --feed"))
     session = session_of(context)
-    previous = last_release(Feed(feed), directory) if feed else None
-    texts = last_texts(Feed(feed), previous) if feed else None
-    tree = last_tree(Feed(feed), previous) if feed else None
-    found = lint_release(directory, previous, texts, tree)
+    found = lint_against(Feed(feed) if feed else None, directory)
     # What cannot be read at all is said by the build, with its place.
     unread = {"NU-7101", "NU-7102"}
     refuse_blocked(str(directory), [item for item in found if item.code not in unread])
@@ -324,31 +309,15 @@ def draft(
 
 
 @click.command("withdraw", cls=PublisherCommand, help=N_("Draft the withdrawal of VERSION."))
-@click.argument("version")
-@feed_option
-@event_option
-@product_option
+@versioned_draft
 @click.option("--reason", required=True, help=N_("Why, for operators."))
 @click.option(
     "--advice",
     required=True,
     help=N_("What sites that have it should do: operators read it there."),
 )
-@click.pass_context
-def withdraw(
-    context: click.Context,
-    version: str,
-    feed: Path,
-    event: Path,
-    product: str | None,
-    reason: str,
-    advice: str,
-) -> None:
-    from ncen_updater.publisher.feed.feed import Feed
+def withdraw(version: str, reason: str, advice: str) -> DraftMaker:
     from ncen_updater.publisher.signing.draft import draft_withdrawal
-    from ncen_updater.publisher.signing.event import SigningEvent
 
     taken = withdrawal(reason, advice)
-    state = Feed(feed).state()
-    made = draft_withdrawal(state, chosen_product(state, product), version, taken, now())
-    show_event(session_of(context), SigningEvent.create(event, made.title, made.roles, state))
+    return lambda state, product: draft_withdrawal(state, product, version, taken, now())

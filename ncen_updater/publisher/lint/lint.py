@@ -103,6 +103,18 @@ def lint_release(
     )
 
 
+def lint_against(feed: Feed | None, directory: Path) -> list[Finding]:
+    """Apply every rule, against the release of a feed that comes before, where there is one.
+
+    Raises:
+        UpdaterError: As :func:`last_release`, :func:`last_texts` and :func:`last_tree`.
+    """
+    if feed is None:
+        return lint_release(directory)
+    previous = last_release(feed, directory)
+    return lint_release(directory, previous, last_texts(feed, previous), last_tree(feed, previous))
+
+
 def _beginning(path: Path, most: int) -> bytes:
     with path.open("rb") as stream:
         return stream.read(most)

@@ -1,6 +1,7 @@
 """A whole round of a release at a site on the desk: over to it, and back, by the agent itself.
 
-The agent is started as a process, as a person would: nothing of it is imported here.
+The agent is started as a process, as a person would: nothing of it is imported here. Where a schema
+changed by itself meanwhile, it says what a manifest may declare of that.
 """
 
 from __future__ import annotations
@@ -13,17 +14,51 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.common.messages import NO_DESK_SITE, ExitCode
+from ncen_updater.formats.manifest import ChangedItself
 from ncen_updater.publisher.errors import system_words
-from ncen_updater.publisher.new.declaring import SCHEMA_CHANGED, declarations
 from ncen_updater.publisher.new.desk import DeskSite, without_own_libraries
+
+#: Of the agent's finding that a schema is not as it was recorded.
+SCHEMA_CHANGED = "NU-6106"
+
+
+def declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterator[Text]:
+    """Yield by database the line that would cover what changed, or that none does.
+
+    Args:
+        findings: As ``verify`` has them for programs.
+        version: Of the release that ran.
+    """
+    declarable = {kind.value for kind in ChangedItself}
+    for found in findings:
+        figures = found.get("figures", {})
+        if found.get("code") != SCHEMA_CHANGED or not figures.get("kinds"):
+            continue
+        kinds = [str(kind) for kind in figures["kinds"]]
+        values = {"database": str(figures.get("database")), "version": version}
+        if set(kinds) <= declarable:
+            line = f"changes_itself = {json.dumps(kinds)}"
+            words = N_(
+                "If the application of {version} does this by itself, and is meant to, write below"
+                " 'name' of [[databases]] {database} in its manifest: {line}"
+            )
+            yield Text(words, {**values, "line": Figure(line)})
+        else:
+            words = N_(
+                "Not all of it can be declared: {kinds} of {database} are code, or call some. Let"
+                " the program of the release do that, or wait until it has come to its end."
+            )
+            code = [kind for kind in kinds if kind not in declarable]
+            yield Text(words, {**values, "kinds": Figure(", ".join(code))})
+
 
 LIMIT_S = 24 * 3600.0
 #: Of an error as programs have it, what a person needs.

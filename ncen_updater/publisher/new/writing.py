@@ -1,4 +1,4 @@
-"""The first manifest of a release, from answers. Pure."""
+"""The first manifest of a release, from answers, and the program that runs its own migrator."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import resources
 
 from packaging.version import InvalidVersion, Version
 
 from ncen_updater.formats.manifest import parse_manifest
 from ncen_updater.publisher.new.looking import FoundMigrations, MigratorKind, SqlPair
+
+
+def migrate_program() -> bytes:
+    """What runs the application's own migrator on the databases that the agent names."""
+    found = resources.files("ncen_updater.publisher.new") / "templates" / "migrate.py"
+    return found.read_bytes()
+
 
 #: Where the program that runs the application's own migrator is put.
 PROGRAM = "bin/ncen-migrate"

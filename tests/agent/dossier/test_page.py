@@ -15,11 +15,10 @@ import pytest
 from ncen_updater.agent.approvals.model import Approval, ApprovalBasis
 from ncen_updater.agent.databases.tried import TriedColumn, TriedValues
 from ncen_updater.agent.databases.ways import Back
-from ncen_updater.agent.dossier import page, pictures
+from ncen_updater.agent.dossier import page
 from ncen_updater.agent.dossier.document import dossier_document
 from ncen_updater.agent.dossier.gather import Dossier, DossierHop
-from ncen_updater.agent.dossier.pictures import room, stop_parts, stop_ranges
-from ncen_updater.agent.dossier.risks import risks
+from ncen_updater.agent.dossier.page import risks, room, stop_parts, stop_ranges
 from ncen_updater.agent.rehearsal.predictions import ComparedStop
 from ncen_updater.agent.rehearsal.report import MappedCodes, PredictedRange, RehearsedHop
 from ncen_updater.common.cli.render import grouped
@@ -301,5 +300,5 @@ def test_a_calm_upgrade_has_no_risks() -> None:
 )
 def test_labels_end_before_their_bar(language: str, label: str) -> None:
     """Seen: one that ran under its bar, in French. 250 units hold some 45 letters of that size."""
-    assert label in Path(pictures.__file__).read_text("utf-8")
+    assert label in Path(page.__code__.co_filename).read_text("utf-8")
     assert len(Text(label, {"days": "14"}).render(language)) <= 44

@@ -15,10 +15,8 @@ from ncen_updater.common.progress import Silent
 from ncen_updater.formats.document import Withdrawal
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.build.deltas import DeltaMaker
-from ncen_updater.publisher.build.languages import Sent, make_language, stage_language
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Published
-from ncen_updater.publisher.lint.lint import refuse_blocked
 from ncen_updater.publisher.new.trial import KeyRing, publish_draft
 from ncen_updater.publisher.signing.draft import (
     draft_releases,
@@ -55,38 +53,6 @@ def publish_release(
             build_release(release, place, deltas=maker)
         draft = draft_releases(Feed(directory).state(), place, clock())
         return publish_draft(directory, draft, keys, clock, [place])
-
-
-def publish_language(
-    directory: Path,
-    product: str,
-    version: str,
-    language: str,
-    sent: Sequence[Sent],
-    keys: KeyRing,
-    clock: Callable[[], datetime],
-) -> Published:
-    """Make, draft, sign and publish a language of a release in one call.
-
-    Args:
-        directory: The feed.
-        product: What the release is of.
-        version: Which one.
-        language: Which language.
-        sent: The translators' files.
-        keys: As many officers sign as the threshold asks for.
-        clock: The time (UTC).
-
-    Raises:
-        LintRefuses: If lint refuses it.
-        UpdaterError, BadLanguage: As the single steps do.
-    """
-    made = make_language(Feed(directory), product, version, language, sent)
-    refuse_blocked(made.document.offer().target, made.findings)
-    with tempfile.TemporaryDirectory(prefix="nu-staging-") as folder:
-        stage_language(made, Path(folder))
-        draft = draft_releases(Feed(directory).state(), Path(folder), clock())
-        return publish_draft(directory, draft, keys, clock, [Path(folder)])
 
 
 def withdraw(

@@ -22,7 +22,6 @@ from demo.show.acts import (
     publish,
     required_stop,
     rollback,
-    signed_language,
     take_over,
     upgrade,
 )
@@ -46,7 +45,6 @@ WHOLE: tuple[Act, ...] = (
     own_words.begin,
     upgrade.play,
     own_words.after_the_upgrade,
-    signed_language.play,
     bad_releases.play,
     rollback.play,
     own_words.after_the_way_back,
@@ -64,7 +62,6 @@ QUICK: tuple[Act, ...] = (
     killed_agent.play,
     upgrade.play,
     own_words.after_the_upgrade,
-    signed_language.play,
     bad_releases.play,
     rollback.play,
     own_words.after_the_way_back,

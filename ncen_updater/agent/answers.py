@@ -600,7 +600,6 @@ def import_answer(record: ImportRecord, *, dry_run: bool, zone: tzinfo | None = 
         "until": format_time(record.usable_until, zone),
         "agents": ", ".join(record.agents),
         "agent": record.agent,
-        "languages": ", ".join(record.languages),
     }
     if record.agents:
         told = (
@@ -610,14 +609,6 @@ def import_answer(record: ImportRecord, *, dry_run: bool, zone: tzinfo | None = 
     if record.agent is not None and not dry_run:
         hint = N_("The service renews itself to {agent}; without it: 'ncen-updater self-update'.")
         words.append(Text(hint, values))
-    if record.languages:
-        told = N_("Imported: signed languages {languages}.")
-        if dry_run:
-            told = N_("The bundle holds signed languages {languages}.")
-        words.append(Text(told, values))
-        if not dry_run:
-            hint = N_("'ncen-updater translations take LANGUAGE --for VERSION' uses one.")
-            words.append(Text(hint))
     if record.agents and not record.releases:
         done = N_("It holds no release of {product}.")
     elif not record.releases:

@@ -245,7 +245,7 @@ class SiteClient(Protocol):
     def upgrade(self, target: Version | None, *, retry: bool) -> Answer:
         """Upgrade."""
 
-    def import_bundle(self, files: Sequence[Path], *, dry_run: bool) -> Answer:
+    def import_bundle(self, file: Path, *, dry_run: bool) -> Answer:
         """Verify a bundle whole and, unless ``dry_run``, keep it."""
 
     def way_back(self, accept_loss: int | None) -> Answer:
@@ -830,10 +830,10 @@ class LocalSite:
             before = tuple(path_words(product, current, result.path, self._run.zone))
         return result_answer(result, self._run.language, before)
 
-    def import_bundle(self, files: Sequence[Path], *, dry_run: bool) -> Answer:
-        from ncen_updater.formats.bundle.parts import open_file
+    def import_bundle(self, file: Path, *, dry_run: bool) -> Answer:
+        from ncen_updater.formats.bundle.bundle_file import open_file
 
-        return self._import(files, user_name(), open_file, dry_run=dry_run)
+        return self._import(file, user_name(), open_file, dry_run=dry_run)
 
     def import_ordered(self, number: int, *, dry_run: bool) -> Answer:
         """Import what an order of the service names in the tray, for whoever gave it.
@@ -849,16 +849,16 @@ class LocalSite:
             order = Orders(journal).order(number)
         if order is None or order.kind is not OrderKind.IMPORT:
             raise NoSuchThing(path=f"order {number}")
-        person, names = order.person, order.data.get("files")
-        files = [tray.path / str(name) for name in names] if isinstance(names, list) else []
+        person = order.person
 
         def opener(path: Path) -> int:
             return tray.open(path.name, person.uid)
 
-        return self._import(files, person.who, opener, dry_run=dry_run)
+        file = tray.path / str(order.data.get("file"))
+        return self._import(file, person.who, opener, dry_run=dry_run)
 
     def _import(
-        self, files: Sequence[Path], by: str, opener: Callable[[Path], int], *, dry_run: bool
+        self, file: Path, by: str, opener: Callable[[Path], int], *, dry_run: bool
     ) -> Answer:
         from ncen_updater.agent.engine.import_bundle import import_bundle
         from ncen_updater.agent.reader.child import ChildSource
@@ -867,7 +867,7 @@ class LocalSite:
         child = ChildSource(site.config, self._run.config)
         with self._run.progress() as progress:
             record = import_bundle(
-                site, child, files, progress, by=by, dry_run=dry_run, opener=opener
+                site, child, file, progress, by=by, dry_run=dry_run, opener=opener
             )
         return import_answer(record, dry_run=dry_run, zone=self._run.zone)
 
@@ -1142,16 +1142,16 @@ class ServiceSite:
             sleep(LOOK_S)
         return answer
 
-    def import_bundle(self, files: Sequence[Path], *, dry_run: bool) -> Answer:
-        """See :class:`SiteClient`; the service takes files from the tray alone."""
+    def import_bundle(self, file: Path, *, dry_run: bool) -> Answer:
+        """See :class:`SiteClient`; the service takes a file from the tray alone."""
         from ncen_updater.agent.tray import laid_down
 
         self.require_right("operate")
         tray = Path(str(self.request("GET /v1/tray")["directory"]))
-        with self._run.progress() as progress, laid_down(tray, files, progress) as (names, remove):
-            answer = self.order("import", files=names, dry_run=dry_run)
+        with self._run.progress() as progress, laid_down(tray, file, progress) as remove:
+            answer = self.order("import", file=file.name, dry_run=dry_run)
             if answer.document.get("ended") is False:
-                remove.clear()  # it still needs them
+                remove.clear()  # it still needs it
                 text = N_("What was copied stays in {path} until you remove it.")
                 self._run.say(Text(text, {"path": tray}))
         return answer

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import pwd
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import BUNDLE_UNREADABLE, NOT_A_BUNDLE, TRAY_FILE, TRAY_UNUSABLE
 from ncen_updater.common.progress import Progress
-from ncen_updater.formats.bundle.parts import open_file
+from ncen_updater.formats.bundle.bundle_file import open_file
 
 ROOT = 0
 #: Bytes of a name; more than any that a bundle is given.
@@ -195,10 +195,9 @@ class Tray:
             raise _refused(name, refused)
         return descriptor
 
-    def require_files(self, names: Sequence[str], who: int) -> None:
+    def require_file(self, name: str, who: int) -> None:
         """Refuse at once what would be refused when the order is carried out."""
-        for name in names:
-            os.close(self.open(name, who))
+        os.close(self.open(name, who))
 
 
 def _refused(name: str, reason: Text) -> UpdaterError:
@@ -209,24 +208,21 @@ def _refused(name: str, reason: Text) -> UpdaterError:
 
 
 @contextmanager
-def laid_down(
-    tray: Path, files: Sequence[Path], progress: Progress
-) -> Iterator[tuple[list[str], list[str]]]:
-    """Copy files into the tray as this process's user; what is still to be removed is removed.
+def laid_down(tray: Path, file: Path, progress: Progress) -> Iterator[list[str]]:
+    """Copy a file into the tray as this process's user; what is still to be removed is removed.
 
     Args:
         tray: The directory.
-        files: What to copy; each keeps its name.
+        file: What to copy; it keeps its name.
         progress: Told the bytes.
 
     Yields:
-        The names, and those that are removed at the end: whoever leaves an order that still needs
-        them empties that list.
+        The names that are removed at the end: whoever leaves an order that still needs the file
+        empties that list.
 
     Raises:
-        UpdaterError: If one cannot be read, has no place there, or the disk is full; nothing stays.
+        UpdaterError: If it cannot be read, has no place there, or the disk is full; nothing stays.
     """
-    names = [file.name for file in files]
     remove: list[str] = []
     try:
         directory = os.open(tray, DIRECTORY)
@@ -234,32 +230,25 @@ def laid_down(
         reason = error.strerror or str(error)
         raise UpdaterError(TRAY_UNUSABLE, path=tray, reason=reason) from error
     try:
-        for name in names:
-            if not is_plain_name(name) or names.count(name) > 1:
-                twice = Text(N_("two files cannot have one name, and none begins with a dot"))
-                raise _refused(name, twice)
-        sources: list[int] = []
+        if not is_plain_name(file.name):
+            raise _refused(file.name, Text(N_("no file in the tray can have this name")))
+        source = _source(file)
         try:
-            for file in files:
-                sources.append(_source(file))
-            sizes = [os.fstat(source).st_size for source in sources]
-            require_space(tray, sum(sizes))
-            total, done = sum(sizes), 0
-            for file, source in zip(files, sources, strict=True):
-                target = _made(directory, tray, file.name)
-                remove.append(file.name)
-                text = Text(N_("Copying {name} into the tray (bytes)"), {"name": file.name})
-                try:
-                    while piece := _read(source, file):
-                        _write(target, piece, tray / file.name)
-                        done += len(piece)
-                        progress.tell(text, done, max(total, done))
-                finally:
-                    os.close(target)
+            total, done = os.fstat(source).st_size, 0
+            require_space(tray, total)
+            target = _made(directory, tray, file.name)
+            remove.append(file.name)
+            text = Text(N_("Copying {name} into the tray (bytes)"), {"name": file.name})
+            try:
+                while piece := _read(source, file):
+                    _write(target, piece, tray / file.name)
+                    done += len(piece)
+                    progress.tell(text, done, max(total, done))
+            finally:
+                os.close(target)
         finally:
-            for source in sources:
-                os.close(source)
-        yield names, remove
+            os.close(source)
+        yield remove
     finally:
         for name in remove:
             with suppress(OSError):

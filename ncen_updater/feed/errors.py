@@ -15,6 +15,7 @@ from ncen_updater.common.messages import (
     FEED_TOO_LONG,
     METADATA_DAMAGED,
     MIXED_VERSIONS,
+    NOT_IMPORTED,
     NOT_PROVED,
     PATH_ERROR,
     ROLE_EXPIRED,
@@ -103,6 +104,12 @@ class FeedRefused(FeedError):
     """An HTTP status other than success."""
 
     message = FEED_REFUSED
+
+
+class NotImported(UpdaterError):
+    """A file of a release that is on the list and not on the disk, and no feed to ask."""
+
+    message = NOT_IMPORTED
 
 
 class FeedTooLong(TrustError):

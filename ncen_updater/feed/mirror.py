@@ -35,7 +35,7 @@ from ncen_updater.feed.clock import TrustClock, system_now
 from ncen_updater.feed.error_mapping import FeedContext, plain_errors
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher, NotThere
-from ncen_updater.feed.offers import languages_of, offers_of
+from ncen_updater.feed.offers import offers_of
 from ncen_updater.feed.resumable_download import DownloadPart
 from ncen_updater.feed.signed_lists import digest_of, lapses_at
 from ncen_updater.formats.bundle.form import target_member
@@ -218,13 +218,7 @@ class Mirror:
             client = clients[product] = self._client(product, fetcher, grace)
             listed = client.product_targets()
             whole = []
-            kept = kept_offers(offers_of(product, listed), keep)
-            for language in languages_of(product, listed):
-                of_kept = language.version in {offer.version for offer in kept}
-                there = available(_served(listed[language.target]))
-                if of_kept and there and language.withdrawn is None:
-                    wanted[language.target] = listed[language.target]
-            for offer in kept:
+            for offer in kept_offers(offers_of(product, listed), keep):
                 names = [n for n in names_of(offer, listed) if available(_served(listed[n]))]
                 wanted.update({name: listed[name] for name in names})
                 if release_target(product, offer.version) in names and len(names) > 1:

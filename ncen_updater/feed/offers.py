@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +17,10 @@ from ncen_updater.feed.last_view import SCHEMA, LastView, Notice, read_last_view
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.formats.document import Offer, TargetRef, archive_target, release_target
 from ncen_updater.formats.forward_compat import understood
-from ncen_updater.formats.language import MAX_LANGUAGE_BYTES, LanguageOffer
-from ncen_updater.formats.tuf_names import LANGUAGES_PREFIX, OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 
 if TYPE_CHECKING:  # reading the last list does not need it
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
-
-logger = logging.getLogger(__name__)
 
 
 def matches(signed: TargetFile | None, ref: TargetRef) -> bool:
@@ -87,30 +83,6 @@ def _offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Offer:
     return offer
 
 
-def languages_of(product: str, files: Mapping[str, TargetFile]) -> tuple[LanguageOffer, ...]:
-    """Return the signed languages of a product's list, by name.
-
-    One that cannot be understood is passed over: no site needs one.
-    """
-    prefix = f"{LANGUAGES_PREFIX}{product}/"
-    found = (_language(product, name, files[name]) for name in files if name.startswith(prefix))
-    return tuple(sorted((offer for offer in found if offer is not None), key=lambda o: o.target))
-
-
-def _language(product: str, name: str, file: TargetFile) -> LanguageOffer | None:
-    custom = file.custom if isinstance(file.custom, dict) else {}
-    try:
-        offer = understood(LanguageOffer, custom.get(OFFER_FIELD))
-    except (ValidationError, ValueError, RecursionError) as error:
-        logger.warning("the language %s is passed over: %s", name, str(error)[:500])
-        return None
-    whole = "sha256" in file.hashes and file.length <= MAX_LANGUAGE_BYTES
-    if offer.product != product or offer.target != name or not whole:
-        logger.warning("the language %s is passed over: it contradicts the list", name)
-        return None
-    return offer
-
-
 def save_view(path: Path, view: FeedView) -> None:
     """Keep a verified list."""
     withdrawn = {o.version: o.withdrawn for o in view.offers if o.withdrawn}
@@ -124,9 +96,7 @@ def save_view(path: Path, view: FeedView) -> None:
     )
     durable.make_directory(path.parent)
     offers = [offer.model_dump(mode="json") for offer in view.offers]
-    data: dict[str, object] = {"schema": SCHEMA, **summary.to_json(), "offers": offers}
-    if view.languages:
-        data["languages"] = [offer.model_dump(mode="json") for offer in view.languages]
+    data = {"schema": SCHEMA, **summary.to_json(), "offers": offers}
     durable.write(path, canonical_json(data))
 
 
@@ -139,16 +109,15 @@ def load_view(path: Path) -> FeedView | None:
     summary, data = read_last_view(path), read_raw(path)
     if summary is None or data is None:
         return None
-    offers, languages = data.get("offers"), data.get("languages", [])
+    offers = data.get("offers")
     try:
-        if not isinstance(offers, list) or not isinstance(languages, list):
+        if not isinstance(offers, list):
             raise TrustError(VIEW_DAMAGED, path=path, detail="no list of offers")
         return FeedView(
             offers=tuple(understood(Offer, offer) for offer in offers),
             checked_at=summary.checked_at,
             expires_at=summary.expires_at,
             version=summary.version,
-            languages=tuple(understood(LanguageOffer, offer) for offer in languages),
         )
     except (ValidationError, ValueError) as error:
         raise TrustError(VIEW_DAMAGED, path=path, detail=str(error)[:500]) from error

@@ -10,7 +10,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.feed.brakes import BrakeSeen
 from ncen_updater.formats.document import DeltaRef, Offer, ReleaseDocument
-from ncen_updater.formats.language import LanguageOffer
 from ncen_updater.formats.tree import Tree
 
 
@@ -24,7 +23,6 @@ class FeedView:
         expires_at: When the timestamp role lapses (UTC); later than that the list is stale.
         version: Version number of the signed targets list.
         brakes: Those that hold here; their offers are halted.
-        languages: Every signed language that they name.
     """
 
     offers: tuple[Offer, ...]
@@ -32,7 +30,6 @@ class FeedView:
     expires_at: datetime
     version: int
     brakes: tuple[BrakeSeen, ...] = ()
-    languages: tuple[LanguageOffer, ...] = ()
 
 
 @dataclass(frozen=True)

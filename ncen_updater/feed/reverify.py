@@ -38,7 +38,6 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotReadable, TooLarge, read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     LIST_NOT_PROVED,
     LOCAL_STORE_FAILED,
@@ -50,7 +49,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.feed.brake_statements import braked, brakes_of, noted
 from ncen_updater.feed.brakes import BrakeSeen, in_force
 from ncen_updater.feed.errors import MixedVersions, NotProved, TrustedRootMissing, TrustError
-from ncen_updater.feed.offers import languages_of, offers_of
+from ncen_updater.feed.offers import offers_of
 from ncen_updater.feed.proved import (
     ListProof,
     ListSeen,
@@ -63,7 +62,6 @@ from ncen_updater.feed.proved import (
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.signed_lists import is_plain, issued_at, lapses_at, most_bytes, require_role
 from ncen_updater.formats.document import Offer, release_target
-from ncen_updater.formats.language import LanguageOffer
 from ncen_updater.formats.tuf_names import ROOT_HISTORY, ROOT_VERSION_FIELD
 
 T = TypeVar("T", Targets, Snapshot, Timestamp)
@@ -383,32 +381,6 @@ def prove_offer(prover: Prover, offer: Offer) -> tuple[int, str]:
         return int(file.length), str(file.hashes["sha256"])
 
 
-def prove_language(prover: Prover, offer: LanguageOffer) -> tuple[int, str]:
-    """Follow the signatures to a signed language.
-
-    Args:
-        prover: Of what the process that reads the feed left.
-        offer: The language.
-
-    Returns:
-        Length and SHA-256 of its file, as officers signed them.
-
-    Raises:
-        NotProved: If they do not lead there, or it was taken back.
-        TrustError: If a list is older than what was proved here before.
-        TrustedRootMissing: If there is no installed root to begin at.
-    """
-    with _proving(offer.version):
-        found = prover.product(offer.product)
-        if offer.withdrawn or offer not in languages_of(offer.product, found.files):
-            raise NotProved(
-                version=offer.version,
-                detail=Text("no signed list offers {target}", {"target": offer.target}),
-            )
-        file = found.files[offer.target]
-        return int(file.length), str(file.hashes["sha256"])
-
-
 def prove_view(
     prover: Prover, product: str, left: FeedView, grace: timedelta, by_medium: timedelta
 ) -> FeedView:
@@ -436,7 +408,6 @@ def prove_view(
             brakes=brakes,
             version=int(found.product.version),
             expires_at=min(left.expires_at, expires),
-            languages=languages_of(product, found.files),
         )
 
 

@@ -10,7 +10,6 @@ In the state directory::
         <from>--<version>         a delta pack, in place of tree and archive
         verified.json             what the signed list said of release.json
         refused.json              delta packs that failed here
-        language.<language>.<revision>.json
 
 ``verified.json`` is written after the release document was verified. From then on the release can
 be used however old the lists are: every file is hashed again against the chain that begins there.
@@ -26,7 +25,6 @@ from typing import TYPE_CHECKING
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
-    LANGUAGE_WITHDRAWN,
     NOTHING_IMPORTED,
     OFFER_CHANGED,
     OFFER_HALTED,
@@ -40,12 +38,12 @@ from ncen_updater.feed.errors import (
     DocumentMismatch,
     FeedError,
     FeedRefused,
+    NotImported,
     TargetMissing,
     TrustError,
 )
-from ncen_updater.feed.languages import language_place, read_language
 from ncen_updater.feed.last_view import view_path
-from ncen_updater.feed.offers import languages_of, load_view, matches, offers_of, save_view
+from ncen_updater.feed.offers import load_view, matches, offers_of, save_view
 from ncen_updater.feed.packs import pack_place
 from ncen_updater.feed.release_files import DOCUMENT, write_record
 from ncen_updater.feed.release_source import (
@@ -54,7 +52,6 @@ from ncen_updater.feed.release_source import (
     FetchedRelease,
     not_used,
 )
-from ncen_updater.formats.bundle.errors import NotImported
 from ncen_updater.formats.document import (
     Chunks,
     Offer,
@@ -63,7 +60,6 @@ from ncen_updater.formats.document import (
     release_target,
 )
 from ncen_updater.formats.errors import BadRelease, DownloadDamaged
-from ncen_updater.formats.language import LanguageDocument, LanguageOffer
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 if TYPE_CHECKING:  # what reading the last list does not need: requests, tuf, the configuration
@@ -209,7 +205,6 @@ class TufReleaseSource(Downloads):
             checked_at=checked_at or self._clock.now(),
             expires_at=client.usable_until() if grace else client.expires_at,
             version=role.version,
-            languages=languages_of(self._product, listed),
         )
         self._client = client
         return view
@@ -381,50 +376,3 @@ class TufReleaseSource(Downloads):
         if self._memory is None:
             raise AssertionError("only who has a memory proves")
         return prove_offer(self._prover(self._memory), offer)
-
-    # -- a signed language ---------------------------------------------------------------------
-
-    def fetch_language(self, offer: LanguageOffer, progress: Progress) -> LanguageDocument:
-        """Download and verify a signed language.
-
-        Raises:
-            LanguageWithdrawn: If it was taken back.
-            UpdaterError: Of the trust, network or transfer family.
-        """
-        self.leave_language(offer, progress)
-        found = self.fetched_language(offer)
-        if found is None:
-            raise TargetMissing(name=offer.target)
-        return found
-
-    def leave_language(self, offer: LanguageOffer, progress: Progress) -> None:
-        """As ``fetch_language``, but only leave the file."""
-        client, files = self._verified_list()
-        current = next(
-            (o for o in languages_of(self._product, files) if o.target == offer.target), None
-        )
-        if current is None or not current.same_language(offer):
-            raise TargetMissing(name=offer.target)
-        if current.withdrawn is not None:
-            raise TrustError(
-                LANGUAGE_WITHDRAWN, language=offer.language, version=offer.version,
-                reason=current.withdrawn.reason,
-            )  # fmt: skip
-        place = language_place(self._state / "downloads", offer)
-        client.fetch_target(files[offer.target], place, progress)
-
-    def fetched_language(self, offer: LanguageOffer) -> LanguageDocument | None:
-        """A signed language that lies whole on the disk, hashed again; None if it does not.
-
-        Raises:
-            TrustError: If signatures do not lead to it.
-            BadLanguage: If it is what was signed, and not of the agreed form.
-        """
-        if self._memory is not None:
-            from ncen_updater.feed.reverify import prove_language
-
-            length, digest = prove_language(self._prover(self._memory), offer)
-        else:
-            signed = self._verified_list()[1][offer.target]
-            length, digest = signed.length, signed.hashes["sha256"]
-        return read_language(self._state / "downloads", offer, length, digest)

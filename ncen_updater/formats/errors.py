@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
-    BAD_LANGUAGE,
     BAD_MANIFEST,
     BAD_RELEASE,
     BAD_TREE,
     DOWNLOAD_DAMAGED,
     TRANSFER_ERROR,
 )
-
-
-class BadLanguage(UpdaterError):
-    """A signed language that does not have the agreed form."""
-
-    message = BAD_LANGUAGE
 
 
 class BadManifest(UpdaterError):

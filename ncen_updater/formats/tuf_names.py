@@ -12,7 +12,7 @@ AGENT_PRODUCT = "ncen-updater"
 #: Below the directory of the lists: every root since the installed one.
 ROOT_HISTORY = "root_history"
 
-#: Custom field of the target of a release document or a language that holds its offer.
+#: Custom field of the target of a release document that holds its offer.
 OFFER_FIELD = "ncen"
 
 #: First part of the names of release documents.
@@ -24,8 +24,6 @@ MAX_DOCUMENT_BYTES = 5_000_000
 #: First part of the names of delta packs.
 DELTAS_PREFIX = "deltas/"
 
-#: First part of the names of signed languages.
-LANGUAGES_PREFIX = "languages/"
 
 #: Field of ``targets`` and product roles: when the officers signed (UTC, ISO 8601). The clock floor
 #: comes from here, never from an online role: whoever holds an online key could push it ahead.

@@ -16,7 +16,7 @@ from ncen_updater.agent import tray as trays
 from ncen_updater.agent.tray import Tray, is_plain_name, laid_down, tray_fault, why_not
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
-from ncen_updater.formats.bundle.parts import opened
+from ncen_updater.formats.bundle.bundle_file import open_bundle
 
 ME = os.geteuid()
 SOMEBODY = 12_345
@@ -188,7 +188,7 @@ def test_a_tray_that_is_missing_or_a_link_is_none(tmp_path: Path) -> None:
 
 def test_what_was_opened_is_read_whatever_becomes_of_the_name(tray: Tray) -> None:
     path = lay(tray, "ke.ncen", b"x" * 9000)
-    with opened([path], [tray.open("ke.ncen", ME)]) as bundle:
+    with open_bundle(path, tray.open("ke.ncen", ME)) as bundle:
         path.unlink()
         path.write_bytes(b"y" * 9000)
         assert bundle.read_at(8990, 10) == b"x" * 10
@@ -196,7 +196,7 @@ def test_what_was_opened_is_read_whatever_becomes_of_the_name(tray: Tray) -> Non
 
 def test_a_file_that_shrinks_or_grows_while_it_is_read(tray: Tray) -> None:
     path = lay(tray, "ke.ncen", b"x" * 9000)
-    with opened([path], [tray.open("ke.ncen", ME)]) as bundle:
+    with open_bundle(path, tray.open("ke.ncen", ME)) as bundle:
         with path.open("ab") as more:
             more.write(b"y" * 100)
         assert bundle.size == 9000
@@ -228,40 +228,38 @@ def test_what_lies_there(tray: Tray, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def medium(tmp_path: Path) -> list[Path]:
+def medium(tmp_path: Path) -> Path:
     (tmp_path / "usb").mkdir()
-    files = [tmp_path / "usb/ke.part-1-of-2.ncen", tmp_path / "usb/ke.part-2-of-2.ncen"]
-    for file in files:
-        file.write_bytes(b"12345")
-    return files
+    file = tmp_path / "usb/ke.ncen"
+    file.write_bytes(b"12345")
+    return file
 
 
 def lies(tray: Tray) -> list[str]:
     return sorted(path.name for path in tray.path.iterdir())
 
 
-def test_files_are_laid_down_and_taken_away(tray: Tray, medium: list[Path]) -> None:
+def test_a_file_is_laid_down_and_taken_away(tray: Tray, medium: Path) -> None:
     told = Told()
-    with laid_down(tray.path, medium, told) as (names, _):
-        assert lies(tray) == names == [file.name for file in medium]
-        for name in names:
-            descriptor = tray.open(name, ME)
-            assert os.read(descriptor, 100) == b"12345"
-            os.close(descriptor)
+    with laid_down(tray.path, medium, told) as remove:
+        assert lies(tray) == remove == ["ke.ncen"]
+        descriptor = tray.open("ke.ncen", ME)
+        assert os.read(descriptor, 100) == b"12345"
+        os.close(descriptor)
     assert lies(tray) == []
-    assert told.said[-1] == ("Copying ke.part-2-of-2.ncen into the tray (bytes)", 10, 10)
+    assert told.said[-1] == ("Copying ke.ncen into the tray (bytes)", 5, 5)
 
 
-def test_what_an_order_still_needs_stays(tray: Tray, medium: list[Path]) -> None:
-    with laid_down(tray.path, medium, Told()) as (_, remove):
+def test_what_an_order_still_needs_stays(tray: Tray, medium: Path) -> None:
+    with laid_down(tray.path, medium, Told()) as remove:
         remove.clear()
-    assert len(lies(tray)) == 2
+    assert lies(tray) == ["ke.ncen"]
 
 
-def test_what_was_left_of_ones_own_makes_place(tray: Tray, medium: list[Path]) -> None:
-    lay(tray, medium[0].name, b"a part of it")
-    with laid_down(tray.path, medium, Told()) as (names, _):
-        assert (tray.path / names[0]).read_bytes() == b"12345"
+def test_what_was_left_of_ones_own_makes_place(tray: Tray, medium: Path) -> None:
+    lay(tray, medium.name, b"a part of it")
+    with laid_down(tray.path, medium, Told()):
+        assert (tray.path / medium.name).read_bytes() == b"12345"
 
 
 class KilledAt(Told):
@@ -290,12 +288,12 @@ def in_a_process(do: Callable[[], object]) -> int:
 
 
 def test_a_kill_at_any_piece_leaves_what_is_seen_and_makes_place(
-    tray: Tray, medium: list[Path], monkeypatch: pytest.MonkeyPatch
+    tray: Tray, medium: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was copied so far lies there, of whoever copied it, and nothing under another name."""
     monkeypatch.setattr(trays, "PIECE", 2)
     copied = []
-    for pieces in range(1, 7):
+    for pieces in range(1, 4):
 
         def killed(pieces: int = pieces) -> None:
             with laid_down(tray.path, medium, KilledAt(pieces)):
@@ -305,22 +303,20 @@ def test_a_kill_at_any_piece_leaves_what_is_seen_and_makes_place(
         found, more = tray.files(ME)
         assert (sorted(file.name for file in found), more) == (lies(tray), 0)
         assert all(file.why_not is None for file in found)
-        sizes = {file.name: file.size_bytes for file in found}
-        copied.append(tuple(sizes.get(file.name, 0) for file in medium))
-        for file in medium[: len(sizes)]:
-            assert file.read_bytes().startswith((tray.path / file.name).read_bytes())
-        with laid_down(tray.path, medium, Told()) as (names, _):
-            assert [(tray.path / name).read_bytes() for name in names] == [b"12345"] * 2
+        copied.append([file.size_bytes for file in found])
+        assert medium.read_bytes().startswith((tray.path / medium.name).read_bytes())
+        with laid_down(tray.path, medium, Told()):
+            assert (tray.path / medium.name).read_bytes() == b"12345"
         assert lies(tray) == [], "typed once more, it takes away what was left, too"
-    assert copied == [(2, 0), (4, 0), (5, 0), (5, 2), (5, 4), (5, 5)]
+    assert copied == [[2], [4], [5]]
 
 
 @pytest.mark.skipif(ME != 0, reason="only root gives files away")
-def test_what_somebody_else_laid_down_stays(tray: Tray, medium: list[Path]) -> None:
-    os.chown(lay(tray, medium[1].name), SOMEBODY, SOMEBODY)
+def test_what_somebody_else_laid_down_stays(tray: Tray, medium: Path) -> None:
+    os.chown(lay(tray, medium.name), SOMEBODY, SOMEBODY)
     with pytest.raises(UpdaterError, match="NU-9334"), laid_down(tray.path, medium, Told()):
         pass
-    assert lies(tray) == [medium[1].name]
+    assert lies(tray) == [medium.name]
 
 
 def full(count: int) -> Callable[..., int]:
@@ -339,14 +335,14 @@ def full(count: int) -> Callable[..., int]:
 
 
 def test_a_disk_that_fills_while_it_is_copied(
-    tray: Tray, medium: list[Path], monkeypatch: pytest.MonkeyPatch
+    tray: Tray, medium: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "write", full(7))
+    monkeypatch.setattr(os, "write", full(3))
     refused = pytest.raises(UpdaterError, match="NU-3110")
     with refused as found, laid_down(tray.path, medium, Told()):
         pass
     assert lies(tray) == []
-    assert medium[1].name in str(found.value.values["path"])
+    assert medium.name in str(found.value.values["path"])
 
 
 @pytest.fixture
@@ -354,30 +350,25 @@ def sources(tmp_path: Path) -> Iterator[dict[str, Path]]:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "usb").mkdir()
     (tmp_path / "usb/.hidden").write_bytes(b"")
-    (tmp_path / "usb/ke.ncen").write_bytes(b"")
     yield {
         "pipe": tmp_path / "pipe", "gone": tmp_path / "gone.ncen",
-        "hidden": tmp_path / "usb/.hidden", "good": tmp_path / "usb/ke.ncen",
+        "hidden": tmp_path / "usb/.hidden",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("names", "code"),
-    [
-        (["pipe"], "NU-2302"), (["good", "gone"], "NU-2313"), (["hidden"], "NU-9334"),
-        (["good", "good"], "NU-9334"),
-    ],
-)  # fmt: skip
+    ("name", "code"), [("pipe", "NU-2302"), ("gone", "NU-2313"), ("hidden", "NU-9334")]
+)
 def test_what_cannot_be_laid_down(
-    tray: Tray, sources: dict[str, Path], names: list[str], code: str
+    tray: Tray, sources: dict[str, Path], name: str, code: str
 ) -> None:
-    files = [sources[name] for name in names]
-    with pytest.raises(UpdaterError, match=code) as caught, laid_down(tray.path, files, Told()):
+    refused = pytest.raises(UpdaterError, match=code)
+    with refused as caught, laid_down(tray.path, sources[name], Told()):
         pass
     assert "Errno" not in (caught.value.detail or ""), "words for people"
     assert lies(tray) == []
 
 
-def test_no_tray_to_lay_down_in(tmp_path: Path, medium: list[Path]) -> None:
+def test_no_tray_to_lay_down_in(tmp_path: Path, medium: Path) -> None:
     with pytest.raises(UpdaterError, match="NU-9333"), laid_down(tmp_path / "no", medium, Told()):
         pass

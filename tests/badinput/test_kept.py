@@ -18,8 +18,8 @@ from ncen_updater.feed.file_parts import Wanted
 from ncen_updater.feed.offline.store import read_import
 from ncen_updater.feed.release_files import read_record
 from ncen_updater.feed.resumable_download import DownloadPart, download
+from ncen_updater.formats.bundle.bundle_file import open_bundle
 from ncen_updater.formats.bundle.form import BundleMember, BundleSource, encode, read_members
-from ncen_updater.formats.bundle.parts import HEADER_BYTES, PartHeader, opened, write_bundle
 from tests.badinput.hostile import DEEP, FEW, NO_FILES, bounded, json_values, spoilt, typed
 from tests.support.errors import says
 
@@ -28,7 +28,7 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 IMPORT: dict[str, object] = {
     "imported_at": "2026-01-01T00:00:00+00:00", "usable_until": "2026-02-01T00:00:00+00:00",
     "timestamp": 3, "product": "ncen", "releases": ["3.3.0"], "reaches": "3.3.0",
-    "files": ["a.ncen"],
+    "file": "a.ncen",
 }  # fmt: skip
 RECORD: dict[str, object] = {"length": 10, "sha256": DIGEST}
 ODD = [b"[" * DEEP, b"\xff", b"[]", b"null", b"1", b"", bytes(10)]
@@ -133,7 +133,7 @@ def _read(path: Path) -> dict[str, BundleMember] | None:
     found: list[dict[str, BundleMember]] = []
 
     def read() -> None:
-        with opened([path]) as bundle:
+        with open_bundle(path) as bundle:
             found.append(dict(read_members(bundle)))
 
     error = typed(read)
@@ -164,46 +164,3 @@ def test_any_bundle(tmp_path: Path, content: bytes) -> None:
         assert not name.startswith("/")
         assert ends <= member.offset <= member.begins <= member.ends <= len(content)
         ends = member.ends
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    place = tmp_path_factory.mktemp("parts") / "x.ncen"
-    return write_bundle(place, [*SOURCES, _source("targets/c", bytes(9000))], HEADER_BYTES + 5000)
-
-
-@FEW
-@given(data=st.data())
-def test_any_header_of_a_part(parts: list[Path], data: st.DataObject) -> None:
-    assert len(parts) == 2
-    good = parts[0].read_bytes()
-    head = data.draw(spoilt(good[:HEADER_BYTES]))
-    parts[0].write_bytes(head + good[HEADER_BYTES:])
-
-    def read() -> None:
-        with opened(parts) as bundle:
-            read_members(bundle)
-
-    try:
-        with bounded(60):
-            error = typed(read)
-    finally:
-        parts[0].write_bytes(good)
-    assert error is None or error.code.startswith("NU-23")
-    assert head == good[:HEADER_BYTES] or error is not None
-
-
-@FEW
-@given(
-    values=st.fixed_dictionaries(
-        {
-            name: json_values()
-            for name in ("bundle", "part", "parts", "offset", "length", "sha256", "total")
-        }
-    )
-)
-def test_a_header_of_a_part_with_any_values(tmp_path: Path, values: dict[str, object]) -> None:
-    text = b"NCEN-BUNDLE-PART 1\n" + json.dumps(values).encode()
-    content = (text + b"\n").ljust(HEADER_BYTES - 1, b" ") + b"\n"
-    error = typed(lambda: PartHeader.parse(content, tmp_path))
-    assert error is None or error.code.startswith("NU-23")

@@ -14,7 +14,6 @@ from ncen_updater.console.pages.history import stops
 from ncen_updater.console.pages.live import live_view
 from ncen_updater.console.pages.now import headline, next_deed, waiting
 from ncen_updater.console.pages.settings import tables
-from ncen_updater.console.pages.tray import bundles_of
 from ncen_updater.console.pages.upgrade import as_of, begins_words, scale, span
 
 NOW = datetime(2026, 11, 24, 6, 0, 30, tzinfo=UTC)
@@ -340,27 +339,3 @@ def test_no_secret_is_shown() -> None:
         ("url", "https://x (a part is not shown)"), ("environment", "is not shown"),
         ("on", "yes"), ("hours", "1, 2"), ("empty", "-"),
     ]  # fmt: skip
-
-
-def laid(name: str, owner: str = "bo", why_not: str | None = None) -> dict[str, Any]:
-    return {
-        "name": name, "size_bytes": 10, "since": f"2026-11-24T06:00:0{len(name) % 10}+00:00",
-        "owner": owner, "yours": why_not is None, "why_not": why_not,
-    }  # fmt: skip
-
-
-def test_parts_of_a_bundle_are_one_thing_to_import() -> None:
-    files = [
-        laid("ke.part-2-of-2.ncen"), laid("mu.ncen"), laid("ke.part-1-of-2.ncen"),
-        laid("ke.part-1-of-2.ncen", "amina", "it belongs to amina"), laid("x.part-1-of-2"),
-    ]  # fmt: skip
-    found = [
-        (one.name, one.names, one.owner, one.size_bytes, one.whole, one.why_not is None)
-        for one in bundles_of(files)
-    ]
-    assert found == [
-        ("ke.ncen", ("ke.part-1-of-2.ncen", "ke.part-2-of-2.ncen"), "bo", 20, True, True),
-        ("mu.ncen", ("mu.ncen",), "bo", 10, True, True),
-        ("ke.part-1-of-2.ncen", ("ke.part-1-of-2.ncen",), "amina", 10, False, False),
-        ("x.part-1-of-2", ("x.part-1-of-2",), "bo", 10, False, True),
-    ]

@@ -28,25 +28,23 @@ def tray(counter: Counter) -> Path:
 
 def orders(counter: Counter) -> list[object]:
     with Journal.open(counter.site.journal, read_only=True) as journal:
-        return [order.data["files"] for order in Orders(journal).newest(10)]
+        return [order.data["file"] for order in Orders(journal).newest(10)]
 
 
 def buttons(page: Answer) -> list[str]:
-    return [hidden["files"] for address, hidden in page.forms() if address == "/import"]
+    return [hidden["file"] for address, hidden in page.forms() if address == "/import"]
 
 
-def test_a_click_is_one_order_with_all_parts(counter: Counter, tray: Path, guest: Guest) -> None:
-    for name in ("ke.part-1-of-2.ncen", "ke.part-2-of-2.ncen"):
-        (tray / name).write_bytes(b"part")
+def test_a_click_is_one_order(counter: Counter, tray: Path, guest: Guest) -> None:
+    (tray / "ke.ncen").write_bytes(b"bundle")
     page = guest.get("/upgrade")
-    assert buttons(page) == ["ke.part-1-of-2.ncen/ke.part-2-of-2.ncen"]
-    assert "parts: 2 of 2" in page.text
+    assert buttons(page) == ["ke.ncen"]
     fields = page.form("/import")
     first, again = guest.post("/import", fields), guest.post("/import", fields)
     assert first.status == again.status == 303
     assert first.headers["location"].startswith("/orders/1?"), first.headers
     assert first.headers["location"] == again.headers["location"]
-    assert orders(counter) == [["ke.part-1-of-2.ncen", "ke.part-2-of-2.ncen"]]
+    assert orders(counter) == ["ke.ncen"]
     assert "import of a bundle" in guest.get("/orders/1").text
 
 
@@ -54,7 +52,6 @@ def test_a_click_is_one_order_with_all_parts(counter: Counter, tray: Path, guest
 def test_what_cannot_be_imported_has_no_button(
     counter: Counter, tray: Path, place: Place, language: str
 ) -> None:
-    (tray / "half.part-1-of-2.ncen").write_bytes(b"part")
     (tray / "link.ncen").symlink_to("/etc/hostname")
     (tray / "<script>alert(1)<b>").write_bytes(b"")
     (tray / "\x1b[2J\u202e.ncen").write_bytes(b"")
@@ -63,9 +60,8 @@ def test_what_cannot_be_imported_has_no_button(
     assert "<script>alert" not in page.text and "\x1b" not in page.text
     assert "\u202e" not in page.text
     for words in {
-        "en": ("Parts are missing.", "Not by you: it is no plain file.", "is not shown: 1."),
-        "fr": ("Il manque des parties.", "Pas par vous : ce n'est pas un simple fichier.",
-               "qui n'est pas montré : 1."),
+        "en": ("Not by you: it is no plain file.", "is not shown: 1."),
+        "fr": ("Pas par vous : ce n'est pas un simple fichier.", "qui n'est pas montré : 1."),
     }[language]:  # fmt: skip
         assert words in text
 
@@ -99,13 +95,13 @@ def test_a_file_that_was_taken_away_meanwhile(counter: Counter, tray: Path, gues
     assert orders(counter) == []
 
 
-@pytest.mark.parametrize("files", ["", "../journal.sqlite", "..", "/etc/shadow", "a\nb"])
+@pytest.mark.parametrize("file", ["", "../journal.sqlite", "..", "/etc/shadow", "a\nb"])
 def test_a_form_that_was_made_by_hand(
-    counter: Counter, tray: Path, guest: Guest, files: str
+    counter: Counter, tray: Path, guest: Guest, file: str
 ) -> None:
     (tray / "ke.ncen").write_bytes(b"bundle")
-    refused = guest.submit(guest.get("/upgrade"), "/import", files=files)
-    assert (refused.status, refused.state) == (400 if files else 409, "refused"), refused.text
+    refused = guest.submit(guest.get("/upgrade"), "/import", file=file)
+    assert (refused.status, refused.state) == (400 if file else 409, "refused"), refused.text
     fields = {**guest.get("/upgrade").form("/import"), "kind": "import"}
     assert guest.post("/order", fields).status in (400, 403)
     assert orders(counter) == []

@@ -37,12 +37,11 @@ from ncen_updater.feed.offline.store import read_import
 from ncen_updater.feed.proved import ListSeen, Proved, ProvedMemory, Whole
 from ncen_updater.feed.release_files import read_record
 from ncen_updater.formats.archive import unpack
+from ncen_updater.formats.bundle.bundle_file import open_bundle
 from ncen_updater.formats.bundle.form import check_sums, read_members
-from ncen_updater.formats.bundle.parts import opened
 from ncen_updater.formats.delta.apply import apply_delta
 from ncen_updater.formats.delta.model import Linking
 from ncen_updater.formats.document import parse_release_document
-from ncen_updater.formats.language import parse_language_document
 from ncen_updater.formats.losses import losses
 from ncen_updater.formats.manifest import Manifest, load_manifest
 from ncen_updater.formats.sql import question_refusal, refusal, split, verify_refusal
@@ -54,7 +53,6 @@ from tests.agent.cli.site import CONFIG
 from tests.badinput import test_journal, test_kept, test_release, test_signed
 from tests.badinput.test_archive import TREE, _tar
 from tests.formats.delta.test_fuzz import _honest
-from tests.formats.test_language import WHOLE
 from tests.fuzz.engine import Reader
 from tests.support.tuf_repository import Feed
 
@@ -113,7 +111,7 @@ def _sql(text: str) -> None:
 
 
 def _bundle(path: Path) -> None:
-    with opened([path]) as bundle:
+    with open_bundle(path) as bundle:
         check_sums(bundle, read_members(bundle).values())
 
 
@@ -229,9 +227,6 @@ def readers(place: Path) -> list[Reader]:
         Reader("manifest", tuple(manifests), _in_file("manifest.toml", load_manifest)),
         Reader("tree", (tree,), lambda _p, c: parse_tree(c, "x")),
         Reader("document", (document,), lambda _p, c: parse_release_document(c, "x", lenient=True)),
-        Reader(
-            "language", (_json(WHOLE),), lambda _p, c: parse_language_document(c, "x", lenient=True)
-        ),
         Reader("archive", (gzip.compress(_tar()), _tar()), _in_file("a.tar.gz", _archive)),
         Reader("pack", (pack,), apply),
         Reader("bundle", (test_kept.BUNDLE,), _in_file("b.ncen", _bundle)),

@@ -17,18 +17,14 @@ from typing import Any
 import click
 import pytest
 
-from demo.release_flow import publish_language, publish_release
+from demo.release_flow import publish_release
 from ncen_updater.common.cli.lazy import LazyGroup
-from ncen_updater.formats.document import Withdrawal
-from ncen_updater.publisher.build.languages import Sent
 from ncen_updater.publisher.cli.main import cli, run
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.feed.publish import Publisher
 from ncen_updater.publisher.new.trial import KeyRing, make_feed, publish_draft
 from ncen_updater.publisher.signing.draft import draft_renewal
-from ncen_updater.publisher.signing.language_drafts import draft_language_withdrawal
 from tests.publisher.releases import write_release
-from tests.publisher.test_lint_carried import carrying
 from tests.support.http_server import PORTAL, Fault, WebServer, serving
 
 PACKAGING = Path(__file__).parents[2] / "packaging" / "publisher"
@@ -180,53 +176,6 @@ def test_an_altered_file_of_the_right_length(public: Public) -> None:
     archive.write_bytes(content)
     assert public.look()[2] == set()
     assert public.look("--deep")[2] == {"NU-7214"}
-
-
-def with_a_language(public: Public) -> Path:
-    """A feed with one signed language besides a release; the file that a server has of it."""
-    public.make(release=False)
-    publish_release(public.feed, [carrying(public.work / "r")], public.keys, _now)
-    sent = public.work / "sr.json"
-    sent.write_text(json.dumps({"title": "Predmeti"}), "utf-8")
-    publish_language(public.feed, "ncen", "3.3.0", "sr", [Sent(sent)], public.keys, _now)
-    (there,) = (public.feed / "targets/languages/ncen").iterdir()
-    return there
-
-
-def test_a_language_is_looked_at_as_the_files_of_a_release(public: Public) -> None:
-    """It is a target of its own (decision 84): a place may have every release and lack it."""
-    there = with_a_language(public)
-    content = there.read_bytes()
-    code, said, strict = public.look("--feed", public.feed, "--deep")
-    assert (code, strict, said["targets"]) == (0, set(), 4), said
-    for spoilt, shallow, deep in (
-        (None, "NU-7212", "NU-7212"),
-        (content[:-1], "NU-7213", "NU-7213"),
-        (content.replace(b"Predmeti", b"Predmeta"), None, "NU-7214"),
-    ):
-        there.unlink()
-        if spoilt is not None:
-            there.write_bytes(spoilt)
-        for words, found in (((), shallow), (("--deep",), deep)):
-            code, said, strict = public.look(*words)
-            assert (code, strict) == ((1, {found}) if found else (0, set())), said
-            assert not found or f"languages/ncen/{there.name}" in json.dumps(said["findings"])
-        there.write_bytes(content)
-
-
-def test_a_place_that_still_offers_a_language_that_was_taken_back(public: Public) -> None:
-    """Its file stays, as every one does; that it was taken back is in the list of the product."""
-    with_a_language(public)
-    before = (public.feed / "metadata/timestamp.json").read_bytes()
-    gone = Withdrawal(reason="wrong terms", advice="take the next one")
-    state = Feed(public.feed).state()
-    draft = draft_language_withdrawal(state, "ncen", "3.3.0", "sr", gone, _now())
-    publish_draft(public.feed, draft, public.keys, _now)
-    assert public.look("--feed", public.feed, "--deep")[:3:2] == (0, set())
-    public.server.faults.append(Fault("timestamp.json", body=before))
-    code, said, strict = public.look("--feed", public.feed)
-    assert (code, strict) == (14, {"NU-7203"})
-    assert "ncen" in {f["figures"].get("role") for f in said["findings"]}
 
 
 @pytest.mark.parametrize(

@@ -142,8 +142,7 @@ def after_the_next(stage: Stage) -> None:
     stage.narrator.say(
         N_(
             "3.4.0 words some texts anew once more, and has another default for lists. The "
-            "country's own is kept again; what was translated for 3.3.0 is in use, and so is the "
-            "signed language, as far as the texts are the same."
+            "country's own is kept again, and what was translated for 3.3.0 is in use."
         )
     )
     seen = {
@@ -154,7 +153,6 @@ def after_the_next(stage: Stage) -> None:
             "person.none": "No person of that name",
         },
         "texts/fr": {"seizure.new": "Saisir un objet", "seizure.photo": "Ajouter une photographie"},
-        "texts/pt": {"seizure.new": "Nova apreensão", "seizure.photo": "Add a photograph"},
         "settings": {"lists.rows": ROWS},
     }
     _judge(stage, Text(N_("own words and settings, with 3.4.0")), N_("kept and merged"), seen)

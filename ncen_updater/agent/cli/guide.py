@@ -105,7 +105,6 @@ GUIDE = Guide(
         "translations": {
             "translations report --for 3.3.0": N_("what becomes of your own texts"),
             "translations export sw --to sw.po": N_("what is to be translated"),
-            "translations take sr": N_("a language that officers signed, over the release's"),
         },
         "verify": {"verify": N_("after a restore, a power cut, or work by hand")},
         "doctor": {"doctor": N_("before an upgrade, and when something is odd")},
@@ -148,7 +147,7 @@ GUIDE = Guide(
         "history": (12,),
         "collect": (9, 12),
         "accept-restore": (3, 4, 9, 12),
-        "translations": (3, 6, 7, 8, 9, 12),
+        "translations": (3, 8, 9, 12),
         "verify": (12,),
         "doctor": (3,),
         "support-bundle": (3,),

@@ -22,7 +22,7 @@ from ncen_updater.common.messages import SOAK_FAILED, ExitCode
 Document = Mapping[str, Any]
 
 #: What a bundle may have brought, as its event has it.
-IMPORTED_KINDS = ("releases", "agents", "languages")
+IMPORTED_KINDS = ("releases", "agents")
 
 
 @click.command("history", cls=Command, help=N_("What was done here; with an id, one change whole."))
@@ -70,13 +70,13 @@ def _show_import(session: AgentSession, event: Document) -> None:
         "at": _when(session, event["at"]),
         "by": event.get("by"),
         "code": event.get("code"),
-        "files": _texts(event.get("files")),
+        "file": clean(str(event.get("file") or "-")),
         "releases": _texts(brought) or "-",
     }
     line = (
-        N_("{at}: imported {releases} from {files}, by {by}")
+        N_("{at}: imported {releases} from {file}, by {by}")
         if event["kind"] == IMPORTED
-        else N_("{at}: refused to import {files} ({code}), by {by}")
+        else N_("{at}: refused to import {file} ({code}), by {by}")
     )
     session.show(Text(line, values))
 

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command(
-    "import", cls=Command, help=N_("Take releases from a bundle: one FILE, or all parts of it.")
-)
-@click.argument("files", metavar="FILE...", type=FILE, nargs=-1)
+@click.command("import", cls=Command, help=N_("Take releases from the bundle FILE."))
+@click.argument("file", metavar="FILE", type=FILE, required=False)
 @click.option(
     "--dry-run", is_flag=True, help=N_("Verify the bundle whole, and keep nothing of it.")
 )
@@ -37,15 +35,15 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.pass_context
 def import_(
-    context: click.Context, files: tuple[Path, ...], dry_run: bool, order: int | None
+    context: click.Context, file: Path | None, dry_run: bool, order: int | None
 ) -> ExitCode:
     session = agent_session(context)
-    if bool(files) is (order is not None):
-        raise Misuse(N_("name the FILE, or all parts of one bundle"), context)
-    if order is not None:
+    if order is not None and file is None:
         return session.answer(session.local().import_ordered(order, dry_run=dry_run))
+    if file is None or order is not None:
+        raise Misuse(N_("name a file"), context)
     # Who may write here opens the medium themselves; nothing has to be copied for that.
-    return session.answer(session.nearest().import_bundle(files, dry_run=dry_run))
+    return session.answer(session.nearest().import_bundle(file, dry_run=dry_run))
 
 
 @click.command(
@@ -56,10 +54,9 @@ def import_(
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--from-bundle",
-    "files",
+    "file",
     type=FILE,
-    multiple=True,
-    help=N_("A bundle, or one of its parts, in place of the feed; may be given many times."),
+    help=N_("A bundle in place of the feed."),
 )
 @click.option(
     "--keep",
@@ -72,7 +69,7 @@ def import_(
 def mirror(
     context: click.Context,
     directory: Path,
-    files: tuple[Path, ...],
+    file: Path | None,
     keep: int | None,
     dry_run: bool,
 ) -> ExitCode:
@@ -83,7 +80,7 @@ def mirror(
     order: dict[str, object] = {
         "act": "mirror",
         "directory": str(directory.absolute()),
-        "files": [str(file.absolute()) for file in files],
+        "file": None if file is None else str(file.absolute()),
         "keep": keep,
         "dry_run": dry_run,
     }
@@ -93,7 +90,7 @@ def mirror(
             child.give(directory.absolute())
         report = dict(child.ask(order, progress))
         if not dry_run:
-            _require_newest(child, directory.absolute(), from_bundle=bool(files))
+            _require_newest(child, directory.absolute(), from_bundle=file is not None)
     releases = report["releases"]
     assert isinstance(releases, dict), "the child's own report"  # noqa: S101
     for product, versions in releases.items():

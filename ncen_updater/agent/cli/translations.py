@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,9 @@ from ncen_updater.common.messages import (
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
+    from ncen_updater.agent.journal.journal import Journal
     from ncen_updater.agent.overlay.layer import FileReport, Layer, LayerReport
+    from ncen_updater.agent.overlay.merge import MadeFor
     from ncen_updater.agent.site import Site
 
 
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 )
 @click.argument(
     "action",
-    type=click.Choice(["report", "export", "import", "apply", "take", "drop"]),
+    type=click.Choice(["report", "export", "import", "apply"]),
     default="report",
 )
 @click.argument("name", required=False)
@@ -59,7 +62,7 @@ if TYPE_CHECKING:
 @click.option("--file", "of", metavar="FILE", help=N_("Which file, where there are several."))
 @click.option("--all", "everything", is_flag=True, help=N_("Export: also what needs nothing."))
 @click.option("--csv", "table", metavar="FILE", help=N_("Report: every key, as a table."))
-@click.option("--yes", is_flag=True, help=N_("Import, take: do not ask."))
+@click.option("--yes", is_flag=True, help=N_("Import: do not ask."))
 @click.pass_context
 def translations(
     context: click.Context,
@@ -74,7 +77,7 @@ def translations(
     yes: bool,
 ) -> ExitCode:
     session = agent_session(context)
-    if action in ("export", "import", "take", "drop") and name is None:
+    if action in ("export", "import") and name is None:
         words = N_("name a file") if action == "import" else N_("name a language")
         raise Misuse(words, context, hint=action)
     site = session.open_site()
@@ -92,7 +95,7 @@ def translations(
     origin = current if chosen != current else None
     match action:
         case "report":
-            return _report(session, site, layer, origin, chosen, table)
+            return _report(session, layer, origin, chosen, table)
         case "export":
             place = Path(target) if target else Path(f"{name}.po")
             return _export(
@@ -100,12 +103,6 @@ def translations(
             )
         case "import":
             return _import(session, site, layer, chosen, Path(name or ""), spoken, of, yes=yes)
-        case "take" | "drop":
-            from ncen_updater.agent.cli.signed_languages import drop, take
-
-            if action == "drop":
-                return drop(session, site, layer, chosen, name or "")
-            return take(session, site, layer, chosen, name or "", yes=yes)
         case _:
             return _apply(session, site, layer, current)
 
@@ -115,13 +112,11 @@ def translations(
 
 def _report(
     session: AgentSession,
-    site: Site,
     layer: Layer,
     origin: Version | None,
     version: Version,
     table: str | None,
 ) -> ExitCode:
-    from ncen_updater.agent.cli.signed_languages import show_offered
     from ncen_updater.agent.overlay.words import layer_json, listed, outcome_words, sentences
 
     report = layer.report(origin, version)
@@ -142,8 +137,7 @@ def _report(
         session.show(Text(N_("  {path}: {key}: {words}"), values))
     if not report.files:
         session.show(Text(N_("{version} carries no texts or settings."), {"version": version}))
-    languages = show_offered(session, site, layer, version)
-    session.finish({"version": str(version), "files": layer_json(report), "languages": languages})
+    session.finish({"version": str(version), "files": layer_json(report)})
     return ExitCode.BLOCKED if report.blocking else ExitCode.OK
 
 
@@ -246,7 +240,6 @@ def _import(
     *,
     yes: bool,
 ) -> ExitCode:
-    from ncen_updater.agent.cli.signed_languages import merged_anew
     from ncen_updater.agent.engine.operations import Operations
     from ncen_updater.agent.overlay.exchange import take
     from ncen_updater.agent.overlay.own_files import Found, parsed
@@ -293,7 +286,7 @@ def _import(
             Operations(site, progress).between_changes("translations") as journal,
         ):
             layer.write_own(declared, spoken, taken.own)
-            merged_anew(layer, site, journal, {file.path: taken.made_for}, language=spoken)
+            _merge_again(layer, site, journal, {file.path: taken.made_for}, language=spoken)
         session.show(Text(N_("Taken; nCEN shows them after its next start.")))
         _show_refused(session, layer, version, file.own)
     session.finish(
@@ -322,14 +315,13 @@ def _show_refused(session: AgentSession, layer: Layer, version: Version, own: st
 
 
 def _apply(session: AgentSession, site: Site, layer: Layer, current: Version) -> ExitCode:
-    from ncen_updater.agent.cli.signed_languages import merged_anew
     from ncen_updater.agent.engine.operations import Operations
 
     with (
         session.progress() as progress,
         Operations(site, progress).between_changes("translations") as journal,
     ):
-        name, changed = merged_anew(layer, site, journal)
+        name, changed = _merge_again(layer, site, journal)
     values = {"path": layer.merged / name, "version": current}
     if changed:
         session.show(
@@ -339,3 +331,32 @@ def _apply(session: AgentSession, site: Site, layer: Layer, current: Version) ->
         session.show(Text(N_("Nothing has changed since {path} was merged."), values))
     session.finish({"version": str(current), "merged": name, "changed": changed})
     return ExitCode.OK
+
+
+def _merge_again(
+    layer: Layer,
+    site: Site,
+    journal: Journal,
+    made_for: Mapping[str, MadeFor] | None = None,
+    **told: object,
+) -> tuple[str, bool]:
+    """Merge for the release that runs, use it, and note it where something changed.
+
+    Args:
+        layer: What the country owns.
+        site: The site.
+        journal: Open, between two changes.
+        made_for: What texts that just came were made for, by the path of their file.
+        told: What else the note tells.
+
+    Returns:
+        What is in use, and whether it changed.
+    """
+    running, before = site.slots.current(), layer.chosen()
+    assert running is not None  # noqa: S101 - commands look at it before
+    name = layer.build(None, running, made_for)
+    if name != before:
+        layer.choose(name)
+    if name != before or told:
+        journal.note("translations-applied", None, version=str(running), merged=name, **told)
+    return name, name != before

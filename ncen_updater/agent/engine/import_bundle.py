@@ -8,7 +8,7 @@ tell of it, one before and one after, so that one that was killed is seen too.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ncen_updater.agent.engine.lock import change_lock
@@ -21,7 +21,6 @@ from ncen_updater.common.messages import READER_FAILED
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.offline.store import ImportRecord
-from ncen_updater.formats.bundle.parts import open_file
 
 BEGUN = "import-begun"
 
@@ -29,23 +28,23 @@ BEGUN = "import-begun"
 def import_bundle(
     site: Site,
     child: ChildSource,
-    files: Sequence[Path],
+    file: Path,
     progress: Progress,
     *,
     by: str,
-    dry_run: bool = False,
-    opener: Callable[[Path], int] = open_file,
+    dry_run: bool,
+    opener: Callable[[Path], int],
 ) -> ImportRecord:
     """Verify a bundle whole and keep it.
 
     Args:
         site: The site; it need not have been taken over yet.
         child: Reads the bundle.
-        files: One file, or all parts.
+        file: The bundle.
         progress: Told the bytes.
         by: Who ordered it.
         dry_run: Verify only.
-        opener: Opens each file.
+        opener: Opens it.
 
     Raises:
         UpdaterError: Nothing was kept.
@@ -53,14 +52,14 @@ def import_bundle(
     current = site.slots.current()
     order: dict[str, object] = {
         "act": "import",
-        "files": [str(file.absolute()) for file in files],
+        "file": str(file.absolute()),
         "current": None if current is None else str(current),
         "agent": str(site.agent_version),
         "dry_run": dry_run,
     }
     if dry_run:
         return _record(child, order, progress, opener)
-    with change_lock(site.state / LOCK, "import"), _told(site, files, by) as journal:
+    with change_lock(site.state / LOCK, "import"), _told(site, file.name, by) as journal:
         record = _record(child, order, progress, opener)
         child.prove_import()
         if journal is not None:
@@ -81,16 +80,15 @@ def _record(
 
 
 @contextlib.contextmanager
-def _told(site: Site, files: Sequence[Path], by: str) -> Iterator[Journal | None]:
+def _told(site: Site, file: str, by: str) -> Iterator[Journal | None]:
     """Write down that an import begins, and why it was refused; a new site has no journal yet."""
     if not (site.state / JOURNAL).exists():
         yield None
         return
-    names = [file.name for file in files]
     with Journal.open(site.state / JOURNAL, now=site.clock.now) as journal:
-        journal.note(BEGUN, by=by, files=names)
+        journal.note(BEGUN, by=by, file=file)
         try:
             yield journal
         except UpdaterError as error:
-            journal.note(IMPORT_REFUSED, by=by, files=names, code=error.code)
+            journal.note(IMPORT_REFUSED, by=by, file=file, code=error.code)
             raise

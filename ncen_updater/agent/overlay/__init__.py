@@ -1,9 +1,8 @@
 """What the country owns in texts and settings: merged by key with what each release ships.
 
 ``merge`` decides (pure, a table), ``coverage`` counts, ``own_files`` finds and reads, ``layer``
-works on a site's directories, ``signed_languages`` keeps the languages that were taken (they count
-as what a release ships), ``exchange`` is what goes to translators and comes back, ``words`` says
-it. The country's own files are only read, but for an import that a person orders; what is
+works on a site's directories, ``exchange`` is what goes to translators and comes back, ``words``
+says it. The country's own files are only read, but for an import that a person orders; what is
 merged lies beside the slots, one directory a release, and a link chooses one together with the slot
 (``docs/decisions/0072-local-overlay.md``).
 """

@@ -2,10 +2,7 @@
 
 ``<merged>/<version>-<digest>/`` holds every merged file at the path that it has in the slot, and is
 never changed; ``<merged>/current`` chooses one. It is built aside under ``.partial`` and flushed
-before it gets its name, so a name is always a whole directory. ``<merged>/languages/`` holds the
-signed languages that were taken: they count as if the release had shipped them. One is kept there
-first, and then what is merged is built and chosen: in between a language is taken and not in use,
-or dropped and still in use, which what is merged says itself (``.signed.json``).
+before it gets its name, so a name is always a whole directory.
 """
 
 from __future__ import annotations
@@ -35,7 +32,6 @@ from ncen_updater.agent.overlay.merge import (
     merge_texts,
 )
 from ncen_updater.agent.overlay.own_files import Files, Found, parsed
-from ncen_updater.agent.overlay.signed_languages import SignedLanguages, TakenLanguage
 from ncen_updater.agent.slots.link import version_of_name
 from ncen_updater.agent.slots.store import SlotStore
 from ncen_updater.common import atomic_files as durable
@@ -48,13 +44,11 @@ from ncen_updater.formats.manifest import LANGUAGE, CarriedKind, CarriedManifest
 from ncen_updater.formats.texts.carried_files import rendered
 from ncen_updater.formats.texts.catalogue import Catalogue, Unusable
 from ncen_updater.formats.texts.readers import FORMATS, compiled
-from ncen_updater.formats.texts.shipped import LaidOver, Shipped, lay_over, shipped_of
+from ncen_updater.formats.texts.shipped import Shipped, shipped_of
 
 CURRENT = "current"
-LANGUAGES = "languages"
 PARTIAL = ".partial"
 MADE_FOR = ".made-for.json"
-SIGNED = ".signed.json"
 MAX_MADE_FOR = 100_000_000
 WRITABLE = 0o222
 
@@ -79,29 +73,6 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class SignedUse:
-    """What a signed language is for one file.
-
-    Attributes:
-        taken: Which it is.
-        revision: Its revision; 0 where it cannot be read.
-        used: So many of its texts are used.
-        other: So many are of other texts than the release has.
-        unfit: So many do not fit what the program fills in.
-        why: Why it cannot be read.
-        earlier: Whether it is signed for an earlier release than the one that uses it.
-    """
-
-    taken: TakenLanguage
-    revision: int = 0
-    used: int = 0
-    other: int = 0
-    unfit: int = 0
-    why: str = ""
-    earlier: bool = False
-
-
-@dataclass(frozen=True)
 class FileReport:
     """What becomes of one file.
 
@@ -113,7 +84,6 @@ class FileReport:
         told: Every key that people may want to know of.
         coverage: Translations: how much there is.
         problem: Why it was not merged; then the release's is used as it is.
-        signed: The signed language in it, where one was taken.
     """
 
     declared: CarriedManifest
@@ -123,7 +93,6 @@ class FileReport:
     told: tuple[Told, ...] = ()
     coverage: Coverage | None = None
     problem: Problem | None = None
-    signed: SignedUse | None = None
 
     @property
     def settings(self) -> bool:
@@ -178,12 +147,6 @@ class Layer:
         self._own = own
         self._merged = merged
         self._slots = slots
-        self._signed = SignedLanguages(merged / LANGUAGES)
-
-    @property
-    def signed(self) -> SignedLanguages:
-        """The signed languages that were taken."""
-        return self._signed
 
     @property
     def own(self) -> Path:
@@ -244,7 +207,7 @@ class Layer:
             return (None,)
         shipped = Files(self._slots.path(target)).languages(declared.slot)
         own = Files(self._own).languages(declared.overlay)
-        return tuple(sorted({*shipped, *own, *self._signed.used_by(target)}))
+        return tuple(sorted({*shipped, *own}))
 
     def _one(
         self,
@@ -259,16 +222,15 @@ class Layer:
         report = FileReport(declared, path, own_path, language)
         shipped = _read(Files(self._slots.path(target)), path)
         try:
-            laid, signed = self._laid(declared, target, language)
+            theirs = self.sources(declared, target, language)
         except Unusable as error:
             problem = Problem(path, error.why, error.line, shipped=True)
             return _One(replace(report, problem=problem), _content(shipped))
-        theirs, report = laid.shipped, replace(report, signed=signed)
         base = None
         if then is not None and origin is not None:
             # What cannot be read of the release that is left changes no outcome but "unchanged".
             with contextlib.suppress(Unusable):
-                base = self._laid(then, origin, language)[0].shipped
+                base = self.sources(then, origin, language)
         try:
             found = Files(self._own).read(own_path)
             own = parsed(found, declared)
@@ -276,14 +238,11 @@ class Layer:
             problem = Problem(own_path, error.why, error.line)
             nothing = self._merge(declared, base, theirs, Catalogue(), {})
             cover = _cover(declared, language, base, theirs, Catalogue(), nothing)
-            report = replace(report, problem=problem, coverage=cover)
-            if not laid.used:
-                return _One(report, _content(shipped))
-            return _One(report, *_written(declared, nothing.catalogue))
+            return _One(replace(report, problem=problem, coverage=cover), _content(shipped))
         merged = self._merge(declared, base, theirs, own, kept.get(path, {}))
         cover = _cover(declared, language, base, theirs, own, merged)
         report = replace(report, told=merged.told, coverage=cover)
-        if found is None and not laid.used:
+        if found is None:
             # As it was signed, with its comments; and no file where there is nothing to say.
             content = _content(shipped)
             machine = compiled(merged.catalogue) if declared.compiled and shipped else None
@@ -306,38 +265,14 @@ class Layer:
             return merge_settings(declared, base, theirs, own)
         return merge_texts(declared, base, theirs, own, made_for)
 
-    def _laid(
-        self, declared: CarriedManifest, version: Version, language: str | None
-    ) -> tuple[LaidOver, SignedUse | None]:
-        """What a release ships in one language, with the signed one in it that was taken."""
-        files = Files(self._slots.path(version))
-        shipped = shipped_of(declared, language, lambda path: parsed(files.read(path), declared))
-        taken = self._signed.used_by(version).get(language) if language is not None else None
-        if taken is None:
-            return LaidOver(shipped), None
-        earlier = taken.version != version
-        try:
-            document = self._signed.read(taken)
-        except Unusable as error:
-            logger.warning("the signed language %s is not used: %s", taken.name, error.why)
-            return LaidOver(shipped), SignedUse(taken, why=error.why, earlier=earlier)
-        texts = document.texts_of(declared.overlay)
-        if texts is None:
-            return LaidOver(shipped), None  # it is for other files of the release
-        laid = lay_over(declared, shipped, texts)
-        use = SignedUse(
-            taken, document.revision, len(laid.used), len(laid.other), len(laid.unfit),
-            earlier=earlier,
-        )  # fmt: skip
-        return laid, use
-
-    def sources(self, declared: CarriedManifest, version: Version, language: str) -> Shipped:
+    def sources(self, declared: CarriedManifest, version: Version, language: str | None) -> Shipped:
         """What a release ships in one language, and what that translates.
 
         Raises:
             Unusable: If a file of the release cannot be read.
         """
-        return self._laid(declared, version, language)[0].shipped
+        files = Files(self._slots.path(version))
+        return shipped_of(declared, language, lambda path: parsed(files.read(path), declared))
 
     def own_catalogue(self, declared: CarriedManifest, language: str) -> Catalogue:
         """What the country has in one language.
@@ -398,40 +333,6 @@ class Layer:
         name = self.chosen()
         return name is not None and name.rpartition("-")[0] == str(version)
 
-    def not_in_use(self, version: Version) -> tuple[str, ...]:
-        """Signed languages of which officers see something else than what is taken, by name.
-
-        A command that takes or drops one was cut off before what is merged was chosen. To who may
-        not read what is in use, none is named.
-
-        Args:
-            version: The release that runs, for which something was merged.
-        """
-        there, used = self._used_signed(version), self._signed_in_use()
-        if used is None:
-            return ()
-        return tuple(sorted(name for name in {*there, *used} if there.get(name) != used.get(name)))
-
-    def _used_signed(self, version: Version) -> dict[str, list[object]]:
-        """The release and the revision of each signed language that a release uses."""
-        return {
-            language: [str(taken.version), self._signed.revision(taken)]
-            for language, taken in self._signed.used_by(version).items()
-        }
-
-    def _signed_in_use(self) -> Mapping[str, object] | None:
-        """The same, as it was when what is in use was merged; None where it may not be read.
-
-        Empty where there was none, or what is written there is damaged: then it is merged anew.
-        """
-        try:
-            data = parse_json(read_file(self._merged / CURRENT / SIGNED, MAX_MADE_FOR))
-        except (FileNotFoundError, ValueError):
-            return {}
-        except OSError:
-            return None
-        return data if isinstance(data, dict) else {}
-
     def build(
         self, origin: Version | None, target: Version, extra: Mapping[str, MadeFor] | None = None
     ) -> str:
@@ -459,11 +360,6 @@ class Layer:
             record = _record(kept)
             (place / MADE_FOR).write_bytes(record)
             digest.update(record)
-            signed = self._used_signed(target)
-            if signed:  # what was merged before there were any keeps its name
-                record = canonical_json(signed)
-                (place / SIGNED).write_bytes(record)
-                digest.update(record)
             name = f"{target}-{digest.hexdigest()[:12]}"
             if (self._merged / name).exists():
                 shutil.rmtree(place)
@@ -490,10 +386,6 @@ class Layer:
         used, versions = self.chosen(), self._slots.versions()
         if not self._merged.is_dir():
             return
-        try:
-            self._signed.collect(versions)
-        except UpdaterError as error:
-            logger.warning("a signed language that nothing uses stays: %s", error)
         for item in sorted(self._merged.iterdir()):
             version = version_of_name(item.name.rpartition("-")[0])
             if durable.is_leftover(item):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ncen_updater.agent.overlay.coverage import Coverage
-from ncen_updater.agent.overlay.layer import FileReport, LayerReport, SignedUse
+from ncen_updater.agent.overlay.layer import FileReport, LayerReport
 from ncen_updater.agent.overlay.merge import KeyOutcome, Told
 from ncen_updater.common.i18n import N_, Text
 
@@ -73,32 +73,6 @@ def _new_words(found: Coverage, source: str) -> Iterator[Text]:
         yield Text(N_("{count} of them {place}"), {"count": area.count, "place": area.words})
 
 
-def _signed_words(found: SignedUse) -> Iterator[Text]:
-    values: dict[str, object] = {
-        "version": found.taken.version, "revision": found.revision, "why": found.why,
-    }  # fmt: skip
-    if found.why:
-        yield Text(
-            N_("the signed language for {version} cannot be read ({why}); take it once more"),
-            values,
-        )
-        return
-    words = N_("{count} texts are of the signed language for {version} (revision {revision})")
-    if found.earlier:
-        words = N_(
-            "{count} texts are of the signed language for {version} (revision {revision}), which is"
-            " an earlier release"
-        )
-    yield Text(words, {**values, "count": found.used})
-    if found.other:
-        yield Text(
-            N_("{count} texts of it are of another text than the release's, and are not used"),
-            {"count": found.other},
-        )
-    if found.unfit:
-        yield Text(N_("{count} texts of it cannot be used"), {"count": found.unfit})
-
-
 _COUNTED: tuple[tuple[KeyOutcome, str], ...] = (
     (KeyOutcome.OUTDATED, N_("{count} wordings of yours are of a text that changed")),
     (KeyOutcome.BOTH, N_("{count} wordings of yours stay; the release words them anew too")),
@@ -126,8 +100,6 @@ def _file_words(report: FileReport) -> Iterator[Text]:
     if report.coverage is not None:
         yield coverage_words(report.coverage)
         for words in _new_words(report.coverage, report.declared.source):
-            yield Text(N_("  {words}"), {"words": words})
-        for words in _signed_words(report.signed) if report.signed else ():
             yield Text(N_("  {words}"), {"words": words})
     else:
         kept = len(report.of(KeyOutcome.KEPT, KeyOutcome.DEFAULT_CHANGED, KeyOutcome.ADDED))
@@ -167,7 +139,6 @@ def layer_json(report: LayerReport) -> list[dict[str, object]]:
             "coverage": _coverage_json(item.coverage),
             "counts": {o.value: len(item.of(o)) for o in KeyOutcome if item.of(o)},
             "problem": None if item.problem is None else vars(item.problem),
-            "signed": _signed_json(item.signed),
             "keys": [
                 {"key": told.name, "outcome": told.outcome.value, "words": str(outcome_words(told))}
                 for told in item.told
@@ -176,19 +147,6 @@ def layer_json(report: LayerReport) -> list[dict[str, object]]:
         }
         for item in report.files
     ]
-
-
-def _signed_json(found: SignedUse | None) -> dict[str, object] | None:
-    if found is None:
-        return None
-    return {
-        "version": str(found.taken.version),
-        "revision": found.revision or None,
-        "used": found.used,
-        "other": found.other,
-        "unfit": found.unfit,
-        "why": found.why or None,
-    }
 
 
 def _coverage_json(found: Coverage | None) -> dict[str, object] | None:

@@ -8,13 +8,12 @@ hashed again here before it is used.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.model import AgentConfig
@@ -25,7 +24,7 @@ from ncen_updater.agent.reader.quota import (
     DiskWatch,
     MayBring,
     announced_by,
-    of_files,
+    of_bundle,
     of_release,
 )
 from ncen_updater.agent.reader.site_feed import feed_of, validity
@@ -54,10 +53,9 @@ from ncen_updater.feed.errors import FeedError, PathError, RoleExpired, TrustErr
 from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.bundle.parts import open_file
+from ncen_updater.formats.bundle.bundle_file import open_file
 from ncen_updater.formats.document import Offer
-from ncen_updater.formats.errors import BadLanguage, BadManifest, BadRelease, BadTree, TransferError
-from ncen_updater.formats.language import MAX_LANGUAGE_BYTES, LanguageDocument, LanguageOffer
+from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree, TransferError
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 
 logger = logging.getLogger(__name__)
@@ -68,7 +66,7 @@ BUNDLES = range(2301, 2400)
 #: of what it says.
 EXPECTED: tuple[Expected, ...] = (
     ConfigError, TrustError, FeedError, PathError, TransferError, SpaceShort,
-    BadLanguage, BadManifest, BadRelease, BadTree, BUNDLES,
+    BadManifest, BadRelease, BadTree, BUNDLES,
 )  # fmt: skip
 # What talks to the network; the rest reads a medium of the person who types the command.
 NETWORK_ACTS = ("refresh", "fetch")
@@ -82,8 +80,6 @@ LIMITS = {
 }
 #: What an act brings that fetches lists alone.
 LISTS = MayBring()
-#: The same of one signed language.
-LANGUAGE = MayBring(2 * MAX_LANGUAGE_BYTES, 4)
 #: What it writes to where its directory is not its own, but the state directory.
 OURS = ("metadata", "downloads", "feed", "import.partial", "import.ready")
 
@@ -196,23 +192,6 @@ class ChildSource(TufReleaseSource):
             )
         return fetched
 
-    def fetch_language(self, offer: LanguageOffer, progress: Progress) -> LanguageDocument:
-        """Download in the child, unless it lies here; then hash what it left, or a medium brought.
-
-        Raises:
-            TrustError: If it was taken back, or is not what was signed.
-        """
-        found = self.fetched_language(offer)
-        if found is None:
-            order = {"act": "fetch", "language": offer.target}
-            self._run(order, progress, LANGUAGE)
-            found = self.fetched_language(offer)
-        if found is None:
-            raise TrustError(
-                READER_FAILED, detail=Text("{target} was not left whole", {"target": offer.target})
-            )
-        return found
-
     def ask(
         self,
         order: Mapping[str, object],
@@ -222,25 +201,25 @@ class ChildSource(TufReleaseSource):
         """Let the child do something else that needs the network or reads a medium.
 
         Args:
-            order: What, with ``act`` and the act's own values. Its ``files`` are opened here: the
-                person who names them may read more than the child.
+            order: What, with ``act`` and the act's own values. Its ``file`` is opened here: the
+                person who names it may read more than the child.
             progress: Told what the child tells.
-            opener: Opens each of the files.
+            opener: Opens the file.
 
         Returns:
             What the child reported; empty if it only did what it was told.
 
         Raises:
-            BundleUnreadable: If one of the files cannot be opened.
+            BundleUnreadable: If the file cannot be opened.
         """
-        files = [Path(str(file)) for file in cast("list[object]", order.get("files", []))]
-        with contextlib.ExitStack() as stack:
-            descriptors = []
-            for file in files:
-                descriptors.append(opener(file))
-                stack.callback(os.close, descriptors[-1])
-            brings = of_files(descriptors)
-            return self._run({**order, "descriptors": descriptors}, progress, brings, descriptors)
+        if order.get("file") is None:
+            return self._run(order, progress, LISTS)
+        descriptor = opener(Path(str(order["file"])))
+        try:
+            asked = {**order, "descriptor": descriptor}
+            return self._run(asked, progress, of_bundle(descriptor), [descriptor])
+        finally:
+            os.close(descriptor)
 
     def give(self, directory: Path) -> None:
         """Make a directory that is missing, for the child to write to.

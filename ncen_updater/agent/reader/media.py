@@ -22,22 +22,17 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.mirror import Mirror
-from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles, require_roots
+from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles, read_whole
 from ncen_updater.feed.offline.importing import BundleImport, Importer
 from ncen_updater.feed.resumable_download import DOWNLOADING
-from ncen_updater.formats.bundle.form import check_sums, read_members
-from ncen_updater.formats.bundle.parts import opened
+from ncen_updater.formats.bundle.bundle_file import open_bundle
 
 Order = Mapping[str, object]
 
 
-def _files(order: Order) -> list[Path]:
-    return [Path(str(file)) for file in cast("list[object]", order["files"])]
-
-
-def _descriptors(order: Order) -> list[int]:
-    """The files as the agent opened them: a stick may be readable by its owner alone."""
-    return [int(str(number)) for number in cast("list[object]", order.get("descriptors", []))]
+def _bundle(order: Order) -> tuple[Path, int | None]:
+    """The bundle as the agent opened it: a stick may be readable by its owner alone."""
+    return Path(str(order["file"])), cast("int | None", order.get("descriptor"))
 
 
 class _FromMedium:
@@ -67,8 +62,9 @@ def _import(config: AgentConfig, order: Order, progress: Progress) -> dict[str, 
     paths = config.paths
     work = BundleImport(paths.received_directory, paths.resolve(paths.trusted_root), site)
     told = _FromMedium(progress)
+    file, descriptor = _bundle(order)
     dry_run = order.get("dry_run") is True
-    return work.run(_files(order), told, dry_run=dry_run, descriptors=_descriptors(order)).to_json()
+    return work.run(file, told, dry_run=dry_run, descriptor=descriptor).to_json()
 
 
 def _mirror(config: AgentConfig, order: Order, progress: Progress) -> dict[str, object]:
@@ -94,17 +90,13 @@ def _renew(config: AgentConfig, order: Order, progress: Progress) -> dict[str, o
     )
     keep = cast("int | None", order["keep"])
     dry_run = order.get("dry_run") is True
-    files = _files(order)
-    if files:
+    if order.get("file") is not None:
         grace = timedelta(days=config.feed.offline_grace_days)
         with (
-            opened(files, _descriptors(order)) as bundle,
-            in_words_of_bundles(bundle, grace),
+            open_bundle(*_bundle(order)) as bundle,
+            in_words_of_bundles(grace),
         ):
-            members = read_members(bundle)
-            require_roots(members)
-            told = Text(N_("Reading the bundle (bytes)"))
-            check_sums(bundle, members.values(), lambda n: progress.tell(told, n, bundle.size))
+            members = read_whole(bundle, progress)
             return mirror.renew(
                 BundleFetcher(bundle, members),
                 _FromMedium(progress),

@@ -148,9 +148,9 @@ def announced_by(offers: Iterable[Offer]) -> MayBring:
     return sum((of_release(offer) for offer in offers), MayBring())
 
 
-def of_files(descriptors: Iterable[int]) -> MayBring:
-    """What a medium may bring: as much as its files hold, and what is packed in them once more."""
-    return sum((MayBring(2 * os.fstat(d).st_size, 1000) for d in descriptors), MayBring())
+def of_bundle(descriptor: int) -> MayBring:
+    """What a bundle may bring: as much as it holds, and what is packed in it once more."""
+    return MayBring(2 * os.fstat(descriptor).st_size, 1000)
 
 
 def use_of(places: Sequence[Path], most: MayBring) -> DiskUse:

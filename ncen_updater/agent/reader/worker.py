@@ -37,12 +37,6 @@ def _work(config_path: Path, order: Mapping[str, object], progress: Progress) ->
         source.refresh()
         return {}
     view = source.last_view()
-    if "language" in order:
-        named = [o for o in view.languages if o.target == order["language"]] if view else []
-        if not named:
-            raise TargetMissing(name=order["language"])
-        source.leave_language(named[0], progress)
-        return {}
     offers = [o for o in view.offers if o.version == order["version"]] if view else []
     if not offers:
         raise TargetMissing(name=order["version"])

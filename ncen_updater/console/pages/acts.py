@@ -53,11 +53,9 @@ def order(asking: Asking) -> Seen:
 
 
 def import_(asking: Asking) -> Seen:
-    """Import what lies in the tray: one file, or all parts of a bundle."""
-    # A slash is in no name of a file.
-    names = _given(asking, "files").split("/")
-    wanted: dict[str, object] = {"kind": "import", "language": asking.language, "files": names}
-    return _ordered(asking, wanted)
+    """Import a bundle that lies in the tray."""
+    file = _given(asking, "file")
+    return _ordered(asking, {"kind": "import", "language": asking.language, "file": file})
 
 
 def _ordered(asking: Asking, wanted: dict[str, object]) -> Seen:

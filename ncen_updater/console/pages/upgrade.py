@@ -11,7 +11,6 @@ from ncen_updater.common.cli.render import format_duration, format_time
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.console.asking import Asking, ShownPage
 from ncen_updater.console.looking import Looked
-from ncen_updater.console.pages.tray import laid_down
 from ncen_updater.console.rendering import moment_of
 from ncen_updater.console.service import Document, ServiceRefusal
 
@@ -66,7 +65,7 @@ def page(asking: Asking) -> ShownPage:
     version = outlook["target"]
     common = {
         "status": status, "outlook": outlook, "may": asking.may("operate"),
-        "busy": status["service"]["running"] is not None, **laid_down(asking),
+        "busy": status["service"]["running"] is not None, **_tray(asking),
     }  # fmt: skip
     if version is None:
         return ShownPage("upgrade", {**common, "way": None}, "empty")
@@ -128,3 +127,11 @@ def begins_words(begins: Document | None, zone: tzinfo | None = None) -> Text:
     if begins["when"] == "at" and begins["at"]:
         return Text(N_("{at}"), {"at": format_time(moment_of(begins["at"]), zone)})
     return Text(WAITS.get(str(begins["stays"]), N_("not by itself")))
+
+
+def _tray(asking: Asking) -> dict[str, object]:
+    """What the page shows of the tray, or why it cannot be used."""
+    try:
+        return {"tray": asking.get("/v1/tray"), "tray_error": None}
+    except ServiceRefusal as refused:
+        return {"tray": None, "tray_error": refused.error}

@@ -8,14 +8,16 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
+    BUNDLE_ALTERED,
     BUNDLE_INCOMPLETE,
     BUNDLE_NOT_SIGNED,
     BUNDLE_OLDER,
     BUNDLE_TOO_OLD,
     ROOT_CHAIN_BROKEN,
 )
+from ncen_updater.common.progress import Progress
 from ncen_updater.feed.errors import (
     BadSignature,
     FeedRefused,
@@ -28,9 +30,8 @@ from ncen_updater.feed.errors import (
     WrongDigest,
 )
 from ncen_updater.feed.fetching import LocalFetcher, NotThere
-from ncen_updater.formats.bundle.errors import BundleAltered
-from ncen_updater.formats.bundle.form import BLOCK, BundleMember
-from ncen_updater.formats.bundle.parts import Opened
+from ncen_updater.formats.bundle.bundle_file import BundleFile
+from ncen_updater.formats.bundle.form import BLOCK, BundleMember, check_sums, read_members
 from ncen_updater.formats.errors import DownloadDamaged
 
 ROOT = re.compile(r"metadata/([0-9]+)\.root\.json")
@@ -45,7 +46,7 @@ class BundleFetcher(LocalFetcher):
         members: Its members.
     """
 
-    def __init__(self, bundle: Opened, members: Mapping[str, BundleMember]) -> None:
+    def __init__(self, bundle: BundleFile, members: Mapping[str, BundleMember]) -> None:
         self._bundle, self._members = bundle, members
 
     def length(self, name: str) -> int:
@@ -73,13 +74,20 @@ class BundleFetcher(LocalFetcher):
             yield block
 
 
-def require_roots(members: Mapping[str, BundleMember]) -> int:
-    """Return the number of the newest root.
+def read_whole(bundle: BundleFile, progress: Progress) -> dict[str, BundleMember]:
+    """Read the members of a bundle and compare the checksum of each.
 
     Raises:
-        BundleIncomplete: If there is none.
-        RootChainBroken: If one is missing before it.
+        UpdaterError: If it is no bundle, is damaged, or lacks a root.
     """
+    members = read_members(bundle)
+    _require_roots(members)
+    told = Text(N_("Reading the bundle (bytes)"))
+    check_sums(bundle, members.values(), lambda done: progress.tell(told, done, bundle.size))
+    return members
+
+
+def _require_roots(members: Mapping[str, BundleMember]) -> None:
     numbers = sorted(int(found[1]) for name in members if (found := ROOT.fullmatch(name)))
     if not numbers:
         raise UpdaterError(BUNDLE_INCOMPLETE, name="metadata/1.root.json")
@@ -90,11 +98,10 @@ def require_roots(members: Mapping[str, BundleMember]) -> int:
                 version=wanted - 1,
                 detail=Text("the bundle lacks root {wanted}", {"wanted": wanted}),
             )
-    return len(numbers)
 
 
 @contextlib.contextmanager
-def in_words_of_bundles(bundle: Opened, grace: timedelta) -> Iterator[None]:
+def in_words_of_bundles(grace: timedelta) -> Iterator[None]:
     """Say of a bundle what the client says of a server.
 
     Raises:
@@ -102,12 +109,9 @@ def in_words_of_bundles(bundle: Opened, grace: timedelta) -> Iterator[None]:
     """
     try:
         yield
-    except (BundleAltered, WrongDigest, DownloadDamaged, FeedTooLong, MetadataDamaged) as error:
-        bundle.blame()
-        if isinstance(error, BundleAltered):
-            raise
+    except (WrongDigest, DownloadDamaged, FeedTooLong, MetadataDamaged) as error:
         name = error.values.get("name") or error.values.get("role")
-        raise BundleAltered(name=name, detail=error.detail) from error
+        raise UpdaterError(BUNDLE_ALTERED, name=name, detail=error.detail) from error
     except RollbackRefused as error:
         raise UpdaterError(BUNDLE_OLDER, role=error.values["role"], detail=error.detail) from error
     except (BadSignature, MixedVersions) as error:

@@ -21,7 +21,6 @@ from packaging.version import Version
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     BUNDLE_DOES_NOT_FIT,
     BUNDLE_OTHER_COUNTRY,
@@ -32,8 +31,8 @@ from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.clock import TrustClock, system_now
 from ncen_updater.feed.errors import PathError
 from ncen_updater.feed.last_view import view_path
-from ncen_updater.feed.offers import languages_of, offers_of, save_view
-from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles, require_roots
+from ncen_updater.feed.offers import offers_of, save_view
+from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles, read_whole
 from ncen_updater.feed.offline.reader import BundleContents
 from ncen_updater.feed.offline.store import (
     PARTIAL,
@@ -47,8 +46,8 @@ from ncen_updater.feed.offline.store import (
 from ncen_updater.feed.release_files import DOCUMENT
 from ncen_updater.feed.release_source import FeedView
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
-from ncen_updater.formats.bundle.form import BundleMember, check_sums, read_members
-from ncen_updater.formats.bundle.parts import Opened, opened
+from ncen_updater.formats.bundle.bundle_file import BundleFile, open_bundle
+from ncen_updater.formats.bundle.form import BundleMember
 from ncen_updater.formats.document import (
     Offer,
 )
@@ -105,19 +104,19 @@ class BundleImport:
 
     def run(
         self,
-        files: Sequence[Path],
+        file: Path,
         progress: Progress,
         *,
         dry_run: bool = False,
-        descriptors: Sequence[int] = (),
+        descriptor: int | None = None,
     ) -> ImportRecord:
         """Verify a bundle whole, and keep it.
 
         Args:
-            files: One file, or all parts of a bundle.
+            file: The bundle.
             progress: Told the bytes.
             dry_run: Verify, and keep nothing.
-            descriptors: The files, where another process opened them.
+            descriptor: The file, where another process opened it.
 
         Raises:
             UpdaterError: Of the bundle, trust, path or transfer family; nothing was kept.
@@ -126,8 +125,8 @@ class BundleImport:
             tidy(self._state)
             try:
                 with (
-                    opened(files, descriptors) as bundle,
-                    in_words_of_bundles(bundle, self._site.grace),
+                    open_bundle(file, descriptor) as bundle,
+                    in_words_of_bundles(self._site.grace),
                 ):
                     record = self._verified(bundle, progress)
                 if not dry_run:
@@ -141,11 +140,8 @@ class BundleImport:
 
     # -- what is in it ---------------------------------------------------------------------------
 
-    def _verified(self, bundle: Opened, progress: Progress) -> ImportRecord:
-        members = read_members(bundle)
-        require_roots(members)
-        told = Text(N_("Reading the bundle (bytes)"))
-        check_sums(bundle, members.values(), lambda done: progress.tell(told, done, bundle.size))
+    def _verified(self, bundle: BundleFile, progress: Progress) -> ImportRecord:
+        members = read_whole(bundle, progress)
         durable.make_directory(self._state)
         require_space(self._state, sum(member.size for member in members.values()))
         staging = self._copy_of_lists()
@@ -163,11 +159,6 @@ class BundleImport:
         reaches = self._reaches(view.offers, brought, contents, agent or self._site.agent)
         for offer in brought:
             contents.take_files(offer)
-        languages = [
-            offer
-            for offer in view.languages
-            if offer.withdrawn is None and contents.take_language(offer)
-        ]
         save_view(view_path(staging, self._site.product), view)
         record = ImportRecord(
             imported_at=view.checked_at,
@@ -176,10 +167,9 @@ class BundleImport:
             product=self._site.product,
             releases=tuple(offer.version for offer in brought),
             reaches=reaches,
-            files=tuple(path.name for path in bundle.paths),
+            file=bundle.path.name,
             agents=tuple(offer.version for offer in agents),
             agent=None if agent is None else str(agent),
-            languages=tuple(f"{o.version} {o.language} ({o.revision})" for o in languages),
         )
         write_import(staging, record)
         return record
@@ -188,7 +178,6 @@ class BundleImport:
         listed = client.product_targets()
         return FeedView(
             offers=offers_of(client.product, listed),
-            languages=languages_of(client.product, listed),
             checked_at=self._now(),
             expires_at=client.usable_until(),
             version=client.product_role().version,

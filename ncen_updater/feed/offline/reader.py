@@ -14,7 +14,6 @@ from ncen_updater.common.progress import Progress
 from ncen_updater.feed.client import TrustClient
 from ncen_updater.feed.downloads import TREE
 from ncen_updater.feed.errors import DocumentMismatch
-from ncen_updater.feed.languages import language_place, read_language
 from ncen_updater.feed.offers import matches
 from ncen_updater.feed.packs import pack_place
 from ncen_updater.feed.release_files import DOCUMENT, read_tree, write_record
@@ -28,7 +27,6 @@ from ncen_updater.formats.document import (
     release_target,
 )
 from ncen_updater.formats.errors import BadRelease
-from ncen_updater.formats.language import LanguageOffer
 from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES
 
 
@@ -84,23 +82,6 @@ class BundleContents:
         if not document.offer().same_release(offer):
             raise DocumentMismatch(version=offer.version, detail=name)
         self._documents[offer.version] = document
-
-    def take_language(self, offer: LanguageOffer) -> bool:
-        """Bring a signed language; false where it is not in the bundle.
-
-        Raises:
-            BadLanguage: If it is not of the agreed form.
-        """
-        signed = self._listed[offer.target]
-        digest = str(signed.hashes["sha256"])
-        if target_member(offer.target, digest) not in self._members:
-            return False
-        downloads = self._staging / "downloads"
-        place = language_place(downloads, offer)
-        self._client.fetch_target(signed, place, self._progress)
-        if read_language(downloads, offer, signed.length, digest) is None:
-            raise UpdaterError(BUNDLE_INCOMPLETE, name=offer.target)
-        return True
 
     def leads(self, origin: Version, hop: Offer) -> bool:
         """Whether the bundle can build a release at a site that runs ``origin`` then."""

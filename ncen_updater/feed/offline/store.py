@@ -28,11 +28,10 @@ from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import LISTS_BUSY, LOCAL_STORE_FAILED, VIEW_DAMAGED
 from ncen_updater.common.records import Record
-from ncen_updater.feed.errors import TrustError
+from ncen_updater.feed.errors import NotImported, TrustError
 from ncen_updater.feed.fetching import LocalFetcher, NotThere
 from ncen_updater.feed.packs import forgive
 from ncen_updater.feed.release_files import RECORD, remove_record
-from ncen_updater.formats.bundle.errors import NotImported
 from ncen_updater.formats.tuf_names import ROOT_HISTORY
 
 LOCK, PARTIAL, READY = "lists.lock", "import.partial", "import.ready"
@@ -51,10 +50,9 @@ class ImportRecord(Record):
         product: Of the releases.
         releases: Versions of the releases that lie on the disk now, oldest first.
         reaches: The release that an upgrade can go to with these; None if to no newer one.
-        files: Names of the files that it came in.
+        file: Name of the file that it came in.
         agents: Versions of the agent that it brought, oldest first.
         agent: The one of them to which the agent can renew itself; None if to no newer one.
-        languages: Signed languages that it brought, such as ``3.3.0 sr (1)``.
     """
 
     imported_at: datetime
@@ -63,10 +61,9 @@ class ImportRecord(Record):
     product: str
     releases: tuple[str, ...]
     reaches: str | None
-    files: tuple[str, ...]
+    file: str
     agents: tuple[str, ...] = ()
     agent: str | None = None
-    languages: tuple[str, ...] = ()
 
 
 def _record_path(state: Path) -> Path:

@@ -13,17 +13,17 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
+    BUNDLE_ALTERED,
     BUNDLE_CUT,
     BUNDLE_UNSAFE,
     NOT_A_BUNDLE,
 )
-from ncen_updater.formats.bundle.errors import BundleAltered
+from ncen_updater.formats.bundle.bundle_file import BundleFile
 
 #: What is in the bundle, for people; nothing believes it.
 INDEX = "index.json"
@@ -48,21 +48,6 @@ _NAME = re.compile(
     r"|metadata/(?:timestamp|[1-9][0-9]{0,9}\.[a-z][a-z0-9-]{0,40})\.json"
     r"|targets/(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9._+!-]+(?:/[A-Za-z0-9._+!-]+)*"
 )
-
-
-class Span(Protocol):
-    """Bytes that can be read at any place: one file, or several parts as if they were one."""
-
-    @property
-    def size(self) -> int:
-        """How many bytes there are."""
-
-    @property
-    def path(self) -> Path:
-        """A file to name in messages."""
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Return exactly so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -184,14 +169,14 @@ def encode(sources: Sequence[BundleSource]) -> Iterator[bytes]:
                 crc, size = zlib.crc32(block, crc), size + len(block)
                 yield block
         if (crc, size) != (source.crc, source.size):
-            raise BundleAltered(name=source.name)
+            raise UpdaterError(BUNDLE_ALTERED, name=source.name)
     yield directory
 
 
 # -- reading -----------------------------------------------------------------------------------
 
 
-def read_members(span: Span) -> dict[str, BundleMember]:
+def read_members(bundle: BundleFile) -> dict[str, BundleMember]:
     """Read and check the directory of a bundle.
 
     Raises:
@@ -200,14 +185,14 @@ def read_members(span: Span) -> dict[str, BundleMember]:
         BundleUnsafe: If it holds what no bundle holds.
         BundleAltered: If its headers contradict each other.
     """
-    if span.size < _END_SIZE or span.read_at(0, 4) != _LOCAL:
-        raise UpdaterError(NOT_A_BUNDLE, path=span.path)
-    begins, size, count, tail = _find_directory(span)
+    if bundle.size < _END_SIZE or bundle.read_at(0, 4) != _LOCAL:
+        raise UpdaterError(NOT_A_BUNDLE, path=bundle.path)
+    begins, size, count, tail = _find_directory(bundle)
     if count > MAX_MEMBERS or size > MAX_DIRECTORY_BYTES:
         raise _unsafe("zip", N_("too many members"))
-    if begins + size + tail != span.size:
+    if begins + size + tail != bundle.size:
         raise _unsafe("zip", N_("its sizes contradict each other"))
-    content = span.read_at(begins, size + tail)
+    content = bundle.read_at(begins, size + tail)
     members = _parse(content[:size], count)
     names = set()
     for member in members:
@@ -219,11 +204,11 @@ def read_members(span: Span) -> dict[str, BundleMember]:
         if member.offset != at or member.ends > begins:
             raise _unsafe(member.name, N_("members overlap or leave gaps"))
         head = _local(member)
-        if span.read_at(at, len(head)) != head:
-            raise BundleAltered(name=member.name)
+        if bundle.read_at(at, len(head)) != head:
+            raise UpdaterError(BUNDLE_ALTERED, name=member.name)
         at = member.ends
     if at != begins or content != _directory(members):
-        raise BundleAltered(name="zip")
+        raise UpdaterError(BUNDLE_ALTERED, name="zip")
     return {member.name: member for member in members}
 
 
@@ -231,20 +216,20 @@ def _unsafe(name: str, reason: str) -> UpdaterError:
     return UpdaterError(BUNDLE_UNSAFE, name=name, reason=Text(reason))
 
 
-def _find_directory(span: Span) -> tuple[int, int, int, int]:
+def _find_directory(bundle: BundleFile) -> tuple[int, int, int, int]:
     """Return where the directory begins, its bytes, its entries, and the bytes that follow it."""
-    end = span.read_at(span.size - _END_SIZE, _END_SIZE)
+    end = bundle.read_at(bundle.size - _END_SIZE, _END_SIZE)
     signature, disk, first, here, count, size, begins, comment = struct.unpack(_END_FORM, end)
     if signature != _END:
-        raise UpdaterError(BUNDLE_CUT, path=span.path)
+        raise UpdaterError(BUNDLE_CUT, path=bundle.path)
     if disk or first or here != count or comment:
         raise _unsafe("zip", N_("its sizes contradict each other"))
     if begins != _FULL32 and count != _FULL16:
         return begins, size, count, _END_SIZE
     tail = _END_SIZE + _LOCATOR_SIZE + _END64_SIZE
-    if span.size < tail:
+    if bundle.size < tail:
         raise _unsafe("zip", N_("its sizes contradict each other"))
-    wide = span.read_at(span.size - tail, _END64_SIZE)
+    wide = bundle.read_at(bundle.size - tail, _END64_SIZE)
     fields = struct.unpack(_END64_FORM, wide)
     if fields[0] != _END64:
         raise _unsafe("zip", N_("its sizes contradict each other"))
@@ -261,7 +246,7 @@ def _parse(content: bytes, count: int) -> list[BundleMember]:
         length, extra, comment = fields[10:13]
         ends = at + _CENTRAL_SIZE + length + extra + comment
         if fields[0] != _CENTRAL or ends > len(content):
-            raise BundleAltered(name="zip")
+            raise UpdaterError(BUNDLE_ALTERED, name="zip")
         name = at + _CENTRAL_SIZE
         raw = content[name : name + length]
         wide = content[name + length : name + length + extra]
@@ -299,12 +284,14 @@ def _member(raw: bytes, fields: tuple[int, ...], extra: bytes) -> BundleMember:
 
 
 def check_sums(
-    span: Span, members: Iterable[BundleMember], tell: Callable[[int], None] = lambda _: None
+    bundle: BundleFile,
+    members: Iterable[BundleMember],
+    tell: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Read every member once and compare its checksum.
 
     Args:
-        span: The bundle.
+        bundle: The bundle.
         members: Its members.
         tell: Told the bytes read so far.
 
@@ -315,8 +302,8 @@ def check_sums(
     for member in members:
         crc, at = 0, member.begins
         while at < member.ends:
-            block = span.read_at(at, min(BLOCK, member.ends - at))
+            block = bundle.read_at(at, min(BLOCK, member.ends - at))
             crc, at, done = zlib.crc32(block, crc), at + len(block), done + len(block)
             tell(done)
         if crc != member.crc:
-            raise BundleAltered(name=member.name)
+            raise UpdaterError(BUNDLE_ALTERED, name=member.name)

@@ -20,21 +20,6 @@ from ncen_updater.publisher.cli.common import (
     show_line,
 )
 
-UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
-
-def parse_size(text: str) -> int:
-    """Read bytes such as ``700MB`` or ``4GB``.
-
-    Raises:
-        Misuse: If it is none.
-    """
-    found = re.fullmatch(r"([0-9]{1,15}) ?([A-Za-z]*)", text, re.ASCII)
-    if not found or found[2] not in UNITS:
-        words = N_("'{text}': write it as 700MB or 4GB")
-        raise Misuse(words, hint="--media-size", text=text)
-    return int(found[1]) * UNITS[found[2]]
-
 
 def parse_site(text: str) -> tuple[str, str]:
     """Read ``COUNTRY/SITE``.
@@ -78,9 +63,6 @@ def parse_site(text: str) -> tuple[str, str]:
     required=True,
     help=N_("The file to write, NAME.ncen."),
 )
-@click.option(
-    "--media-size", metavar="SIZE", help=N_("Cut it into parts of at most this size, such as 4GB.")
-)
 @product_option
 @click.option(
     "--channel",
@@ -104,13 +86,6 @@ def parse_site(text: str) -> tuple[str, str]:
     is_flag=True,
     help=N_("Take the newer agents for these sites too; without a network they get none else."),
 )
-@click.option(
-    "--language",
-    "languages",
-    metavar="LANGUAGE",
-    multiple=True,
-    help=N_("A signed language for these releases; may be given many times."),
-)
 @click.option("--dry-run", is_flag=True, help=N_("Make and try the bundle, and throw it away."))
 @click.pass_context
 def export(
@@ -120,14 +95,12 @@ def export(
     origin: str,
     target: str | None,
     output: Path,
-    media_size: str | None,
     product: str | None,
     channel: str,
     agent: str | None,
     archives: bool,
     with_origin: bool,
     with_agent: bool,
-    languages: tuple[str, ...],
     dry_run: bool,
 ) -> None:
     from importlib.metadata import version
@@ -151,21 +124,18 @@ def export(
         archives=archives,
         with_origin=with_origin,
         with_agent=with_agent,
-        languages=languages,
     )
-    media = parse_size(media_size) if media_size else None
     with session.progress() as progress:
         done = export_bundle(
             Feed(feed),
             order,
             output,
-            media_bytes=media,
             clock=now,
             progress=progress,
             dry_run=dry_run,
         )
     values: dict[str, object] = {
-        "files": ", ".join(str(path) for path in done.files),
+        "path": done.file,
         "size": format_bytes(done.bytes),
         "sites": ", ".join(sites),
         "origin": origin,
@@ -173,7 +143,7 @@ def export(
         "lapses": format_minute(done.lapses),
         "until": format_minute(done.usable_until),
     }
-    wrote = N_("Would write: {files} ({size})") if dry_run else N_("Wrote: {files} ({size})")
+    wrote = N_("Would write: {path} ({size})") if dry_run else N_("Wrote: {path} ({size})")
     show_line(session, Text(wrote, values))
     show_line(session, Text(N_("For {sites}, from {origin}; each was tried with it:"), values))
     for release, how in done.releases.items():
@@ -181,8 +151,6 @@ def export(
         show_line(session, Text(line, {"release": release}), "  ")
     for release in done.agents:
         show_line(session, Text(N_("agent {version}"), {"version": release}), "  ")
-    for name in done.languages:
-        show_line(session, Text(N_("signed language {name}"), {"name": name}), "  ")
     if with_agent and not done.agents:
         show_line(session, Text(N_("No agent for them is newer than {agent}."), values))
     show_line(
@@ -194,11 +162,10 @@ def export(
     )
     session.finish(
         {
-            "files": [str(path) for path in done.files],
+            "file": str(done.file),
             "bytes": done.bytes,
             "releases": done.releases,
             "agents": list(done.agents),
-            "languages": list(done.languages),
             "lapses": done.lapses,
             "usable_until": done.usable_until,
             "written": not dry_run,

@@ -32,11 +32,6 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.feed.brakes import BrakeLine
     from ncen_updater.publisher.feed.status import ReleaseLine, RoleStatus, SignedList
 
-SPOKEN = N_(
-    "{product} {version} in '{language}', revision {revision}: {translated} of {total} translated"
-)
-TAKEN_BACK = N_("{product} {version} in '{language}', revision {revision}: withdrawn: {withdrawn}")
-
 
 def online_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the keys of the online roles."""
@@ -157,7 +152,7 @@ def refresh(
 def status(context: click.Context, feed: Path, signed: bool) -> None:
     from ncen_updater.publisher.feed.brakes import brake_lines, carried
     from ncen_updater.publisher.feed.feed import Feed
-    from ncen_updater.publisher.feed.status import feed_status, language_lines, minutes
+    from ncen_updater.publisher.feed.status import feed_status, minutes
 
     session = session_of(context)
     if signed:
@@ -177,9 +172,6 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
     rows = _release_rows(session, releases) if releases else []
     for line in table(rows, session.language):
         show_line(session, line)
-    languages = language_lines(state)
-    for language in languages:
-        show_line(session, Text(TAKEN_BACK if language.withdrawn else SPOKEN, vars(language)))
     for brake in brakes:
         show_line(session, braked(brake))
     session.finish(
@@ -187,7 +179,6 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
             "brakes": [dataclasses.asdict(brake) for brake in brakes],
             "roles": [dataclasses.asdict(role) for role in roles],
             "releases": [dataclasses.asdict(release) for release in releases],
-            "languages": [dataclasses.asdict(language) for language in languages],
         }
     )
 

@@ -19,8 +19,7 @@ COMMANDS = commands(
         "lint": ("releases", N_("Say what is wrong with a release before anybody signs it.")),
         "agent-release": ("releases", N_("Make the release directory of the agent itself.")),
         "build": ("releases", N_("Build a release into TUF targets.")),
-        "language": ("languages", N_("A language of a release, made after it and signed like it.")),
-        "draft": ("releases", N_("Draft the publication of releases and languages.")),
+        "draft": ("releases", N_("Draft the publication of releases.")),
         "withdraw": ("releases", N_("Draft the withdrawal of a release.")),
         "wave": ("rollout", N_("Draft when a release opens to which sites.")),
         "brake": N_("Halt a release alone, for 72 hours at most."),
@@ -51,7 +50,7 @@ GUIDE = Guide(
             "wave", "audience", "channel", "halt", "resume-wave", "withdraw", "brake",
         ),
         N_("To keep the feed alive"): ("refresh", "renew", "status", "monitor"),
-        N_("Rarely"): ("init", "rekey", "new", "agent-release", "language"),
+        N_("Rarely"): ("init", "rekey", "new", "agent-release"),
     },
     examples={
         "keys": {
@@ -89,13 +88,6 @@ GUIDE = Guide(
             " --wave 2026-12-01T08:00:00Z=5 --wave 2026-12-08T08:00:00Z=100": N_(
                 "5 percent of the sites first"
             ),
-        },
-        "language": {
-            "language add sr sr.po --version 3.3.0 --feed feed --staging staging": N_(
-                "then 'draft', 'sign' and 'publish', as for a release"
-            ),
-            'language withdraw sr --version 3.3.0 --reason "wrong terms" --advice "take the next"'
-            " --feed feed --event no-sr": N_("sites that took it are told"),
         },
         "withdraw": {
             'withdraw 3.3.0 --reason "loses cases" --advice "go back to 3.2.4" --feed feed'

@@ -258,7 +258,7 @@ def _not_made(item: NotMade) -> Text:
 @click.command(
     "draft",
     cls=PublisherCommand,
-    help=N_("Draft the publication of every release and language in a staging directory."),
+    help=N_("Draft the publication of every release in a staging directory."),
 )
 @feed_option
 @event_option
@@ -302,8 +302,6 @@ def draft(
             page = review(SigningEvent.create(place, made.title, made.roles, state, made.papers))
         for release in page.releases:
             refuse_blocked(f"{release.product} {release.version}", release.findings)
-        for language in page.languages:
-            refuse_blocked(language.name, language.findings)
     drafted = SigningEvent.create(event, made.title, made.roles, state, made.papers)
     show_event(session, drafted, page=page)
 

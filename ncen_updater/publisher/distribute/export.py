@@ -6,6 +6,7 @@ imported by the agent's own client into an empty site for each destination, and 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -25,20 +26,24 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     FEED_BROKEN,
-    MEDIA_TOO_SMALL,
+    FILE_TOO_LARGE,
     PUBLISHER_BUNDLE_EXISTS,
     UNUSABLE_BUNDLE,
 )
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.feed.offers import offers_of
-from ncen_updater.formats.bundle.form import INDEX, BundleSource, plan_members, target_member
-from ncen_updater.formats.bundle.parts import part_names, write_bundle
+from ncen_updater.formats.bundle.form import (
+    INDEX,
+    BundleSource,
+    encode,
+    plan_members,
+    target_member,
+)
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.distribute.export_choice import (
     Destination,
     ExportOrder,
     hops_of,
-    spoken_targets,
     wanted_targets,
     ways_of_agents,
     whole_targets,
@@ -56,22 +61,20 @@ class Exported:
     """A bundle that was written and tried.
 
     Attributes:
-        files: Its file, or its parts.
-        bytes: Of the bundle, without the headers of parts.
+        file: Where it is.
+        bytes: Its size.
         releases: Version to how it is in it: ``delta`` or ``archive``.
         lapses: When the first of its lists lapses.
         usable_until: Until when sites with the usual grace take it.
         agents: Versions of the agent that are in it, oldest first.
-        languages: Names of the signed languages that are in it.
     """
 
-    files: tuple[Path, ...]
+    file: Path
     bytes: int
     releases: dict[str, str]
     lapses: datetime
     usable_until: datetime
     agents: tuple[str, ...] = ()
-    languages: tuple[str, ...] = ()
 
 
 def export_bundle(
@@ -79,7 +82,6 @@ def export_bundle(
     order: ExportOrder,
     output: Path,
     *,
-    media_bytes: int | None,
     clock: Callable[[], datetime],
     progress: Progress,
     dry_run: bool = False,
@@ -89,8 +91,7 @@ def export_bundle(
     Args:
         feed: The published feed; read only.
         order: What it shall hold.
-        output: The file; parts are named after it.
-        media_bytes: The most that one file may have; None for one file.
+        output: The file.
         clock: The time (UTC).
         progress: Told what is done.
         dry_run: Make and try it, and throw it away.
@@ -99,7 +100,7 @@ def export_bundle(
         BundleExists: If there is such a file already.
         NothingToExport: If there is no release for one of the sites.
         ReleaseNotForSite: If the named target may not be installed at one of them.
-        MediaTooSmall: If it does not fit on 999 media.
+        FileTooLarge: If the file system of the output holds no file of that size.
         UnusableBundle: If a site would refuse it; nothing was written.
         FeedBroken, FeedBusy: If the feed cannot be read.
     """
@@ -113,8 +114,6 @@ def export_bundle(
         ways = ways_of_agents(order, state, now) if order.with_agent else {}
         hops = hops_of(order, offers_of(order.product, listed), ways, now)
         wanted, releases = wanted_targets(feed, order, hops, listed)
-        spoken = spoken_targets(order, hops, listed)
-        wanted = sorted({*wanted, *spoken})
         progress.tell(Text(N_("reading the feed")))
         sources = [*_metadata(feed, state), *_targets(feed, listed, wanted)]
         agents = sorted({hop.release_version for way in ways.values() for hop in way})
@@ -131,24 +130,23 @@ def export_bundle(
             "for": [f"{place.country}/{place.site}" for place in order.destinations],
             "releases": releases,
             "agents": [str(version) for version in agents],
-            "languages": spoken,
             "lapses": f"{lapses:%Y-%m-%dT%H:%M:%SZ}",
             "usable_until": f"{usable_until:%Y-%m-%dT%H:%M:%SZ}",
             "files": {source.name: source.size for source in sources},
         }
         sources.insert(0, _source(INDEX, canonical_json(index)))
         _, total, _ = plan_members(sources)
-        try:
-            names = part_names(output, total, media_bytes)
-        except ValueError as error:
-            raise UpdaterError(MEDIA_TOO_SMALL, bytes=total, media_bytes=media_bytes) from error
-        for name in (output, *names):
-            if name.exists():
-                raise UpdaterError(PUBLISHER_BUNDLE_EXISTS, path=name)
+        if output.exists():
+            raise UpdaterError(PUBLISHER_BUNDLE_EXISTS, path=output)
         progress.tell(Text(N_("writing and trying the bundle")))
-        files = _write(output, sources, media_bytes, feed, order, clock, dry_run=dry_run)
+        try:
+            _write(output, sources, feed, order, clock, dry_run=dry_run)
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            raise UpdaterError(FILE_TOO_LARGE, path=output, bytes=total) from error
     agents_in = tuple(map(str, agents))
-    return Exported(tuple(files), total, releases, lapses, usable_until, agents_in, tuple(spoken))
+    return Exported(output, total, releases, lapses, usable_until, agents_in)
 
 
 def _source(name: str, content: bytes) -> BundleSource:
@@ -215,30 +213,29 @@ def _dates(state: FeedState, products: Iterable[str]) -> tuple[datetime, datetim
 def _write(
     output: Path,
     sources: Sequence[BundleSource],
-    media_bytes: int | None,
     feed: Feed,
     order: ExportOrder,
     clock: Callable[[], datetime],
     *,
     dry_run: bool,
-) -> list[Path]:
+) -> None:
     """Write beside the output, try it, and only then give it its name."""
     durable.make_directory(output.parent)
     prefix = f".{output.name}{durable.PARTIAL}"
     for left in [path for path in output.parent.iterdir() if path.name.startswith(prefix)]:
         shutil.rmtree(left)  # of an export that was killed: none runs while we hold the feed
     with tempfile.TemporaryDirectory(prefix=prefix, dir=output.parent) as folder:
-        written = write_bundle(Path(folder) / output.name, sources, media_bytes)
+        written = Path(folder) / output.name
+        with durable.writing(written) as stream:
+            stream.writelines(encode(sources))
         for number, place in enumerate(order.destinations):
             _try(written, Path(folder) / f"site-{number}", place, feed, order, clock)
-        finished = [output.parent / path.name for path in written]
-        for path, final in zip(written, finished, strict=True) if not dry_run else ():
-            durable.rename(path, final)
-    return finished
+        if not dry_run:
+            durable.rename(written, output)
 
 
 def _try(
-    files: Sequence[Path],
+    bundle: Path,
     state: Path,
     place: Destination,
     feed: Feed,
@@ -259,7 +256,7 @@ def _try(
     )
     root = feed.metadata_directory / "1.root.json"
     try:
-        record = BundleImport(state, root, site, clock).run(files, Silent(), dry_run=True)
+        record = BundleImport(state, root, site, clock).run(bundle, Silent(), dry_run=True)
     except UpdaterError as error:
         raise UpdaterError(UNUSABLE_BUNDLE,
             site=f"{place.country}/{place.site}", code=error.code, why=error.what_text,
@@ -267,7 +264,7 @@ def _try(
         ) from error  # fmt: skip
     finally:
         shutil.rmtree(state, ignore_errors=True)
-    if record.reaches is None and not (order.languages and not record.releases):
+    if record.reaches is None:
         raise UpdaterError(
             UNUSABLE_BUNDLE,
             site=f"{place.country}/{place.site}",

@@ -12,13 +12,12 @@ from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     FEED_BROKEN,
-    LANGUAGE_NOT_SIGNED,
     NOTHING_TO_EXPORT,
     RELEASE_NOT_FOR_SITE,
     UNKNOWN_RELEASE,
 )
 from ncen_updater.feed.errors import PathError
-from ncen_updater.feed.offers import languages_of, offers_of
+from ncen_updater.feed.offers import offers_of
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.document import (
     Offer,
@@ -27,7 +26,6 @@ from ncen_updater.formats.document import (
     parse_release_document,
     release_target,
 )
-from ncen_updater.formats.language import newest_languages
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.tuf_names import AGENT_PRODUCT
 from ncen_updater.publisher.errors import system_words
@@ -61,8 +59,6 @@ class ExportOrder:
         archives: Whether the whole archive goes in where a delta pack would do.
         with_origin: Whether ``origin`` goes in too, so that a site can be taken over from it.
         with_agent: Whether newer agents for these sites go in too.
-        languages: Signed languages that go in, for each of these releases that has one; then a
-            bundle need not lead to a newer release.
     """
 
     product: str
@@ -74,7 +70,6 @@ class ExportOrder:
     archives: bool = False
     with_origin: bool = False
     with_agent: bool = False
-    languages: tuple[str, ...] = ()
 
 
 def ways_of_agents(
@@ -148,8 +143,6 @@ def hops_of(
                 site=f"{place.country}/{place.site}",
                 reason=error.what_text,
             ) from error
-        if not isinstance(path, UpgradePath) and order.languages:
-            continue
         if not isinstance(path, UpgradePath):
             reasons = "; ".join(f"{row.offer.version}: {row.text}" for row in path.rejected)
             raise UpdaterError(
@@ -171,30 +164,6 @@ def hops_of(
         ((before, hop) for (before, _), hop in found.items()),
         key=lambda pair: (pair[1].release_version, str(pair[0])),
     )
-
-
-def spoken_targets(
-    order: ExportOrder,
-    hops: Sequence[tuple[Version | None, Offer]],
-    listed: dict[str, TargetFile],
-) -> list[str]:
-    """The signed languages that go in: of what runs there, and of where it leads.
-
-    Raises:
-        LanguageNotSigned: If one is on offer for none of these releases.
-    """
-    versions = {str(order.origin), *(hop.version for _, hop in hops)}
-    offers = languages_of(order.product, listed)
-    found = {o for version in versions for o in newest_languages(offers, version)}
-    for language in order.languages:
-        if language not in {offer.language for offer in found}:
-            raise UpdaterError(
-                LANGUAGE_NOT_SIGNED,
-                language=language,
-                product=order.product,
-                versions=", ".join(sorted(versions)),
-            )
-    return sorted(offer.target for offer in found if offer.language in order.languages)
 
 
 def wanted_targets(

@@ -20,7 +20,6 @@ from ncen_updater.publisher.feed.feed import Feed, FeedState, verification
 from ncen_updater.publisher.signing.draft import offers_of
 from ncen_updater.publisher.signing.event import SigningEvent
 from ncen_updater.publisher.signing.keys import names_of, owner_of
-from ncen_updater.publisher.signing.language_drafts import languages_of_feed
 from ncen_updater.publisher.signing.roles import ONLINE_ROLES, issued_at
 
 
@@ -63,25 +62,6 @@ class ReleaseLine:
     countries: tuple[str, ...]
     waves: int
     halted: str | None
-    withdrawn: str | None
-
-
-@dataclass(frozen=True)
-class LanguageLine:
-    """One signed language that the feed offers.
-
-    Attributes:
-        translated: So many texts have a translation with it,
-        total: of so many.
-        withdrawn: Why it was taken back.
-    """
-
-    product: str
-    version: str
-    language: str
-    revision: int
-    translated: int
-    total: int
     withdrawn: str | None
 
 
@@ -142,18 +122,6 @@ def feed_status(state: FeedState, now: datetime) -> tuple[list[RoleStatus], list
         for offer in offers_of(metadata.signed)
     ]
     return roles, releases
-
-
-def language_lines(state: FeedState) -> list[LanguageLine]:
-    """Signed languages of a feed."""
-    return [
-        LanguageLine(
-            offer.product, offer.version, offer.language, offer.revision, offer.translated,
-            offer.total, offer.withdrawn.reason if offer.withdrawn else None,
-        )
-        for product in state.delegated
-        for offer in languages_of_feed(state, product)
-    ]  # fmt: skip
 
 
 def due_roles(state: FeedState, now: datetime) -> tuple[str, ...]:

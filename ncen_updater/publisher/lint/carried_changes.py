@@ -14,6 +14,8 @@ from ncen_updater.formats.texts.readers import read_texts
 
 #: So much of one text or name is shown.
 LONGEST = 100
+#: So many names are listed.
+MOST = 5
 Forms = tuple[str, ...]
 
 
@@ -62,14 +64,14 @@ class CarriedChange:
         """Keys of a text that has other places than before: no translation of before fits."""
         return tuple(k for k in self.changed if any(misfit(self.before[k], self.after[k])))
 
-    def named(self, keys: Sequence[Key], most: int = 5) -> str:
+    def named(self, keys: Sequence[Key]) -> str:
         """Some keys for people: the first of them, and that there are more."""
-        return some([shown(key) for key in keys], most)
+        return some([shown(key) for key in keys])
 
 
-def some(names: Sequence[str], most: int = 5) -> str:
+def some(names: Sequence[str]) -> str:
     """List the first of some names, and that there are more."""
-    return ", ".join([*map(printed, names[:most]), *(["..."] if len(names) > most else [])])
+    return ", ".join([*map(printed, names[:MOST]), *(["..."] if len(names) > MOST else [])])
 
 
 def printed(text: str, longest: int | None = LONGEST) -> str:

@@ -29,7 +29,6 @@ from ncen_updater.publisher.review.evidence import (
     releases_of,
 )
 from ncen_updater.publisher.review.grouping import PlacedMark, Section, grouped
-from ncen_updater.publisher.review.languages import LanguagePage, language_pages
 from ncen_updater.publisher.review.lowered_protection import goes_back_as_is, lowered, lowered_by
 from ncen_updater.publisher.review.manifest_changes import manifest_changes, manifest_marks
 from ncen_updater.publisher.review.sentences import sentences
@@ -138,7 +137,6 @@ class Review:
         warnings: What else is marked: most releases have such lines.
         harmless: How many statements touch nothing but what a release itself made.
         releases: What it adds.
-        languages: Signed languages that it adds.
         lines: Everything that changes in the lists, in sentences.
         annex: The digests.
         digest: Of the event.
@@ -153,13 +151,11 @@ class Review:
     lines: tuple[Line, ...]
     annex: tuple[Line, ...]
     digest: str
-    languages: tuple[LanguagePage, ...] = ()
 
     @property
     def annexes(self) -> tuple[Section, ...]:
         """The long lists of the page."""
-        pages: tuple[ReleasePage | LanguagePage, ...] = (*self.releases, *self.languages)
-        return tuple(one for page in pages for one in page.sections if one.annexed)
+        return tuple(one for page in self.releases for one in page.sections if one.annexed)
 
 
 def review(
@@ -185,16 +181,13 @@ def review(
         scratch = Path(folder) if staging is not None else None
         evidence = ReviewEvidence(event, ReviewPlaces(staging, feed, scratch))
         releases = tuple(_releases(event, evidence))
-        languages = tuple(language_pages(event, evidence))
     if whole:
-        pages: list[ReleasePage | LanguagePage] = [*releases, *languages]
-        for name in (name for page in pages for name in page.missing):
+        for name in (name for page in releases for name in page.missing):
             raise UpdaterError(PAPERS_MISSING, name=name)
     said = describe(event)
     marked = [line.text for line in said if line.text.template.startswith(("WARNING", "WITHDRAWN"))]
     grave = [*marked, *lowered(event)]
     grave += [text for page in releases for text in page.grave]
-    grave += [text for page in languages for text in page.grave]
     return Review(
         title=event.title,
         sentences=tuple(sentences(event)),
@@ -205,7 +198,6 @@ def review(
         lines=tuple(line for line in said if not line.annex),
         annex=tuple(line for line in said if line.annex),
         digest=event.digest,
-        languages=languages,
     )
 
 

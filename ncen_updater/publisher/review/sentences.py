@@ -9,9 +9,8 @@ from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.cli.render import format_day
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.formats.tuf_names import LANGUAGES_PREFIX, OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.signing.event import SigningEvent
-from ncen_updater.publisher.signing.language_words import language_sentence
 from ncen_updater.publisher.signing.roles import POLICY
 from ncen_updater.publisher.signing.value_format import time_words
 
@@ -56,11 +55,6 @@ def _of_targets(old: Targets | None, new: Targets) -> Iterator[Text]:
             known = old.targets.get(path) if old else None
             was = ((known.custom or {}) if known else {}).get(OFFER_FIELD)
             yield from _of_offer(was, offer)
-        elif path.startswith(LANGUAGES_PREFIX) and isinstance(offer, dict):
-            known = old.targets.get(path) if old else None
-            was = ((known.custom or {}) if known else {}).get(OFFER_FIELD)
-            said = language_sentence(was, offer)
-            yield from () if said is None else (said,)
     gone = sorted(path for path in (old.targets if old else {}) if path not in new.targets)
     if gone:
         words = N_("It takes {count} files out of the list.")

@@ -8,7 +8,6 @@ from ncen_updater.common.cli.render import SEVERITIES, finding_lines
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Figure, Text, of_language, translate
 from ncen_updater.common.pages import fill
 from ncen_updater.publisher.review.grouping import NOTHING
-from ncen_updater.publisher.review.languages import LanguagePage
 from ncen_updater.publisher.review.review import ReleasePage, Review, SqlPage
 from ncen_updater.publisher.signing.value_format import spoken
 
@@ -19,7 +18,6 @@ TITLES = (
     N_("A new feed"),
     N_("Other keys, thresholds or periods"),
     N_("Release of {what}"),
-    N_("Languages of {what}"),
     N_("Renewal of {what}"),
     N_("Withdrawal of {what}"),
     N_("Waves of {what}"),
@@ -82,8 +80,6 @@ def further_lines(page: Review, language: str) -> Iterator[Text | str]:
     """What stands below the sentences and the marks, to the annex."""
     for release in page.releases:
         yield from _release(release, language)
-    for spoken_page in page.languages:
-        yield from _language(spoken_page, language)
     for line in page.lines[1:]:
         yield line.text if line.heading else _in(line.text)
 
@@ -136,18 +132,6 @@ def _release(page: ReleasePage, language: str) -> Iterator[Text | str]:
     )
     for sql in page.sql:
         yield from _sql(sql)
-
-
-def _language(page: LanguagePage, language: str) -> Iterator[Text | str]:
-    yield ""
-    yield page.title
-    yield Text(N_("What lint says of it here and now:"))
-    if page.missing:
-        yield _in(Text(N_("it was not asked, since files are missing")))
-    for line in finding_lines(page.findings, language):
-        yield _in(line)
-    for section in page.sections:
-        yield from _section(section.title, section.shown)
 
 
 def _section(title: str, lines: Iterable[Text]) -> Iterator[Text]:

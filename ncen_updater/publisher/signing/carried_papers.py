@@ -23,17 +23,11 @@ from ncen_updater.formats.document import (
     ReleaseDocument,
     parse_release_document,
 )
-from ncen_updater.formats.language import LanguageDocument
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.sql import MAX_FILE_BYTES
 from ncen_updater.formats.texts.carried_files import MAX_BYTES, carried_files
 from ncen_updater.formats.tree import EntryType, Tree
-from ncen_updater.formats.tuf_names import (
-    LANGUAGES_PREFIX,
-    MAX_DOCUMENT_BYTES,
-    OFFER_FIELD,
-    RELEASES_PREFIX,
-)  # fmt: skip
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.errors import BuildRefused, system_words
 from ncen_updater.publisher.feed.feed import Feed
 from ncen_updater.publisher.signing.event_files import read_plain
@@ -69,49 +63,6 @@ def papers_of_release(
             archive = feed.target_path(listed[last.archive.target])
             found |= {sha256_hex(c): c for c in carried_texts(last, tree, archive).values()}
     return found
-
-
-def previous_language(
-    document: LanguageDocument, listed: Mapping[str, TargetFile]
-) -> TargetFile | None:
-    """The language of a list that was the newest before this one."""
-    begin = f"{LANGUAGES_PREFIX}{document.product}/"
-    found: dict[tuple[Version, int], TargetFile] = {}
-    for name, target in listed.items():
-        version, _, rest = name.removeprefix(begin).rpartition(f".{document.language}.")
-        revision = rest.removesuffix(".json")
-        if name.startswith(begin) and version and revision.isdigit():
-            found[Version(version), int(revision)] = target
-    this = Version(document.version), document.revision
-    return max((item for item in found.items() if item[0] < this), default=(this, None))[1]
-
-
-def papers_of_published(
-    feed: Feed, targets: Targets, document: LanguageDocument
-) -> dict[str, Path | bytes]:
-    """What is needed to judge a language of a published release, by SHA-256.
-
-    Args:
-        feed: The published feed.
-        targets: The list of the product as it is published.
-        document: The language; of its release there is nothing where that is not published.
-
-    Raises:
-        BuildRefused: If its archive does not hold the files that it carries.
-    """
-    listed = targets.targets
-    last = previous_language(document, listed)
-    of_before = {last.hashes["sha256"]: feed.target_path(last)} if last is not None else {}
-    version = document.version
-    named = next((t for name, t in listed.items() if str(version_of(name)) == version), None)
-    if named is None:
-        return {**of_before}
-    path = feed.target_path(named)
-    release = parse_release_document(read_plain(path, MAX_DOCUMENT_BYTES), str(path))
-    tree, archive = (feed.target_path(listed[r.target]) for r in (release.tree, release.archive))
-    texts = carried_texts(release, tree, archive).values()
-    found: dict[str, Path | bytes] = {sha256_hex(content): content for content in texts}
-    return found | of_before | {named.hashes["sha256"]: path, release.tree.sha256: tree}
 
 
 def carried_digests(document: ReleaseDocument, tree: Tree) -> dict[str, str]:

@@ -24,18 +24,8 @@ from ncen_updater.formats.document import (
     TargetRef,
     parse_release_document,
 )
-from ncen_updater.formats.language import (
-    MAX_LANGUAGE_BYTES,
-    LanguageOffer,
-    parse_language_document,
-)
 from ncen_updater.formats.tree import hash_file
-from ncen_updater.formats.tuf_names import (
-    LANGUAGES_PREFIX,
-    MAX_DOCUMENT_BYTES,
-    OFFER_FIELD,
-    RELEASES_PREFIX,
-)
+from ncen_updater.formats.tuf_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.build.attachments import Checked, check_papers
 from ncen_updater.publisher.errors import BuildRefused, system_words
 from ncen_updater.publisher.signing.draft import refs_of
@@ -72,7 +62,7 @@ def compare_files(event: SigningEvent, staging: Path, builder: Key | None) -> li
     Raises:
         TargetMissing: If a file is not there, or is another one.
         BuildRefused: If a document says something else than the lists.
-        NothingToDo: If the event adds no release and no language.
+        NothingToDo: If the event adds no release.
         SbomInvalid, ProvenanceInvalid, BuilderKeyMissing: As :func:`check_papers`.
     """
     root, found = staging / "targets", []
@@ -86,11 +76,8 @@ def compare_files(event: SigningEvent, staging: Path, builder: Key | None) -> li
             _require(root, added[ref.target])
         files = {ref.target: root / ref.target for ref in refs}
         found.append(_compared(document, len(files) + 1, check_papers(document, files, builder)))
-    for name, target in _languages(event):
-        _same_language(_read(root / name, target, MAX_LANGUAGE_BYTES), target, staging)
-        named.add(name)
     _refuse_strangers(event, named)
-    if not found and not named:
+    if not found:
         raise UpdaterError(NOTHING_TO_DO, reason="the event adds no release")
     return found
 
@@ -125,10 +112,6 @@ def compare_carried(
         files = {ref.target: event.directory / PAPERS / ref.sha256 for ref in papers}
         checked = check_papers(document, files, builder, unread=unread)
         found.append(_compared(document, None, checked))
-    for name, target in _languages(event):
-        content = _carried(event, name, target.hashes["sha256"], MAX_LANGUAGE_BYTES)
-        _same_language(content, target, event.directory)
-        named.add(name)
     _refuse_strangers(event, named)
     return found
 
@@ -157,23 +140,6 @@ def _releases(event: SigningEvent) -> Iterator[tuple[str, Mapping[str, TargetFil
         for name in added:
             if name.startswith(RELEASES_PREFIX):
                 yield name, added
-
-
-def _languages(event: SigningEvent) -> Iterator[tuple[str, TargetFile]]:
-    """The signed languages that an event adds."""
-    for role in event.drafts:
-        for name, target in _added(event, role).items():
-            if name.startswith(LANGUAGES_PREFIX):
-                yield name, target
-
-
-def _same_language(content: bytes, target: TargetFile, place: Path) -> None:
-    """Refuse a language that says something else than the lists."""
-    document = parse_language_document(content, target.path)
-    offer = LanguageOffer.model_validate((target.custom or {})[OFFER_FIELD])
-    if not document.offer().same_language(offer) or offer.target != target.path:
-        reason = f"{target.path} offers another language than it holds"
-        raise BuildRefused(path=place, reason=reason)
 
 
 def _added(event: SigningEvent, role: str) -> Mapping[str, TargetFile]:
@@ -232,9 +198,9 @@ def _carried(event: SigningEvent, name: str, sha256: str, limit: int) -> bytes:
     return content
 
 
-def _read(path: Path, target: TargetFile, most: int = MAX_DOCUMENT_BYTES) -> bytes:
+def _read(path: Path, target: TargetFile) -> bytes:
     try:
-        content = read_plain(path, most)
+        content = read_plain(path, MAX_DOCUMENT_BYTES)
     except (OSError, ValueError) as error:
         raise UpdaterError(
             PUBLISHER_TARGET_MISSING, target=target.path, detail=system_words(error)

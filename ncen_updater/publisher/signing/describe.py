@@ -23,16 +23,9 @@ from ncen_updater.common.i18n import N_, Figure, Text
 from ncen_updater.feed.brake_statements import brake_keys
 from ncen_updater.formats.manifest import Urgency
 from ncen_updater.formats.rollout import BRAKE_KEYS_FIELD
-from ncen_updater.formats.tuf_names import (
-    DELTAS_PREFIX,
-    ISSUED_FIELD,
-    LANGUAGES_PREFIX,
-    OFFER_FIELD,
-    ROLE_FIELD,
-)
+from ncen_updater.formats.tuf_names import DELTAS_PREFIX, ISSUED_FIELD, OFFER_FIELD, ROLE_FIELD
 from ncen_updater.publisher.signing.event import SigningEvent, digest_of
 from ncen_updater.publisher.signing.keys import KEY_OWNER, fingerprint, names_of, owner_of
-from ncen_updater.publisher.signing.language_words import language_lines
 from ncen_updater.publisher.signing.roles import POLICY, issued_at
 from ncen_updater.publisher.signing.value_format import joined, range_words, time_words
 
@@ -560,8 +553,7 @@ def _files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
             )
         said = (before.custom if before else None) or {}
         if said != (target.custom or {}):
-            said_of = _language if path.startswith(LANGUAGES_PREFIX) else _custom
-            yield from said_of(role, path, said, target.custom)
+            yield from _custom(role, path, said, target.custom)
 
 
 def _pack(path: str) -> tuple[str, str] | None:
@@ -570,12 +562,6 @@ def _pack(path: str) -> tuple[str, str] | None:
         return None
     origin, _, version = path.rpartition("/")[2].partition("--")
     return (origin, version) if origin and version else None
-
-
-def _language(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[Line]:  # noqa: ANN401 - JSON
-    before, offer = (of.get(OFFER_FIELD) or {} for of in (old, new or {}))
-    for text in language_lines(before, offer):
-        yield replace(_said(role, text), figures={**text.values, "path": path})
 
 
 def _custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[Line]:  # noqa: ANN401 - JSON

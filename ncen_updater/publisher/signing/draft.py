@@ -40,15 +40,9 @@ from ncen_updater.formats.document import (
     parse_release_document,
     release_target,
 )
-from ncen_updater.formats.language import (
-    MAX_LANGUAGE_BYTES,
-    LanguageDocument,
-    parse_language_document,
-)
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.rollout import BRAKE_KEYS_FIELD, Halt, Wave
 from ncen_updater.formats.tuf_names import (
-    LANGUAGES_PREFIX,
     MAX_DOCUMENT_BYTES,
     OFFER_FIELD,
     RELEASES_PREFIX,
@@ -63,7 +57,7 @@ from ncen_updater.publisher.feed.feed import (
     unknown_role,
     verification,
 )
-from ncen_updater.publisher.signing.carried_papers import papers_of_published, papers_of_release
+from ncen_updater.publisher.signing.carried_papers import papers_of_release
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
 from ncen_updater.publisher.signing.roles import OFFLINE_TOP, ONLINE_ROLES
 
@@ -203,7 +197,7 @@ def draft_releases(
     builder: Key | None = None,
     feed: Feed | None = None,
 ) -> Draft:
-    """Every release and language that lies in a staging directory and is not published yet.
+    """Every release that lies in a staging directory and is not published yet.
 
     Args:
         state: The published feed.
@@ -228,12 +222,7 @@ def draft_releases(
         for name in files
         if name.startswith(RELEASES_PREFIX)
     }
-    languages = {
-        name: parse_language_document(_document(root / name, MAX_LANGUAGE_BYTES), str(root / name))
-        for name in files
-        if name.startswith(LANGUAGES_PREFIX)
-    }
-    if not documents and not languages:
+    if not documents:
         raise UpdaterError(
             NOTHING_TO_DO, reason=Text("no release document in {staging}", {"staging": staging})
         )
@@ -242,22 +231,15 @@ def draft_releases(
             check_papers(document, {name: root / name for name in files}, builder)
     repository = FeedRepository(state, state.policy, now)
     titles: list[str] = []
-    spoken: list[str] = []
     claimed: set[str] = set()
     papers: dict[str, Path | bytes] = {}
-    products = {d.manifest.product for d in documents.values()}
-    for product in sorted(products | {d.product for d in languages.values()}):
+    for product in sorted({d.manifest.product for d in documents.values()}):
         role = delegated_roles(state.targets.signed).get(product)
         if role is None:
             raise unknown_role(state, product)
         names = [n for n in files if role.is_delegated_path(n)]
         own = {n: d for n, d in documents.items() if d.manifest.product == product}
-        targets = [
-            _language_file(root, staging, name, languages[name])
-            if name in languages
-            else _target_file(root, staging, name, own, waves)
-            for name in names
-        ]
+        targets = [_target_file(root, staging, name, own, waves) for name in names]
         claimed.update(names)
         fresh = _add(repository, state, product, targets, listed=not waves)
         added = {n: d for n, d in own.items() if n in fresh}
@@ -268,12 +250,6 @@ def draft_releases(
             papers |= papers_of_release(
                 root, document, feed, published.signed if published else None
             )
-        for name in sorted(fresh & languages.keys()):
-            language = languages[name]
-            spoken.append(f"{product} {language.version} ({language.language})")
-            papers |= {t.hashes["sha256"]: root / name for t in targets if t.path == name}
-            if feed is not None and published is not None:
-                papers |= papers_of_published(feed, published.signed, language)
     foreign = [name for name in files if name not in claimed]
     if foreign:
         raise BuildRefused(
@@ -282,8 +258,7 @@ def draft_releases(
         )
     if not repository.changed:
         raise UpdaterError(NOTHING_TO_DO, reason="everything in the staging directory is published")
-    what = f"Release of {', '.join([*titles, *spoken])}" if titles else ""
-    return Draft(what or f"Languages of {', '.join(spoken)}", repository.changed, papers)
+    return Draft(f"Release of {', '.join(titles)}", repository.changed, papers)
 
 
 def _staged(root: Path) -> list[str]:
@@ -297,9 +272,9 @@ def _staged(root: Path) -> list[str]:
     return sorted(found)
 
 
-def _document(path: Path, most: int = MAX_DOCUMENT_BYTES) -> bytes:
+def _document(path: Path) -> bytes:
     try:
-        return read_file(path, most)
+        return read_file(path, MAX_DOCUMENT_BYTES)
     except (OSError, ValueError) as error:
         raise BuildRefused(path=path, reason=system_words(error)) from error
 
@@ -387,18 +362,6 @@ def _target_file(
     raise BuildRefused(
         path=staging, reason=Text("{name} belongs to no release document", {"name": name})
     )
-
-
-def _language_file(root: Path, staging: Path, name: str, document: LanguageDocument) -> TargetFile:
-    target: TargetFile = TargetFile.from_file(name, str(root / name), ["sha256"])
-    offer = document.offer()
-    if name != offer.target:
-        raise BuildRefused(
-            path=staging, reason=Text("{name} holds another language", {"name": name})
-        )
-    said = offer.model_dump(mode="json", exclude_none=True)
-    target.unrecognized_fields["custom"] = {OFFER_FIELD: said}
-    return target
 
 
 def refs_of(document: ReleaseDocument) -> list[TargetRef]:

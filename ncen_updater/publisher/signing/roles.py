@@ -81,7 +81,6 @@ def paths_of(product: str) -> list[str]:
         f"deltas/{product}/*",
         f"sbom/{product}/*",
         f"provenance/{product}/*",
-        f"languages/{product}/*",
     ]
 
 

@@ -27,9 +27,8 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.feed.brake_statements import brake_keys
 from ncen_updater.formats.document import Offer
-from ncen_updater.formats.language import MAX_LANGUAGE_BYTES, LanguageOffer
 from ncen_updater.formats.rollout import BRAKE_KEYS_FIELD
-from ncen_updater.formats.tuf_names import LANGUAGES_PREFIX, OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.formats.tuf_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.feed.feed import FeedState, delegated_roles, verification
 from ncen_updater.publisher.signing.keys import (
     computed_keyid,
@@ -152,8 +151,6 @@ def _twice(role: str, product: Targets, top: Targets) -> Iterator[str]:
 
 
 def _offer_problems(path: str, targets: Targets) -> Iterator[str]:
-    if path.startswith(LANGUAGES_PREFIX):
-        yield from _language_problems(path, targets.targets[path])
     if not path.startswith(RELEASES_PREFIX):
         return
     target = targets.targets[path]
@@ -169,19 +166,6 @@ def _offer_problems(path: str, targets: Targets) -> Iterator[str]:
     named = (offer.archive.length, offer.archive.sha256)
     if archive is None or (archive.length, archive.hashes.get("sha256")) != named:
         yield f"{path!r} names an archive that is not signed beside it"
-
-
-def _language_problems(path: str, target: TargetFile) -> Iterator[str]:
-    custom = target.custom if isinstance(target.custom, dict) else {}
-    try:
-        offer = LanguageOffer.model_validate(custom.get(OFFER_FIELD))
-    except ValidationError as error:
-        yield f"{path!r} holds no valid offer: {error}"
-        return
-    if path != offer.target:
-        yield f"{path!r} offers {offer.product} {offer.version} in {offer.language}"
-    if target.length > MAX_LANGUAGE_BYTES:
-        yield f"{path!r} has more than {MAX_LANGUAGE_BYTES} bytes"
 
 
 def refuse_other_dates(

@@ -80,9 +80,9 @@ def test_every_kind_is_told_in_french(kind: str) -> None:
 def test_what_events_hold_is_told_in_french() -> None:
     data: dict[str, object] = dict.fromkeys(NAMES, "x-1")
     data |= {"step": StepName.CUT_OVER.value, "what": "upgrade", "mode": "migrate", "uid": 7}
-    data |= {"fingerprints": {"cases": "00ff"}, "data": {"until": "2026-11-26"}, "files": []}
+    data |= {"fingerprints": {"cases": "00ff"}, "data": {"until": "2026-11-26"}, "reasons": []}
     said = event_line(None, "ordered", data, "fr")
     assert foreign(said, "cases", "uid", "x") == []
     assert "étape bascule" in said and " mise à niveau" in said
     assert "empreintes cases 00ff" in said and "contenu jusqu'au 2026-11-26" in said
-    assert "fichiers -" in said
+    assert "raisons -" in said

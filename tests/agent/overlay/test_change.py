@@ -24,6 +24,7 @@ from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
+from tests.agent.cli.live import LiveSite
 from tests.support.sites import running_site, site_in_process
 
 OLD, NEW = Version("3.2.4"), Version("3.3.0")
@@ -194,6 +195,26 @@ def test_a_switch_is_repeated_and_undone_at_any_instant(demo: DemoSite) -> None:
         assert layer.chosen() is None
         step.do(context)
         assert step.check(context)
+
+
+def test_texts_that_do_not_fit_are_told_when_they_are_taken(demo: DemoSite) -> None:
+    """Seen: "nCEN shows them", of which one lacked a placeholder and was not shown."""
+    live = LiveSite(demo, demo.root.parent / "feed")
+    came = demo.root / "pt.json"
+    came.write_text('{"menu": {"fax": "Enviar"}, "seizure": {"saved": "Guardado"}}', "utf-8")
+    done = live.run("translations", "import", str(came), "--language", "pt", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "1 wording of yours cannot be used" in done.stdout.splitlines()
+    assert seen(demo, "texts/pt")["menu"]["fax"] == "Enviar"
+    again = json.loads(live.run("translations", "apply", "--json").stdout)
+    assert again["changed"] is False
+    write(demo, "i18n/pt.json", '{"menu": {"fax": "Mandar"}}')
+    changed = json.loads(live.run("translations", "apply", "--json").stdout)
+    assert (changed["changed"], changed["version"]) == (True, "3.2.4")
+    assert changed["merged"] == layer_of(refreshed(demo)).chosen()
+    with Journal.open(site_in_process(demo).state / JOURNAL, read_only=True) as journal:
+        told = [e.data for e in journal.events() if e.kind == "translations-applied"]
+    assert [data.get("language") for data in told] == ["pt", None]
 
 
 def test_doctor_lists_what_no_release_names_and_what_is_not_in_use(demo: DemoSite) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +19,13 @@ from ncen_updater.agent.overlay.words import sentences
 from ncen_updater.agent.preflight.overlay import judge_overlay
 from ncen_updater.agent.slots.records import Records
 from ncen_updater.agent.slots.store import SlotStore
+from ncen_updater.common.atomic_files import is_leftover
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.formats.tree import scan
 from tests.agent.overlay.making import TEXTS
 from tests.agent.slots.making import document_for
+from tests.support.killing import killed_at
 from tests.support.trees import remove_tree
 
 OLD, NEW = Version("3.2.4"), Version("3.3.0")
@@ -244,6 +247,35 @@ def test_files_that_no_release_names_are_listed(place: Place) -> None:
     place.write("old/sw.po", "")
     place.write("photos/1.jpg", "")
     assert place.layer.unnamed(NEW, [place.own / "photos"]) == ("i18n/sw.json.bak", "old/sw.po")
+
+
+def test_a_merge_that_is_killed_at_any_instant_leaves_the_old_texts_or_the_new(
+    place: Place, tmp_path: Path
+) -> None:
+    def merge() -> None:
+        place.layer.choose(place.layer.build(None, NEW))
+
+    place.write("i18n/fr.json", '{"a": "old"}')
+    merge()
+    kept = tmp_path / "kept"
+    shutil.copytree(place.layer.merged, kept, symlinks=True)
+    place.write("i18n/fr.json", '{"a": "new"}')
+    read = []
+    for instant in range(1, 200):
+        shutil.rmtree(place.layer.merged)
+        shutil.copytree(kept, place.layer.merged, symlinks=True)
+        killed = killed_at(instant, merge)
+        read.append(place.merged("app/i18n/fr.json")["a"])
+        assert place.layer.is_of(NEW)
+        merge()
+        assert place.merged("app/i18n/fr.json") == {"a": "new"}
+        place.layer.collect()
+        left = [path.name for path in place.layer.merged.rglob("*") if is_leftover(path)]
+        assert left == [], instant
+        if not killed:
+            break
+    assert set(read) == {"old", "new"}
+    assert read == sorted(read, key=["old", "new"].index), "and never back"
 
 
 def test_what_was_merged_goes_with_its_slot(place: Place) -> None:

@@ -60,18 +60,16 @@ def feed(place: Path) -> TrialFeed:
 
 
 @pytest.fixture(scope="module")
-def parts(place: Path, feed: TrialFeed) -> list[Path]:
-    """A bundle in parts, on a medium that everybody may read."""
+def bundle(place: Path, feed: TrialFeed) -> Path:
+    """A bundle on a medium that everybody may read."""
+    output = place / "mu.ncen"
     done = run_publisher(
         "export", str(feed.directory), "--for-site", "MU/mu-national", "--from", "3.2.4",
-        "--output", str(place / "mu.ncen"), "--media-size", "20kB", "--json",
+        "--output", str(output),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = [Path(str(path)) for path in json.loads(done.stdout)["files"]]
-    assert len(found) > 1
-    for part in found:
-        part.chmod(0o644)
-    return found
+    output.chmod(0o644)
+    return output
 
 
 @pytest.fixture
@@ -107,17 +105,16 @@ def told(service: Served) -> list[tuple[str, object]]:
         return [(e.kind, e.data["by"]) for e in journal.events() if e.kind.startswith("import")]
 
 
-def lay(service: Served, parts: list[Path], user: str = "") -> list[str]:
-    for part in parts:
-        copied = Path(shutil.copy(part, service.demo.state / "tray"))
-        if user:
-            os.chown(copied, uid_of(user), -1)
-    return [part.name for part in parts]
+def lay(service: Served, bundle: Path, user: str = "") -> str:
+    copied = Path(shutil.copy(bundle, service.demo.state / "tray"))
+    if user:
+        os.chown(copied, uid_of(user), -1)
+    return copied.name
 
 
-def ordered(service: Served, *names: str, **more: object) -> Any:
+def ordered(service: Served, name: str, **more: object) -> Any:
     """Order an import, and wait for what it comes to."""
-    form = {"kind": "import", "files": list(names), **more}
+    form = {"kind": "import", "file": name, **more}
     given = service.client.call("POST", "/v1/orders", form)
     for event in service.client.stream(given["event"]):
         if event.kind == "order-ended" and event.data["data"]["order"] == given["id"]:
@@ -129,19 +126,19 @@ def timeless(document: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != "imported_at"}
 
 
-def test_the_service_and_the_site_itself_say_the_same(service: Served, parts: list[Path]) -> None:
+def test_the_service_and_the_site_itself_say_the_same(service: Served, bundle: Path) -> None:
     """What is kept, what is only verified, and what is refused."""
-    names, paths = lay(service, parts), [str(part) for part in parts]
+    name, path = lay(service, bundle), str(bundle)
     for words, more in ((("--dry-run",), {"dry_run": True}), ((), {})):
-        alone = service.run("--alone", "--json", "--words", "--quiet", "import", *paths, *words)
-        there = ordered(service, *names, **more)
+        alone = service.run("--alone", "--json", "--words", "--quiet", "import", path, *words)
+        there = ordered(service, name, **more)
         assert there["exit_code"] == alone.returncode == 0, (alone.stdout, there)
         assert timeless(there["document"]) == timeless(json.loads(alone.stdout))
-    (service.demo.state / "tray" / names[0]).write_bytes(b"no bundle")
-    (service.demo.root / names[0]).write_bytes(b"no bundle")
-    bad = str(service.demo.root / names[0])
+    (service.demo.state / "tray" / name).write_bytes(b"no bundle")
+    (service.demo.root / name).write_bytes(b"no bundle")
+    bad = str(service.demo.root / name)
     alone = service.run("--alone", "--json", "--words", "--quiet", "import", bad)
-    there = ordered(service, names[0])
+    there = ordered(service, name)
     error = json.loads(alone.stdout)["error"]
     assert there["exit_code"] == alone.returncode == 6
     assert there["document"]["error"]["code"] == error["code"]
@@ -149,25 +146,27 @@ def test_the_service_and_the_site_itself_say_the_same(service: Served, parts: li
     assert kinds == ["import-begun", "imported"] * 2 + ["import-begun", "import-refused"] * 2
     history = service.client.get("/v1/history")["imports"]
     assert [one["kind"] for one in history] == ["import-refused"] * 2 + ["imported"] * 2
-    assert lies(service) == sorted(names), "what lay there before stays there"
+    assert lies(service) == [name], "what lay there before stays there"
 
 
 @needs_people
-def test_a_person_without_root_imports_from_where_it_is(service: Served, parts: list[Path]) -> None:
+def test_a_person_without_root_imports_from_where_it_is(service: Served, bundle: Path) -> None:
     """What they cannot reach themselves is done for them; nothing of it stays in the tray."""
     groups = (READER, OPERATOR)
-    paths = [str(part) for part in parts]
-    dry = service.run("import", *paths, "--dry-run", "--json", user=OPERATOR, groups=groups)
+    dry = service.run("import", str(bundle), "--dry-run", "--json", user=OPERATOR, groups=groups)
     assert json.loads(dry.stdout)["kept"] is False, dry.stderr
-    done = service.run("import", *paths, "--lang", "fr", user=OPERATOR, groups=groups)
+    done = service.run("import", str(bundle), "--lang", "fr", user=OPERATOR, groups=groups)
     assert done.returncode == 0, done.stderr
     assert "3.3.0" in done.stdout and "Importé" in done.stdout
     assert lies(service) == []
     assert told(service) == [("import-begun", OPERATOR), ("imported", OPERATOR)]
-    cut = service.run("import", *paths[:-1], "--json", user=OPERATOR, groups=groups)
-    assert json.loads(cut.stdout)["error"]["code"] == "NU-2314", cut.stdout
+    half = bundle.with_name("half.ncen")
+    half.write_bytes(bundle.read_bytes()[:20_000])
+    half.chmod(0o644)
+    cut = service.run("import", str(half), "--json", user=OPERATOR, groups=groups)
+    assert json.loads(cut.stdout)["error"]["code"] == "NU-2303", cut.stdout
     assert lies(service) == []
-    nobody = service.run("import", *paths, "--json", user=READER, groups=(READER,))
+    nobody = service.run("import", str(bundle), "--json", user=READER, groups=(READER,))
     assert json.loads(nobody.stdout)["error"]["code"] == "NU-9314", nobody.stdout
     listed = service.client.get("/v1/orders")["orders"]
     assert {order["kind"] for order in listed} == {"import"}
@@ -215,7 +214,7 @@ class KilledAtTheOrder(Client):
         return answer
 
 
-def cut_off(service: Served, parts: list[Path], instant: str) -> None:
+def cut_off(service: Served, bundle: Path, instant: str) -> None:
     """Type 'import' as a person who may order; it is killed at that instant."""
     child = os.fork()
     if child == 0:
@@ -229,7 +228,7 @@ def cut_off(service: Served, parts: list[Path], instant: str) -> None:
             trays.PIECE = 4096
             progress = Cut(10_000) if instant == "while it is copied" else Silent()
             typed = cast("AgentSession", Typed(progress))
-            ServiceSite(typed, client).import_bundle(parts, dry_run=False)
+            ServiceSite(typed, client).import_bundle(bundle, dry_run=False)
         except BaseException:  # noqa: BLE001 - it must not go on as the trial itself
             traceback.print_exc()
         finally:
@@ -241,17 +240,14 @@ def cut_off(service: Served, parts: list[Path], instant: str) -> None:
 
 @pytest.mark.parametrize("instant", ["while it is copied", "before the order", "after it"])
 def test_an_import_that_is_killed_leaves_what_its_person_can_go_on_with(
-    service: Served, parts: list[Path], instant: str
+    service: Served, bundle: Path, instant: str
 ) -> None:
     """The copy lies in the tray and the order does not name it: it is seen, and no more."""
-    names = [part.name for part in parts]
-    cut_off(service, parts, instant)
+    cut_off(service, bundle, instant)
     seen = service.client.get("/v1/tray")["files"]
     assert {file["owner"] for file in seen} == {OPERATOR if ROOT else ME}
-    assert {file["name"] for file in seen} == set(lies(service)) <= set(names)
-    whole = {file["name"]: file["size_bytes"] for file in seen} == {
-        part.name: part.stat().st_size for part in parts
-    }
+    assert [file["name"] for file in seen] == lies(service) == [bundle.name]
+    whole = seen[0]["size_bytes"] == bundle.stat().st_size
     assert whole is (instant != "while it is copied")
     orders = service.client.get("/v1/orders")["orders"]
     assert len(orders) == (1 if instant == "after it" else 0)
@@ -260,34 +256,33 @@ def test_an_import_that_is_killed_leaves_what_its_person_can_go_on_with(
         while service.client.get(f"/v1/orders/{number}")["ended_at"] is None:
             time.sleep(0.02)  # between two looks, not in place of an answer
         assert service.client.get(f"/v1/orders/{number}")["result"]["exit_code"] == 0
-        assert lies(service) == names, "nobody is there to take them away"
+        assert lies(service) == [bundle.name], "nobody is there to take them away"
     else:
         assert told(service) == [], "nothing was begun that somebody would have to bring to its end"
     if ROOT:  # the very line again takes the place of what was left, and takes all of it away
-        words = ("import", *(str(part) for part in parts), "--json")
+        words = ("import", str(bundle), "--json")
         done = service.run(*words, user=OPERATOR, groups=(READER, OPERATOR))
         assert json.loads(done.stdout)["kept"] is True, done.stdout + done.stderr
         assert lies(service) == []
 
 
 @needs_people
-def test_half_of_a_copy_is_not_taken_for_a_bundle(service: Served, parts: list[Path]) -> None:
+def test_half_of_a_copy_is_not_taken_for_a_bundle(service: Served, bundle: Path) -> None:
     """Whoever presses the button for what was left is told that it is cut."""
-    cut_off(service, parts, "while it is copied")
-    for name in lies(service):
-        os.chown(service.demo.state / "tray" / name, 0, -1)
-    refused = ordered(service, *lies(service))["document"]["error"]["code"]
-    assert refused in ("NU-2314", "NU-2317")
+    cut_off(service, bundle, "while it is copied")
+    os.chown(service.demo.state / "tray" / bundle.name, 0, -1)
+    refused = ordered(service, bundle.name)["document"]["error"]["code"]
+    assert refused == "NU-2303"
     assert [kind for kind, _ in told(service)] == ["import-begun", "import-refused"]
 
 
 @needs_people
-def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, parts: list[Path]) -> None:
+def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, bundle: Path) -> None:
     """Whoever exchanges a file between the order and the work only has it refused."""
-    names = lay(service, parts, OPERATOR)
+    name = lay(service, bundle, OPERATOR)
     with Journal.open(service.demo.state / JOURNAL) as journal:
         person = Person("somebody", uid_of(READER))
-        number = Orders(journal).give(OrderKind.IMPORT, {"files": names}, person)
+        number = Orders(journal).give(OrderKind.IMPORT, {"file": name}, person)
         event = journal.last_event()
     service.send(1)  # as the interface wakes it
     for found in service.client.stream(event):
@@ -299,35 +294,33 @@ def test_what_was_ordered_is_read_for_who_ordered_it(service: Served, parts: lis
 
 
 @pytest.mark.skipif(available() < 2, reason="this kernel knows no Landlock")
-def test_a_process_that_gave_up_its_own_code_imports(service: Served, parts: list[Path]) -> None:
+def test_a_process_that_gave_up_its_own_code_imports(service: Served, bundle: Path) -> None:
     """As its unit has it: nothing that an import needs to write is among what was given up."""
-    names, me = lay(service, parts), os.geteuid()
+    name, me = lay(service, bundle), os.geteuid()
     service.stop()
     settings = {"service": {"mode": "notify", "timezone": "UTC", "runner": "systemd", **RIGHTS}}
     service.demo.configure(settings)
     (service.demo.root / "opt/ncen-updater").mkdir(parents=True, exist_ok=True)
     with Journal.open(service.demo.state / JOURNAL) as journal:
-        number = Orders(journal).give(OrderKind.IMPORT, {"files": names}, Person("me", me))
+        number = Orders(journal).give(OrderKind.IMPORT, {"file": name}, Person("me", me))
     worker = Worker("ncen_updater.agent.service.applying", (str(service.config),), stderr=True)
     result = ask(worker, {"words": ["import", "--order", str(number)]})
     assert result["exit_code"] == 0, result
     assert told(service) == [("import-begun", "me"), ("imported", "me")]
 
 
-def test_files_that_are_shorter_or_longer_than_they_were(
-    service: Served, parts: list[Path]
-) -> None:
-    names = lay(service, parts)
-    last = service.demo.state / "tray" / names[-1]
-    last.write_bytes(last.read_bytes()[:-10])
-    assert ordered(service, *names)["document"]["error"]["code"] == "NU-2317"
-    last.write_bytes(parts[-1].read_bytes() + b"more")
-    assert ordered(service, *names)["document"]["error"]["code"] == "NU-2318"
+def test_a_file_that_is_shorter_or_longer_than_it_was(service: Served, bundle: Path) -> None:
+    name = lay(service, bundle)
+    there = service.demo.state / "tray" / name
+    there.write_bytes(there.read_bytes()[:-10])
+    assert ordered(service, name)["document"]["error"]["code"] == "NU-2303"
+    there.write_bytes(bundle.read_bytes() + b"more")
+    assert ordered(service, name)["document"]["error"]["code"] == "NU-2303"
 
 
-def test_a_tray_that_is_gone_by_the_time(service: Served, parts: list[Path]) -> None:
+def test_a_tray_that_is_gone_by_the_time(service: Served, bundle: Path) -> None:
     (service.demo.state / "tray").rename(service.demo.state / "gone")
     with pytest.raises(UpdaterError, match="NU-9333"):
         service.client.get("/v1/tray")
     with pytest.raises(UpdaterError, match="NU-9333"):
-        ordered(service, parts[0].name)
+        ordered(service, bundle.name)

@@ -70,13 +70,10 @@ class Publication:
     def refresh(self) -> None:
         Publisher(Feed(self.directory), self.clock).refresh(self.keys.online)
 
-    def export(
-        self, output: Path, order: ExportOrder = ORDER, media_bytes: int | None = None
-    ) -> Exported:
+    def export(self, output: Path, order: ExportOrder = ORDER) -> Exported:
         return export_bundle(
-            Feed(self.directory), order, output,
-            media_bytes=media_bytes, clock=self.clock, progress=Silent(),
-        )  # fmt: skip
+            Feed(self.directory), order, output, clock=self.clock, progress=Silent()
+        )
 
 
 def make_publication(directory: Path) -> Publication:
@@ -118,9 +115,9 @@ class OfflineSite:
             grace=self.grace,
         )
 
-    def take(self, *files: Path, dry_run: bool = False) -> ImportRecord:
+    def take(self, file: Path, dry_run: bool = False) -> ImportRecord:
         work = BundleImport(self.state, self.root, self.importer, self.now)
-        return work.run(files, Silent(), dry_run=dry_run)
+        return work.run(file, Silent(), dry_run=dry_run)
 
     def source(self) -> TufReleaseSource:
         def make() -> HttpFetcher:

@@ -20,11 +20,10 @@ from ncen_updater.common.messages import (
     PACK_UNUSABLE,
 )
 from ncen_updater.common.progress import Silent
-from ncen_updater.feed.errors import NotProved
+from ncen_updater.feed.errors import NotImported, NotProved
 from ncen_updater.feed.proved import ProvedMemory
 from ncen_updater.feed.release_source import FetchedPack
 from ncen_updater.feed.tuf_source import TufReleaseSource
-from ncen_updater.formats.bundle.errors import NotImported
 from ncen_updater.formats.delta.model import DeltaError
 from ncen_updater.publisher.distribute.export_choice import ExportOrder
 from ncen_updater.publisher.feed.feed import Feed
@@ -81,7 +80,7 @@ def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
     assert (small.releases, large.releases) == ({"3.5.0": "delta"}, {"3.5.0": "archive"})
     assert small.bytes < large.bytes - 15_000
     ours = replace(site, root=publication.root, current="3.4.0")
-    assert ours.take(*small.files).reaches == "3.5.0"
+    assert ours.take(small.file).reaches == "3.5.0"
     source, offer = ours.source(), ours.refresh().offers[-1]
     document = json.loads((ours.state / "downloads/ncen/3.5.0/release.json").read_bytes())
     tree = next(r["from_tree"] for r in document["deltas"] if r["from_version"] == "3.4.0")
@@ -89,8 +88,8 @@ def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
     assert isinstance(pack, FetchedPack)
     other = replace(ours, state=tmp_path / "other", current="3.3.0")
     with refused(BUNDLE_DOES_NOT_FIT):
-        other.take(*small.files)
-    assert other.take(*large.files).reaches == "3.5.0"
+        other.take(small.file)
+    assert other.take(large.file).reaches == "3.5.0"
     # What the archive would be needed for is told as that.
     with pytest.raises(NotImported, match=r"3\.5\.0"):
         source.fetch(offer, Silent())
@@ -100,7 +99,7 @@ def test_a_delta_pack_is_taken_where_it_leads_on_from_what_runs_there(
     for _ in range(2):
         with refused(PACK_UNUSABLE, match="NU-3157"):
             ours.source().fetch_smallest(offer, [tree], Silent())
-    ours.take(*small.files)
+    ours.take(small.file)
     assert isinstance(ours.source().fetch_smallest(offer, [tree], Silent()), FetchedPack)
 
 
@@ -119,7 +118,7 @@ def test_a_feed_that_cannot_be_reached_leaves_the_imported_list(
 def test_a_newer_list_by_cable_ends_the_grace_of_the_imported_one(
     publication: Publication, site: OfflineSite, tmp_path: Path
 ) -> None:
-    bundle = publication.export(tmp_path / "ke.ncen").files[0]
+    bundle = publication.export(tmp_path / "ke.ncen").file
     ours = replace(site, root=publication.root, urls=(NOBODY,))
     ours.take(bundle)
     publication.at += timedelta(days=1)
@@ -156,7 +155,7 @@ def test_what_was_imported_is_proved_over_all_roots(
         draft = draft_renewal(state, ["root"], publication.at)
         publish_draft(publication.directory, draft, publication.keys, publication.clock)
         ours = replace(site, root=publication.root, at=publication.at)
-        ours.take(publication.export(tmp_path / f"{number}.ncen").files[0])
+        ours.take(publication.export(tmp_path / f"{number}.ncen").file)
         kept = sorted(path.name for path in (site.state / "metadata/root_history").iterdir())
         assert kept == [f"{later}.root.json" for later in range(2, number + 3)]
     user = TufReleaseSource(

@@ -20,10 +20,10 @@ from tests.support.rotation import in_turns
 @pytest.fixture
 def bundles(publication: Publication, tmp_path: Path) -> tuple[Path, Path]:
     """An older and a newer one."""
-    older = publication.export(tmp_path / "older.ncen").files[0]
+    older = publication.export(tmp_path / "older.ncen").file
     publication.at += timedelta(days=1)
     publication.publish("3.5.0")
-    return older, publication.export(tmp_path / "newer.ncen").files[0]
+    return older, publication.export(tmp_path / "newer.ncen").file
 
 
 @in_turns("share")

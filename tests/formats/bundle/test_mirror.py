@@ -19,8 +19,8 @@ from ncen_updater.feed.http import HttpFetcher
 from ncen_updater.feed.mirror import Mirror, MirrorReport
 from ncen_updater.feed.offline.fetcher import BundleFetcher, in_words_of_bundles
 from ncen_updater.feed.tuf_source import TufReleaseSource
+from ncen_updater.formats.bundle.bundle_file import open_bundle
 from ncen_updater.formats.bundle.form import read_members
-from ncen_updater.formats.bundle.parts import opened
 from ncen_updater.publisher.build.attachments import PaperMaker, SourceOfBuild, inspect_release
 from ncen_updater.publisher.build.build import build_release
 from ncen_updater.publisher.feed.feed import Feed
@@ -62,8 +62,8 @@ class Home:
             finally:
                 fetcher.close()
 
-    def from_bundle(self, *files: Path, keep: int | None = None) -> MirrorReport:
-        with opened(files) as bundle, in_words_of_bundles(bundle, self.grace):
+    def from_bundle(self, file: Path, keep: int | None = None) -> MirrorReport:
+        with open_bundle(file) as bundle, in_words_of_bundles(self.grace):
             inside = read_members(bundle)
             return self.mirror().renew(
                 BundleFetcher(bundle, inside), Silent(), keep=keep, grace=self.grace,
@@ -138,13 +138,13 @@ def test_a_dry_run_writes_nothing(home: Home) -> None:
 def test_a_site_follows_a_mirror_of_a_bundle(
     home: Home, reader: Callable[[], str], tmp_path: Path
 ) -> None:
-    bundle = home.publication.export(tmp_path / "ke.ncen", media_bytes=30_000)
-    assert home.from_bundle(*bundle.files).releases["ncen"] == ("3.3.0", "3.4.0")
+    bundle = home.publication.export(tmp_path / "ke.ncen")
+    assert home.from_bundle(bundle.file).releases["ncen"] == ("3.3.0", "3.4.0")
     assert reader() == "3.4.0"
 
 
 def test_old_lists_stay_out_and_nothing_is_changed(home: Home, tmp_path: Path) -> None:
-    old = home.publication.export(tmp_path / "old.ncen").files[0]
+    old = home.publication.export(tmp_path / "old.ncen").file
     home.publication.at += DAYS
     home.publication.publish("3.5.0")
     home.from_feed()
@@ -152,7 +152,7 @@ def test_old_lists_stay_out_and_nothing_is_changed(home: Home, tmp_path: Path) -
     with refused(BUNDLE_OLDER):
         home.from_bundle(old)
     assert contents(home.served) == before
-    with opened([old]) as bundle:
+    with open_bundle(old) as bundle:
         inside = read_members(bundle)
         with pytest.raises(RollbackRefused):
             home.mirror().renew(
@@ -162,7 +162,7 @@ def test_old_lists_stay_out_and_nothing_is_changed(home: Home, tmp_path: Path) -
 
 
 def test_a_file_that_is_not_the_signed_one_is_not_served(home: Home, tmp_path: Path) -> None:
-    good = home.publication.export(tmp_path / "good.ncen").files[0]
+    good = home.publication.export(tmp_path / "good.ncen").file
     altered = members(good)
     name = next(key for key in altered if key.endswith("ncen-3.4.0.tar.gz"))
     altered[name] = altered[name][:-1] + b"x"
@@ -173,7 +173,7 @@ def test_a_file_that_is_not_the_signed_one_is_not_served(home: Home, tmp_path: P
 
 
 def test_lists_lapse_unless_a_grace_is_given(home: Home, tmp_path: Path) -> None:
-    bundle = home.publication.export(tmp_path / "ke.ncen").files[0]
+    bundle = home.publication.export(tmp_path / "ke.ncen").file
     home.publication.at += 20 * DAYS
     with pytest.raises(UpdaterError, match="lapsed"):
         home.from_bundle(bundle)
@@ -188,7 +188,7 @@ def test_lists_lapse_unless_a_grace_is_given(home: Home, tmp_path: Path) -> None
 def test_readers_of_a_mirror_of_bundles_may_be_given_a_grace(
     home: Home, site: OfflineSite, tmp_path: Path
 ) -> None:
-    home.from_bundle(home.publication.export(tmp_path / "ke.ncen").files[0])
+    home.from_bundle(home.publication.export(tmp_path / "ke.ncen").file)
     late = home.publication.at + 20 * DAYS
     with serving(home.served) as server:
         server.date = format_datetime(late, usegmt=True)
@@ -290,10 +290,10 @@ def test_killed_before_every_change(
     home: Home, reader: Callable[[], str], tmp_path: Path, site: OfflineSite, share: int
 ) -> None:
     publication = home.publication
-    first = publication.export(tmp_path / "first.ncen").files[0]
+    first = publication.export(tmp_path / "first.ncen").file
     publication.at += DAYS
     publication.publish("3.5.0")
-    second = publication.export(tmp_path / "second.ncen").files[0]
+    second = publication.export(tmp_path / "second.ncen").file
     home.from_bundle(first)
     begun = tmp_path / "begun"
     shutil.copytree(home.served, begun)

@@ -223,8 +223,8 @@ def give_order(context: ApiContext, request: Request) -> tuple[int, Document]:
             _may_begin(context, journal, meant, goes=kind is OrderKind.ROLLBACK)
             if kind is OrderKind.ROLLBACK:
                 _agreed(context, journal, caller, form.emergency)
-            if kind is OrderKind.IMPORT:
-                Tray(context.places.state).require_files(form.files, caller.person.uid)
+            if form.file is not None:
+                Tray(context.places.state).require_file(form.file, caller.person.uid)
             _not_twice(journal, kind)
 
         number = orders.give(kind, data, caller.person, guard)
@@ -246,8 +246,8 @@ def _fits(form: OrderForm) -> None:
         raise BadRequest(reason="undoes belongs to a rollback")
     if form.emergency is not None and form.kind != "rollback":
         raise BadRequest(reason="emergency belongs to a rollback")
-    if (form.kind == "import") is not bool(form.files):
-        raise BadRequest(reason="an import takes files, and nothing else does")
+    if (form.kind == "import") is (form.file is None):
+        raise BadRequest(reason="an import takes a file, and nothing else does")
     if form.dry_run and form.kind != "import":
         raise BadRequest(reason="dry_run belongs to an import")
     if (back or form.kind in ("check", "resume", "import")) and (form.version or form.retry):

@@ -28,8 +28,6 @@ from ncen_updater.common.records import stored_time
 MAX_BODY = 65_536
 #: SQLite's largest number.
 MAX_NUMBER = 2**63 - 1
-#: More parts of one bundle are given to root.
-MOST_PARTS = 100
 
 
 def _version(text: str) -> str:
@@ -151,7 +149,7 @@ class OrderForm(Form):
         accept_loss: For a rollback: so many records may be lost.
         undoes: For a rollback: the upgrade whose way back was seen; another is not undone.
         emergency: For a rollback: why it does not wait for those who have to approve it.
-        files: For an import: names of files in the tray, all parts of one bundle.
+        file: For an import: name of the bundle in the tray.
         dry_run: For an import: whether the bundle is verified only, and nothing of it kept.
         language: Of the words in its result.
     """
@@ -172,7 +170,7 @@ class OrderForm(Form):
         ]
         | None
     ) = None
-    files: Annotated[list[TrayName], Field(max_length=MOST_PARTS)] = Field(default_factory=list)
+    file: TrayName | None = None
     dry_run: bool = False
     language: Language = DEFAULT_LANGUAGE
 

@@ -108,9 +108,9 @@ _NAMES, _TEXTS = list[str], dict[str, str]
 #: What events hold, by name: one name means one thing in all of them.
 EVENT_FIELDS: Mapping[str, Any] = {
     **dict.fromkeys(
-        ("action", "binding", "code", "corrects", "emergency", "error", "from_version", "full",
-         "kind", "merged", "mode", "name", "origin", "pack", "path", "place", "product", "reason",
-         "rehearsal", "release", "signed", "step", "taken_over_by", "to_version", "undoes",
+        ("action", "binding", "code", "corrects", "emergency", "error", "file", "from_version",
+         "full", "kind", "merged", "mode", "name", "origin", "pack", "path", "place", "product",
+         "reason", "rehearsal", "release", "step", "taken_over_by", "to_version", "undoes",
          "version", "what", "who", "why", "words"), str,
     ),
     **dict.fromkeys(
@@ -121,7 +121,7 @@ EVENT_FIELDS: Mapping[str, Any] = {
         ("agent", "application", "error_code", "language", "reaches", "until"), str | None
     ),
     **dict.fromkeys(
-        ("agents", "changes", "files", "languages", "reasons", "releases", "slots"), _NAMES
+        ("agents", "changes", "reasons", "releases", "slots"), _NAMES
     ),
     **dict.fromkeys(("after", "before", "fingerprints"), _TEXTS),
     **dict.fromkeys(("imported_at", "not_before", "usable_until"), datetime),
@@ -191,7 +191,7 @@ ChangeReport = _document(
 OrderData = _document(
     "OrderData", version=(str, ''), retry=(bool, False), of=(str, ''), accept_loss=(Count, 0),
     undoes=(str, ''), emergency=(str, ''), language=(str, ''), by_approver=(bool, False),
-    files=(list[str], []), dry_run=(bool, False),
+    file=(str, ''), dry_run=(bool, False),
 )  # fmt: skip
 Order = _document(
     "Order", id=Count, kind=OrderKind, data=OrderData, who=str, uid=Count, at=datetime,
@@ -231,14 +231,10 @@ Coverage = _document(
     total_before=Count, percent_before=float | None, new=Count, areas=list[Area],
 )  # fmt: skip
 OverlayProblem = _document("OverlayProblem", path=str, why=str, line=Count | None, shipped=bool)
-SignedTexts = _document(
-    "SignedTexts", version=str, revision=Count | None, used=Count, other=Count, unfit=Count,
-    why=str | None,
-)  # fmt: skip
 OverlayKey = _document("OverlayKey", key=str, outcome=str, words=str)
 Country = _document(
     "Country", path=str, own=str, language=str | None, kind=str, coverage=Coverage | None,
-    counts=dict[str, Count], problem=OverlayProblem | None, signed=SignedTexts | None,
+    counts=dict[str, Count], problem=OverlayProblem | None,
     keys=list[OverlayKey],
 )  # fmt: skip
 Archive = _document("Archive", bytes=Count, sha256=Sha256)
@@ -324,8 +320,8 @@ ChangesDone = _document(
 )  # fmt: skip
 ImportDone = _document(
     "ImportDone", _Found, kept=bool, imported_at=datetime, usable_until=datetime, timestamp=Count,
-    product=str, releases=list[str], reaches=str | None, files=list[str], agents=list[str],
-    agent=str | None, languages=list[str],
+    product=str, releases=list[str], reaches=str | None, file=str, agents=list[str],
+    agent=str | None,
 )  # fmt: skip
 SelfUpdateDone = _document("SelfUpdateDone", _Found, from_=str, to=str | None, chosen=bool)
 EndedFault = _document("EndedFault", Fault, exit_code=(Count, 0))

@@ -1,0 +1,96 @@
+"""A bundle as a file on a medium, open for reading."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import BUNDLE_CUT, BUNDLE_UNREADABLE, NOT_A_BUNDLE
+
+
+def open_file(path: Path) -> int:
+    """Open a bundle for whoever is to read it; return the descriptor.
+
+    Raises:
+        BundleUnreadable: If it is not there, or may not be read.
+    """
+    try:
+        # Opening a pipe would wait for its writer.
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+class BundleFile:
+    """A bundle that is open for reading.
+
+    Args:
+        path: Its name, for messages.
+        descriptor: The open file.
+
+    Attributes:
+        path: Its name, for messages.
+        size: Its bytes.
+
+    Raises:
+        NotABundle: If it is no plain file.
+        BundleUnreadable: If the system says nothing of it.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        try:
+            info = os.fstat(descriptor)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if not stat.S_ISREG(info.st_mode):
+            raise UpdaterError(NOT_A_BUNDLE, path=path)
+        self.size = info.st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return exactly so many bytes.
+
+        Raises:
+            BundleUnreadable: If the medium does not give them.
+            BundleCut: If they are not there.
+        """
+        content = b""
+        try:
+            while len(content) < length:
+                at = offset + len(content)
+                more = os.pread(self._descriptor, length - len(content), at)
+                if not more:
+                    raise UpdaterError(BUNDLE_CUT, path=self.path)
+                content += more
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        return content
+
+
+@contextlib.contextmanager
+def open_bundle(path: Path, descriptor: int | None = None) -> Iterator[BundleFile]:
+    """Open a bundle while the block runs.
+
+    Args:
+        path: Where it is.
+        descriptor: The same file, opened by a process that may read more; closed at the end.
+
+    Raises:
+        BundleUnreadable, NotABundle: If it cannot be read.
+    """
+    opened = open_file(path) if descriptor is None else descriptor
+    try:
+        yield BundleFile(path, opened)
+    finally:
+        os.close(opened)
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> UpdaterError:
+    """The system's own words, without a number, and without the name, which is told already."""
+    said = error.strerror if isinstance(error, OSError) else None
+    return UpdaterError(BUNDLE_UNREADABLE, path=path, detail=said or str(error))

@@ -22,8 +22,6 @@ from ncen_updater.formats.dialects.base import BYTE_ORDER_MARK, Statement
 
 ENGINES: Final = tuple(DIALECTS)
 MAX_FILE_BYTES: Final = 20_000_000
-# Words that agents of before read as places in the history, not as names.
-RESERVED_IDS: Final = frozenset({"base", "head", "heads"})
 
 _NESTED = re.compile(r"/\*|\*/")
 
@@ -320,8 +318,3 @@ def bad_content(content: bytes) -> tuple[str, str | None] | None:
     except UnicodeDecodeError as error:
         return N_("it is not UTF-8 text."), str(error)
     return (N_("it holds a zero byte."), None) if b"\0" in content else None
-
-
-def bad_id(name: str) -> str | None:
-    """Say why no site takes the id of a migration (a template); None if all do."""
-    return N_("its id is a reserved word.") if name in RESERVED_IDS else None

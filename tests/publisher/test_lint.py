@@ -158,10 +158,6 @@ def test_a_file_without_a_statement_is_left_to_the_officer(tmp_path: Path) -> No
     assert (codes(release), codes(release, "strict")) == ({"7114"}, set())
 
 
-def test_an_id_that_no_site_takes(tmp_path: Path) -> None:
-    assert codes(good(tmp_path / "r", GOOD.replace('id = "001"', 'id = "head"'))) == {"7124"}
-
-
 def test_mistakes_in_the_tree(tmp_path: Path) -> None:
     release = good(tmp_path / "r")
     (release / "BIN").mkdir()

@@ -16,7 +16,7 @@ from ncen_updater.agent.cli.hold import parse_until, show_beginning
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.render import format_time, grouped
+from ncen_updater.common.cli.render import grouped
 from ncen_updater.common.cli.usage import Misuse
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
@@ -231,10 +231,6 @@ def _show_others(session: AgentSession, seen: Document) -> None:
         session.show(Text(text, {"other": other}))
 
 
-def _when(session: AgentSession, text: str) -> str:
-    return format_time(datetime.fromisoformat(text), session.zone)
-
-
 def _begins_then(standing: Document) -> bool:
     """Whether it begins at the very time that somebody chose, which is then told once."""
     at = standing["begins"]["at"]
@@ -280,7 +276,7 @@ def _show(
     if standing["approvals_used_up"]:
         session.show(used_up_words(standing["approvals_used_up"]))
     for approval in standing["approvals"]:
-        values: dict[str, object] = {"who": approval["who"], "at": _when(session, approval["at"])}
+        values: dict[str, object] = {"who": approval["who"], "at": session.when(approval["at"])}
         session.show(Text(N_("Approved by {who}, {at}"), values))
     _show_digest(session, standing)
     missing = {"version": standing["version"], "count": standing["missing"]}
@@ -293,10 +289,10 @@ def _show(
         session.show(Text(N_("{version} is approved."), missing))
     _show_others(session, seen)
     if standing["bad_until"] is not None:
-        again = {"version": standing["version"], "at": _when(session, standing["bad_until"])}
+        again = {"version": standing["version"], "at": session.when(standing["bad_until"])}
         session.show(Text(N_("{version} failed here; it begins at the earliest {at}."), again))
     if standing["scheduled"] is not None:
-        chosen = {"at": _when(session, standing["scheduled"]), "who": standing["scheduled_by"]}
+        chosen = {"at": session.when(standing["scheduled"]), "who": standing["scheduled_by"]}
         text = (
             N_("{who} chose the time.")
             if _begins_then(standing)

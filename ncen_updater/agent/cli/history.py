@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import click
@@ -15,7 +14,7 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.journal.names import IMPORTED
 from ncen_updater.common.cli.characters import clean
 from ncen_updater.common.cli.lazy import Command
-from ncen_updater.common.cli.render import format_duration, format_time, table
+from ncen_updater.common.cli.render import format_duration, table
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import SOAK_FAILED, ExitCode
 
@@ -47,14 +46,10 @@ def _texts(value: object) -> str:
     return clean(", ".join(map(str, value))) if isinstance(value, list) else "-"
 
 
-def _when(session: AgentSession, text: str) -> str:
-    return format_time(datetime.fromisoformat(text), session.zone)
-
-
 def _show_rehearsal(session: AgentSession, failed: Document) -> None:
     error = clean(str(failed["error"] or "")).split("\n", 1)[0]
     code = failed["code"] or "-"
-    values = {"at": _when(session, failed["at"]), "version": failed["version"]}
+    values = {"at": session.when(failed["at"]), "version": failed["version"]}
     if error:
         told = error if code in error else f"{code}: {error}"
         text = N_("{at}: the rehearsal of {version} failed: {error}")
@@ -67,7 +62,7 @@ def _show_rehearsal(session: AgentSession, failed: Document) -> None:
 def _show_import(session: AgentSession, event: Document) -> None:
     brought = [one for kind in IMPORTED_KINDS for one in event.get(kind) or ()]
     values = {
-        "at": _when(session, event["at"]),
+        "at": session.when(event["at"]),
         "by": event.get("by"),
         "code": event.get("code"),
         "file": clean(str(event.get("file") or "-")),
@@ -83,7 +78,7 @@ def _show_import(session: AgentSession, event: Document) -> None:
 
 def _show_accepted(session: AgentSession, taken: Document) -> None:
     values = {
-        "at": _when(session, taken["at"]),
+        "at": session.when(taken["at"]),
         "version": taken["version"],
         "by": _texts(taken["by"]),
         "reasons": clean("; ".join(map(str, taken["reasons"]))) or "-",
@@ -121,7 +116,7 @@ def _list(session: AgentSession, found: Document) -> None:
                 session.text(change["state"]),
                 "-" if stop is None else format_duration(stop),
                 _code(change) or "-",
-                _when(session, change["created_at"]),
+                session.when(change["created_at"]),
             ]
         )
     if found["changes"]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.session import Session
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
@@ -55,6 +56,10 @@ class AgentSession(Session):
             return None
         contact = site.get("contact") if isinstance(site, dict) else None
         return contact if isinstance(contact, str) else None
+
+    def when(self, text: str) -> str:
+        """Return a stored time as people of the site read it."""
+        return format_time(datetime.fromisoformat(text), self.zone)
 
     @cached_property
     def zone(self) -> tzinfo | None:

@@ -137,7 +137,7 @@ def _show_service(
     for failure in moment.get("failures", ()):
         values = {"what": deed_words(failure["action"]), "times": failure["times"],
                   "code": failure["code"] or "-",
-                  "at": _when(session, failure["at"])}  # fmt: skip
+                  "at": session.when(failure["at"])}  # fmt: skip
         session.show(Text(FAILED, values))
 
 
@@ -153,10 +153,6 @@ def _show(session: AgentSession, document: Document) -> None:
         part = document[name]
         if part is None or "error" not in part:
             show(session, document, part)
-
-
-def _when(session: AgentSession, text: str) -> str:
-    return format_time(datetime.fromisoformat(text), session.zone)
 
 
 def _show_running(session: AgentSession, document: Document, part: Document) -> None:
@@ -228,7 +224,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     for row in part["bad_releases"]:
         row_values = {
             "version": row["version"], "times": row["times"], "code": row["code"],
-            "at": _when(session, row["last_at"]),
+            "at": session.when(row["last_at"]),
         }  # fmt: skip
         words = N_(
             "{version} failed here, times: {times}, last {at} ({code}): 'ncen-updater history'"
@@ -353,7 +349,7 @@ def _show_open(
             "  officers were let in to it, and it is watched until {until}; where it is good, "
             "'ncen-updater confirm' ends that at once"
         )
-        session.show(Text(words, {"until": _when(session, until)}))
+        session.show(Text(words, {"until": session.when(until)}))
     elif change["contracting"]:
         words = (
             N_(
@@ -387,7 +383,7 @@ def show_last_change(session: AgentSession, change: Document) -> None:
     values = {
         "kind": _word(session, change["kind"]), "version": change["to"],
         "state": _word(session, change["state"]), "change": change["id"],
-        "at": _when(session, change["ended_at"] or change["created_at"]),
+        "at": session.when(change["ended_at"] or change["created_at"]),
     }  # fmt: skip
     session.show(Text(N_("Last: {kind} to {version}, {state} {at} (change {change})."), values))
     for line in ended_words(change):
@@ -402,7 +398,7 @@ def _barred(session: AgentSession, one: Document) -> Text:
 
     opens = one["opens"]
     reason = rejected_words(
-        RejectionReason(one["reason"]), why=one["why"], opens=opens and _when(session, opens)
+        RejectionReason(one["reason"]), why=one["why"], opens=opens and session.when(opens)
     )
     return Text(BARRED, {"version": one["version"], "reason": reason})
 
@@ -413,8 +409,8 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
         return
     values = {
         "newest": part["versions"][-1] if part["versions"] else "-",
-        "checked": _when(session, part["checked_at"]),
-        "expires": _when(session, part["expires_at"]),
+        "checked": session.when(part["checked_at"]),
+        "expires": session.when(part["expires_at"]),
     }  # fmt: skip
     session.show(Text(N_("On the signed list: up to {newest}, read {checked}."), values))
     offered = part["comes_next"]
@@ -430,7 +426,7 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
         ):
             session.show(line)
     for brake in part["brakes"]:
-        values = {**brake, "until": _when(session, brake["until"])}
+        values = {**brake, "until": session.when(brake["until"])}
         words = N_("Release {version} is braked by {owner} until {until}: {reason}")
         session.show(Text(words, values))
     if part["stale"]:

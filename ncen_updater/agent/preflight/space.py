@@ -39,18 +39,18 @@ def check_space(context: Context) -> tuple[Finding, ...]:
         free = context.free_bytes(places[device])
         figures = {
             "path": str(places[device]),
-            "needed": _words(size + margin),
-            "free": _words(free),
-            "missing": _words(max(0, size + margin - free)),
             "needed_bytes": size + margin,
             "free_bytes": free,
+            "missing_bytes": max(0, size + margin - free),
             "margin_bytes": margin,
         }
         if free < size + margin:
-            what = N_("The disk of {path} has {free} free; this change needs {needed}.")
-            findings.append(strict(6301, what, N_("Free at least {missing} there."), **figures))
+            what = N_("The disk of {path} has {free_bytes} free; this change needs {needed_bytes}.")
+            findings.append(
+                strict(6301, what, N_("Free at least {missing_bytes} there."), **figures)
+            )
         else:
-            what = N_("The disk of {path} has room: {free} free, {needed} needed.")
+            what = N_("The disk of {path} has room: {free_bytes} free, {needed_bytes} needed.")
             findings.append(info(6302, what, "", **figures))
     return tuple(findings)
 
@@ -73,12 +73,3 @@ def _wants(context: Context) -> list[tuple[Path, int]]:
         if isinstance(directory, str) and Path(directory).is_absolute():
             wants.append((Path(directory), item.size_bytes))
     return wants
-
-
-def _words(size: int) -> str:
-    value = float(size)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

@@ -32,7 +32,6 @@ from ncen_updater.formats.sql import (
     Refusal,
     Why,
     bad_content,
-    bad_id,
     counting,
     question_refusal,
     refusal,
@@ -219,10 +218,6 @@ def _files(release: LintedRelease) -> Iterator[SqlFile]:
 
 def unreadable_files(release: LintedRelease) -> Iterator[Finding]:
     """What no site takes up, whatever it says."""
-    for database, migration in release.new_migrations():
-        reserved = bad_id(migration.id)
-        if reserved:
-            yield _unusable(migration.up, database, reserved)
     for file in _files(release):
         bad = bad_content(release.read_bytes(file.path))
         if bad:

@@ -12,7 +12,7 @@ from ncen_updater.agent.databases.errors import DatabaseError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import MIGRATION_FILE_BAD
 from ncen_updater.formats.manifest import Manifest, Migration, path_for
-from ncen_updater.formats.sql import MAX_FILE_BYTES, bad_content, bad_id
+from ncen_updater.formats.sql import MAX_FILE_BYTES, bad_content
 
 
 def load_migrations(
@@ -54,9 +54,6 @@ class _Files:
         self._digests = digests
 
     def migration(self, item: Migration) -> SqlMigration:
-        reserved = bad_id(item.id)
-        if reserved:
-            raise self._bad(item.up, reserved)
         up, up_sha256 = self._file(item.up)
         down, down_sha256 = self._file(item.down) if item.down else (None, None)
         verify, verify_sha256 = self._file(item.verify) if item.verify else (None, None)

@@ -124,8 +124,3 @@ def test_a_file_that_is_too_large(slot: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(loader, "MAX_FILE_BYTES", 21)
     with refused(MIGRATION_FILE_BAD, match="too large"):
         load_migrations(manifest(), slot, "sqlite", DIGESTS)
-
-
-def test_words_that_alembic_reserves(slot: Path) -> None:
-    with refused(MIGRATION_FILE_BAD, match="reserved"):
-        load_migrations(manifest("head"), slot, "sqlite", DIGESTS)

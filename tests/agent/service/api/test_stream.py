@@ -13,6 +13,7 @@ from ncen_updater.agent.service.api.queries import Request
 from ncen_updater.agent.service.api.stream import AT_ONCE, EACH_STREAMS, HEARTBEAT_S, EventStreams
 from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import TOO_MANY_STREAMS
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.service.api.conftest import (
     APPROVER,
@@ -23,6 +24,7 @@ from tests.agent.service.api.conftest import (
     Counter,
     uid_of,
 )
+from tests.support.errors import refused
 
 
 class Clock:

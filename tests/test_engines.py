@@ -30,7 +30,6 @@ ALLOWED = {
     "publisher/lint/sql.py": "programs that judge the syntax of one engine",
     "publisher/new/templates/migrate.py": "a program of the application, which is given addresses",
     "common/database_words.py": "what errors of drivers and programs may say of a row",
-    "common/messages.py": "every sentence of the program is in that table",
     "agent/diagnostics/support_bundle/gather.py": "the library's version, for the journal's sake",
 }
 #: The journal is a file of this library, whatever the application's databases are.

@@ -81,7 +81,7 @@ def _told(text: str, sentences: list[str]) -> bool:
 @pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize("name", GUIDES)
 def test_what_a_guide_quotes_is_what_the_program_says(name: str, language: str) -> None:
-    read = runpy.run_path(str(ROOT / "script/messages"))["read_po"]()
+    read = runpy.run_path(str(ROOT / "script/messages.py"))["read_po"]()
     french = [
         f for said in read.values() for f in ([said] if isinstance(said, str) else said.forms)
     ]

@@ -61,9 +61,7 @@ from ncen_updater.agent.policy.beginning import beginning, behind_another, with_
 from ncen_updater.agent.policy.deeds import deed_words
 from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.service.errors import (
-    NoSuchThing,
-    NotAllowed,
-    TooManyStreams,
+    Refused,
     refusal,
 )
 from ncen_updater.agent.service.report import (
@@ -86,9 +84,12 @@ from ncen_updater.common.messages import (
     FEED_NEVER_READ,
     INSPECTION_FAILED,
     NO_SERVICE,
+    NO_SUCH_THING,
+    NOT_ALLOWED,
     NOT_PREPARED,
     NOTHING_TO_APPROVE,
     ORDER_TORN,
+    TOO_MANY_STREAMS,
     UNKNOWN_CHANGE,
     WAY_BACK_CHANGED,
     ExitCode,
@@ -165,7 +166,7 @@ class SiteClient(Protocol):
             role: ``operate`` or ``approve``.
 
         Raises:
-            NotAllowed: If so, with who may.
+            Refused: If so, with who may.
             RootIsNobody: If their approval could be anybody's, where two people have to approve.
         """
 
@@ -839,7 +840,7 @@ class LocalSite:
         """Import what an order of the service names in the tray, for whoever gave it.
 
         Raises:
-            NoSuchThing: If there is no such order.
+            Refused: If there is no such order.
         """
         from ncen_updater.agent.journal.orders import OrderKind, Orders
         from ncen_updater.agent.tray import Tray
@@ -848,7 +849,7 @@ class LocalSite:
         with self._journal() as journal:
             order = Orders(journal).order(number)
         if order is None or order.kind is not OrderKind.IMPORT:
-            raise NoSuchThing(path=f"order {number}")
+            raise Refused(NO_SUCH_THING, path=f"order {number}")
         person = order.person
 
         def opener(path: Path) -> int:
@@ -1030,7 +1031,7 @@ class ServiceSite:
         try:
             return self.request("GET /v1/history/{id}", id=change)
         except UpdaterError as error:
-            if error.code != NoSuchThing.message.code:
+            if error.code != NO_SUCH_THING.code:
                 raise
             raise UpdaterError(UNKNOWN_CHANGE, change=change, state=NOTHING_CHANGED) from error
 
@@ -1114,7 +1115,7 @@ class ServiceSite:
         try:
             answer = self.order("prepare", version=version, retry=retry)
         except UpdaterError as error:
-            if error.code != NotAllowed.message.code:
+            if error.code != NOT_ALLOWED.code:
                 raise
         else:
             hops = answer.document.get("hops")
@@ -1199,7 +1200,7 @@ class ServiceSite:
                 elif not decided_before(event.data, given["at"]):
                     tell(progress, event.data)
         except UpdaterError as error:
-            if error.code != TooManyStreams.message.code:
+            if error.code != TOO_MANY_STREAMS.code:
                 raise
         # Pages of this person listen already, as many as may: it is asked instead.
         while self._service.get(f"/v1/orders/{number}", patiently=True)["ended_at"] is None:

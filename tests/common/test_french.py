@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages"
+SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages.py"
 READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
 SAME = {

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 HELD = "Upgrades are on hold, without end: {reason}"
 
 
-RENDER = runpy.run_path(str(ROOT / "script" / "messages"))["render_mo"]
+RENDER = runpy.run_path(str(ROOT / "script" / "messages.py"))["render_mo"]
 
 
 def add(directory: Path, language: str, sentences: Mapping[str, str]) -> Path:

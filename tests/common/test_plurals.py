@@ -11,7 +11,7 @@ import pytest
 from ncen_updater.common.cli.render import format_count
 from ncen_updater.common.i18n import LOCALE_DIR, Text, counted, translate
 
-SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages"
+SCRIPT = Path(__file__).resolve().parents[2] / "script" / "messages.py"
 HELD = "{count} sessions in {database} could not be ended."
 #: As gettext's manual has them.
 RULES = {

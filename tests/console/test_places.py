@@ -18,8 +18,9 @@ from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.api.server import TOO_MANY, FairConnections
 from ncen_updater.agent.service.api.stream import MOST_STREAMS
 from ncen_updater.agent.service.client import Client
-from ncen_updater.agent.service.errors import TooManyStreams
+from ncen_updater.agent.service.errors import Refused
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import TOO_MANY_STREAMS
 from ncen_updater.common.progress import Silent
 from ncen_updater.common.unix_socket import connect
 from ncen_updater.console.following import Following
@@ -190,7 +191,7 @@ def test_an_order_is_followed_without_a_place_for_a_listener(
 
     class Full:
         def stream(self, after: int) -> Iterator[Any]:
-            raise TooManyStreams(count=3)
+            raise Refused(TOO_MANY_STREAMS, count=3)
             yield after
 
         def get(self, address: str, *, patiently: bool = False) -> Any:

@@ -32,7 +32,6 @@ MACHINE = {
     "a field": r"unpacked_bytes|expiry_days|signing_days|\btufup\"",
     "bytes by the thousand": r"\b\d{4,} (?:bytes|octets)\b",
     "of nothing": r"\b0 (?:of|sur) 0\b|-, -|: -\)|signed by -|signé par -",
-    "our own words as those of others": r"texte d'origine",
 }
 
 

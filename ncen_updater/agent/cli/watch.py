@@ -16,13 +16,12 @@ from ncen_updater.agent.cli.status import show_last_change
 from ncen_updater.agent.client import came_to, require_service, tell
 from ncen_updater.agent.policy.deeds import deed_words
 from ncen_updater.agent.service.client import Client, StreamEvent
-from ncen_updater.agent.service.errors import NoSuchThing
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.terminal import Heartbeat
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
-from ncen_updater.common.messages import ORDER_UNKNOWN, ExitCode
+from ncen_updater.common.messages import NO_SUCH_THING, ORDER_UNKNOWN, ExitCode
 from ncen_updater.common.reasons import reason
 
 
@@ -156,7 +155,7 @@ def _followed(client: Client, order: int | None) -> int | None:
         try:
             client.get(f"/v1/orders/{order}")
         except UpdaterError as error:
-            if error.code != NoSuchThing.message.code:
+            if error.code != NO_SUCH_THING.code:
                 raise
             raise UpdaterError(ORDER_UNKNOWN, order=order, state=NOTHING_CHANGED) from error
         return order

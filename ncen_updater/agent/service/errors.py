@@ -8,9 +8,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
     BAD_REQUEST,
-    NO_SUCH_THING,
-    NOT_ALLOWED,
-    TOO_MANY_STREAMS,
     UNNAMED,
     ExitCode,
     Message,
@@ -28,28 +25,10 @@ class Refused(UpdaterError):
         super().__init__(message, state=UNCHANGED, detail=str(detail) if detail else None, **values)
 
 
-class NoSuchThing(Refused):
-    """An address, a change or an order that is not there."""
-
-    message = NO_SUCH_THING
-
-
 class BadRequest(Refused):
     """A request that cannot be understood."""
 
     message = BAD_REQUEST
-
-
-class NotAllowed(Refused):
-    """A person who may not do this."""
-
-    message = NOT_ALLOWED
-
-
-class TooManyStreams(Refused):
-    """More listeners than the service has room for."""
-
-    message = TOO_MANY_STREAMS
 
 
 class ToldError(UpdaterError):

@@ -247,7 +247,7 @@ def test_what_turned_bad_is_told_in_the_list_and_who_went_back_for_it(site: Tria
 
 
 def test_the_list_has_what_a_rehearsal_failed_of_and_what_a_bundle_brought(site: TrialSite) -> None:
-    """Seen: "No change was ever begun here.", and "imported  from ke.ncen", of a language."""
+    """Seen: "No change was ever begun here."."""
     with Journal.open(site.journal, now=Clock()) as journal:
         rehearsals = Rehearsals(journal)
         for number, error in (
@@ -256,13 +256,11 @@ def test_the_list_has_what_a_rehearsal_failed_of_and_what_a_bundle_brought(site:
         ):
             rehearsals.begin(number, "3.2.4", "3.3.1", RehearsalCopies())
             rehearsals.end(number, RehearsalState.FAILED, error_code="NU-4006", error=error)
-        journal.note(
-            IMPORTED, None, by="yves", files=["ke.ncen"], releases=[], languages=["3.2.4 sr (1)"]
-        )
+        journal.note(IMPORTED, None, by="yves", file="ke.ncen", releases=["3.3.1"])
     said = site.run("history").stdout
     assert "the rehearsal of 3.3.1 failed: NU-4006: Migration 0003 of companies failed." in said
     assert "the rehearsal of 3.3.1 failed (NU-4006)" in said
-    assert "imported 3.2.4 sr (1) from ke.ncen, by yves" in said
+    assert "imported 3.3.1 from ke.ncen, by yves" in said
 
 
 def test_an_emergency_is_told_with_its_name_and_reason_of_the_rollback_that_it_began(

@@ -84,7 +84,8 @@ def test_a_door_that_an_unknown_change_closed_blocks(demo: DemoSite, site: Site)
     assert site.application.door_closed(), "it stays as people wanted it"
 
 
-def test_lock_beside_the_door_makes_its_directory(tmp_path: Path) -> None:
+def test_the_lock_beside_the_door_makes_its_directory(tmp_path: Path) -> None:
+    """What lies below /run is gone after each start of the machine."""
     with change_lock(tmp_path / "change.lock", "state"), door_lock(tmp_path / "door", "door"):
         assert (tmp_path / "door.lock").exists()
     with door_lock(tmp_path / "nowhere" / "door", "door"):

@@ -293,7 +293,7 @@ def _may_lose(context: ApiContext, journal: Journal, caller: Caller, count: int)
     Raises:
         LossNotAgreed: If they may not approve, and those who have to approve it have not all
             agreed to so many records.
-        NotAllowed: If they may not approve, and nobody else can: the loss is an approver's to take.
+        Refused: If they may not approve, and nobody else can: the loss is an approver's to take.
     """
     if ApiRole.APPROVE in caller.roles:
         return

@@ -20,8 +20,6 @@ from ncen_updater.agent.service.api.stream import EventStreams
 from ncen_updater.agent.service.errors import (
     UNCHANGED,
     BadRequest,
-    NoSuchThing,
-    NotAllowed,
     Refused,
 )
 from ncen_updater.common.documents import error_document, jsonable
@@ -32,6 +30,8 @@ from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text, language_of
 from ncen_updater.common.messages import (
     INSPECTION_GOES_ON,
     METHOD_NOT_ALLOWED,
+    NO_SUCH_THING,
+    NOT_ALLOWED,
     TOO_LARGE,
     TOO_MANY_ACTS,
     TOO_MANY_INSPECTIONS,
@@ -148,11 +148,11 @@ class ApiApplication:
         environ.get(WHOLE, lambda: None)()
         asks = caller(self._uid_of(environ), self._context.snapshots.settings)
         if not asks.roles:
-            raise NotAllowed(who=asks.person.who, role="read")
+            raise Refused(NOT_ALLOWED, who=asks.person.who, role="read")
         path = environ["PATH_INFO"]
         there = find_routes(path, ROUTES)
         if not there:
-            raise NoSuchThing(path=path[:200])
+            raise Refused(NO_SUCH_THING, path=path[:200])
         if environ["REQUEST_METHOD"] not in there:
             raise Refused(METHOD_NOT_ALLOWED, path=path[:200], allowed=", ".join(there))
         route, names = there[environ["REQUEST_METHOD"]]

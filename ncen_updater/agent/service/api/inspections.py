@@ -21,7 +21,6 @@ from ncen_updater.agent.service.api.queries import Document, Page, Request, prog
 from ncen_updater.agent.service.errors import (
     UNCHANGED,
     BadRequest,
-    NoSuchThing,
     Refused,
     refusal,
 )
@@ -35,7 +34,12 @@ from ncen_updater.agent.slots.errors import RecordUnusable
 from ncen_updater.agent.slots.records import Records
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.i18n import Text
-from ncen_updater.common.messages import INSPECTION_GOES_ON, NOT_ASSESSED, NOT_PREPARED
+from ncen_updater.common.messages import (
+    INSPECTION_GOES_ON,
+    NO_SUCH_THING,
+    NOT_ASSESSED,
+    NOT_PREPARED,
+)
 
 #: What one needs beside the right to look.
 ROLES: Mapping[InspectionKind, ApiRole] = {InspectionKind.SUPPORT_BUNDLE: ApiRole.OPERATE}
@@ -67,7 +71,7 @@ def inspection(context: ApiContext, request: Request) -> tuple[int, Document]:
     seconds = whole_number(request.query.get("wait"), "wait", 0, MAX_WAIT_S)
     found = context.inspections.find(int(request.names["number"]))
     if found is None:
-        raise NoSuchThing(path=request.path)
+        raise Refused(NO_SUCH_THING, path=request.path)
     _require(request, found.order.kind)
     context.inspections.wait(found, seconds)
     return 200, _document(found, request.language)
@@ -174,7 +178,7 @@ def _begun(context: ApiContext, request: Request, form: InspectionForm) -> Inspe
     """Begin an inspection.
 
     Raises:
-        NotAllowed: If this person may not see it.
+        Refused: If this person may not see it.
         BadRequest: If something is said that means nothing for its kind.
         OpenChange: If a change is open which the service brings to its end; one that is stuck waits
             for a person, who has to see why, and while a release is watched one may look.

@@ -11,8 +11,8 @@ from enum import StrEnum
 
 from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.service.errors import NotAllowed
-from ncen_updater.common.messages import Message
+from ncen_updater.agent.service.errors import Refused
+from ncen_updater.common.messages import NOT_ALLOWED, Message
 
 #: So many names are told.
 MOST_NAMES = 10
@@ -49,12 +49,12 @@ class Caller:
             **values: For the places of the message.
 
         Raises:
-            NotAllowed: If so.
+            Refused: If so.
         """
         if role not in self.roles:
             group = self.groups.get(role, "-")
-            raise NotAllowed(
-                message, who=self.person.who, role=role.value, group=group,
+            raise Refused(
+                message or NOT_ALLOWED, who=self.person.who, role=role.value, group=group,
                 members=_members(group), **values,
             )  # fmt: skip
 

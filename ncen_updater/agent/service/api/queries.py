@@ -32,7 +32,7 @@ from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import Form, moment_of, whole_number
 from ncen_updater.agent.service.api.people import ApiRole, Caller, members_of
 from ncen_updater.agent.service.decision_inputs import inputs_for
-from ncen_updater.agent.service.errors import BadRequest, NoSuchThing, Refused
+from ncen_updater.agent.service.errors import BadRequest, Refused
 from ncen_updater.agent.service.report import (
     REPORTED,
     change_report,
@@ -47,6 +47,7 @@ from ncen_updater.agent.status import SiteStatus, need, read_status
 from ncen_updater.agent.tray import Tray
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.messages import (
+    NO_SUCH_THING,
     NOT_NEXT,
     NOT_REHEARSED_BY_NAME,
     TARGET_HALTED,
@@ -256,7 +257,7 @@ def right(context: ApiContext, request: Request) -> tuple[int, Document]:
     """Whether who asks has a right; refused as what takes it would be.
 
     Raises:
-        NotAllowed: If they have not.
+        Refused: If they have not.
         RootIsNobody: If their approval could be anybody's, where two people have to approve.
     """
     role, person = ApiRole(request.names["role"]), request.caller.person
@@ -432,7 +433,7 @@ def change(context: ApiContext, request: Request) -> tuple[int, Document]:
         try:
             report = change_report(journal, request.names["id"])
         except KeyError as error:
-            raise NoSuchThing(path=request.path) from error
+            raise Refused(NO_SUCH_THING, path=request.path) from error
     # As JSON has it, which is what the lines are made of.
     told = cast("Document", jsonable(report, request.language))
     lines = [line.render(request.language).strip() for line in change_lines(told, request.language)]
@@ -474,7 +475,7 @@ def order(context: ApiContext, request: Request) -> tuple[int, Document]:
         event = journal.last_event()
         found = Orders(journal).order(number)
     if found is None:
-        raise NoSuchThing(path=request.path)
+        raise Refused(NO_SUCH_THING, path=request.path)
     return 200, {**order_document(found), "event": event, "result": found.result}
 
 

@@ -19,9 +19,10 @@ from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import MAX_NUMBER, whole_number
 from ncen_updater.agent.service.api.queries import Request, moment_document
-from ncen_updater.agent.service.errors import TooManyStreams
+from ncen_updater.agent.service.errors import Refused
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import TOO_MANY_STREAMS
 
 
 class ConnectionLimits:
@@ -94,7 +95,7 @@ class EventStreams:
         """Return a stream; it begins with what came after an event of the journal.
 
         Raises:
-            TooManyStreams: If there is no room, or this person has as many as one may.
+            Refused: If there is no room, or this person has as many as one may.
             BadRequest: If the number is none.
             UpdaterError: If the journal cannot be read.
         """
@@ -106,7 +107,7 @@ class EventStreams:
         uid = request.caller.person.uid
         places = self._roots if uid in (0, os.geteuid()) else self._places
         if not places.enter(uid):
-            raise TooManyStreams(count=places.held_by(uid) or self._most)
+            raise Refused(TOO_MANY_STREAMS, count=places.held_by(uid) or self._most)
         return _Stream(self._messages(after, request.language), partial(places.leave, uid))
 
     def _messages(self, after: int, language: str) -> Iterator[bytes]:

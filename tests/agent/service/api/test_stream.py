@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
 from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.service.api.people import caller
 from ncen_updater.agent.service.api.queries import Request
 from ncen_updater.agent.service.api.stream import AT_ONCE, EACH_STREAMS, HEARTBEAT_S, EventStreams
-from ncen_updater.agent.service.errors import TooManyStreams
 from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import TOO_MANY_STREAMS
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.service.api.conftest import (
     APPROVER,
@@ -26,6 +24,7 @@ from tests.agent.service.api.conftest import (
     Counter,
     uid_of,
 )
+from tests.support.errors import refused
 
 
 class Clock:
@@ -143,9 +142,9 @@ def test_nobody_takes_all_places(counter: Counter) -> None:
     kept = []
     for user in (READER, OPERATOR, APPROVER):
         kept += [streams.open(by(user)) for _ in range(EACH_STREAMS)]
-        with pytest.raises(TooManyStreams):
+        with refused(TOO_MANY_STREAMS):
             streams.open(by(user))
-    with pytest.raises(TooManyStreams):
+    with refused(TOO_MANY_STREAMS):
         streams.open(by(NOBODY))  # there is no room for anybody else
     assert next(messages(streams.open(request("0"))))[0] == "service", "but for root"
     kept[0].close()  # type: ignore[attr-defined]
@@ -155,7 +154,7 @@ def test_nobody_takes_all_places(counter: Counter) -> None:
 def test_few_places_and_each_is_given_back(counter: Counter) -> None:
     streams = EventStreams(counter.context, most=2)
     first, second = streams.open(by(READER)), streams.open(by(OPERATOR))
-    with pytest.raises(TooManyStreams):
+    with refused(TOO_MANY_STREAMS):
         streams.open(by(READER))
     next(second)
     for stream in (first, second):
@@ -163,7 +162,7 @@ def test_few_places_and_each_is_given_back(counter: Counter) -> None:
         stream.close()  # type: ignore[attr-defined]
     streams.open(by(READER))
     streams.open(by(READER))
-    with pytest.raises(TooManyStreams):
+    with refused(TOO_MANY_STREAMS):
         streams.open(by(OPERATOR))
 
 

@@ -1,0 +1,617 @@
+"""Keep the catalogues and docs/messages.md in step with the sentences in the program.
+
+``script/messages`` runs it: it rewrites the .po (translations stay), the .mo, messages.json and
+docs/messages.md; with --check it changes nothing.
+
+A new sentence comes into the French .po with an empty msgstr: translate it there, run this again.
+The sentences are found in the source, which is not run, and in templates of pages (``say("...")``).
+Catalogues are read and written by polib.
+
+The English .po holds the sentences that count, with how they say one: msgctxt is the place that
+counts, msgid and msgid_plural are the sentence of the source, msgstr[0] is that of one. Write a new
+one there by hand; the French gets its forms to fill.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Formatter
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, nodes
+
+if TYPE_CHECKING:
+    import polib
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "ncen_updater"
+PACKAGES = (PACKAGE, ROOT / "demo")
+PO = PACKAGE / "locale/fr/LC_MESSAGES/ncen_updater.po"
+# What click says of a command line; written by hand.
+CLICK = PO.with_name("click.po")
+# The sentences that count, and how English says them of one.
+ENGLISH = PACKAGE / "locale/en/LC_MESSAGES/ncen_updater.po"
+TABLE = ROOT / "docs/messages.md"
+# Every error; compiled to the .json that the program reads.
+MESSAGES = PACKAGE / "common/messages.toml"
+# How a language counts, for gettext; what a catalogue has as its ``Plural-Forms``.
+RULES = {"en": "nplurals=2; plural=(n != 1);", "fr": "nplurals=2; plural=(n > 1);"}
+HEADER = {
+    "Project-Id-Version": "ncen-updater",
+    "MIME-Version": "1.0",
+    "Content-Type": "text/plain; charset=UTF-8",
+    "Content-Transfer-Encoding": "8bit",
+}
+# Enumerations whose words people see; their values are looked up in the catalogue as they stand.
+SHOWN_ENUMS = {
+    "ChangeKind", "ChangeState", "StepName", "StepState", "RecoveryAction", "Urgency", "Direction",
+}  # fmt: skip
+MARKS = {"N_", "Text"}
+# The same in a template.
+SAY = "say"
+BASE, MESSAGE = "UNNAMED", "Message"
+# Stands before the name of a class whose sentence a finding passes on.
+CAUGHT = "caught: "
+# A place before a word in the plural: the sentence counts.
+COUNTS = re.compile(r"\{(\w+)\} (?:(?:more|other|old|signed|open) )?(?:[a-z]+ )?([a-z]+s|people)\b")
+# Names of places that hold a number which may be one.
+COUNTED = {
+    "after", "age", "before", "count", "days", "days_left", "files", "hours", "kept", "max_length",
+    "min_length", "missing", "parts", "removed", "seconds", "signed", "threshold", "times", "total",
+    "wheels", "without",
+}  # fmt: skip
+# What is handed on as words alone: values of a sentence, and what an error of Python is raised
+# with. Such a sentence of ours is translated where it is shown, as a value of another.
+BARE = {"detail", "error", "problem", "reason", "said", "why"}
+NOT_SHOWN = {"AssertionError", "NotImplementedError", "TypeError"}
+TWO_WORDS = re.compile(r"[A-Za-z]{2,}[^A-Za-z{}]* [^A-Za-z{}]*[a-z]{2,}")
+# What looks like counting and is not: why.
+UNCOUNTED: dict[str, str] = {}
+# Findings of the preflight and of lint are written with their numbers only, mostly by these.
+CODE = re.compile(r"NU-\d{4}")
+NUMBERED = {"advisory", "finding", "info", "strict"}
+NUMBERS = (range(6301, 6400), range(7101, 7200))
+
+
+@dataclass(frozen=True)
+class Forms:
+    """How a language says a sentence that counts.
+
+    Attributes:
+        place: The place that counts.
+        forms: One for each form that the language has, in the order of its rule.
+    """
+
+    place: str
+    forms: tuple[str, ...]
+
+
+#: Sentences of a catalogue.
+Said = Mapping[str, str | Forms]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One error as the table has it.
+
+    Attributes:
+        code: Its code.
+        name: Of the message, or of the class that has it.
+        what: Template of what happened.
+        remedy: Template of what to do.
+        exit_code: Name of the exit code.
+        state: Template of the state now; empty where the site is asked for it.
+    """
+
+    code: str
+    name: str
+    what: str
+    remedy: str
+    exit_code: str
+    state: str
+
+
+@dataclass
+class Source:
+    """Everything that was found.
+
+    Attributes:
+        templates: Each sentence and the files it is in.
+        errors: Every message of an error.
+        says: Name of an error's class to that of its message.
+        findings: Code of a finding, and the files and first sentences with it.
+        exit_codes: Name of an exit code to its number.
+        misfits: Sentences of templates that are not given the values of their places.
+    """
+
+    templates: dict[str, set[str]] = field(default_factory=dict)
+    errors: list[Row] = field(default_factory=list)
+    says: dict[str, str] = field(default_factory=dict)
+    findings: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    exit_codes: dict[str, int] = field(default_factory=dict)
+    misfits: list[str] = field(default_factory=list)
+
+    def add(self, template: str, where: str) -> None:
+        """Note a sentence, if there are words in it."""
+        if needs_words(template):
+            self.templates.setdefault(template, set()).add(where)
+
+
+def needs_words(template: str) -> bool:
+    """Whether anything is left to translate when the places are taken out; two points are."""
+    return any(
+        any(character.isalpha() for character in literal) or ": " in literal
+        for literal, *_ in Formatter().parse(template)
+    )
+
+
+def _string(node: ast.expr | None) -> str | None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in MARKS
+        and node.args
+    ):
+        return _string(node.args[0])
+    return None
+
+
+def _message(name: str, value: ast.expr | None, found: Source) -> None:
+    """Take up ``NAME = Message(code, what, remedy, exit code, state=state)``."""
+    if (
+        isinstance(value, ast.Call)
+        and isinstance(value.func, ast.Name)
+        and value.func.id == MESSAGE
+    ):
+        code, what, remedy = (_string(argument) or "" for argument in value.args[:3])
+        last = value.args[3] if len(value.args) > 3 else None
+        ends = last.attr if isinstance(last, ast.Attribute) else "ERROR"
+        named = {keyword.arg: _string(keyword.value) for keyword in value.keywords}
+        found.errors.append(Row(code, name, what, remedy, ends, named.get("state") or ""))
+
+
+def _rows(path: Path, where: str, found: Source) -> None:
+    """Take up a table of errors."""
+    for name, row in tomllib.loads(path.read_text("utf-8")).items():
+        said = {key: row.get(key, "") for key in ("what", "remedy", "state")}
+        for text in filter(None, said.values()):
+            found.add(text, where)
+        found.errors.append(Row(row["code"], name, exit_code=row.get("exit_code", "ERROR"), **said))
+
+
+def compiled_messages() -> str:
+    """Return the table of errors in the form that the program reads."""
+    rows = tomllib.loads(MESSAGES.read_text("utf-8"))
+    lines = [
+        f"{json.dumps(name)}: {json.dumps(row, ensure_ascii=False)}" for name, row in rows.items()
+    ]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _class(node: ast.ClassDef, where: str, found: Source) -> None:
+    """Take up what a class says, if it is an error, and the words of an enumeration."""
+    values = {
+        line.targets[0].id: line.value
+        for line in node.body
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)
+    }
+    message = values.get("message")
+    if message is not None:
+        found.says[node.name] = message.id if isinstance(message, ast.Name) else node.name
+        _message(node.name, message, found)
+    if node.name == "ExitCode":
+        found.exit_codes = {
+            name: value.value
+            for name, value in values.items()
+            if isinstance(value, ast.Constant) and isinstance(value.value, int)
+        }
+    if node.name in SHOWN_ENUMS:
+        for value in values.values():
+            if (word := _string(value)) is not None:
+                found.templates.setdefault(word, set()).add(where)
+
+
+class Words:
+    """What a module's variables say: sentences by name, and errors that were caught.
+
+    Args:
+        tree: The module.
+    """
+
+    def __init__(self, tree: ast.Module) -> None:
+        nodes = sorted(
+            (n for n in ast.walk(tree) if isinstance(n, ast.Assign | ast.ExceptHandler)),
+            key=lambda n: n.lineno,
+        )
+        self._said: list[tuple[int, str, str]] = []
+        for node in nodes:
+            if isinstance(node, ast.ExceptHandler):
+                if node.name and isinstance(node.type, ast.Name):
+                    self._said.append((node.lineno, node.name, f"{CAUGHT}{node.type.id}"))
+            elif isinstance(node.targets[0], ast.Name):
+                self._said.append((node.lineno, node.targets[0].id, _string(node.value) or ""))
+
+    def of(self, node: ast.expr) -> str:
+        """The sentence of a variable, or the marked name of an error's class; "" for others."""
+        name = node.value if isinstance(node, ast.Attribute) and node.attr == "what_text" else node
+        if not isinstance(name, ast.Name):
+            return ""
+        said = [text for line, known, text in self._said if known == name.id and line < node.lineno]
+        return said[-1] if said else ""
+
+
+def _first_text(nodes: list[ast.expr], words: Words) -> str:
+    """The first sentence below some expressions, in the order of the source."""
+    for node in nodes:
+        named = words.of(node)
+        if named:
+            return named
+        calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
+        for call in sorted(calls, key=lambda n: (n.lineno, n.col_offset)):
+            text = _string(call) or (words.of(call.args[0]) if call.args else "")
+            if text:
+                return text
+    return ""
+
+
+def _bare(node: ast.expr | None) -> str | None:
+    """A sentence without places that is handed on as words alone."""
+    said = _string(node) if isinstance(node, ast.Constant) else None
+    return said if said and "{" not in said and TWO_WORDS.search(said) else None
+
+
+def _bares(node: ast.AST) -> Iterator[str]:
+    """Words that a line hands on alone."""
+    found: list[ast.expr | None] = []
+    if isinstance(node, ast.keyword) and node.arg in BARE:
+        found.append(node.value)
+    elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+        ours = ast.unparse(node.exc.func) in NOT_SHOWN
+        found += [] if ours else node.exc.args[:1]
+    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        found += [node.value] if node.targets[0].id in BARE else []
+    for value in found:
+        chosen = (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,)
+        yield from filter(None, map(_bare, chosen))
+
+
+def _call(
+    node: ast.Call, where: str, found: Source, words: Words, constants: Mapping[str, str]
+) -> None:
+    text = _string(node)
+    if text is not None:
+        found.add(text, where)
+    if isinstance(node.func, ast.Name) and node.func.id == MESSAGE:
+        return  # an error's, and no finding
+    parts = [*node.args, *(keyword.value for keyword in node.keywords)]
+    numbered = isinstance(node.func, ast.Name) and node.func.id in NUMBERED
+    for part in parts:
+        code = _code(part, constants, numbered=numbered)
+        if code is not None:
+            row = (where, _first_text(parts, words))
+            if row not in found.findings.setdefault(code, []):
+                found.findings[code].append(row)
+
+
+def _code(node: ast.expr, constants: Mapping[str, str], *, numbered: bool) -> str | None:
+    """The code of a finding: written whole, as a constant, or as the number of one."""
+    if isinstance(node, ast.Name):
+        return constants.get(node.id)
+    value = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(value, str) and CODE.fullmatch(value):
+        return value
+    if type(value) is not int or value not in range(1000, 10_000):
+        return None
+    return f"NU-{value}" if numbered or any(value in numbers for numbers in NUMBERS) else None
+
+
+def _constants(tree: ast.Module) -> dict[str, str]:
+    """Names that a module gives to codes of findings."""
+    found = {}
+    for line in tree.body:
+        if isinstance(line, ast.AnnAssign | ast.Assign) and isinstance(line.value, ast.Constant):
+            target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
+            value = line.value.value
+            if isinstance(target, ast.Name) and isinstance(value, str) and CODE.fullmatch(value):
+                found[target.id] = value
+    return found
+
+
+def read_source(*packages: Path) -> Source:
+    """Find sentences, errors and codes of findings; in the program and the demonstration."""
+    found = Source()
+    places = [(p, package) for package in packages or PACKAGES for p in package.rglob("*.py")]
+    for path, package in sorted(places):
+        where = str(path.relative_to(package.parent))
+        tree = ast.parse(path.read_text("utf-8"), where)
+        words, constants = Words(tree), _constants(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                _call(node, where, found, words, constants)
+            elif isinstance(node, ast.ClassDef):
+                _class(node, where, found)
+            for bare in _bares(node):
+                found.add(bare, where)
+        for line in tree.body:
+            if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
+                _message(line.targets[0].id, line.value, found)
+    for package in packages or PACKAGES:
+        for path in package.rglob("messages.toml"):
+            _rows(path, str(path.relative_to(package.parent)), found)
+        for path in sorted(package.rglob("templates/*.html")):
+            _page(path.read_text("utf-8"), str(path.relative_to(package.parent)), found)
+    return found
+
+
+def _page(content: str, where: str, found: Source) -> None:
+    """Find what a template of a page says."""
+    for call in Environment().parse(content).find_all(nodes.Call):  # noqa: S701 - never rendered
+        if isinstance(call.node, nodes.Name) and call.node.name == SAY:
+            given = {f"{item.key}!None:" for item in call.kwargs}
+            for text in _said(call.args[0]):
+                found.add(text, where)
+                if places(text) != given:
+                    found.misfits.append(f"{where}: other values than places: {text}")
+
+
+def _said(node: nodes.Expr) -> Iterator[str]:
+    """The sentences that an expression chooses from."""
+    if isinstance(node, nodes.Const) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, nodes.CondExpr):
+        yield from _said(node.expr1)
+        if node.expr2 is not None:
+            yield from _said(node.expr2)
+
+
+# ---- errors and findings ---------------------------------------------------------------------
+
+
+def errors(found: Source) -> list[Row]:
+    """Every error with a code, in the order of the codes."""
+    return sorted(found.errors, key=lambda row: row.code)
+
+
+def duplicates(found: Source) -> list[str]:
+    """Codes that stand for two things.
+
+    The base and the program's own mistake share one on purpose; a finding may carry the code of an
+    error that means the same, but two files must not use one code for findings.
+    """
+    seen: dict[str, Row] = {}
+    bad = []
+    for row in errors(found):
+        if row.code in seen and BASE not in (row.name, seen[row.code].name):
+            bad.append(f"{row.code}: {seen[row.code].name} and {row.name}")
+        seen[row.code] = row
+    for code, uses in found.findings.items():
+        files = sorted({where for where, _ in uses})
+        if len(files) > 1:
+            bad.append(f"{code}: findings in {' and '.join(files)}")
+    return bad
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def render_table(found: Source) -> str:
+    """Return docs/messages.md."""
+    lines = [
+        "# Every message with a code",
+        "",
+        "Written by `script/messages` from the source; do not edit it by hand. `{places}` are",
+        "filled when the message is shown. The French words are in",
+        "`ncen_updater/locale/fr/LC_MESSAGES/ncen_updater.po`.",
+        "",
+        "The thousands say where a message comes from: 1 command line and configuration, 2 trust",
+        "and the feed, 3 releases, transfer and slots, 4 databases and migrations, 5 the",
+        "application, 6 the upgrade, 7 the publisher, 8 the stand-in, 9 the service and the agent",
+        "itself.",
+        "",
+        "## Errors",
+        "",
+        "A command ends with the exit code of its error. An error that makes a change fail while",
+        "officers are out is shown as the cause of NU-6011, which exits with 11.",
+        "",
+        "| code | what happened | what to do | exit code |",
+        "|---|---|---|---|",
+    ]
+    for row in errors(found):
+        if row.name != BASE:
+            what, remedy = _cell(row.what), _cell(f"{row.state} {row.remedy}".strip())
+            lines.append(f"| {row.code} | {what} | {remedy} | {found.exit_codes[row.exit_code]} |")
+    lines += [
+        "",
+        "## Findings",
+        "",
+        "What `plan`, `doctor`, `verify` and `ncen-publisher lint` list. One that blocks makes",
+        "`plan` and `doctor` exit with 3, `verify` with 12.",
+        "",
+        "| code | what is found |",
+        "|---|---|",
+    ]
+    rows = errors(found)
+    known = {row.code for row in rows}
+    said = {row.name: row.what for row in rows}
+    passed_on = {f"{CAUGHT}{kind}": said[name] for kind, name in found.says.items()}
+    for code, uses in sorted(found.findings.items()):
+        words = [passed_on.get(text, text) for _, text in uses if text]
+        if code not in known:
+            lines.append(f"| {code} | {'; '.join(map(_cell, words))} |")
+    return "\n".join(lines) + "\n"
+
+
+# ---- the catalogue ---------------------------------------------------------------------------
+
+
+def _catalogue(
+    translations: Said, found: Source | None = None, language: str = "fr"
+) -> polib.POFile:
+    # Manuals are made by the agent's own Python, which has no polib.
+    import polib
+
+    # Lines are not wrapped: a sentence that changed is one line of a difference.
+    made = polib.POFile(wrapwidth=0)
+    made.header = "Rewritten by script/messages."
+    made.metadata = HEADER | {"Language": language, "Plural-Forms": RULES[language]}
+    for template, said in translations.items():
+        files = sorted(found.templates[template])[:2] if found else ()
+        row = polib.POEntry(msgid=template, occurrences=[(file, "") for file in files])
+        if isinstance(said, Forms):
+            row.msgctxt, row.msgid_plural = said.place, template
+            row.msgstr_plural = dict(enumerate(said.forms))
+        else:
+            row.msgstr = said
+        made.append(row)
+    return made
+
+
+def read_po(path: Path = PO) -> dict[str, str | Forms]:
+    """Return the translations of a .po, what is marked as fuzzy as none; {} where there is none."""
+    import polib
+
+    if not path.exists():
+        return {}
+    entries = polib.pofile(str(path), encoding="utf-8")
+    return {row.msgid: _said_by(row) for row in entries if not row.obsolete}
+
+
+def _said_by(row: polib.POEntry) -> str | Forms:
+    if not row.msgid_plural:
+        return "" if row.fuzzy else str(row.msgstr)
+    forms = [str(said) for _, said in sorted(row.msgstr_plural.items())]
+    return Forms(row.msgctxt or "", tuple("" if row.fuzzy else said for said in forms))
+
+
+def in_step(found: Source, said: Said, counting: Said) -> dict[str, str | Forms]:
+    """Return what a catalogue of two forms has to hold: every sentence, empty where it is new."""
+    made: dict[str, str | Forms] = {}
+    for template in found.templates:
+        now, counts = said.get(template, ""), counting.get(template)
+        if not isinstance(counts, Forms):
+            made[template] = now if isinstance(now, str) else ""
+        elif isinstance(now, Forms):
+            made[template] = Forms(counts.place, now.forms)
+        else:
+            made[template] = Forms(counts.place, ("", now))
+    return made
+
+
+def render_po(found: Source, translations: Said, language: str = "fr") -> str:
+    """Return the .po: every sentence of it in the order of its file, old ones are left out."""
+    rows = sorted(found.templates.items(), key=lambda row: (min(row[1]), row[0]))
+    chosen = {key: translations[key] for key, _ in rows if key in translations}
+    return f"{_catalogue(chosen, found, language)}"
+
+
+def render_mo(translations: Said, language: str = "fr") -> bytes:
+    """Return the catalogue in the form that gettext reads; the same bytes for the same rows."""
+    return bytes(_catalogue(translations, language=language).to_binary())
+
+
+def click_mo() -> bytes:
+    """Return what click says in the form that gettext reads."""
+    import polib
+
+    return bytes(polib.pofile(str(CLICK), encoding="utf-8").to_binary())
+
+
+def places(template: str) -> set[str]:
+    """Names of the places of a template, with how they are to be shown."""
+    return {
+        f"{name}!{conversion}:{spec}"
+        for _, name, spec, conversion in Formatter().parse(template)
+        if name is not None
+    }
+
+
+def counts(template: str) -> bool:
+    """Whether a sentence has to have forms; pure."""
+    return template not in UNCOUNTED and any(
+        found[1] in COUNTED and found[2] != "bytes" for found in COUNTS.finditer(template)
+    )
+
+
+def _faults(template: str, said: str | Forms, counting: str | Forms | None) -> Iterator[str]:
+    """What is wrong with a translation of a sentence."""
+    forms = said.forms if isinstance(said, Forms) else (said,)
+    if not all(forms):
+        yield f"not translated: {template}"
+        return
+    if isinstance(said, Forms) != isinstance(counting, Forms):
+        yield f"counts in one language alone: {template}"
+    # "one record", without the number, is how some languages count.
+    may_lack = {f"{said.place}!None:"} if isinstance(said, Forms) else set()
+    for form in forms:
+        if not places(template) - may_lack <= places(form) <= places(template):
+            yield f"other places in the translation: {template}"
+
+
+def problems() -> Iterator[str]:
+    """Everything that is not in step."""
+    found, said, counting = read_source(), read_po(), read_po(ENGLISH)
+    for template in found.templates:
+        yield from _faults(template, said.get(template, ""), counting.get(template))
+        if counts(template) and template not in counting:
+            yield f"counts, and the English .po has no form for one: {template}"
+    for template, forms in counting.items():
+        if not isinstance(forms, Forms) or f"{forms.place}!None:" not in places(template):
+            yield f"the place that counts is not in it: {template}"
+        else:
+            yield from _faults(template, forms, forms)
+    for template in {**said, **counting}:
+        if template not in found.templates:
+            yield f"no longer in the program: {template}"
+    yield from found.misfits
+    for line in duplicates(found):
+        yield f"one code for two things: {line}"
+    compiled = {
+        po: render_mo(rows, _language(po)) for po, rows in ((PO, said), (ENGLISH, counting))
+    }
+    for po, content in (compiled | {CLICK: click_mo()}).items():
+        mo = po.with_suffix(".mo")
+        if not mo.exists() or mo.read_bytes() != content:
+            yield f"out of date: {mo.relative_to(ROOT)}"
+    if MESSAGES.with_suffix(".json").read_text("utf-8") != compiled_messages():
+        yield f"out of date: {MESSAGES.with_suffix('.json').relative_to(ROOT)}"
+    if not TABLE.exists() or TABLE.read_text("utf-8") != render_table(found):
+        yield f"out of date: {TABLE.relative_to(ROOT)}"
+
+
+def _language(po: Path) -> str:
+    return po.parents[1].name
+
+
+def main(arguments: list[str]) -> int:
+    """Check, or write."""
+    if arguments not in ([], ["--check"]):
+        sys.stdout.write(__doc__ or "")
+        return 2
+    if not arguments:
+        found, counting = read_source(), read_po(ENGLISH)
+        counting = {key: forms for key, forms in counting.items() if key in found.templates}
+        for po, rows in ((PO, in_step(found, read_po(), counting)), (ENGLISH, counting)):
+            po.parent.mkdir(parents=True, exist_ok=True)
+            po.write_text(render_po(found, rows, _language(po)), "utf-8")
+            po.with_suffix(".mo").write_bytes(render_mo(rows, _language(po)))
+        CLICK.with_suffix(".mo").write_bytes(click_mo())
+        MESSAGES.with_suffix(".json").write_text(compiled_messages(), "utf-8")
+        TABLE.write_text(render_table(found), "utf-8")
+    left = list(problems())
+    for line in left:
+        sys.stdout.write(f"{line}\n")
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from benchmarks.report import compile_as_installed, finish, median, say
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.journal.change import (
+from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
     ChangeState,
@@ -36,10 +36,10 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.ids import new_change_id
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.ids import new_change_id
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from tests.console.support import Guest, entered
 from tests.login.behind import Person, console_process
 from tests.login.logins import LoginSocket, login_socket, opened

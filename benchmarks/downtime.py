@@ -36,13 +36,13 @@ from benchmarks.sites import RECORDS_SHARE, Trial, checkpoint, server, trial_sit
 from benchmarks.timeline import Timeline, timeline
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import PostgresBinaries
-from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.change import DOWNTIME, StepName
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import DOWNTIME, StepName
+from ncen_updater.agent.model.errors import ChangeFailed
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.i18n import Text
 from tests.support.sites import site_in_process
 
@@ -168,7 +168,7 @@ def _postgres(
         site = site_in_process(trial.site)
         classical = Classical(place, binaries, Path(scratch) / "dumps")
         watch, done = SwapWatch(), []
-        swaps = logging.getLogger("ncen_updater.agent.databases.postgresql.swap")
+        swaps = logging.getLogger("ncen_updater.agent.adapters.databases.postgresql.swap")
         swaps.setLevel(logging.INFO)
         swaps.addHandler(watch)
         for number in range(turns):

@@ -22,7 +22,7 @@ from tests.support.served import Served, served
 from tests.support.sites import TrialFeed, connect, serve
 
 SAMPLE_S = 0.1
-LOOKING = b"ncen_updater.agent.service.applying"
+LOOKING = b"ncen_updater.agent.cli.worker"
 
 
 def _below(process: int, *, ours: bool = False) -> Iterator[int]:

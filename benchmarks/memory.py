@@ -34,7 +34,7 @@ LARGE_FILES, SMALL_FILES = 5, 20_000
 FIRST, SECOND = "3.3.0", "3.3.10"
 CHANGED_SHARE = 50  # one small file in so many is another one in the second release
 # Programs of the agent by words of their command line.
-OURS = ("ncen_updater.agent.reader.worker", "pg_dump", "pg_restore", "ncen-updater")
+OURS = ("ncen_updater.agent.adapters.feed_reader.worker", "pg_dump", "pg_restore", "ncen-updater")
 
 
 @dataclass

@@ -47,8 +47,8 @@ SUBJECTS = (
     Subject("ncen_updater.feed.waves", "tests/feed/test_waves.py"),
     Subject("ncen_updater.agent.policy.schedule", "tests/agent/policy/test_schedule.py"),
     Subject(
-        "ncen_updater.agent.databases.migrations.planner",
-        "tests/agent/databases/migrations/test_planner.py",
+        "ncen_updater.agent.adapters.databases.migrations.planner",
+        "tests/agent/adapters/databases/migrations/test_planner.py",
     ),
 )
 

@@ -19,11 +19,11 @@ from benchmarks.report import finish, say
 from benchmarks.sites import server, trial_site
 from demo.databases import PostgresPlace
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.ids import new_change_id
+from ncen_updater.agent.engine.rehearsal.predictions import history, past
+from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.ids import new_change_id
 from ncen_updater.agent.policy.prediction import Measured
-from ncen_updater.agent.rehearsal.predictions import history, past
-from ncen_updater.agent.rehearsal.rehearse import Rehearser
-from ncen_updater.agent.site import Site
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.sites import site_in_process

@@ -19,8 +19,8 @@ from pathlib import Path
 from benchmarks.report import finish, median, say
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.cli.guide import COMMANDS
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 
 MEMORY_MB = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -28,11 +28,11 @@ from benchmarks.report import finish, say
 from benchmarks.sites import server
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.databases.base import DatabaseRole
+from ncen_updater.agent.adapters.databases.base import DatabaseRole
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.service.state import SERVICE_STATE
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.service_state import SERVICE_STATE
 from ncen_updater.common.progress import Silent
 from tests.support.serving import ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve, site_in_process

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from benchmarks.report import compile_as_installed, finish, median, say
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 
 AIM = 2.0
 HEAVY = ("psycopg", "pydantic", "tufup", "tuf", "requests", "setuptools")

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.report import finish, say
-from ncen_updater.agent.overlay.merge import merge_settings, merge_texts
+from ncen_updater.agent.storage.overlay.merge import merge_settings, merge_texts
 from ncen_updater.formats.manifest import CarriedManifest
 from ncen_updater.formats.texts.catalogue import Catalogue, TextEntry
 from ncen_updater.formats.texts.readers import FORMATS as READERS

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ncen_updater.agent.journal.change import StepName, StepState
-from ncen_updater.agent.journal.rows import JournalEvent
+from ncen_updater.agent.model.change import StepName, StepState
+from ncen_updater.agent.storage.journal.rows import JournalEvent
 
 
 @dataclass

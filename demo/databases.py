@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demo.releases import assemble
-from ncen_updater.agent.databases.base import ChangeRef, Direction
-from ncen_updater.agent.databases.migrations.dialect import Dialect
-from ncen_updater.agent.databases.migrations.loader import load_migrations
-from ncen_updater.agent.databases.migrations.planner import plan_steps
-from ncen_updater.agent.databases.migrations.runner import MigrationRunner
-from ncen_updater.agent.databases.postgresql.dialect import PostgresDialect
-from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
+from ncen_updater.agent.adapters.databases.base import ChangeRef, Direction
+from ncen_updater.agent.adapters.databases.migrations.dialect import Dialect
+from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
+from ncen_updater.agent.adapters.databases.migrations.planner import plan_steps
+from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
+from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
+from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import load_manifest
 

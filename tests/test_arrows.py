@@ -1,4 +1,4 @@
-"""Which room may use which: two programs, what they share, and a console that is a guest.
+"""Imports point down: a total order of the rooms, without an exception.
 
 Read from the imports themselves, also those within functions: what loads late is used all the same.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,33 +25,16 @@ MAY_USE = {
     "console": ("common",),
     "login": ("common",),
 }
+#: The rooms within the two programs, from the lowest up. Each may use those before it. A single
+#: file of a program is a room, too.
+ORDER = {
+    "agent": (
+        "model", "policy", "storage", "config", "adapters", "engine", "self_update", "reports",
+        "service", "cli", "failsafe",
+    ),
+}  # fmt: skip
 #: Beside the package; no program that is installed anywhere uses them.
 OUTSIDE = ("demo", "tests", "benchmarks")
-#: Rooms of the agent that use each other, and why they may. None is to be added: what two rooms
-#: need of each other is a room of its own, or is given by who puts them together.
-BOTH_WAYS = {
-    (
-        "approvals",
-        "engine",
-    ): "a change asks for consent; a consent is bound to the plan of a change",
-    (
-        "approvals",
-        "journal",
-    ): "consent lies in the journal; an order says who gave it, as consent does",
-    (
-        "approvals",
-        "rehearsal",
-    ): "consent rests on a rehearsal, which notes what consent is bound to",
-    ("cli", "service"): "commands ask the service; its work on the site is commands",
-    ("config", "databases"): "each engine has a table of settings of its own",
-    ("config", "notifications"): "settings name the kinds of news",
-    ("config", "self_update"): "settings of a newer agent are passed over once it was chosen here",
-    ("engine", "journal"): "the journal raises the errors of a change that cannot be read",
-    (
-        "engine",
-        "rehearsal",
-    ): "a rehearsal migrates as a change does",
-}
 #: Starts the agent, whatever became of it: the standard library alone.
 FAILSAFE = "agent/failsafe.py"
 
@@ -67,7 +50,7 @@ def imports_of(path: Path) -> Iterator[str]:
 
 
 def forbidden(package: Path) -> Iterator[str]:
-    """Every arrow that points where it may not."""
+    """Every import between top rooms that points where it may not."""
     for path in sorted(package.rglob("*.py")):
         place = path.relative_to(package)
         room = place.parts[0] if len(place.parts) > 1 else ""
@@ -79,32 +62,48 @@ def forbidden(package: Path) -> Iterator[str]:
                 yield f"{place} uses {name}"
 
 
-def both_ways(agent: Path) -> set[tuple[str, ...]]:
-    """Every two rooms of the agent of which each uses the other."""
-    rooms = {path.name for path in agent.iterdir() if path.is_dir()}
-    used = set()
-    for path in agent.rglob("*.py"):
-        room = path.relative_to(agent).parts[0]
+def upward(package: Path, program: str, order: Sequence[str]) -> Iterator[str]:
+    """Every import of a program that points up the order of its rooms, or at none of them."""
+    floor = {room: number for number, room in enumerate(order)}
+    for path in sorted((package / program).rglob("*.py")):
+        room = path.relative_to(package / program).parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
         for name in imports_of(path):
-            if name.startswith(f"{PACKAGE}.agent."):
-                used.add((room, name.split(".")[2]))
-    return {
-        (one, other)
-        for one, other in used
-        if one < other and {one, other} <= rooms and (other, one) in used
-    }
+            used = name.removeprefix(f"{PACKAGE}.{program}.")
+            if used != name and floor.get(used.partition(".")[0], len(order)) > floor.get(room, -1):
+                yield f"{path.relative_to(package)} uses {name}"
 
 
-def test_no_further_rooms_of_the_agent_use_each_other() -> None:
-    assert both_ways(ROOT / PACKAGE / "agent") == set(BOTH_WAYS)
+@pytest.mark.parametrize("program", ORDER)
+def test_imports_of_a_program_point_down(program: str) -> None:
+    assert list(upward(ROOT / PACKAGE, program, ORDER[program])) == []
 
 
-def test_rooms_that_use_each_other_are_found(tmp_path: Path) -> None:
-    lines = {"slots/a.py": "cli", "cli/a.py": "slots.store", "files/a.py": "cli", "site.py": "cli"}
-    for place, used in lines.items():
-        (tmp_path / place).parent.mkdir(exist_ok=True)
-        (tmp_path / place).write_text(f"from {PACKAGE}.agent.{used} import x\n", "utf-8")
-    assert both_ways(tmp_path) == {("cli", "slots")}
+@pytest.mark.parametrize("program", ORDER)
+def test_every_room_of_a_program_has_its_floor(program: str) -> None:
+    found = {path.stem for path in (ROOT / PACKAGE / program).iterdir() if path.suffix == ".py"}
+    found |= {path.parent.name for path in (ROOT / PACKAGE / program).glob("*/__init__.py")}
+    assert found - {"__init__"} == set(ORDER[program])
+
+
+@pytest.mark.parametrize(
+    ("place", "used", "wrong"),
+    [
+        ("storage/a.py", "model.change", False),
+        ("storage/journal/a.py", "storage.slots.store", False),
+        ("model/a.py", "storage.journal", True),
+        ("failsafe.py", "cli.main", False),
+        ("model/a.py", "failsafe", True),
+        ("other.py", "model.change", True),
+        ("cli/a.py", "other", True),
+    ],
+)
+def test_an_import_upwards_is_found(tmp_path: Path, place: str, used: str, wrong: bool) -> None:
+    path = tmp_path / "agent" / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"def f():\n    from {PACKAGE}.agent.{used} import x\n", "utf-8")
+    assert bool(list(upward(tmp_path, "agent", ORDER["agent"]))) is wrong
 
 
 def test_every_arrow_points_where_it_may() -> None:

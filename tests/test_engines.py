@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.databases.engines import ENGINES, kind_of
+from ncen_updater.agent.adapters.databases.engines import ENGINES, kind_of
+from ncen_updater.agent.config.engines import ENGINE_SETTINGS
 from ncen_updater.formats.dialects import DIALECTS
 
 ROOT = Path(__file__).parents[1]
@@ -21,16 +22,17 @@ PACKAGE = ROOT / "ncen_updater"
 WORDS = ("postgres", "psycopg", "sqlite")
 #: Where an engine may be named, with the reason. A path that ends with / is a room.
 ALLOWED = {
-    "agent/databases/postgresql/": "its package",
-    "agent/databases/sqlite/": "its package",
-    "agent/databases/engines.py": "the line",
+    "agent/adapters/databases/postgresql/": "its package",
+    "agent/adapters/databases/sqlite/": "its package",
+    "agent/adapters/databases/engines.py": "the line",
+    "agent/config/engines.py": "the settings of each",
     "formats/dialects/": "its SQL, which publishers read as sites do; and the line",
     "formats/manifest.py": "[needs] is of the form of manifests, which is signed",
     "publisher/lint/rules.py": "words for people, who write for both",
     "publisher/lint/sql.py": "programs that judge the syntax of one engine",
     "publisher/new/templates/migrate.py": "a program of the application, which is given addresses",
     "common/database_words.py": "what errors of drivers and programs may say of a row",
-    "agent/diagnostics/support_bundle/gather.py": "the library's version, for the journal's sake",
+    "agent/reports/diagnostics/support_bundle/gather.py": "the library's version, for the journal",
 }
 #: The journal is a file of this library, whatever the application's databases are.
 OF_THE_JOURNAL = re.compile(
@@ -74,7 +76,7 @@ def test_every_place_that_is_allowed_is_needed() -> None:
     "line",
     [
         'if kind == "postgresql": pass',
-        "from ncen_updater.agent.databases.sqlite import layout",
+        "from ncen_updater.agent.adapters.databases.sqlite import layout",
         "import psycopg",
         "config.databases.sqlite.directory",
         'TITLES = {"sqlite": 1}',
@@ -86,22 +88,26 @@ def test_a_name_is_found(tmp_path: Path, line: str) -> None:
 
 
 def test_an_engine_has_an_adapter_and_a_dialect() -> None:
-    assert list(ENGINES) == list(DIALECTS)
+    assert list(ENGINES) == list(DIALECTS) == list(ENGINE_SETTINGS)
     for name in ENGINES:
-        assert kind_of(name).settings.paths
+        assert kind_of(name).text_columns
+        assert ENGINE_SETTINGS[name].paths
 
 
 THIRD = """
 import json, sys
 from pathlib import Path
-from ncen_updater.agent.databases import engines
-engines.ENGINES["tiny"] = "tests.support.tiny_engine"  # the line
+from ncen_updater.agent.adapters.databases import engines
+from ncen_updater.agent.config import engines as settings
+from tests.support.tiny_engine.kind import TinySettings
+engines.ENGINES["tiny"] = "tests.support.tiny_engine"  # one line
+settings.ENGINE_SETTINGS["tiny"] = TinySettings  # and the other
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.databases.base import Live, MigrationPlan, MigrationSet
-from ncen_updater.agent.databases.factory import make_engine
-from ncen_updater.agent.databases.migrations.render import render_sql
-from ncen_updater.agent.diagnostics.support_bundle.leaks import sample
+from ncen_updater.agent.adapters.databases.base import Live, MigrationPlan, MigrationSet
+from ncen_updater.agent.adapters.databases.factory import make_engine
+from ncen_updater.agent.adapters.databases.migrations.render import render_sql
+from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import sample
 from ncen_updater.agent.cli.install import Answers, settings_text
 from ncen_updater.formats.manifest import Needs
 
@@ -123,7 +129,7 @@ print(json.dumps({
 """
 
 
-def test_a_third_engine_is_its_package_and_one_line(tmp_path: Path) -> None:
+def test_a_third_engine_is_its_package_and_two_lines(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", THIRD, str(tmp_path)],
         cwd=ROOT, capture_output=True, text=True, check=False,

@@ -15,21 +15,21 @@ from typing import Any
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.databases.base import DatabaseEngine, Live
-from ncen_updater.agent.databases.migrations.checks import question
-from ncen_updater.agent.databases.migrations.loader import load_migrations
-from ncen_updater.agent.databases.postgresql.engine import PostgresEngine
-from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
-from ncen_updater.agent.databases.sqlite.engine import SqliteEngine
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine, Live
+from ncen_updater.agent.adapters.databases.migrations.checks import question
+from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
+from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
+from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
+from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.lint import sql as sql_rules
 from ncen_updater.publisher.lint.lint import lint_release
-from tests.agent.databases.migrations.making import CHANGE
-from tests.agent.databases.migrations.test_runner import Database, on_postgres, on_sqlite
-from tests.agent.databases.postgresql.site import LIMITS, NEWEST
+from tests.agent.adapters.databases.migrations.making import CHANGE
+from tests.agent.adapters.databases.migrations.test_runner import Database, on_postgres, on_sqlite
+from tests.agent.adapters.databases.postgresql.site import LIMITS, NEWEST
 from tests.publisher.releases import write_release
 
 TABLE = "CREATE TABLE a (b int, c text); CREATE INDEX c_of_a ON a (c);"

@@ -250,7 +250,7 @@ def until(holds: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("stands", [True, False], ids=["what stands for it", "both"])
 def test_a_worker_that_is_forked_has_its_limit_and_ends_when_it_is_killed(stands: bool) -> None:
     ours, theirs = socket.socketpair()
-    words = forked(workers_place())(Worker("ncen_updater.agent.service.applying", ("/none",)))
+    words = forked(workers_place())(Worker("ncen_updater.agent.cli.worker", ("/none",)))
     with (
         ours,
         theirs,

@@ -15,13 +15,12 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from ncen_updater.agent import composition
+from ncen_updater.agent.adapters.feed_reader.site_feed import feed_of
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.config.model import AgentConfig
-from ncen_updater.agent.engine import operations, runner
+from ncen_updater.agent.engine import composition, operations, runner
 from ncen_updater.agent.engine.steps import outage
-from ncen_updater.agent.journal.change import Phase, StepName
-from ncen_updater.agent.reader.site_feed import feed_of
+from ncen_updater.agent.model.change import Phase, StepName
 from ncen_updater.feed.tuf_source import TufReleaseSource
 
 CAP_SYS_PTRACE = 19

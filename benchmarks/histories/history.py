@@ -39,7 +39,7 @@ from benchmarks.histories.strangers import KINDS, Ledger, Officers, Strangers
 from benchmarks.histories.strikes import descendants, kill_at_call, wait_stopped
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.site import version_of
-from ncen_updater.agent.databases.base import DatabaseRole
+from ncen_updater.agent.adapters.databases.base import DatabaseRole
 from tests.faults.nursery import Nursery
 from tests.support.sites import site_in_process
 

@@ -28,9 +28,9 @@ from demo.databases import (
 from demo.embedded_postgres import EmbeddedPostgres, find_binaries
 from demo.releases import assemble, releases
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.engine.errors import JournalUnreadable
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.errors import JournalUnreadable
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from tests.faults.nursery import Nursery
 from tests.support.postgres import FAST_SETTINGS
 from tests.support.sites import TrialFeed, connect, serve

@@ -167,8 +167,8 @@ def main() -> None:
     }
     # As the agent does before it begins anything, and by its own code.
     if "files" in sys.argv:
+        from ncen_updater.agent.adapters.rights import leave_server_files
         from ncen_updater.agent.config.loader import load_config
-        from ncen_updater.agent.rights import leave_server_files
 
         leave_server_files(load_config(Path("/etc/ncen-updater/agent.toml")))
         found["read after giving up"] = {name: attempt(partial(read, name)) for name in READ}

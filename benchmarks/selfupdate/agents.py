@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import AGENT_CONFIRMED
-from ncen_updater.agent.self_update.agent_selection import SequenceFile, TrialState
+from ncen_updater.agent.model.names import AGENT_CONFIRMED
 from ncen_updater.agent.self_update.directory_writer import OwnAction, doer_of
 from ncen_updater.agent.self_update.trial import Probation
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
+from ncen_updater.agent.storage.agent_selection import SequenceFile, TrialState
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 
 #: In place of the minute that a real agent has to run.

@@ -18,9 +18,9 @@ from benchmarks.selfupdate.agents import FILLER, JOURNAL, Kind
 from benchmarks.selfupdate.supervisor import Supervisor, python_words
 from ncen_updater.agent import failsafe
 from ncen_updater.agent.failsafe import GOOD
-from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.self_update.after_confirmation import failsafe_content
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile
+from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile
+from ncen_updater.agent.storage.journal.journal import Journal
 
 OLD, NEW = "1.0", "2.0"
 TRIAL_S = 150.0
@@ -31,7 +31,7 @@ PACKAGE = Path(__file__).resolve().parents[2]
 CHOOSE = f"""
 import sys
 from pathlib import Path
-from ncen_updater.agent.self_update.agent_selection import SequenceFile, begin_trial
+from ncen_updater.agent.storage.agent_selection import SequenceFile, begin_trial
 SequenceFile(Path(sys.argv[1])).update(lambda before: begin_trial(before, {NEW!r}))
 """
 

@@ -91,7 +91,7 @@ def update(order: dict[str, Any]) -> dict[str, object]:
     """
     hide_publisher()
     from ncen_updater.agent.engine.build_slot import apply_pack
-    from ncen_updater.agent.slots.store import SlotStore
+    from ncen_updater.agent.storage.slots.store import SlotStore
     from ncen_updater.common.progress import Silent
     from ncen_updater.feed.http import HttpFetcher
     from ncen_updater.feed.release_source import FetchedPack
@@ -117,7 +117,7 @@ def update(order: dict[str, Any]) -> dict[str, object]:
 
 def install_old(order: dict[str, Any]) -> dict[str, object]:
     """Install the old release, as an earlier upgrade left it; not measured."""
-    from ncen_updater.agent.slots.store import SlotStore
+    from ncen_updater.agent.storage.slots.store import SlotStore
     from ncen_updater.common.progress import Silent
     from ncen_updater.feed.http import HttpFetcher
     from ncen_updater.feed.tuf_source import TufReleaseSource
@@ -142,7 +142,7 @@ def verify(order: dict[str, Any]) -> dict[str, object]:
     """Hash every file of the new slot once more; not measured."""
     from packaging.version import Version
 
-    from ncen_updater.agent.slots.store import SlotStore
+    from ncen_updater.agent.storage.slots.store import SlotStore
 
     place = Path(order["place"])
     found = SlotStore(place / "slots", place / "current").verify(Version(order["new"]))

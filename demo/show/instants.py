@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite
-from ncen_updater.agent.journal.change import StepName, StepState
-from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.model.change import StepName, StepState
+from ncen_updater.agent.storage.journal.journal import Journal
 
 if TYPE_CHECKING:
     import psycopg

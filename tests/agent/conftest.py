@@ -12,7 +12,7 @@ import pytest
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.site import Site
 from tests.support.postgres import available, running
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 

@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.application.door import Door
-from ncen_updater.agent.availability import look_at
+from ncen_updater.agent.adapters.application.availability import look_at
+from ncen_updater.agent.adapters.application.door import Door
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.journal.change import StepName, StepState
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.change import StepName, StepState
+from ncen_updater.agent.model.names import JOURNAL
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
+from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.cli.live import LiveSite
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 
@@ -359,7 +359,7 @@ def test_without_a_network_it_is_not_asked(site: TrialSite) -> None:
     configure(site, STOPPED, '["true"]')
     code = (
         "import json, sys; from pathlib import Path;"
-        "from ncen_updater.agent.availability import look_at;"
+        "from ncen_updater.agent.adapters.application.availability import look_at;"
         "from ncen_updater.agent.config.paths import load_places;"
         "print(json.dumps(look_at(load_places(Path(sys.argv[1]))).to_json()))"
     )

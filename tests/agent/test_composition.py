@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite
-from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.engine.composition import build_site
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 
 
 @pytest.mark.parametrize("kind", ChangeKind)

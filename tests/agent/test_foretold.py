@@ -6,10 +6,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-from ncen_updater.agent.answers import _rehearsed_words, _way_of, rehearsed_hops
-from ncen_updater.agent.databases.tried import TriedColumn, TriedValues
-from ncen_updater.agent.databases.ways import Back
-from ncen_updater.agent.rehearsal.report import PredictedRange, RehearsalReport, RehearsedHop
+from ncen_updater.agent.adapters.databases.tried import TriedColumn, TriedValues
+from ncen_updater.agent.adapters.databases.ways import Back
+from ncen_updater.agent.engine.rehearsal.report import PredictedRange, RehearsalReport, RehearsedHop
+from ncen_updater.agent.reports.answers import _rehearsed_words, _way_of, rehearsed_hops
 from ncen_updater.common.i18n import Text
 
 HOP = RehearsedHop(

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.answers import other_releases, path_words
+from ncen_updater.agent.reports.answers import other_releases, path_words
 from ncen_updater.agent.service.assess import kept_back
-from ncen_updater.agent.service.state import Barred
+from ncen_updater.agent.storage.service_state import Barred
 from ncen_updater.feed.upgrade_path import NoPath, Rejection, RejectionReason
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent import rights
+from ncen_updater.agent.adapters import rights
 from ncen_updater.agent.cli import resume
 from ncen_updater.agent.cli.main import run
 from ncen_updater.common.landlock import available
@@ -21,7 +21,7 @@ needs_landlock = pytest.mark.skipif(available() < 2, reason="this kernel knows n
 #: Tells what can be read and seen after it was given up; root could all.
 TRY = """
 import json, os, pathlib, sys
-from ncen_updater.agent import rights
+from ncen_updater.agent.adapters import rights
 from ncen_updater.agent.config.loader import load_config
 config, root, writable = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
 rights.os.access = lambda place, _: str(place).endswith(writable)

@@ -11,31 +11,23 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent import status
-from ncen_updater.agent.approvals.model import used_up_words
-from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.cli.availability_words import officers_words
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.engine.errors import JournalUnreadable, JournalUnwritable
+from ncen_updater.agent.engine.approvals.model import used_up_words
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.pending_rollback import (
     MOST_FAILURES,
     MOST_TRIES,
     left_behind,
 )
-from ncen_updater.agent.journal import file
-from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.model.errors import JournalUnreadable, JournalUnwritable
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.person import Person
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
-from ncen_updater.agent.service.state import (
-    SERVICE_STATE,
-    Assessment,
-    ServiceState,
-    ServiceStateFile,
-)
-from ncen_updater.agent.status import (
+from ncen_updater.agent.reports import status
+from ncen_updater.agent.reports.status import (
     EVERYTHING,
     LOOKS_AGAIN,
     NOT_READ,
@@ -44,6 +36,15 @@ from ncen_updater.agent.status import (
     journal_facts,
     need,
     read_status,
+)
+from ncen_updater.agent.storage.journal import file
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.service_state import (
+    SERVICE_STATE,
+    Assessment,
+    ServiceState,
+    ServiceStateFile,
 )
 from ncen_updater.common.messages import INTERRUPTED
 from tests.agent.cli.site import make_site

@@ -23,34 +23,35 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.approvals.rollback_approvals import approve_back, back_subject
-from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.cli.main import _state_now
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.diagnostics.support_bundle.gather import Gatherer
+from ncen_updater.agent.engine.approvals.rollback_approvals import approve_back, back_subject
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.pending_rollback import MOST_TRIES
-from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName, StepState
-from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.notifications.metrics import collect, render
-from ncen_updater.agent.notifications.notifier import Notifier
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
+from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.model.person import Person
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState, HealthAnswer
-from ncen_updater.agent.rehearsal.report import RehearsalCopies
-from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, Bad
+from ncen_updater.agent.reports.diagnostics.support_bundle.gather import Gatherer
+from ncen_updater.agent.service.notifications.metrics import collect, render
+from ncen_updater.agent.service.notifications.notifier import Notifier
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
-from ncen_updater.agent.service.state import ServiceState
+from ncen_updater.agent.storage.agent_selection import AgentSelection, Bad
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.service_state import ServiceState
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.proved import ProvedMemory
 from tests.agent.cli.site import CHANGE, make_site
-from tests.agent.notifications.test_notifier import NOTIFY, REPORT
 from tests.agent.service.api.conftest import BASIS, BINDING, NEXT, NOW, SETTINGS, Counter
+from tests.agent.service.notifications.test_notifier import NOTIFY, REPORT
 
 HELD = Path(__file__).with_name("status_documents.json")
 DAY = timedelta(days=1)
@@ -311,7 +312,10 @@ def said(directory: Path, name: str) -> dict[str, object]:
     with pytest.MonkeyPatch.context() as patch, (site.state / "change.lock").open("w+") as lock:
         patch.setattr(os, "statvfs", lambda place: disk)
         if name in OFFICERS:
-            patch.setattr("ncen_updater.agent.availability.look_at", lambda _: OFFICERS[name])
+            patch.setattr(
+                "ncen_updater.agent.adapters.application.availability.look_at",
+                lambda _: OFFICERS[name],
+            )
         if name == "somebody is at work":
             lock.write("upgrade, process 7")
             lock.flush()

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent import tray as trays
-from ncen_updater.agent.tray import Tray, is_plain_name, laid_down, tray_fault, why_not
+from ncen_updater.agent.storage import inbox as trays
+from ncen_updater.agent.storage.inbox import Tray, is_plain_name, laid_down, tray_fault, why_not
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.formats.bundle.bundle_file import open_bundle

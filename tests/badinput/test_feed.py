@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
+from ncen_updater.agent.adapters.feed_reader.child import EXPECTED, ChildSource
 from ncen_updater.agent.config.errors import ConfigInvalid, Mistake
-from ncen_updater.agent.reader.child import EXPECTED, ChildSource
 from ncen_updater.common import messages
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text

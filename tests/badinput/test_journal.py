@@ -13,19 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.agent.approvals.store import ApprovalStore, Person
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.elapsed import kept_for, witness
-from ncen_updater.agent.engine.errors import JournalMissing, JournalUnreadable
-from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.rehearsal.report import RehearsalCopies
-from ncen_updater.agent.rehearsal.store import Rehearsals
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals
+from ncen_updater.agent.engine.site import Clock
+from ncen_updater.agent.model.change import ChangeState, StepName, StepState
+from ncen_updater.agent.model.errors import JournalMissing, JournalUnreadable
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.reports.status import journal_facts
 from ncen_updater.agent.service.report import change_report
-from ncen_updater.agent.site import Clock
-from ncen_updater.agent.status import journal_facts
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import JOURNAL_EXISTS
 from tests.agent.cli.site import CHANGE, make_site
 from tests.badinput.hostile import DEEP, FEW, HUGE, NO_FILES, bounded, typed

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.agent.databases.errors import LedgerUnreadable
-from ncen_updater.agent.databases.migrations.ledger import applied_rows, marker
+from ncen_updater.agent.adapters.databases.migrations.ledger import applied_rows, marker
+from ncen_updater.agent.model.errors import LedgerUnreadable
 
 GOOD = ("0001_schema", "up", "ab" * 32, "3.2.4", "abcdefgh", "2026-01-01T00:00:00+00:00")
 

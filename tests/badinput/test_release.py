@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from ncen_updater.agent.databases.migrations.loader import load_migrations
-from ncen_updater.agent.slots.errors import RecordUnusable
-from ncen_updater.agent.slots.records import Records
+from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
+from ncen_updater.agent.model.errors import RecordUnusable
+from ncen_updater.agent.storage.slots.records import Records
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.messages import MIGRATION_FILE_BAD
 from ncen_updater.feed.file_parts import Parts, Wanted

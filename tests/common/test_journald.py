@@ -19,9 +19,9 @@ from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.config.secrets import secrets_of
-from ncen_updater.agent.engine.errors import JournalMissing
-from ncen_updater.agent.journal.change import StepName
-from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.model.change import StepName
+from ncen_updater.agent.model.errors import JournalMissing
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import journald
 from ncen_updater.common.journald import JournaldHandler, Masking, attached, message_id
 from tests.agent.cli.site import CHANGE, TrialSite, make_site

@@ -185,9 +185,9 @@ def test_the_real_program_speaks_it(tmp_path: Path, directory: Path) -> None:
 
 
 def test_an_order_to_the_service_takes_it(directory: Path) -> None:
-    from ncen_updater.agent.approvals.store import Person
-    from ncen_updater.agent.journal.orders import Order, OrderKind
+    from ncen_updater.agent.model.person import Person
     from ncen_updater.agent.service.loop import words_of_order
+    from ncen_updater.agent.storage.journal.orders import Order, OrderKind
 
     order = Order(1, OrderKind.CHECK, {"language": "sw"}, Person("amina", 1001), AT)
     assert words_of_order(order) == ("check",)
@@ -244,8 +244,8 @@ def test_a_country_makes_one_as_the_document_says(tmp_path: Path, directory: Pat
 def test_a_language_from_right_to_left_in_commands_and_on_pages(
     tmp_path: Path, directory: Path
 ) -> None:
-    from ncen_updater.agent.dossier.page import page
-    from tests.agent.dossier.test_page import DOSSIER
+    from ncen_updater.agent.reports.dossier.page import page
+    from tests.agent.reports.dossier.test_page import DOSSIER
 
     add(directory, "ar", {HELD: "الترقيات معلقة: {reason}", "Way back": "طريق العودة"})
     site = make_site(tmp_path / "site")
@@ -262,10 +262,10 @@ def test_tables_and_dossiers_of_any_script(directory: Path) -> None:
     """Joiners stay, columns stand one below the other, and figures are those of the language."""
     import dataclasses
 
-    from ncen_updater.agent.dossier.page import page
+    from ncen_updater.agent.reports.dossier.page import page
     from ncen_updater.common.cli.characters import shown, width
     from ncen_updater.common.cli.render import format_bytes, table
-    from tests.agent.dossier.test_page import DOSSIER
+    from tests.agent.reports.dossier.test_page import DOSSIER
 
     sinhala = "ශ්\u200dරී"
     rows = [["a", "b", "c"], [sinhala, format_bytes(1500), "x"], ["漢字", "سلام", "x"]]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.engine.errors import Busy
-from ncen_updater.agent.journal.change import ChangeKind
+from ncen_updater.agent.model.change import ChangeKind
+from ncen_updater.agent.model.errors import Busy
 from ncen_updater.common import messages as table
 from ncen_updater.common.i18n import LOCALE_DIR, Text
 

@@ -77,7 +77,7 @@ def test_a_value_that_is_not_there_is_an_error(made: Maker) -> None:
 
 def test_a_template_that_is_not_there_is_an_error() -> None:
     with pytest.raises(TemplateNotFound):
-        fill("ncen_updater.agent.dossier", "other.html", "en")
+        fill("ncen_updater.agent.reports.dossier", "other.html", "en")
 
 
 def test_sentences_are_said_in_the_language(made: Maker) -> None:
@@ -100,7 +100,7 @@ def test_nothing_is_said_to_be_safe() -> None:
 
 def test_only_who_makes_a_page_loads_the_library() -> None:
     script = (
-        "import sys; import ncen_updater.agent.dossier.store, ncen_updater.agent.cli.main;"
+        "import sys; import ncen_updater.agent.reports.dossier.store, ncen_updater.agent.cli.main;"
         "assert 'jinja2' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -418,9 +418,9 @@ def planted(tmp_path: Path) -> Iterator[Path]:
 
 
 WORKERS = (
-    "ncen_updater.agent.reader.worker",
-    "ncen_updater.agent.notifications.sender",
-    "ncen_updater.agent.service.applying",
+    "ncen_updater.agent.adapters.feed_reader.worker",
+    "ncen_updater.agent.service.notifications.sender",
+    "ncen_updater.agent.cli.worker",
 )
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.journal.change import ChangeState, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.model.change import ChangeState, StepName
 from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.runner import Finished
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common import http_server
 from ncen_updater.console import sessions
 from ncen_updater.console.headers import PREFIX

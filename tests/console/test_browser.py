@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.journal.change import StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import Orders
+from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import Orders
 from tests.agent.cli.site import make_site
 from tests.agent.service.api.conftest import FOUND, NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering

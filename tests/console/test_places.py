@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.client import ServiceSite
+from ncen_updater.agent.cli.site_client import ServiceSite
 from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.api.server import TOO_MANY, FairConnections
 from ncen_updater.agent.service.api.stream import MOST_STREAMS
@@ -204,7 +204,7 @@ def test_an_order_is_followed_without_a_place_for_a_listener(
         def call(self, method: str, address: str) -> Any:
             return self.get(address)
 
-    monkeypatch.setattr("ncen_updater.agent.client.sleep", lambda _: None)
+    monkeypatch.setattr("ncen_updater.agent.cli.site_client.sleep", lambda _: None)
     site = ServiceSite(None, Full())  # type: ignore[arg-type]
     site._follow("check", {"id": 7, "event": 1, "at": ""}, Silent())
     assert asked == ["/v1/orders/7", "/v1/status"] * 2 + ["/v1/orders/7"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import Orders
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import Orders
 from ncen_updater.feed.last_view import LastView, view_path
 from tests.agent.service.api.conftest import NOW, READER, Counter
 from tests.console.support import Answer, Guest, Place

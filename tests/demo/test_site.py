@@ -22,7 +22,7 @@ from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions, digests, version_of
 from demo.traffic import Tally, acknowledged
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.slots.store import SlotStore
+from ncen_updater.agent.storage.slots.store import SlotStore
 from tests.support.forks import DEADLINE_S
 
 QUIET = SiteOptions(cases=60, icomm=False)

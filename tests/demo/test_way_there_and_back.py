@@ -24,7 +24,7 @@ from demo.evidence import case_references, database_digests, parked_rows
 from demo.generator import generate
 from demo.records import rows
 from demo.releases import assemble
-from ncen_updater.agent.databases.errors import MigrationFailed
+from ncen_updater.agent.model.errors import MigrationFailed
 from ncen_updater.formats.manifest import Check, Manifest, load_manifest
 from tests.support.postgres import available, running
 from tests.support.rotation import either_engine

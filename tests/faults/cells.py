@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from ncen_updater.agent.journal.change import BEFORE_COMMIT, FORWARD, Phase, StepName
+from ncen_updater.agent.model.change import BEFORE_COMMIT, FORWARD, Phase, StepName
 
 FORWARD_PHASES = (Phase.BEFORE_EFFECT, Phase.AFTER_EFFECT, Phase.AFTER_RECORD)
 UNDO_PHASES = (Phase.BEFORE_UNDO, Phase.AFTER_UNDO, Phase.AFTER_UNDO_RECORD)

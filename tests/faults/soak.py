@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ncen_updater.agent.journal.change import BEFORE_COMMIT, FORWARD, Phase, StepName
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.change import BEFORE_COMMIT, FORWARD, Phase, StepName
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from tests.faults.cells import FORWARD_PHASES, Fault, Strike
 from tests.faults.trial import OLD, Broken, Outcome, Trial
 

@@ -17,14 +17,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from demo.databases import SqlitePlace
-from ncen_updater.agent.application.errors import StopFailed
-from ncen_updater.agent.engine.errors import ChangeFailed, SoakFailed
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.change import Phase, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.site import Clock
+from ncen_updater.agent.engine.site import Clock
+from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed, SoakFailed, StopFailed
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import ANOTHER_ANSWERS
 from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared

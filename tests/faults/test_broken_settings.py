@@ -16,7 +16,7 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.mistake_words import settings_of
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.noted_check import VALID, find_state, usable_config
-from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.model.change import Phase, StepName
 from tests.faults.test_scenarios import back_at_old, killed_upgrade
 from tests.faults.test_scenarios import module_trial as module_trial  # noqa: PLC0414
 from tests.faults.test_scenarios import trial as trial  # noqa: PLC0414

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.databases.base import DatabaseRole
+from ncen_updater.agent.adapters.databases.base import DatabaseRole
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.outcome import outcome_of
-from ncen_updater.agent.journal.change import ChangeState, Phase, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.site import Clock
+from ncen_updater.agent.engine.site import Clock
+from ncen_updater.agent.model.change import ChangeState, Phase, StepName
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial

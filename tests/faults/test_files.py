@@ -11,14 +11,14 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.retention import collect, collectable, interrupted_sets
-from ncen_updater.agent.files.keeping import place_of
-from ncen_updater.agent.journal.change import Phase, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.site_files.keeping import place_of
 from ncen_updater.common.messages import GUARD_BLOCKS
 from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared

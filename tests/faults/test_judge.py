@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from demo.site import version_of
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from tests.faults.full import prepared
 from tests.faults.trial import OLD, Broken, Trial
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.model.change import StepName
 from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells
 from tests.faults.full import prepared
 from tests.faults.kinds import KINDS, Kind

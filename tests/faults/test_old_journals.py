@@ -15,12 +15,12 @@ import pytest
 
 from demo.databases import PostgresPlace
 from demo.site import digests, version_of
-from ncen_updater.agent.engine.errors import NeedsPerson
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.recovery import RecoveryAction
-from ncen_updater.agent.journal.change import Phase, StepName, StepState
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.change import Phase, StepName, StepState
+from ncen_updater.agent.model.errors import NeedsPerson
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.progress import Silent
 from tests.faults.full import prepared
 from tests.faults.trial import NEW, OLD, Trial

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.adapters.feed_reader.child import ChildSource
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.build_slot import ARCHIVE, held_trees
-from ncen_updater.agent.journal.change import StepName
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.reader.child import ChildSource
+from ncen_updater.agent.engine.composition import build_site
+from ncen_updater.agent.model.change import StepName
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.release_source import FetchedPack
 from tests.faults.cells import Cell, all_cells, expected_versions, undo_cells

@@ -15,22 +15,17 @@ from pathlib import Path
 import pytest
 
 from demo.site import digests, version_of
-from ncen_updater.agent.engine.errors import (
-    ChangeFailed,
-    JournalUnreadable,
-    NeedsPerson,
-    SoakFailed,
-)
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.outcome import outcome_of
 from ncen_updater.agent.engine.recovery import MAX_ATTEMPTS
-from ncen_updater.agent.journal.change import ChangeState, Phase, StepName
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.site import Clock
+from ncen_updater.agent.engine.site import Clock
+from ncen_updater.agent.model.change import ChangeState, Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed, JournalUnreadable, NeedsPerson, SoakFailed
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import GOING_BACK_FAILED, INTERRUPTED, OPEN_CHANGE
 from ncen_updater.common.progress import Silent
@@ -277,7 +272,7 @@ def test_a_journal_from_before_the_last_change_is_noticed(trial: Trial) -> None:
 
 
 def test_a_bad_release_is_remembered_although_going_back_was_torn(trial: Trial) -> None:
-    from ncen_updater.agent.databases.errors import MigrationFailed
+    from ncen_updater.agent.model.errors import MigrationFailed
 
     def broken() -> None:
         raise MigrationFailed(database="cases", migration="1")

@@ -16,15 +16,15 @@ import psycopg
 import pytest
 
 from demo.databases import PostgresPlace
-from ncen_updater.agent.application.parts import ApplicationPart
+from ncen_updater.agent.adapters.application.parts import ApplicationPart
 from ncen_updater.agent.config.model import SoakSettings
-from ncen_updater.agent.engine.errors import SoakFailed
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.site import Clock
 from ncen_updater.agent.engine.steps import outage
-from ncen_updater.agent.journal.change import Change, Phase, StepName
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import (
+from ncen_updater.agent.model.change import Change, Phase, StepName
+from ncen_updater.agent.model.errors import SoakFailed
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.names import (
     APPLICATION_RUNS,
     APPLICATION_STOPPED,
     DATABASES_AWAY,
@@ -33,9 +33,9 @@ from ncen_updater.agent.journal.names import (
     DISK_HAS_ROOM,
     JOURNAL,
 )
-from ncen_updater.agent.journal.site_history import SiteHistory
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
-from ncen_updater.agent.site import Clock
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import WATCHED_ON_FULL_DISK, WATCHED_WITHOUT_DATABASES
 from ncen_updater.common.progress import Silent
 from tests.faults.cells import Fault, Strike

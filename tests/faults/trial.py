@@ -23,21 +23,21 @@ from packaging.version import Version
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions, digests, version_of
-from ncen_updater.agent.databases.base import DatabaseRole, Live
-from ncen_updater.agent.databases.postgresql.catalogue import (
+from ncen_updater.agent.adapters.databases.base import DatabaseRole, Live
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     Attributes,
     carry_over,
     read_attributes,
 )
-from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.fingerprints import schemas_of
 from ncen_updater.agent.engine.lock import lock_holder
+from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.situation import ADOPTED
-from ncen_updater.agent.files.keeping import place_of
-from ncen_updater.agent.journal.change import StepName, StepState
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL, LOCK
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.model.change import StepName, StepState
+from ncen_updater.agent.model.names import JOURNAL, LOCK
+from ncen_updater.agent.reports.diagnostics.verify import verify_site
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.site_files.keeping import place_of
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.progress import Silent
 from tests.faults.cells import Cell, Strike

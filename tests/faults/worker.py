@@ -13,11 +13,11 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.adapters.feed_reader.site_feed import feed_of
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.change import Phase, StepName
-from ncen_updater.agent.reader.site_feed import feed_of
+from ncen_updater.agent.model.change import Phase, StepName
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import Silent
 from tests.faults.cells import Fault, Strike, decode

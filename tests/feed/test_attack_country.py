@@ -11,8 +11,8 @@ from packaging.version import Version
 from demo.evidence import database_digests
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import TARGET_FOR_OTHER_COUNTRY, ExitCode
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import NoPath, RejectionReason

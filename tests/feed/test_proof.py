@@ -19,8 +19,8 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
+from ncen_updater.agent.adapters.feed_reader.child import ChildSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.messages import LIST_NOT_PROVED
 from ncen_updater.common.progress import Silent

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
+from ncen_updater.agent.adapters.feed_reader.child import ChildSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.reader import quota
-from ncen_updater.agent.reader.child import ChildSource
-from ncen_updater.agent.reader.quota import (
+from ncen_updater.agent.adapters.feed_reader import quota
+from ncen_updater.agent.adapters.feed_reader.child import ChildSource
+from ncen_updater.agent.adapters.feed_reader.quota import (
     LAST_BYTES,
     LAST_NAMES,
     MARGIN,
@@ -30,6 +29,7 @@ from ncen_updater.agent.reader.quota import (
     judge,
     use_of,
 )
+from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.messages import READER_FAILED, READER_FILLS_DISK

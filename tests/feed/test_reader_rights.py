@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.agent.adapters.feed_reader.child import ChildSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.reader.child import ChildSource
 from ncen_updater.common.workers import KEPT_VARIABLES
 from tests.feed.test_unit import CONFIG
 from tests.support.http_server import WebServer

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from ncen_updater.agent.reader import worker as reader
-from ncen_updater.agent.service import applying
+from ncen_updater.agent.adapters.feed_reader import worker as reader
+from ncen_updater.agent.cli import worker as applying
 
 ALONE = """
 import sys

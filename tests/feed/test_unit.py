@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.adapters.feed_reader.child import LIMITS, ChildSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.reader.child import LIMITS, ChildSource
 from ncen_updater.common.messages import READER_FAILED, READER_OVERDUE, READER_UNIT_AWAY
 from ncen_updater.common.progress import Silent
 from ncen_updater.common.unix_socket import connect
@@ -72,7 +72,13 @@ def source(config: Path) -> ChildSource:
 
 @contextlib.contextmanager
 def unit(config: Path, *words: str) -> Iterator[None]:
-    worker = words or (sys.executable, "-I", "-m", "ncen_updater.agent.reader.worker", str(config))
+    worker = words or (
+        sys.executable,
+        "-I",
+        "-m",
+        "ncen_updater.agent.adapters.feed_reader.worker",
+        str(config),
+    )
     with activated(config.parent / "fetch.sock", worker, config.parent / "unit.log"):
         yield
 
@@ -143,7 +149,10 @@ def _workers(config: Path) -> set[int]:
         with contextlib.suppress(OSError):
             words = (Path("/proc") / str(number) / "cmdline").read_bytes().split(b"\0")
             # The activator holds the same words behind its own.
-            if b"ncen_updater.agent.reader.worker" in words and b"--accept" not in words:
+            if (
+                b"ncen_updater.agent.adapters.feed_reader.worker" in words
+                and b"--accept" not in words
+            ):
                 found |= {number} if os.fsencode(config) in words else set()
     return found
 

@@ -11,8 +11,8 @@ from packaging.version import Version
 from pydantic import ValidationError
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
-from ncen_updater.agent.slots.records import Records
-from ncen_updater.agent.slots.reported import DOCUMENT
+from ncen_updater.agent.storage.slots.records import Records
+from ncen_updater.agent.storage.slots.reported import DOCUMENT
 from ncen_updater.common.messages import OFFER_INVALID
 from ncen_updater.feed.offers import offers_of
 from ncen_updater.formats.document import Offer, ReleaseDocument, parse_release_document

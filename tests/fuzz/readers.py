@@ -10,13 +10,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
+from ncen_updater.agent.adapters.databases.sqlite.noting import FileSeen, Note, SetSeen
+from ncen_updater.agent.adapters.databases.sqlite.records import KeptRecords, SetRecord
+from ncen_updater.agent.cli.worker import words_of_order
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.databases.migrations.loader import load_migrations
-from ncen_updater.agent.databases.sqlite.noting import FileSeen, Note, SetSeen
-from ncen_updater.agent.databases.sqlite.records import KeptRecords, SetRecord
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, Bad, SequenceFile
+from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     HoldForm,
@@ -25,7 +25,7 @@ from ncen_updater.agent.service.api.forms import (
     query_of,
     read_form,
 )
-from ncen_updater.agent.service.applying import words_of_order
+from ncen_updater.agent.storage.agent_selection import AgentSelection, Bad, SequenceFile
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.progress import ProgressUpdate, Silent

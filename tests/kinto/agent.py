@@ -10,17 +10,17 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.adapters.feed_reader.site_feed import feed_of
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.adopt import adopt
+from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.change import Change, Phase, StepName
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.reader.site_feed import feed_of
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import Change, Phase, StepName
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.reports.diagnostics.verify import verify_site
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Silent
 from ncen_updater.publisher.feed.feed import Feed

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.engine.errors import ChangeFailed
-from ncen_updater.agent.journal.change import (
+from ncen_updater.agent.model.change import (
     ChangeKind,
     ChangeState,
     Mode,
@@ -17,6 +16,7 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
+from ncen_updater.agent.model.errors import ChangeFailed
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
 from tests.kinto.agent import KintoAgent, make_kinto_feed
 from tests.kinto.build import NEW, OLD, SCHEMAS, Fault, stage_or_skip

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.journal.orders import OrderKind
 from ncen_updater.agent.service.api.routes import ROUTES
+from ncen_updater.agent.storage.journal.orders import OrderKind
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.console import service as console_service
 from ncen_updater.console.login import BridgedService, PersonLogin

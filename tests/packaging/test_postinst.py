@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile, TrialState
 
 DEBIAN = Path(__file__).resolve().parents[2] / "packaging" / "debian"
 SCRIPT = DEBIAN / "postinst"

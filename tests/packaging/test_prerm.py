@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL, LOCK
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.model.names import JOURNAL, LOCK
+from ncen_updater.agent.storage.journal.journal import Journal
 from tests.support.forks import DEADLINE_S
 
 SCRIPT = Path(__file__).resolve().parents[2] / "packaging" / "debian" / "prerm"

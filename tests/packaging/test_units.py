@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from ncen_updater.agent.adapters.feed_reader.child import LIMITS, NETWORK_ACTS
 from ncen_updater.agent.config.model import PathSettings
 from ncen_updater.agent.config.noted_check import VALID
 from ncen_updater.agent.config.paths import DEFAULTS
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.reader.child import LIMITS, NETWORK_ACTS
 from ncen_updater.agent.self_update.slots import CLI, LAUNCHER, TRY_IMPORTS
 from ncen_updater.agent.service.runner import LIMITS as ORDER_LIMITS
 from ncen_updater.agent.service.serve import RUNNER
@@ -168,7 +168,7 @@ def test_modules_that_units_and_slots_start_are_there() -> None:
         for text in (*(path.read_text("utf-8") for path in SERVICES), LAUNCHER)
         for name in re.findall(r" -m (\S+)", text)
     }
-    assert {*started, TRY_IMPORTS} > {"ncen_updater.agent.reader.worker", CLI}
+    assert {*started, TRY_IMPORTS} > {"ncen_updater.agent.adapters.feed_reader.worker", CLI}
     assert [name for name in started if find_spec(name) is None] == []
 
 
@@ -372,7 +372,7 @@ def test_what_becomes_the_applications_user_needs_none_of_what_is_hidden(
     hidden = hidden_by(PACKAGING / f"systemd/ncen-updater-{unit}.service")
     script = """
 import os, subprocess, sys
-from ncen_updater.agent.databases.migrations.command import migrator_user
+from ncen_updater.agent.adapters.databases.migrations.command import migrator_user
 from ncen_updater.agent.service.api.people import caller
 from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.common.supervised import LeftBehind, Supervised

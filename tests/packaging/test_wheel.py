@@ -28,5 +28,5 @@ def test_every_file_of_the_package_is_in_the_wheel(tmp_path: Path) -> None:
         for path in (ROOT / "ncen_updater").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert "ncen_updater/agent/dossier/templates/dossier.html" in files
+    assert "ncen_updater/agent/reports/dossier/templates/dossier.html" in files
     assert files - packed == set()

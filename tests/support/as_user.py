@@ -28,14 +28,14 @@ __all__ = ["COMMANDS", "become", "run_as"]
 
 #: What commands import when they work on the site themselves.
 WORKING = (
-    "ncen_updater.agent.composition",
+    "ncen_updater.agent.engine.composition",
     "ncen_updater.agent.config.loader",
-    "ncen_updater.agent.diagnostics.doctor",
-    "ncen_updater.agent.diagnostics.support_bundle.bundle",
+    "ncen_updater.agent.reports.diagnostics.doctor",
+    "ncen_updater.agent.reports.diagnostics.support_bundle.bundle",
     "ncen_updater.agent.engine.operations",
     "ncen_updater.agent.engine.plan",
-    "ncen_updater.agent.databases.sqlite.engine",
-    "ncen_updater.agent.application.command",
+    "ncen_updater.agent.adapters.databases.sqlite.engine",
+    "ncen_updater.agent.adapters.application.command",
 )
 LOADED = (terminal, encodings.idna, encodings.utf_8_sig, http.client, Client)
 

@@ -36,10 +36,10 @@ AGENT = "ncen_updater.agent.cli.main"
 PUBLISHER = "ncen_updater.publisher.cli.main"
 # What the agent imports while it works. (The publisher names in its commands what it needs.)
 HEAVY = (
-    "ncen_updater.agent.databases.migrations.runner",
-    "ncen_updater.agent.databases.postgresql.engine",
-    "ncen_updater.agent.databases.sqlite.engine",
-    "ncen_updater.agent.preflight.registry",
+    "ncen_updater.agent.adapters.databases.migrations.runner",
+    "ncen_updater.agent.adapters.databases.postgresql.engine",
+    "ncen_updater.agent.adapters.databases.sqlite.engine",
+    "ncen_updater.agent.engine.preflight.registry",
     "ncen_updater.agent.service.assess",
     "ncen_updater.agent.service.serve",
     "ncen_updater.feed.client",

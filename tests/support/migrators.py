@@ -7,7 +7,7 @@ import os
 import pytest
 
 #: Root runs such a program as the application's user, who reaches neither a trial's directories nor
-#: its interpreter. That way has tests of its own, in ``agent/databases``.
+#: its interpreter. That way has tests of its own, in ``agent/adapters/databases``.
 not_as_root = pytest.mark.skipif(
     os.geteuid() == 0, reason="root runs no release's program as itself; an ordinary user does"
 )

@@ -16,20 +16,20 @@ from packaging.version import Version
 
 from demo.evidence import case_references, database_digests
 from demo.site import DemoSite, version_of
-from ncen_updater.agent.approvals import approving
-from ncen_updater.agent.approvals.store import Person
-from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.service import WindowSettings
+from ncen_updater.agent.engine.approvals import approving
+from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.engine.lock import lock_holder
-from ncen_updater.agent.journal.change import StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL, LOCK
-from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals
+from ncen_updater.agent.model.change import StepName
+from ncen_updater.agent.model.names import JOURNAL, LOCK
+from ncen_updater.agent.model.person import Person
 from ncen_updater.agent.policy.windows import opening_at
-from ncen_updater.agent.rehearsal.store import Rehearsals
-from ncen_updater.agent.service.state import SERVICE_STATE, ServiceState, ServiceStateFile
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.service_state import SERVICE_STATE, ServiceState, ServiceStateFile
 from ncen_updater.common.progress import Silent
 from tests.support import processes
 from tests.support.forks import Fork, begin_agent

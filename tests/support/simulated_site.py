@@ -14,17 +14,17 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.model import Approval
-from ncen_updater.agent.approvals.store import ScheduleRecord
 from ncen_updater.agent.config.paths import Places
-from ncen_updater.agent.journal.change import ChangeState
-from ncen_updater.agent.journal.orders import Order
-from ncen_updater.agent.journal.site_history import HoldRecord
+from ncen_updater.agent.engine.approvals.model import Approval
+from ncen_updater.agent.engine.approvals.store import ScheduleRecord
+from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.bad_releases import next_attempt
+from ncen_updater.agent.reports.status import JournalFacts, SiteStatus
 from ncen_updater.agent.service.runner import Finished
-from ncen_updater.agent.service.state import Assessment, ServiceState
-from ncen_updater.agent.status import JournalFacts, SiteStatus
+from ncen_updater.agent.storage.journal.orders import Order
+from ncen_updater.agent.storage.journal.site_history import HoldRecord
+from ncen_updater.agent.storage.service_state import Assessment, ServiceState
 from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from demo.release_flow import publish_release
 from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.adapters.feed_reader.site_feed import feed_of
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.reader.site_feed import feed_of
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.composition import build_site
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.canonical_json import canonical_json
 from ncen_updater.publisher.new.trial import KeyRing, make_feed, make_keys
 

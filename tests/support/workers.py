@@ -30,9 +30,9 @@ from tests.support.forks import DEADLINE_S, work, workers_place
 
 #: What is forked, and what that imports while it works.
 FORKED = (
-    "ncen_updater.agent.notifications.sender",
-    "ncen_updater.agent.reader.worker",
-    "ncen_updater.agent.service.applying",
+    "ncen_updater.agent.service.notifications.sender",
+    "ncen_updater.agent.adapters.feed_reader.worker",
+    "ncen_updater.agent.cli.worker",
 )
 HANDS_OVER = Path(__file__).with_name("forked_worker.py")
 MOST_BYTES, MOST_FILES = 1 << 17, 64

@@ -13,7 +13,7 @@ from demo.show.instants import (
     wait_for,
 )
 from demo.show.stage import Stage
-from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.model.change import StepName
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import ExitCode
 

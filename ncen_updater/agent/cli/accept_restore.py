@@ -15,9 +15,9 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.approvals.model import ApprovalCount
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.accept_restore import Restored
+    from ncen_updater.agent.engine.approvals.model import ApprovalCount
 
 
 @click.command(

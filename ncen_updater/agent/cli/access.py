@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from ncen_updater.agent.engine.errors import JournalForbidden
+from ncen_updater.agent.model.errors import JournalForbidden
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.disk_space import is_closed_here
 from ncen_updater.common.errors import UpdaterError, causes

@@ -19,7 +19,7 @@ from ncen_updater.common.messages import DECLINED, ExitCode
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.adopt import Adoption
-    from ncen_updater.agent.site import Site
+    from ncen_updater.agent.engine.site import Site
 
 
 @click.command("adopt", cls=Command, help=N_("Take over a site that was installed by hand."))
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def adopt(context: click.Context, version: str, dry_run: bool, vouched: bool) -> ExitCode:
     from ncen_updater.agent.engine import adopt as adopting
-    from ncen_updater.agent.journal.names import JOURNAL
+    from ncen_updater.agent.model.names import JOURNAL
 
     session = agent_session(context)
     release = parse_version(version)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ncen_updater.agent.answers import rehearsal_words
-from ncen_updater.agent.approvals.model import used_up_words
-from ncen_updater.agent.approvals.outlook import require_binding
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.hold import parse_until, show_beginning
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.engine.approvals.model import used_up_words
+from ncen_updater.agent.engine.approvals.outlook import require_binding
+from ncen_updater.agent.reports.answers import rehearsal_words
 from ncen_updater.common.cli.arguments import parse_version
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import grouped
@@ -32,7 +32,7 @@ from ncen_updater.common.messages import (
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from ncen_updater.agent.client import SiteClient
+    from ncen_updater.agent.cli.site_client import SiteClient
 
 Document = Mapping[str, Any]
 

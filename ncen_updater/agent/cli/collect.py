@@ -13,7 +13,7 @@ from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
-    from ncen_updater.agent.site import Site
+    from ncen_updater.agent.engine.site import Site
 
 
 @click.command("collect", cls=Command, help=N_("Drop what is kept longer than its days."))
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def collect(context: click.Context, dry_run: bool, kept: str | None) -> ExitCode:
     from ncen_updater.agent.engine import retention as collecting
     from ncen_updater.agent.engine.operations import Operations
-    from ncen_updater.agent.journal.journal import Journal
-    from ncen_updater.agent.journal.names import JOURNAL
+    from ncen_updater.agent.model.names import JOURNAL
+    from ncen_updater.agent.storage.journal.journal import Journal
 
     session = agent_session(context)
     site = session.open_site()

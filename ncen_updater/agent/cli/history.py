@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from ncen_updater.agent.cli.change_words import change_lines
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.event_words import event_line
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.journal.names import IMPORTED
+from ncen_updater.agent.model.names import IMPORTED
+from ncen_updater.agent.reports.change_lines import change_lines
 from ncen_updater.common.cli.characters import clean
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_duration, table

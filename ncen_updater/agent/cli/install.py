@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from ncen_updater.agent.adapters.databases.engines import ENGINES, kind_of
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.databases.engines import ENGINES, kind_of
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.cli.usage import Misuse

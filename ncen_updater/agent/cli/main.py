@@ -31,7 +31,7 @@ cli = LazyGroup(
 def _state_now(session: AgentSession, error: UpdaterError) -> Sequence[Text]:
     from ncen_updater.agent.cli.state import sentences
     from ncen_updater.agent.config.errors import ConfigError
-    from ncen_updater.agent.engine.errors import JournalMissing
+    from ncen_updater.agent.model.errors import JournalMissing
 
     if isinstance(error, ConfigError):
         return [Text(N_("The site was not looked at, and nothing was changed."))]

@@ -17,7 +17,7 @@ from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.reader.child import ChildSource
+    from ncen_updater.agent.adapters.feed_reader.child import ChildSource
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -73,8 +73,8 @@ def mirror(
     keep: int | None,
     dry_run: bool,
 ) -> ExitCode:
+    from ncen_updater.agent.adapters.feed_reader.child import ChildSource
     from ncen_updater.agent.config.loader import load_config
-    from ncen_updater.agent.reader.child import ChildSource
 
     session = agent_session(context)
     order: dict[str, object] = {

@@ -7,7 +7,7 @@ import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
-from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.model.person import Person
 
 #: Who logged in, whatever they became since: pam_loginuid(8).
 LOGIN = Path("/proc/self/loginuid")

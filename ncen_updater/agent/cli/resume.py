@@ -8,10 +8,10 @@ from contextlib import nullcontext
 
 import click
 
-from ncen_updater.agent.answers import result_answer
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.reports.answers import result_answer
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import ExitCode
@@ -29,14 +29,14 @@ from ncen_updater.common.messages import ExitCode
 @click.option("--dry-run", is_flag=True, help=N_("Say what would be done, and change nothing."))
 @click.pass_context
 def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) -> ExitCode:
+    from ncen_updater.agent.adapters.rights import leave_server_files
     from ncen_updater.agent.engine.interruption import Interruption
     from ncen_updater.agent.engine.operations import Operations, Result
     from ncen_updater.agent.engine.pending_rollback import TAKEN_BACK
     from ncen_updater.agent.engine.recovery import Decision, RecoveryAction, Situation, decide
-    from ncen_updater.agent.journal.names import JOURNAL
-    from ncen_updater.agent.rights import leave_server_files
+    from ncen_updater.agent.model.names import JOURNAL
+    from ncen_updater.agent.reports.status import need, read_status
     from ncen_updater.agent.service.watched_time import gives_way
-    from ncen_updater.agent.status import need, read_status
 
     session = agent_session(context)
     if boot and not dry_run and _nothing_open(session):
@@ -83,8 +83,8 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
 
 def _nothing_open(session: AgentSession) -> bool:
     from ncen_updater.agent.config.noted_check import find_state
-    from ncen_updater.agent.journal.journal import Journal
-    from ncen_updater.agent.journal.names import JOURNAL
+    from ncen_updater.agent.model.names import JOURNAL
+    from ncen_updater.agent.storage.journal.journal import Journal
 
     with Journal.open(find_state(session.config) / JOURNAL, read_only=True) as journal:
         return journal.open_change() is None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from ncen_updater.agent.answers import Answer
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.reports.answers import Answer
 from ncen_updater.common.cli.characters import clean
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
@@ -95,7 +95,10 @@ def _show(session: AgentSession, way: Answer, *, emergency: bool) -> None:
         for line in way.words:
             session.show(line)
         if together:
-            from ncen_updater.agent.approvals.rollback_approvals import NOBODY_YET, loss_words
+            from ncen_updater.agent.engine.approvals.rollback_approvals import (
+                NOBODY_YET,
+                loss_words,
+            )
 
             raise UpdaterError(
                 BACK_NEEDS_APPROVAL, version=found["to"], missing=missing,

@@ -22,9 +22,9 @@ from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.engine.errors import Busy, LockUnusable
-from ncen_updater.agent.self_update.agent_selection import STARTED_BY, SequenceFile
+from ncen_updater.agent.model.errors import Busy, LockUnusable
 from ncen_updater.agent.self_update.directory_writer import OwnAction, own_doer
+from ncen_updater.agent.storage.agent_selection import STARTED_BY, SequenceFile
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_
@@ -44,7 +44,7 @@ def serve(context: click.Context) -> ExitCode:
 
 def _serve(session: AgentSession) -> None:
     from ncen_updater.agent.config.noted_check import usable_config
-    from ncen_updater.agent.notifications.thread import NotifierThread
+    from ncen_updater.agent.service.notifications.thread import NotifierThread
     from ncen_updater.agent.service.serve import serve as be_the_service
     from ncen_updater.common.journald import install
 

@@ -15,10 +15,10 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.answers import Answer
-    from ncen_updater.agent.client import LocalSite, SiteClient
-    from ncen_updater.agent.site import Site
-    from ncen_updater.agent.status import SiteStatus
+    from ncen_updater.agent.cli.site_client import LocalSite, SiteClient
+    from ncen_updater.agent.engine.site import Site
+    from ncen_updater.agent.reports.answers import Answer
+    from ncen_updater.agent.reports.status import SiteStatus
 
 #: Stands in the English remedy of an error where it is to ask the Secretariat.
 SECRETARIAT = "Secretariat"
@@ -92,9 +92,9 @@ class AgentSession(Session):
         Raises:
             ConfigError: If the configuration has mistakes.
         """
-        from ncen_updater.agent.composition import build_site
         from ncen_updater.agent.config.loader import load_config
         from ncen_updater.agent.config.noted_check import load_noted, usable_config
+        from ncen_updater.agent.engine.composition import build_site
 
         if recovering:
             self.config = usable_config(self.config)
@@ -117,7 +117,7 @@ class AgentSession(Session):
         """
         from ncen_updater.agent.cli.state import STATE
         from ncen_updater.agent.config.paths import load_places
-        from ncen_updater.agent.status import read_status
+        from ncen_updater.agent.reports.status import read_status
 
         wanted = STATE if parts is None else parts
         return read_status(load_places(self.config), datetime.now(UTC), wanted, site=self.site)
@@ -125,7 +125,7 @@ class AgentSession(Session):
     def explain(self, error: Exception) -> UpdaterError | None:
         """See :meth:`Session.explain`; also this user's rights, and names that nobody knows."""
         from ncen_updater.agent.cli import access
-        from ncen_updater.agent.diagnostics import unknown_names
+        from ncen_updater.agent.reports.diagnostics import unknown_names
 
         return (
             super().explain(error)
@@ -138,7 +138,7 @@ class AgentSession(Session):
 
         A command asks alone where it is told to (``--alone``, as the service tells what it starts).
         """
-        from ncen_updater.agent.client import ServiceSite, service_for
+        from ncen_updater.agent.cli.site_client import ServiceSite, service_for
 
         service = service_for(self)
         return self.local() if service is None else ServiceSite(self, service)
@@ -149,7 +149,7 @@ class AgentSession(Session):
         What looks for mistakes does not rely on a service that may be one of them.
         """
         from ncen_updater.agent.config.paths import load_places
-        from ncen_updater.agent.journal.names import JOURNAL
+        from ncen_updater.agent.model.names import JOURNAL
 
         if os.geteuid() == 0:
             return self.local()
@@ -167,7 +167,7 @@ class AgentSession(Session):
         ``install``, ``uninstall``, ``accept-restore``, ``mirror``, ``collect``,
         ``resume``.
         """
-        from ncen_updater.agent.client import LocalSite
+        from ncen_updater.agent.cli.site_client import LocalSite
 
         return LocalSite(self)
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.cli.availability_words import trouble
-from ncen_updater.agent.engine.errors import JournalForbidden, JournalMissing
-from ncen_updater.agent.journal.change import Change, ChangeState, StepName
+from ncen_updater.agent.engine.approvals.model import used_up_words
+from ncen_updater.agent.model.change import Change, ChangeState, StepName
+from ncen_updater.agent.model.errors import JournalForbidden, JournalMissing
 from ncen_updater.agent.policy.availability import AvailabilityState, HealthAnswer
-from ncen_updater.agent.status import SiteStatus, or_none
+from ncen_updater.agent.reports.status import SiteStatus, or_none
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 

@@ -8,22 +8,22 @@ from typing import Any
 
 import click
 
-from ncen_updater.agent.answers import BARRED, notice_words
-from ncen_updater.agent.approvals.model import used_up_words
 from ncen_updater.agent.cli.access import explained
 from ncen_updater.agent.cli.availability_words import officers_words
-from ncen_updater.agent.cli.change_words import as_before, ended_words
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.cli.site_client import order_waits, work_now
 from ncen_updater.agent.cli.state import sentences
-from ncen_updater.agent.client import order_waits, work_now
 from ncen_updater.agent.config.errors import ConfigError
-from ncen_updater.agent.engine.errors import NOT_ADOPTED, JournalForbidden, JournalMissing
-from ncen_updater.agent.journal.change import ChangeState, StepState
-from ncen_updater.agent.journal.names import RESTORED_AS
+from ncen_updater.agent.engine.approvals.model import used_up_words
+from ncen_updater.agent.model.change import ChangeState, StepState
+from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalForbidden, JournalMissing
+from ncen_updater.agent.model.names import RESTORED_AS
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.policy.clock import clock_findings
 from ncen_updater.agent.policy.deeds import at_work_words, deed_words
+from ncen_updater.agent.reports.answers import BARRED, notice_words
+from ncen_updater.agent.reports.change_lines import as_before, ended_words
 from ncen_updater.agent.service.errors import refusal
 from ncen_updater.common.cli.characters import clean
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
@@ -291,7 +291,7 @@ def back_words(back: Document) -> Iterator[Text]:
             "Going back to {version} was approved by {who}; people who have yet to approve: "
             "{count}. Each of them types 'ncen-updater approve --rollback{loss}'."
         )
-        from ncen_updater.agent.approvals.rollback_approvals import loss_words
+        from ncen_updater.agent.engine.approvals.rollback_approvals import loss_words
 
         loss = loss_words(back["accept_loss"])
         yield Text(words, {**values, "count": back["missing"], "loss": loss})

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.agent.answers import Answer
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.reports.answers import Answer
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
 from ncen_updater.common.cli.render import format_bytes
@@ -42,7 +42,10 @@ def support_bundle(
 ) -> ExitCode:
     import base64
 
-    from ncen_updater.agent.diagnostics.support_bundle.bundle import require_parts, write_archive
+    from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import (
+        require_parts,
+        write_archive,
+    )
     from ncen_updater.common.errors import UpdaterError
     from ncen_updater.common.messages import BUNDLE_LEAKS
 

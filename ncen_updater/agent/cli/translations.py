@@ -32,10 +32,10 @@ from ncen_updater.common.messages import (
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
-    from ncen_updater.agent.journal.journal import Journal
-    from ncen_updater.agent.overlay.layer import FileReport, Layer, LayerReport
-    from ncen_updater.agent.overlay.merge import MadeFor
-    from ncen_updater.agent.site import Site
+    from ncen_updater.agent.engine.site import Site
+    from ncen_updater.agent.storage.journal.journal import Journal
+    from ncen_updater.agent.storage.overlay.layer import FileReport, Layer, LayerReport
+    from ncen_updater.agent.storage.overlay.merge import MadeFor
 
 
 @click.command(
@@ -117,7 +117,12 @@ def _report(
     version: Version,
     table: str | None,
 ) -> ExitCode:
-    from ncen_updater.agent.overlay.words import layer_json, listed, outcome_words, sentences
+    from ncen_updater.agent.storage.overlay.words import (
+        layer_json,
+        listed,
+        outcome_words,
+        sentences,
+    )
 
     report = layer.report(origin, version)
     if table is not None:
@@ -142,7 +147,7 @@ def _report(
 
 
 def _table(session: AgentSession, report: LayerReport) -> str:
-    from ncen_updater.agent.overlay.words import outcome_words
+    from ncen_updater.agent.storage.overlay.words import outcome_words
 
     made = io.StringIO()
     rows = csv.writer(made)
@@ -201,7 +206,7 @@ def _export(
     *,
     everything: bool,
 ) -> ExitCode:
-    from ncen_updater.agent.overlay.exchange import to_do
+    from ncen_updater.agent.storage.overlay.exchange import to_do
     from ncen_updater.formats.manifest import CarriedFormat
     from ncen_updater.formats.texts.catalogue import Unusable
     from ncen_updater.formats.texts.readers import FORMATS
@@ -241,8 +246,8 @@ def _import(
     yes: bool,
 ) -> ExitCode:
     from ncen_updater.agent.engine.operations import Operations
-    from ncen_updater.agent.overlay.exchange import take
-    from ncen_updater.agent.overlay.own_files import Found, parsed
+    from ncen_updater.agent.storage.overlay.exchange import take
+    from ncen_updater.agent.storage.overlay.own_files import Found, parsed
     from ncen_updater.common.bounded_io import read_file
     from ncen_updater.formats.manifest import CarriedFormat
     from ncen_updater.formats.texts.catalogue import Unusable
@@ -302,7 +307,7 @@ def _import(
 
 def _show_refused(session: AgentSession, layer: Layer, version: Version, own: str) -> None:
     """Say how many of a file's texts are not used: what is taken is not all shown."""
-    from ncen_updater.agent.overlay.merge import KeyOutcome
+    from ncen_updater.agent.storage.overlay.merge import KeyOutcome
 
     report = layer.report(None, version)
     count = sum(len(f.of(KeyOutcome.REFUSED)) for f in report.files if f.own == own)

@@ -7,14 +7,14 @@ from typing import TypeGuard
 
 import click
 
-from ncen_updater.agent.answers import Answer, Document
 from ncen_updater.agent.cli.common import agent_session
 from ncen_updater.agent.cli.event_words import event_line
 from ncen_updater.agent.cli.hold import show_beginning
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.cli.site_client import came_to, require_service, tell
 from ncen_updater.agent.cli.status import show_last_change
-from ncen_updater.agent.client import came_to, require_service, tell
 from ncen_updater.agent.policy.deeds import deed_words
+from ncen_updater.agent.reports.answers import Answer, Document
 from ncen_updater.agent.service.client import Client, StreamEvent
 from ncen_updater.common.cli.errors import NOTHING_CHANGED
 from ncen_updater.common.cli.lazy import Command
@@ -118,8 +118,8 @@ def _show_end(
 
 
 def _show_rehearsal(session: AgentSession, client: Client) -> None:
-    from ncen_updater.agent.notifications.news import NewsKind
-    from ncen_updater.agent.notifications.words import TITLES
+    from ncen_updater.agent.model.notification_kind import NewsKind
+    from ncen_updater.agent.service.notifications.words import TITLES
 
     found = next(iter(client.get("/v1/rehearsals?limit=1")["rehearsals"]), None)
     kinds = {"passed": NewsKind.REHEARSED, "failed": NewsKind.REHEARSAL_FAILED}

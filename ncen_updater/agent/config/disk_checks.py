@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ncen_updater.agent.config.engines import ENGINE_SETTINGS
 from ncen_updater.agent.config.errors import Mistake
 from ncen_updater.agent.config.setting_lines import Path as Place
 from ncen_updater.agent.config.setting_lines import line_of
-from ncen_updater.agent.databases.engines import ENGINES, kind_of
 from ncen_updater.common.i18n import N_, Text
 
 # Every setting that is a path, besides the root itself; relative ones are below the root.
@@ -27,7 +27,7 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("paths", "agent"),
     ("feed", "ca_file"),
     ("feed", "client_certificate"),
-    *(("databases", name, path) for name in ENGINES for path in kind_of(name).settings.paths),
+    *(("databases", name, path) for name, own in ENGINE_SETTINGS.items() for path in own.paths),
     ("application", "door_file"),
     ("application", "health_token_file"),
     ("service", "socket"),
@@ -44,7 +44,7 @@ PATHS: tuple[tuple[str, ...], ...] = (
 # What [notify] names is looked at when something is sent, and the token of the health when it is
 # asked: what is missing there must not keep a change from being brought to its end.
 SECRETS = tuple(
-    ("databases", name, path) for name in ENGINES for path in kind_of(name).settings.secrets
+    ("databases", name, path) for name, own in ENGINE_SETTINGS.items() for path in own.secrets
 )
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # What may not even be looked at is for the agent as good as not there.

@@ -19,9 +19,9 @@ from pydantic import (
 )
 
 from ncen_updater.agent.config.base import EngineSettings, PhysicalName, Settings
+from ncen_updater.agent.config.engines import ENGINE_SETTINGS
 from ncen_updater.agent.config.notifications import MetricsSettings, NotifySettings
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
-from ncen_updater.agent.databases.engines import ENGINES, kind_of
 from ncen_updater.common.i18n import Text
 from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName
 
@@ -99,7 +99,7 @@ class DatabaseSettings(Settings):
     """The databases of the site.
 
     Attributes:
-        engine: A name of :data:`.engines.ENGINES`; the table of the same name is its own.
+        engine: A name of :data:`.engines.ENGINE_SETTINGS`; the table of the same name is its own.
         names: Logical name to the name in the server, where the engine has a server.
         migrator_environment: Further variables of an application's own migrator.
     """
@@ -137,8 +137,8 @@ if not TYPE_CHECKING:
         "DatabaseSettings",
         __base__=DatabaseSettings,
         __module__=__name__,
-        engine=(Literal[tuple(ENGINES)], ...),
-        **{name: (kind_of(name).settings | None, None) for name in ENGINES},
+        engine=(Literal[tuple(ENGINE_SETTINGS)], ...),
+        **{name: (settings | None, None) for name, settings in ENGINE_SETTINGS.items()},
     )
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.self_update.agent_selection import SequenceFile
-from ncen_updater.agent.self_update.errors import SequenceDamaged
+from ncen_updater.agent.model.errors import SequenceDamaged
+from ncen_updater.agent.storage.agent_selection import SequenceFile
 
 
 def newer_agent(directory: Path, own: str | None = None) -> str | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from ncen_updater.agent.notifications.news import NewsKind
+from ncen_updater.agent.model.notification_kind import NewsKind
 
 # One address, without a name before it: what is more would have to be quoted.
 Address = Annotated[

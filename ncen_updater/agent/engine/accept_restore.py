@@ -19,20 +19,21 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.model import ApprovalCount
-from ncen_updater.agent.approvals.store import ApprovalStore, Person, require_somebody
-from ncen_updater.agent.databases.base import ChangeRef, Live
-from ncen_updater.agent.databases.errors import MigrationRefused
+from ncen_updater.agent.adapters.databases.base import ChangeRef, Live
 from ncen_updater.agent.engine import site_files
+from ncen_updater.agent.engine.approvals.model import ApprovalCount
+from ncen_updater.agent.engine.approvals.store import ApprovalStore, require_somebody
 from ncen_updater.agent.engine.fingerprints import Schemas, schemas_of
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
+from ncen_updater.agent.engine.site import Site, reference
 from ncen_updater.agent.engine.situation import fingerprints_of, known, look
-from ncen_updater.agent.journal.change import Change, ChangeState
-from ncen_updater.agent.journal.ids import new_change_id
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import RESTORED, RESTORED_AS
-from ncen_updater.agent.site import Site, reference
+from ncen_updater.agent.model.change import Change, ChangeState
+from ncen_updater.agent.model.errors import MigrationRefused
+from ncen_updater.agent.model.ids import new_change_id
+from ncen_updater.agent.model.names import RESTORED, RESTORED_AS
+from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (

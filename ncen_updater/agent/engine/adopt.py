@@ -9,15 +9,15 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.databases.base import ChangeRef, Live
-from ncen_updater.agent.databases.migrations.loader import load_migrations
+from ncen_updater.agent.adapters.databases.base import ChangeRef, Live
+from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
 from ncen_updater.agent.engine.fingerprints import schemas_of
 from ncen_updater.agent.engine.installed import Installed, look_at_installed, objection
 from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.situation import ADOPTED
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL, LOCK, RESTORED
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.model.names import JOURNAL, LOCK, RESTORED
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_, Text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ncen_updater.agent.slots.errors import RecordUnusable, SlotDiffers
+from ncen_updater.agent.model.errors import RecordUnusable, SlotDiffers
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.release_source import FetchedPack, FetchedRelease, not_used
 from ncen_updater.feed.tuf_source import TufReleaseSource
@@ -23,7 +23,7 @@ from ncen_updater.formats.document import Offer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ncen_updater.agent.slots.store import SlotStore
+    from ncen_updater.agent.storage.slots.store import SlotStore
     from ncen_updater.formats.tree import Tree
 
 logger = logging.getLogger(__name__)

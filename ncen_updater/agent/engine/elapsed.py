@@ -10,11 +10,11 @@ import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
-from ncen_updater.agent.engine.errors import JournalUnwritable
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.rows import reading
+from ncen_updater.agent.engine.site import Clock
+from ncen_updater.agent.model.errors import JournalUnwritable
 from ncen_updater.agent.policy.elapsed import Seen, advance
-from ncen_updater.agent.site import Clock
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import reading
 from ncen_updater.common.records import stored_time
 
 logger = logging.getLogger(__name__)

@@ -17,16 +17,15 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 
-from ncen_updater.agent.databases.base import Live, MigrationSet
-from ncen_updater.agent.databases.errors import DatabaseUnreachable
-from ncen_updater.agent.engine.errors import LockUnusable
+from ncen_updater.agent.adapters.databases.base import Live, MigrationSet
 from ncen_updater.agent.engine.fingerprints import schema_findings, schemas_of
 from ncen_updater.agent.engine.full_words import full_remedy, keep_full
+from ncen_updater.agent.engine.site import Site, StepContext
 from ncen_updater.agent.engine.situation import CONTRACTED, EXPANDED, known
-from ncen_updater.agent.journal.change import Change, ChangeKind
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.site import Site, StepContext
+from ncen_updater.agent.model.change import Change, ChangeKind
+from ncen_updater.agent.model.errors import DatabaseUnreachable, LockUnusable
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, Text

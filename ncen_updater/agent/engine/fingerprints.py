@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.databases.base import DatabaseEngine, Live, PlaceOf
-from ncen_updater.agent.databases.schema import BESIDE, SchemaKind, changed_kinds, kind_words
-from ncen_updater.agent.databases.side_by_side import side_by_side
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine, Live, PlaceOf
+from ncen_updater.agent.adapters.databases.schema import (
+    BESIDE,
+    SchemaKind,
+    changed_kinds,
+    kind_words,
+)
+from ncen_updater.agent.adapters.databases.side_by_side import side_by_side
 from ncen_updater.agent.engine.situation import known
-from ncen_updater.agent.journal.facts import TakenBy
-from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.model.facts import TakenBy
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.site import Site
+    from ncen_updater.agent.engine.site import Site
 
 #: Raise it whenever an engine describes a schema in other words than before: what was recorded
 #: until then cannot be compared any more.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from packaging.version import Version
 
-from ncen_updater.agent.databases.base import ChangeRef
+from ncen_updater.agent.adapters.databases.base import ChangeRef
 from ncen_updater.agent.engine.fingerprints import schema_findings
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.preflight.base import Context, run
-from ncen_updater.agent.preflight.registry import all_checks
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.preflight.base import Context, run
+from ncen_updater.agent.engine.preflight.registry import all_checks
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Progress, Silent
 from ncen_updater.feed.proved import ProvedMemory

@@ -11,11 +11,11 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ncen_updater.agent.adapters.feed_reader.child import ChildSource
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import IMPORT_REFUSED, IMPORTED, JOURNAL, LOCK
-from ncen_updater.agent.reader.child import ChildSource
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.names import IMPORT_REFUSED, IMPORTED, JOURNAL, LOCK
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import READER_FAILED
 from ncen_updater.common.progress import Progress

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from ncen_updater.agent.application.base import Expectation
-from ncen_updater.agent.databases.base import (
+from ncen_updater.agent.adapters.application.base import Expectation
+from ncen_updater.agent.adapters.databases.base import (
     AppliedMigration,
     DatabaseEngine,
     Live,
     MigrationSet,
     SqlMigration,
 )
-from ncen_updater.agent.databases.errors import DatabaseError, MigrationRefused
-from ncen_updater.agent.databases.migrations.checks import question
-from ncen_updater.agent.databases.migrations.planner import plan_steps
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.adapters.databases.migrations.checks import question
+from ncen_updater.agent.adapters.databases.migrations.planner import plan_steps
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.errors import DatabaseError, MigrationRefused
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ncen_updater.agent.databases.base import CopyPlan
-from ncen_updater.agent.journal.change import StepName, StepState
-from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.adapters.databases.base import CopyPlan
+from ncen_updater.agent.model.change import StepName, StepState
+from ncen_updater.agent.storage.journal.journal import Journal
 
 LAST_CHANGES = 20
 

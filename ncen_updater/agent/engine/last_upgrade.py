@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from packaging.version import Version
 
-from ncen_updater.agent.journal.change import Change, ChangeKind
+from ncen_updater.agent.model.change import Change, ChangeKind
 
 
 def last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:

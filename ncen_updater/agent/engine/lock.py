@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ncen_updater.agent.engine.errors import Busy, LockUnusable
+from ncen_updater.agent.model.errors import Busy, LockUnusable
 from ncen_updater.common import atomic_files as durable
 
 logger = logging.getLogger(__name__)

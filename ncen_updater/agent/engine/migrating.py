@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ncen_updater.agent.databases.base import ChangeRef, DatabaseEngine, MigrationSet
-from ncen_updater.agent.databases.migrations.checks import Value, ask, compare
-from ncen_updater.agent.databases.migrations.planner import way_target
-from ncen_updater.agent.databases.side_by_side import side_by_side
-from ncen_updater.agent.engine.errors import ChecksFailed
+from ncen_updater.agent.adapters.databases.base import ChangeRef, DatabaseEngine, MigrationSet
+from ncen_updater.agent.adapters.databases.migrations.checks import Value, ask, compare
+from ncen_updater.agent.adapters.databases.migrations.planner import way_target
+from ncen_updater.agent.adapters.databases.side_by_side import side_by_side
 from ncen_updater.agent.engine.fingerprints import Schemas, fingerprints_of, schemas_of
+from ncen_updater.agent.model.errors import ChecksFailed
 from ncen_updater.common.progress import Progress
 from ncen_updater.formats.manifest import Check, Compare, When
 

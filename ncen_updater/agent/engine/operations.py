@@ -17,18 +17,9 @@ from typing import Any
 
 from packaging.version import Version
 
-from ncen_updater.agent.application.errors import ApplicationError
-from ncen_updater.agent.databases.base import Marker
+from ncen_updater.agent.adapters.databases.base import Marker
 from ncen_updater.agent.engine import soaking
 from ncen_updater.agent.engine.elapsed import witness
-from ncen_updater.agent.engine.errors import (
-    ChangeFailed,
-    JournalForbidden,
-    JournalUnwritable,
-    NeedsPerson,
-    SoakFailed,
-    Unhealthy,
-)
 from ncen_updater.agent.engine.expand_contract import note_what_stays
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.lock import change_lock, door_lock
@@ -48,11 +39,13 @@ from ncen_updater.agent.engine.preconditions import (
     running_version,
 )
 from ncen_updater.agent.engine.recovery import Decision, RecoveryAction, Situation, decide
+from ncen_updater.agent.engine.rehearsal.predictions import expect, expected, settle
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan, way_back
 from ncen_updater.agent.engine.runner import Checkpoint, Runner, no_checkpoint
+from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.situation import look
 from ncen_updater.agent.engine.steps.starting import require_well
-from ncen_updater.agent.journal.change import (
+from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
     ChangeState,
@@ -60,14 +53,21 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
-from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.journal.ids import new_change_id
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import APPLICATION_STARTED, JOURNAL, LOCK
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.model.errors import (
+    ApplicationError,
+    ChangeFailed,
+    JournalForbidden,
+    JournalUnwritable,
+    NeedsPerson,
+    SoakFailed,
+    Unhealthy,
+)
+from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.model.ids import new_change_id
+from ncen_updater.agent.model.names import APPLICATION_STARTED, JOURNAL, LOCK
 from ncen_updater.agent.policy.ought_to_run import RunVerdict, ought_to_run
-from ncen_updater.agent.rehearsal.predictions import expect, expected, settle
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import (
@@ -280,7 +280,7 @@ class Operations:
             NeedsPerson: If the facts contradict each other or recovery failed too often.
             GoingBackFailed: If going back failed once more.
         """
-        from ncen_updater.agent.rehearsal.rehearse import clean_interrupted
+        from ncen_updater.agent.engine.rehearsal.rehearse import clean_interrupted
 
         with self._at_work("resume") as journal:
             change = journal.open_change()

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ncen_updater.agent.journal.change import Change, StepName, StepState
-from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.model.change import Change, StepName, StepState
+from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.storage.journal.journal import Journal
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ncen_updater.agent.journal.change import Change, ChangeKind, StepName, StepState
-from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.model.change import Change, ChangeKind, StepName, StepState
+from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import Order, OrderKind, Orders
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import INTERRUPTED
 
@@ -91,3 +92,12 @@ def may_be_left(journal: Journal, change: Change) -> bool:
     if change.kind is ChangeKind.ROLLBACK and journal.facts(change.id).soak_failed is None:
         return False
     return change.committed
+
+
+def order_to_go_back(journal: Journal) -> Order | None:
+    """Return the order that ends the watching of a release; None where there is none."""
+    change = journal.open_change()
+    if change is None or not change.watched or not may_be_left(journal, change):
+        return None
+    waiting = (order for order in Orders(journal).unended() if order.taken_at is None)
+    return next((order for order in waiting if order.kind is OrderKind.ROLLBACK), None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ncen_updater.agent.databases.base import (
+from ncen_updater.agent.adapters.databases.base import (
     AppliedMigration,
     ChangeRef,
     CopyPlan,
@@ -21,7 +21,7 @@ from ncen_updater.agent.databases.base import (
     MigrationPlan,
     MigrationSet,
 )
-from ncen_updater.agent.databases.migrations.planner import (
+from ncen_updater.agent.adapters.databases.migrations.planner import (
     AS_IS,
     WayBack,
     after_steps,
@@ -30,15 +30,15 @@ from ncen_updater.agent.databases.migrations.planner import (
     plan_set,
     plan_way_back,
 )
-from ncen_updater.agent.databases.migrations.render import render_sql
-from ncen_updater.agent.databases.ways import Back
+from ncen_updater.agent.adapters.databases.migrations.render import render_sql
+from ncen_updater.agent.adapters.databases.ways import Back
 from ncen_updater.agent.engine.build_slot import build, held_trees
 from ncen_updater.agent.engine.expand_contract import CONTRACTING, EXPANDING
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.rollback_words import way_words
+from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.steps import all_steps
-from ncen_updater.agent.journal.change import DOWNTIME, StepName
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.model.change import DOWNTIME, StepName
 from ncen_updater.common.canonical_json import canonical_json, sha256_hex
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, Text
@@ -48,8 +48,8 @@ from ncen_updater.formats.document import Offer, ReleaseDocument
 from ncen_updater.formats.manifest import FileEffect, Manifest
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.overlay.layer import LayerReport
-    from ncen_updater.agent.rehearsal.report import RehearsalReport
+    from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
+    from ncen_updater.agent.storage.overlay.layer import LayerReport
 
 PLAN_ID = "planned2"  # stands for the change that does not exist yet
 PLAN_DIGITS = "234567"  # the digits of ids, for the hops after it
@@ -353,7 +353,7 @@ def _country(layer: LayerReport | None) -> list[dict[str, object]] | None:
     if layer is None:
         return None
     # Only where a site has texts of its own is it loaded what says them.
-    from ncen_updater.agent.overlay.words import layer_json
+    from ncen_updater.agent.storage.overlay.words import layer_json
 
     return layer_json(layer)
 

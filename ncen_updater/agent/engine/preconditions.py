@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine.errors import NeedsPerson
 from ncen_updater.agent.engine.permitted import require_no_change
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide
+from ncen_updater.agent.engine.site import Site, reference
 from ncen_updater.agent.engine.situation import contradiction, look
-from ncen_updater.agent.journal.change import Change
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.site import Site, reference
+from ncen_updater.agent.model.change import Change
+from ncen_updater.agent.model.errors import NeedsPerson
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.feed.upgrade_path import NoPath, UpgradePath, choose_path
 from ncen_updater.formats.document import Offer
 

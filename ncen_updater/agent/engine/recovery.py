@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ncen_updater.agent.journal.change import ChangeState, StepState
+from ncen_updater.agent.model.change import ChangeState, StepState
 from ncen_updater.common.i18n import N_, Text
 
 MAX_ATTEMPTS = 5

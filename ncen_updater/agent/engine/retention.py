@@ -18,8 +18,7 @@ from ncen_updater.agent.engine.aside import note_kept
 from ncen_updater.agent.engine.elapsed import kept_for
 from ncen_updater.agent.engine.full_words import forget_old, forgotten_at
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.engine.site import Clock, Site
 from ncen_updater.agent.policy.collection import (
     KeepRule,
     NamedByJournal,
@@ -27,7 +26,8 @@ from ncen_updater.agent.policy.collection import (
     Retention,
     what_to_collect,
 )
-from ncen_updater.agent.site import Clock, Site
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress
 from ncen_updater.feed.errors import TrustError

@@ -9,16 +9,16 @@ from fnmatch import fnmatchcase
 
 from packaging.version import Version
 
-from ncen_updater.agent.databases.base import ChangeRef, Live
-from ncen_updater.agent.databases.errors import LedgerUnreadable
-from ncen_updater.agent.databases.migrations.planner import AS_IS, WayBack, plan_way_back
-from ncen_updater.agent.databases.ways import Back
+from ncen_updater.agent.adapters.databases.base import ChangeRef, Live
+from ncen_updater.agent.adapters.databases.migrations.planner import AS_IS, WayBack, plan_way_back
+from ncen_updater.agent.adapters.databases.ways import Back
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
 from ncen_updater.agent.engine.rollback_words import way_words
-from ncen_updater.agent.journal.change import Change, Mode
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import PreviousSet, SiteHistory
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import Change, Mode
+from ncen_updater.agent.model.errors import LedgerUnreadable
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import PreviousSet, SiteHistory
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 

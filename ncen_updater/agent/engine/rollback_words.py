@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from ncen_updater.agent.databases.ways import Back
+from ncen_updater.agent.adapters.databases.ways import Back
 from ncen_updater.common.i18n import N_, Text
 
 #: Of a change that leaves the databases as they are, forward and back.

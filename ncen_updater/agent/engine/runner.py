@@ -9,22 +9,12 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
-from ncen_updater.agent.databases.errors import MigrationFailed, find_away, is_refused
 from ncen_updater.agent.engine.aside import kept_remedy
-from ncen_updater.agent.engine.errors import (
-    ChangeFailed,
-    ChecksFailed,
-    JournalUnwritable,
-    SoakFailed,
-    Unhealthy,
-    UntoldLoss,
-)
 from ncen_updater.agent.engine.full_words import full_remedy, keep_full
 from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.agent.engine.site import Site, StepContext
 from ncen_updater.agent.engine.steps import Step, all_steps
-from ncen_updater.agent.journal import reserve
-from ncen_updater.agent.journal.change import (
+from ncen_updater.agent.model.change import (
     BEFORE_COMMIT,
     DOWNTIME,
     FORWARD,
@@ -35,11 +25,24 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
-from ncen_updater.agent.journal.file import unwritable
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import RECOVERY
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.site import Site, StepContext
+from ncen_updater.agent.model.errors import (
+    ApplicationError,
+    ChangeFailed,
+    ChecksFailed,
+    CommandFailed,
+    JournalUnwritable,
+    MigrationFailed,
+    SoakFailed,
+    Unhealthy,
+    UntoldLoss,
+    find_away,
+    is_refused,
+)
+from ncen_updater.agent.model.names import RECOVERY
+from ncen_updater.agent.storage.journal import reserve
+from ncen_updater.agent.storage.journal.file import unwritable
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.database_words import said
 from ncen_updater.common.errors import UpdaterError, causes
 from ncen_updater.common.i18n import N_, Text

@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
-from ncen_updater.agent.files.keeping import Directory, PutBack, best_method
-from ncen_updater.agent.files.listing import Method
-from ncen_updater.agent.journal.change import Change, ChangeKind, Mode, StepName
-from ncen_updater.agent.journal.facts import ChangeFacts, KeptFiles
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.rows import reading
-from ncen_updater.agent.site import StepContext
+from ncen_updater.agent.engine.site import StepContext
+from ncen_updater.agent.model.change import Change, ChangeKind, Mode, StepName
+from ncen_updater.agent.model.facts import ChangeFacts, KeptFiles
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import reading
+from ncen_updater.agent.storage.site_files.keeping import Directory, PutBack, best_method
+from ncen_updater.agent.storage.site_files.listing import Method
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress

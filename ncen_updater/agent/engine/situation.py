@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from packaging.version import Version
 
 from ncen_updater.agent.engine.recovery import Situation, SlotSeen
-from ncen_updater.agent.journal.change import Change, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import RESTORED
-from ncen_updater.agent.journal.rows import JournalEvent
-from ncen_updater.agent.site import Site, reference
+from ncen_updater.agent.engine.site import Site, reference
+from ncen_updater.agent.model.change import Change, StepName
+from ncen_updater.agent.model.names import RESTORED
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import JournalEvent
 from ncen_updater.common.i18n import N_, Text
 
 #: Event: a site that was installed by hand was taken over.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ncen_updater.agent.engine.pending_rollback import pending_rollback
-from ncen_updater.agent.journal.change import Change
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.model.change import Change
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import NOTHING_TO_CONFIRM
 

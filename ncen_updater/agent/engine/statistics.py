@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.site import Site
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.progress import Progress

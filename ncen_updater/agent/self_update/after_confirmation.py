@@ -18,9 +18,9 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 
-from ncen_updater.agent.application.process import minimal_environment, run
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.adapters.application.process import minimal_environment, run
 from ncen_updater.agent.self_update.slots import PROGRAM, AgentSlots
+from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile, TrialState
 from ncen_updater.common import atomic_files as durable
 
 logger = logging.getLogger(__name__)

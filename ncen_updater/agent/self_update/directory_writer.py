@@ -17,7 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.agent.self_update.agent_selection import (
+from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
     SequenceFile,
     confirm,

@@ -8,23 +8,23 @@ from __future__ import annotations
 import importlib
 import sys
 
-from ncen_updater.agent.databases.engines import engine_modules
+from ncen_updater.agent.adapters.databases.engines import engine_modules
 
 MODULES = (
-    "ncen_updater.agent.composition",
+    "ncen_updater.agent.engine.composition",
     "ncen_updater.agent.service.serve",
-    "ncen_updater.agent.service.applying",
+    "ncen_updater.agent.cli.worker",
     "ncen_updater.agent.service.assess",
     "ncen_updater.agent.self_update.renewing",
     "ncen_updater.agent.self_update.self_check",
-    "ncen_updater.agent.reader.worker",
-    "ncen_updater.agent.notifications.sender",
+    "ncen_updater.agent.adapters.feed_reader.worker",
+    "ncen_updater.agent.service.notifications.sender",
     "ncen_updater.feed.client",
     "ncen_updater.feed.http",
     "ncen_updater.agent.engine.operations",
-    "ncen_updater.agent.rehearsal.rehearse",
+    "ncen_updater.agent.engine.rehearsal.rehearse",
     *engine_modules(),
-    "ncen_updater.agent.databases.migrations.runner",
+    "ncen_updater.agent.adapters.databases.migrations.runner",
     "ncen_updater.formats.archive",
     "ncen_updater.formats.delta.apply",
     "ncen_updater.formats.delta.single_frame",

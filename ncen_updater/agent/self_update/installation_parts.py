@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.agent.application.process import minimal_environment
-from ncen_updater.agent.application.systemctl import run_systemctl
+from ncen_updater.agent.adapters.application.process import minimal_environment
+from ncen_updater.agent.adapters.application.systemctl import run_systemctl
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text

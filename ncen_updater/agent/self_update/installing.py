@@ -15,20 +15,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ncen_updater.agent.application.process import minimal_environment
-from ncen_updater.agent.application.systemctl import run_systemctl
+from ncen_updater.agent.adapters.application.process import minimal_environment
+from ncen_updater.agent.adapters.application.systemctl import run_systemctl
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import PathSettings
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.engine.errors import Busy
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL, LOCK, SERVICE_LOCK
+from ncen_updater.agent.model.errors import Busy
+from ncen_updater.agent.model.names import JOURNAL, LOCK, SERVICE_LOCK
 from ncen_updater.agent.self_update import installation_parts as part
 from ncen_updater.agent.self_update.after_confirmation import FAILSAFE, failsafe_content
-from ncen_updater.agent.self_update.agent_selection import SequenceFile, TrialState, first
 from ncen_updater.agent.self_update.installation_parts import InstalledPart
 from ncen_updater.agent.self_update.slots import PROGRAM, AgentSlots, require_release
+from ncen_updater.agent.storage.agent_selection import SequenceFile, TrialState, first
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.canonical_json import sha256_hex
 from ncen_updater.common.errors import UpdaterError

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from ncen_updater.agent.self_update.agent_selection import (
+from ncen_updater.agent.model.errors import SequenceDamaged
+from ncen_updater.agent.storage.agent_selection import (
     LINK,
     NAME,
     AgentSelection,
     SequenceFile,
     first,
 )
-from ncen_updater.agent.self_update.errors import SequenceDamaged
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 

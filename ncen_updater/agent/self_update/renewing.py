@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
+from ncen_updater.agent.adapters.feed_reader.child import ChildSource
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import AGENT_CHOSEN, JOURNAL, LOCK
-from ncen_updater.agent.reader.child import ChildSource
-from ncen_updater.agent.self_update.agent_selection import (
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.names import AGENT_CHOSEN, JOURNAL, LOCK
+from ncen_updater.agent.self_update.self_check import look_over
+from ncen_updater.agent.self_update.slots import AgentSlots
+from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
     SequenceFile,
     TrialState,
     begin_trial,
     forget,
 )
-from ncen_updater.agent.self_update.self_check import look_over
-from ncen_updater.agent.self_update.slots import AgentSlots
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE

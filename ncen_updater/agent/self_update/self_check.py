@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ncen_updater.agent.composition import build_site
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.composition import build_site
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.disk_space import require_space
 
 logger = logging.getLogger(__name__)

@@ -26,11 +26,11 @@ import zipfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from ncen_updater.agent.application.process import order
+from ncen_updater.agent.adapters.application.process import order
+from ncen_updater.agent.model.errors import AgentSlotFailed
 from ncen_updater.agent.self_update import confined as confine
-from ncen_updater.agent.self_update.agent_selection import NAME
 from ncen_updater.agent.self_update.confined import MOST_BYTES
-from ncen_updater.agent.self_update.errors import AgentSlotFailed
+from ncen_updater.agent.storage.agent_selection import NAME
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
 from ncen_updater.agent.self_update.directory_writer import Doer, OwnAction
+from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile, TrialState
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
 

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.choosing import chosen_release, path_to
-from ncen_updater.agent.approvals.status import ApprovalStatus, standing_for
+from ncen_updater.agent.engine.approvals.choosing import chosen_release, path_to
+from ncen_updater.agent.engine.approvals.status import ApprovalStatus, standing_for
 from ncen_updater.agent.engine.pending_rollback import left_behind
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
 from ncen_updater.agent.engine.retention import due_at
 from ncen_updater.agent.engine.steps.outage import room_of_databases
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import BadReleaseRecord, SiteHistory
+from ncen_updater.agent.model.names import JOURNAL
 from ncen_updater.agent.policy.automation import Rehearsed
 from ncen_updater.agent.policy.bad_releases import next_attempt
-from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
-from ncen_updater.agent.service.state import Assessment, Barred
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import BadReleaseRecord, SiteHistory
+from ncen_updater.agent.storage.service_state import Assessment, Barred
 from ncen_updater.feed.errors import TrustError
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.site import Site
+    from ncen_updater.agent.engine.site import Site
     from ncen_updater.feed.upgrade_path import Rejection, UpgradePath
     from ncen_updater.formats.document import Offer
 
@@ -194,9 +194,9 @@ def assess_site(path: Path) -> dict[str, object]:
     Raises:
         UpdaterError: If something cannot be read.
     """
-    from ncen_updater.agent.composition import build_site
     from ncen_updater.agent.config.loader import load_config
-    from ncen_updater.agent.dossier.store import renew_dossiers
+    from ncen_updater.agent.engine.composition import build_site
+    from ncen_updater.agent.reports.dossier.store import renew_dossiers
     from ncen_updater.agent.self_update.renewing import agent_on_offer
 
     site = build_site(load_config(path), path)

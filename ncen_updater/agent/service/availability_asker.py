@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ncen_updater.agent.availability import look_at
+from ncen_updater.agent.adapters.application.availability import look_at
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState

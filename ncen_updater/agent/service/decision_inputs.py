@@ -8,11 +8,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.journal.change import ChangeState
+from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.policy.automation import Action, Automation, Inputs, Rehearsed
 from ncen_updater.agent.policy.schedule import check_due
-from ncen_updater.agent.service.state import Assessment, ServiceState
-from ncen_updater.agent.status import SiteStatus, need
+from ncen_updater.agent.reports.status import SiteStatus, need
+from ncen_updater.agent.storage.service_state import Assessment, ServiceState
 
 #: Parts of a site that :func:`inputs_for` needs.
 INPUTS = frozenset({"journal", "rehearsals"})

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.model.person import Person
 from ncen_updater.agent.service.errors import Refused
 from ncen_updater.agent.service.runner import Finished, WorkRunner
 from ncen_updater.common.errors import UpdaterError

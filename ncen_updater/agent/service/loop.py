@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.journal.orders import JournalOrders, Order, OrderKind
 from ncen_updater.agent.policy.automation import (
     Action,
     ActionFailure,
@@ -26,12 +25,13 @@ from ncen_updater.agent.policy.ought_to_run import (
     ought_to_run,
     ran_in_after,
 )
+from ncen_updater.agent.reports.status import SiteStatus, need
 from ncen_updater.agent.service.decision_inputs import inputs_for
 from ncen_updater.agent.service.errors import UNCHANGED
 from ncen_updater.agent.service.runner import Finished, WorkRunner
 from ncen_updater.agent.service.snapshot import ServiceEvent
-from ncen_updater.agent.service.state import Assessment, ServiceState, ServiceStateFile
-from ncen_updater.agent.status import SiteStatus, need
+from ncen_updater.agent.storage.journal.orders import JournalOrders, Order, OrderKind
+from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, language_of

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.model import approved_releases, count_approvals, loss_so_far
-from ncen_updater.agent.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.errors import JournalForbidden
+from ncen_updater.agent.engine.approvals.model import (
+    approved_releases,
+    count_approvals,
+    loss_so_far,
+)
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.outcome import change_document, seconds_between
-from ncen_updater.agent.journal.change import (
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.model.change import (
     BEFORE_COMMIT,
     DOWNTIME,
     Change,
@@ -25,27 +29,27 @@ from ncen_updater.agent.journal.change import (
     StepRecord,
     StepState,
 )
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import (
+from ncen_updater.agent.model.errors import JournalForbidden
+from ncen_updater.agent.model.names import (
     IMPORT_REFUSED,
     IMPORTED,
     RECOVERY,
     RESTORED,
     ROLLBACK_EMERGENCY,
 )
-from ncen_updater.agent.journal.orders import Order
-from ncen_updater.agent.journal.rows import JournalEvent, reading, stored_value
-from ncen_updater.agent.journal.site_history import BadReleaseRecord
 from ncen_updater.agent.policy.automation import DELAYS, Action, ActionFailure, Rehearsed
 from ncen_updater.agent.policy.clock import clock_findings
-from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
-from ncen_updater.agent.status import JournalFacts, SiteStatus, need, or_none, require_zones
+from ncen_updater.agent.reports.status import JournalFacts, SiteStatus, need, or_none, require_zones
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import Order
+from ncen_updater.agent.storage.journal.rows import JournalEvent, reading, stored_value
+from ncen_updater.agent.storage.journal.site_history import BadReleaseRecord
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.errors import UpdaterError
 
 if TYPE_CHECKING:
-    from ncen_updater.agent.service.state import Assessment
+    from ncen_updater.agent.storage.service_state import Assessment
 
 Document = dict[str, object]
 
@@ -364,7 +368,7 @@ def history_report(journal: Journal, limit: int, before: str | None = None) -> D
         KeyError: If the journal knows none of this id.
         JournalUnreadable: If it holds what no agent wrote.
     """
-    from ncen_updater.agent.rehearsal.stops import predicted_stops
+    from ncen_updater.agent.engine.rehearsal.stops import predicted_stops
 
     changes = journal.changes(limit) if before is None else _before(journal, before, limit)
     facts = {change.id: journal.facts(change.id) for change in changes}
@@ -513,7 +517,7 @@ def change_report(journal: Journal, change_id: str) -> Document:
         KeyError: If the journal knows none of this id.
         JournalUnreadable: If it holds what no agent wrote.
     """
-    from ncen_updater.agent.rehearsal.stops import predicted_stop
+    from ncen_updater.agent.engine.rehearsal.stops import predicted_stop
 
     change = journal.change(change_id)
     require_zones(journal, change)

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 AWAY = 126
 #: What writes to the agent's own code, for which there is a unit of its own.
 RENEWING = frozenset({"self-update"})
-MODULE = "ncen_updater.agent.service.applying"
+MODULE = "ncen_updater.agent.cli.worker"
 #: Work on the site may last for hours, and gives signs of life all the time. A unit that gives none
 #: is ended by systemd before that (WatchdogSec=).
 LIMITS = WorkerLimits(silence_s=600, line=100_000_000)
@@ -70,7 +70,7 @@ class Finished:
 
 
 class WorkRunner:
-    """Lets :mod:`~ncen_updater.agent.service.applying` do each command.
+    """Lets :mod:`~ncen_updater.agent.cli.worker` do each command.
 
     It is a child, or one that systemd starts with rights of its own. It goes on when the service
     dies: what it leaves is brought to its end by the next ``resume``. When the service is stopped

@@ -16,14 +16,13 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import load_places
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.journal.change import ChangeState
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL, SERVICE_LOCK
-from ncen_updater.agent.journal.orders import JournalOrders
+from ncen_updater.agent.engine.site import Clock
+from ncen_updater.agent.model.change import ChangeState
+from ncen_updater.agent.model.names import AGENT_CONFIRMED, JOURNAL, SERVICE_LOCK
 from ncen_updater.agent.policy.automation import Action, ActionFailure, ServiceDecision
 from ncen_updater.agent.policy.ought_to_run import RunningSeen
 from ncen_updater.agent.policy.schedule import next_check
-from ncen_updater.agent.self_update.agent_selection import SequenceFile
+from ncen_updater.agent.reports.status import changed_at, read_status
 from ncen_updater.agent.self_update.directory_writer import own_doer
 from ncen_updater.agent.self_update.trial import Probation
 from ncen_updater.agent.service.api.server import start_api
@@ -31,11 +30,12 @@ from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.loop import LOOK, Schedule, Service, keep
 from ncen_updater.agent.service.runner import WorkRunner
 from ncen_updater.agent.service.snapshot import ServiceEvent, ServiceSnapshots
-from ncen_updater.agent.service.state import SERVICE_STATE, ServiceState, ServiceStateFile
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.agent.service.waker import Waker
-from ncen_updater.agent.site import Clock
-from ncen_updater.agent.status import changed_at, read_status
+from ncen_updater.agent.storage.agent_selection import SequenceFile
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import JournalOrders
+from ncen_updater.agent.storage.service_state import SERVICE_STATE, ServiceState, ServiceStateFile
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import RUNNER_DOES_NOT_FIT
@@ -195,7 +195,7 @@ def _in_the_way(snapshots: ServiceSnapshots, journal_path: Path) -> Callable[[],
 
 def _running(config_path: Path) -> RunningSeen | None:
     """Look whether the application runs; None where this process cannot tell."""
-    from ncen_updater.agent.application.factory import make_application
+    from ncen_updater.agent.adapters.application.factory import make_application
 
     try:
         config = load_config(config_path)

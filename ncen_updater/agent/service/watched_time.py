@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ncen_updater.agent.engine.pending_rollback import may_be_left
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import Order, OrderKind, Orders
+from ncen_updater.agent.engine.pending_rollback import order_to_go_back
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import Order
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED, WATCHING_ENDED_BY_ORDER
 
@@ -29,15 +29,6 @@ logger = logging.getLogger(__name__)
 LOOK_S = 1.0
 #: The watching ends, since somebody ordered to go back.
 WATCHING_ENDED = "watching-ended"
-
-
-def order_to_go_back(journal: Journal) -> Order | None:
-    """Return the order that ends the watching of a release; None where there is none."""
-    change = journal.open_change()
-    if change is None or not change.watched or not may_be_left(journal, change):
-        return None
-    waiting = (order for order in Orders(journal).unended() if order.taken_at is None)
-    return next((order for order in waiting if order.kind is OrderKind.ROLLBACK), None)
 
 
 @contextmanager

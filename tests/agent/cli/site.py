@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ncen_updater.agent.journal.change import (
+from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
     ChangeState,
@@ -16,7 +16,7 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
-from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.storage.journal.journal import Journal
 from tests.support.forks import run_agent
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

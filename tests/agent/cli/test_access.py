@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli.access import denied, refusal_for
-from ncen_updater.agent.engine.errors import JournalForbidden
+from ncen_updater.agent.model.errors import JournalForbidden
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BUNDLE_UNREADABLE,

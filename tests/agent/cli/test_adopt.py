@@ -14,8 +14,8 @@ import pytest
 from demo.databases import SqlitePlace
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.engine.situation import ADOPTED, known
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.cli.live import PROGRAM, LiveSite, live_site
 from tests.agent.cli.terminal_run import run_on_terminal
 from tests.support.sites import TrialFeed, serve

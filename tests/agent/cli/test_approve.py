@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.approvals.store import ApprovalStore
 from ncen_updater.agent.cli.approve import _begins_then
 from ncen_updater.agent.cli.main import run
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.model.names import JOURNAL
 from ncen_updater.agent.service.assess import assess_site
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from tests.support.sites import TrialFeed, connect, serve
 
 

@@ -22,8 +22,8 @@ import pytest
 
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.cli.render import sentence
 from tests.agent.cli.terminal_run import run_on_terminal
 from tests.support.postgres import available, running

@@ -11,9 +11,9 @@ import pytest
 
 import ncen_updater
 from ncen_updater.agent.cli.event_words import KINDS, NAMES, event_line
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState
 from ncen_updater.agent.engine.steps.outage import BEGINNINGS, ENDS
-from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
-from ncen_updater.agent.rehearsal.store import RehearsalState
+from ncen_updater.agent.model.change import ChangeState, StepName, StepState
 from tests.agent.cli.site import AT
 from tests.support.french import foreign
 

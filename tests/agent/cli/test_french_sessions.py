@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli.guide import COMMANDS
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.rehearsal.store import Rehearsals
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.cli.render import grouped
 from tests.agent.cli.live import LiveSite, live_site
 from tests.agent.cli.site import make_site

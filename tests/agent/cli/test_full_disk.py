@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.cli.live import PROGRAM, live_site
-from tests.agent.journal.test_reserve import fill
+from tests.agent.storage.journal.test_reserve import fill
 
 # Root may mount in a mount namespace alone; others get a user namespace with it, where allowed.
 UNSHARE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]

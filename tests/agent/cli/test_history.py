@@ -10,17 +10,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ncen_updater.agent.approvals.store import ApprovalStore, Person
-from ncen_updater.agent.cli.change_words import change_lines
-from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName, StepState
-from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import IMPORTED, RECOVERY, ROLLBACK_EMERGENCY
-from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.rehearsal.predictions import ExpectedStop, expect
-from ncen_updater.agent.rehearsal.report import RehearsalCopies
-from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.rehearsal.predictions import ExpectedStop, expect
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
+from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.model.names import IMPORTED, RECOVERY, ROLLBACK_EMERGENCY
+from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.reports.change_lines import change_lines
 from ncen_updater.agent.service.report import change_report
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.step_words import step_words
 from tests.agent.cli.site import CHANGE, TrialSite

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from ncen_updater.agent.answers import bundle_answer
 from ncen_updater.agent.cli.state import sentences
-from ncen_updater.agent.diagnostics.support_bundle.bundle import Bundle
-from ncen_updater.agent.diagnostics.support_bundle.parts import BundlePart
-from ncen_updater.agent.engine.errors import JournalForbidden
+from ncen_updater.agent.model.errors import JournalForbidden
+from ncen_updater.agent.reports.answers import bundle_answer
+from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import Bundle
+from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import DATABASE_UNREACHABLE

@@ -14,9 +14,9 @@ import pytest
 from ncen_updater.agent.cli.guide import COMMANDS
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import HELD
 from ncen_updater.common.progress import Silent
 from tests.agent.cli.live import PROGRAM, LiveSite, live_site, wait_for

@@ -8,9 +8,13 @@ import psycopg
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres
-from ncen_updater.agent.databases.errors import DatabaseUnreachable, find_away, is_refused
-from ncen_updater.agent.databases.postgresql.connection import Server, ServerLimits, why_refused
-from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    Server,
+    ServerLimits,
+    why_refused,
+)
+from ncen_updater.agent.config.engines import PostgresSettings
+from ncen_updater.agent.model.errors import DatabaseUnreachable, find_away, is_refused
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     DATABASE_UNKNOWN,
@@ -19,8 +23,8 @@ from ncen_updater.common.messages import (
     ROLE_UNKNOWN,
     Message,
 )
+from tests.agent.adapters.databases.postgresql.site import NEWEST
 from tests.agent.cli.site import CONFIG, TrialSite
-from tests.agent.databases.postgresql.site import NEWEST
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:

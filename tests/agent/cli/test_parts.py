@@ -14,13 +14,13 @@ import click
 import pytest
 
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.cli.site_client import came_to
 from ncen_updater.agent.cli.state import sentences
-from ncen_updater.agent.client import came_to
-from ncen_updater.agent.engine.errors import Busy, JournalForbidden
 from ncen_updater.agent.engine.recovery import Situation
-from ncen_updater.agent.journal.change import Change, ChangeState, StepName
+from ncen_updater.agent.model.change import Change, ChangeState, StepName
+from ncen_updater.agent.model.errors import Busy, JournalForbidden
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
-from ncen_updater.agent.status import JournalFacts, SiteStatus
+from ncen_updater.agent.reports.status import JournalFacts, SiteStatus
 from ncen_updater.common.cli import terminal
 from ncen_updater.common.cli.characters import clean
 from ncen_updater.common.cli.lazy import Command

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.cli.person import person
+from ncen_updater.agent.model.person import Person
 
 SUDO = {"SUDO_UID": "1001", "SUDO_USER": "amina"}
 

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from ncen_updater.agent.answers import Answer
 from ncen_updater.agent.cli.rollback import _show
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.reports.answers import Answer
 from ncen_updater.common.messages import BACK_NEEDS_APPROVAL
 from tests.support.errors import refused
 

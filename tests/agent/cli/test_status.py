@@ -13,26 +13,26 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.approvals.rollback_approvals import approve_back, back_subject
-from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.status import _approved, _held, _show, _show_service
 from ncen_updater.agent.config import noted_check
 from ncen_updater.agent.config.paths import load_places
+from ncen_updater.agent.engine.approvals.rollback_approvals import approve_back, back_subject
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.journal.change import ChangeState, StepName, StepState
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL, SERVICE_LOCK
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.model.change import ChangeState, StepName, StepState
+from ncen_updater.agent.model.names import JOURNAL, SERVICE_LOCK
+from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.reports.status import read_status
 from ncen_updater.agent.service.report import REPORTED, site_report
-from ncen_updater.agent.service.state import (
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.service_state import (
     SERVICE_STATE,
     Assessment,
     Barred,
     ServiceState,
     ServiceStateFile,
 )
-from ncen_updater.agent.status import read_status
 from ncen_updater.common.i18n import Text
 from ncen_updater.feed.brakes import BrakeSeen
 from ncen_updater.feed.proved import Proved, ProvedMemory

@@ -25,7 +25,10 @@ from tests.agent.cli.test_mistakes import said
 OLD, NEW = "3.2.4", "3.3.0"
 ROOT = Path(__file__).parents[3]
 CLI, FEED, PUBLISHER = "tests/agent/cli", "tests/feed", "tests/publisher"
-DATABASES, DIAGNOSTICS = "tests/agent/databases/postgresql", "tests/agent/diagnostics"
+DATABASES, DIAGNOSTICS = (
+    "tests/agent/adapters/databases/postgresql",
+    "tests/agent/reports/diagnostics",
+)
 ENGINE, FAULTS = "tests/agent/engine", "tests/faults"
 
 Edit = Callable[[str], str]

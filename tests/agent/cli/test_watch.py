@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.cli import watch
 from ncen_updater.agent.cli.main import run
-from ncen_updater.agent.journal.change import ChangeState
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.rehearsal.report import RehearsalCopies
-from ncen_updater.agent.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.model.change import ChangeState
+from ncen_updater.agent.model.person import Person
 from ncen_updater.agent.service.api.queries import moment_document
 from ncen_updater.agent.service.client import StreamEvent
 from ncen_updater.agent.service.snapshot import MOST, Running, ServiceSnapshots
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.cli.site import CHANGE, make_site

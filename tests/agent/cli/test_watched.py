@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.cli.main import run
-from ncen_updater.agent.client import decided_before, order_waits
-from ncen_updater.agent.journal.change import StepName, StepState
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.cli.site_client import decided_before, order_waits
+from ncen_updater.agent.model.change import StepName, StepState
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.person import Person
 from ncen_updater.agent.service.api.queries import moment_document
 from ncen_updater.agent.service.client import Client, StreamEvent
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE, make_site

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.config import model
+from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.config.errors import ConfigInvalid
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.model import AgentConfig, PathSettings, SiteSettings, SoakSettings
 from ncen_updater.agent.config.paths import DEFAULT_PRODUCT, DEFAULTS, PATTERNS, load_places
-from ncen_updater.agent.databases.postgresql.kind import PostgresSettings
-from ncen_updater.agent.status import SOAK_S
+from ncen_updater.agent.reports.status import SOAK_S
 from ncen_updater.common.messages import (
     CONFIG_EXPOSED,
     CONFIG_NOT_TEXT,

@@ -10,7 +10,7 @@ import pytest
 from ncen_updater.agent.config.errors import ConfigInvalid
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.newer_agent import newer_agent
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, Bad, SequenceFile
+from ncen_updater.agent.storage.agent_selection import AgentSelection, Bad, SequenceFile
 from tests.agent.config.test_loader import GOOD, write
 
 GIVEN_UP = {"99.0": Bad(1, datetime(2026, 11, 24, tzinfo=UTC))}

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
-from ncen_updater.agent.databases.base import Live
-from ncen_updater.agent.diagnostics.verify import verify_site
-from ncen_updater.agent.journal.change import Change
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.adapters.databases.base import Live
+from ncen_updater.agent.model.change import Change
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.reports.diagnostics.verify import verify_site
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import Silent
 from tests.agent.engine.made import execute

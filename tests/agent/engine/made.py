@@ -22,8 +22,8 @@ from demo.release_flow import publish_release
 from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.ids import new_change_id
-from ncen_updater.agent.rehearsal.rehearse import Rehearser
+from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser
+from ncen_updater.agent.model.ids import new_change_id
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.forks import run_agent

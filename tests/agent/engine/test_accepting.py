@@ -15,15 +15,15 @@ from packaging.version import Version
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.evidence import database_digests
 from demo.site import DemoSite
-from ncen_updater.agent.approvals.store import Person
-from ncen_updater.agent.databases.sqlite.layout import Layout
-from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.adapters.databases.sqlite.layout import Layout
 from ncen_updater.agent.engine import accept_restore as accepting
-from ncen_updater.agent.engine.errors import NeedsPerson
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.errors import NeedsPerson
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.reports.diagnostics.verify import verify_site
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import (
     MARKERS_DISAGREE,
     RELEASE_NOT_HERE,

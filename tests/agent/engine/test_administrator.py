@@ -19,17 +19,16 @@ from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.evidence import database_digests
 from demo.site import DemoSite
-from ncen_updater.agent.databases.errors import DatabaseUnreachable
-from ncen_updater.agent.diagnostics.doctor import diagnose
-from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine import runner
-from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.change import Phase, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed, DatabaseUnreachable
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.reports.diagnostics.doctor import diagnose
+from ncen_updater.agent.reports.diagnostics.verify import verify_site
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import GOING_BACK_FAILED

@@ -13,12 +13,12 @@ from packaging.version import Version
 
 from demo.databases import SqlitePlace
 from demo.site import DemoSite, SiteOptions, digests
-from ncen_updater.agent.databases.base import MigrationSet
-from ncen_updater.agent.diagnostics.verify import verify_site
+from ncen_updater.agent.adapters.databases.base import MigrationSet
 from ncen_updater.agent.engine.adopt import adopt
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.reports.diagnostics.verify import verify_site
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.manifest import MigratorCommand
 from tests.support.sites import TrialFeed, serve, site_in_process

@@ -10,10 +10,10 @@ from packaging.version import Version
 
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
-from ncen_updater.agent.databases.base import Live
-from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.adapters.databases.base import Live
 from ncen_updater.agent.engine.rollback_words import ONLY_CODE
-from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed
 from tests.agent.engine.looks import enter, facts, is_there, numbers, strict
 from tests.agent.engine.made import (
     FIRST,

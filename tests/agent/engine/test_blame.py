@@ -13,23 +13,26 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
-from ncen_updater.agent.databases.errors import (
+from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
+from ncen_updater.agent.adapters.databases.postgresql.dialect import fault_of_state
+from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
+from ncen_updater.agent.engine.interruption import Interruption
+from ncen_updater.agent.engine.runner import blames_release
+from ncen_updater.agent.engine.site import StepContext
+from ncen_updater.agent.model.change import BEFORE_COMMIT, UNINTERRUPTED, StepName
+from ncen_updater.agent.model.errors import (
+    ApplicationError,
+    ChangeFailed,
+    ChecksFailed,
+    CommandFailed,
     DatabaseError,
     DatabaseUnreachable,
     MigrationFailed,
+    Unhealthy,
 )
-from ncen_updater.agent.databases.migrations.runner import MigrationRunner
-from ncen_updater.agent.databases.postgresql.dialect import fault_of_state
-from ncen_updater.agent.databases.sqlite.dialect import SqliteDialect
-from ncen_updater.agent.engine.errors import ChangeFailed, ChecksFailed, Unhealthy
-from ncen_updater.agent.engine.interruption import Interruption
-from ncen_updater.agent.engine.runner import blames_release
-from ncen_updater.agent.journal.change import BEFORE_COMMIT, UNINTERRUPTED, StepName
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.site import StepContext
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import SpaceShort, UpdaterError
 from ncen_updater.common.messages import (
     DATABASE_DISK_FAILED,
@@ -38,8 +41,8 @@ from ncen_updater.common.messages import (
     Message,
 )
 from ncen_updater.common.progress import Silent
-from tests.agent.databases.migrations.making import CHANGE as MIGRATED
-from tests.agent.databases.migrations.making import make
+from tests.agent.adapters.databases.migrations.making import CHANGE as MIGRATED
+from tests.agent.adapters.databases.migrations.making import make
 from tests.agent.engine.test_runner import CHANGE, Trial
 from tests.support.errors import refused, says
 

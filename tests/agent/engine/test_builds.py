@@ -9,15 +9,15 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite
-from ncen_updater.agent.diagnostics.doctor import diagnose
-from ncen_updater.agent.diagnostics.verify import verify_site
-from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.change import ChangeState, Phase, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.slots.link import point_to
+from ncen_updater.agent.model.change import ChangeState, Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.reports.diagnostics.doctor import diagnose
+from ncen_updater.agent.reports.diagnostics.verify import verify_site
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.slots.link import point_to
 from ncen_updater.common.progress import Silent
 from tests.agent.engine.looks import Killed
 from tests.agent.engine.made import operations, release, said, served_feed, site_on

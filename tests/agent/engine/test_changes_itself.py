@@ -15,16 +15,16 @@ from packaging.version import Version
 
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
-from ncen_updater.agent.approvals.store import Person
-from ncen_updater.agent.databases.base import Live
-from ncen_updater.agent.diagnostics.doctor import diagnose
+from ncen_updater.agent.adapters.databases.base import Live
 from ncen_updater.agent.engine import accept_restore
 from ncen_updater.agent.engine.fingerprints import schema_findings, schemas_of
 from ncen_updater.agent.engine.situation import ADOPTED
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.service.report import history_report
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import GUARD_BLOCKS
 from ncen_updater.common.progress import Silent

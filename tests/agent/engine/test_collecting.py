@@ -18,17 +18,17 @@ from packaging.version import Version
 
 from demo.evidence import database_digests
 from demo.site import DemoSite
-from ncen_updater.agent.databases.base import DatabaseRole
+from ncen_updater.agent.adapters.databases.base import DatabaseRole
 from ncen_updater.agent.engine.elapsed import kept_for, witness
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.engine.retention import collect, collectable, due_at
-from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.engine.site import Clock, Site
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.model.names import JOURNAL
 from ncen_updater.agent.service.assess import assess
-from ncen_updater.agent.site import Clock, Site
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import OPEN_CHANGE
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.last_view import view_path
@@ -43,9 +43,9 @@ DAYS = 7.0
 KILLED = """
 import os, sys
 from pathlib import Path
-from ncen_updater.agent.composition import build_site
+from ncen_updater.agent.engine.composition import build_site
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.databases.postgresql import engine as postgresql
+from ncen_updater.agent.adapters.databases.postgresql import engine as postgresql
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.progress import Silent
 from ncen_updater.agent.engine.retention import collect, collectable

@@ -19,12 +19,12 @@ from packaging.version import Version
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions, digests, version_of
-from ncen_updater.agent.diagnostics.verify import verify_site
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import Plan, make_plan
-from ncen_updater.agent.journal.change import Change, ChangeState, Mode
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.change import Change, ChangeState, Mode
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.reports.diagnostics.verify import verify_site
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
 from ncen_updater.common.progress import Silent
 from ncen_updater.feed.upgrade_path import UpgradePath

@@ -19,14 +19,14 @@ from packaging.version import Version
 
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite
-from ncen_updater.agent.databases.base import MigrationSet
-from ncen_updater.agent.engine.errors import LockUnusable, SoakFailed
+from ncen_updater.agent.adapters.databases.base import MigrationSet
 from ncen_updater.agent.engine.expand_contract import CONTRACTING, EXPAND_LOCK, contracts
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.rollback_words import later_words
-from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode, Phase, StepName
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.site import Clock
+from ncen_updater.agent.engine.site import Clock
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode, Phase, StepName
+from ncen_updater.agent.model.errors import LockUnusable, SoakFailed
+from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (
     CONTRACT_FAILED,

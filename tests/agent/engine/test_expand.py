@@ -12,16 +12,16 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite
-from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.expand_contract import EXPAND_LOCK
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import planned_steps
 from ncen_updater.agent.engine.rollback_words import EXPANDS
-from ncen_updater.agent.journal.change import BEFORE_COMMIT, Phase, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.site import Clock
+from ncen_updater.agent.engine.site import Clock
+from ncen_updater.agent.model.change import BEFORE_COMMIT, Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import EXPAND_FAILED, ExitCode
 from ncen_updater.common.progress import Silent

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.model.change import Phase, StepName
 from ncen_updater.common.messages import LATER_HOP_FAILED
 from ncen_updater.common.progress import Silent
 from tests.support.errors import refused

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.engine.errors import Busy, LockUnusable
 from ncen_updater.agent.engine.lock import change_lock, lock_holder
+from ncen_updater.agent.model.errors import Busy, LockUnusable
 
 
 @pytest.fixture

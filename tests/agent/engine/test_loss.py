@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from demo.site import DemoSite, digests, version_of
-from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
 from ncen_updater.common.progress import Silent

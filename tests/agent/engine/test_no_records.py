@@ -12,7 +12,7 @@ from packaging.version import Version
 from demo.releases import assemble
 from demo.site import DemoSite
 from ncen_updater.agent.engine.rollback_plan import set_apart
-from ncen_updater.agent.journal.change import Phase, StepName
+from ncen_updater.agent.model.change import Phase, StepName
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
 from ncen_updater.formats.errors import BadManifest
 from ncen_updater.formats.manifest import parse_manifest

@@ -12,7 +12,7 @@ import pytest
 from packaging.version import Version
 
 from ncen_updater.agent.engine.build_slot import ARCHIVE, build, held_trees, name_of
-from ncen_updater.agent.slots.store import SlotStore
+from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import Silent

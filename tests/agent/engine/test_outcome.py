@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ncen_updater.agent.engine.outcome import stop_seconds
-from ncen_updater.agent.journal.change import StepName, StepRecord, StepState
-from ncen_updater.agent.journal.facts import ChangeFacts
+from ncen_updater.agent.model.change import StepName, StepRecord, StepState
+from ncen_updater.agent.model.facts import ChangeFacts
 from tests.agent.engine.test_runner import CHANGE
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

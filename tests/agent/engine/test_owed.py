@@ -14,27 +14,27 @@ from packaging.version import Version
 
 from demo.evidence import database_digests
 from demo.site import DemoSite, version_of
-from ncen_updater.agent.approvals import approving
-from ncen_updater.agent.approvals.status import require_consent
-from ncen_updater.agent.approvals.store import ApprovalStore
-from ncen_updater.agent.engine.errors import ChangeFailed, JournalUnreadable, SoakFailed
+from ncen_updater.agent.engine.approvals import approving
+from ncen_updater.agent.engine.approvals.status import require_consent
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.pending_rollback import left_behind, pending_rollback
 from ncen_updater.agent.engine.recovery import RecoveryAction
 from ncen_updater.agent.engine.rollback_plan import way_back
-from ncen_updater.agent.journal.change import ChangeKind, Phase, StepName
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import ChangeKind, Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed, JournalUnreadable, SoakFailed
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import (
     APPROVAL_MISSING,
     HELD,
     OPEN_CHANGE,
 )
 from ncen_updater.common.progress import Silent
-from tests.agent.rehearsal.test_rehearsing import AMINA, BO, approve, rehearse
+from tests.agent.engine.rehearsal.test_rehearsing import AMINA, BO, approve, rehearse
 from tests.support.errors import refused
 from tests.support.forks import DEADLINE_S
 from tests.support.rotation import either_engine, in_turns

@@ -14,10 +14,10 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite
-from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.full_words import KEPT_S, forget_old, forgotten_at
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.errors import ChangeFailed
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from tests.agent.engine.made import (
     execute,

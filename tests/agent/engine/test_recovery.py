@@ -15,7 +15,7 @@ from ncen_updater.agent.engine.recovery import (
     SlotSeen,
     decide,
 )
-from ncen_updater.agent.journal.change import ChangeState, StepState
+from ncen_updater.agent.model.change import ChangeState, StepState
 
 RUNNING, UNDOING, COMMITTED = ChangeState.RUNNING, ChangeState.UNDOING, ChangeState.COMMITTED
 STUCK = ChangeState.STUCK

@@ -11,15 +11,12 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
-from ncen_updater.agent.application.errors import CommandFailed
-from ncen_updater.agent.databases.errors import MigrationFailed
-from ncen_updater.agent.engine.errors import ChangeFailed, JournalUnwritable, SoakFailed
 from ncen_updater.agent.engine.interruption import Interruption
 from ncen_updater.agent.engine.runner import Runner
+from ncen_updater.agent.engine.site import Site, StepContext
 from ncen_updater.agent.engine.steps import Step, all_steps
 from ncen_updater.agent.engine.steps.release import BuildSlot, Fetch
-from ncen_updater.agent.journal import reserve
-from ncen_updater.agent.journal.change import (
+from ncen_updater.agent.model.change import (
     BEFORE_COMMIT,
     Change,
     ChangeKind,
@@ -29,10 +26,17 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
-from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.site import Site, StepContext
+from ncen_updater.agent.model.errors import (
+    ChangeFailed,
+    CommandFailed,
+    JournalUnwritable,
+    MigrationFailed,
+    SoakFailed,
+)
+from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.storage.journal import reserve
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import GOING_BACK_FAILED, INTERRUPTED, STEP_DID_NOT_HOLD, ExitCode

@@ -10,13 +10,13 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite
-from ncen_updater.agent.application.door import DoorNote
-from ncen_updater.agent.diagnostics.doctor import diagnose
-from ncen_updater.agent.engine.errors import Busy, ChangeFailed
+from ncen_updater.agent.adapters.application.door import DoorNote
 from ncen_updater.agent.engine.lock import change_lock, door_lock
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.change import Phase, StepName
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.errors import Busy, ChangeFailed
+from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.common.messages import GUARD_BLOCKS
 from ncen_updater.common.progress import Silent
 from tests.agent.engine.looks import Killed

@@ -12,12 +12,9 @@ from pydantic import ValidationError
 
 from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.engine.plan import planned_files
 from ncen_updater.agent.engine.site_files import drop, end_by_hand, owed, still_kept
-from ncen_updater.agent.files.keeping import Directory, place_of
-from ncen_updater.agent.files.listing import Method
-from ncen_updater.agent.journal.change import (
+from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
     ChangeState,
@@ -25,9 +22,12 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
-from ncen_updater.agent.journal.facts import ChangeFacts, KeptFiles
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.facts import ChangeFacts, KeptFiles
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.reports.diagnostics.doctor import diagnose
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.site_files.keeping import Directory, place_of
+from ncen_updater.agent.storage.site_files.listing import Method
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.progress import Silent
 from ncen_updater.formats.forward_compat import understood

@@ -11,12 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from ncen_updater.agent.application.base import Health, ProbeResult
-from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
-from ncen_updater.agent.application.waiting import wait_until_healthy
-from ncen_updater.agent.databases.errors import DatabaseUnreachable
-from ncen_updater.agent.engine.errors import Unhealthy
+from ncen_updater.agent.adapters.application.base import Health, ProbeResult
+from ncen_updater.agent.adapters.application.waiting import wait_until_healthy
 from ncen_updater.agent.engine.runner import blames_release
+from ncen_updater.agent.engine.site import Site, StepContext
 from ncen_updater.agent.engine.steps import application as steps
 from ncen_updater.agent.engine.steps.starting import (
     Sign,
@@ -25,8 +23,13 @@ from ncen_updater.agent.engine.steps.starting import (
     require_well,
     sign_of,
 )
-from ncen_updater.agent.journal.change import StepName
-from ncen_updater.agent.site import Site, StepContext
+from ncen_updater.agent.model.change import StepName
+from ncen_updater.agent.model.errors import (
+    ApplicationError,
+    CommandFailed,
+    DatabaseUnreachable,
+    Unhealthy,
+)
 from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.messages import (
     ANOTHER_ANSWERS,

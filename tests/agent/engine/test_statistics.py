@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from ncen_updater.agent.databases.errors import DatabaseError
+from ncen_updater.agent.engine.site import Clock, Site
 from ncen_updater.agent.engine.statistics import LIMIT_S, refreshing
-from ncen_updater.agent.site import Clock, Site
+from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import Silent
 

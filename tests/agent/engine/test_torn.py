@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.engine.interrupted import interrupted_copies
-from ncen_updater.agent.journal.change import (
+from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
     ChangeState,
@@ -16,8 +16,8 @@ from ncen_updater.agent.journal.change import (
     StepName,
     StepState,
 )
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.storage.journal.journal import Journal
 
 PLAN = {"cases": {"oid": 3_000_000_001}}
 BEGUN, DONE, UNDONE = StepState.INTENDED, StepState.DONE, StepState.UNDONE

@@ -10,12 +10,12 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite
-from ncen_updater.agent.databases.base import ChangeRef, Live
-from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.adapters.databases.base import ChangeRef, Live
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan
-from ncen_updater.agent.journal.change import Mode, Phase, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.change import Mode, Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import VALUES_WOULD_BE_LOST
 from tests.agent.engine.made import execute, operations, release, runs, said, served_feed, site_on

@@ -16,14 +16,14 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite
-from ncen_updater.agent.databases.base import MigrationSet
-from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.adapters.databases.base import MigrationSet
 from ncen_updater.agent.engine.installed import look_at_installed, objection
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.change import Phase, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import GUARD_BLOCKS, HEALTH_REFUSED, HEALTH_TOKEN_EXPOSED
 from ncen_updater.common.progress import Silent
 from tests.agent.engine.looks import latest

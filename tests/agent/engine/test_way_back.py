@@ -11,13 +11,13 @@ from packaging.version import Version
 
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
-from ncen_updater.agent.databases.base import ChangeRef
-from ncen_updater.agent.databases.ways import Back
-from ncen_updater.agent.engine.errors import ChangeFailed
+from ncen_updater.agent.adapters.databases.base import ChangeRef
+from ncen_updater.agent.adapters.databases.ways import Back
 from ncen_updater.agent.engine.rollback_words import way_words
-from ncen_updater.agent.journal.change import Mode, Phase, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.change import Mode, Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import NOT_AS_KEPT, RECORDS_WOULD_BE_LOST
 from tests.agent.engine.looks import enter, facts, is_there
 from tests.agent.engine.made import (

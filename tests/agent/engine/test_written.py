@@ -12,13 +12,13 @@ import pytest
 
 from demo.databases import SqlitePlace
 from demo.site import DemoSite, digests, version_of
-from ncen_updater.agent.diagnostics.doctor import diagnose
 from ncen_updater.agent.engine.aside import drop_kept
-from ncen_updater.agent.engine.errors import ChangeFailed
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.journal.change import Phase, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.reports.diagnostics.doctor import diagnose
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.progress import Silent
 from tests.support.rotation import either_engine, in_turns
 from tests.support.sites import running_site, site_in_process

@@ -27,7 +27,7 @@ from ncen_updater.agent.failsafe import (
     in_turn,
 )
 from ncen_updater.agent.self_update.after_confirmation import failsafe_content
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, uncount
+from ncen_updater.agent.storage.agent_selection import AgentSelection, uncount
 from tests.support.forks import DEADLINE_S
 
 NOW = "2026-11-24T12:00:00+00:00"

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from ncen_updater.agent.adapters.feed_reader.site_feed import limit_at
 from ncen_updater.agent.policy.windows import Day, Window
-from ncen_updater.agent.reader.site_feed import limit_at
 
 ROME = ZoneInfo("Europe/Rome")
 NIGHT = Window(frozenset(Day), time(20), time(6))

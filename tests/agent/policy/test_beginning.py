@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ncen_updater.agent.approvals.model import Approval, ApprovalCount
 from ncen_updater.agent.cli.approve import AFTER_YES
+from ncen_updater.agent.engine.approvals.model import Approval, ApprovalCount
 from ncen_updater.agent.policy.automation import (
     Action,
     ActionFailure,

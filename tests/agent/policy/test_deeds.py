@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.agent.journal.orders import OrderKind
 from ncen_updater.agent.policy.automation import Action
 from ncen_updater.agent.policy.deeds import at_work_words, deed_words
+from ncen_updater.agent.storage.journal.orders import OrderKind
 
 
 @pytest.mark.parametrize("name", [*OrderKind, *(one for one in Action if one is not Action.WAIT)])

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from ncen_updater.agent.journal.site_history import HoldRecord
 from ncen_updater.agent.policy.bad_releases import DELAYS, next_attempt
 from ncen_updater.agent.policy.collection import (
     KeepRule,
@@ -16,6 +15,7 @@ from ncen_updater.agent.policy.collection import (
     Retention,
     what_to_collect,
 )
+from ncen_updater.agent.storage.journal.site_history import HoldRecord
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

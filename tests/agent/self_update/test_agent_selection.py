@@ -12,14 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.agent import failsafe
-from ncen_updater.agent.self_update import agent_selection
-from ncen_updater.agent.self_update.agent_selection import (
-    AgentSelection,
-    Bad,
-    SequenceFile,
-    TrialState,
-)
-from ncen_updater.agent.self_update.errors import SequenceDamaged
+from ncen_updater.agent.model.errors import SequenceDamaged
+from ncen_updater.agent.storage import agent_selection
+from ncen_updater.agent.storage.agent_selection import AgentSelection, Bad, SequenceFile, TrialState
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 from tests.support.errors import refused
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
 from ncen_updater.agent.self_update.directory_writer import Doer, OwnAction, own_doer
+from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile, TrialState
 from ncen_updater.common.landlock import everything_but
 from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 from ncen_updater.common.workers import Worker, WorkerFailed, ask
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.errors import refused
 
-MODULE = "ncen_updater.agent.service.applying"
+MODULE = "ncen_updater.agent.cli.worker"
 needs_activator = pytest.mark.skipif(
     ACTIVATOR is None, reason="systemd-socket-activate is not installed"
 )

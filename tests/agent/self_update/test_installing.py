@@ -19,15 +19,15 @@ from ncen_updater.agent.cli.install import Answers, settings_text
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
-from ncen_updater.agent.journal.journal import Journal
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode
 from ncen_updater.agent.self_update import after_confirmation
 from ncen_updater.agent.self_update.after_confirmation import (
     collect_slots,
     failsafe_content,
     renew_failsafe,
 )
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import (
     AGENT_RELEASE_UNUSABLE,
     CAME_WITH_PACKAGE,

@@ -7,13 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update.agent_selection import (
-    AgentSelection,
-    Bad,
-    SequenceFile,
-    TrialState,
-)
 from ncen_updater.agent.self_update.packaged import chosen, main
+from ncen_updater.agent.storage.agent_selection import AgentSelection, Bad, SequenceFile, TrialState
 
 BAD = {"0.3.0": Bad(1, datetime(2026, 1, 1, tzinfo=UTC))}
 GOOD = AgentSelection("0.1.0", None, TrialState.GOOD, 0, BAD)

@@ -14,20 +14,13 @@ import pytest
 from packaging.version import Version
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.composition import agent_version, build_site
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.errors import Busy
+from ncen_updater.agent.engine.composition import agent_version, build_site
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.journal.change import Change, ChangeKind, ChangeState, Mode
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import AGENT_CHOSEN, JOURNAL, LOCK
-from ncen_updater.agent.self_update.agent_selection import (
-    AgentSelection,
-    Bad,
-    SequenceFile,
-    TrialState,
-)
-from ncen_updater.agent.self_update.errors import AgentSlotFailed
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, Mode
+from ncen_updater.agent.model.errors import AgentSlotFailed, Busy
+from ncen_updater.agent.model.names import AGENT_CHOSEN, JOURNAL, LOCK
 from ncen_updater.agent.self_update.renewing import (
     Renewal,
     agent_directory,
@@ -38,7 +31,8 @@ from ncen_updater.agent.self_update.renewing import (
 )
 from ncen_updater.agent.self_update.self_check import look_over
 from ncen_updater.agent.self_update.slots import AgentSlots
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.storage.agent_selection import AgentSelection, Bad, SequenceFile, TrialState
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import disk_space
 from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.messages import AGENT_NOT_FROM_SLOT, AGENT_ON_TRIAL, OPEN_CHANGE, ExitCode

@@ -16,18 +16,18 @@ import pytest
 
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent import failsafe
-from ncen_updater.agent.composition import agent_version
+from ncen_updater.agent.engine.composition import agent_version
 from ncen_updater.agent.engine.lock import change_lock
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import AGENT_CONFIRMED, JOURNAL
+from ncen_updater.agent.model.names import AGENT_CONFIRMED, JOURNAL
 from ncen_updater.agent.self_update.after_confirmation import SYSTEM_PYTHON, failsafe_content
-from ncen_updater.agent.self_update.agent_selection import (
+from ncen_updater.agent.storage.agent_selection import (
     STARTED_BY,
     AgentSelection,
     SequenceFile,
     TrialState,
 )
-from ncen_updater.agent.service.state import SERVICE_STATE
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.service_state import SERVICE_STATE
 from ncen_updater.common.messages import ExitCode
 from tests.support.forks import DEADLINE_S
 

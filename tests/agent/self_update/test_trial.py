@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.engine.errors import JournalUnwritable
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile, TrialState
+from ncen_updater.agent.model.errors import JournalUnwritable
 from ncen_updater.agent.self_update.directory_writer import OwnAction, doer_of
 from ncen_updater.agent.self_update.trial import Duty, Probation, ProbationVerdict, duty_of
+from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile, TrialState
 from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
 from tests.support.errors import refused
 

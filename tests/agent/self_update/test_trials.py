@@ -11,7 +11,7 @@ import pytest
 
 from ncen_updater.agent import failsafe
 from ncen_updater.agent.failsafe import GOOD, TRYING, Choice, State
-from ncen_updater.agent.self_update.agent_selection import (
+from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
     SequenceFile,
     begin_trial,

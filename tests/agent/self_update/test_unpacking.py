@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.self_update import slots
-from ncen_updater.agent.self_update.agent_selection import AgentSelection, SequenceFile
 from ncen_updater.agent.self_update.slots import AgentSlots
+from ncen_updater.agent.storage.agent_selection import AgentSelection, SequenceFile
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.landlock import available
 from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE

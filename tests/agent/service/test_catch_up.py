@@ -11,7 +11,7 @@ import pytest
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.policy.automation import ActionFailure
 from ncen_updater.agent.service.serve import caught_up, schedule_for
-from ncen_updater.agent.service.state import ServiceState
+from ncen_updater.agent.storage.service_state import ServiceState
 
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
 

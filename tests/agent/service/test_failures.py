@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.journal.change import Change, ChangeState
-from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.model.change import Change, ChangeState
+from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.policy.automation import Action, ActionFailure, Rehearsed
+from ncen_updater.agent.reports.status import JournalFacts, SiteStatus, read_status
 from ncen_updater.agent.service.report import REPORTED, lasting_failures, site_report
-from ncen_updater.agent.service.state import Assessment
-from ncen_updater.agent.status import JournalFacts, SiteStatus, read_status
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.feed.last_view import LastView
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
 from tests.support.simulated_site import PLACES

@@ -18,15 +18,15 @@ from typing import Any, cast
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent import tray as trays
-from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.adapters.system_groups import group_id
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.client import ServiceSite
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.service.api.people import group_id
+from ncen_updater.agent.cli.site_client import ServiceSite
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.model.person import Person
 from ncen_updater.agent.service.client import Client
+from ncen_updater.agent.storage import inbox as trays
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.landlock import available
@@ -303,7 +303,7 @@ def test_a_process_that_gave_up_its_own_code_imports(service: Served, bundle: Pa
     (service.demo.root / "opt/ncen-updater").mkdir(parents=True, exist_ok=True)
     with Journal.open(service.demo.state / JOURNAL) as journal:
         number = Orders(journal).give(OrderKind.IMPORT, {"file": name}, Person("me", me))
-    worker = Worker("ncen_updater.agent.service.applying", (str(service.config),), stderr=True)
+    worker = Worker("ncen_updater.agent.cli.worker", (str(service.config),), stderr=True)
     result = ask(worker, {"words": ["import", "--order", str(number)]})
     assert result["exit_code"] == 0, result
     assert told(service) == [("import-begun", "me"), ("imported", "me")]

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.cli import worker as applying
+from ncen_updater.agent.cli.worker import INSPECTIONS, InspectionLimits, limits_of
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.journal.change import StepName, StepState
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.service import applying, inspecting
-from ncen_updater.agent.service.applying import INSPECTIONS, InspectionLimits, limits_of
+from ncen_updater.agent.model.change import StepName, StepState
+from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.service import inspecting
 from ncen_updater.agent.service.errors import BadRequest, Refused
 from ncen_updater.agent.service.inspecting import (
     InspectionKind,
@@ -26,6 +26,7 @@ from ncen_updater.agent.service.inspecting import (
 from ncen_updater.agent.service.runner import Finished, WorkRunner
 from ncen_updater.agent.service.serve import _in_the_way
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import TOO_MANY_INSPECTIONS
 from ncen_updater.common.progress import ProgressUpdate

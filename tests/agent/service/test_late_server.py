@@ -16,11 +16,11 @@ import pytest
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.journal.change import Phase, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import APPLICATION_STARTED, JOURNAL
+from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.names import APPLICATION_STARTED, JOURNAL
 from ncen_updater.agent.policy.automation import Action
-from ncen_updater.agent.service.state import SERVICE_STATE, ServiceStateFile
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.service_state import SERVICE_STATE, ServiceStateFile
 from tests.faults.cells import Cell, Fault, Strike
 from tests.support.forks import DEADLINE_S
 from tests.support.postgres import available, running

@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.rollback_approvals import back_subject, brought_by
-from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.engine.approvals.rollback_approvals import back_subject, brought_by
 from ncen_updater.agent.engine.last_upgrade import last_upgrade
-from ncen_updater.agent.journal import rows
-from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName, StepState
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import IMPORTED
-from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.journal.site_history import SiteHistory
-from ncen_updater.agent.rehearsal.predictions import ExpectedStop, expect
+from ncen_updater.agent.engine.rehearsal.predictions import ExpectedStop, expect
+from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.names import IMPORTED
+from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.reports.status import journal_facts
 from ncen_updater.agent.service.report import change_report, history_report
-from ncen_updater.agent.status import journal_facts
+from ncen_updater.agent.storage.journal import rows
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.bounded_io import parse_json
 from tests.agent.cli.site import AT, CHANGE
 

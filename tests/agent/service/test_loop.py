@@ -9,16 +9,16 @@ from typing import Any, cast
 
 import pytest
 
-from ncen_updater.agent.approvals.store import Person
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
-from ncen_updater.agent.engine.errors import JournalUnreadable
-from ncen_updater.agent.journal.orders import Order, OrderKind
+from ncen_updater.agent.model.errors import JournalUnreadable
+from ncen_updater.agent.model.person import Person
 from ncen_updater.agent.policy.automation import Action
+from ncen_updater.agent.reports.status import SiteStatus
 from ncen_updater.agent.service.loop import Service, words_of_order
 from ncen_updater.agent.service.runner import Finished
 from ncen_updater.agent.service.snapshot import ServiceEvent
-from ncen_updater.agent.service.state import ServiceState
-from ncen_updater.agent.status import SiteStatus
+from ncen_updater.agent.storage.journal.orders import Order, OrderKind
+from ncen_updater.agent.storage.service_state import ServiceState
 from ncen_updater.common.messages import ExitCode
 from tests.support.simulated_site import SimulatedSite
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.journal.orders import OrderKind
 from ncen_updater.agent.policy.automation import Action, Rehearsed
-from ncen_updater.agent.service.state import Assessment
+from ncen_updater.agent.storage.journal.orders import OrderKind
+from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.messages import ExitCode
 from tests.support.described import ordered, undescribed, undescribed_events
 from tests.support.serving import AMINA, BO, ServedSite, closed_hours, open_hours

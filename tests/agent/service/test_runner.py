@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.application import process
+from ncen_updater.agent.adapters.application import process
+from ncen_updater.agent.adapters.databases.migrations import command
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.databases.migrations import command
 from ncen_updater.agent.service import runner
 from ncen_updater.agent.service.runner import AWAY, WORK_VARIABLES, WorkRunner
 from ncen_updater.agent.service.snapshot import ServiceSnapshots

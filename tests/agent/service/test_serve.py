@@ -8,18 +8,18 @@ from typing import cast
 
 import pytest
 
-from ncen_updater.agent.approvals.store import Person
-from ncen_updater.agent.engine.errors import JournalUnwritable
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import JournalOrders, OrderKind, Orders
+from ncen_updater.agent.model.errors import JournalUnwritable
+from ncen_updater.agent.model.person import Person
 from ncen_updater.agent.policy.automation import Action, ServiceDecision
+from ncen_updater.agent.reports.status import changed_at
 from ncen_updater.agent.self_update.trial import Probation, ProbationVerdict
 from ncen_updater.agent.service import serve
 from ncen_updater.agent.service.loop import Service
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
 from ncen_updater.agent.service.systemd_notify import SystemdNotifier
 from ncen_updater.agent.service.waker import Waker
-from ncen_updater.agent.status import changed_at
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import JournalOrders, OrderKind, Orders
 from ncen_updater.common.i18n import Text
 
 #: So many slices of a sleep are no sign that it ends.

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from tests.support.forks import DEADLINE_S
 from tests.support.served import Served, served
 from tests.support.sites import TrialFeed, connect, serve

@@ -15,23 +15,23 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.cli import worker as applying
+from ncen_updater.agent.cli.worker import COMMANDS, LOOKS, OPTIONS
 from ncen_updater.agent.config.service import ServiceSettings
-from ncen_updater.agent.journal.orders import Order, OrderKind
+from ncen_updater.agent.model.person import Person
 from ncen_updater.agent.policy.automation import Action, ServiceDecision
-from ncen_updater.agent.service import applying
-from ncen_updater.agent.service.applying import COMMANDS, LOOKS, OPTIONS
 from ncen_updater.agent.service.errors import BadRequest
 from ncen_updater.agent.service.loop import words_of, words_of_order
 from ncen_updater.agent.service.runner import AWAY, Finished, WorkRunner
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
-from ncen_updater.agent.service.state import Assessment
+from ncen_updater.agent.storage.journal.orders import Order, OrderKind
+from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.workers import Worker
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.forks import DEADLINE_S
 
-MODULE = "ncen_updater.agent.service.applying"
+MODULE = "ncen_updater.agent.cli.worker"
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 needs_activator = pytest.mark.skipif(
     ACTIVATOR is None, reason="systemd-socket-activate is not installed"
@@ -186,7 +186,7 @@ def test_a_command_that_is_killed_and_one_that_is_no_order(monkeypatch: pytest.M
 
 WAITING = """
 import signal, sys
-from ncen_updater.agent.service import applying
+from ncen_updater.agent.cli import worker as applying
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ASKER
 
@@ -243,7 +243,7 @@ def test_work_goes_on_where_the_service_died(tmp_path: Path) -> None:
 
 LOOKING = """
 import signal, sys
-from ncen_updater.agent.service import applying
+from ncen_updater.agent.cli import worker as applying
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.progress import ASKER
 

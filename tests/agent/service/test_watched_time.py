@@ -13,16 +13,13 @@ import pytest
 
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.interruption import Interruption
-from ncen_updater.agent.journal.change import ChangeKind, ChangeState, StepName, StepState
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.service.watched_time import (
-    WATCHING_ENDED,
-    gives_way,
-    order_to_go_back,
-)
+from ncen_updater.agent.engine.pending_rollback import order_to_go_back
+from ncen_updater.agent.model.change import ChangeKind, ChangeState, StepName, StepState
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.service.watched_time import WATCHING_ENDED, gives_way
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE, TrialSite, make_site

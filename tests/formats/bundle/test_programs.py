@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.adapters.feed_reader.child import ChildSource
+from ncen_updater.agent.adapters.feed_reader.media import ACTS
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
-from ncen_updater.agent.reader.child import ChildSource
-from ncen_updater.agent.reader.media import ACTS
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import MIRROR_FORBIDDEN
 from ncen_updater.common.progress import Silent

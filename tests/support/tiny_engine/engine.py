@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ncen_updater.agent.databases.base import DatabaseEngine
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine
 
 ROWS = {"columns": [("persons", "name", "")], "SELECT name FROM persons ": [("Amina Okello",)]}
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine
+from ncen_updater.agent.adapters.databases.engines import Ask, EngineKind
+from ncen_updater.agent.adapters.databases.migrations.ledger import Tables, make_tables
 from ncen_updater.agent.config.base import EngineSettings
-from ncen_updater.agent.databases.base import DatabaseEngine
-from ncen_updater.agent.databases.engines import Ask, EngineKind
-from ncen_updater.agent.databases.migrations.ledger import Tables, make_tables
 
 if TYPE_CHECKING:
     from ncen_updater.agent.config.model import DatabaseSettings
@@ -31,7 +31,6 @@ class TinySettings(EngineSettings):
 class TinyKind(EngineKind):
     """One table with one name in it."""
 
-    settings = TinySettings
     first_settings = MappingProxyType({"directory": "srv/tiny"})
     text_columns = "columns"
 

@@ -9,7 +9,7 @@ from ncen_updater.agent.engine.steps.databases import Copy, CutOver, Fence, Migr
 from ncen_updater.agent.engine.steps.guards import Preflight, PreflightAgain
 from ncen_updater.agent.engine.steps.release import BuildSlot, Fetch
 from ncen_updater.agent.engine.steps.slot import Switch
-from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.model.change import StepName
 
 __all__ = ["Step", "all_steps"]
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ncen_updater.agent.application.base import Expectation, Health, ProbeResult
-from ncen_updater.agent.application.soak import SoakState, soak
-from ncen_updater.agent.databases.base import CopyPlan, DatabaseRole
+from ncen_updater.agent.adapters.application.base import Expectation, Health, ProbeResult
+from ncen_updater.agent.adapters.application.soak import SoakState, soak
+from ncen_updater.agent.adapters.databases.base import CopyPlan, DatabaseRole
 from ncen_updater.agent.engine.elapsed import witness
-from ncen_updater.agent.engine.errors import SoakFailed
 from ncen_updater.agent.engine.expand_contract import contract, contracts, note_what_stays
 from ncen_updater.agent.engine.full_words import forget_old
 from ncen_updater.agent.engine.retention import drop_sets, interrupted_sets, may_go
+from ncen_updater.agent.engine.site import StepContext, reference
 from ncen_updater.agent.engine.statistics import refreshing
 from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.engine.steps.outage import Outage, Refusals, own_places, room_of_databases
 from ncen_updater.agent.engine.steps.starting import start_rest
-from ncen_updater.agent.journal.change import StepName
-from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
+from ncen_updater.agent.model.change import StepName
+from ncen_updater.agent.model.errors import SoakFailed
+from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.policy.collection import NamedByJournal
-from ncen_updater.agent.site import StepContext, reference
 from ncen_updater.common.disk_space import find_full
 from ncen_updater.common.i18n import N_, Text
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from ncen_updater.agent.application.base import Expectation
-from ncen_updater.agent.application.errors import ApplicationError, CommandFailed
-from ncen_updater.agent.approvals.store import ApprovalStore
+from ncen_updater.agent.adapters.application.base import Expectation
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.site import StepContext
 from ncen_updater.agent.engine.steps.base import Step
 from ncen_updater.agent.engine.steps.starting import (
     require_judgeable,
@@ -15,10 +15,10 @@ from ncen_updater.agent.engine.steps.starting import (
     start_rest,
     stop_if_it_can,
 )
-from ncen_updater.agent.journal.change import ChangeKind, StepName
-from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts, ClosedAt
-from ncen_updater.agent.journal.names import RECOVERY
-from ncen_updater.agent.site import StepContext
+from ncen_updater.agent.model.change import ChangeKind, StepName
+from ncen_updater.agent.model.errors import ApplicationError, CommandFailed
+from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts, ClosedAt
+from ncen_updater.agent.model.names import RECOVERY
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import FRONT_LETS_IN
 

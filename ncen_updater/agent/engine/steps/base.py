@@ -10,9 +10,9 @@ from __future__ import annotations
 import abc
 from typing import ClassVar
 
-from ncen_updater.agent.journal.change import StepName
-from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.site import StepContext
+from ncen_updater.agent.engine.site import StepContext
+from ncen_updater.agent.model.change import StepName
+from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.i18n import Text
 
 

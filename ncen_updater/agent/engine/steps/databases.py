@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ncen_updater.agent.databases.base import MigrationSet
-from ncen_updater.agent.databases.migrations.planner import plan_way_back
-from ncen_updater.agent.databases.ways import Back
+from ncen_updater.agent.adapters.databases.base import MigrationSet
+from ncen_updater.agent.adapters.databases.migrations.planner import plan_way_back
+from ncen_updater.agent.adapters.databases.ways import Back
 from ncen_updater.agent.engine import site_files
 from ncen_updater.agent.engine.aside import note_kept
 from ncen_updater.agent.engine.fingerprints import (
@@ -22,10 +22,10 @@ from ncen_updater.agent.engine.rollback_plan import (
     values_lost,
 )
 from ncen_updater.agent.engine.rollback_words import way_words
+from ncen_updater.agent.engine.site import StepContext
 from ncen_updater.agent.engine.steps.base import Step
-from ncen_updater.agent.journal.change import ChangeKind, Mode, StepName
-from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.site import StepContext
+from ncen_updater.agent.model.change import ChangeKind, Mode, StepName
+from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import NOT_AS_KEPT, RECORDS_WOULD_BE_LOST, VALUES_WOULD_BE_LOST

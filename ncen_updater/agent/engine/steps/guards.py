@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ncen_updater.agent.approvals.store import ApprovalStore
-from ncen_updater.agent.databases.base import Live
-from ncen_updater.agent.databases.migrations.planner import expands, goes_as_is
+from ncen_updater.agent.adapters.databases.base import Live
+from ncen_updater.agent.adapters.databases.migrations.planner import expands, goes_as_is
 from ncen_updater.agent.engine import expand_contract, site_files
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.fingerprints import schemas_of, taken_by
 from ncen_updater.agent.engine.guard import preflight_findings
 from ncen_updater.agent.engine.permitted import require_no_hold
+from ncen_updater.agent.engine.site import StepContext
 from ncen_updater.agent.engine.steps.base import Step
-from ncen_updater.agent.journal.change import ChangeKind, StepName
-from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.site import StepContext
+from ncen_updater.agent.model.change import ChangeKind, StepName
+from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.cli.render import format_minute
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity

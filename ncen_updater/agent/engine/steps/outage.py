@@ -19,10 +19,11 @@ from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 
-from ncen_updater.agent.application.base import Health
-from ncen_updater.agent.application.errors import ApplicationError
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.names import (
+from ncen_updater.agent.adapters.application.base import Health
+from ncen_updater.agent.engine.site import Site, StepContext
+from ncen_updater.agent.model.errors import ApplicationError
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.names import (
     APPLICATION_RUNS,
     APPLICATION_STOPPED,
     DATABASES_AWAY,
@@ -30,7 +31,6 @@ from ncen_updater.agent.journal.names import (
     DISK_FULL,
     DISK_HAS_ROOM,
 )
-from ncen_updater.agent.site import Site, StepContext
 from ncen_updater.common.disk_space import MARGIN_BYTES, find_full
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ncen_updater.agent.engine.build_slot import build, held_trees, name_of
+from ncen_updater.agent.engine.site import StepContext
 from ncen_updater.agent.engine.steps.base import Step
-from ncen_updater.agent.journal.change import StepName
-from ncen_updater.agent.journal.facts import NO_FACTS, ChangeFacts
-from ncen_updater.agent.site import StepContext
+from ncen_updater.agent.model.change import StepName
+from ncen_updater.agent.model.facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.common.messages import RELEASE_NOT_ON_OFFER

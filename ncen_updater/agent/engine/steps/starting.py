@@ -12,12 +12,11 @@ from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 
-from ncen_updater.agent.application.base import Expectation, Health, ProbeResult
-from ncen_updater.agent.application.errors import ApplicationError, CommandFailed, StopFailed
-from ncen_updater.agent.application.waiting import wait_until_healthy
-from ncen_updater.agent.engine.errors import Unhealthy
+from ncen_updater.agent.adapters.application.base import Expectation, Health, ProbeResult
+from ncen_updater.agent.adapters.application.waiting import wait_until_healthy
+from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.steps.outage import full_place
-from ncen_updater.agent.site import Site
+from ncen_updater.agent.model.errors import ApplicationError, CommandFailed, StopFailed, Unhealthy
 from ncen_updater.common.errors import SpaceShort
 from ncen_updater.common.messages import (
     ANOTHER_ANSWERS,

@@ -9,8 +9,8 @@ import os
 
 from packaging.version import InvalidVersion, Version
 
-from ncen_updater.agent.approvals.model import ROOT
-from ncen_updater.agent.approvals.rollback_approvals import (
+from ncen_updater.agent.engine.approvals.model import ROOT
+from ncen_updater.agent.engine.approvals.rollback_approvals import (
     BackRequest,
     BackSubject,
     approve_back,
@@ -19,23 +19,23 @@ from ncen_updater.agent.approvals.rollback_approvals import (
     require_back,
     require_loss,
 )
-from ncen_updater.agent.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
 from ncen_updater.agent.engine.outcome import change_document
 from ncen_updater.agent.engine.pending_rollback import may_be_left
 from ncen_updater.agent.engine.permitted import require_no_change, require_no_hold
 from ncen_updater.agent.engine.soaking import confirm as confirm_soak
-from ncen_updater.agent.journal.change import ChangeState
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.model.change import ChangeState
+from ncen_updater.agent.reports.status import need, read_status
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import ApprovalForm, HoldForm, OrderForm, ScheduleForm
 from ncen_updater.agent.service.api.people import ApiRole, Caller
 from ncen_updater.agent.service.api.queries import Document, Request, named_release, order_document
 from ncen_updater.agent.service.errors import BadRequest, Refused
-from ncen_updater.agent.service.state import Assessment
-from ncen_updater.agent.status import need, read_status
-from ncen_updater.agent.tray import Tray
+from ncen_updater.agent.storage.inbox import Tray
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (

@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 
 from ncen_updater.agent.config.paths import Places
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.names import JOURNAL
+from ncen_updater.agent.model.names import JOURNAL
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
-from ncen_updater.agent.service.state import Assessment, ServiceState, ServiceStateFile
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from ncen_updater.agent.service.errors import BadRequest
-from ncen_updater.agent.tray import MAX_NAME, is_plain_name
+from ncen_updater.agent.storage.inbox import MAX_NAME, is_plain_name
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, Text, language_of, languages
 from ncen_updater.common.records import stored_time
 

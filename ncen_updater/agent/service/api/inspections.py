@@ -12,8 +12,8 @@ from importlib.metadata import version as installed
 from packaging.version import InvalidVersion, Version
 
 from ncen_updater.agent.engine.permitted import require_no_change
-from ncen_updater.agent.journal.change import ChangeState
-from ncen_updater.agent.self_update.agent_selection import SequenceFile
+from ncen_updater.agent.model.change import ChangeState
+from ncen_updater.agent.model.errors import RecordUnusable
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import InspectionForm, validated, whole_number
 from ncen_updater.agent.service.api.people import ApiRole
@@ -30,8 +30,8 @@ from ncen_updater.agent.service.inspecting import (
     InspectionKind,
     InspectionOrder,
 )
-from ncen_updater.agent.slots.errors import RecordUnusable
-from ncen_updater.agent.slots.records import Records
+from ncen_updater.agent.storage.agent_selection import SequenceFile
+from ncen_updater.agent.storage.slots.records import Records
 from ncen_updater.common.documents import error_document
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import (

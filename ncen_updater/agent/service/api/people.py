@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ncen_updater.agent.approvals.store import Person
+from ncen_updater.agent.adapters.system_groups import group_id
 from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.model.person import Person
 from ncen_updater.agent.service.errors import Refused
 from ncen_updater.common.messages import NOT_ALLOWED, Message
 
@@ -77,14 +78,6 @@ def roles_for(
         return frozenset(ApiRole)
     found = {role for role, group in wanted.items() if group is not None and group in groups}
     return frozenset(found | {ApiRole.READ}) if found else frozenset()
-
-
-def group_id(name: str) -> int | None:
-    """Return the number of a group, None where this machine has none of that name."""
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None
 
 
 def members_of(group: str) -> tuple[str, ...]:

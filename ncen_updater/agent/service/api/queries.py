@@ -10,24 +10,24 @@ from typing import Any, cast
 
 from packaging.version import Version
 
-from ncen_updater.agent.approvals.model import ROOT, ApprovalCount
-from ncen_updater.agent.approvals.outlook import approved_beside, outlook_document
-from ncen_updater.agent.approvals.rollback_approvals import (
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.read import read_config
+from ncen_updater.agent.config.secrets import FREE_TABLES, without_password
+from ncen_updater.agent.engine.approvals.model import ROOT, ApprovalCount
+from ncen_updater.agent.engine.approvals.outlook import approved_beside, outlook_document
+from ncen_updater.agent.engine.approvals.rollback_approvals import (
     BackSubject,
     back_subject,
     brought_by,
 )
-from ncen_updater.agent.approvals.store import require_somebody
-from ncen_updater.agent.cli.change_words import change_lines
-from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.read import read_config
-from ncen_updater.agent.config.secrets import FREE_TABLES, without_password
+from ncen_updater.agent.engine.approvals.store import require_somebody
 from ncen_updater.agent.engine.outcome import change_document
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals, rehearsal_document
 from ncen_updater.agent.engine.soaking import in_soak
-from ncen_updater.agent.journal.orders import Order, Orders
 from ncen_updater.agent.policy.beginning import beginning, behind_another, with_yes
 from ncen_updater.agent.policy.deeds import deed_words
-from ncen_updater.agent.rehearsal.store import Rehearsals, rehearsal_document
+from ncen_updater.agent.reports.change_lines import change_lines
+from ncen_updater.agent.reports.status import SiteStatus, need, read_status
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import Form, moment_of, whole_number
 from ncen_updater.agent.service.api.people import ApiRole, Caller, members_of
@@ -42,9 +42,9 @@ from ncen_updater.agent.service.report import (
     site_report,
 )
 from ncen_updater.agent.service.snapshot import ServiceSnapshot
-from ncen_updater.agent.service.state import Assessment
-from ncen_updater.agent.status import SiteStatus, need, read_status
-from ncen_updater.agent.tray import Tray
+from ncen_updater.agent.storage.inbox import Tray
+from ncen_updater.agent.storage.journal.orders import Order, Orders
+from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.documents import jsonable
 from ncen_updater.common.messages import (
     NO_SUCH_THING,

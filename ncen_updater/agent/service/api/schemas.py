@@ -17,16 +17,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 
-from ncen_updater.agent.databases.tried import TriedValues
+from ncen_updater.agent.adapters.databases.tried import TriedValues
 from ncen_updater.agent.engine.recovery import RecoveryAction
-from ncen_updater.agent.journal.change import ChangeKind, ChangeState, Mode, StepName, StepState
-from ncen_updater.agent.journal.facts import ChangeFacts
-from ncen_updater.agent.journal.orders import OrderKind
-from ncen_updater.agent.journal.site_history import BadReleaseRecord, HoldRecord
+from ncen_updater.agent.engine.rehearsal.report import PredictedRange, RehearsalReport, RehearsedHop
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState
+from ncen_updater.agent.model.change import ChangeKind, ChangeState, Mode, StepName, StepState
+from ncen_updater.agent.model.facts import ChangeFacts
 from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.policy.beginning import Beginning
-from ncen_updater.agent.rehearsal.report import PredictedRange, RehearsalReport, RehearsedHop
-from ncen_updater.agent.rehearsal.store import RehearsalState
 from ncen_updater.agent.service.api.forms import (
     ApprovalForm,
     HoldForm,
@@ -36,6 +34,8 @@ from ncen_updater.agent.service.api.forms import (
 )
 from ncen_updater.agent.service.api.people import ApiRole
 from ncen_updater.agent.service.inspecting import InspectionKind
+from ncen_updater.agent.storage.journal.orders import OrderKind
+from ncen_updater.agent.storage.journal.site_history import BadReleaseRecord, HoldRecord
 from ncen_updater.common.findings import Severity
 from ncen_updater.feed.last_view import Notice
 

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from ncen_updater.agent.adapters.system_groups import group_id
 from ncen_updater.agent.config.model import AgentConfig
 from ncen_updater.agent.config.paths import Places, load_places
 from ncen_updater.agent.service.api.app import PEER_UID, WHOLE, ApiApplication
 from ncen_updater.agent.service.api.context import ApiContext
-from ncen_updater.agent.service.api.people import group_id
 from ncen_updater.agent.service.availability_asker import availability_asker
 from ncen_updater.agent.service.errors import UNCHANGED, Refused
 from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
-from ncen_updater.agent.service.state import ServiceStateFile
+from ncen_updater.agent.storage.service_state import ServiceStateFile
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.http_server import (

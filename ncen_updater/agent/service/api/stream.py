@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
-from ncen_updater.agent.journal.rows import JournalEvent
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import MAX_NUMBER, whole_number
 from ncen_updater.agent.service.api.queries import Request, moment_document
 from ncen_updater.agent.service.errors import Refused
+from ncen_updater.agent.storage.journal.rows import JournalEvent
 from ncen_updater.common.documents import error_document, jsonable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import TOO_MANY_STREAMS

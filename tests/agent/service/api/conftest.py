@@ -23,7 +23,7 @@ from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.inspecting import Inspections
 from ncen_updater.agent.service.runner import Finished, WorkRunner
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
-from ncen_updater.agent.service.state import Assessment, ServiceState, ServiceStateFile
+from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
 from ncen_updater.common.progress import ProgressUpdate
 from tests.agent.cli.site import TrialSite, make_site
 

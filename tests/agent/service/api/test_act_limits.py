@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.service.api import app
 from ncen_updater.agent.service.api.app import AT_ONCE, EVERY_S, ActLimits
+from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.service.api.conftest import OPERATOR, READER, Counter
 
 

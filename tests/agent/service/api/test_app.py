@@ -10,18 +10,19 @@ from urllib.parse import quote
 
 import pytest
 
-from ncen_updater.agent.approvals.store import ApprovalStore, Person
 from ncen_updater.agent.config.paths import load_places
-from ncen_updater.agent.journal.change import ChangeState, StepName
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import OrderKind, Orders
-from ncen_updater.agent.journal.site_history import SiteHistory
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.model.change import ChangeState, StepName
+from ncen_updater.agent.model.person import Person
 from ncen_updater.agent.policy.automation import Action, ActionFailure
+from ncen_updater.agent.reports.status import read_status
 from ncen_updater.agent.service.api import queries
 from ncen_updater.agent.service.api.forms import MAX_BODY
 from ncen_updater.agent.service.snapshot import ServiceEvent
-from ncen_updater.agent.service.state import Assessment, Barred, ServiceState
-from ncen_updater.agent.status import read_status
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.service_state import Assessment, Barred, ServiceState
 from ncen_updater.common.i18n import N_, Text
 from ncen_updater.feed.last_view import LastView, view_path
 from tests.agent.cli.site import CHANGE

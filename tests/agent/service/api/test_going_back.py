@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.answers import way_answer
-from ncen_updater.agent.approvals.rollback_approvals import (
+from ncen_updater.agent.config.service import ServiceSettings
+from ncen_updater.agent.engine.approvals.rollback_approvals import (
     BackRequest,
     approve_back,
     asked_by_order,
@@ -17,18 +17,19 @@ from ncen_updater.agent.approvals.rollback_approvals import (
     require_back,
     require_loss,
 )
-from ncen_updater.agent.approvals.store import Person
-from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan
-from ncen_updater.agent.journal.change import ChangeState, Mode, StepName, StepState
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import Orders
-from ncen_updater.agent.notifications.journal_news import news_since
-from ncen_updater.agent.notifications.news import ALWAYS, URGENT, NewsKind
+from ncen_updater.agent.model.change import ChangeState, Mode, StepName, StepState
+from ncen_updater.agent.model.notification_kind import NewsKind
+from ncen_updater.agent.model.person import Person
 from ncen_updater.agent.policy.going_back import BackConsent
+from ncen_updater.agent.reports.answers import way_answer
 from ncen_updater.agent.service.api.app import ApiApplication
 from ncen_updater.agent.service.loop import words_of_order
+from ncen_updater.agent.service.notifications.journal_news import news_since
+from ncen_updater.agent.service.notifications.news import ALWAYS, URGENT
 from ncen_updater.agent.service.snapshot import ServiceSnapshots
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import Orders
 from ncen_updater.common.messages import (
     BACK_NEEDS_APPROVAL,
     EMERGENCY_WITHOUT_REASON,
@@ -289,7 +290,7 @@ def test_that_nobody_has_to_approve_is_said_and_nobody_asked(upgraded: Counter) 
 
 
 def test_a_yes_to_going_back_is_none_to_an_upgrade(upgraded: Counter) -> None:
-    from ncen_updater.agent.approvals.store import ApprovalStore
+    from ncen_updater.agent.engine.approvals.store import ApprovalStore
 
     yes = {"binding": _binding(upgraded), "of": "rollback"}
     upgraded.ask("POST", "/v1/approvals", yes, APPROVER)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.journal.change import ChangeState
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import OrderKind, Orders
+from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.service.api import inspections as api
 from ncen_updater.agent.service.client import Client
 from ncen_updater.agent.service.inspecting import InspectionKind
 from ncen_updater.agent.service.runner import Finished
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.unix_socket import connect
 from tests.agent.cli.site import CHANGE

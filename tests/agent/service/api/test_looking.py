@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.service.api.queries import rows_of
-from ncen_updater.agent.service.state import Assessment
+from ncen_updater.agent.storage.service_state import Assessment
 from tests.agent.service.api.conftest import APPROVER, BINDING, NEXT, NOBODY, READER, Counter
 
 SECRETS = """

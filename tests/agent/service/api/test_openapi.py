@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from ncen_updater.agent.cli.event_words import NAMES
-from ncen_updater.agent.journal.change import StepName
+from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.service.api.openapi import description
 from ncen_updater.agent.service.api.routes import ROUTES, STREAM
 from ncen_updater.agent.service.api.schemas import ANSWERS, EVENT_FIELDS, named

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from ncen_updater.agent.service.api.people import ApiRole, caller, group_id, roles_for
+from ncen_updater.agent.adapters.system_groups import group_id
+from ncen_updater.agent.service.api.people import ApiRole, caller, roles_for
 from tests.agent.service.api.conftest import READER, SETTINGS, uid_of
 
 ALL = frozenset(ApiRole)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.service.api import server
 from ncen_updater.agent.service.api.server import FairConnections
 from ncen_updater.agent.service.api.stream import MOST_STREAMS
 from ncen_updater.agent.service.client import Client
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import http_server
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.unix_http import ServiceSilent

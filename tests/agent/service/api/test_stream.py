@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from ncen_updater.agent.journal.journal import Journal
 from ncen_updater.agent.service.api.people import caller
 from ncen_updater.agent.service.api.queries import Request
 from ncen_updater.agent.service.api.stream import AT_ONCE, EACH_STREAMS, HEARTBEAT_S, EventStreams
 from ncen_updater.agent.service.snapshot import ServiceEvent
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.i18n import Text
 from ncen_updater.common.messages import TOO_MANY_STREAMS
 from ncen_updater.common.progress import ProgressUpdate

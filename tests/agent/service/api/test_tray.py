@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from ncen_updater.agent.journal.journal import Journal
-from ncen_updater.agent.journal.orders import OrderKind, Orders
 from ncen_updater.agent.service.api.openapi import description
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
 from tests.agent.service.api.conftest import APPROVER, NOBODY, OPERATOR, READER, Counter, uid_of
 
 ME = os.geteuid()

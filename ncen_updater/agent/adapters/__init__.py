@@ -1,0 +1,1 @@
+"""What differs from site to site: databases, application, reader of the feed."""

@@ -1,0 +1,247 @@
+"""What both adapters share: the door, the health, the environment, the parts and their order."""
+
+from __future__ import annotations
+
+import abc
+import logging
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ncen_updater.agent.adapters.application.base import (
+    Application,
+    Expectation,
+    Health,
+    ProbeResult,
+)
+from ncen_updater.agent.adapters.application.door import Door, DoorNote
+from ncen_updater.agent.adapters.application.health import HealthProber
+from ncen_updater.agent.adapters.application.parts import ApplicationPart
+from ncen_updater.agent.adapters.application.process import Ended, minimal_environment, run
+from ncen_updater.agent.config.model import ApplicationSettings, ControlSettings
+from ncen_updater.agent.model.errors import ApplicationError, CommandFailed, StopFailed
+from ncen_updater.agent.policy.ought_to_run import RunningSeen, stopped_in_order
+from ncen_updater.common.messages import PART_STOP_FAILED
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.05
+
+
+class ControlledApplication(Application):
+    """An application that is controlled by commands.
+
+    Args:
+        settings: The table ``[application]``.
+        current: The link to the slot in use; commands find it as ``NCEN_CURRENT``.
+        door_note: Asked why the door is closed, each time it is closed.
+        environment: What the commands inherit; the least of our own by default.
+        clock: Monotonic seconds.
+        wait: Waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        settings: ApplicationSettings,
+        current: Path,
+        *,
+        door_note: Callable[[], DoorNote] = DoorNote,
+        environment: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._settings = settings
+        self._door = Door(settings.door_file, door_note)
+        self._prober = HealthProber(settings, run=self._asked)
+        self._clock = clock
+        self._wait = wait
+        self._environment = {
+            **(minimal_environment() if environment is None else environment),
+            **settings.environment,
+            "NCEN_CURRENT": str(current),
+            "NCEN_DOOR_FILE": str(settings.door_file),
+        }
+        further = (self._part(p, p.name, after_open=p.after_open) for p in settings.parts)
+        self._parts = (self._part(settings, "", after_open=False), *further)
+
+    @abc.abstractmethod
+    def _part(self, settings: ControlSettings, name: str, *, after_open: bool) -> ApplicationPart:
+        """Return one part; called once the environment is known."""
+
+    def running(self) -> bool:
+        """Whether any process of any part runs."""
+        return any(part.running() for part in self._parts)
+
+    def seen(self) -> RunningSeen:
+        """Look at the part that is asked for health."""
+        return self._parts[0].seen()
+
+    def stopped_in_order(self) -> bool:
+        """Whether somebody stopped a part of it on purpose."""
+        return stopped_in_order(part.seen() for part in self._parts)
+
+    def missing(self, *, opened: bool) -> tuple[str, ...]:
+        """Further parts that do not run as they should."""
+        return tuple(
+            part.name
+            for part in self._parts
+            if part.name and (opened or not part.after_open) and not part.well(since_last=opened)
+        )
+
+    def stop(self) -> None:
+        """Stop every part, the last one first; returns when no process of them remains."""
+        for part in reversed(self._parts):
+            self._stop(part)
+
+    def _stop(self, part: ApplicationPart) -> None:
+        timeout = self._settings.stop_timeout_s
+        deadline = self._clock() + timeout
+        if part.at_rest():
+            return
+        logger.info("stopping %s", part.what)
+        problem = part.order_stop(timeout)
+        while part.running():
+            if problem or self._clock() >= deadline:
+                raise _stop_failed(
+                    part.name, timeout, problem, refused=self._clock() < deadline and bool(problem)
+                )
+            self._wait(POLL_S)
+        if problem:
+            logger.warning("the application stopped, but its command said: %s", problem)
+
+    def start(self) -> None:
+        """Start what ``current`` points at, unless it runs."""
+        self._start(after_open=False)
+
+    def start_rest(self) -> None:
+        """Start the parts that wait until officers are in."""
+        self._start(after_open=True)
+
+    def _start(self, *, after_open: bool) -> None:
+        for part in self._parts:
+            if part.after_open is after_open and not part.running():
+                logger.info("starting %s", part.what)
+                part.order_start(self._settings.health_timeout_s)
+
+    def close_door(self) -> None:
+        """Keep officers out and show them the maintenance page."""
+        self._door.close()
+
+    def front_problem(self, *, going_back: bool) -> str | None:
+        """Why the web server in front lets officers in all the same; None where it does not."""
+        return front_problem(self._settings, self._clock, self._wait, going_back=going_back)
+
+    def token_problem(self) -> ApplicationError | None:
+        """Why the token of the health cannot be used; None where it can, or there is none."""
+        try:
+            self._prober.asking()
+        except ApplicationError as error:
+            return error
+        return None
+
+    def _asked(self, argv: Sequence[str], timeout_s: float) -> Ended:
+        return run(argv, self._environment, timeout_s)
+
+    def open_door(self) -> None:
+        """Let officers in."""
+        self._door.open()
+
+    def door_closed(self) -> bool:
+        """Whether officers are kept out."""
+        return self._door.closed()
+
+    def closed_by(self) -> str:
+        """The change whose agent closed the door; empty where it is open or people closed it."""
+        return self._door.closed_by()
+
+    def health(self, expectation: Expectation, *, opened: bool = False) -> Health:
+        """Look once."""
+        health = self._prober.look(expectation)
+        # Each look at a part is a command: none as long as the answer is known.
+        missing = self.missing(opened=opened) if health else ()
+        if not missing:
+            return health
+        results = tuple(ProbeResult(f"part {name}", "does not run") for name in missing)
+        return replace(health, results=(*health.results, *results), missing=missing)
+
+
+def _stop_failed(name: str, seconds: float, problem: str, *, refused: bool) -> StopFailed:
+    words, detail = f"{seconds:g}", problem or None
+    if name:
+        return StopFailed(
+            PART_STOP_FAILED, part=name, seconds=words, detail=detail, refused=refused
+        )
+    return StopFailed(seconds=words, detail=detail, refused=refused)
+
+
+def attempt(action: str, argv: Sequence[str], run: Callable[[], Ended]) -> Ended:
+    """Run a command.
+
+    Raises:
+        CommandFailed: If it could not be started.
+    """
+    try:
+        return run()
+    except OSError as error:
+        raise CommandFailed(
+            action=action,
+            reason="it could not be started",
+            command=shlex.join(argv),
+            detail=str(error),
+        ) from error
+
+
+def ending(ended: Ended, timeout_s: float) -> str:
+    """Say in plain words how a command ended."""
+    if ended.status is None:
+        return f"it did not end within {timeout_s:g} seconds and was killed"
+    if ended.status < 0:
+        return f"it was ended by signal {-ended.status}"
+    return f"it ended with status {ended.status}"
+
+
+POLL_S = 0.1
+
+
+def front_problem(
+    settings: ApplicationSettings,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], object] = time.sleep,
+    *,
+    going_back: bool = False,
+) -> str | None:
+    """Ask the front until it shows the maintenance page; None where it does, or has no address.
+
+    A front may remember for a moment which files there are. One that does not answer lets nobody
+    in; before an upgrade its address may be a mistake, and it keeps nobody from going back.
+
+    Returns:
+        What it answered last.
+
+    Raises:
+        HealthSettingsWrong: The address cannot be used.
+    """
+    if settings.front_url is None:
+        return None
+    parts = urlsplit(settings.front_url)
+    base = f"{parts.scheme}://{parts.netloc}"
+    # What the application is asked with is not for whoever stands in front.
+    alone = {"health_url": base, "health_headers": None, "health_token_file": None}
+    prober = HealthProber(settings.model_copy(update=alone))
+    until = clock() + settings.probe_timeout_s
+    while True:
+        said = prober.status(parts.path or "/")
+        if said == HTTPStatus.SERVICE_UNAVAILABLE:
+            return None
+        if clock() >= until:
+            if isinstance(said, int):
+                return f"it answered with status {said}"
+            if going_back:
+                logger.warning("the web server in front is away, and lets nobody in: it %s", said)
+                return None
+            return f"it {said}"
+        wait(POLL_S)

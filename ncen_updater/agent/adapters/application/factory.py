@@ -1,0 +1,33 @@
+"""The adapter that the configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ncen_updater.agent.adapters.application.base import Application
+from ncen_updater.agent.adapters.application.command import CommandApplication
+from ncen_updater.agent.adapters.application.door import DoorNote
+from ncen_updater.agent.adapters.application.systemd import SystemdApplication
+from ncen_updater.agent.config.model import ApplicationSettings
+
+
+def make_application(
+    settings: ApplicationSettings,
+    current: Path,
+    *,
+    door_note: Callable[[], DoorNote] = DoorNote,
+) -> Application:
+    """Return the application of the site.
+
+    Args:
+        settings: The table ``[application]``.
+        current: The link to the slot in use.
+        door_note: Asked for reason, change and version each time the door is closed.
+
+    Raises:
+        HealthSettingsWrong: If the address of the health cannot be used.
+    """
+    if settings.adapter == "systemd":
+        return SystemdApplication(settings, current, door_note=door_note)
+    return CommandApplication(settings, current, door_note=door_note)

@@ -1,0 +1,267 @@
+"""One uncached look at the application, from outside its process.
+
+Only the site is asked: no proxy, no redirect, no network beyond the address in the configuration,
+and its headers and its token go nowhere else.
+Each request has one deadline for everything, so that an application that answers a byte a second
+counts as one that does not answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import urlsplit
+
+from ncen_updater.agent.adapters.application.asking import (
+    SCHEME,
+    SentAlong,
+    asking,
+    refusal,
+    said_by_command,
+)
+from ncen_updater.agent.adapters.application.base import Expectation, Health, ProbeResult
+from ncen_updater.agent.adapters.application.process import Ended, minimal_environment, run
+from ncen_updater.agent.config.model import ApplicationSettings
+from ncen_updater.agent.model.errors import ApplicationError
+from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
+from ncen_updater.formats.reported import says, told_in
+
+MAX_BODY = 1_000_000
+MAIN = "health"
+HEADERS = {
+    "Accept": "application/json, */*;q=0.5",
+    "Cache-Control": "no-cache, no-store",
+    "Pragma": "no-cache",
+    "Connection": "close",
+    "User-Agent": "ncen-updater",
+}
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    body: bytes
+    refusal: str = ""
+
+
+class _Unanswered(Exception):
+    """A request without a usable answer; its text is the problem."""
+
+
+def _run(argv: Sequence[str], timeout_s: float) -> Ended:
+    return run(argv, minimal_environment(), timeout_s)
+
+
+class HealthProber:
+    """Asks the application how it is.
+
+    Args:
+        settings: Address, fields and deadlines.
+        clock: Monotonic seconds, for the figures.
+        run: Runs the site's command that says the version, within so many seconds.
+
+    Raises:
+        HealthSettingsWrong: If the address cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: ApplicationSettings,
+        clock: Callable[[], float] = time.monotonic,
+        run: Callable[[Sequence[str], float], Ended] = _run,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._run = run
+        url = settings.health_url
+        try:
+            parts = urlsplit(url)
+            self._port = parts.port
+        except ValueError as error:
+            raise ApplicationError(HEALTH_SETTINGS_WRONG, url=url, reason=str(error)) from error
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ApplicationError(HEALTH_SETTINGS_WRONG, url=url, reason="it has no host")
+        if parts.query or parts.fragment or parts.username:
+            raise ApplicationError(
+                HEALTH_SETTINGS_WRONG, url=url, reason="it must be a plain base address"
+            )
+        self._host = parts.hostname
+        self._tls = parts.scheme == "https"
+        self._base = parts.path.rstrip("/")
+
+    def look(self, expectation: Expectation) -> Health:
+        """Ask the main end point and every probe; never raises for an unhealthy application."""
+        reported: dict[str, object] = {}
+        answers: list[_Answer] = []
+        ask_main = partial(self._main, expectation.version, reported, answers)
+        results = [self._result(MAIN, ask_main)]
+        for probe in expectation.probes:
+            ask = partial(self._probe, probe.path, probe.status, probe.expect)
+            results.append(self._result(probe.name, ask))
+        refused = any(answer.refusal for answer in answers) or not self._may_ask()
+        status = answers[0].status if answers else None
+        return Health(
+            tuple(results), reported, answered=bool(answers), refused=refused, status=status
+        )
+
+    def _may_ask(self) -> bool:
+        try:
+            self.asking()
+        except ApplicationError:
+            return False
+        return True
+
+    def asking(self) -> SentAlong:
+        """Return what goes along with a request now.
+
+        Raises:
+            ApplicationError: If the token of the configuration cannot be used.
+        """
+        settings = self._settings
+        scheme = settings.health_token_scheme or SCHEME
+        return asking(settings.health_headers, settings.health_token_file, scheme)
+
+    def status(self, path: str) -> int | str:
+        """Ask once; return the status of the answer, or why there was none."""
+        try:
+            return self._get(path).status
+        except _Unanswered as error:
+            return str(error)
+
+    def _result(self, name: str, ask: Callable[[], str]) -> ProbeResult:
+        begin = self._clock()
+        try:
+            problem = ask()
+        except _Unanswered as error:
+            problem = str(error)
+        return ProbeResult(name, problem, self._clock() - begin)
+
+    def _main(self, version: str, reported: dict[str, object], answers: list[_Answer]) -> str:
+        settings = self._settings
+        answer = self._get(settings.health_path)
+        answers.append(answer)
+        problems = [] if answer.status == 200 else [f"answered with status {answer.status}"]
+        if problems and settings.version_command:
+            return answer.refusal or problems[0]  # it says nothing of what is not well
+        try:
+            fields = self._fields(answer.body)
+        except _Unanswered as error:
+            return answer.refusal or "; ".join([*problems, str(error)])
+        reported.update(fields)
+        if answer.refusal:
+            return answer.refusal
+        for name in filter(None, (settings.version_field, settings.schema_field)):
+            if not says(fields.get(name), version):
+                problems += _differences(fields, {name: version})
+        if settings.write_probe_field:
+            problems += _differences(fields, {settings.write_probe_field: True})
+        return "; ".join(problems)
+
+    def _probe(self, path: str, status: int, expect: Mapping[str, object]) -> str:
+        answer = self._get(path)
+        if answer.status != status:
+            return answer.refusal or f"answered with status {answer.status}, expected {status}"
+        return "; ".join(_differences(_json_object(answer.body), expect)) if expect else ""
+
+    def _get(self, path: str) -> _Answer:
+        timeout = self._settings.probe_timeout_s
+        try:
+            along = self.asking()
+        except ApplicationError as error:
+            raise _Unanswered(f"was not asked: {error.what_text}") from error
+        kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=timeout)
+        late = threading.Event()
+        # The connection forgets its socket once the answer says that it will be closed.
+        held: list[socket.socket] = []
+
+        def end() -> None:
+            late.set()
+            for item in held:
+                with contextlib.suppress(OSError):
+                    item.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(timeout, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            connection.connect()
+            held.append(connection.sock)
+            if late.is_set():
+                raise TimeoutError
+            connection.request("GET", f"{self._base}{path}", headers={**HEADERS, **along.headers})
+            with connection.getresponse() as response:
+                body = response.read(MAX_BODY + 1)
+                answer = _Answer(response.status, body)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if late.is_set() or isinstance(error, TimeoutError):
+                raise _Unanswered(f"did not answer within {timeout:g} seconds") from error
+            reason = along.masked_text(str(error)) or type(error).__name__
+            raise _Unanswered(f"did not answer: {reason}") from (None if along.token else error)
+        finally:
+            timer.cancel()
+            connection.close()
+        if late.is_set():
+            raise _Unanswered(f"did not answer within {timeout:g} seconds")
+        if len(body) > MAX_BODY:
+            raise _Unanswered(f"answered with more than {MAX_BODY} bytes")
+        return _Answer(answer.status, along.masked(body), refusal(answer.status, along))
+
+    def _fields(self, body: bytes) -> dict[str, object]:
+        settings = self._settings
+        if settings.version_command:
+            return {settings.version_field: self._commanded(settings.version_command)}
+        if not settings.version_pattern:
+            return _json_object(body)
+        told = told_in(body, settings.version_pattern)
+        if told is None:
+            raise _Unanswered("the answer tells no version")
+        return {settings.version_field: told}
+
+    def _commanded(self, argv: Sequence[str]) -> str:
+        """What the site's command says of the version that runs."""
+        try:
+            ended = self._run(argv, self._settings.probe_timeout_s)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise _Unanswered(f"'{argv[0]}' cannot say the version: {reason}") from error
+        told = said_by_command(ended.status, ended.output, self._settings.version_pattern)
+        # What else stands in the command may be nobody's business.
+        if ended.status is None:
+            raise _Unanswered(f"'{argv[0]}' did not say the version in time")
+        if told is None:
+            raise _Unanswered(f"'{argv[0]}' tells no version, and ended with status {ended.status}")
+        return told
+
+
+def _json_object(body: bytes) -> dict[str, object]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _Unanswered("the answer is not JSON") from error
+    if not isinstance(value, dict):
+        raise _Unanswered("the answer is not a JSON object")
+    return value
+
+
+def _differences(fields: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
+    problems = []
+    for name, value in wanted.items():
+        if name not in fields:
+            problems.append(f"the field '{name}' is missing")
+        # In JSON, true is not 1.
+        elif fields[name] != value or isinstance(fields[name], bool) != isinstance(value, bool):
+            problems.append(f"'{name}' is {_short(fields[name])}, expected {_short(value)}")
+    return problems
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
+    return text if len(text) <= 100 else f"{text[:100]}..."

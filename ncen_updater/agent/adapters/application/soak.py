@@ -1,0 +1,127 @@
+"""Watch the application after the commit: a pure verdict, and a thin loop around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ncen_updater.agent.adapters.application.base import Health
+
+
+class SoakVerdict(StrEnum):
+    """What is known so far."""
+
+    WATCH_ON = "watch-on"
+    GOOD = "good"
+    BAD = "bad"
+
+
+@dataclass(frozen=True)
+class SoakState:
+    """Looks so far.
+
+    Attributes:
+        looks: All of them.
+        bad: The bad ones.
+        bad_in_a_row: The bad ones since the last good one.
+        unknown: Whether the last one says nothing, since something else than the release is away.
+    """
+
+    looks: int = 0
+    bad: int = 0
+    bad_in_a_row: int = 0
+    unknown: bool = False
+
+
+@dataclass(frozen=True)
+class SoakResult:
+    """How a soak ended. Truthy when the release proved good.
+
+    Attributes:
+        last: The last look; None where the soak had no time.
+    """
+
+    verdict: SoakVerdict
+    state: SoakState
+    last: Health | None
+    seconds: float
+
+    def __bool__(self) -> bool:
+        return self.verdict is SoakVerdict.GOOD
+
+
+def after_look(state: SoakState, *, healthy: bool, unknown: bool = False) -> SoakState:
+    """Count one look; one that says nothing is not counted, and ends a bad row."""
+    if unknown:
+        return SoakState(state.looks, state.bad, unknown=True)
+    return SoakState(
+        looks=state.looks + 1,
+        bad=state.bad + (not healthy),
+        bad_in_a_row=0 if healthy else state.bad_in_a_row + 1,
+    )
+
+
+def judge(state: SoakState, *, elapsed_s: float, seconds: float, failures: int) -> SoakVerdict:
+    """Say what the looks so far mean.
+
+    A soak does not end well in the middle of a bad row: it is watched until the row ends or is long
+    enough to count as bad; nor on a look that says nothing.
+
+    Args:
+        state: The looks so far.
+        elapsed_s: Seconds since the soak began, those before a restart of the agent included.
+        seconds: Length of the soak.
+        failures: So many bad looks in a row count as bad.
+    """
+    if state.bad_in_a_row >= failures:
+        return SoakVerdict.BAD
+    if elapsed_s >= seconds and state.bad_in_a_row == 0 and not state.unknown:
+        return SoakVerdict.GOOD
+    return SoakVerdict.WATCH_ON
+
+
+def soak(
+    look: Callable[[], Health],
+    *,
+    seconds: float,
+    interval_s: float,
+    failures: int,
+    clock: Callable[[], float],
+    wait: Callable[[float], object],
+    elapsed_s: float = 0.0,
+    unknown: Callable[[], bool] = lambda: False,
+    confirmed: Callable[[], bool] = lambda: False,
+) -> SoakResult:
+    """Watch until the verdict is known.
+
+    Args:
+        look: Makes one look.
+        seconds: Length of the soak; 0 is over at once.
+        interval_s: Seconds between two looks.
+        failures: So many bad looks in a row count as bad.
+        clock: Monotonic seconds.
+        wait: Waits so many seconds.
+        elapsed_s: Seconds of this soak that passed before the agent was restarted.
+        unknown: Asked after a bad look: whether it says nothing about the release. Time that passes
+            so does not count.
+        confirmed: Whether a person has confirmed the release meanwhile, which ends the soak well.
+    """
+    begin = clock() - elapsed_s
+    state, last = SoakState(), None
+    while True:
+        elapsed = clock() - begin
+        verdict = judge(state, elapsed_s=elapsed, seconds=seconds, failures=failures)
+        if confirmed():
+            verdict = SoakVerdict.GOOD
+        if verdict is not SoakVerdict.WATCH_ON:
+            return SoakResult(verdict, state, last, elapsed)
+        begun = clock()
+        last = look()
+        state = after_look(state, healthy=bool(last), unknown=not last and unknown())
+        if state.unknown:
+            wait(interval_s)
+            begin += clock() - begun
+        elif state.bad_in_a_row < failures:
+            remaining = seconds - (clock() - begin)
+            wait(min(interval_s, remaining) if remaining > 0 else interval_s)

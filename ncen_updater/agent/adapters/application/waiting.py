@@ -1,0 +1,121 @@
+"""Wait until the application is healthy; clock and waiting are passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ncen_updater.agent.adapters.application.base import Health
+
+NEEDED = 2
+INTERVAL_S = 0.5
+# Between the first looks: officers wait for each of them. From then on a tenth of the time so far,
+# so that a look adds no more than that to any start.
+FIRST_S = 0.05
+SHARE = 0.1
+# From a good look to the one that proves it.
+AGAIN_S = 0.1
+# A release that fails in the same way from its first answer on: so many looks, over so many seconds
+# and such a share of the time that this application may take.
+SAME_LOOKS, SAME_S, SAME_SHARE = 10, 20.0, 0.1
+# What is on its way, or what stands before it, says so by these.
+COMING = frozenset({502, 503, 504})
+
+
+@dataclass(frozen=True)
+class SameAnswer:
+    """One failing answer that is given again and again: what it is, how often, and since when."""
+
+    problems: tuple[str, ...]
+    since: float
+    looks: int = 1
+
+
+def after_look(same: SameAnswer | None, health: Health, at: float) -> SameAnswer | None:
+    """Say which failing answer is given again and again, after one more look. Pure.
+
+    No answer, one that says that the application is on its way, and another one than before begin
+    anew; so does a refusal, which says nothing of the release.
+    """
+    status = health.status or 0
+    if health or health.refused or status < 500 or status in COMING:
+        return None
+    if same is None or same.problems != health.problems:
+        return SameAnswer(health.problems, at)
+    return replace(same, looks=same.looks + 1)
+
+
+def fails_for_good(same: SameAnswer | None, at: float, timeout_s: float) -> bool:
+    """Whether waiting longer changes nothing. Pure."""
+    if same is None or same.looks < SAME_LOOKS:
+        return False
+    return at - same.since >= max(SAME_S, SAME_SHARE * timeout_s)
+
+
+@dataclass(frozen=True)
+class Waited:
+    """What came of waiting. Truthy when the application became healthy.
+
+    Attributes:
+        health: The last look.
+        healthy: Whether enough looks in a row were good.
+        seconds: From the first look's begin to the last look's end.
+        looks: Number of looks.
+        same: The failing answer that ended the wait early, if one did.
+    """
+
+    health: Health
+    healthy: bool
+    seconds: float
+    looks: int
+    same: SameAnswer | None = None
+
+    def __bool__(self) -> bool:
+        return self.healthy
+
+
+def wait_until_healthy(
+    look: Callable[[], Health],
+    *,
+    timeout_s: float,
+    clock: Callable[[], float],
+    wait: Callable[[float], object],
+    needed: int = NEEDED,
+    interval_s: float = INTERVAL_S,
+    first_s: float = FIRST_S,
+    hopeless: Callable[[Health], bool] = lambda _health: False,
+    patient: bool = True,
+) -> Waited:
+    """Look again and again until enough looks in a row were good, or time is up.
+
+    The first good look may be the last breath of an application that is about to fall over; hence
+    more than one is needed. The looks are close to each other at first, since officers wait; who
+    falls over later is seen by the soak. At least one look is made, however short the time.
+
+    Args:
+        look: Makes one look.
+        timeout_s: Seconds after which no further look is begun.
+        clock: Monotonic seconds.
+        wait: Waits so many seconds.
+        needed: Good looks in a row.
+        interval_s: Longest time between two looks, seconds.
+        first_s: Shortest.
+        hopeless: Asked after a bad look whether waiting longer makes no sense.
+        patient: Whether an answer that fails in the same way each time is waited for to the end.
+    """
+    begin = clock()
+    good = looks = 0
+    same: SameAnswer | None = None
+    while True:
+        health = look()
+        looks += 1
+        good = good + 1 if health else 0
+        seconds = clock() - begin
+        same = after_look(same, health, begin + seconds)
+        if not patient and fails_for_good(same, begin + seconds, timeout_s):
+            return Waited(health, False, seconds, looks, same)
+        pause = max(first_s, AGAIN_S if health else min(seconds * SHARE, interval_s))
+        over = good >= needed or seconds + pause > timeout_s
+        if over or (not health and hopeless(health)):
+            return Waited(health, good >= needed, seconds, looks)
+        wait(pause)

@@ -1,0 +1,753 @@
+"""What the upgrade engine asks of a database engine.
+
+The interface speaks of the whole set, because the cut-over is one act: all databases of the site
+change their roles together or not at all. A third engine implements this and nothing else.
+
+Roles: *live* is what the application opens; a *candidate* (``<name>__next_<change>``) is a copy on
+its way to become live; a *previous* (``<name>__prev_<change>``) is what was live before the
+cut-over of that change, frozen. A change that leaves the databases *as they are*
+(``ChangeRef.as_is``) makes no copy and migrates nothing: its cut-over writes the marker into the
+live set, in one act, and its way back takes that marker away again.
+
+What engines and their callers tell each other stands first: plain data. Every act is idempotent:
+called again after a crash at any instant, with the same arguments, it ends in the same state. Acts
+raise; they never report failure by a value.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import ClassVar
+
+from ncen_updater.agent.adapters.databases.schema import Schema
+from ncen_updater.agent.adapters.databases.tried import Keys, Sample, Untried
+from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.messages import DATABASE_CLOSED, ROLES_LOCKED_OUT, SET_INCOMPLETE
+from ncen_updater.common.progress import Progress
+from ncen_updater.common.records import Record
+from ncen_updater.formats.losses import Loss
+from ncen_updater.formats.manifest import (
+    Compatibility,
+    DatabaseProgram,
+    Migration,
+    MigratorCommand,
+)
+
+
+class DatabaseRole(StrEnum):
+    """What a database that is not live is to a change."""
+
+    CANDIDATE = "candidate"
+    PREVIOUS = "previous"
+
+
+class Direction(StrEnum):
+    """Which file of a migration runs."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True)
+class ChangeRef:
+    """What an engine needs to know of a change.
+
+    Attributes:
+        id: Eight characters a-z and 2-7; part of database names.
+        generation: The number that the databases carry after this change's cut-over.
+        release: Version that the databases belong to after the cut-over.
+        source: Id of an earlier change whose *previous* databases are copied instead of the live
+            ones (going back to what was kept); None for the live ones.
+        as_is: Whether the live databases go to the other release as they are: nothing is copied,
+            nothing migrated, and there are neither candidates nor previous ones.
+    """
+
+    id: str
+    generation: int
+    release: str
+    source: str | None = None
+    as_is: bool = False
+
+    def candidate(self, name: str) -> Candidate:
+        """The candidate of a name."""
+        return Candidate(name, self)
+
+    def previous(self, name: str) -> Previous:
+        """What was live of a name before the cut-over."""
+        return Previous(name, self)
+
+
+@dataclass(frozen=True)
+class Live:
+    """The live database of a name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is on its way to become live by a change."""
+
+    role: ClassVar[DatabaseRole] = DatabaseRole.CANDIDATE
+    name: str
+    change: ChangeRef
+
+
+@dataclass(frozen=True)
+class Previous:
+    """What was live before the cut-over of a change."""
+
+    role: ClassVar[DatabaseRole] = DatabaseRole.PREVIOUS
+    name: str
+    change: ChangeRef
+
+
+#: One database, and what finds it by its logical name: ``Live`` or ``change.candidate``.
+Place = Live | Candidate | Previous
+PlaceOf = Callable[[str], Place]
+
+
+@dataclass(frozen=True)
+class DatabaseFacts:
+    """Facts of one live database, read without changing anything.
+
+    Attributes:
+        name: Logical name, as in the manifest.
+        physical: Name (or path) in the engine.
+        size_bytes: Bytes on the disk.
+        details: Engine-specific facts for the plan (owner, encoding, settings...).
+    """
+
+    name: str
+    physical: str
+    size_bytes: int
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Marker(Record):
+    """What the catalogue says of the live set; written in the transaction of the cut-over."""
+
+    release: str
+    generation: int
+    change: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What exists for a change, seen in the catalogue; the recovery table reads nothing else.
+
+    Attributes:
+        swapped: Whether the cut-over transaction of this change has committed and was not undone.
+        fenced: Whether the live databases refuse sessions.
+        candidates: Logical names whose candidate exists, whole or not.
+        previous: Logical names whose previous of this change exists.
+        missing: The live databases that are not there, as an administrator knows them.
+        closed: Those that refuse sessions.
+        shut: Those into which none of the application's roles may log in, with these roles; asked
+            for only where there is no change.
+        fenced_by: Ids of the changes whose fence is written down, whether it stands or not.
+        committed: Whether the databases say that this change was committed.
+        later: Whether the live set was brought by a later change.
+    """
+
+    swapped: bool
+    fenced: bool
+    candidates: tuple[str, ...] = ()
+    previous: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    committed: bool = False
+    later: bool = False
+    closed: tuple[str, ...] = field(default=(), compare=False)
+    fenced_by: tuple[str, ...] = field(default=(), compare=False)
+    shut: Sequence[tuple[str, str]] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """How each database will be copied; goes into the journal before the first byte is copied.
+
+    Attributes:
+        data: JSON-able, by logical name: engine-specific facts such as object id, method, size.
+    """
+
+    data: Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class TableDigest:
+    """Rows of a table: their number and a digest that does not depend on their order."""
+
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class AppliedMigration:
+    """One row of the ledger inside a database."""
+
+    id: str
+    direction: Direction
+    sha256: str
+    release: str
+    change: str
+    applied_at: str  # UTC, ISO 8601
+
+
+@dataclass(frozen=True)
+class SqlMigration:
+    """A migration with its files resolved in a verified slot."""
+
+    migration: Migration
+    up: Path
+    down: Path | None
+    verify: Path | None
+    up_sha256: str
+    down_sha256: str | None
+    verify_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class MigrationSet:
+    """All migrations that lead to one release, as they lie in a verified slot.
+
+    Attributes:
+        databases: By logical name, in order, from the first release on.
+        command: The application's own migrator, instead of files.
+        slot: Directory of the release that holds the files.
+        compatibility: What the release says of databases of others.
+    """
+
+    release: str
+    slot: Path
+    databases: Mapping[str, Sequence[SqlMigration]]
+    command: MigratorCommand | None = None
+    compatibility: Compatibility | None = None
+
+    @property
+    def contract(self) -> DatabaseProgram | None:
+        """What brings the application's own migrations to their end once officers are in."""
+        return self.command.contract if self.command is not None else None
+
+
+@dataclass(frozen=True)
+class PlannedMigration:
+    """One file that will run."""
+
+    database: str
+    direction: Direction
+    id: str
+    path: Path
+    sha256: str
+    sql: str
+
+
+@dataclass(frozen=True)
+class MigrationPlan:
+    """What :meth:`DatabaseEngine.migrate` will run, in order; empty for a command migrator.
+
+    Attributes:
+        irreversible: (database, migration id, reason) of every migration in the range that has no
+            way down; never empty for a command migrator.
+    """
+
+    steps: tuple[PlannedMigration, ...]
+    irreversible: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class RunAs:
+    """The user that a migrator has instead of root.
+
+    Attributes:
+        name: For people, and for the program.
+        home: Its directory.
+    """
+
+    name: str
+    uid: int
+    gid: int
+    home: str = "/"
+
+
+class DatabaseEngine(abc.ABC):
+    """All databases of a site in one engine. See the module for the contract."""
+
+    kind: ClassVar[str]  # a name of .engines.ENGINES; fills {engine} in manifests
+    #: Whether a program may work on live databases while the application does.
+    runs_beside: ClassVar[bool] = False
+
+    @property
+    @abc.abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Logical names, in the order of the configuration."""
+
+    # ---- facts: nothing is written -------------------------------------------------------------
+
+    @abc.abstractmethod
+    def version(self) -> str:
+        """Version of the server or library, as PEP 440 text."""
+
+    @abc.abstractmethod
+    def describe(self) -> tuple[DatabaseFacts, ...]:
+        """Facts of each live database."""
+
+    @abc.abstractmethod
+    def blockers(self, change: ChangeRef, *, final: bool) -> tuple[Finding, ...]:
+        """What would stop this change, each with its remedy and figures.
+
+        Args:
+            change: The change that is planned.
+            final: True once the application is stopped: then sessions of others count too.
+        """
+
+    def exposures(self, *, rehearsing: bool = False) -> tuple[Finding, ...]:
+        """What would let who has the application's rights in the databases get at the agent's.
+
+        The way back is not barred by it.
+
+        Args:
+            rehearsing: Whether it is asked before a rehearsal, for which more may be strict.
+
+        Raises:
+            DatabaseError: If the application itself would not be let in any more at its next start.
+        """
+        del rehearsing
+        return ()
+
+    @abc.abstractmethod
+    def evidence(self, change: ChangeRef | None) -> Evidence:
+        """What exists for a change. Works whatever state a crash left.
+
+        Where there is no change, what is to be said of the live set alone.
+        """
+
+    def require_live(self, *, opened: bool = True, entered: bool = False) -> None:
+        """Refuse where a live database is missing, or refuses sessions.
+
+        Args:
+            opened: False where the change itself has closed them.
+            entered: Whether the application has to be able to log in, too.
+
+        Raises:
+            DatabaseUnreachable: One is missing.
+            DatabaseError: One is closed, or shut to the application's roles.
+        """
+        seen = self.evidence(None)
+        if seen.missing:
+            raise DatabaseUnreachable(SET_INCOMPLETE, database=", ".join(seen.missing))
+        if opened and seen.closed:
+            raise DatabaseError(DATABASE_CLOSED, database=", ".join(seen.closed))
+        for database, role in seen.shut if entered else ():
+            raise DatabaseError(ROLES_LOCKED_OUT, database=database, role=role)
+
+    def sessions(self) -> tuple[str, ...]:
+        """Whose sessions in the live set a fence would end, in the words of the engine."""
+        return ()
+
+    def replaced(self) -> tuple[str, ...]:
+        """Live databases that somebody put in the place of those that a change had closed."""
+        return ()
+
+    def answers(self) -> bool:
+        """Whether the server takes sessions now; it is not asked for any. Files always do."""
+        return True
+
+    @abc.abstractmethod
+    def free_bytes(self) -> dict[Path, int]:
+        """Bytes that may still be written by place, of each disk that the live databases lie on.
+
+        Those of another machine are not seen.
+
+        Raises:
+            DatabaseError: If the databases cannot be asked where they lie.
+            OSError: If such a disk cannot be looked at.
+        """
+
+    def require_programs(self) -> None:  # noqa: B027 - files need none
+        """Refuse where programs that a rehearsal copies with do not fit the server.
+
+        Raises:
+            DatabaseError: If so.
+        """
+
+    @abc.abstractmethod
+    def marker(self) -> Marker | None:
+        """What the live set says it is; None on a site that was never cut over by an agent.
+
+        Where a word of it was lost (a comment, a record file) and the others say the same, these
+        count; :meth:`heal_marker` writes it again.
+
+        Raises:
+            DatabaseError: If the databases of the set disagree.
+        """
+
+    @abc.abstractmethod
+    def leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
+        """Every (change id, role, logical name) of candidate or previous that exists."""
+
+    @abc.abstractmethod
+    def applied(self, place: Place) -> tuple[AppliedMigration, ...]:
+        """The ledger of a database, oldest first; empty where there is none.
+
+        The live one of a fenced set cannot be asked; ask its candidate.
+        """
+
+    @abc.abstractmethod
+    def query(
+        self, place: Place, sql: str, *, timeout_s: float = 3600.0
+    ) -> list[tuple[object, ...]]:
+        """Run one SELECT in a read-only transaction and return its rows."""
+
+    @abc.abstractmethod
+    def table_digests(self, place: Place) -> dict[str, TableDigest]:
+        """Digest of every user table, without the agent's own tables."""
+
+    @abc.abstractmethod
+    def schema(self, place: Place) -> Schema:
+        """Digests of the schema, of the whole and by kind: see :mod:`.schema`.
+
+        Independent of column order, of the agent's own tables and of parked rows.
+        """
+
+    def fingerprint(self, place: Place) -> str:
+        """Digest of the whole schema: tables, columns, types, keys, indexes, views, code."""
+        return self.schema(place).fingerprint
+
+    @abc.abstractmethod
+    def lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+        """Rows entered or changed since the cut-over of ``change.source``: database, table, count.
+
+        What going back to the kept databases would lose. An engine that cannot tell since when a
+        row is there compares the live set with the kept one, by key; then the rows that the release
+        itself made or changed are in the count, the caller takes out what was counted at the
+        cut-over, and a change to one of them is not seen. Rows that were deleted since are not
+        counted. Tables with no loss are left out.
+        """
+
+    @abc.abstractmethod
+    def entered(
+        self, change: ChangeRef, losses: Mapping[str, Sequence[Loss]]
+    ) -> dict[str, dict[str, int]]:
+        """Count what people entered in objects of the live set: database, object, rows.
+
+        What going back by ways down would not keep. For a column the rows whose value is there and
+        is not the default; for a table all rows. An engine that knows since when a row is as it is
+        counts those since the cut-over of ``change.source``; else all count, but of a table that
+        the release fills nothing can be told. Objects without such rows are left out, and so are
+        those that are not there: nothing of them can be lost.
+        """
+
+    @abc.abstractmethod
+    def sample(self, place: Place, keys: Keys | None = None) -> Sample:
+        """Read a few rows of every table of the application, to compare them later.
+
+        Args:
+            place: Which database.
+            keys: By table the rows that are wanted; None for the first of each, by key.
+        """
+
+    def made_by_release(self, change: ChangeRef) -> dict[str, dict[str, int]]:
+        """Rows that the release itself put in or changed: database, table, count.
+
+        Asked right after the cut-over of a release without a way back, while officers are out.
+        What :meth:`lost_rows` counts then, and :meth:`lost_rows` later counts again. An engine that
+        knows since when a row is there counts none of them, and answers at once.
+        """
+        return self.lost_rows(dataclasses.replace(change, source=change.id))
+
+    @abc.abstractmethod
+    def migrator_user(self) -> RunAs | None:
+        """As whom the application's own migrator runs; None where the agent is not root.
+
+        Raises:
+            MigratorNobody: The agent is root, and nobody else is known.
+        """
+
+    def set_aside(self) -> tuple[Finding, ...]:
+        """What was kept although nothing needs it, since somebody wrote to it. Nothing drops it.
+
+        The figures of each finding hold ``path``, where it is.
+        """
+        return ()
+
+    def orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
+        """What a torn copy left, or may have left, of which :meth:`leftovers` cannot know.
+
+        Empty for an engine whose copies cannot leave such a thing.
+        """
+        del plan
+        return ()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep what is needed to ask the candidates from one question to the next, for a block.
+
+        The candidates may be migrated meanwhile. May be nested. In the block different databases
+        may be asked from different threads.
+        """
+        yield
+
+    def halt(self) -> None:  # noqa: B027 - not every engine can
+        """End what other threads are doing inside :meth:`held`, so that it fails at once.
+
+        Does nothing where that cannot be done; what they do is then waited for.
+        """
+
+    @abc.abstractmethod
+    def address(self, place: Place) -> str:
+        """URL for an external migrator; holds no password (that goes by file or environment)."""
+
+    # ---- acts: idempotent ----------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def fence(self, change: ChangeRef) -> None:
+        """Bar every session but our own from the live set, in one act, and end those that stay.
+
+        Raises:
+            FencedByOther: Another change keeps everybody out.
+        """
+
+    @abc.abstractmethod
+    def unfence(self, change: ChangeRef) -> None:
+        """Let sessions in again, exactly as before the fence.
+
+        Raises:
+            FencedByOther: Another change keeps everybody out.
+        """
+
+    @abc.abstractmethod
+    def plan_copy(self, change: ChangeRef) -> CopyPlan:
+        """Decide method and object ids; nothing for a change that copies none. Writes nothing."""
+
+    @abc.abstractmethod
+    def copy(self, change: ChangeRef, plan: CopyPlan, progress: Progress) -> None:
+        """Copy the whole set side by side from one quiet moment; the set must be fenced."""
+
+    @abc.abstractmethod
+    def copy_online(
+        self, change: ChangeRef, plan: CopyPlan, progress: Progress
+    ) -> Mapping[str, Sequence[str]]:
+        """Fill the candidates from a backup of the live set while it is in use: for a rehearsal.
+
+        Each database is one consistent state; the set is not from one moment. Called again it
+        begins anew; :meth:`discard` removes what it made.
+
+        Returns:
+            By database what the backup does not carry, though :meth:`copy` would: objects in the
+            words of the engine. Databases of which it carries all are left out.
+        """
+
+    @abc.abstractmethod
+    def copy_again(self, change: ChangeRef, again: ChangeRef, progress: Progress) -> CopyPlan:
+        """Copy the candidates of a rehearsal the way :meth:`copy` copies the live set.
+
+        So that the copy can be timed without officers being out. The copies are candidates of
+        ``again``; :meth:`discard` with the plan that is returned removes them.
+        """
+
+    @abc.abstractmethod
+    def copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
+        """Whether every copy is there and whole."""
+
+    @abc.abstractmethod
+    def discard(self, change: ChangeRef, plan: CopyPlan) -> None:
+        """Remove candidates and whatever an interrupted copy left. Never touches live."""
+
+    @abc.abstractmethod
+    def plan_migrations(
+        self, places: PlaceOf, target: MigrationSet, origin: MigrationSet | None
+    ) -> MigrationPlan:
+        """Compare the ledgers with the migration sets and say what will run. Writes nothing.
+
+        Args:
+            places: Whose ledgers are read (live before the stop, candidates after).
+            target: Migrations of the release that will run.
+            origin: Migrations of the release that runs now; needed where the way leads down, since
+                only the newer release has the ``down`` files.
+
+        Raises:
+            MigrationRefused: An applied migration was edited, is unknown, or the order is broken.
+        """
+
+    @abc.abstractmethod
+    def migrate(
+        self,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+        progress: Progress,
+    ) -> bool:
+        """Bring every candidate to the target's schema, as the application's role.
+
+        Each migration runs with its ledger row in one transaction, within its time-outs; ``verify``
+        files run after each ``up``. Marks release and generation inside each candidate.
+
+        Returns:
+            Whether anything ran that wrote to a candidate beyond the agent's own tables. A change
+            of the schema alone may be left out: the fingerprint tells that.
+        """
+
+    def make_ready(self) -> None:  # noqa: B027 - most have nothing to make
+        """Make what changes are recorded in, where it is not there yet: before officers are out."""
+
+    def run_beside(
+        self,
+        program: DatabaseProgram,
+        slot: Path,
+        progress: Progress,
+        *,
+        change: ChangeRef | None = None,
+        kept: int = -1,
+    ) -> None:
+        """Run a program of a release on the live databases, while the application works on them.
+
+        Only where :attr:`runs_beside` is true. Nothing is marked, and nothing undoes it.
+
+        Args:
+            program: The program.
+            slot: Directory of the release.
+            progress: Told every two seconds.
+            change: Whose candidates it works on instead, in a rehearsal.
+            kept: A descriptor that is held open as long as anything of the program is at work.
+
+        Raises:
+            MigratorFailed: It failed; what it did until then stays.
+        """
+        raise NotImplementedError(f"{self.kind}: {program}, {slot}, {progress}, {change}, {kept}")
+
+    def end_beside(self) -> bool:
+        """End what such a program left in the server, whose own process has ended.
+
+        Returns:
+            Whether nothing of it is there any more; else it is asked again.
+        """
+        return True
+
+    @abc.abstractmethod
+    def write_values(
+        self, place: Candidate, seed: str, short: Mapping[str, Collection[str]]
+    ) -> Mapping[str, Mapping[str, Counter[Untried]]]:
+        """Write values on trial into a candidate of a rehearsal, as the application's role.
+
+        Into every column that takes one, in a few rows of each table; a rule of the table that
+        refuses one is obeyed. An empty table gets a row where its rules let it.
+
+        Args:
+            place: A copy that will never be live.
+            seed: Another one, other values.
+            short: By table the columns that get the least value they can.
+
+        Returns:
+            By table and column how many rows got none, and why.
+        """
+
+    @abc.abstractmethod
+    def mark(self, change: ChangeRef) -> None:
+        """Mark release and generation inside each candidate, and run nothing of any release.
+
+        For a way back that leaves schema and rows as they were copied.
+        """
+
+    def adopt(self) -> None:  # noqa: B027 - most have nothing to do
+        """Give the databases of a site the form that the agent works with, once, at adoption.
+
+        An engine that works with them as they are has nothing to do.
+        """
+
+    @abc.abstractmethod
+    def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
+        """Write the ledger of a release into live databases that were made without an agent.
+
+        Runs no migration: the operator and the fingerprints vouch for the schema. Only where a
+        database has no ledger yet, or one of this very change; the rows carry its id.
+        """
+
+    def refresh_statistics(self, limit_s: float) -> dict[str, tuple[str, ...]]:
+        """Let the planner know what changed in the live databases; return the tables, by database.
+
+        For after officers were let in: no row changes, nobody waits for it, and what is not reached
+        within the time is left to the engine's own upkeep. Called again it does what is left.
+        Nothing for an engine that has that done by :meth:`migrate`.
+        """
+        del limit_s
+        return {}
+
+    @abc.abstractmethod
+    def cut_over(self, change: ChangeRef) -> None:
+        """Make the candidates live and the live ones previous: one transaction, with the marker.
+
+        Owner, grants, connection limit and settings are carried over. Live is open to sessions
+        afterwards (the application's door is still closed); previous is frozen.
+
+        Of a change that leaves the databases as they are, only the marker is written.
+        """
+
+    def before_commit(self, change: ChangeRef) -> None:
+        """Look a last time, right before the commit, whether the change may stand.
+
+        Raises:
+            DatabaseError: Something was written meanwhile that the change would leave behind; the
+                change then goes back, exactly.
+        """
+        del change
+
+    @abc.abstractmethod
+    def record_commit(self, change: ChangeRef) -> None:
+        """Write into the databases that the change is committed, before officers are let in.
+
+        Afterwards nothing cuts them back, not even a journal from an old backup.
+        """
+
+    @abc.abstractmethod
+    def heal_marker(self) -> tuple[str, ...]:
+        """Write again what the live set lost of its marker; return where, empty if nowhere.
+
+        Raises:
+            DatabaseError: If the databases of the set disagree.
+        """
+
+    @abc.abstractmethod
+    def take_as(
+        self, change: ChangeRef, target: MigrationSet, closes: ChangeRef | None = None
+    ) -> None:
+        """Mark the live set, as it is, as that of a release: people restored it by hand.
+
+        Lets sessions in that any change had barred, writes a ledger where there is none, and says
+        that ``change`` brought the set and is committed. Runs no migration.
+
+        Args:
+            change: A new id and generation, and the release.
+            target: Migrations of that release.
+            closes: A change that never came to its end, and of which nothing is expected any more.
+        """
+
+    @abc.abstractmethod
+    def cut_back(self, change: ChangeRef) -> None:
+        """Undo the cut-over exactly: previous becomes live, still fenced; what was live, candidate.
+
+        Where rows are in it that were written since the cut-over, or somebody else than the change
+        had opened it, it is no candidate but :meth:`set_aside`.
+
+        Of a change that left the databases as they are, the marker of before; whatever was written
+        meanwhile stays.
+
+        Raises:
+            OfficersWereIn: The databases say committed, or were brought by a later change.
+        """
+
+    @abc.abstractmethod
+    def drop_previous(self, change_id: str) -> None:
+        """Drop the previous databases of a change for good; one that was written is set aside."""
+
+    def drop_set_aside(self, change_id: str) -> None:
+        """Drop for good what :meth:`set_aside` names with this ``change``; a person said so."""
+        del change_id

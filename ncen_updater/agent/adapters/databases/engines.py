@@ -1,0 +1,103 @@
+"""The database engines: a line each. What one is to the agent, its package says in ``kind.py``.
+
+Whoever asks an engine's name anywhere else asks wrongly: the answer belongs into
+:class:`EngineKind` or :class:`.base.DatabaseEngine`. Its settings are in ``config/engines.py``.
+``kind.py`` imports no driver, since some ask it where nobody needs one.
+"""
+
+from __future__ import annotations
+
+import abc
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ncen_updater.agent.adapters.databases.base import DatabaseEngine
+    from ncen_updater.agent.adapters.databases.migrations.ledger import Tables
+    from ncen_updater.agent.config.model import DatabaseSettings
+
+#: Name in the configuration, in manifests and in paths of releases, to package. The first one is
+#: what an installation gets that is not told otherwise.
+ENGINES = {
+    "postgresql": "ncen_updater.agent.adapters.databases.postgresql",
+    "sqlite": "ncen_updater.agent.adapters.databases.sqlite",
+}
+
+#: Asks a database one SELECT.
+Ask = Callable[[str], Sequence[Sequence[object]]]
+
+
+class EngineKind(abc.ABC):
+    """An engine before there is one to ask: how it is made, and its words of SQL.
+
+    Attributes:
+        first_settings: What an installation writes into it.
+        begin: Opens a transaction, for eyes.
+        before_commit: What a migration's transaction says at its end, for eyes.
+        server_files: Below which a server keeps its own files where the system's packages put them.
+        text_columns: Asks for (table, column, ...) of all that may hold a person's words; both
+            quoted, and none of them the agent's own.
+    """
+
+    first_settings: ClassVar[Mapping[str, str]] = {}
+    begin: ClassVar[str] = "BEGIN;"
+    before_commit: ClassVar[tuple[str, ...]] = ()
+    server_files: ClassVar[str | None] = None
+    text_columns: ClassVar[str]
+
+    @abc.abstractmethod
+    def make(
+        self,
+        config: DatabaseSettings,
+        root: Path | None,
+        state: Path | None,
+        user: str | None,
+    ) -> DatabaseEngine:
+        """Return the adapter; see :func:`.factory.make_engine`."""
+
+    @property
+    @abc.abstractmethod
+    def tables(self) -> Tables:
+        """The agent's own tables."""
+
+    @abc.abstractmethod
+    def limits(self, lock_ms: int, statement_ms: int, *, inside: bool) -> Sequence[str]:
+        """Return how a migration's time-outs are set, for eyes.
+
+        Args:
+            lock_ms: Milliseconds to wait for a lock.
+            statement_ms: Milliseconds that a statement may run.
+            inside: Whether it is said inside a transaction.
+        """
+
+    @abc.abstractmethod
+    def samples(
+        self, ask: Ask, table: str, columns: Sequence[str], most: int
+    ) -> tuple[str, Sequence[str]]:
+        """Return the cells to select as text, and what chooses a table's first rows and its last.
+
+        Args:
+            ask: Asks the database.
+            table: Quoted, as ``text_columns`` said it.
+            columns: The same.
+            most: So many rows at a time.
+        """
+
+
+def kind_of(name: str) -> EngineKind:
+    """Return what is to be known of an engine.
+
+    Raises:
+        KeyError: If there is none of this name.
+    """
+    found = importlib.import_module(f"{ENGINES[name]}.kind").KIND
+    assert isinstance(found, EngineKind)  # noqa: S101 - every package says so
+    return found
+
+
+def engine_modules() -> tuple[str, ...]:
+    """Return the modules of the adapters, with which their drivers are imported."""
+    return tuple(f"{package}.engine" for package in ENGINES.values())

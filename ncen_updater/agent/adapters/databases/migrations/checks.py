@@ -1,0 +1,200 @@
+"""Domain checks of a manifest: asked on the live set before, on the candidates after, compared.
+
+Asking needs an engine; comparing is pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine, Place, PlaceOf
+from ncen_updater.agent.adapters.databases.side_by_side import side_by_side
+from ncen_updater.agent.model.errors import DatabaseError
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import CHECK_MISSHAPEN, QUERY_FAILED
+from ncen_updater.formats.manifest import Check, Compare, ReferenceMap, When
+from ncen_updater.formats.sql import question_refusal, split
+
+Value = int | str | None
+
+
+@dataclass(frozen=True)
+class CheckFailure:
+    """A check that does not hold.
+
+    Attributes:
+        check: Its name, in plain words.
+        what: The sentence with the values.
+        before: Value on the side before, None where it was not asked.
+        after: Value on the side after, None where it was not asked.
+    """
+
+    check: str
+    database: str
+    what: Text
+    before: Value = None
+    after: Value = None
+
+
+@dataclass(frozen=True)
+class Unmapped:
+    """Rows of a reference table that the new release has no target for.
+
+    Attributes:
+        rows: Code and number of rows, as the manifest's SELECT gives them.
+    """
+
+    name: str
+    database: str
+    strict: bool
+    rows: tuple[tuple[str, int], ...]
+
+    @property
+    def total(self) -> int:
+        """Number of rows without a target."""
+        return sum(count for _, count in self.rows)
+
+
+def ask(
+    engine: DatabaseEngine,
+    places: PlaceOf,
+    checks: Sequence[Check],
+    side: When,
+) -> dict[str, Value]:
+    """Ask every check that belongs to a side and return its value by name.
+
+    Args:
+        engine: The site's databases.
+        places: Which databases are asked.
+        checks: The manifest's.
+        side: BEFORE or AFTER; on AFTER ``sql_after`` is asked where there is one.
+
+    Databases are asked side by side, the checks of one database one after the other.
+
+    Raises:
+        QueryFailed: The server refused the question.
+        CheckMisshapen: The answer is not one row with one value.
+    """
+    asked = [check for check in checks if check.when in (side, When.BOTH)]
+    chains: dict[str, list[Check]] = {}
+    for check in asked:
+        chains.setdefault(check.database, []).append(check)
+    with engine.held():
+        found = side_by_side(
+            {
+                name: partial(_ask, engine, places(name), chain, side)
+                for name, chain in chains.items()
+            },
+            halt=engine.halt,
+        )
+    return {check.name: found[check.database][check.name] for check in asked}
+
+
+def _ask(
+    engine: DatabaseEngine, place: Place, checks: Sequence[Check], side: When
+) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for check in checks:
+        sql = (check.sql_after or check.sql) if side is When.AFTER else check.sql
+        rows = question(engine, place, sql)
+        if len(rows) != 1 or len(rows[0]) != 1:
+            shape = f"{len(rows)} x {len(rows[0])}" if rows else "0 x 0"
+            raise DatabaseError(
+                CHECK_MISSHAPEN, check=check.name, database=check.database, shape=shape, detail=sql
+            )
+        values[check.name] = _value(rows[0][0])
+    return values
+
+
+def question(engine: DatabaseEngine, place: Place, sql: str) -> list[tuple[object, ...]]:
+    """Ask one question of a release.
+
+    Raises:
+        QueryFailed: It is no question, or the server refused it.
+    """
+    refused = question_refusal(sql, engine.kind)
+    if refused is not None:
+        raise DatabaseError(QUERY_FAILED, database=place.name, sql=sql, detail=refused.reason)
+    return engine.query(place, split(sql, engine.kind)[0].text)
+
+
+def _value(value: object) -> Value:
+    """Bring a driver's value to what a manifest can expect: whole numbers, text or nothing."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, (bool, int)):
+        return int(value)
+    text = str(value)
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdecimal() else text
+
+
+def compare(
+    checks: Sequence[Check], before: Mapping[str, Value], after: Mapping[str, Value]
+) -> tuple[CheckFailure, ...]:
+    """Return the checks that do not hold; a value that was not asked for does not hold either.
+
+    Args:
+        checks: The manifest's.
+        before: As :func:`ask` returned it for BEFORE; empty when that side was not asked yet, then
+            leave the checks of that side out.
+        after: The same for AFTER.
+    """
+    found: list[CheckFailure] = []
+    for check in checks:
+        sides = [(When.BEFORE, before), (When.AFTER, after)]
+        asked = [values for side, values in sides if check.when in (side, When.BOTH)]
+        left, right = before.get(check.name), after.get(check.name)
+        values: dict[str, object] = {"check": check.name, "before": left, "after": right}
+        what: str | None = None
+        if any(check.name not in values_ for values_ in asked):
+            what = N_("'{check}' was not asked on both sides (before: {before}, after: {after}).")
+        elif check.compare is not None:
+            if not _holds(check.compare, left, right):
+                values["relation"] = check.compare.value
+                what = N_("'{check}' must be {relation}: {before} before and {after} after.")
+        elif any(values_[check.name] != check.expect for values_ in asked):
+            values["expect"] = check.expect
+            what = N_("'{check}' must be {expect} (before: {before}, after: {after}).")
+        if what is not None:
+            found.append(CheckFailure(check.name, check.database, Text(what, values), left, right))
+    return tuple(found)
+
+
+def _holds(relation: Compare, before: Value, after: Value) -> bool:
+    if relation is Compare.EQUAL:
+        return before == after
+    if not isinstance(before, int) or not isinstance(after, int):
+        return False
+    return after >= before if relation is Compare.NOT_LESS else after <= before
+
+
+def unmapped(
+    engine: DatabaseEngine, places: PlaceOf, maps: Sequence[ReferenceMap]
+) -> tuple[Unmapped, ...]:
+    """Return the reference maps that leave rows without a target; empty when all is mapped.
+
+    Raises:
+        QueryFailed: The server refused the question.
+        CheckMisshapen: The answer is not code and count.
+    """
+    found: list[Unmapped] = []
+    for item in maps:
+        rows: list[tuple[str, int]] = []
+        for row in question(engine, places(item.database), item.unmapped):
+            count = _value(row[1]) if len(row) == 2 else None
+            if not isinstance(count, int):
+                shape = f"1 x {len(row)}"
+                raise DatabaseError(
+                    CHECK_MISSHAPEN,
+                    check=item.name,
+                    database=item.database,
+                    shape=shape,
+                    detail=item.unmapped,
+                )
+            rows.append((str(row[0]), count))
+        if rows:
+            found.append(Unmapped(item.name, item.database, item.strict, tuple(rows)))
+    return tuple(found)

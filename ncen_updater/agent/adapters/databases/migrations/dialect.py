@@ -1,0 +1,142 @@
+"""What differs between engines when a migration runs. One object for one database.
+
+An engine's room makes a dialect from a way to open a connection as the application's role; the
+runner does the rest.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from ncen_updater.agent.adapters.databases.migrations import ledger
+from ncen_updater.common.database_words import said
+from ncen_updater.common.messages import Message
+from ncen_updater.formats.dialects.base import Statement
+from ncen_updater.formats.sql import counting
+
+
+class StatementFailed(Exception):
+    """A statement that the server refused; the runner adds database and migration.
+
+    Args:
+        message: What the server said.
+        line: Of the file.
+        fault: What failed below the statement, where it is none of the release's.
+    """
+
+    def __init__(self, message: str, line: int | None = None, fault: Message | None = None) -> None:
+        self.message = message if line is None else f"line {line}: {message}"
+        self.fault = fault
+        super().__init__(self.message)
+
+
+class Dialect(abc.ABC):
+    """The engine's side of the runner. *driver* is the driver's own connection."""
+
+    kind: ClassVar[str]
+    tables: ClassVar[ledger.Tables]
+
+    @property
+    @abc.abstractmethod
+    def error(self) -> type[Exception]:
+        """What the driver raises."""
+
+    def explain(self, error: Exception) -> str:
+        """Return what an exception of the driver says, without what may hold a row."""
+        return said(error)
+
+    @abc.abstractmethod
+    def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
+        """Return what failed below a statement where that is none of the release's; else None."""
+
+    @abc.abstractmethod
+    def connect(self) -> Any:  # noqa: ANN401 - drivers share no type
+        """Open a connection as the application's role, outside any transaction."""
+
+    @abc.abstractmethod
+    def transaction(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
+        """A transaction around a block: committed at its end, rolled back when it raises."""
+
+    @abc.abstractmethod
+    def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+        """Make the own tables and the place for parked rows, if missing, in a transaction.
+
+        Args:
+            driver: The driver's own connection.
+            lock_ms: Milliseconds to wait for a lock.
+        """
+
+    def wait_for(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+        """Say how long the next transaction may wait for the lock that it begins with, if any."""
+        del driver, lock_ms
+
+    def dangling(self, driver: Any) -> Counter[tuple[str, str]]:  # noqa: ANN401
+        """Count the rows that break a foreign key, by table and table referred to.
+
+        Empty where the server itself refuses such rows.
+        """
+        del driver
+        return Counter()
+
+    @abc.abstractmethod
+    def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
+        """Set the time-outs, for this transaction only where there is one."""
+
+    @abc.abstractmethod
+    def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
+        """Run every statement of a file inside the open transaction.
+
+        Raises:
+            StatementFailed: With the server's message and the line.
+        """
+
+    @abc.abstractmethod
+    def run_alone(
+        self,
+        driver: Any,  # noqa: ANN401
+        statement: Statement,
+        lock_ms: int,
+        statement_ms: int,
+    ) -> None:
+        """Run one statement outside any transaction.
+
+        Raises:
+            StatementFailed: With the server's message and the line.
+        """
+
+    @abc.abstractmethod
+    def transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
+        """Return what names the open transaction, None if there is none."""
+
+    def surroundings(self, driver: Any) -> str:  # noqa: ANN401
+        """Return what lies outside a migration's own database and it must leave as it is."""
+        del driver
+        return ""
+
+    def asking(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
+        """A block in the open transaction of which nothing stays, where a SELECT can write."""
+        return contextlib.nullcontext(driver)
+
+    def count(self, driver: Any, statement: Statement, statement_ms: int) -> int:  # noqa: ANN401
+        """Return the number of rows of a SELECT, whatever functions it calls.
+
+        Raises:
+            StatementFailed: If it is none.
+        """
+        try:
+            with self.asking(driver), self.timed(driver, statement_ms):
+                row = driver.execute(counting(statement)).fetchone()
+        except self.error as error:
+            fault = self.fault(driver, error)
+            raise StatementFailed(self.explain(error), statement.line, fault) from error
+        return int(row[0])
+
+    @contextlib.contextmanager
+    def timed(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
+        """Bound what runs inside, where the server does not do it by itself."""
+        del driver, statement_ms
+        yield

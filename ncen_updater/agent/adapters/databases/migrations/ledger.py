@@ -1,0 +1,128 @@
+"""The agent's own tables in every database: ledger, state, and the newest migration.
+
+The last is a table in Alembic's form. Agents up to 0.1 run migrations with Alembic: one that comes
+back goes on only where that table agrees with the ledger, so it is kept true.
+
+They are in the schema ``ncen_updater``, or carry the prefix ``ncen_updater_`` where an engine has
+no schemas. They belong to the application's role, since everything runs as it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ncen_updater.agent.adapters.databases.base import AppliedMigration, Direction, Marker
+from ncen_updater.agent.model.errors import LedgerUnreadable
+
+OWN_SCHEMA = "ncen_updater"
+OWN_PREFIX = "ncen_updater_"
+KEPT_SCHEMA = "ncen_kept"
+KEPT_PREFIX = "ncen_kept__"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Names and statements of the own tables in one engine. Values are marked as the driver wants.
+
+    Attributes:
+        create: Run in order, each harmless when repeated.
+        exists: One row when the ledger is there.
+        select: Columns of :class:`AppliedMigration`, oldest first.
+        insert: Adds a ledger row, from the same columns in the same order.
+        forget: Takes every ledger row away that a change wrote.
+        select_state: Release, generation, change; at most one row.
+        upsert_state: Sets them.
+        delete_state: Takes them away.
+        select_version: The newest migration; no row where there is none.
+        delete_version: Takes a migration's row away.
+        insert_version: Adds one.
+    """
+
+    create: tuple[str, ...]
+    exists: str
+    select: str
+    insert: str
+    forget: str
+    select_state: str
+    upsert_state: str
+    delete_state: str
+    select_version: str
+    delete_version: str
+    insert_version: str
+
+
+def make_tables(schema: str | None, prefix: str, mark: str, sequence: str, exists: str) -> Tables:
+    """Return the tables in an engine's words.
+
+    Args:
+        schema: Where they are; None where the engine has no schemas.
+        prefix: Of their names.
+        mark: How the driver marks a place for a value.
+        sequence: Type of a column that counts.
+        exists: See :class:`Tables`.
+    """
+    place = f"{schema}." if schema else ""
+    ledger, state = f"{place}{prefix}ledger", f"{place}{prefix}state"
+    version = f"{place}{prefix}alembic_version"
+    columns = "id, direction, sha256, release, change, applied_at"
+    typed = ", ".join(f"{name} text NOT NULL" for name in columns.split(", "))
+    schemas = (f"CREATE SCHEMA IF NOT EXISTS {schema}",) if schema else ()
+    return Tables(
+        create=(
+            *schemas,
+            f"CREATE TABLE IF NOT EXISTS {ledger} (seq {sequence}, {typed})",
+            f"CREATE TABLE IF NOT EXISTS {state} (one integer PRIMARY KEY CHECK (one = 1), "
+            "release text NOT NULL, generation bigint NOT NULL, change text NOT NULL)",
+            # Alembic's own form has room for 32 characters, ours for ids of 61.
+            f"CREATE TABLE IF NOT EXISTS {version} (version_num varchar(100) PRIMARY KEY)",
+        ),
+        exists=exists,
+        select=f"SELECT {columns} FROM {ledger} ORDER BY seq",  # noqa: S608 - names are ours
+        insert=f"INSERT INTO {ledger} ({columns}) "  # noqa: S608 - names are ours
+        f"VALUES ({', '.join([mark] * 6)})",
+        forget=f"DELETE FROM {ledger} WHERE change = {mark}",  # noqa: S608 - names are ours
+        select_state=f"SELECT release, generation, change FROM {state}",  # noqa: S608 - ours
+        upsert_state=f"INSERT INTO {state} (one, release, generation, change) "  # noqa: S608
+        f"VALUES (1, {mark}, {mark}, {mark}) ON CONFLICT (one) DO UPDATE SET "
+        "release = excluded.release, generation = excluded.generation, change = excluded.change",
+        delete_state=f"DELETE FROM {state}",  # noqa: S608 - ours
+        select_version=f"SELECT version_num FROM {version}",  # noqa: S608 - names are ours
+        delete_version=f"DELETE FROM {version} WHERE version_num = {mark}",  # noqa: S608 - ours
+        insert_version=f"INSERT INTO {version} (version_num) VALUES ({mark})",  # noqa: S608 - ours
+    )
+
+
+def applied_rows(rows: Iterable[Sequence[object]]) -> tuple[AppliedMigration, ...]:
+    """Return the ledger from the rows of ``Tables.select``.
+
+    Raises:
+        LedgerUnreadable: If a row holds what no agent writes.
+    """
+    return tuple(_applied(row) for row in rows)
+
+
+def _applied(row: Sequence[object]) -> AppliedMigration:
+    try:
+        direction = Direction(str(row[1]))
+    except ValueError as error:
+        raise LedgerUnreadable(reason=f"{str(row[0])[:80]}: {str(row[1])[:80]!r}") from error
+    return AppliedMigration(
+        str(row[0]), direction, str(row[2]), str(row[3]), str(row[4]), str(row[5])
+    )
+
+
+def marker(rows: Sequence[Sequence[object]]) -> Marker | None:
+    """Return the state from the rows of ``Tables.select_state``.
+
+    Raises:
+        LedgerUnreadable: If it holds what no agent writes.
+    """
+    if not rows:
+        return None
+    release, generation, change = rows[0]
+    try:
+        number = int(str(generation))
+    except ValueError as error:
+        raise LedgerUnreadable(reason=f"generation {str(generation)[:80]!r}") from error
+    return Marker(str(release), number, str(change))

@@ -1,0 +1,91 @@
+"""From a manifest and a verified slot to a :class:`MigrationSet`: every file looked at once."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from ncen_updater.agent.adapters.databases.base import MigrationSet, SqlMigration
+from ncen_updater.agent.model.errors import DatabaseError
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import MIGRATION_FILE_BAD
+from ncen_updater.formats.manifest import Manifest, Migration, path_for
+from ncen_updater.formats.sql import MAX_FILE_BYTES, bad_content
+
+
+def load_migrations(
+    manifest: Manifest, slot: Path, engine: str, digests: Mapping[str, str] | None
+) -> MigrationSet:
+    """Resolve, check and hash every migration file of a release.
+
+    Args:
+        manifest: The release's manifest.
+        slot: Directory of the release.
+        engine: What is put in the place of ``{engine}``.
+        digests: SHA-256 by path, from the signed release document; None only where the files are
+            the author's own (building, linting).
+
+    Raises:
+        MigrationFileBad: A file is missing, not a plain file inside the slot, too large, not UTF-8,
+            or not the one that was signed.
+    """
+    files = _Files(manifest.version, slot, engine, digests)
+    return MigrationSet(
+        release=manifest.version,
+        slot=slot,
+        databases={
+            database.name: tuple(files.migration(item) for item in database.migrations)
+            for database in manifest.databases
+        },
+        command=manifest.migrator,
+        compatibility=manifest.compatibility,
+    )
+
+
+class _Files:
+    def __init__(
+        self, release: str, slot: Path, engine: str, digests: Mapping[str, str] | None
+    ) -> None:
+        self._release = release
+        self._slot = slot
+        self._engine = engine
+        self._digests = digests
+
+    def migration(self, item: Migration) -> SqlMigration:
+        up, up_sha256 = self._file(item.up)
+        down, down_sha256 = self._file(item.down) if item.down else (None, None)
+        verify, verify_sha256 = self._file(item.verify) if item.verify else (None, None)
+        return SqlMigration(item, up, down, verify, up_sha256, down_sha256, verify_sha256)
+
+    def _file(self, place: str) -> tuple[Path, str]:
+        inside = path_for(self._engine, place)
+        path = self._slot / inside
+        try:
+            info = path.lstat()
+            # A link is not resolved: one that leads to itself would end in an error of its own.
+            plain = stat.S_ISREG(info.st_mode)
+            outside = plain and not path.resolve().is_relative_to(self._slot.resolve())
+        except (OSError, ValueError) as error:
+            raise self._bad(inside, N_("it is missing."), str(error)) from error
+        if outside or not plain:
+            raise self._bad(inside, N_("it is not a plain file inside the release."))
+        if info.st_size > MAX_FILE_BYTES:
+            raise self._bad(inside, N_("it is too large."), f"{info.st_size} > {MAX_FILE_BYTES}")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise self._bad(inside, N_("it cannot be read."), str(error)) from error
+        bad = bad_content(content)
+        if bad:
+            raise self._bad(inside, *bad)
+        digest = hashlib.sha256(content).hexdigest()
+        if self._digests is not None and self._digests.get(inside) != digest:
+            raise self._bad(inside, N_("it is not the file that was signed."), digest)
+        return path, digest
+
+    def _bad(self, path: str, reason: str, detail: str | None = None) -> DatabaseError:
+        return DatabaseError(
+            MIGRATION_FILE_BAD, path=path, release=self._release, reason=Text(reason), detail=detail
+        )

@@ -1,0 +1,412 @@
+"""What has to run to come from a ledger to a release: pure but for the reading of the files.
+
+The ledger is a list of acts, oldest first: a ``down`` cancels the ``up`` before it. What remains is
+the *effective state*, a stack. A release can be reached when its list and the stack begin alike;
+what stands on the stack beyond that is undone, newest first, with the files of the release that
+runs now, and what the release has beyond that is done, in order. Anything else is refused: an
+edited file, an unknown migration, or one that is missing below another that is applied.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from ncen_updater.agent.adapters.databases.base import (
+    AppliedMigration,
+    ChangeRef,
+    Direction,
+    MigrationPlan,
+    MigrationSet,
+    PlannedMigration,
+    SqlMigration,
+)
+from ncen_updater.agent.adapters.databases.ways import Back
+from ncen_updater.agent.model.errors import MigrationRefused
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.formats.losses import How, Loss, declared, losses
+
+#: Database, migration or program, and the reason why it cannot be undone keeping records.
+Barred = tuple[str, str, str]
+#: By database what ways down do not keep.
+Losses = Mapping[str, tuple[Loss, ...]]
+
+
+class MigrationReason(StrEnum):
+    """Why a ledger and a release do not fit; the value is the sentence shown."""
+
+    LEDGER_BROKEN = N_("its record of migrations contradicts itself at {migration}.")
+    EDITED = N_("migration {migration} was changed after it had been applied.")
+    UNKNOWN = N_("migration {migration} was applied, and no release at hand contains it.")
+    HOLE = N_("migration {migration} is missing although a later one was applied.")
+    OUT_OF_ORDER = N_("migration {migration} would have to be undone below a later one.")
+    NO_WAY_DOWN = N_("migration {migration} cannot be undone.")
+    STALE_PLAN = N_("it changed after the plan was made; look at migration {migration}.")
+
+
+def refused(database: str, reason: MigrationReason, migration: str) -> MigrationRefused:
+    """Return the error for one reason."""
+    text = Text(str(reason), {"migration": migration})
+    return MigrationRefused(
+        database=database, reason=text, kind=reason.name.lower(), migration=migration
+    )
+
+
+def read_sql(path: Path) -> str:
+    """Return a migration file's text; the loader has checked size and encoding."""
+    return path.read_bytes().decode("utf-8")
+
+
+def by_id(
+    target: Sequence[SqlMigration], origin: Sequence[SqlMigration] | None
+) -> dict[str, SqlMigration]:
+    """Return the migrations of both releases by id; the target's where both have one."""
+    return {m.migration.id: m for m in (*(origin or ()), *target)}
+
+
+def effective(database: str, applied: Sequence[AppliedMigration]) -> tuple[AppliedMigration, ...]:
+    """Return the ``up`` rows that stand, oldest first.
+
+    Raises:
+        MigrationRefused: If a row undoes what is not on top, or applies what is applied.
+    """
+    stack: list[AppliedMigration] = []
+    for row in applied:
+        if row.direction is Direction.UP:
+            if any(row.id == other.id for other in stack):
+                raise refused(database, MigrationReason.LEDGER_BROKEN, row.id)
+            stack.append(row)
+        elif stack and stack[-1].id == row.id:
+            stack.pop()
+        else:
+            raise refused(database, MigrationReason.LEDGER_BROKEN, row.id)
+    return tuple(stack)
+
+
+def _check_known(
+    database: str,
+    stack: Sequence[AppliedMigration],
+    target: Mapping[str, SqlMigration],
+    origin: Mapping[str, SqlMigration],
+) -> None:
+    for row in stack:
+        known = [m for m in (target.get(row.id), origin.get(row.id)) if m is not None]
+        if not known:
+            raise refused(database, MigrationReason.UNKNOWN, row.id)
+        if any(m.up_sha256 != row.sha256 for m in known):
+            raise refused(database, MigrationReason.EDITED, row.id)
+
+
+def _check_order(
+    database: str, above: Sequence[AppliedMigration], missing: Sequence[SqlMigration]
+) -> None:
+    """Refuse a target that shares a migration with the stack beyond the common beginning."""
+    beyond = {m.migration.id for m in missing}
+    for place, row in enumerate(above):
+        if row.id in beyond:
+            if place == 0:
+                raise refused(database, MigrationReason.HOLE, missing[0].migration.id)
+            raise refused(database, MigrationReason.OUT_OF_ORDER, above[0].id)
+
+
+def plan_steps(
+    database: str,
+    applied: Sequence[AppliedMigration],
+    target: Sequence[SqlMigration],
+    origin: Sequence[SqlMigration] | None,
+    *,
+    read: Callable[[Path], str] = read_sql,
+) -> MigrationPlan:
+    """Say what runs to bring a database from its ledger to a release.
+
+    Args:
+        database: Logical name.
+        applied: The ledger, oldest first.
+        target: Migrations of the release to reach, in order.
+        origin: Migrations of the release that runs now; needed only where the way leads down.
+        read: Returns a file's text.
+
+    Returns:
+        The steps, downs first. ``irreversible`` names the migrations in the range without a way
+        down: among those to be undone (then there is no such way, see :func:`without_way_down`) and
+        among those to be applied (then there will be no way back that keeps records).
+
+    Raises:
+        MigrationRefused: If ledger and releases do not fit together; ``values["kind"]`` says why.
+    """
+    stack = effective(database, applied)
+    known_target = {m.migration.id: m for m in target}
+    known_origin = {m.migration.id: m for m in origin or ()}
+    _check_known(database, stack, known_target, known_origin)
+    common = 0
+    while common < min(len(stack), len(target)) and stack[common].id == target[common].migration.id:
+        common += 1
+    above, missing = stack[common:], target[common:]
+    _check_order(database, above, missing)
+
+    steps: list[PlannedMigration] = []
+    irreversible: list[tuple[str, str, str]] = []
+    for row in reversed(above):
+        item = known_origin[row.id]
+        if item.down is None or item.down_sha256 is None:
+            irreversible.append((database, row.id, item.migration.irreversible or ""))
+        else:
+            steps.append(_step(database, Direction.DOWN, item, item.down, item.down_sha256, read))
+    for item in missing:
+        steps.append(_step(database, Direction.UP, item, item.up, item.up_sha256, read))
+        if item.down is None:
+            reason = item.migration.irreversible or ""
+            irreversible.append((database, item.migration.id, reason))
+    return MigrationPlan(tuple(steps), tuple(irreversible))
+
+
+def _step(
+    database: str,
+    direction: Direction,
+    item: SqlMigration,
+    path: Path,
+    sha256: str,
+    read: Callable[[Path], str],
+) -> PlannedMigration:
+    return PlannedMigration(database, direction, item.migration.id, path, sha256, read(path))
+
+
+def plan_set(
+    names: Sequence[str],
+    ledgers: Mapping[str, Sequence[AppliedMigration]],
+    target: MigrationSet,
+    origin: MigrationSet | None,
+    *,
+    read: Callable[[Path], str] = read_sql,
+) -> MigrationPlan:
+    """Say what runs to bring all databases of a site to a release.
+
+    Args:
+        names: Logical names, in order.
+        ledgers: The ledger of each; not looked at where a program of the release's own runs.
+        target: The release to reach.
+        origin: The release that runs now.
+        read: Returns a file's text.
+
+    Raises:
+        MigrationRefused: If a ledger and the releases do not fit together.
+    """
+    if target.command is not None:
+        return MigrationPlan((), _of_the_program(names, target))
+    plans = [
+        plan_steps(
+            name,
+            ledgers.get(name, ()),
+            target.databases.get(name, ()),
+            origin.databases.get(name, ()) if origin else None,
+            read=read,
+        )
+        for name in names
+    ]
+    return MigrationPlan(
+        tuple(step for plan in plans for step in plan.steps),
+        tuple(item for plan in plans for item in plan.irreversible),
+    )
+
+
+def _of_the_program(names: Sequence[str], release: MigrationSet) -> tuple[Barred, ...]:
+    command = release.command
+    return tuple((name, command.argv[0], command.no_way_back) for name in names) if command else ()
+
+
+def after_steps(
+    ledgers: Mapping[str, Sequence[AppliedMigration]], plan: MigrationPlan, change: ChangeRef
+) -> dict[str, tuple[AppliedMigration, ...]]:
+    """Return the ledgers as they are once a plan has run as part of a change."""
+    found = {name: tuple(rows) for name, rows in ledgers.items()}
+    for step in plan.steps:
+        row = AppliedMigration(step.id, step.direction, step.sha256, change.release, change.id, "")
+        found[step.database] = (*found.get(step.database, ()), row)
+    return found
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """The way back from a release to the one before it.
+
+    Attributes:
+        back: Which way.
+        reasons: (database, migration or program, reason) why records are not, or may not be, kept.
+        by_code: Whether the databases stay as they are, and only the code goes back.
+        as_is: Whether that is so by what both releases say, so that nothing is copied for it.
+        losses: What the ways down do not keep of what may be entered after the upgrade, as far as
+            their text tells or the release says.
+    """
+
+    back: Back
+    reasons: tuple[Barred, ...] = ()
+    by_code: bool = False
+    as_is: bool = False
+    losses: Losses = field(default_factory=dict)
+
+    @property
+    def loses(self) -> tuple[str, ...]:
+        """The objects whose new values are not kept: database, table, column.
+
+        Not those tables that the release itself fills: they are lost only if somebody adds to them,
+        which is counted before going back.
+        """
+        named = {
+            f"{database}.{loss.object}": None
+            for database, found in self.losses.items()
+            for loss in found
+            if not loss.own
+        }
+        return tuple(named)
+
+    def learnt(self, *, unchanged: bool) -> WayBack:
+        """Return the way once it was seen whether the release's program changes anything."""
+        if self.back is not Back.DEPENDS:
+            return self
+        return BY_CODE if unchanged else dataclasses.replace(self, back=Back.RESTORES)
+
+
+BY_CODE = WayBack(Back.KEEPS, by_code=True)
+#: The same without a copy.
+AS_IS = WayBack(Back.KEEPS, by_code=True, as_is=True)
+
+
+def way_target(
+    names: Sequence[str],
+    ledgers: Mapping[str, Sequence[AppliedMigration]],
+    newer: MigrationSet,
+    older: MigrationSet,
+    change: str,
+) -> MigrationSet:
+    """Return what going back brings the databases to: files only, never a program.
+
+    A release with a program of its own has no list of files: there the databases go back to the
+    migrations that stood before the change.
+
+    Raises:
+        MigrationRefused: If a ledger contradicts itself, or holds what the newer release does not.
+    """
+    if older.command is None:
+        return older
+    known = {n: {m.migration.id: m for m in newer.databases.get(n, ())} for n in names}
+    databases: dict[str, tuple[SqlMigration, ...]] = {}
+    for name in names:
+        stood = effective(name, [r for r in ledgers.get(name, ()) if r.change != change])
+        for row in stood:
+            if row.id not in known[name]:
+                raise refused(name, MigrationReason.UNKNOWN, row.id)
+        databases[name] = tuple(known[name][row.id] for row in stood)
+    return dataclasses.replace(older, databases=databases, command=None)
+
+
+def runs_as_is(newer: MigrationSet, older: MigrationSet) -> bool:
+    """Whether the older release runs on the databases of the newer one, as both of them say."""
+    new, old = newer.compatibility, older.compatibility
+    return new is not None and old is not None and old.schema_number >= new.back_to
+
+
+def goes_as_is(plan: MigrationPlan, newer: MigrationSet, older: MigrationSet) -> bool:
+    """Whether an upgrade leaves the databases as they are, so that none of them is copied.
+
+    No file has to run, or the release has a program of its own; both releases say that the schema
+    is the same; and the older one runs on what the newer one writes before it is undone.
+    """
+    new, old = newer.compatibility, older.compatibility
+    if new is None or old is None or new.schema_number != old.schema_number:
+        return False
+    return not plan.steps and runs_as_is(newer, older)
+
+
+def expands(newer: MigrationSet, older: MigrationSet) -> bool:
+    """Whether the release's program may run on the live databases while the older one serves.
+
+    The newer release says so, and both say that the older one runs on what comes of it. Only of a
+    program of its own, whose ledger is its own affair: to run it once more is harmless.
+    """
+    new, old = newer.compatibility, older.compatibility
+    if newer.command is None or new is None or old is None or not new.expand:
+        return False
+    return new.schema_number > old.schema_number and runs_as_is(newer, older)
+
+
+def plan_way_back(
+    names: Sequence[str],
+    ledgers: Mapping[str, Sequence[AppliedMigration]],
+    newer: MigrationSet,
+    older: MigrationSet,
+    change: str,
+    *,
+    engine: str,
+    unchanged: bool | None = None,
+    read: Callable[[Path], str] = read_sql,
+) -> WayBack:
+    """Say which way a rollback from a release to the one before it takes.
+
+    The one place where this is decided: for the plan before the upgrade, for what the upgrade keeps
+    in the journal, and for the rollback itself. It looks at what *undoing* takes, so the program of
+    the older release does not count: going back never runs it.
+
+    Args:
+        names: Logical names, in order.
+        ledgers: The ledgers as they are after the upgrade; not looked at where the newer release
+            has a program of its own, which writes no ledger.
+        newer: Migrations of the release that is left.
+        older: Migrations of the release that is gone back to.
+        change: Id of the upgrade, as its rows in the ledgers have it.
+        engine: In whose SQL the files are.
+        unchanged: Whether the newer release's program was seen to change neither schema nor rows
+            of any database; None where nobody has seen it run yet.
+        read: Returns a file's text.
+    """
+    if newer.command is not None and runs_as_is(newer, older):
+        return AS_IS
+    if newer.command is not None:
+        way = WayBack(Back.DEPENDS, _of_the_program(names, newer))
+        return way if unchanged is None else way.learnt(unchanged=unchanged)
+    try:
+        target = way_target(names, ledgers, newer, older, change)
+        plan = plan_set(names, ledgers, target, newer, read=read)
+    except MigrationRefused as error:
+        reason = (str(error.values["database"]), str(error.values["migration"]), str(error))
+        return WayBack(Back.RESTORES, (reason,))
+    barred = without_way_down(plan)
+    if barred:
+        return WayBack(Back.RESTORES, barred)
+    lost = _losses(plan, newer, engine, read)
+    if not plan.steps:
+        return AS_IS if runs_as_is(newer, older) else BY_CODE
+    return WayBack(Back.KEEPS, losses=lost)
+
+
+def _losses(
+    plan: MigrationPlan, newer: MigrationSet, engine: str, read: Callable[[Path], str]
+) -> Losses:
+    """Say what the ways down of a plan do not keep: by their text, and by what the release says."""
+    found: dict[str, tuple[Loss, ...]] = {}
+    for step in plan.steps:
+        if step.direction is not Direction.DOWN:
+            continue
+        item = by_id(newer.databases[step.database], None)[step.id]
+        read_here = losses(read(item.up), step.sql, engine)
+        wide = {loss.object: loss for loss in read_here if loss.wide}
+        # Of what is declared more may go than is named: then it is counted as it is read.
+        said = [wide.get(name.lower()) or declared(name) for name in item.migration.loses or ()]
+        seen = [
+            loss
+            for loss in read_here
+            # A rule that refuses loses nothing: going back then fails, and is undone.
+            if loss.how is not How.REFUSES
+            and loss.object not in {other.object.lower() for other in said}
+        ]
+        if said or seen:
+            found[step.database] = (*found.get(step.database, ()), *said, *seen)
+    return found
+
+
+def without_way_down(plan: MigrationPlan) -> tuple[tuple[str, str, str], ...]:
+    """Return the irreversible migrations that would have to be undone: the plan cannot run."""
+    going_up = {(s.database, s.id) for s in plan.steps if s.direction is Direction.UP}
+    return tuple(item for item in plan.irreversible if item[:2] not in going_up)

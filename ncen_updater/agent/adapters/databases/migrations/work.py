@@ -1,0 +1,212 @@
+"""One migration, in one transaction with all that is written about it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ncen_updater.agent.adapters.databases.base import (
+    ChangeRef,
+    Direction,
+    PlannedMigration,
+    SqlMigration,
+)
+from ncen_updater.agent.adapters.databases.migrations.dialect import Dialect, StatementFailed
+from ncen_updater.agent.model.errors import DatabaseError, MigrationFailed
+from ncen_updater.common.messages import (
+    REFERENCES_BROKEN,
+    VERIFY_FAILED,
+    Message,
+)
+from ncen_updater.formats.sql import refusal, split, verify_refusal
+
+log = logging.getLogger(__name__)
+
+
+def tell_dangling(found: Mapping[tuple[str, str], int]) -> str:
+    """Return table, table referred to, and number of rows, for the detail of an error."""
+    return "; ".join(f"{table} -> {to}: {count}" for (table, to), count in sorted(found.items()))
+
+
+class Work:
+    """The migrations of a plan, one at a time.
+
+    Args:
+        dialect: The engine's side.
+        driver: The driver's own connection, outside any transaction.
+        database: Logical name, for messages.
+        change: Goes into the ledger.
+        now: Returns the time of a ledger row.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        driver: Any,  # noqa: ANN401 - drivers share no type
+        database: str,
+        change: ChangeRef,
+        now: Callable[[], str],
+    ) -> None:
+        self._dialect = dialect
+        self._driver = driver
+        self._database = database
+        self._change = change
+        self._now = now
+        self._migration = "-"
+        self._dangling: Counter[tuple[str, str]] | None = None
+
+    def run(
+        self, step: PlannedMigration, item: SqlMigration, standing: str | None, top: str | None
+    ) -> None:
+        """Run a migration; verify, ledger row and version row are in its transaction.
+
+        One that refuses a transaction runs before it has one.
+
+        Args:
+            step: The migration.
+            item: Its limits and ``verify`` file.
+            standing: The newest migration before it, None for none.
+            top: The newest one after it.
+
+        Raises:
+            MigrationFailed: Anything of it failed, at the server too.
+            ServerLost: Server or disk failed below it: no verdict on the release.
+            VerifyFailed: The ``verify`` file found rows.
+        """
+        self._migration, began = step.id, time.monotonic()
+        try:
+            self._take_up(step, item)
+            with self._dialect.transaction(self._driver):
+                self._run(step, item)
+                self._turn(standing, top)
+        except self._dialect.error as error:
+            fault = self._dialect.fault(self._driver, error)
+            raise self._failed(self._dialect.explain(error), fault) from error
+        took = time.monotonic() - began
+        log.info("migration %s/%s (%s) took %.1f s", self._database, step.id, step.direction, took)
+
+    def _failed(self, detail: str, fault: Message | None = None) -> DatabaseError:
+        if fault is not None:
+            return DatabaseError(
+                fault,
+                database=self._database,
+                migration=self._migration,
+                detail=detail,
+            )
+        return MigrationFailed(database=self._database, migration=self._migration, detail=detail)
+
+    def _take_up(self, step: PlannedMigration, item: SqlMigration) -> None:
+        self._check_digest(step)
+        limits, driver = item.migration, self._driver
+        self._dialect.wait_for(driver, limits.lock_timeout_ms)
+        if self._dangling is None:
+            self._dangling = self._dialect.dangling(driver)
+        refused = refusal(step.sql, self._dialect.kind, transactional=limits.transactional)
+        if refused is not None:
+            raise self._failed(refused.reason)
+        if limits.transactional:
+            return
+        (statement,) = split(step.sql, self._dialect.kind)
+        try:
+            self._dialect.run_alone(
+                driver, statement, limits.lock_timeout_ms, limits.statement_timeout_ms
+            )
+        except StatementFailed as error:
+            raise self._failed(error.message, error.fault) from error
+
+    def _run(self, step: PlannedMigration, item: SqlMigration) -> None:
+        """Run the file, look at the transaction, verify, write the ledger row."""
+        limits, driver = item.migration, self._driver
+        self._dialect.limits(driver, limits.lock_timeout_ms, limits.statement_timeout_ms)
+        if limits.transactional:
+            before = self._dialect.transaction_id(driver)
+            around = self._dialect.surroundings(driver)
+            try:
+                self._dialect.run_file(driver, step.sql, limits.statement_timeout_ms)
+            except StatementFailed as error:
+                raise self._failed(error.message, error.fault) from error
+            if before is None or self._dialect.transaction_id(driver) != before:
+                raise self._failed("the file ended its own transaction")
+            if self._dialect.surroundings(driver) != around:
+                raise self._failed("the file changed its role, or databases from outside")
+        self._check_references()
+        if step.direction is Direction.UP and item.verify is not None:
+            self._verify(item)
+        row = (
+            step.id,
+            step.direction.value,
+            step.sha256,
+            self._change.release,
+            self._change.id,
+            self._now(),
+        )
+        driver.execute(self._dialect.tables.insert, row)
+
+    def _turn(self, standing: str | None, top: str | None) -> None:
+        """Let the version row name the migration that is the newest now."""
+        driver, tables = self._driver, self._dialect.tables
+        rows = driver.execute(tables.select_version).fetchall()
+        if [str(name) for (name,) in rows] != ([] if standing is None else [standing]):
+            raise self._failed("the version row is not what it was when the migration began")
+        if standing is not None:
+            driver.execute(tables.delete_version, (standing,))
+        if top is not None:
+            driver.execute(tables.insert_version, (top,))
+
+    def _check_references(self) -> None:
+        """Refuse rows that refer to nothing; those that a site had before are left to it."""
+        now = self._dialect.dangling(self._driver)
+        more = now - (self._dangling or Counter())
+        if more:
+            raise MigrationFailed(
+                REFERENCES_BROKEN,
+                database=self._database,
+                migration=self._migration,
+                count=more.total(),
+                detail=tell_dangling(more),
+            )
+        self._dangling = now
+
+    def _check_digest(self, step: PlannedMigration) -> None:
+        try:
+            content = step.path.read_bytes()
+        except OSError as error:
+            raise self._failed(str(error)) from error
+        if hashlib.sha256(content).hexdigest() != step.sha256:
+            raise self._failed(f"{step.path.name} is not the file that was planned")
+        if content != step.sql.encode("utf-8"):
+            raise self._failed(f"the plan does not hold the text of {step.path.name}")
+
+    def _verify(self, item: SqlMigration) -> None:
+        path = item.verify
+        if path is None:
+            return
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise self._failed(str(error)) from error
+        if item.verify_sha256 and hashlib.sha256(content).hexdigest() != item.verify_sha256:
+            raise self._failed(f"{path.name} is not the file that was planned")
+        sql = content.decode("utf-8")
+        refused = verify_refusal(sql, self._dialect.kind)
+        if refused is not None:
+            raise self._failed(f"{path.name}: {refused.reason}")
+        for statement in split(sql, self._dialect.kind):
+            try:
+                count = self._dialect.count(
+                    self._driver, statement, item.migration.statement_timeout_ms
+                )
+            except StatementFailed as error:
+                raise self._failed(f"{path.name}: {error.message}", error.fault) from error
+            if count:
+                raise MigrationFailed(
+                    VERIFY_FAILED,
+                    database=self._database,
+                    migration=item.migration.id,
+                    count=count,
+                    detail=f"{path.name}, line {statement.line}",
+                )

@@ -1,0 +1,495 @@
+"""What a dump by an ordinary role carries to a fresh database, and what it does not.
+
+In a rehearsal ``pg_dump`` and ``pg_restore`` log in as the application's role, since they run what
+this role left there. A database administrator may have put things into a database that only a
+superuser makes, or that this role may not read or make: a template copy has them, a dump has them
+not, or cannot be restored. The catalogue says which these are while officers still work.
+:func:`survey_contents` looks, :func:`judge` decides, and :func:`limits` says how to dump and
+restore all the rest.
+"""
+
+# ruff: noqa: S608 - every statement is made of constants of this module
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import server_major
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    Connection,
+    literal,
+    rows,
+    run,
+)
+
+
+class Fact(StrEnum):
+    """Why a dump by an ordinary role does not carry an object."""
+
+    SUPERUSER = "superuser"  # only a superuser makes it
+    OWNER = "owner"  # it belongs to a role that the restoring one cannot act as
+    UNREAD = "unread"  # the agent's role may not read it: pg_dump fails
+    ROWS = "rows"  # row security hides rows of it from the agent's role: pg_dump fails
+    HIDDEN = "hidden"  # pg_dump leaves it, or a part of it, out without a word
+    GRANTS = (
+        "grants"  # its rights were given by somebody other than its owner, or it is the system's
+    )
+    TABLESPACE = "tablespace"  # it lies where the restoring role may not make anything
+    LABEL = "label"  # a security label
+    VERSION = "version"  # an extension of another version than would be made anew
+
+
+@dataclass(frozen=True, order=True)
+class Item:
+    """One object that is worth a look.
+
+    Attributes:
+        kind: Of the object, as the server calls it.
+        name: Its identity, as the server writes it.
+        catalogue: Object id of the catalogue that it is in.
+        oid: Its own.
+        facts: What may stand in the way.
+    """
+
+    kind: str
+    name: str
+    catalogue: int
+    oid: int
+    facts: frozenset[Fact]
+
+    @property
+    def words(self) -> str:
+        """The object in the server's words."""
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class DatabaseContents:
+    """What was seen in one database.
+
+    Attributes:
+        superuser: Whether the role that dumps and the one that restores are.
+        items: Objects that are not simply the application's own.
+    """
+
+    superuser: bool
+    items: Sequence[Item] = ()
+
+
+@dataclass(frozen=True)
+class CarryingObstacle:
+    """An object that a dump by the agent's role does not carry, and why."""
+
+    item: Item
+    facts: frozenset[Fact]
+
+
+# What counts even for a superuser: the same extension would come back in another version.
+_FOR_SUPERUSERS = frozenset({Fact.VERSION})
+
+
+def judge(seen: DatabaseContents) -> tuple[CarryingObstacle, ...]:
+    """Return what a dump by the agent's role does not carry; pure."""
+    found = []
+    for item in sorted(seen.items, key=lambda item: (item.kind, item.name, item.oid)):
+        facts = item.facts & _FOR_SUPERUSERS if seen.superuser else item.facts
+        if facts:
+            found.append(CarryingObstacle(item, facts))
+    return tuple(found)
+
+
+# ---- the look ----------------------------------------------------------------------------------
+
+# (catalogue, column of the owner, column of the rights or NULL, further condition)
+_OWNED = (
+    ("pg_class", "relowner", "relacl",
+     "relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND relpersistence <> 't'"
+     " AND relnamespace <> 'pg_toast'::regnamespace AND relnamespace IS DISTINCT FROM"
+     " to_regnamespace('information_schema')"),
+    ("pg_proc", "proowner", "proacl",
+     "pronamespace IS DISTINCT FROM to_regnamespace('information_schema')"),
+    ("pg_type", "typowner", "typacl",
+     "typcategory <> 'A' AND typnamespace IS DISTINCT FROM to_regnamespace('information_schema')"
+     " AND (typrelid = 0 OR EXISTS (SELECT FROM pg_class r"
+     " WHERE r.oid = x.typrelid AND r.relkind = 'c'))"),
+    ("pg_namespace", "nspowner", "nspacl", "nspname NOT LIKE 'pg\\_%%temp\\_%%'"
+     " AND nspname <> 'information_schema'"),
+    ("pg_collation", "collowner", "NULL::aclitem[]", "true"),
+    ("pg_conversion", "conowner", "NULL::aclitem[]", "true"),
+    ("pg_operator", "oprowner", "NULL::aclitem[]", "true"),
+    ("pg_opclass", "opcowner", "NULL::aclitem[]", "true"),
+    ("pg_opfamily", "opfowner", "NULL::aclitem[]", "true"),
+    ("pg_language", "lanowner", "lanacl", "true"),
+    ("pg_largeobject_metadata", "lomowner", "lomacl", "true"),
+    ("pg_foreign_data_wrapper", "fdwowner", "fdwacl", "true"),
+    ("pg_foreign_server", "srvowner", "srvacl", "true"),
+    ("pg_ts_config", "cfgowner", "NULL::aclitem[]", "true"),
+    ("pg_ts_dict", "dictowner", "NULL::aclitem[]", "true"),
+    ("pg_statistic_ext", "stxowner", "NULL::aclitem[]", "true"),
+    ("pg_publication", "pubowner", "NULL::aclitem[]", "true"),
+    ("pg_event_trigger", "evtowner", "NULL::aclitem[]", "true"),
+    ("pg_default_acl", "defaclrole", "NULL::aclitem[]", "true"),
+)  # fmt: skip
+
+# What none but a superuser makes, whoever owns it afterwards.
+_SUPERUSERS = (
+    ("pg_event_trigger", "true"),
+    ("pg_foreign_data_wrapper", "true"),
+    ("pg_language", "true"),
+    ("pg_opclass", "true"),
+    ("pg_opfamily", "true"),
+    ("pg_am", "true"),
+    ("pg_ts_parser", "true"),
+    ("pg_ts_template", "true"),
+    ("pg_transform", "true"),
+    ("pg_publication", "puballtables"),
+    ("pg_type", "typtype = 'b' AND typcategory <> 'A'"),
+    ("pg_cast", "castmethod = 'b' OR NOT EXISTS (SELECT FROM pg_type t"
+     " WHERE t.oid IN (castsource, casttarget) AND pg_has_role({who}, t.typowner, 'USAGE'))"),
+    ("pg_proc", "proleakproof OR prosupport <> 0 OR EXISTS (SELECT FROM pg_language l"
+     " WHERE l.oid = prolang AND NOT (l.lanpltrusted"
+     " AND has_language_privilege({who}, l.oid, 'USAGE')))"
+     " OR EXISTS (SELECT FROM unnest(proconfig) c"
+     " LEFT JOIN pg_settings p ON p.name = split_part(c, '=', 1)"
+     " WHERE coalesce(p.context = 'superuser', true) AND NOT {granted})"),
+)  # fmt: skip
+
+_FIRST = 16384  # object ids below are the system's own
+_PUBLIC = 2200  # the schema that every database begins with
+_BOOTSTRAP = 10  # the superuser that the cluster was made with
+
+
+def _facts_query(major: int, restorer: str) -> str:
+    """Return the query for (catalogue, object, fact)."""
+    who = f"{literal(restorer)}::name"
+    acts = f"pg_has_role({who}, {{role}}, 'USAGE')"
+    if major >= 16:
+        acts += f" AND pg_has_role({who}, {{role}}, 'SET')"
+    privilege = f"has_parameter_privilege({who}, split_part(c, '=', 1), 'SET')"
+    granted = privilege if major >= 15 else "false"
+    parts = []
+    for catalogue, owner, acl, condition in _OWNED:
+        may, uses = acts.format(role=f"x.{owner}"), f"pg_has_role({who}, x.{owner}, 'USAGE')"
+        member = _member(catalogue)
+        named = "pg_largeobject" if catalogue == "pg_largeobject_metadata" else catalogue
+        head = f"SELECT '{named}'::regclass::oid, x.oid, '{{fact}}' FROM {catalogue} x"
+        parts.append(
+            head.format(fact=Fact.OWNER) + f" WHERE x.oid >= {_FIRST} AND NOT {member}"
+            f" AND ({condition}) AND NOT ({may})"
+        )
+        if acl.startswith("NULL"):
+            continue
+        # Of the system's objects and those of extensions only what was changed is dumped.
+        parts.append(
+            head.format(fact=Fact.GRANTS)
+            + f" WHERE (x.oid < {_FIRST} OR {member}) AND ({condition}) AND NOT {uses}"
+            f" AND x.{acl} IS DISTINCT FROM (SELECT i.initprivs FROM pg_init_privs i WHERE"
+            f" i.objoid = x.oid AND i.classoid = '{catalogue}'::regclass AND i.objsubid = 0)"
+        )
+        # Given on by somebody else: restored by SET SESSION AUTHORIZATION.
+        parts.append(
+            head.format(fact=Fact.GRANTS)
+            + f" WHERE x.oid >= {_FIRST} AND NOT {member} AND ({condition})"
+            f" AND EXISTS (SELECT FROM aclexplode(x.{acl}) a WHERE a.grantor <> x.{owner})"
+        )
+    for catalogue, condition in _SUPERUSERS:
+        parts.append(
+            f"SELECT '{catalogue}'::regclass::oid, x.oid, '{Fact.SUPERUSER}' FROM {catalogue} x"
+            f" WHERE x.oid >= {_FIRST} AND NOT {_member(catalogue)}"
+            f" AND ({condition.format(granted=granted, who=who)})"
+        )
+    tables = "'pg_class'::regclass::oid"
+    mine = f"c.oid >= {_FIRST} AND NOT {_member('pg_class', 'c')} AND c.relpersistence <> 't'"
+    parts += [
+        # The rights on columns, and large objects, are their table's and their owner's.
+        f"SELECT {tables}, c.oid, '{Fact.GRANTS}' FROM pg_class c JOIN pg_attribute t ON"
+        f" t.attrelid = c.oid WHERE {mine} AND EXISTS (SELECT FROM aclexplode(t.attacl) a"
+        " WHERE a.grantor <> c.relowner)",
+        f"SELECT {tables}, c.oid, '{Fact.UNREAD}' FROM pg_class c WHERE {mine}"
+        " AND c.relkind IN ('r', 'p', 'm', 'v', 'S', 'f') AND c.relnamespace <>"
+        " 'pg_toast'::regnamespace AND NOT (CASE WHEN c.relkind = 'S'"
+        " THEN has_sequence_privilege(c.oid, 'SELECT')"
+        " ELSE has_table_privilege(c.oid, 'SELECT') END"
+        " AND has_schema_privilege(c.relnamespace, 'USAGE'))",
+        f"SELECT {tables}, c.oid, '{Fact.ROWS}' FROM pg_class c WHERE {mine}"
+        " AND c.relkind IN ('r', 'p') AND row_security_active(c.oid)",
+        f"SELECT {tables}, c.oid, '{Fact.TABLESPACE}' FROM pg_class c WHERE {mine}"
+        " AND c.relkind IN ('r', 'p', 'm', 'i', 'I') AND c.reltablespace <> 0"
+        " AND c.relnamespace <> 'pg_toast'::regnamespace"
+        f" AND NOT has_tablespace_privilege({who}, c.reltablespace, 'CREATE')",
+        f"SELECT 'pg_database'::regclass::oid, d.oid, '{Fact.TABLESPACE}' FROM pg_database d"
+        " JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()"
+        " AND t.spcname <> 'pg_default' AND NOT has_tablespace_privilege(t.oid, 'CREATE')",
+        f"SELECT 'pg_largeobject'::regclass::oid, l.oid, '{Fact.UNREAD}'"
+        " FROM pg_largeobject_metadata l WHERE NOT pg_has_role(l.lomowner, 'USAGE')",
+        # Its options are shown to nobody but the role itself.
+        f"SELECT 'pg_user_mapping'::regclass::oid, u.umid, '{Fact.HIDDEN}' FROM pg_user_mappings u"
+        " WHERE u.usename <> current_user",
+        f"SELECT 'pg_subscription'::regclass::oid, s.oid, '{Fact.HIDDEN}' FROM pg_subscription s"
+        " JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()",
+        f"SELECT s.classoid, s.objoid, '{Fact.LABEL}' FROM pg_seclabels s WHERE s.classoid NOT IN"
+        " ('pg_database'::regclass, 'pg_authid'::regclass, 'pg_tablespace'::regclass,"
+        " 'pg_subscription'::regclass)",
+        # None but extensions that are trusted are made by an ordinary role.
+        f"SELECT 'pg_extension'::regclass::oid, e.oid, '{Fact.SUPERUSER}' FROM pg_extension e"
+        f" WHERE e.oid >= {_FIRST} AND NOT EXISTS (SELECT FROM pg_available_extensions a"
+        " JOIN pg_available_extension_versions v ON v.name = a.name AND v.version ="
+        " a.default_version WHERE a.name = e.extname AND (v.trusted OR NOT v.superuser))",
+        f"SELECT 'pg_extension'::regclass::oid, e.oid, '{Fact.VERSION}' FROM pg_extension e"
+        " JOIN pg_available_extensions a ON a.name = e.extname"
+        f" WHERE e.oid >= {_FIRST} AND a.default_version IS DISTINCT FROM e.extversion",
+        f"SELECT 'pg_namespace'::regclass::oid, n.oid, '{Fact.OWNER}' FROM pg_namespace n"
+        f" WHERE n.oid = {_PUBLIC} AND "
+        + (
+            f"n.nspowner <> 'pg_database_owner'::regrole AND NOT ({acts.format(role='n.nspowner')})"
+            if major >= 15
+            # There pg_dump does not tell who owns it.
+            else f"n.nspowner <> {_BOOTSTRAP}"
+        ),
+    ]
+    if major >= 15:
+        parts.append(
+            f"SELECT 'pg_publication'::regclass::oid, p.pnpubid, '{Fact.SUPERUSER}'"
+            " FROM pg_publication_namespace p"
+        )
+    return " UNION ".join(parts)
+
+
+def _member(catalogue: str, alias: str = "x") -> str:
+    return (
+        f"EXISTS (SELECT FROM pg_depend m WHERE m.classid = '{catalogue}'::regclass"
+        f" AND m.objid = {alias}.oid AND m.deptype = 'e')"
+    )
+
+
+def survey_contents(connection: Connection, restorer: str) -> DatabaseContents:
+    """Look into one database, whatever is in it. Reads the catalogue only.
+
+    Args:
+        connection: A session in it, as the role that dumps.
+        restorer: The role that restores.
+    """
+    # A long statement over few rows: to compile it takes longer than to run it.
+    run(connection, "SET jit = off; SET search_path = pg_catalog, pg_temp")
+    superuser = bool(
+        rows(
+            connection,
+            "SELECT bool_and(rolsuper) FROM pg_roles WHERE rolname IN (current_user, %s)",
+            [restorer],
+        )[0][0]
+    )
+    found = rows(
+        connection,
+        "SELECT o.type, coalesce(o.identity, f.oid::text), f.catalogue::int8, f.oid::int8,"
+        " array_agg(DISTINCT f.fact)"
+        f" FROM ({_facts_query(server_major(connection), restorer)}) f(catalogue, oid, fact),"
+        " LATERAL pg_identify_object(f.catalogue, f.oid, 0) o GROUP BY 1, 2, 3, 4",
+        [],
+    )
+    return DatabaseContents(
+        superuser,
+        tuple(
+            sorted(
+                (
+                    Item(kind or "object", name, catalogue, oid, frozenset(map(Fact, facts)))
+                    for kind, name, catalogue, oid, facts in found
+                ),
+                key=lambda item: (item.kind, item.name, item.oid),
+            )
+        ),
+    )
+
+
+# ---- a dump of all the rest --------------------------------------------------------------------
+
+# Left out of a dump they take nothing with them that has rights of its own.
+_WITHOUT_RIGHTS = frozenset({"event trigger", "default acl", "publication", "user mapping"})
+# These can be made, under another owner, with other rights or in another place.
+_MADE_OTHERWISE = frozenset(
+    {Fact.OWNER, Fact.GRANTS, Fact.TABLESPACE, Fact.LABEL, Fact.ROWS, Fact.VERSION}
+)
+# Objects whose owner cannot be another, or whose making takes more than their owner.
+_NEVER_OTHERWISE = frozenset({"default acl", "publication", "event trigger", "large object"})
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What has to be left out, with all that needs it.
+
+    Attributes:
+        objects: (catalogue, object).
+        relations: (schema, name) of the tables, views and sequences among them.
+        words: What they are, for people.
+    """
+
+    objects: frozenset[tuple[int, int]] = frozenset()
+    relations: frozenset[tuple[str, str]] = frozenset()
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CarryingLimits:
+    """How to dump and restore what can be.
+
+    Attributes:
+        dump: Further arguments of ``pg_dump``.
+        restore: Further arguments of ``pg_restore``.
+        seeds: Objects to leave out with all that needs them.
+        rowless: Object ids of tables that come without their rows.
+    """
+
+    dump: tuple[str, ...] = ()
+    restore: tuple[str, ...] = ()
+    seeds: frozenset[tuple[int, int]] = frozenset()
+    rowless: frozenset[int] = frozenset()
+
+
+def limits(obstacles: Sequence[CarryingObstacle], owner: str) -> CarryingLimits:
+    """Return how to dump and restore all but what stands in the way; pure.
+
+    Args:
+        obstacles: What :func:`judge` found.
+        owner: The application's role, to whom everything will belong.
+    """
+    if not obstacles:
+        return CarryingLimits()
+    # The server quotes an identity where it has to be: as a pattern it means itself alone.
+    dump: set[str] = {"--no-subscriptions"}
+    # What is left out takes its comment with it, which the list of contents does not name.
+    restore: set[str] = {"--no-owner", f"--role={owner}", "--no-comments", "--no-subscriptions"}
+    seeds: set[tuple[int, int]] = set()
+    rowless: set[int] = set()
+    for obstacle in obstacles:
+        item, facts = obstacle.item, obstacle.facts
+        key = (item.catalogue, item.oid)
+        if facts & {Fact.GRANTS, Fact.OWNER, Fact.UNREAD}:
+            restore.add("--no-privileges")
+        if Fact.TABLESPACE in facts:
+            restore.add("--no-tablespaces")
+        if Fact.LABEL in facts:
+            restore.add("--no-security-labels")
+        if item.kind == "large object":
+            dump.add("--no-blobs")
+        elif facts <= _MADE_OTHERWISE and item.kind not in _NEVER_OTHERWISE:
+            if Fact.ROWS in facts:
+                dump.add(f"--exclude-table-data={item.name}")
+                rowless.add(item.oid)
+        else:
+            if Fact.UNREAD in facts:
+                dump.add(f"--exclude-table={item.name}")
+            if item.kind not in _WITHOUT_RIGHTS:
+                restore.add("--no-privileges")
+            seeds.add(key)
+    return CarryingLimits(
+        tuple(sorted(dump)), tuple(sorted(restore)), frozenset(seeds), frozenset(rowless)
+    )
+
+
+_LEFT = """
+WITH RECURSIVE gone(classid, objid) AS (
+  SELECT * FROM unnest(%s::oid[], %s::oid[])
+  UNION
+  SELECT next.classid, next.objid FROM gone g, LATERAL (
+    SELECT d.classid, d.objid FROM pg_depend d
+    WHERE d.refclassid = g.classid AND d.refobjid = g.objid
+    UNION ALL  -- the rule that makes a view
+    SELECT d.refclassid, d.refobjid FROM pg_depend d
+    WHERE g.classid = 'pg_rewrite'::regclass AND d.classid = g.classid AND d.objid = g.objid
+      AND d.deptype = 'i'
+    UNION ALL  -- what is written inside the statement that makes a table or a domain
+    SELECT 'pg_class'::regclass::oid, a.adrelid FROM pg_attrdef a
+    WHERE g.classid = 'pg_attrdef'::regclass AND a.oid = g.objid
+    UNION ALL
+    SELECT CASE WHEN c.conrelid <> 0 THEN 'pg_class'::regclass::oid
+                ELSE 'pg_type'::regclass::oid END,
+           CASE WHEN c.conrelid <> 0 THEN c.conrelid ELSE c.contypid END
+    FROM pg_constraint c
+    WHERE g.classid = 'pg_constraint'::regclass AND c.oid = g.objid AND c.contype = 'c'
+  ) next
+)
+SELECT g.classid::int8, g.objid::int8, o.type, o.identity, n.nspname, c.relname
+FROM gone g
+CROSS JOIN LATERAL pg_identify_object(g.classid, g.objid, 0) o
+LEFT JOIN pg_class c ON g.classid = 'pg_class'::regclass AND c.oid = g.objid
+LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+"""
+_NEEDS_ROWS = """
+SELECT 'pg_constraint'::regclass::oid::int8, oid::int8 FROM pg_constraint
+WHERE contype = 'f' AND confrelid = ANY(%s::oid[])
+UNION ALL
+SELECT 'pg_policy'::regclass::oid::int8, oid::int8 FROM pg_policy WHERE polrelid = ANY(%s::oid[])
+"""
+# What people know by name; the rest belongs to one of these.
+_TOLD = frozenset({"table", "partitioned table", "view", "materialized view", "function", "domain"})
+
+
+def read_left(connection: Connection, how: CarryingLimits) -> LeftOut:
+    """Return everything that goes with what is left out; reads the catalogue."""
+    rowless = list(how.rowless)
+    seeds = set(how.seeds)
+    seeds |= {(c, o) for c, o in rows(connection, _NEEDS_ROWS, [rowless, rowless])}
+    if not seeds:
+        return LeftOut()
+    found = rows(connection, _LEFT, [[c for c, _ in seeds], [o for _, o in seeds]])
+    members = {
+        (int(c), int(o))
+        for c, o in rows(
+            connection,
+            "SELECT classid::int8, objid::int8 FROM pg_depend WHERE deptype = 'e'",
+        )
+    }
+    return LeftOut(
+        frozenset((int(c), int(o)) for c, o, *_ in found),
+        frozenset((schema, name) for *_, schema, name in found if name is not None),
+        tuple(
+            sorted(
+                f"{kind} {identity}"
+                for c, o, kind, identity, *_ in found
+                if kind in _TOLD and (c, o) not in members and (c, o) not in how.seeds
+            )
+        ),
+    )
+
+
+# Entries without an object of their own that belong to a relation.
+_OF_RELATIONS = (
+    "SEQUENCE SET",
+    "SEQUENCE OWNED BY",
+    "TABLE ATTACH",
+    "INDEX ATTACH",
+    "ROW SECURITY",
+    "STATISTICS DATA",
+)
+_RELATIONS = 1259  # the catalogue pg_class
+
+
+def kept_lines(contents: str, how: CarryingLimits, left: LeftOut) -> str:
+    """Return the lines of ``pg_restore --list`` that are to be restored; pure.
+
+    Args:
+        contents: What ``pg_restore --list`` said.
+        how: How it is dumped.
+        left: What is left out.
+    """
+    kept = []
+    for line in contents.splitlines():
+        number, _, rest = line.partition("; ")
+        fields = rest.split(" ", 2)
+        if not number.isdigit() or len(fields) < 3:
+            continue
+        catalogue, oid, entry = int(fields[0]), int(fields[1]), fields[2]
+        gone = (catalogue, oid) in left.objects
+        if catalogue == 0:  # rows and row security of a table have its number
+            # What is left out takes its server with it, and with that every mapping.
+            gone = entry.startswith("USER MAPPING ") or (_RELATIONS, oid) in left.objects
+            gone |= oid in how.rowless and not entry.startswith("TABLE DATA ")
+            gone |= any(
+                entry.startswith(f"{kind} {schema} {name} ")
+                for kind in _OF_RELATIONS
+                for schema, name in left.relations
+            )
+        if not gone:
+            kept.append(line)
+    return "\n".join(kept) + "\n"

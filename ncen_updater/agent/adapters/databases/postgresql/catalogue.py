@@ -1,0 +1,582 @@
+"""What the shared catalogue says of the databases of a server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import socket
+import stat
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from ncen_updater.agent.adapters.databases.base import (
+    Candidate,
+    ChangeRef,
+    DatabaseRole,
+    Marker,
+    Place,
+    Previous,
+)
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    Connection,
+    Server,
+    identifier,
+    rows,
+    run,
+    setting_value,
+)
+from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.common.atomic_files import fsync_directory
+from ncen_updater.common.disk_space import free_bytes
+from ncen_updater.common.messages import ATTRIBUTES_DIFFER, SET_INCOMPLETE
+
+logger = logging.getLogger(__name__)
+
+
+INVALID_LIMIT = -2  # the server's mark on a database whose DROP was interrupted
+
+
+@dataclass(frozen=True)
+class DatabaseRow:
+    """One row of pg_database.
+
+    Attributes:
+        allow: Whether sessions are allowed at all.
+        limit: Connection limit, -1 for none.
+        comment: As stored, with our marker.
+    """
+
+    oid: int
+    name: str
+    owner: str
+    allow: bool
+    limit: int
+    template: bool
+    comment: str | None
+    public_closed: bool
+
+    @property
+    def valid(self) -> bool:
+        """False where a DROP was interrupted."""
+        return self.limit != INVALID_LIMIT
+
+
+def require(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
+    """Return the row of a database that has to be there.
+
+    Raises:
+        DatabaseUnreachable: It is not, or a DROP of it was interrupted: such a one can still be
+            renamed, but never opened.
+    """
+    row = found.get(name)
+    if row is None or not row.valid:
+        raise DatabaseUnreachable(SET_INCOMPLETE, database=name)
+    return row
+
+
+def server_major(connection: Connection) -> int:
+    """Return the major version of the server."""
+    return connection.info.server_version // 10_000
+
+
+def read_databases(connection: Connection) -> Mapping[str, DatabaseRow]:
+    """Return all databases of the server by name."""
+    found = rows(
+        connection,
+        "SELECT d.oid::int8, d.datname, pg_get_userbyid(d.datdba), d.datallowconn, d.datconnlimit,"
+        " d.datistemplate, shobj_description(d.oid, 'pg_database'),"
+        " d.datacl IS NOT NULL AND NOT EXISTS (SELECT FROM aclexplode(d.datacl) a"
+        " WHERE a.grantee = 0)"
+        " FROM pg_database d",
+    )
+    return {row[1]: DatabaseRow(*row) for row in found}
+
+
+# ---- what hangs on a database --------------------------------------------------------------------
+
+# What hangs on a database but outside it, so that a copy does not have it.
+#
+# A template copy loses the owner, the grants (PUBLIC gets CONNECT back: a hole), the settings of
+# ALTER DATABASE and ALTER ROLE IN DATABASE, and the template flag. They are read from the old one,
+# written to the new one, read again and compared, all in the transaction of the cut-over. The
+# connection limit and the comment are the cut-over's own business.
+
+
+@dataclass(frozen=True, order=True)
+class Grant:
+    """One privilege; an empty grantee is PUBLIC."""
+
+    grantee: str
+    privilege: str
+    grantable: bool
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """One setting of a database, or of a role in it where ``role`` is not empty."""
+
+    role: str
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """All of it; grants and settings in their order in the catalogue."""
+
+    owner: str
+    template: bool
+    grants: tuple[Grant, ...]
+    settings: tuple[Setting, ...]
+
+
+def read_attributes(connection: Connection, database: str) -> Attributes:
+    """Read the attributes of one database; default privileges are spelt out."""
+    # One question, since the cut-over asks it several times with everybody waiting.
+    owner, template, grants, settings = rows(
+        connection,
+        "SELECT pg_get_userbyid(d.datdba), d.datistemplate,"
+        " (SELECT json_agg(json_build_array(grantee, privilege, grantable) ORDER BY n) FROM (SELECT"
+        "   CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END AS grantee, min(n)"
+        "   AS n, a.privilege_type AS privilege, bool_or(a.is_grantable) AS grantable"
+        "   FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) WITH ORDINALITY"
+        "   a(grantor, grantee, privilege_type, is_grantable, n) GROUP BY 1, 3) g),"
+        " (SELECT json_agg(json_build_array(CASE WHEN setrole = 0 THEN ''"
+        "   ELSE pg_get_userbyid(setrole) END, c) ORDER BY setrole, n) FROM pg_db_role_setting,"
+        "   unnest(setconfig) WITH ORDINALITY u(c, n) WHERE setdatabase = d.oid)"
+        " FROM pg_database d WHERE d.datname = %s",
+        [database],
+    )[0]
+    return Attributes(
+        owner,
+        template,
+        tuple(Grant(*grant) for grant in grants or ()),
+        tuple(Setting(role, *config.split("=", 1)) for role, config in settings or ()),
+    )
+
+
+def statements(target: str, wanted: Attributes, present: Attributes) -> list[str]:
+    """Return what makes ``present`` of a database ``wanted``."""
+    name = identifier(target)
+    result: list[str] = []
+    if present.owner != wanted.owner:
+        result.append(f"ALTER DATABASE {name} OWNER TO {identifier(wanted.owner)}")
+    if present.template != wanted.template:
+        flag = "true" if wanted.template else "false"
+        result.append(f"ALTER DATABASE {name} IS_TEMPLATE {flag}")
+    for grantee in sorted({g.grantee for g in (*present.grants, *wanted.grants)}):
+        result.append(f"REVOKE ALL ON DATABASE {name} FROM {_grantee(grantee)}")
+    for grant in wanted.grants:
+        option = " WITH GRANT OPTION" if grant.grantable and grant.grantee != wanted.owner else ""
+        result.append(
+            f"GRANT {grant.privilege} ON DATABASE {name} TO {_grantee(grant.grantee)}{option}"
+        )
+    unwanted = {(s.role, s.name) for s in present.settings}
+    unwanted -= {(s.role, s.name) for s in wanted.settings}
+    for role, setting in sorted(unwanted):
+        result.append(f"{_holder(role, name)} RESET {_setting(setting)}")
+    for item in wanted.settings:
+        if item not in present.settings:
+            value = setting_value(item.name, item.value)
+            result.append(f"{_holder(item.role, name)} SET {_setting(item.name)} TO {value}")
+    return result
+
+
+def carry_over(connection: Connection, wanted: Attributes, target: str) -> None:
+    """Give a database the attributes and look whether it has them.
+
+    Raises:
+        AttributesDiffer: If it does not; the transaction must not be committed.
+    """
+    present = read_attributes(connection, target)
+    if _meaning(present) != _meaning(wanted):
+        for statement in statements(target, wanted, present):
+            run(connection, statement)
+        present = read_attributes(connection, target)
+    if _meaning(present) != _meaning(wanted):
+        raise DatabaseError(
+            ATTRIBUTES_DIFFER, database=target, detail=f"wanted {wanted}, got {present}"
+        )
+
+
+def _meaning(attributes: Attributes) -> tuple[object, ...]:
+    """Return all but the order, which is not kept where several grantors took turns."""
+    return attributes.owner, attributes.template, {*attributes.grants}, {*attributes.settings}
+
+
+def _grantee(name: str) -> str:
+    return identifier(name) if name else "PUBLIC"
+
+
+def _holder(role: str, database: str) -> str:
+    if role:
+        return f"ALTER ROLE {identifier(role)} IN DATABASE {database}"
+    return f"ALTER DATABASE {database}"
+
+
+def _setting(name: str) -> str:
+    return ".".join(identifier(part) for part in name.split("."))
+
+
+# ---- the data directory --------------------------------------------------------------------------
+
+# The server's data directory, where the agent can see it: space, growth, and orphans.
+#
+# A server killed in CREATE DATABASE leaves a directory without a row in pg_database. It can be told
+# from a living database only by its number, so the number is chosen and journaled beforehand, and
+# nothing but a journaled number is ever removed.
+
+
+@dataclass(frozen=True)
+class DataDirectory:
+    """A data directory that is on this machine and readable.
+
+    Attributes:
+        places: Directories that hold one directory a database: ``base`` and those of tablespaces.
+        wal: Directory of the write-ahead log.
+    """
+
+    places: tuple[Path, ...]
+    wal: Path
+
+    def directories(self, oid: int) -> tuple[Path, ...]:
+        """Return the directories of a database."""
+        return tuple(p / str(oid) for p in self.places if (p / str(oid)).is_dir())
+
+    def numbers(self) -> set[int]:
+        """Return every number that a directory has, with or without a database."""
+        return {int(d.name) for place in self.places for d in place.glob("[0-9]*") if d.is_dir()}
+
+    def size(self, oid: int) -> int:
+        """Return the bytes that a database has on the disk so far."""
+        total = 0
+        for directory in self.directories(oid):
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    try:
+                        total += entry.stat(follow_symlinks=False).st_size
+                    except FileNotFoundError:  # temporary files come and go
+                        continue
+        return total
+
+    def remove(self, oid: int) -> bool:
+        """Remove the directories of a number that no database has; whether there were any.
+
+        The caller has made sure that pg_database has no such row and that nobody makes one.
+        """
+        found = self.directories(oid)
+        for directory in found:
+            logger.warning("removing %s, left by an interrupted copy", directory)
+            shutil.rmtree(directory)
+            fsync_directory(directory.parent)
+        return bool(found)
+
+
+def find_data_directory(server: Server, connection: Connection) -> DataDirectory | None:
+    """Return the server's data directory, None where it cannot be seen.
+
+    It is another machine's over TCP, it is named only to superusers and members of
+    pg_read_all_settings, and it belongs to the server's own account. That it is this server's is
+    checked by the time of the server's start, not by its path.
+    """
+    if not server.settings.host.startswith("/"):
+        return None
+    try:
+        shown, started, oid = rows(
+            connection,
+            "SELECT current_setting('data_directory'),"
+            " extract(epoch FROM pg_postmaster_start_time())::float8,"
+            " (SELECT oid::int8 FROM pg_database WHERE datname = current_database())",
+        )[0]
+    except psycopg.errors.InsufficientPrivilege:
+        return None
+    data = Path(shown)
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        same_server = abs(int(lines[2]) - started) < 60
+        next((data / "base" / str(oid)).iterdir())
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+    if not same_server or not os.access(data / "base", os.W_OK):
+        return None
+    places = [data / "base"]
+    for tablespace in sorted((data / "pg_tblspc").glob("*")):
+        places += sorted(tablespace.glob(f"PG_{server_major(connection)}_*"))
+    return DataDirectory(tuple(places), data / "pg_wal")
+
+
+# ---- the disks -----------------------------------------------------------------------------------
+
+# The disks of the server, as far as they can be seen: where copies go and how much is free there.
+#
+# To know what is free at a place it is enough to reach it; the server's own directory need not be
+# open to the agent. What must be known is that the place is the server's: over a socket of this
+# machine the kernel says who listens, and the directory has to belong to that account.
+
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One file system of the server.
+
+    Attributes:
+        place: A directory of the server on it.
+        free: Bytes that may still be written.
+        names: Logical names of the databases whose copies go there.
+        log: Whether the write-ahead log is there.
+    """
+
+    place: str
+    free: int
+    names: tuple[str, ...] = ()
+    log: bool = False
+
+
+def read_disks(server: Server, connection: Connection, oids: Mapping[str, int]) -> tuple[Disk, ...]:
+    """Return the disks that can be seen; none where the server is another machine's.
+
+    Args:
+        server: The server.
+        connection: A session.
+        oids: Object id of each database that will be copied, by logical name. A copy goes to the
+            tablespace of its source.
+    """
+    if not server.settings.host.startswith("/"):
+        return ()
+    data, log = _data_and_log(server, connection)
+    places = dict(_places(connection, oids, data))
+    if log is not None:
+        places[None] = log
+    by_device: dict[int, list[tuple[str | None, Path]]] = {}
+    listener = _listener(connection)
+    for name, place in places.items():
+        device = _device(place, listener)
+        if device is not None:
+            by_device.setdefault(device, []).append((name, place))
+    return tuple(
+        Disk(
+            str(found[0][1]),
+            free_bytes(found[0][1]),
+            tuple(sorted(name for name, _ in found if name is not None)),
+            any(name is None for name, _ in found),
+        )
+        for found in by_device.values()
+    )
+
+
+def database_places(
+    server: Server, connection: Connection, oids: Mapping[str, int]
+) -> dict[str, Path]:
+    """Return where databases are, as far as it can be seen; by logical name.
+
+    Args:
+        server: The server.
+        connection: A session.
+        oids: As for :func:`read_disks`.
+    """
+    if not server.settings.host.startswith("/"):
+        return {}
+    data, _ = _data_and_log(server, connection)
+    listener = _listener(connection)
+    return {
+        name: place
+        for name, place in _places(connection, oids, data)
+        if name is not None and _device(place, listener) is not None
+    }
+
+
+def _data_and_log(server: Server, connection: Connection) -> tuple[Path | None, Path | None]:
+    """Return where the server says that its data are, and its log."""
+    directory = find_data_directory(server, connection)
+    if directory is not None:
+        return directory.places[0], directory.wal
+    try:
+        data = Path(rows(connection, "SELECT current_setting('data_directory')")[0][0])
+    except psycopg.errors.InsufficientPrivilege:
+        return None, None
+    return data, data  # where the log is a link to elsewhere, only the server's account can tell
+
+
+def _places(
+    connection: Connection, oids: Mapping[str, int], data: Path | None
+) -> Iterator[tuple[str | None, Path]]:
+    for name, oid in oids.items():
+        found = rows(
+            connection,
+            "SELECT pg_tablespace_location(dattablespace) FROM pg_database WHERE oid = %s::oid",
+            [oid],
+        )
+        location = found[0][0] if found else ""
+        place = Path(location) if location else data
+        if place is not None:
+            yield name, place
+
+
+def _device(place: Path, listener: int | None) -> int | None:
+    """Return the file system of a directory of the listener's account, None for any other."""
+    try:
+        found = place.stat()
+    except OSError:
+        return None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != listener:
+        return None
+    return found.st_dev
+
+
+def _listener(connection: Connection) -> int | None:
+    """Return the account of whoever listens on the socket."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as copy:
+        if copy.family != socket.AF_UNIX:
+            return None
+        said = copy.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(said)[1])
+
+
+# ---- names and marks -----------------------------------------------------------------------------
+
+MAX_NAME_BYTES = 63  # NAMEDATALEN - 1; the server cuts a longer name with no more than a notice
+
+_CHANGE = "[a-z2-7]{8}"
+_NAME = re.compile(rf"^(?P<physical>.+)__(?P<role>next|prev)_(?P<change>{_CHANGE})$")
+_KEPT = re.compile(rf"^(?P<physical>.+)__kept_(?P<change>{_CHANGE})$")
+_MARKER = re.compile(
+    r"\n?\[ncen-updater release=(?P<release>\S+) generation=(?P<generation>\d+) "
+    r"change=(?P<change>\S+?)(?P<committed> committed)?\]$"
+)
+_COPY = re.compile(r"\n?\[ncen-updater copy change=(?P<change>\S+)\]$")
+
+
+def next_name(physical: str, change_id: str) -> str:
+    """Name of the candidate."""
+    return f"{physical}__next_{change_id}"
+
+
+def prev_name(physical: str, change_id: str) -> str:
+    """Name of the previous database."""
+    return f"{physical}__prev_{change_id}"
+
+
+def kept_name(physical: str, change_id: str) -> str:
+    """Name of what was live and is set aside: nothing drops it but a person's word."""
+    return f"{physical}__kept_{change_id}"
+
+
+def parse_kept(datname: str, names: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return (change id, logical name) of a database that was set aside, None for any other."""
+    match = _KEPT.match(datname)
+    logical = {physical: name for name, physical in names.items()}
+    if match is None or match["physical"] not in logical:
+        return None
+    return match["change"], logical[match["physical"]]
+
+
+def database_name(place: Place, physical: str) -> str:
+    """Name of a database in the server."""
+    if isinstance(place, Previous):
+        return prev_name(physical, place.change.id)
+    if isinstance(place, Candidate):
+        return next_name(physical, place.change.id)
+    return physical
+
+
+def parse_name(datname: str, names: Mapping[str, str]) -> tuple[str, DatabaseRole, str] | None:
+    """Return (change id, role, logical name) of a candidate or previous, None for any other.
+
+    Args:
+        datname: A name in the server.
+        names: Logical to physical names of this site.
+    """
+    match = _NAME.match(datname)
+    if match is None:
+        return None
+    role = DatabaseRole.CANDIDATE if match["role"] == "next" else DatabaseRole.PREVIOUS
+    for logical, physical in names.items():
+        if physical == match["physical"]:
+            return match["change"], role, logical
+    return None
+
+
+def parse_marker(comment: str | None) -> Marker | None:
+    """Return the marker in a comment."""
+    match = _MARKER.search(comment or "")
+    if match is None:
+        return None
+    return Marker(match["release"], int(match["generation"]), match["change"])
+
+
+def _own(comment: str) -> str:
+    """Return what is before all markers."""
+    while match := _MARKER.search(comment):
+        comment = comment[: match.start()]
+    return comment
+
+
+def live_comment(comment: str | None, change: ChangeRef) -> str:
+    """Return the operator's own comment with the change's marker after it."""
+    own = _own(_COPY.sub("", comment or ""))
+    marker = (
+        f"[ncen-updater release={change.release} generation={change.generation} change={change.id}]"
+    )
+    return f"{own}\n{marker}" if own else marker
+
+
+def lent_comment(comment: str | None, change: ChangeRef) -> str:
+    """Return a live database's comment with the change's marker behind the one it has.
+
+    The last one counts. The one before it says what going back restores.
+    """
+    marker = live_comment(None, change)
+    return f"{comment}\n{marker}" if comment else marker
+
+
+def returned_comment(comment: str | None) -> str | None:
+    """Return the comment as it was before :func:`lent_comment`."""
+    return _MARKER.sub("", comment or "") or None
+
+
+def settled_comment(comment: str | None) -> str | None:
+    """Return a comment with its last marker alone."""
+    match = _MARKER.search(comment or "")
+    if comment is None or match is None:
+        return comment
+    own = _own(comment[: match.start()])
+    return f"{own}\n{match[0].lstrip()}" if own else match[0].lstrip()
+
+
+def committed_comment(comment: str | None) -> str | None:
+    """Return the comment with a marker that says committed; as it was where there is no marker."""
+    match = _MARKER.search(comment or "")
+    if comment is None or match is None or match["committed"]:
+        return comment
+    return comment[:-1] + " committed]"
+
+
+def is_committed(comment: str | None, change_id: str) -> bool:
+    """Whether the comment says that this change was committed."""
+    match = _MARKER.search(comment or "")
+    return match is not None and match["change"] == change_id and bool(match["committed"])
+
+
+def copied_comment(comment: str | None, change_id: str) -> str:
+    """Return a comment that says that the database is a whole copy; the rest as it was."""
+    own = original_comment(comment) or ""
+    mark = f"[ncen-updater copy change={change_id}]"
+    return f"{own}\n{mark}" if own else mark
+
+
+def is_copy_of(comment: str | None, change_id: str) -> bool:
+    """Whether the comment says that the database is a whole copy made by this change."""
+    match = _COPY.search(comment or "")
+    return match is not None and match["change"] == change_id
+
+
+def original_comment(comment: str | None) -> str | None:
+    """Return the comment without the mark of a copy; None where nothing is left."""
+    return _COPY.sub("", comment or "") or None

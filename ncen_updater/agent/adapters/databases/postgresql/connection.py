@@ -1,0 +1,473 @@
+"""Sessions: every one with time-outs, a name, and errors in our own words."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from urllib.parse import quote, urlencode
+
+import psycopg
+from psycopg.pq import PGconn, Ping
+
+from ncen_updater.agent.adapters.databases.postgresql.refusal import (
+    NOT_ADMITTED,
+    PASSWORD,
+    ask_sqlstate,
+)
+from ncen_updater.agent.config.engines import PostgresSettings
+from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.common.database_words import said
+from ncen_updater.common.messages import (
+    DATABASE_UNKNOWN,
+    OWNER_REFUSED,
+    PASSWORD_MISSING,
+    PASSWORD_REFUSED,
+    ROLE_UNKNOWN,
+    Message,
+)
+
+logger = logging.getLogger(__name__)
+
+
+# ---- names and texts in SQL ----------------------------------------------------------------------
+
+# Settings that the server stores as a list of quoted identifiers (its flag GUC_LIST_QUOTE; the
+# same list as in pg_dump). To quote such a value once more would make one element of it.
+LIST_SETTINGS = frozenset(
+    {
+        "local_preload_libraries",
+        "search_path",
+        "session_preload_libraries",
+        "shared_preload_libraries",
+        "temp_tablespaces",
+        "unix_socket_directories",
+    }
+)
+
+
+def identifier(name: str) -> str:
+    """Return a name in double quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return a text as an SQL literal, right whatever ``standard_conforming_strings`` says."""
+    quoted = "'" + text.replace("'", "''") + "'"
+    return "E" + quoted.replace("\\", "\\\\") if "\\" in text else quoted
+
+
+def split_list(value: str) -> list[str]:
+    """Split a stored list of identifiers: ``"$user", public`` to its two names."""
+    items: list[str] = []
+    current = ""
+    quoted = False
+    index = 0
+    while index < len(value):
+        letter = value[index]
+        if letter == '"' and quoted and value[index + 1 : index + 2] == '"':
+            current += '"'
+            index += 1
+        elif letter == '"':
+            quoted = not quoted
+        elif letter == "," and not quoted:
+            items.append(current)
+            current = ""
+        elif quoted or not letter.isspace():
+            current += letter
+        index += 1
+    items.append(current)
+    return items
+
+
+def setting_value(name: str, value: str) -> str:
+    """Return the right-hand side of ``SET name TO`` for a stored value."""
+    if name.lower() in LIST_SETTINGS:
+        return ", ".join(literal(item) for item in split_list(value))
+    return literal(value)
+
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+FALLBACKS = ("postgres", "template1")
+#: Stands for the directory of a socket where a URL has a host; nobody ever has it (RFC 6761).
+NO_HOST = "socket.invalid"
+#: How the name of each of our sessions begins (application_name).
+OUR_PROGRAM = "ncen-updater"
+
+# Names mean the server's own objects, whatever the owner of a database set for it: what somebody
+# else made under such a name would run as the agent's role.
+_PINNED = " -c search_path=pg_catalog,pg_temp"
+# What the application set for its role is not meant for hours of migrating.
+_UNHINDERED = " -c default_transaction_read_only=off -c idle_session_timeout=0"
+# Begins the states of a session that was ended from outside; one that broke has none.
+_ENDED = "57P"
+# Said once the server knows who it is: no right to the database, closed, not there,
+_ADMITTED = frozenset({"42501", "55000", "3D000"})
+# and said to anybody: no room for more sessions, not ready.
+_BUSY = frozenset({"53300", "57P03"})
+
+
+@dataclass(frozen=True)
+class ServerLimits:
+    """Seconds that our own work may take.
+
+    Attributes:
+        connect_s: Until a session stands.
+        lock_s: Waiting for one lock.
+        statement_s: One ordinary statement.
+        long_s: One statement that copies, drops, reads or analyses whole databases.
+        terminate_s: Until ended sessions are gone.
+        recover_s: How long a server that went away in an act is waited for.
+    """
+
+    connect_s: int = 10
+    lock_s: float = 10.0
+    statement_s: float = 60.0
+    long_s: float = 6 * 3600.0
+    terminate_s: float = 30.0
+    recover_s: float = 60.0
+
+
+def run(connection: Connection, sql: str, parameters: Sequence[object] | None = None) -> None:
+    """Run a statement whose rows are of no interest."""
+    connection.execute(sql.encode(), parameters)
+
+
+def rows(
+    connection: Connection, sql: str, parameters: Sequence[object] | None = None
+) -> list[tuple[Any, ...]]:
+    """Run a query and return its rows."""
+    return connection.execute(sql.encode(), parameters).fetchall()
+
+
+@contextlib.contextmanager
+def translated(database: str) -> Iterator[None]:
+    """Turn an error of the driver into one of ours.
+
+    Raises:
+        DatabaseUnreachable: The session was lost, or ended from outside.
+        DatabaseError: With the server's message as detail.
+    """
+    try:
+        yield
+    except (psycopg.Error, UnicodeError) as error:  # a SQL_ASCII database may hold any bytes
+        broken = _ENDED if isinstance(error, psycopg.OperationalError) else ""
+        lost = (getattr(error, "sqlstate", None) or broken).startswith(_ENDED)
+        kind = DatabaseUnreachable if lost else DatabaseError
+        raise kind(database=database, detail=said(error)) from error
+
+
+def forbid_views(connection: Connection) -> None:
+    """Let a session read tables alone: in a table's place somebody may put a view that runs code.
+
+    That is a setting of 17, and of later minor versions of those before it.
+    """
+    major, minor = divmod(connection.info.server_version, 10_000)
+    if minor >= {14: 13, 15: 8, 16: 4}.get(major, 0):
+        run(connection, "SET restrict_nonsystem_relation_kind = 'view,foreign-table'")
+
+
+def why_refused(code: str | None, words: str) -> Message | None:
+    """Return what a server that runs refuses a session for; None for the general sentence; pure.
+
+    Args:
+        code: The SQLSTATE; None where no server answered.
+        words: They only refine the message: of a role that is not there in English, and libpq's
+            own, which nobody translates here.
+    """
+    if code == PASSWORD:
+        return PASSWORD_MISSING if "no password supplied" in words else PASSWORD_REFUSED
+    if code == NOT_ADMITTED:
+        return ROLE_UNKNOWN if re.search(r'role ".*" does not exist', words) else None
+    return DATABASE_UNKNOWN if code == "3D000" else None
+
+
+_LOGINS = "CREATE TABLE IF NOT EXISTS public.logins (role text PRIMARY KEY)"
+
+
+def login_is_known(connection: Connection, role: str) -> bool:
+    """Whether a role of the application is written down as one that the agent logs in as.
+
+    Args:
+        connection: A session of :meth:`Server.facts`.
+        role: The role.
+    """
+    missing = "SELECT to_regclass('public.logins') IS NULL"
+    if connection.info.dbname in FALLBACKS or rows(connection, missing)[0][0]:
+        return False
+    return bool(rows(connection, "SELECT FROM public.logins WHERE role = %s", [role]))
+
+
+def remember_login(connection: Connection, server: Server) -> None:
+    """Write down that the agent logs in as the application's role, where it does.
+
+    Args:
+        connection: In a transaction of the control database.
+        server: The server.
+    """
+    if server.owner_logs_in:
+        run(connection, _LOGINS)
+        statement = "INSERT INTO public.logins VALUES (%s) ON CONFLICT DO NOTHING"
+        run(connection, statement, [server.settings.owner])
+
+
+class Server:
+    """Opens sessions on one server.
+
+    Args:
+        settings: Where it is and who we are.
+        limits: Time-outs.
+    """
+
+    def __init__(self, settings: PostgresSettings, limits: ServerLimits) -> None:
+        self.settings = settings
+        self.limits = limits
+        self._owner_logs_in: bool | None = None
+
+    def open(
+        self,
+        database: str,
+        *,
+        purpose: str = "",
+        statement_s: float | None = None,
+        as_owner: bool = False,
+    ) -> Connection:
+        """Open a session in autocommit mode; the caller closes it.
+
+        Args:
+            database: Physical name.
+            purpose: Follows ``ncen-updater`` in the application's name.
+            statement_s: Longest statement; the ordinary limit by default.
+            as_owner: As the application's role, by a login of its own: nothing in such a session
+                gets back to the agent's role. At a site that was never set up for that, by taking
+                it on.
+
+        Raises:
+            DatabaseUnreachable: If there is no session.
+        """
+        statement = self.limits.statement_s if statement_s is None else statement_s
+        options = (
+            f"-c statement_timeout={int(statement * 1000)}"
+            f" -c lock_timeout={int(self.limits.lock_s * 1000)}"
+            " -c idle_in_transaction_session_timeout=0"
+        )
+        name = f"{OUR_PROGRAM} {purpose}".strip()
+        if not as_owner:
+            return self._connect(database, self.settings.user, name, options + _PINNED)
+        options += f" -c role={self.settings.owner}"
+        if self._owner_logs_in is not False:
+            try:
+                connection = self._log_in(database, name, options + _UNHINDERED)
+            except DatabaseUnreachable as error:
+                refusal = self._refusal(error)
+                if refusal is not None:
+                    raise refusal from error
+            else:
+                self._owner_logs_in = True
+                return connection
+        connection = self._connect(database, self.settings.user, name, options)
+        if self._owner_logs_in is None:
+            logger.warning("the server does not let the agent log in as %s", self.settings.owner)
+        self._owner_logs_in = False
+        return connection
+
+    def _log_in(self, database: str, name: str, options: str) -> Connection:
+        connection = self._connect(database, self.settings.owner, name, options)
+        if connection.info.server_version >= 170_000:
+            try:
+                run(connection, "SET transaction_timeout = 0")
+            except psycopg.Error as error:
+                connection.close()
+                raise DatabaseUnreachable(
+                    database=database, user=self.settings.owner, detail=said(error)
+                ) from error
+        return connection
+
+    def _refusal(self, error: DatabaseUnreachable) -> DatabaseUnreachable | None:
+        """What a login that failed means; None where the site was never set up for it.
+
+        Where it was, nobody gets the agent back to how it worked before by spoiling the login; the
+        control database remembers it for processes that never logged in themselves.
+
+        Raises:
+            DatabaseUnreachable: If the agent gets no session of its own either.
+        """
+        code = error.values.get("sqlstate")
+        if code in _ADMITTED | _BUSY:
+            return error
+        owner = self.settings.owner
+        with self.facts() as connection:  # a server that is gone refused nobody
+            if not (self._owner_logs_in or login_is_known(connection, owner)):
+                return None
+        if error.message is not DatabaseUnreachable.message:
+            return error  # it says why
+        database = error.values.get("database")
+        return DatabaseUnreachable(
+            OWNER_REFUSED, database=database, user=owner, detail=error.detail, sqlstate=code
+        )
+
+    @property
+    def owner_logs_in(self) -> bool | None:
+        """Whether sessions as the application's role have their own login; None if not tried."""
+        return self._owner_logs_in
+
+    def try_owner(self, database: str) -> bool:
+        """Find out whether the agent can log in as the application's role.
+
+        Args:
+            database: Physical name of a live one; whether it is open does not matter.
+
+        Raises:
+            DatabaseUnreachable: If it could once and cannot now, or nobody can.
+        """
+        if self._owner_logs_in is None:
+            try:
+                self.open(database, as_owner=True).close()
+            except DatabaseUnreachable as error:
+                if error.values.get("sqlstate") not in _ADMITTED:
+                    raise
+                self._owner_logs_in = True
+        return bool(self._owner_logs_in)
+
+    def _connect(self, database: str, user: str, name: str, options: str) -> Connection:
+        where = psycopg.conninfo.make_conninfo(
+            host=self.settings.host,
+            port=self.settings.port,
+            user=user,
+            dbname=database,
+            connect_timeout=self.limits.connect_s,
+            application_name=name,
+            client_encoding="UTF8",  # that of SQL_ASCII would give bytes for texts
+            options=options,
+            **self._password(),
+        )
+        try:
+            connection = psycopg.connect(where, autocommit=True)
+        except psycopg.Error as error:
+            answered = not isinstance(error, psycopg.errors.ConnectionTimeout)
+            code = ask_sqlstate(where, self.limits.connect_s)[0] if answered else None
+            raise DatabaseUnreachable(
+                why_refused(code, str(error)),
+                database=database, user=user, detail=said(error), sqlstate=code,
+            ) from error  # fmt: skip
+        connection.prepare_threshold = None
+        return connection
+
+    def answers(self) -> bool:
+        """Whether the server takes sessions: not while it is down, starts or recovers."""
+        settings = self.settings
+        where = psycopg.conninfo.make_conninfo(
+            host=settings.host,
+            port=settings.port,
+            dbname=FALLBACKS[0],
+            connect_timeout=self.limits.connect_s,
+        )
+        return PGconn.ping(where.encode()) == Ping.OK
+
+    @contextlib.contextmanager
+    def session(
+        self,
+        database: str,
+        *,
+        purpose: str = "",
+        statement_s: float | None = None,
+    ) -> Iterator[Connection]:
+        """Open a session of the agent's for a block; errors of the driver in it become ours.
+
+        In a database of the application's it reads the server's catalogue alone: what stands on
+        objects of the application runs in a session of :class:`Sessions`.
+        """
+        connection = self.open(database, purpose=purpose, statement_s=statement_s)
+        try:
+            with translated(database):
+                yield connection
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def facts(
+        self, *, statement_s: float | None = None, control: bool = True
+    ) -> Iterator[Connection]:
+        """Open a session outside the set, for reading: in the control database, else elsewhere.
+
+        Args:
+            statement_s: As for :meth:`open`.
+            control: False to leave the control database out.
+
+        Raises:
+            DatabaseUnreachable: If there is none to be had.
+        """
+        connection = self._facts(statement_s, control)
+        try:
+            with translated(connection.info.dbname):
+                yield connection
+        finally:
+            connection.close()
+
+    def _facts(self, statement_s: float | None, control: bool) -> Connection:
+        first: DatabaseUnreachable | None = None
+        for database in (*([self.settings.control_database] if control else []), *FALLBACKS):
+            try:
+                return self.open(database, purpose="facts", statement_s=statement_s)
+            except DatabaseUnreachable as error:
+                first = first or error
+        assert first is not None  # noqa: S101 - the loop ran at least once
+        raise first
+
+    def address_parts(
+        self, database: str, *, as_owner: bool = False, options: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """Return the address of a database, whole and in parts; without a password.
+
+        Host and port stand where every reader of URLs looks. One that cannot open the directory of
+        a socket finds a name there that does not exist, and never a server of its own choice.
+
+        Args:
+            database: Physical name.
+            as_owner: Log in as the owner, and not as the agent that takes on its role.
+            options: Settings of each session, such as ``lock_timeout=3s``.
+        """
+        settings = self.settings
+        user, host = settings.owner if as_owner else settings.user, settings.host
+        given = [*([] if as_owner else [f"role={settings.owner}"]), *options]
+        words = " ".join(f"-c {option}" for option in given)
+        named = not (host.startswith(("/", "@")) or "," in host)
+        query = {"host": "" if named else host, "options": words}
+        found = urlencode({name: text for name, text in query.items() if text}, quote_via=quote)
+        place = (f"[{host}]" if ":" in host else host) if named else NO_HOST
+        url = f"postgresql://{quote(user, '')}@{place}:{settings.port}/{quote(database, '')}"
+        return {
+            "URL": f"{url}?{found}" if found else url,
+            "HOST": host,
+            "PORT": str(settings.port),
+            "NAME": database,
+            "USER": user,
+            "OPTIONS": words,
+        }
+
+    def child_environment(self, user: str) -> dict[str, str]:
+        """Return the environment of a program of the server's, which logs in as a role."""
+        # By it the programs are known for ours, as the agent's own sessions are.
+        environment = {**self.environment(), "PGAPPNAME": f"{OUR_PROGRAM} dump"}
+        environment.pop("PGCLIENTENCODING", None)  # a dump is made in that of its database
+        if user == self.settings.owner:
+            environment["PGOPTIONS"] = _UNHINDERED.strip()
+        return environment
+
+    def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the environment of a child process that connects: a password file, no password."""
+        environment = dict(os.environ if base is None else base)
+        environment.pop("PGPASSWORD", None)
+        if self.settings.password_file is not None:
+            environment["PGPASSFILE"] = str(self.settings.password_file)
+        return environment
+
+    def _password(self) -> dict[str, Any]:
+        if self.settings.password_file is None:
+            return {}
+        return {"passfile": str(self.settings.password_file)}

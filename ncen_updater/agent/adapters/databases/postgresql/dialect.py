@@ -1,0 +1,195 @@
+"""How a migration runs on PostgreSQL; see :mod:`..migrations.dialect`."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ncen_updater.agent.adapters.databases.migrations import ledger
+from ncen_updater.agent.adapters.databases.migrations.dialect import Dialect, StatementFailed
+from ncen_updater.common.messages import DATABASE_DISK_FAILED, SERVER_LOST, Message
+from ncen_updater.formats.dialects.base import Statement
+from ncen_updater.formats.sql import split
+
+if TYPE_CHECKING:
+    import psycopg
+
+TABLES = ledger.make_tables(
+    ledger.OWN_SCHEMA,
+    "",
+    "%s",
+    "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "SELECT 1 WHERE to_regclass('ncen_updater.ledger') IS NOT NULL "
+    "AND to_regclass('ncen_updater.state') IS NOT NULL",
+)
+# A file that outlives its time-outs by this is ended from outside.
+GRACE_S = 5.0
+_SURROUNDINGS = """
+SELECT current_user, session_user,
+  (SELECT md5(string_agg(concat_ws('|', d.oid, d.datname, d.datallowconn, d.datconnlimit,
+     d.datistemplate, d.datacl, shobj_description(d.oid, 'pg_database'),
+     (SELECT string_agg(s::text, ',' ORDER BY s.setrole)
+        FROM pg_db_role_setting s WHERE s.setdatabase = d.oid)), ';' ORDER BY d.oid))
+   FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE r.rolname = current_user)
+"""
+
+
+def fault_of_state(state: str | None, *, closed: bool) -> Message | None:
+    """Return what failed where it is none of the release's, by the server's own code; pure.
+
+    Args:
+        state: The SQLSTATE; None where the server could not tell one.
+        closed: Whether the session is gone.
+    """
+    if state is None:
+        return SERVER_LOST if closed else None
+    if state.startswith(("53", "58030", "58000")):
+        return DATABASE_DISK_FAILED  # no room, no memory; the disk
+    return SERVER_LOST if state.startswith(("08", "57P")) else None
+
+
+class PostgresDialect(Dialect):
+    """PostgreSQL through psycopg.
+
+    Args:
+        connect: Opens a connection to the database, in autocommit mode, as the application's role.
+        end: Ends the session with a process number from outside: a file can put off or catch what
+            the server does about time, but not that.
+    """
+
+    kind = "postgresql"
+    tables = TABLES
+
+    def __init__(
+        self,
+        connect: Callable[[], psycopg.Connection[Any]],
+        end: Callable[[int], None] | None = None,
+    ) -> None:
+        self._connect = connect
+        self._end = end
+
+    @property
+    def error(self) -> type[psycopg.Error]:
+        """What psycopg raises."""
+        import psycopg
+
+        return psycopg.Error
+
+    def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
+        """By the SQLSTATE; without one, by whether the session is gone."""
+        return fault_of_state(getattr(error, "sqlstate", None), closed=bool(driver.closed))
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Ask ``connect``."""
+        return self._connect()
+
+    def transaction(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
+        """The driver's own: where the session is gone, the reason for that is what is raised."""
+        block: contextlib.AbstractContextManager[object] = driver.transaction()
+        return block
+
+    @contextlib.contextmanager
+    def asking(self, driver: Any) -> Iterator[None]:  # noqa: ANN401
+        """Roll back what a function does that READ ONLY allows, as to a large object before 16.
+
+        In a subtransaction the server lets nobody make it READ WRITE again.
+        """
+        driver.execute("SAVEPOINT asking; SET TRANSACTION READ ONLY")
+        yield
+        driver.execute("ROLLBACK TO SAVEPOINT asking")
+
+    def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+        """Make the schemas ``ncen_updater`` and ``ncen_kept`` and the tables."""
+        kept = f"CREATE SCHEMA IF NOT EXISTS {ledger.KEPT_SCHEMA}"
+        with self.transaction(driver):
+            driver.execute(f"SET LOCAL lock_timeout = {lock_ms:d}")
+            for statement in (*self.tables.create, kept):
+                driver.execute(statement)
+
+    def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
+        """SET LOCAL: gone with the transaction."""
+        driver.execute(f"SET LOCAL lock_timeout = {lock_ms:d}")
+        driver.execute(f"SET LOCAL statement_timeout = {statement_ms:d}")
+        driver.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+
+    def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
+        """Without parameters the driver sends the text as it is: no ``%``, no ``:name``."""
+        # The server counts the time-out for each statement.
+        whole_ms = statement_ms * max(1, len(split(sql, self.kind)))
+        with self._explained(driver, sql), self.timed(driver, whole_ms):
+            driver.execute(sql)
+            driver.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def run_alone(
+        self,
+        driver: Any,  # noqa: ANN401
+        statement: Statement,
+        lock_ms: int,
+        statement_ms: int,
+    ) -> None:
+        """With the time-outs of the session, set and put back."""
+        driver.execute(f"SET lock_timeout = {lock_ms:d}")
+        driver.execute(f"SET statement_timeout = {statement_ms:d}")
+        with (
+            self._explained(driver, statement.text, statement.line - 1),
+            self.timed(driver, statement_ms),
+        ):
+            driver.execute(statement.text)
+        driver.execute("RESET lock_timeout")
+        driver.execute("RESET statement_timeout")
+
+    def transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
+        """Return the transaction's own number, so that COMMIT followed by BEGIN is seen too."""
+        from psycopg.pq import TransactionStatus
+
+        if driver.info.transaction_status is not TransactionStatus.INTRANS:
+            return None
+        return str(driver.execute("SELECT pg_current_xact_id()").fetchone()[0])
+
+    def surroundings(self, driver: Any) -> str:  # noqa: ANN401
+        """Role, and the role's databases as others see them: live ones are fenced by that."""
+        return str(driver.execute(_SURROUNDINGS).fetchone())
+
+    @contextlib.contextmanager
+    def timed(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
+        """End the session a little after the server should have stopped the statement."""
+        end = self._end
+        if end is None:
+            yield
+            return
+        ended = threading.Event()
+
+        def stop(process: int) -> None:
+            ended.set()
+            end(process)
+
+        seconds = statement_ms / 1000 + GRACE_S
+        timer = threading.Timer(seconds, stop, [driver.info.backend_pid])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except self.error as error:
+            if ended.is_set():
+                raise StatementFailed(f"ended after {seconds:g} s (statement time-out)") from error
+            raise
+        finally:
+            timer.cancel()
+
+    @contextlib.contextmanager
+    def _explained(
+        self, driver: psycopg.Connection[Any], sql: str, lines_before: int = 0
+    ) -> Iterator[None]:
+        import psycopg
+
+        try:
+            yield
+        except psycopg.Error as error:
+            position = error.diag.statement_position
+            line = None
+            if position is not None:
+                line = lines_before + 1 + sql.count("\n", 0, int(position) - 1)
+            fault = self.fault(driver, error)
+            raise StatementFailed(self.explain(error), line, fault) from error

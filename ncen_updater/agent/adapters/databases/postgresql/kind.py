@@ -1,0 +1,89 @@
+"""PostgreSQL before there is a server to ask: its settings, its adapter, its words. No driver."""
+
+# ruff: noqa: S608 - the names in SQL are ours, or quoted by the server
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ncen_updater.agent.adapters.databases.engines import Ask, EngineKind
+from ncen_updater.agent.config.engines import PostgresSettings
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.adapters.databases.base import DatabaseEngine
+    from ncen_updater.agent.adapters.databases.migrations.ledger import Tables
+    from ncen_updater.agent.config.model import DatabaseSettings
+
+OWN_SCHEMA = "ncen_updater"
+
+
+class PostgresKind(EngineKind):
+    """PostgreSQL."""
+
+    before_commit = ("SET CONSTRAINTS ALL IMMEDIATE;",)
+    server_files = "var/lib/postgresql"  # Debian has all clusters below it
+    text_columns = (
+        "SELECT quote_ident(c.table_schema) || '.' || quote_ident(c.table_name),"
+        " quote_ident(c.column_name), 'text' FROM information_schema.columns c"
+        " JOIN information_schema.tables t USING (table_schema, table_name)"
+        " WHERE t.table_type = 'BASE TABLE'"
+        # What is in the agent's own schema is in the journal, and in the bundle on purpose. What is
+        # parked in the schema of kept records is the application's.
+        f" AND c.table_schema NOT IN ('pg_catalog', 'information_schema', '{OWN_SCHEMA}')"
+        " AND (c.data_type IN ('text', 'character varying', 'character', 'json', 'jsonb', 'ARRAY')"
+        " OR c.data_type = 'USER-DEFINED') ORDER BY 1, c.ordinal_position"
+    )
+
+    def make(
+        self,
+        config: DatabaseSettings,
+        root: Path | None,
+        state: Path | None,
+        user: str | None,
+    ) -> DatabaseEngine:
+        """See :meth:`EngineKind.make`."""
+        from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
+
+        del root, state
+        own = config.own
+        assert isinstance(own, PostgresSettings)  # noqa: S101 - of this kind
+        return PostgresEngine(
+            own,
+            config.names,
+            migrator_environment=config.migrator_environment,
+            user=user,
+        )
+
+    @property
+    def tables(self) -> Tables:
+        """See :attr:`EngineKind.tables`."""
+        from ncen_updater.agent.adapters.databases.postgresql.dialect import TABLES
+
+        return TABLES
+
+    def limits(self, lock_ms: int, statement_ms: int, *, inside: bool) -> Sequence[str]:
+        """See :meth:`EngineKind.limits`."""
+        local = "LOCAL " if inside else ""
+        return [
+            f"SET {local}lock_timeout = {lock_ms};",
+            f"SET {local}statement_timeout = {statement_ms};",
+        ]
+
+    def samples(
+        self, ask: Ask, table: str, columns: Sequence[str], most: int
+    ) -> tuple[str, Sequence[str]]:
+        """See :meth:`EngineKind.samples`."""
+        del ask
+        # The last pages, without reading those before.
+        name = table.replace("'", "''")
+        last = (
+            f"ctid >= format('(%s,0)', greatest(0, pg_relation_size('{name}'::regclass)"
+            " / current_setting('block_size')::int - 20))::tid"
+        )
+        tails = [f"LIMIT {most}", f"WHERE {last} ORDER BY ctid DESC LIMIT {most}"]
+        return ", ".join(f"{column}::text" for column in columns), tails
+
+
+KIND = PostgresKind()

@@ -1,0 +1,370 @@
+"""Migrations of the candidates, by files or by the application's own program."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from ncen_updater.agent.adapters.databases.base import (
+    AppliedMigration,
+    ChangeRef,
+    Live,
+    Marker,
+    MigrationPlan,
+    MigrationSet,
+    Place,
+    PlaceOf,
+    RunAs,
+)
+from ncen_updater.agent.adapters.databases.migrations import ledger
+from ncen_updater.agent.adapters.databases.migrations.ledger import OWN_SCHEMA
+from ncen_updater.agent.adapters.databases.migrations.planner import plan_set
+from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
+from ncen_updater.agent.adapters.databases.postgresql.connection import (
+    Connection,
+    Server,
+    rows,
+    run,
+)
+from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
+from ncen_updater.agent.adapters.databases.postgresql.sessions import Sessions
+from ncen_updater.agent.adapters.databases.side_by_side import side_by_side
+from ncen_updater.agent.model.errors import DatabaseError
+from ncen_updater.common.progress import Progress
+from ncen_updater.formats.manifest import DatabaseProgram
+
+logger = logging.getLogger(__name__)
+
+
+# ---- sequences -----------------------------------------------------------------------------------
+
+# Sequences that must give no number twice, in copies and in the agent's own ledger.
+#
+# The server writes a sequence ahead of its use, 32 values at a time, and keeps in the sequence how
+# many are left of them. A copy by WAL_LOG takes that count over without what was written ahead:
+# after a crash its sequences would give values once more that are in the tables already. One that
+# is set to the value that it has is written anew. Those of other roles are theirs to set.
+
+_ANCHOR = """
+SELECT setval(found.oid::regclass, found.last, true)
+FROM (SELECT own.seqrelid AS oid, pg_sequence_last_value(own.seqrelid) AS last
+      FROM (SELECT seqrelid FROM pg_sequence
+            WHERE has_sequence_privilege(seqrelid, 'SELECT')
+              AND has_sequence_privilege(seqrelid, 'UPDATE') OFFSET 0) AS own
+      OFFSET 0) AS found
+WHERE found.last IS NOT NULL
+"""
+_MEND = """
+SELECT setval(found.numbers, found.newest, true)
+FROM (SELECT pg_get_serial_sequence('ncen_updater.ledger', 'seq')::regclass AS numbers,
+             max(seq) AS newest FROM ncen_updater.ledger OFFSET 0) AS found
+WHERE found.newest > coalesce(pg_sequence_last_value(found.numbers), 0)
+"""
+
+
+def anchor(connection: Connection) -> None:
+    """Write every sequence anew, with the value that it has.
+
+    Args:
+        connection: In the copy, as the application's role, in autocommit mode.
+    """
+    run(connection, _ANCHOR)
+
+
+def mend_ledger(connection: Connection) -> None:
+    """Let the ledger's numbers go on after its newest row.
+
+    They may be behind where the server was killed after a change whose copy was not anchored, by an
+    agent from before that was known: every later migration would fail on a number that is taken.
+
+    Args:
+        connection: In the database, as the application's role, in autocommit mode.
+    """
+    if rows(connection, PostgresDialect.tables.exists) and rows(connection, _MEND):
+        logger.warning("the numbers of the ledger were behind its rows; they were set")
+
+
+#: Rows that were written to each table, and its file; with the tables of large objects.
+_WRITES = """
+SELECT s.schemaname, s.relname, s.n_tup_ins, s.n_tup_upd, s.n_tup_del,
+  pg_relation_filenode(s.relid)
+FROM pg_stat_all_tables s
+WHERE (s.schemaname NOT LIKE 'pg\\_%%' AND s.schemaname NOT IN ('information_schema', %s))
+  OR s.relid IN ('pg_largeobject'::regclass, 'pg_largeobject_metadata'::regclass)
+ORDER BY 1, 2
+"""
+#: Sessions of a program that has ended; the server counts what they wrote when they are gone.
+_STILL_THERE = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> ALL (%s)
+  AND coalesce(backend_type, 'client backend') = 'client backend'
+"""
+_GONE_S, _LOOK_S = 5.0, 0.01
+#: How sessions of programs call themselves that work on live databases.
+BESIDE = "ncen-updater-migrator"
+_LEFT = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND datname = ANY(%s)"
+#: As long as a migration by files waits for a lock where it says nothing else.
+_WAITS_MS = 5_000
+#: The first server that looks whether who asked is still there.
+_LOOKS_FROM = 140_000
+
+
+class Migrating:
+    """Plans and runs migrations of the set.
+
+    Args:
+        server: The server.
+        sessions: Opens the databases.
+        names: Logical to physical names.
+        environment: Further variables of the application's own migrator.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        sessions: Sessions,
+        names: Mapping[str, str],
+        environment: Mapping[str, str] | None = None,
+        user: Callable[[], RunAs | None] = lambda: None,
+    ) -> None:
+        self._user = user
+        self._environment = dict(environment or {})
+        self._server = server
+        self._sessions = sessions
+        self._names = names
+
+    def applied(self, place: Place) -> tuple[AppliedMigration, ...]:
+        """See :meth:`DatabaseEngine.applied`."""
+        tables = PostgresDialect.tables
+        with self._sessions.session(place) as connection:
+            if not rows(connection, tables.exists):
+                return ()
+            return ledger.applied_rows(rows(connection, tables.select))
+
+    def state(self, name: str) -> Marker | None:
+        """Return what lies in a live database of release, generation and change."""
+        return self._live(name).state()
+
+    def take_as(self, change: ChangeRef, target: MigrationSet) -> None:
+        """Mark the live databases as those of a release, with a ledger where they have none."""
+        self.baseline(change, target)
+        self.mark_live(change)
+
+    def mark_live(self, change: ChangeRef) -> None:
+        """Write into the live databases what they are."""
+        for name in self._names:
+            self._live(name).mark(change)
+
+    def _live(self, name: str) -> MigrationRunner:
+        def connect() -> Connection:
+            return self._sessions.open(Live(name))
+
+        return MigrationRunner(PostgresDialect(connect), name)
+
+    def plan(
+        self, places: PlaceOf, target: MigrationSet, origin: MigrationSet | None
+    ) -> MigrationPlan:
+        """See :meth:`DatabaseEngine.plan_migrations`."""
+        ledgers: dict[str, tuple[AppliedMigration, ...]] = {}
+        if target.command is None:
+            with self._sessions.held():
+                ledgers = side_by_side(
+                    {name: partial(self.applied, places(name)) for name in self._names},
+                    halt=self._sessions.at_work.end,
+                )
+        return plan_set(tuple(self._names), ledgers, target, origin)
+
+    def migrate(
+        self,
+        change: ChangeRef,
+        target: MigrationSet,
+        origin: MigrationSet | None,
+        progress: Progress,
+    ) -> bool:
+        """Migrate every candidate and mark it, each in a chain of its own.
+
+        Returns:
+            Whether rows may differ from those that were copied.
+        """
+        wrote: dict[str, bool] = {}
+        with self._sessions.held():
+            if target.command is not None:
+                self._all(lambda name: self._make_ready(name, change))
+                before = self._writes(change)
+                with self._sessions.opened(change, owner=self._as_owner):
+                    self._run(target.command, target.slot, change.candidate, progress)
+                changed = before is None or self._writes(change) != before
+                self._all(lambda name: self._runner(name, change).mark(change))
+                return changed
+
+            with self._entered(change) as entered:
+
+                def chain(name: str) -> None:
+                    old = origin.databases.get(name, ()) if origin else None
+                    new = target.databases.get(name, ())
+                    runner = self._runner(name, change, entered.pop(name))
+                    wrote[name] = bool(runner.migrate(change, new, old, progress).steps)
+
+                self._all(chain)
+        return any(wrote.values())
+
+    def mark(self, change: ChangeRef) -> None:
+        """Mark every candidate; its statistics came with the copy."""
+
+        def chain(name: str) -> None:
+            self._make_ready(name, change)
+            self._runner(name, change).mark(change)
+
+        with self._sessions.held():
+            self._all(chain)
+
+    @contextlib.contextmanager
+    def _entered(self, change: ChangeRef) -> Iterator[dict[str, Connection]]:
+        """Make every database ready, and open the session of its migrations.
+
+        All of them before the first migration: to enter a database opens it for a moment, and a
+        migration beside which a database was opened or closed is taken for the one who did it.
+        """
+        entered: dict[str, Connection] = {}
+
+        def enter(name: str) -> None:
+            self._make_ready(name, change)
+            entered[name] = self._sessions.open(change.candidate(name))
+
+        try:
+            self._all(enter)
+            yield entered
+        finally:
+            for connection in entered.values():
+                connection.close()
+
+    def _all(self, act: Callable[[str], None]) -> None:
+        """Do it to every database at once; a failure or a signal ends what the others do."""
+        acts = {name: partial(act, name) for name in self._names}
+        side_by_side(acts, halt=self._sessions.at_work.end)
+
+    def _make_ready(self, name: str, change: ChangeRef) -> None:
+        with self._sessions.session(change.candidate(name)) as connection:
+            mend_ledger(connection)
+            anchor(connection)
+
+    def _writes(self, change: ChangeRef) -> dict[str, list[tuple[object, ...]]] | None:
+        """Say what was written to each table so far; None where that cannot be known.
+
+        The server counts rows for itself, so that nothing has to be read while officers are out. A
+        table that was emptied or rewritten as a whole has another file.
+        """
+        found: dict[str, list[tuple[object, ...]]] = {}
+        for name in self._names:
+            with self._sessions.catalogue(change.candidate(name)) as connection:
+                if rows(connection, "SHOW track_counts") != [("on",)]:
+                    return None
+                until = time.monotonic() + _GONE_S
+                while rows(connection, _STILL_THERE, [self._sessions.processes(connection)]) != [
+                    (0,)
+                ]:
+                    if time.monotonic() > until:
+                        return None
+                    time.sleep(_LOOK_S)
+                found[name] = rows(connection, _WRITES, [OWN_SCHEMA])
+        return found
+
+    def baseline(self, change: ChangeRef, target: MigrationSet) -> None:
+        """Write the ledger of a release into live databases that have none."""
+        for name in self._names:
+            self._live(name).baseline(change, target.databases.get(name, ()), mark=True)
+
+    def _runner(
+        self, name: str, change: ChangeRef, entered: Connection | None = None
+    ) -> MigrationRunner:
+        first = [entered] if entered is not None else []
+
+        def connect() -> Connection:
+            if first:
+                return first.pop()
+            return self._sessions.open(change.candidate(name))
+
+        return MigrationRunner(PostgresDialect(connect, self._end_session), name)
+
+    def _end_session(self, process: int) -> None:
+        try:
+            with self._server.facts() as connection:
+                run(connection, "SELECT pg_terminate_backend(%s)", [process])
+        except DatabaseError as error:
+            # In a thread of its own: a server that is gone has ended the session as well.
+            logger.warning("a migration outlived its time: %s", error.detail or error)
+
+    def run_beside(
+        self,
+        program: DatabaseProgram,
+        slot: Path,
+        progress: Progress,
+        change: ChangeRef | None,
+        kept: int,
+    ) -> None:
+        """Run a program on the live databases, which are open to all, or on candidates."""
+        if change is None:
+            self._run(program, slot, Live, progress, kept, self._beside())
+            return
+        with self._sessions.held(), self._sessions.opened(change, owner=self._as_owner):
+            self._run(program, slot, change.candidate, progress, kept)
+
+    def _beside(self) -> tuple[str, ...]:
+        """Settings by which a session is known, keeps nobody waiting, and ends with its program.
+
+        Whoever waits for a lock lets everybody wait behind it, officers too. Of a program that was
+        ended the server finishes the statement that it is at, hours later perhaps, for nobody.
+        """
+        with self._server.facts() as connection:
+            version = connection.info.server_version
+        looks = ("client_connection_check_interval=1000",) if version >= _LOOKS_FROM else ()
+        return (f"application_name={BESIDE}", f"lock_timeout={_WAITS_MS}", *looks)
+
+    def end_beside(self) -> bool:
+        """End what a program left in the server; whether nothing of it is there any more."""
+        live = [self._sessions.physical(Live(name)) for name in self._names]
+        with self._server.facts() as connection:
+            left = rows(connection, _LEFT, [BESIDE, live])
+            for (process,) in left:
+                run(connection, "SELECT pg_terminate_backend(%s)", [process])
+        return not left
+
+    @property
+    def _as_owner(self) -> bool:
+        """Whether a program logs in as the application does; another user than ours always."""
+        return self._user() is not None or bool(self._server.owner_logs_in)
+
+    def _run(
+        self,
+        program: DatabaseProgram,
+        slot: Path,
+        places: PlaceOf,
+        progress: Progress,
+        kept: int = -1,
+        options: Sequence[str] = (),
+    ) -> None:
+        from ncen_updater.agent.adapters.databases.migrations.command import (
+            database_variables,
+            migrator_environment,
+            run_command,
+        )
+
+        user = self._user()
+        environment = migrator_environment(os.environ, self._environment, user)
+        if user is None:
+            environment = self._server.environment(environment)
+        for name in self._names:
+            # Another user has neither role nor password of ours.
+            database = self._sessions.physical(places(name))
+            address = self._server.address_parts(database, as_owner=self._as_owner, options=options)
+            environment |= database_variables(name, address)
+            configured = self._environment.get("PGOPTIONS", "")
+            # For who takes the address in parts: without them its tables would be the agent's.
+            environment["PGOPTIONS"] = f"{configured} {address['OPTIONS']}".strip()
+        names = tuple(self._names)
+        run_command(program, slot, environment, progress, names, user=user, kept=kept)

@@ -1,0 +1,247 @@
+"""What would let the application's role become more than it is: one table of findings, pure rules.
+
+Whoever has the application's role (its password, or a hole in the application) may leave functions
+in its databases. They run in sessions of ours: so these are the application's role's own, the agent
+is no superuser, and the control database, which says what happened, is shut to that role.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg.conninfo import make_conninfo
+
+from ncen_updater.agent.adapters.databases.postgresql.blockers import BlockerKind
+from ncen_updater.agent.adapters.databases.postgresql.connection import OUR_PROGRAM, Server, rows
+from ncen_updater.agent.adapters.databases.postgresql.refusal import (
+    ADMITS,
+    NOT_ADMITTED,
+    ask_sqlstate,
+)
+from ncen_updater.agent.model.errors import DatabaseError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.common.messages import APPLICATION_SHUT_OUT
+
+#: Sessions as the application's role that one database may need at a time: one that asks, one that
+#: migrates; and a restore with two processes.
+A_DATABASE, RESTORING = 2, 3
+
+SUPERUSER = BlockerKind(
+    "NU-4163",
+    Severity.STRICT,
+    N_("The agent's role {role} is a superuser: whoever gets into its sessions has the server."),
+    N_("Let it be an ordinary role, as installation.md says under 'A role that is no superuser', or"
+       " run as another superuser: ALTER ROLE {role} NOSUPERUSER CREATEDB; GRANT {owner},"
+       " pg_signal_backend, pg_read_all_settings, pg_read_all_stats TO {role};"),
+)  # fmt: skip
+NO_LOGIN = BlockerKind(
+    "NU-4164",
+    Severity.ADVISORY,
+    N_("The agent cannot log in as the application's role {owner}: nothing is rehearsed, and what a"
+       " release does to the databases runs with the rights of {role}, which are more than it"
+       " needs. A later version will not upgrade like that."),
+    N_("Whoever looks after PostgreSQL adds three lines, which installation.md explains in section"
+       " 3. To pg_ident.conf: 'ncen root {owner}' and 'ncen {owner} {owner}'. To pg_hba.conf, above"
+       " the other 'local' lines: 'local all {owner} peer map=ncen'. Then: systemctl reload"
+       " postgresql. If {owner} has a password, it goes into the password file instead."),
+)  # fmt: skip
+CONTROL_OPEN = BlockerKind(
+    "NU-4165",
+    Severity.STRICT,
+    N_("The agent's control database {control} is open to the application: {reaching} can connect"
+       " to it, or act as {role}."),
+    N_("Run as a superuser: REVOKE CONNECT ON DATABASE {control} FROM PUBLIC, {reaching};"
+       " REVOKE {role} FROM {reaching}; and let 'user' in agent.toml be a role of the agent's"
+       " alone."),
+)  # fmt: skip
+FEW_SESSIONS = BlockerKind(
+    "NU-4166",
+    Severity.STRICT,
+    N_(
+        "The limit of sessions of the role {owner} is {limit}, and the agent needs {needed} while"
+        " it migrates."
+    ),
+    N_("Run as a superuser: ALTER ROLE {owner} CONNECTION LIMIT -1;"),
+)
+
+
+@dataclass(frozen=True)
+class RolesSeen:
+    """What was seen of the roles.
+
+    Attributes:
+        superuser: Whether the agent's role is one.
+        above: Whether the application's role is one: nothing is shut to it.
+        limit: How many sessions the application's role may have; -1 where none is set.
+        login: Whether the agent can log in as it.
+        reaching: Roles of the application that get into the control database or become the agent's.
+    """
+
+    superuser: bool = False
+    above: bool = False
+    limit: int = -1
+    login: bool = True
+    reaching: Sequence[str] = ()
+
+
+def see_roles(server: Server, databases: Sequence[str]) -> RolesSeen | None:
+    """Look; None where there is no such role, which others tell.
+
+    Args:
+        server: The server.
+        databases: Physical names of the live databases.
+
+    Raises:
+        DatabaseUnreachable: If the agent could log in as the application's role, and cannot now.
+    """
+    settings = server.settings
+    with server.facts() as connection:
+        found = rows(
+            connection,
+            "SELECT me.rolsuper, o.rolsuper, o.rolconnlimit FROM pg_roles me, pg_roles o"
+            " WHERE me.rolname = current_user AND o.rolname = %s",
+            [settings.owner],
+        )
+        if not found:
+            return None
+        reaching = rows(
+            connection,
+            "SELECT r.rolname FROM pg_roles r WHERE r.rolname = ANY(%s) AND ("
+            " pg_has_role(r.oid, current_user::regrole::oid, 'MEMBER') OR EXISTS ("
+            " SELECT FROM pg_database d WHERE d.datname = %s"
+            " AND has_database_privilege(r.oid, d.oid, 'CONNECT'))) ORDER BY 1",
+            [[settings.owner, *settings.application_roles], settings.control_database],
+        )
+    superuser, above, limit = found[0]
+    login = server.try_owner(databases[0])
+    return RolesSeen(superuser, above, limit, login, [name for (name,) in reaching])
+
+
+def judge_roles(
+    seen: RolesSeen,
+    *,
+    databases: int,
+    role: str,
+    owner: str,
+    control: str,
+    rehearsing: bool = False,
+) -> tuple[Finding, ...]:
+    """Return the findings; pure.
+
+    Args:
+        seen: What was seen.
+        databases: How many there are.
+        role: The agent's role.
+        owner: The application's.
+        control: Name of the control database.
+        rehearsing: Whether it is asked before a rehearsal, which runs what was left in a backup.
+    """
+    found: list[Finding] = []
+    if seen.superuser:
+        found.append(SUPERUSER.found(role=role, owner=owner))
+    if not seen.login:
+        severity = Severity.STRICT if rehearsing else Severity.ADVISORY
+        found.append(NO_LOGIN.found(severity, role=role, owner=owner))
+    if seen.reaching:
+        # To a superuser nothing is shut: that is told, and changes with the application's role.
+        severity = Severity.ADVISORY if seen.above else Severity.STRICT
+        reaching = ", ".join(seen.reaching)
+        found.append(CONTROL_OPEN.found(severity, control=control, role=role, reaching=reaching))
+    needed = max(databases * A_DATABASE, RESTORING)
+    if seen.login and 0 <= seen.limit < needed:
+        found.append(FEW_SESSIONS.found(owner=owner, limit=seen.limit, needed=needed))
+    return tuple(found)
+
+
+# ---- the application's logins --------------------------------------------------------------------
+
+LOGIN_UNKNOWN = BlockerKind(
+    "NU-4171",
+    Severity.ADVISORY,
+    N_("Whether the application can log in as {role} could not be determined: {reason}"),
+    N_("Start the application, name its system user below [application] in agent.toml, and run"
+       " 'sudo ncen-updater doctor'."),
+)  # fmt: skip
+LIMIT_S = 10
+# Becomes the user for good before it speaks with anybody.
+_TRY = f"""
+import json, os, sys
+from ncen_updater.agent.adapters.databases.postgresql.refusal import ask_sqlstate
+uid, gid = int(sys.argv[1]), int(sys.argv[2])
+os.setgroups([])
+os.setresgid(gid, gid, gid)
+os.setresuid(uid, uid, uid)
+print(json.dumps(ask_sqlstate(sys.argv[3], {LIMIT_S})))
+"""
+# By the socket a session has no port; of one that the agent may not see there is none either.
+# Sessions of before a reload go on, whatever the lines say.
+_SESSIONS = """
+SELECT usename, bool_or(client_port = -1) FROM pg_stat_activity
+WHERE client_port IS NOT NULL AND usename = ANY(%s) AND application_name NOT LIKE %s
+GROUP BY usename ORDER BY usename
+"""
+
+
+def find_login_trouble(server: Server, database: str, user: str | None) -> tuple[Finding, ...]:
+    """Log in as the application does, and tell where that could not be judged.
+
+    Who comes over the network, or with a password, is not met by what stands for the socket. Where
+    there is no session at all, it is tried through the socket, and a refusal proves nothing.
+
+    Args:
+        server: The server.
+        database: Physical name of one of the application's.
+        user: The application's system user; else, to root, one with the name of the role, and to
+            anybody else whoever asks.
+
+    Raises:
+        DatabaseError: If the application comes through the socket, and would be let in no more.
+    """
+    settings = server.settings
+    if not settings.host.startswith(("/", "@")):
+        return ()
+    with server.facts() as connection:
+        roles = list(settings.admitted)
+        seen = dict(rows(connection, _SESSIONS, [roles, f"{OUR_PROGRAM}%"]))
+    if seen and not any(seen.values()):
+        return ()  # all come over the network
+    found = []
+    for role in [role for role, by_socket in seen.items() if by_socket] or [settings.owner]:
+        name = user or (role if os.geteuid() == 0 else None)
+        where = make_conninfo(host=settings.host, port=settings.port, dbname=database, user=role)
+        code, words = _log_in(where, name)
+        if code == NOT_ADMITTED and seen and name is not None:
+            raise DatabaseError(APPLICATION_SHUT_OUT, role=role, user=name, detail=str(words))
+        if code not in ADMITS:
+            found.append(LOGIN_UNKNOWN.found(role=role, reason=words))
+    return tuple(found)
+
+
+def _log_in(where: str, name: str | None) -> tuple[str | None, str | Text]:
+    """Return what the server answers a new session of a system user, or why nobody asked it."""
+    try:
+        user = pwd.getpwuid(os.geteuid()) if name is None else pwd.getpwnam(name)
+    except KeyError:
+        return None, Text(N_("the system has no user {user}"), {"user": name})
+    if user.pw_uid == os.geteuid():
+        return ask_sqlstate(where, LIMIT_S)
+    if os.geteuid() != 0:
+        return None, Text(N_("only root can try it as {user}"), {"user": name})
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-I", "-c", _TRY, str(user.pw_uid), str(user.pw_gid), where],
+            env={"PATH": os.defpath, "HOME": user.pw_dir, "USER": user.pw_name}, check=True,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * LIMIT_S,
+        )  # fmt: skip
+    except subprocess.SubprocessError as error:
+        values = {"user": name, "kind": type(error).__name__}
+        return None, Text(N_("the attempt as {user} failed: {kind}"), values)
+    code, words = json.loads(ended.stdout)
+    return code, words

@@ -1,0 +1,248 @@
+"""A look at the server for :mod:`blockers`: facts only, nothing is judged here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ncen_updater.agent.adapters.databases.base import ChangeRef
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
+    DatabaseRow,
+    Disk,
+    prev_name,
+    read_databases,
+    read_disks,
+    server_major,
+)
+from ncen_updater.agent.adapters.databases.postgresql.connection import Connection, Server, rows
+from ncen_updater.agent.adapters.databases.postgresql.control import altered
+from ncen_updater.agent.adapters.databases.postgresql.copying import choose_method
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What the agent's role may do.
+
+    Attributes:
+        stats: Whether it sees what the sessions of other roles do.
+        lacking: Owner roles that it cannot act as.
+        unset: (database, role, setting) that it may not write.
+        owner_exists: Whether the application's role is there.
+    """
+
+    superuser: bool
+    createdb: bool
+    signal: bool
+    owner_exists: bool = True
+    lacking: tuple[str, ...] = ()
+    unset: tuple[tuple[str, str, str], ...] = ()
+    stats: bool = True
+
+
+class SessionsSeen(NamedTuple):
+    """Sessions of one role and one program in one database.
+
+    Attributes:
+        number: How many.
+        superuser: Whether the role is one: then no grant keeps it out.
+        endable: Whether the agent may end them.
+    """
+
+    database: str
+    role: str
+    program: str
+    number: int
+    superuser: bool = False
+    endable: bool = True
+
+
+@dataclass(frozen=True)
+class ServerSurvey:
+    """All that was seen. Databases by physical name unless said otherwise.
+
+    Attributes:
+        disks: Of the server; those of which nothing can be seen are not among them.
+        sizes: Bytes, by logical name, of those that exist.
+        methods: How each would be copied, by logical name.
+        kept_altered: Kept databases that the change would copy and that somebody opened since.
+        prepared: (database, name of the transaction).
+        slots: (database, slot).
+        subscriptions: (database, subscription).
+        collations: (database, version stored, version of the library).
+    """
+
+    major: int
+    version: str
+    databases: Mapping[str, DatabaseRow]
+    rights: Rights
+    disks: Sequence[Disk] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    methods: Mapping[str, str] = field(default_factory=dict)
+    sessions: Sequence[SessionsSeen] = ()
+    prepared: Sequence[tuple[str, str]] = ()
+    slots: Sequence[tuple[str, str]] = ()
+    subscriptions: Sequence[tuple[str, str]] = ()
+    collations: Sequence[tuple[str, str, str]] = ()
+    kept_altered: Sequence[str] = ()
+
+
+# Autovacuum has no role. No column is asked that the server hides; see fence.py.
+_SESSIONS = (
+    "SELECT a.datname, coalesce(a.usename, '-'), coalesce(nullif(a.application_name, ''), '-'),"
+    " count(*)::int, coalesce(r.rolsuper, false), me.rolsuper OR NOT coalesce(r.rolsuper, false)"
+    " AND (pg_has_role('pg_signal_backend', 'USAGE') OR pg_has_role(a.usesysid, 'USAGE'))"
+    " FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid"
+    " JOIN pg_roles me ON me.rolname = current_user"
+    " WHERE a.datname = ANY(%s) AND a.pid <> pg_backend_pid() AND a.usesysid IS NOT NULL"
+    " GROUP BY 1, 2, 3, 5, 6 ORDER BY 1, 2, 3"
+)
+# One that we may not end may be about to end by itself: asked again that long.
+PASSING_S, POLL_S = 1.0, 0.05
+_UNSET_ROLES = (
+    "SELECT d.datname, r.rolname, split_part(c, '=', 1) FROM pg_db_role_setting s"
+    " JOIN pg_database d ON d.oid = s.setdatabase JOIN pg_roles r ON r.oid = s.setrole,"
+    " unnest(s.setconfig) c"
+    " WHERE d.datname = ANY(%s) AND r.rolname <> current_user AND NOT ("
+    " (SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user) AND NOT r.rolsuper"
+    " AND ({admin}))"
+)
+_UNSET_PARAMETERS = (
+    "SELECT d.datname, '', split_part(c, '=', 1) FROM pg_db_role_setting s"
+    " JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c"
+    " LEFT JOIN pg_settings p ON p.name = split_part(c, '=', 1)"
+    # A name that the server does not know (an application's own) takes a superuser, too.
+    " WHERE d.datname = ANY(%s) AND coalesce(p.context = 'superuser', true) AND NOT {granted}"
+)
+
+
+def survey(
+    server: Server,
+    change: ChangeRef,
+    names: Mapping[str, str],
+    *,
+    clone: Collection[str] = (),
+) -> ServerSurvey:
+    """Look at everything that may stand in the way of a change.
+
+    Args:
+        server: The server.
+        change: The change.
+        names: Logical to physical names.
+        clone: Logical names whose copies can share blocks with their originals.
+    """
+    live = list(names.values())
+    with server.facts() as connection:
+        major = server_major(connection)
+        databases = read_databases(connection)
+        kept = change.source
+        sources = {n: prev_name(p, kept) if kept else p for n, p in names.items()}
+        sizes: dict[str, int] = {}
+        for name, source in sources.items():
+            row = databases.get(source)
+            size = _size(connection, row) if row is not None and row.valid else None
+            if size is not None:
+                sizes[name] = size
+        wanted = server.settings.copy_method
+        return ServerSurvey(
+            major=major,
+            version=connection.info.parameter_status("server_version") or str(major),
+            databases=databases,
+            rights=_rights(connection, server.settings.owner, databases, live),
+            disks=read_disks(server, connection, {n: databases[sources[n]].oid for n in sizes}),
+            sizes=sizes,
+            methods={
+                n: choose_method(major, size, wanted, clone=n in clone) for n, size in sizes.items()
+            },
+            sessions=_sessions(connection, live),
+            kept_altered=altered(connection, sources.values()) if change.source else (),
+            prepared=_all(
+                connection,
+                "SELECT database, gid FROM pg_prepared_xacts WHERE database = ANY(%s) ORDER BY 2",
+                live,
+            ),
+            slots=_all(
+                connection,
+                "SELECT database, slot_name FROM pg_replication_slots"
+                " WHERE database = ANY(%s) ORDER BY 2",
+                live,
+            ),
+            subscriptions=_all(
+                connection,
+                "SELECT d.datname, s.subname FROM pg_subscription s"
+                " JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = ANY(%s) ORDER BY 2",
+                live,
+            ),
+            collations=_collations(connection, major, live),
+        )
+
+
+def _sessions(connection: Connection, live: list[str]) -> list[SessionsSeen]:
+    deadline = time.monotonic() + PASSING_S
+    while True:
+        found = [SessionsSeen(*row) for row in _all(connection, _SESSIONS, live)]
+        if all(seen.endable for seen in found) or time.monotonic() > deadline:
+            return found
+        time.sleep(POLL_S)
+
+
+def _size(connection: Connection, row: DatabaseRow) -> int | None:
+    """Return the bytes of a database, None where we may not know them."""
+    found = rows(
+        connection,
+        "SELECT CASE WHEN has_database_privilege(%s::oid, 'CONNECT')"
+        " OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(%s::oid) END",
+        [row.oid, row.oid],
+    )
+    return None if found[0][0] is None else int(found[0][0])
+
+
+def _all(connection: Connection, sql: str, live: list[str]) -> list[tuple[Any, ...]]:
+    return rows(connection, sql, [live])
+
+
+def _collations(connection: Connection, major: int, live: list[str]) -> list[tuple[str, str, str]]:
+    if major < 15:  # databases have no recorded version there
+        return []
+    return _all(
+        connection,
+        "SELECT datname, datcollversion, pg_database_collation_actual_version(oid)"
+        " FROM pg_database WHERE datname = ANY(%s) AND datcollversion IS NOT NULL"
+        " AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid)",
+        live,
+    )
+
+
+def _rights(
+    connection: Connection,
+    owner: str,
+    databases: Mapping[str, DatabaseRow],
+    live: list[str],
+) -> Rights:
+    superuser, createdb, signal, stats = rows(
+        connection,
+        "SELECT rolsuper, rolcreatedb, pg_has_role(current_user, 'pg_signal_backend', 'USAGE'),"
+        " pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
+        " FROM pg_roles WHERE rolname = current_user",
+    )[0]
+    exists = bool(rows(connection, "SELECT FROM pg_roles WHERE rolname = %s", [owner]))
+    if superuser:
+        return Rights(True, True, True, exists)
+    major = server_major(connection)
+    owners = {databases[name].owner for name in live if name in databases}
+    owners |= {owner} if exists else set()
+    # 16 and later tell apart the right to use a role's privileges and the right to become it.
+    become = "pg_has_role(current_user, %s, 'SET')" if major >= 16 else "true"
+    lacking = []
+    for name in sorted(owners):
+        use = f"SELECT pg_has_role(current_user, %s, 'USAGE') AND {become}"
+        arguments = [name, name] if major >= 16 else [name]
+        if not rows(connection, use, arguments)[0][0]:
+            lacking.append(name)
+    admin = "pg_has_role(current_user, r.oid, 'USAGE WITH ADMIN OPTION')"
+    roles = _UNSET_ROLES.format(admin=admin if major >= 16 else "true")
+    granted = "has_parameter_privilege(split_part(c, '=', 1), 'SET')" if major >= 15 else "false"
+    unset = _all(connection, roles, live)
+    unset += _all(connection, _UNSET_PARAMETERS.format(granted=granted), live)
+    return Rights(superuser, createdb, signal, exists, tuple(lacking), tuple(sorted(unset)), stats)

@@ -1,0 +1,187 @@
+"""How a migration runs on SQLite; see :mod:`.migrations.dialect`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.agent.adapters.databases.migrations import ledger
+from ncen_updater.agent.adapters.databases.migrations.dialect import Dialect, StatementFailed
+from ncen_updater.agent.adapters.databases.sqlite.plain import check_database, check_opened
+from ncen_updater.common.database_words import said
+from ncen_updater.common.messages import DATABASE_DISK_FAILED, Message
+from ncen_updater.formats.dialects.base import Statement
+from ncen_updater.formats.dialects.sqlite import PRAGMAS
+from ncen_updater.formats.sql import split
+
+TABLES = ledger.make_tables(
+    None,
+    ledger.OWN_PREFIX,
+    "?",
+    "integer PRIMARY KEY AUTOINCREMENT",
+    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ncen_updater_ledger'",
+)
+
+# Of the disk, whatever the statement was. NOMEM is the machine's.
+_DISK = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM}
+)
+# Progress handler of SQLite: looks at the clock every so many of its virtual instructions.
+CLOCK_INSTRUCTIONS = 20_000
+
+
+class SqliteDialect(Dialect):
+    """SQLite through the standard library.
+
+    Args:
+        path: The database file, which must exist.
+        clock: Monotonic seconds, for the time-outs.
+    """
+
+    kind = "sqlite"
+    tables = TABLES
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+
+    @property
+    def error(self) -> type[sqlite3.Error]:
+        """What sqlite3 raises."""
+        return sqlite3.Error
+
+    def fault(self, driver: Any, error: Exception) -> Message | None:  # noqa: ANN401
+        """By the library's own code: a full disk, and one that fails."""
+        del driver
+        code = getattr(error, "sqlite_errorcode", None)
+        return DATABASE_DISK_FAILED if isinstance(code, int) and code & 0xFF in _DISK else None
+
+    def connect(self) -> sqlite3.Connection:
+        """Open the file.
+
+        Raises:
+            NotPlain: It is a link, or something else than a file.
+        """
+        check_database(self._path, finishing=True)
+        # isolation_level None: the driver begins and commits nothing by itself.
+        driver = sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        check_opened(driver, self._path)
+        # Whatever the library was built with: a table that is made anew is dropped in between,
+        # which would delete the rows that refer to it. They are counted instead, see dangling.
+        driver.execute("PRAGMA foreign_keys = OFF")
+        # Migrations had it through SQLAlchemy, and their ways down may need it still. REGEXP they
+        # do not get: nothing ends what a pattern of Python does with a value made for that.
+        driver.create_function("floor", 1, math.floor, deterministic=True)
+        return driver
+
+    @contextlib.contextmanager
+    def transaction(self, driver: Any) -> Iterator[None]:  # noqa: ANN401
+        """Begin with the file's lock; what a block changes of the schema is in it too."""
+        driver.execute("BEGIN IMMEDIATE")
+        with driver:
+            yield
+
+    def wait_for(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+        """Every transaction begins with the file's lock, so it must be said before."""
+        driver.execute(f"PRAGMA busy_timeout = {lock_ms:d}")
+
+    def dangling(self, driver: Any) -> Counter[tuple[str, str]]:  # noqa: ANN401
+        """Ask ``PRAGMA foreign_key_check``, a table at a time."""
+        found: Counter[tuple[str, str]] = Counter()
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        for (table,) in driver.execute(tables).fetchall():
+            name = str(table).replace('"', '""')
+            try:
+                for row in driver.execute(f'PRAGMA foreign_key_check("{name}")'):
+                    found[str(table), str(row[2])] += 1
+            except sqlite3.OperationalError as error:
+                # A key that refers to columns which are not unique: its rows cannot be checked.
+                if "foreign key mismatch" not in str(error):
+                    raise
+                found[str(table), str(error)] += 1
+        return found
+
+    def prepare(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
+        """Make the tables with the prefix ``ncen_updater_``."""
+        self.wait_for(driver, lock_ms)
+        driver.execute("PRAGMA synchronous = FULL")
+        with self.transaction(driver):
+            for statement in self.tables.create:
+                driver.execute(statement)
+
+    def limits(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
+        """How long to wait for the file's lock; the rest is :meth:`timed`."""
+        del statement_ms
+        self.wait_for(driver, lock_ms)
+
+    def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
+        """One statement after the other: the driver's executescript would commit first."""
+        for statement in split(sql, self.kind):
+            self._run(driver, statement, statement_ms)
+
+    def run_alone(
+        self,
+        driver: Any,  # noqa: ANN401
+        statement: Statement,
+        lock_ms: int,
+        statement_ms: int,
+    ) -> None:
+        """Outside BEGIN the library commits each statement by itself."""
+        self.limits(driver, lock_ms, statement_ms)
+        self._run(driver, statement, statement_ms)
+
+    def _run(self, driver: sqlite3.Connection, statement: Statement, statement_ms: int) -> None:
+        # VACUUM attaches a database and opens a transaction of its own; alone it can do no harm.
+        if statement.words != ("VACUUM",):
+            driver.set_authorizer(_allow)
+        try:
+            with self.timed(driver, statement_ms):
+                driver.execute(statement.text).fetchall()
+        except sqlite3.Error as error:
+            message = said(error)
+            if message == "interrupted":
+                message = f"stopped after {statement_ms} ms (statement time-out)"
+            raise StatementFailed(message, statement.line, self.fault(driver, error)) from error
+        finally:
+            driver.set_authorizer(None)
+
+    def transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
+        """Return a constant: transaction control is refused by the library, see ``_allow``."""
+        return "open" if driver.in_transaction else None
+
+    @contextlib.contextmanager
+    def timed(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
+        """Interrupt the statement once its time is over."""
+        deadline = self._clock() + statement_ms / 1000
+        driver.set_progress_handler(lambda: int(self._clock() > deadline), CLOCK_INSTRUCTIONS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+
+
+_REFUSED: Sequence[int] = (
+    sqlite3.SQLITE_TRANSACTION,
+    sqlite3.SQLITE_SAVEPOINT,
+    sqlite3.SQLITE_ATTACH,
+    sqlite3.SQLITE_DETACH,
+)
+
+
+def _allow(action: int, one: str | None, *_: str | None) -> int:
+    if action in _REFUSED and not (action == sqlite3.SQLITE_ATTACH and not one):
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_PRAGMA and (one or "").lower() not in PRAGMAS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK

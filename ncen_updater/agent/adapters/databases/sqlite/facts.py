@@ -1,0 +1,174 @@
+"""What would stop a change on SQLite: looks only, each finding with its remedy and figures."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from ncen_updater.agent.adapters.databases.base import ChangeRef
+from ncen_updater.agent.adapters.databases.sqlite.copying import connect
+from ncen_updater.agent.adapters.databases.sqlite.errors import NotASet, NotPlain, SetMissing
+from ncen_updater.agent.adapters.databases.sqlite.layout import Layout
+from ncen_updater.agent.adapters.databases.sqlite.plain import check_database
+from ncen_updater.agent.adapters.databases.sqlite.processes import holders, locked, sees_others
+from ncen_updater.common.database_words import said
+from ncen_updater.common.disk_space import free_bytes
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+
+# A copy may grow while it is migrated: so much more than its size must be free.
+GROWTH = 1.2
+
+
+def _finding(
+    code: str, severity: Severity, what: str, remedy: str, figures: dict[str, object]
+) -> Finding:
+    return Finding(code, severity, Text(what, figures), Text(remedy, figures), figures)
+
+
+def find_blockers(layout: Layout, change: ChangeRef, *, final: bool) -> Iterator[Finding]:
+    """Yield what stands in a change's way; see ``DatabaseEngine.blockers``."""
+    try:
+        live = layout.live_set()
+    except NotASet:
+        yield _finding(
+            "NU-4240",
+            Severity.STRICT,
+            N_("{path} is a plain directory, not a set that can be switched."),
+            N_("Stop the application and let the agent adopt the databases once."),
+            {"path": str(layout.live)},
+        )
+        return
+    except SetMissing as error:
+        yield Finding("NU-4241", Severity.STRICT, error.what_text, error.remedy_text)
+        return
+    except NotPlain as error:
+        yield Finding("NU-4252", Severity.STRICT, error.what_text, error.remedy_text)
+        return
+    sizes = 0
+    for name in layout.names:
+        path = layout.file(live, name)
+        if not os.path.lexists(path):
+            yield _finding(
+                "NU-4242",
+                Severity.STRICT,
+                N_("The database file {path} is missing."),
+                N_("Correct the names in agent.toml, or restore the file."),
+                {"path": str(path)},
+            )
+            continue
+        try:
+            check_database(path, finishing=final)
+        except NotPlain as error:
+            yield Finding("NU-4252", Severity.STRICT, error.what_text, error.remedy_text)
+            continue
+        sizes += sum(item.lstat().st_size for item in layout.files(live, name))
+        yield from _soundness(path)
+        yield from _journal(path, final=final)
+        if final and locked(path):
+            yield _in_use(str(path), 1, "-")
+    if final:
+        files = [path for name in layout.names for path in layout.files(live, name)]
+        found = holders(files)
+        if found:
+            who = ", ".join(sorted({f"{item.name} ({item.pid})" for item in found}))
+            yield _in_use(str(live), len({item.pid for item in found}), who)
+    if not sees_others():
+        yield _finding(
+            "NU-4250",
+            Severity.ADVISORY,
+            N_("The agent cannot see whether programs of other users have files in {path} open."),
+            N_(
+                "Nothing to do: what such a program writes while the databases are closed is "
+                "noticed, and the change goes back. To know before, ask 'fuser -v' as root."
+            ),
+            {"path": str(live)},
+        )
+    yield from find_set_aside(layout)
+    free = free_bytes(layout.directory)
+    needed = int(sizes * GROWTH)
+    if free < needed and not change.as_is:
+        yield _finding(
+            "NU-4243",
+            Severity.STRICT,
+            N_("The copies need {needed_bytes} in {path}, and {free_bytes} are free."),
+            N_("Free at least {missing_bytes} there, or enlarge the file system."),
+            {
+                "path": str(layout.directory),
+                "needed_bytes": needed,
+                "free_bytes": free,
+                "missing_bytes": needed - free,
+            },
+        )
+
+
+def find_set_aside(layout: Layout) -> Iterator[Finding]:
+    """Yield each set that was kept since somebody wrote to it."""
+    for kept in layout.set_aside():
+        for place, counts in kept.counts.items():
+            rows = ", ".join(f"{table} {count}" for table, count in (counts or {}).items())
+            yield _finding(
+                "NU-4251",
+                Severity.ADVISORY,
+                N_("A set of databases was kept in {path}, since a program wrote to it: {rows}"),
+                N_(
+                    "Records may be there that are nowhere else. Let the person who knows the data "
+                    "look at them and enter what is missing. When nobody needs it any more: "
+                    "'ncen-updater collect --kept {change}'."
+                ),
+                {"path": place, "rows": rows or "-", "change": kept.change},
+            )
+
+
+def _in_use(path: str, count: int, who: str) -> Finding:
+    return _finding(
+        "NU-4244",
+        Severity.STRICT,
+        N_("{count} processes have {path} open: {who}"),
+        N_("Stop these programs, then try again."),
+        {"path": path, "count": count, "who": who},
+    )
+
+
+def _soundness(path: Path) -> Iterator[Finding]:
+    try:
+        with connect(path, "ro") as database:
+            database.execute("PRAGMA busy_timeout = 5000")
+            found = database.execute("PRAGMA quick_check(5)").fetchall()
+        problem = "; ".join(str(row[0]) for row in found if row[0] != "ok")
+    except sqlite3.Error as error:
+        problem = said(error)
+    if problem:
+        yield _finding(
+            "NU-4245",
+            Severity.STRICT,
+            N_("The database file {path} is damaged or cannot be read: {problem}"),
+            N_("Restore it from a backup before you upgrade."),
+            {"path": str(path), "problem": problem},
+        )
+
+
+def _journal(path: Path, *, final: bool) -> Iterator[Finding]:
+    """After the application has stopped, a journal is that of a crash; the copy will finish it."""
+    if not final:
+        return
+    for end in ("-wal", "-journal"):
+        beside = path.with_name(path.name + end)
+        if os.path.lexists(beside) and beside.lstat().st_size:
+            yield _finding(
+                "NU-4246",
+                Severity.ADVISORY,
+                N_("{path} holds changes that the application did not finish writing."),
+                N_("Nothing to do: the copy takes them over."),
+                {"path": str(beside), "bytes": beside.lstat().st_size},
+            )
+            if beside.lstat().st_uid != path.lstat().st_uid:
+                yield _finding(
+                    "NU-4247",
+                    Severity.STRICT,
+                    N_("{path} belongs to another user than its database."),
+                    N_("Find out which program wrote it, and give it to the database's owner."),
+                    {"path": str(beside)},
+                )

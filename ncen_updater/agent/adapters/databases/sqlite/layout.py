@@ -1,0 +1,418 @@
+"""Which sets there are and what they are for: links and record files, nothing of SQL.
+
+====================  ==========================================================================
+``live``              link to the set in use; its rename is the transaction of a cut-over
+``live.fenced-<id>``  the same link while the change <id> keeps everybody out
+``sets/next_<id>``    the copies that the change <id> made; keeps its name when it becomes live
+``sets/base``         the files of a site that was adopted
+``sets/written_<id>`` what the change <id> would have dropped, had not somebody written to it
+``<set>.partial``     a copy that has not come to its end, or a set that is being removed
+====================  ==========================================================================
+
+What the agent says of a set is in its own directory (``records``): what the set is (release,
+generation, change), that officers were let in to it by a change and it must not be cut back, and
+for which change it was set aside, with the modes that its files had. A role counts only while the
+set is not live, so it can be written before the link moves. While both links exist, ``live``
+counts: that is the instant after a cut-over, and the one before the end of a cut-back.
+
+The application's user writes in a set, and may in the directory: nothing in there is followed, and
+nothing touched but the databases and what SQLite puts beside them (``plain``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ncen_updater.agent.adapters.databases.base import DatabaseRole, Marker
+from ncen_updater.agent.adapters.databases.sqlite.errors import (
+    NotASet,
+    NoteUnreadable,
+    NotPlain,
+    SetMissing,
+)
+from ncen_updater.agent.adapters.databases.sqlite.plain import (
+    COMPANIONS,
+    SETS,
+    check_database,
+    modes_masked,
+    opened,
+    opened_set,
+    read_ours,
+)
+from ncen_updater.agent.adapters.databases.sqlite.records import KeptRecords, SetRecord, SetRole
+from ncen_updater.agent.model.errors import DatabaseError
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import parse_json
+from ncen_updater.common.directory_handle import DirectoryHandle
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import MARKERS_DISAGREE
+
+SUFFIX = ".sqlite"
+PARTIAL = ".partial"
+FENCED = "live.fenced-"
+WRITTEN = "written_"
+#: In a set; see :meth:`Layout.committed`.
+COMMITTED = "committed.json"
+WRITABLE = 0o222
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """What was live until a change went back, kept for the rows that may be somebody's.
+
+    Attributes:
+        change: Id of the change that went back.
+        places: Directories.
+        counts: Rows by place and table; None for a place of which they are not known.
+    """
+
+    change: str
+    places: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int] | None]
+
+
+class Layout:
+    """The directory of the site's databases.
+
+    Args:
+        directory: Holds ``live`` and ``sets``.
+        names: Logical names.
+        notes: Where the agent keeps what it says of sets; beside them by default.
+    """
+
+    def __init__(self, directory: Path, names: tuple[str, ...], notes: Path | None = None) -> None:
+        self.directory = directory
+        self.names = names
+        self.live = directory / "live"
+        self.sets = directory / SETS
+        self._records = KeptRecords((notes or directory / "notes") / SETS, SetRecord)
+
+    # ---- what is there -------------------------------------------------------------------------
+
+    def fence_link(self, change: str) -> Path:
+        """The link while a change keeps everybody out."""
+        return self.directory / f"{FENCED}{change}"
+
+    def fence_links(self) -> tuple[Path, ...]:
+        """Every fence link that exists."""
+        return tuple(sorted(self.directory.glob(f"{FENCED}*")))
+
+    def fenced_by(self) -> tuple[str, ...]:
+        """Ids of the changes that these are of."""
+        return tuple(link.name.removeprefix(FENCED) for link in self.fence_links())
+
+    def open(self) -> bool:
+        """Whether the application would find its databases."""
+        return self.live.is_symlink()
+
+    def plain(self) -> bool:
+        """Whether ``live`` is a plain directory, as before an agent came."""
+        return self.live.is_dir() and not self.live.is_symlink()
+
+    def live_set(self) -> Path:
+        """The set that is live, fenced or not.
+
+        Raises:
+            NotASet: ``live`` is a plain directory.
+            NotPlain: ``live`` leads elsewhere than to a set, or the set is a link.
+            SetMissing: There is no link, or it leads nowhere.
+            MarkersDisagree: Two fences name different sets.
+        """
+        if self.plain():
+            raise NotASet(database=self.live)
+        links = (self.live,) if self.live.is_symlink() else self.fence_links()
+        found = {str(link.readlink()) for link in links}
+        if len(found) > 1:
+            raise DatabaseError(
+                MARKERS_DISAGREE, reason=", ".join(sorted(link.name for link in links))
+            )
+        if not found:
+            raise SetMissing(database=self.live)
+        target = found.pop()
+        path = self.directory / target
+        if target != f"{SETS}/{path.name}" or path.name in ("", ".", ".."):
+            raise NotPlain(database=links[0], detail=target)
+        try:
+            with opened_set(path):
+                return path
+        except FileNotFoundError as error:
+            raise SetMissing(database=path) from error
+
+    def live_or_none(self) -> Path | None:
+        """The live set, or None where it cannot be found."""
+        try:
+            return self.live_set()
+        except (NotASet, SetMissing):
+            return None
+
+    def next_set(self, change: str) -> Path:
+        """Where a change's candidates are."""
+        return self.sets / f"next_{change}"
+
+    def partial(self, path: Path) -> Path:
+        """Where a set is while it is made."""
+        return path.with_name(path.name + PARTIAL)
+
+    def file(self, set_path: Path, name: str) -> Path:
+        """A database's file in a set."""
+        return set_path / f"{name}{SUFFIX}"
+
+    def files(self, set_path: Path, name: str) -> tuple[Path, ...]:
+        """A database's file and its companions that exist (WAL, index of it, rollback journal)."""
+        main = self.file(set_path, name)
+        beside = (main.with_name(main.name + end) for end in COMPANIONS)
+        return tuple(path for path in (main, *beside) if os.path.lexists(path))
+
+    def present(self, set_path: Path) -> tuple[str, ...]:
+        """Logical names whose file is in a set."""
+        try:
+            with opened_set(set_path) as place:
+                return tuple(n for n in self.names if _is_file(place, self.file(set_path, n).name))
+        except FileNotFoundError:
+            return ()
+
+    def require_plain(self, set_path: Path) -> None:
+        """See that every database of a set is a plain file, and what lies beside it.
+
+        Raises:
+            NotPlain: One is not.
+        """
+        for name in self.names:
+            check_database(self.file(set_path, name))
+
+    def roles(self) -> tuple[tuple[Path, SetRole], ...]:
+        """Every set that is not live, with its role, partial ones too."""
+        if not self.sets.is_dir():
+            return ()
+        live = self.live_or_none()
+        found = []
+        for path in sorted(self.sets.iterdir()):
+            if path.is_dir() and not path.is_symlink() and path != live:
+                role = self._role(path)
+                if role:
+                    found.append((path, role))
+        return tuple(found)
+
+    def _role(self, path: Path) -> SetRole | None:
+        if path.name.startswith(WRITTEN):
+            return None  # whatever it was set aside for
+        prefix, _, change = path.name.removesuffix(PARTIAL).partition("_")
+        if path.name.endswith(PARTIAL):
+            return SetRole(DatabaseRole.CANDIDATE, change, {}) if change else None
+        role = self._record(path).role
+        if role is not None:
+            return replace(role, modes=modes_masked(role.modes, self.names, SUFFIX))
+        return SetRole(DatabaseRole.CANDIDATE, change, {}) if prefix == "next" else None
+
+    def _record(self, path: Path) -> SetRecord:
+        return self._records.read(_name(path)) or SetRecord()
+
+    def previous_set(self, change: str) -> Path | None:
+        """The set that was set aside as previous of a change."""
+        for path, role in self.roles():
+            if role.role is DatabaseRole.PREVIOUS and role.change == change:
+                return path
+        return None
+
+    def marker(self, set_path: Path) -> Marker | None:
+        """What a set says it is; None before the first cut-over of an agent."""
+        return self._record(set_path).marker
+
+    def committed(self, set_path: Path) -> str | None:
+        """The change whose commit a set records, None if none.
+
+        Where the agent's directory was restored from a backup of before, the file that it wrote
+        into the set still says so: it is the one that is believed beside the record.
+        """
+        return self._record(set_path).committed or self._committed_inside(set_path)
+
+    def _committed_inside(self, set_path: Path) -> str | None:
+        try:
+            with opened_set(set_path) as place:
+                content = read_ours(place, COMMITTED)
+            return None if content is None else str(parse_json(content)["change"])
+        except FileNotFoundError:
+            return None
+        except (LookupError, TypeError, ValueError) as error:
+            raise NoteUnreadable(database=set_path / COMMITTED, detail=repr(error)) from error
+
+    # ---- writes --------------------------------------------------------------------------------
+
+    def write_marker(self, set_path: Path, marker: Marker | None) -> None:
+        """Say what a set is; None where it is no longer what an agent cut over."""
+        self._say(set_path, replace(self._record(set_path), marker=marker))
+
+    def write_role(self, set_path: Path, role: DatabaseRole, change: str) -> None:
+        """Say what a set is set aside for, with the modes that its files have now."""
+        said = SetRole(role, change, self.modes_now(set_path))
+        self._say(set_path, replace(self._record(set_path), role=said))
+
+    def write_committed(self, set_path: Path, change: str) -> None:
+        """Say that officers are let in to a set by a change."""
+        self._say(set_path, replace(self._record(set_path), committed=change))
+        with opened_set(set_path) as place:
+            place.replace(COMMITTED, json.dumps({"change": change}).encode())
+
+    def say_new(self, set_path: Path, marker: Marker | None) -> None:
+        """Say what a new set is, and nothing else: whatever was said of one of this name."""
+        self._say(set_path, SetRecord())
+        if marker:
+            self.write_marker(set_path, marker)
+
+    def forget(self, set_path: Path) -> None:
+        """Forget what was said of a set that is no more."""
+        self._records.remove(_name(set_path))
+
+    def _say(self, set_path: Path, record: SetRecord) -> None:
+        self._records.write(_name(set_path), record)
+
+    def modes_now(self, set_path: Path) -> dict[str, int]:
+        """Modes of a set's directory and of the databases in it, by name; "." is the directory."""
+        with opened_set(set_path) as place:
+            modes = {
+                path.name: stat.S_IMODE(place.stat(path.name).st_mode)
+                for name in self.names
+                for path in self.files(set_path, name)
+                if _is_file(place, path.name)
+            }
+            modes["."] = stat.S_IMODE(place.stat("").st_mode)
+        return modes_masked(modes, self.names, SUFFIX)
+
+    def modes(self, set_path: Path) -> Mapping[str, int]:
+        """Modes that a copy of a set gets: those that its files had before they were frozen."""
+        frozen = dict(self.roles()).get(set_path)
+        return frozen.modes if frozen and frozen.modes else self.modes_now(set_path)
+
+    def settle_role(self, set_path: Path) -> None:
+        """Take a set that is live again as it was before it was set aside, and forget the role.
+
+        Without the record a later change of the modes is not taken back by the next fence.
+        """
+        if self._record(set_path).role is not None:
+            self.thaw(set_path)
+            self._say(set_path, replace(self._record(set_path), role=None))
+
+    def freeze(self, set_path: Path) -> None:
+        """Make a set read-only, for those who could read it."""
+        with opened_set(set_path) as place:
+            for path, descriptor in self._databases(set_path):
+                os.fchmod(descriptor, stat.S_IMODE(place.stat(path.name).st_mode) & ~WRITABLE)
+            place.set_mode("", stat.S_IMODE(place.stat("").st_mode) & ~WRITABLE)
+            place.flush_entries()
+
+    def thaw(self, set_path: Path) -> None:
+        """Give a set's files the modes back that they had before they were frozen."""
+        role = self._role(set_path)
+        modes = role.modes if role else {}
+        with opened_set(set_path) as place:
+            place.set_mode("", modes.get(".", 0o755))
+            for path, descriptor in self._databases(set_path):
+                if path.name in modes:
+                    os.fchmod(descriptor, modes[path.name])
+            place.flush_entries()
+
+    def _databases(self, set_path: Path) -> Iterator[tuple[Path, int]]:
+        """Every database of a set with what lies beside it, opened.
+
+        What was put there instead is left alone: it is nobody's data, and is refused where a
+        database is needed.
+        """
+        for name in self.names:
+            for path in self.files(set_path, name):
+                with contextlib.suppress(FileNotFoundError, NotPlain), opened(path) as descriptor:
+                    yield path, descriptor
+
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """Sets that nothing drops, since somebody wrote to them; by change."""
+        found: dict[str, dict[str, Mapping[str, int] | None]] = {}
+        for path in sorted(self.sets.glob(f"{WRITTEN}*")):
+            if not path.name.endswith(PARTIAL):
+                change = path.name.removeprefix(WRITTEN).partition("_")[0]
+                found.setdefault(change, {})[str(path)] = self._counts(path)
+        return tuple(SetAside(key, tuple(places), places) for key, places in found.items())
+
+    def _counts(self, path: Path) -> Mapping[str, int] | None:
+        try:
+            return self._record(path).counts
+        except (NoteUnreadable, NotPlain):
+            return None  # not counted, or by nobody of ours
+
+    def keep_for_good(
+        self, set_path: Path, change: str, counts: Mapping[str, int] | None = None
+    ) -> Path:
+        """Give a set that is not live a name that nothing drops, and return where it is.
+
+        Args:
+            set_path: The set.
+            change: The change that it belongs to.
+            counts: Rows that were added, by table; for telling only.
+        """
+        target = self.sets / f"{WRITTEN}{change}"
+        number = 1
+        while os.path.lexists(target):
+            number += 1
+            target = self.sets / f"{WRITTEN}{change}_{number}"
+        self._say(target, SetRecord(counts=counts))
+        self.rename(set_path, target)
+        self.forget(set_path)
+        return target
+
+    def make(self, set_path: Path) -> None:
+        """Make the directory of a set that nobody else may look into yet."""
+        durable.make_directory(self.sets)
+        with opened_set(self.sets) as sets:
+            sets.make(set_path.name)
+
+    def rename(self, set_path: Path, target: Path) -> None:
+        """Give a set another name."""
+        with opened_set(self.sets) as sets:
+            sets.move(set_path.name, sets, target.name)
+            sets.flush_entries()
+
+    def remove_set(self, set_path: Path) -> None:
+        """Remove a set for good; the live one never.
+
+        Raises:
+            MarkersDisagree: It is the live one.
+        """
+        if not os.path.lexists(set_path):
+            return
+        if set_path == self.live_or_none():
+            raise DatabaseError(
+                MARKERS_DISAGREE, reason=Text("{name} is live", {"name": set_path.name})
+            )
+        with opened_set(self.sets) as sets:
+            if not stat.S_ISDIR(sets.stat(set_path.name).st_mode):
+                sets.remove(set_path.name)  # whatever was put in its place
+                sets.flush_entries()
+                return
+            # A name of its own first, so that a half-removed set is never taken for a whole one.
+            gone = set_path
+            if not set_path.name.endswith(PARTIAL):
+                role = self._role(set_path)
+                gone = self.partial(self.sets / f"gone_{role.change if role else set_path.name}")
+                self.remove_set(gone)
+                sets.set_mode(set_path.name, 0o700)
+                self.rename(set_path, gone)
+            if not os.path.lexists(self.sets / _name(set_path)):
+                self.forget(set_path)
+            sets.set_mode(gone.name, 0o700)
+            sets.remove_tree(gone.name)
+
+
+def _name(path: Path) -> str:
+    """Whose record it is: a set's that is being made is that of what it becomes."""
+    return path.name.removesuffix(PARTIAL)
+
+
+def _is_file(place: DirectoryHandle, name: str) -> bool:
+    try:
+        return stat.S_ISREG(place.stat(name).st_mode)
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,172 @@
+"""Migrations of a set of files, by the release's own files or by the application's program."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from ncen_updater.agent.adapters.databases.base import ChangeRef, MigrationSet, RunAs
+from ncen_updater.agent.adapters.databases.sqlite.copying import connect, settle
+from ncen_updater.agent.adapters.databases.sqlite.plain import opened
+from ncen_updater.agent.model.errors import DatabaseError, MigrationFailed
+from ncen_updater.common.database_words import said
+from ncen_updater.common.messages import REFERENCES_BROKEN
+from ncen_updater.common.progress import Progress
+from ncen_updater.formats.manifest import DatabaseProgram
+
+
+def migrate_files(
+    paths: Mapping[str, Path],
+    change: ChangeRef,
+    target: MigrationSet,
+    origin: MigrationSet | None,
+    environment: Mapping[str, str],
+    progress: Progress,
+    user: RunAs | None,
+) -> bool:
+    """Bring files to the target's schema, mark, analyze and settle them.
+
+    Args:
+        paths: Files to be migrated, by logical name.
+        change: Goes into the ledgers.
+        target: Migrations of the release that will run.
+        origin: Migrations of the release that runs now, for the way down.
+        environment: Further variables of the application's own migrator.
+        progress: Told of each migration.
+        user: As whom the application's own migrator runs.
+
+    Returns:
+        Whether anything was written but the mark.
+
+    Raises:
+        MigrationFailed: See :meth:`DatabaseEngine.migrate`.
+        DatabaseError: A file cannot be analyzed, or is not whole afterwards.
+    """
+    from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
+    from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
+
+    wrote = False
+    if target.command is not None:
+        before = {path: _set_back(path) for path in paths.values()}
+        # A file has one writer: what else would come while officers work comes here.
+        for program in filter(None, (target.command, target.contract)):
+            run_program(program, target.slot, paths, environment, progress, user)
+        wrote = any(_written(path) != seen for path, seen in before.items())
+    for name, path in paths.items():
+        runner = MigrationRunner(SqliteDialect(path), name)
+        if target.command is None:
+            old = origin.databases.get(name, ()) if origin else None
+            ran = runner.migrate(change, target.databases.get(name, ()), old, progress)
+            wrote = wrote or bool(ran.steps)
+        else:
+            runner.mark(change)
+        _settle(name, path, analyze=True)
+    return wrote
+
+
+def mark_files(paths: Mapping[str, Path], change: ChangeRef) -> None:
+    """Mark files and settle them; nothing of a release runs.
+
+    Raises:
+        DatabaseError: A file is not whole afterwards.
+    """
+    from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
+    from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
+
+    for name, path in paths.items():
+        MigrationRunner(SqliteDialect(path), name).mark(change)
+        _settle(name, path, analyze=False)
+
+
+def unmark_files(paths: Mapping[str, Path]) -> None:
+    """Take the mark of files away: no agent ever cut over to them.
+
+    Raises:
+        DatabaseError: A file is not whole afterwards.
+    """
+    from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
+    from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
+
+    for name, path in paths.items():
+        MigrationRunner(SqliteDialect(path), name).unmark()
+        _settle(name, path, analyze=False)
+
+
+def _settle(name: str, path: Path, *, analyze: bool) -> None:
+    try:
+        if analyze:
+            with connect(path, "rw") as database:
+                database.execute("ANALYZE")
+        problem = settle(path)
+    except sqlite3.Error as error:
+        raise DatabaseError(database=name, detail=said(error)) from error
+    if problem:
+        raise DatabaseError(database=name, detail=problem)
+
+
+def _set_back(path: Path) -> tuple[int, ...] | None:
+    """Give a file a time of long ago, so that whatever is written next can be told, however soon.
+
+    Reading through SQLite does not change it, a committed row does, or is in the journal beside.
+
+    Returns:
+        As :func:`_written`; None where the file belongs to somebody else, so that nobody can tell.
+    """
+    try:
+        with opened(path) as descriptor:
+            os.utime(descriptor, ns=(0, 0))
+    except PermissionError:
+        return None
+    return _written(path)
+
+
+def _written(path: Path) -> tuple[int, ...]:
+    info = path.lstat()
+    beside = path.with_name(path.name + "-wal")
+    return (
+        info.st_mtime_ns, info.st_size, beside.lstat().st_size if os.path.lexists(beside) else 0,
+    )  # fmt: skip
+
+
+def run_program(
+    program: DatabaseProgram,
+    slot: Path,
+    paths: Mapping[str, Path],
+    environment: Mapping[str, str],
+    progress: Progress,
+    user: RunAs | None,
+) -> None:
+    """Run a program of a release on files.
+
+    Raises:
+        MigrationFailed: It failed, or left rows that refer to nothing.
+    """
+    from ncen_updater.agent.adapters.databases.migrations import command
+    from ncen_updater.agent.adapters.databases.migrations.work import tell_dangling
+
+    variables = command.migrator_environment(os.environ, environment, user)
+    for name, path in paths.items():
+        address = {"URL": f"sqlite:///{path}", "NAME": str(path)}
+        variables |= command.database_variables(name, address)
+    before = {name: _dangling(path) for name, path in paths.items()}
+    command.run_command(program, slot, variables, progress, tuple(paths), user=user)
+    for name, path in paths.items():
+        more = _dangling(path) - before[name]
+        if more:
+            raise MigrationFailed(
+                REFERENCES_BROKEN,
+                database=name,
+                migration=program.argv[0],
+                count=more.total(),
+                detail=tell_dangling(more),
+            )
+
+
+def _dangling(path: Path) -> Counter[tuple[str, str]]:
+    from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
+
+    with connect(path, "ro") as database:
+        return SqliteDialect(path).dangling(database)

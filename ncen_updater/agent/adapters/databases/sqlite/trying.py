@@ -1,0 +1,280 @@
+"""Writes values on trial into a candidate, and reads a few rows; see :mod:`..tried`.
+
+What a column is for is told by the name of its type alone, as SQLite tells it. Values are read by
+``quote``, which is exact, and tells a text from a number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from ncen_updater.agent.adapters.databases.sqlite.inspect import KEPT, quoted, tables
+from ncen_updater.agent.adapters.databases.tried import (
+    ROWS,
+    SECONDS,
+    Key,
+    Keys,
+    Sample,
+    SampledTable,
+    Untried,
+    alike,
+    short_enough,
+    tried_text,
+)
+
+_VIRTUAL = "SELECT 1 FROM sqlite_master WHERE name = ? AND sql LIKE 'CREATE VIRTUAL%'"
+_SIZE = re.compile(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
+
+
+@dataclass(frozen=True)
+class _FileColumn:
+    """One column as ``table_xinfo`` has it; ``place`` is that in the primary key, from 1."""
+
+    name: str
+    type: str
+    computed: bool
+    place: int
+    filled: bool
+
+    def values(self, seed: str, row: int, before: str | None) -> tuple[str, ...]:
+        """Return literals that may be written, the best first."""
+        kind = self.type.upper()
+        sizes = _SIZE.search(kind)
+        width = int(sizes[1]) if sizes else None
+        if "BOOL" in kind:
+            return ("1", "0")
+        if "INT" in kind:
+            return (str(1_987_000_000 + row), str(170 + row), str(17 + row), "1", "0")
+        if "BLOB" in kind:
+            return (f"X'{f'ncen {seed} {row}'.encode().hex()}'",)
+        if any(word in kind for word in ("REAL", "FLOA", "DOUB")):
+            return (f"{12_345 + row}.678", "0.5")
+        if "NUM" in kind or "DEC" in kind:
+            scale = int(sizes[2] or 0) if sizes else 4
+            part = "." + "7654321"[: min(scale, 7)] if scale else ""
+            return (f"{1_000 + row}{part}", f"1{part}", "1")
+        if "TIME" in kind or "DATE" in kind:
+            own = "1987-03-14 05:06:07" if "TIME" in kind else "1987-03-14"
+            texts: Sequence[str] = (*alike(_text(before), row), own)
+        elif "JSON" in kind:
+            texts = (f'{{"ncen": "{seed} {row}"}}',)
+        else:
+            texts = (*alike(_text(before), row), *tried_text(seed, self.name, row, width))
+        return tuple("'" + text.replace("'", "''") + "'" for text in texts)
+
+
+def _text(literal: str | None) -> str | None:
+    """The text of a literal; None where it is none."""
+    whole = literal is not None and len(literal) > 1 and literal[0] == literal[-1] == "'"
+    return literal[1:-1].replace("''", "'") if literal is not None and whole else None
+
+
+@dataclass(frozen=True)
+class _FileTable:
+    name: str
+    columns: Sequence[_FileColumn]
+
+    @property
+    def key(self) -> tuple[_FileColumn, ...]:
+        return tuple(sorted((c for c in self.columns if c.place), key=lambda c: c.place))
+
+    def where(self, key: Key) -> str:
+        same = zip(self.key, key, strict=True)
+        return " AND ".join(f"{quoted(c.name)} IS {literal}" for c, literal in same)
+
+
+def _tables(database: sqlite3.Connection) -> list[_FileTable]:
+    found = []
+    for name in tables(database):
+        if name.startswith(KEPT) or database.execute(_VIRTUAL, (name,)).fetchone():
+            continue
+        info = database.execute(f"PRAGMA main.table_xinfo({quoted(name)})").fetchall()
+        columns = [
+            _FileColumn(str(column), str(kind), hidden > 1, place, default is not None)
+            for _, column, kind, _, default, place, hidden in info
+            if hidden != 1
+        ]
+        found.append(_FileTable(name, columns))
+    return found
+
+
+def sample(database: sqlite3.Connection, keys: Keys | None = None) -> Sample:
+    """Read a few rows of every table: the first ones, or those with these keys.
+
+    Args:
+        database: Open for reading.
+        keys: By table; of a table that is not in it nothing is read.
+    """
+    found = {}
+    for table in _tables(database):
+        wanted = None if keys is None else keys.get(table.name, ())
+        read: Mapping[Key, Mapping[str, str | None]] = {}
+        if table.key and (wanted is None or wanted):
+            read = _read(database, table, wanted)
+        types = {column.name: column.type for column in table.columns}
+        found[table.name] = SampledTable(tuple(c.name for c in table.key), types, read)
+    return found
+
+
+def _read(
+    database: sqlite3.Connection, table: _FileTable, wanted: Collection[Key] | None
+) -> dict[Key, dict[str, str | None]]:
+    key = table.key
+    listed = ", ".join(f"quote({quoted(c.name)})" for c in (*key, *table.columns))
+    sql = f"SELECT {listed} FROM main.{quoted(table.name)}"  # noqa: S608 - quoted
+    if wanted is None:
+        sql += f" ORDER BY {', '.join(quoted(c.name) for c in key)} LIMIT {ROWS}"
+        found = database.execute(sql).fetchall()
+    else:
+        found = []
+        for one in wanted:
+            if len(one) == len(key):
+                found += database.execute(f"{sql} WHERE {table.where(one)}").fetchall()
+    return {
+        tuple(row[: len(key)]): {
+            column.name: None if text == "NULL" else short_enough(text, _digest(text))
+            for column, text in zip(table.columns, row[len(key) :], strict=True)
+        }
+        for row in found
+    }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def write(
+    database: sqlite3.Connection, seed: str, short: Mapping[str, Collection[str]]
+) -> dict[str, dict[str, Counter[Untried]]]:
+    """Write values into a few rows of every table, and one row into an empty one.
+
+    Args:
+        database: Open for writing.
+        seed: Another one, other values.
+        short: By table the columns that get the least value they can.
+
+    Returns:
+        By table and column how many rows got none, and why.
+    """
+    until = time.monotonic() + SECONDS
+    refusals: dict[str, dict[str, Counter[Untried]]] = {}
+    database.execute("PRAGMA foreign_keys = ON")
+    database.execute("PRAGMA synchronous = OFF")  # a copy that nobody needs after a power cut
+    # A trigger that runs on and on ends with the time.
+    database.set_progress_handler(lambda: int(time.monotonic() > until), 20_000)
+    for table in _tables(database):
+        refusals[table.name] = found = {c.name: Counter[Untried]() for c in table.columns}
+        if not table.key:
+            continue
+        if time.monotonic() > until:
+            found.update({c.name: Counter({Untried.TIME: 1}) for c in table.columns})
+            continue
+        there = _read(database, table, None)
+        if not there:
+            if not _tried(database, _new_row(table, seed)):
+                found.update({c.name: Counter({Untried.EMPTY: 1}) for c in table.columns})
+        else:
+            least = short.get(table.name, ())
+            for column in (c for c in table.columns if not c.place):
+                found[column.name] += _fill(
+                    database, table, column, there, seed, least=column.name in least
+                )
+            if any(Untried.REFUSED in why for why in found.values()) and time.monotonic() > until:
+                found.update({c: Counter({Untried.TIME: 1}) for c, why in found.items() if why})
+        _end(database)
+    database.set_progress_handler(None, 0)
+    return refusals
+
+
+def _end(database: sqlite3.Connection) -> None:
+    if database.in_transaction:
+        try:
+            database.execute("COMMIT")
+        except (sqlite3.IntegrityError, sqlite3.OperationalError):
+            database.execute("ROLLBACK")  # a deferred reference: nothing of the table stays
+
+
+def _fill(
+    database: sqlite3.Connection,
+    table: _FileTable,
+    column: _FileColumn,
+    there: Mapping[Key, Mapping[str, str | None]],
+    seed: str,
+    *,
+    least: bool,
+) -> Counter[Untried]:
+    """Write into one column; return how many rows took no value."""
+    if column.computed:
+        return Counter({Untried.COMPUTED: len(there)})
+    refused = sum(
+        not _put(database, table, column, key, _offered(column, seed, number, row, least=least))
+        for number, (key, row) in enumerate(there.items())
+    )
+    return Counter({Untried.REFUSED: refused} if refused else {})
+
+
+def _offered(
+    column: _FileColumn, seed: str, number: int, row: Mapping[str, str | None], *, least: bool
+) -> Sequence[str]:
+    before = row[column.name]
+    values = [value for value in column.values(seed, number, before) if value != before]
+    return values[-1:] if least else values
+
+
+def _put(
+    database: sqlite3.Connection,
+    table: _FileTable,
+    column: _FileColumn,
+    key: Key,
+    values: Sequence[str],
+) -> bool:
+    where = table.where(key)
+    return any(
+        _tried(
+            database,
+            f"UPDATE main.{quoted(table.name)} SET {quoted(column.name)} = {value} WHERE {where}",  # noqa: S608
+        )
+        for value in values
+    )
+
+
+def _tried(database: sqlite3.Connection, sql: str) -> bool:
+    """Run a statement of which nothing stays where it is refused, in a transaction that goes on.
+
+    A trigger may end the transaction: what was written in it is then not there when it is read.
+    """
+    if not database.in_transaction:
+        database.execute("BEGIN IMMEDIATE")
+    try:
+        database.execute(sql)
+    except (sqlite3.IntegrityError, sqlite3.DataError):
+        return False
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_ERROR):
+            return False  # the time is over; a trigger names what is not there
+        raise
+    return True
+
+
+def _new_row(table: _FileTable, seed: str) -> str:
+    chosen = [
+        (quoted(column.name), column.values(seed, 0, None)[0])
+        for column in table.columns
+        if not column.computed and not (column.place and _counts(table, column))
+    ]
+    names, values = ", ".join(n for n, _ in chosen), ", ".join(v for _, v in chosen)
+    name = f"main.{quoted(table.name)}"
+    if not chosen:
+        return f"INSERT INTO {name} DEFAULT VALUES"
+    return f"INSERT INTO {name} ({names}) VALUES ({values})"  # noqa: S608 - quoted
+
+
+def _counts(table: _FileTable, column: _FileColumn) -> bool:
+    """Whether a key counts on by itself, or has a default."""
+    return column.filled or (len(table.key) == 1 and column.type.upper() == "INTEGER")

@@ -1,0 +1,324 @@
+"""The feed, read by a process of its own: a child, or one that systemd starts.
+
+The part that talks to the network gets no variable and no connection of the part that reaches the
+databases, no descriptor but those of the bundle that it is to read, and its libraries never share
+memory with it. What it leaves on the disk is
+hashed again here before it is used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from ncen_updater.agent.adapters.feed_reader.quota import (
+    LAST_BYTES,
+    MARGIN,
+    DiskVerdict,
+    DiskWatch,
+    MayBring,
+    announced_by,
+    of_bundle,
+    of_release,
+)
+from ncen_updater.agent.adapters.feed_reader.site_feed import feed_of, validity
+from ncen_updater.agent.config.errors import ConfigError
+from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.disk_space import space_short
+from ncen_updater.common.errors import SpaceShort, UpdaterError
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import (
+    LOCAL_STORE_FAILED,
+    READER_FAILED,
+    READER_FILLS_DISK,
+    READER_OVERDUE,
+    READER_UNIT_AWAY,
+)
+from ncen_updater.common.progress import Progress
+from ncen_updater.common.workers import (
+    Expected,
+    Worker,
+    WorkerAway,
+    WorkerFailed,
+    WorkerLimits,
+    WorkerOverdue,
+    ask,
+)
+from ncen_updater.feed.errors import FeedError, PathError, RoleExpired, TrustError
+from ncen_updater.feed.proved import ProvedMemory
+from ncen_updater.feed.release_source import FeedView, FetchedPack, FetchedRelease
+from ncen_updater.feed.tuf_source import TufReleaseSource
+from ncen_updater.formats.bundle.bundle_file import open_file
+from ncen_updater.formats.document import Offer
+from ncen_updater.formats.errors import BadManifest, BadRelease, BadTree, TransferError
+from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+
+logger = logging.getLogger(__name__)
+
+#: Codes of bundles and mirrors.
+BUNDLES = range(2301, 2400)
+#: What it may report. It may have been taken over: no other error, and no other exit code, comes
+#: of what it says.
+EXPECTED: tuple[Expected, ...] = (
+    ConfigError, TrustError, FeedError, PathError, TransferError, SpaceShort,
+    BadManifest, BadRelease, BadTree, BUNDLES,
+)  # fmt: skip
+# What talks to the network; the rest reads a medium of the person who types the command.
+NETWORK_ACTS = ("refresh", "fetch")
+#: Signs of life come every ten seconds. A list is small; what of a release came in half a day is
+#: kept, and the next download goes on from there.
+LIMITS = {
+    "refresh": WorkerLimits(silence_s=300, total_s=3600),
+    "fetch": WorkerLimits(silence_s=300, total_s=12 * 3600),
+    "import": WorkerLimits(silence_s=300, total_s=12 * 3600),
+    "mirror": WorkerLimits(silence_s=300, total_s=72 * 3600),
+}
+#: What an act brings that fetches lists alone.
+LISTS = MayBring()
+#: What it writes to where its directory is not its own, but the state directory.
+OURS = ("metadata", "downloads", "feed", "import.partial", "import.ready")
+
+
+def _no_fetcher() -> NoReturn:
+    raise AssertionError("the process that reads the feed has the network, and this one has none")
+
+
+class ChildSource(TufReleaseSource):
+    """A source that asks another process for everything that needs the network.
+
+    It is a child, or one that systemd starts, as ``service.runner`` says. A child of root works as
+    the user to whom the directory of lists and downloads belongs.
+
+    Args:
+        config: The configuration.
+        config_path: Its file; the child reads it again.
+        product: Whose releases; those of the site's product by default.
+    """
+
+    _memory: ProvedMemory
+
+    def __init__(self, config: AgentConfig, config_path: Path, product: str | None = None) -> None:
+        paths, service = config.paths, config.service
+        self._received = paths.received_directory
+        memory = ProvedMemory(paths.resolve(paths.state))
+        trusted_root = paths.resolve(paths.trusted_root)
+        # For what lies on the disk: it never opens a connection.
+        super().__init__(
+            product or config.site.product,
+            state=self._received,
+            trusted_root=trusted_root,
+            make_fetcher=_no_fetcher,
+            memory=memory,
+            **validity(config.feed),
+        )
+        apart = self._received != paths.resolve(paths.state)
+        self._places = [self._received] if apart else [self._received / name for name in OURS]
+        self._unit = paths.resolve(service.fetch_socket) if service.runner == "systemd" else None
+        self._worker = Worker(
+            "ncen_updater.agent.adapters.feed_reader.worker",
+            # It is read again from another directory.
+            (str(config_path.absolute()),),
+            expects=EXPECTED,
+        )
+        others = {config.site.product, AGENT_PRODUCT} - {self._product}
+        self._lists: list[TufReleaseSource] = [
+            self,
+            *(
+                feed_of(
+                    name,
+                    config.feed,
+                    state=self._received,
+                    trusted_root=trusted_root,
+                    memory=memory,
+                )
+                for name in others
+            ),
+        ]
+
+    def refresh(self) -> FeedView:
+        """Fetch and verify the list in the child, then prove what it left.
+
+        Raises:
+            TrustError: If it does not follow, is older than what was proved here, or has lapsed.
+        """
+        self._run({"act": "refresh"}, None)
+        view = self.last_view()
+        if view is None:
+            raise TrustError(READER_FAILED, detail="no list was left")
+        now = self.now()
+        if view.expires_at <= now:  # it says that it verified them just now
+            day = "%Y-%m-%d %H:%M UTC"
+            since = view.expires_at.strftime(day)
+            raise RoleExpired(role=self._product, since=since, now=now.strftime(day))
+        return view
+
+    def require_mirror(self, directory: Path) -> None:
+        """Refuse a mirror whose lists are older than what was proved here.
+
+        Raises:
+            TrustError: If they are, or do not follow from the roots that were proved here.
+        """
+        from ncen_updater.feed.reverify import compare_mirror
+
+        compare_mirror(directory, self._trusted_root, self._memory)
+
+    def fetch(self, offer: Offer, progress: Progress) -> FetchedRelease:
+        """Download in the child, then hash here what it left."""
+        self._run({"act": "fetch", "version": offer.version}, progress, of_release(offer))
+        fetched = self.fetched(offer)
+        if fetched is None:
+            raise TrustError(
+                READER_FAILED,
+                detail=Text("release {version} was not left whole", {"version": offer.version}),
+            )
+        return fetched
+
+    def fetch_smallest(
+        self, offer: Offer, have: Collection[str], progress: Progress
+    ) -> FetchedRelease | FetchedPack:
+        """Download in the child, then hash here what it left."""
+        order = {"act": "fetch", "version": offer.version, "have": sorted(have)}
+        self._run(order, progress, of_release(offer))
+        fetched = self.fetched_smallest(offer, have)
+        if fetched is None:
+            raise TrustError(
+                READER_FAILED,
+                detail=Text("release {version} was not left whole", {"version": offer.version}),
+            )
+        return fetched
+
+    def ask(
+        self,
+        order: Mapping[str, object],
+        progress: Progress | None = None,
+        opener: Callable[[Path], int] = open_file,
+    ) -> Mapping[str, object]:
+        """Let the child do something else that needs the network or reads a medium.
+
+        Args:
+            order: What, with ``act`` and the act's own values. Its ``file`` is opened here: the
+                person who names it may read more than the child.
+            progress: Told what the child tells.
+            opener: Opens the file.
+
+        Returns:
+            What the child reported; empty if it only did what it was told.
+
+        Raises:
+            BundleUnreadable: If the file cannot be opened.
+        """
+        if order.get("file") is None:
+            return self._run(order, progress, LISTS)
+        descriptor = opener(Path(str(order["file"])))
+        try:
+            asked = {**order, "descriptor": descriptor}
+            return self._run(asked, progress, of_bundle(descriptor), [descriptor])
+        finally:
+            os.close(descriptor)
+
+    def give(self, directory: Path) -> None:
+        """Make a directory that is missing, for the child to write to.
+
+        Raises:
+            LocalStoreFailed: If it cannot be made.
+        """
+        if directory.exists():
+            return
+        owner = self._user()
+        try:
+            with durable.readable_by_all():
+                durable.make_directory(directory)
+            if owner is not None:
+                os.chown(directory, *owner)
+        except OSError as error:
+            raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
+
+    def _run(
+        self,
+        order: Mapping[str, object],
+        progress: Progress | None,
+        brings: MayBring = LISTS,
+        descriptors: Sequence[int] = (),
+    ) -> Mapping[str, object]:
+        act = str(order["act"])
+        limits = LIMITS[act]
+        if act in NETWORK_ACTS:  # the others write elsewhere, too, and for a person
+            limits = replace(limits, file_bytes=brings.size + MARGIN)
+        worker = replace(self._worker, limits=limits)
+        if act in NETWORK_ACTS and self._unit is not None:
+            worker = replace(worker, socket=self._unit)
+        else:
+            worker = replace(worker, owner=self._user())
+        watch = DiskWatch(self._places, brings, self._announced(act, brings))
+
+        def ending() -> bool:
+            self._bear(watch, watch.look())
+            return False
+
+        self._bear(watch, watch.judge())
+        try:
+            asked = {"product": self._product, **order}
+            answer = ask(worker, asked, progress, files=descriptors, ending=ending)
+            self._bear(watch, watch.judge())
+        except SpaceShort as error:
+            if error.values.get("path") in ("", "-", None):
+                error.values["path"] = self._received  # the child writes nowhere else
+            raise
+        except WorkerAway as error:
+            if worker.socket is None:
+                raise TrustError(READER_FAILED, detail=error.detail) from error
+            raise UpdaterError(READER_UNIT_AWAY, path=worker.socket, detail=error.detail) from error
+        except WorkerOverdue as error:
+            raise TrustError(READER_OVERDUE, detail=error.detail) from error
+        except WorkerFailed as error:
+            log = "see 'journalctl --unit ncen-updater-fetch@*'" if worker.socket else ""
+            raise TrustError(READER_FAILED, detail=f"{error.detail} {log}".strip()) from error
+        report = answer.get("report", {})
+        if not isinstance(report, dict):
+            raise TrustError(READER_FAILED, detail="it reported what cannot be understood")
+        return report
+
+    def _announced(self, act: str, brings: MayBring) -> MayBring | None:
+        """What may lie there in all; None where no list can be proved, or one is still to come."""
+        offers: list[Offer] = []
+        for source in self._lists:
+            try:
+                view = source.last_view()
+            except UpdaterError as error:
+                logger.info("what a list announces is not known: %s", error)
+                return None
+            offers += view.offers if view else []
+        return announced_by(offers) + (LISTS if act in NETWORK_ACTS else brings)
+
+    def _bear(self, watch: DiskWatch, verdict: DiskVerdict) -> None:
+        """End the reader where it leaves more than it may.
+
+        Raises:
+            SpaceShort: If the file system has no more room for it.
+            TrustError: If nothing that was signed weighs as much.
+        """
+        if verdict is DiskVerdict.FINE:
+            return
+        if verdict is DiskVerdict.NO_ROOM:
+            raise space_short(self._received, LAST_BYTES)
+        raise TrustError(
+            READER_FILLS_DISK, path=self._received, size_bytes=watch.now.size,
+            names=watch.now.names, detail=verdict.value,
+        )  # fmt: skip
+
+    def _user(self) -> tuple[int, int] | None:
+        """Whose rights the child has: the owner's of the directory, where we may choose."""
+        try:
+            owner = self._received.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
+        if os.geteuid() != 0 or owner.st_uid == 0:
+            return None
+        return owner.st_uid, owner.st_gid

@@ -1,0 +1,38 @@
+"""What work on the site gives up for good: reading a server's own files.
+
+Where one process does everything (``service.runner = "process"``), it keeps the right: the commands
+of its application may be such as take further rights ("sudo"), which nobody can after that.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ncen_updater.agent.adapters.databases.engines import ENGINES, kind_of
+from ncen_updater.common.landlock import hide_files
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.config.model import AgentConfig
+
+
+def leave_server_files(config: AgentConfig) -> None:
+    """Give up the right to read what a database server keeps for itself: as root one could.
+
+    Nothing of ours does. How much room it has stays to be seen. Not where a site lets its units
+    write there: then what an interrupted copy left is found and removed, which takes reading.
+    """
+    if config.service.runner == "process":
+        return
+    for files in (kind_of(name).server_files for name in ENGINES):
+        if files is not None:
+            place = config.paths.resolve(Path(files))
+            clusters = (place, *place.glob("*"), *place.glob("*/*"))
+            if not any(os.access(one, os.W_OK) for one in clusters):
+                hide_files(place, _used(config))
+
+
+def _used(config: AgentConfig) -> list[Path]:
+    files = (config.paths.resolve(item.directory) for item in config.files)
+    return [*config.written_directories(), *files, config.paths.received_directory]

@@ -1,9 +1,0 @@
-"""The dossier: one page for a director to read, print and sign. Knows how to write, not what holds.
-
-The page is ``templates/dossier.html``, filled by ``common/pages.py``, so that no value can be taken
-for markup; it has no scripts and asks for no other file.
-"""
-
-from ncen_updater.agent.dossier.page import page
-
-__all__ = ["page"]

@@ -1,0 +1,106 @@
+"""Which release people chose by approving it: that comes before the newest on offer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.preconditions import choose
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.feed.errors import PathError
+from ncen_updater.feed.upgrade_path import UpgradePath
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.engine.site import Site
+    from ncen_updater.formats.document import Offer
+
+
+@dataclass(frozen=True)
+class ChosenRelease:
+    """What people chose by approving.
+
+    Attributes:
+        path: The way to the release that enough people approved last; None where there is none.
+        also: Other releases that enough people approved as well.
+        gone: Those that enough people approved, and that can no longer be taken.
+    """
+
+    path: UpgradePath | None = None
+    also: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+    @property
+    def approved(self) -> tuple[str, ...]:
+        """Releases that enough people approved and that can be taken; what comes first is first."""
+        return (self.path.target.version, *self.also) if self.path else ()
+
+    @property
+    def version(self) -> Version | None:
+        """The release that comes before the newest."""
+        return Version(self.path.target.version) if self.path else None
+
+
+def chosen_release(site: Site, journal: Journal, offers: tuple[Offer, ...]) -> ChosenRelease:
+    """Say which release people chose, from what is on the last verified list.
+
+    Whether what they saw is still what would be done is asked where it is begun: a release whose
+    approvals no longer hold stays the chosen one, and waits for them.
+
+    Args:
+        site: The site.
+        journal: Its journal.
+        offers: What is on the list.
+    """
+    current = site.slots.current()
+    if current is None:
+        return ChosenRelease()
+    found: list[UpgradePath] = []
+    gone: list[str] = []
+    for name in ApprovalStore(journal).approved_releases(site.config.service.approvals):
+        if Version(name) <= current:
+            continue
+        path = path_to(site, journal, offers, Version(name))
+        if path is None:
+            gone.append(name)
+        else:
+            found.append(path)
+    also = tuple(path.target.version for path in found[1:])
+    return ChosenRelease(found[0] if found else None, also, tuple(gone))
+
+
+def path_to(
+    site: Site, journal: Journal, offers: tuple[Offer, ...], target: Version
+) -> UpgradePath | None:
+    """Return the way to a release that people name; None where it cannot be taken.
+
+    One that failed here can be, once it passed a rehearsal since: somebody asked for that.
+
+    Args:
+        site: The site.
+        journal: Its journal.
+        offers: What is on the list.
+        target: The release.
+    """
+    try:
+        path = choose(site, offers, journal, target, retry=tried_since(journal, target))
+    except PathError:
+        return None
+    return path if isinstance(path, UpgradePath) else None
+
+
+def tried_since(journal: Journal, target: Version) -> bool:
+    """Whether a release passed a rehearsal after anything up to it had failed here."""
+    failed = [
+        row.last_at for row in SiteHistory(journal).bad_releases() if Version(row.version) <= target
+    ]
+    passed = [
+        row.started_at
+        for row in Rehearsals(journal).all()
+        if row.state is RehearsalState.PASSED and Version(row.to_version) == target
+    ]
+    return bool(failed and passed) and max(passed) > max(failed)

@@ -1,0 +1,32 @@
+"""Does the release accept this agent?"""
+
+from __future__ import annotations
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from ncen_updater.agent.engine.preflight.base import Context, check, strict
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import N_
+
+
+@check(40, only_forward=True)
+def check_agent_version(context: Context) -> tuple[Finding, ...]:
+    """NU-6303 where the release wants another agent."""
+    manifest = context.document.manifest
+    if _fits(manifest.agent, context.agent_version):
+        return ()
+    return (
+        strict(
+            6303,
+            N_("Release {release} needs an agent {needed}; this one is {version}."),
+            N_("Update the agent first."),
+            release=manifest.version,
+            needed=manifest.agent,
+            version=str(context.agent_version),
+        ),
+    )
+
+
+def _fits(specifier: str, version: Version) -> bool:
+    return SpecifierSet(specifier, prereleases=True).contains(version)

@@ -1,0 +1,25 @@
+"""Do release and configuration speak of the same databases?"""
+
+from __future__ import annotations
+
+from ncen_updater.agent.engine.preflight.base import Context, check, strict
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import N_
+
+
+@check(120)
+def check_database_names(context: Context) -> tuple[Finding, ...]:
+    """NU-6319 where the release has databases that the configuration does not name, or fewer."""
+    wanted = {database.name for database in context.document.manifest.databases}
+    known = set(context.engine.names)
+    if wanted == known:
+        return ()
+    return (
+        strict(
+            6319,
+            N_("The release has the databases {wanted}; the configuration names {known}."),
+            N_("Correct the table [databases.names]."),
+            wanted=", ".join(sorted(wanted)) or "-",
+            known=", ".join(sorted(known)) or "-",
+        ),
+    )

@@ -1,0 +1,50 @@
+"""May the agent write where it must, and rename where it must?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ncen_updater.agent.engine.preflight.base import Context, check, existing, strict
+from ncen_updater.common.disk_space import is_closed_here
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_
+from ncen_updater.common.messages import OUTSIDE_UNIT
+
+
+@check(60)
+def check_directories(context: Context) -> tuple[Finding, ...]:
+    """NU-6313, NU-6346 where the agent may not write, NU-6314 where a rename would cross a disk."""
+    store = context.store
+    places = dict.fromkeys(map(existing, context.config.written_directories()))
+    findings = [
+        _may_not_write(place) for place in places if not os.access(place, os.W_OK | os.X_OK)
+    ]
+    running = store.current()
+    slots = existing(store.directory)
+    if running is not None and store.path(running).is_dir():
+        slot = store.path(running)
+        if context.device(slot) != context.device(slots):
+            findings.append(
+                strict(
+                    6314,
+                    N_("{slot} is on another disk than {slots}; slots are put in place by name."),
+                    N_("Keep all slots on one disk; mount the directory of the slots as a whole."),
+                    slot=str(slot),
+                    slots=str(slots),
+                )
+            )
+    return tuple(findings)
+
+
+def _may_not_write(place: Path) -> Finding:
+    if is_closed_here(place):
+        error = UpdaterError(OUTSIDE_UNIT, path=place)
+        return Finding(error.code, Severity.STRICT, error.what_text, error.remedy_text)
+    return strict(
+        6313,
+        N_("The agent may not write in {path}."),
+        N_("Give the agent's user the right to write there, or correct the configuration."),
+        path=str(place),
+    )

@@ -1,0 +1,43 @@
+"""Does somebody else keep officers out?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from ncen_updater.agent.adapters.application.base import Application
+from ncen_updater.agent.engine.preflight.base import Context, check, strict
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import N_
+
+
+@check(20)
+def check_door(context: Context) -> tuple[Finding, ...]:
+    """NU-6336 where the door was closed by a change that this journal does not know.
+
+    Two agents with a journal each may look after one application by mistake. Whoever came second
+    would take the first one's door for one that people closed, and leave it closed at its end.
+    """
+    door_file = context.config.application.door_file
+    return closed_by_unknown(context.application, context.changes, door_file)
+
+
+def closed_by_unknown(
+    application: Application, changes: Collection[str], door_file: Path
+) -> tuple[Finding, ...]:
+    """Say so where the door was closed by a change that is not among those of the journal."""
+    other = application.closed_by()
+    if not other or other in changes:
+        return ()
+    return (
+        strict(
+            6336,
+            N_("Officers are kept out by the change {change}, which this journal does not know."),
+            N_(
+                "Another agent is at work here, or this journal is an old one: let that agent "
+                "finish with 'ncen-updater resume'. If there is none, remove the file {path}."
+            ),
+            change=other,
+            path=str(door_file),
+        ),
+    )

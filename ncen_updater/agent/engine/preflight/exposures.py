@@ -1,0 +1,12 @@
+"""Can the application's rights in the databases become the agent's, and does it keep its own?"""
+
+from __future__ import annotations
+
+from ncen_updater.agent.engine.preflight.base import Context, check
+from ncen_updater.common.findings import Finding
+
+
+@check(141, only_forward=True)
+def check_exposures(context: Context) -> tuple[Finding, ...]:
+    """What the engine says of roles and logins, under the engine's own codes."""
+    return context.engine.exposures()

@@ -1,0 +1,57 @@
+"""What did earlier changes leave?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from ncen_updater.agent.adapters.databases.base import DatabaseRole
+from ncen_updater.agent.engine.preflight.base import Context, advisory, check, info
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import N_
+
+
+@check(180)
+def check_leftovers(context: Context) -> tuple[Finding, ...]:
+    """NU-6317 for pieces of interrupted changes; NU-6318 (a fact) for databases that are kept."""
+    candidates: dict[str, list[str]] = defaultdict(list)
+    previous: dict[str, list[str]] = defaultdict(list)
+    for change, role, name in context.engine.leftovers():
+        if role is not DatabaseRole.CANDIDATE:
+            if change != context.change.id:
+                previous[change].append(name)
+        # Those of a change that is not finished are not left behind: it needs or removes them.
+        # Those that are no change's may be a rehearsal's that is at work.
+        elif change in context.changes - {context.change.id, context.open_change}:
+            candidates[change].append(name)
+    findings = [
+        advisory(
+            6317,
+            N_("An earlier change {change} left copies behind: {names}."),
+            N_("They only take room; 'ncen-updater doctor' says how to remove them."),
+            change=change,
+            names=", ".join(sorted(names)),
+        )
+        for change, names in sorted(candidates.items())
+    ]
+    target = context.document.manifest.version
+    findings += [
+        advisory(
+            6317,
+            N_("An earlier change left {path} behind."),
+            N_("It only takes room; 'ncen-updater doctor' says how to remove it."),
+            path=str(item),
+        )
+        for item in context.store.leftovers()
+        if item.stem != target and context.open_change is None
+    ]
+    findings += [
+        info(
+            6318,
+            N_("The databases from before the change {change} are kept: {names}."),
+            N_("They are dropped when their days are over; see the table [keep]."),
+            change=change,
+            names=", ".join(sorted(names)),
+        )
+        for change, names in sorted(previous.items())
+    ]
+    return tuple(findings)

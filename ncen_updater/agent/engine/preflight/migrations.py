@@ -1,0 +1,118 @@
+"""Do the migrations continue the history of the databases?
+
+The live ledgers are closed by a fence; they are asked before the stop only, and those of the
+candidates afterwards, by the migration itself.
+"""
+
+from __future__ import annotations
+
+import getpass
+import shlex
+from collections.abc import Iterator
+
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine, Live, MigrationSet
+from ncen_updater.agent.adapters.databases.migrations.command import program_of
+from ncen_updater.agent.adapters.databases.migrations.planner import expands, goes_as_is
+from ncen_updater.agent.engine.preflight.base import Context, advisory, check, info, strict
+from ncen_updater.agent.model.errors import DatabaseUnreachable, MigrationRefused
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+
+#: What to do where reality is not what was recorded.
+WHOSE = N_("Do not upgrade; send the Secretariat what 'ncen-updater doctor' and 'history' say.")
+
+
+@check(156, only_forward=True)
+def check_applied(context: Context) -> tuple[Finding, ...]:
+    """NU-6107 for what belongs to the release in use and is not applied."""
+    return () if context.origin is None else tuple(not_applied(context.engine, context.origin))
+
+
+def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Finding]:
+    """Yield NU-6107 for each migration of the release in use that its databases do not have."""
+    if migrations.command is not None:
+        return
+    try:
+        plan = engine.plan_migrations(Live, migrations, None)
+    except UpdaterError as error:
+        # A server that does not answer, or not so, has a remedy of its own.
+        remedy = error.remedy_text if isinstance(error, DatabaseUnreachable) else Text(WHOSE)
+        figures: dict[str, object] = {"detail": error.detail} if error.detail else {}
+        yield Finding(error.code, Severity.STRICT, error.what_text, remedy, figures)
+        return
+    for step in plan.steps:
+        yield strict(
+            6107,
+            N_("Migration {migration} of {database} belongs to this release and is not applied."),
+            WHOSE,
+            migration=step.id,
+            database=step.database,
+        )
+
+
+@check(160, only_forward=True)
+def check_migrations(context: Context) -> tuple[Finding, ...]:
+    """NU-6320: ledger and release do not fit; NU-6321, 6324: no way back; 6337: a program."""
+    if context.target is None:
+        what = N_("The migrations are looked at once the release is fetched.")
+        return (info(6322, what, ""),)
+    try:
+        plan = context.engine.plan_migrations(Live, context.target, context.origin)
+    except MigrationRefused as error:
+        return (
+            strict(
+                6320,
+                N_("The migrations do not continue the history of the databases: {reason}"),
+                WHOSE,
+                reason=str(error),
+                code=error.code,
+            ),
+        )
+    if context.origin is not None and goes_as_is(plan, context.target, context.origin):
+        return ()
+    if context.target.command is not None:
+        reasons = {reason for _, _, reason in plan.irreversible}
+        user = context.engine.migrator_user()
+        for program in filter(None, (context.target.command, context.target.contract)):
+            program_of(program, context.target.slot)
+        brings = advisory(
+            6337,
+            N_("The release brings a program that works on the databases: {command}"),
+            N_("It runs as {user}, and may do what the application may."),
+            command=shlex.join(context.target.command.argv),
+            user=user.name if user else getpass.getuser(),
+        )
+        if _stays_usable(context):
+            return (brings,)
+        return (
+            brings,
+            advisory(
+                6324,
+                N_(
+                    "The release migrates with a program of its own; unless it changes nothing in"
+                    " the databases, no way back keeps records: {reason}"
+                ),
+                N_("The rehearsal shows whether it changes anything."),
+                reason="; ".join(sorted(reasons)),
+            ),
+        )
+    return tuple(
+        advisory(
+            6321,
+            N_("Migration {migration} of {database} has no way back that keeps records: {reason}"),
+            N_("Once officers are in again, going back would lose what they entered."),
+            database=database,
+            migration=migration,
+            reason=reason,
+        )
+        for database, migration, reason in plan.irreversible
+    )
+
+
+def _stays_usable(context: Context) -> bool:
+    """Whether the program runs before the stop, and the release before on what comes of it."""
+    target, origin = context.target, context.origin
+    if target is None or origin is None or not context.engine.runs_beside:
+        return False
+    return expands(target, origin)

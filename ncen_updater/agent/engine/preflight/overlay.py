@@ -1,0 +1,77 @@
+"""Do the country's own texts and settings fit the release?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ncen_updater.agent.engine.preflight.base import Context, advisory, check, strict
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import N_
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.storage.overlay.layer import FileReport, LayerReport
+
+
+@check(85, only_forward=True)
+def check_overlay(context: Context) -> tuple[Finding, ...]:
+    """NU-6350 and 6351 for settings that bar a release; 6352 and 6353 for texts, which never do."""
+    if context.overlay is None:
+        return ()
+    target = context.document.manifest.release_version
+    return tuple(judge_overlay(context.overlay.report(context.store.current(), target)))
+
+
+def judge_overlay(report: LayerReport) -> Iterator[Finding]:
+    """Say what bars a release, and what people should look at; pure."""
+    # Loaded here: only sites with an overlay have a report.
+    from ncen_updater.agent.storage.overlay.merge import BLOCKING, KeyOutcome
+    from ncen_updater.agent.storage.overlay.words import outcome_words
+
+    for file in report.files:
+        if file.problem is not None:
+            yield _unreadable(file)
+        for told in file.of(*BLOCKING):
+            yield strict(
+                6350,
+                N_("{path}: {key}: {words}."),
+                N_("Write the setting into that file of yours; the release's notes say what for."),
+                path=file.own,
+                key=told.name,
+                words=outcome_words(told),
+            )
+        refused = file.of(KeyOutcome.REFUSED, KeyOutcome.COLLISION)
+        if refused:
+            yield advisory(
+                6352,
+                N_("{path}: {count} wordings of yours cannot be used, such as {key}: {words}."),
+                N_(
+                    "Officers will see the release's own. 'ncen-updater translations report' lists"
+                    " them; they can be corrected at any time."
+                ),
+                path=file.own,
+                count=len(refused),
+                key=refused[0].name,
+                words=outcome_words(refused[0]),
+            )
+
+
+def _unreadable(file: FileReport) -> Finding:
+    problem = file.problem
+    assert problem is not None  # noqa: S101 - the caller has looked
+    place = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
+    if file.settings:
+        return strict(
+            6351,
+            N_("The settings in {path} cannot be read: {why}."),
+            N_("Correct that file: the release would run without what it says."),
+            path=place,
+            why=problem.why,
+        )
+    return advisory(
+        6353,
+        N_("The translations in {path} cannot be read: {why}."),
+        N_("Officers will see the release's own texts. The file can be corrected at any time."),
+        path=place,
+        why=problem.why,
+    )

@@ -1,0 +1,27 @@
+"""All checks: every function of this package that says it is one."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+from ncen_updater.agent.engine.preflight.base import MARK, Check, CheckMark
+
+
+def all_checks(*, forward: bool = True) -> tuple[Check, ...]:
+    """Return the checks in the order in which they are reported.
+
+    Args:
+        forward: Whether the change is an upgrade; some checks ask of nothing else.
+    """
+    package = __name__.rpartition(".")[0]
+    found: dict[int, Check] = {}
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        for value in vars(importlib.import_module(f"{package}.{module.name}")).values():
+            mark = getattr(value, MARK, None)
+            if not isinstance(mark, CheckMark) or (mark.only_forward and not forward):
+                continue
+            if found.setdefault(mark.place, value) is not value:
+                raise ValueError(f"two checks have the place {mark.place}")
+    return tuple(check for _place, check in sorted(found.items()))

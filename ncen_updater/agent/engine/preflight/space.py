@@ -1,0 +1,70 @@
+"""Is there room for the download, the slot and the work, on every file system that takes part?
+
+Room for copies inside the database server is the engine's to judge; where the databases lie on one
+of these file systems and the engine says where, their copies are counted here as well, since both
+want the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from packaging.version import Version
+
+from ncen_updater.agent.engine.preflight.base import Context, check, existing, info, strict
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import N_
+
+MARGIN_BYTES = 256 << 20
+MARGIN_SHARE = 10  # one tenth of what is needed
+DIRECTORY = "directory"  # detail of an engine's facts: where the files are, if it may say so
+
+
+@check(70)
+def check_space(context: Context) -> tuple[Finding, ...]:
+    """NU-6301 where bytes are missing, NU-6302 (a fact) where they are not."""
+    needed: dict[int, int] = defaultdict(int)
+    places: dict[int, Path] = {}
+    for wanted, size in _wants(context):
+        place = existing(wanted)
+        device = context.device(place)
+        needed[device] += size
+        places.setdefault(device, place)
+    findings = []
+    for device, size in needed.items():
+        if not size:
+            continue
+        margin = max(MARGIN_BYTES, size // MARGIN_SHARE)
+        free = context.free_bytes(places[device])
+        figures = {
+            "path": str(places[device]),
+            "needed_bytes": size + margin,
+            "free_bytes": free,
+            "missing_bytes": max(0, size + margin - free),
+            "margin_bytes": margin,
+        }
+        if free < size + margin:
+            what = N_("The disk of {path} has {free_bytes} free; this change needs {needed_bytes}.")
+            findings.append(
+                strict(6301, what, N_("Free at least {missing_bytes} there."), **figures)
+            )
+        else:
+            what = N_("The disk of {path} has room: {free_bytes} free, {needed_bytes} needed.")
+            findings.append(info(6302, what, "", **figures))
+    return tuple(findings)
+
+
+def _wants(context: Context) -> list[tuple[Path, int]]:
+    document, store = context.document, context.store
+    manifest = document.manifest
+    state = context.config.paths.resolve(context.config.paths.state)
+    archive = 0 if context.fetched else document.archive.length + document.tree.length
+    built = store.built(Version(manifest.version), document.tree_digest)
+    slot = 0 if built else document.unpacked_bytes + document.tree_bytes
+    wants = [(state, archive), (store.directory, slot + manifest.needs.disk_bytes)]
+    for item in context.engine.describe():
+        directory = item.details.get(DIRECTORY)
+        if isinstance(directory, str) and Path(directory).is_absolute():
+            wants.append((Path(directory), item.size_bytes))
+    return wants

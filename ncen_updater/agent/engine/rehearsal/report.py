@@ -1,0 +1,162 @@
+"""What a rehearsal leaves in the journal: where its copies are, what it found, why it failed.
+
+Approvals bind to the report as it was stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ncen_updater.agent.adapters.databases.tried import TriedValues
+from ncen_updater.agent.adapters.databases.ways import Back
+from ncen_updater.agent.engine.rehearsal.values_words import lost_places
+from ncen_updater.common.records import Record
+
+Value = int | str | None
+
+
+@dataclass(frozen=True)
+class RehearsalCopies(Record):
+    """Where the copies of a rehearsal are that runs, to remove them after a crash.
+
+    Attributes:
+        copy: The plan of the copy of everything; see ``CopyPlan``.
+        again: That of the copy of the copies,
+        again_id: and the id that it goes by.
+    """
+
+    copy: Mapping[str, Mapping[str, object]] | None = None
+    again: Mapping[str, Mapping[str, object]] | None = None
+    again_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfBackup(Record):
+    """What is known of the backup, also where the rest failed.
+
+    Attributes:
+        not_carried: By database the objects that a backup by the agent's role does not carry.
+    """
+
+    not_carried: Mapping[str, tuple[str, ...]] | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as JSON has it; of the backup only what there is."""
+        found = super().to_json()
+        if found["not_carried"] is None:
+            del found["not_carried"]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearsalFailure(_OfBackup):
+    """What is kept of a rehearsal that failed.
+
+    Attributes:
+        blamed: Whether the release is to blame.
+    """
+
+    blamed: bool = False
+
+
+@dataclass(frozen=True)
+class PredictedRange(Record):
+    """The stop that is expected of a hop, seconds.
+
+    Attributes:
+        learnt: Whether the range comes from earlier changes of this site.
+    """
+
+    low: float
+    likely: float
+    high: float
+    learnt: bool = False
+
+
+@dataclass(frozen=True)
+class MappedCodes(Record):
+    """What a map of reference data does.
+
+    Attributes:
+        affected: Rows that get a new code; None where the manifest does not ask.
+        unmapped: Code without a target, and its number of rows.
+    """
+
+    name: str
+    database: str
+    affected: int | None = None
+    unmapped: tuple[tuple[str | int, ...], ...] = ()
+
+    @property
+    def without_target(self) -> int:
+        """Rows whose code has no target."""
+        return sum(int(count) for _, count in self.unmapped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearsedHop(Record):
+    """What was found of one change of the path.
+
+    Attributes:
+        from_: The release before,
+        to: and the one that was tried.
+        copy_s: Seconds of a copy as an upgrade makes it,
+        migrate_s: of the migrations with their checks,
+        contract_s: of what brings them to their end while officers work; None where nothing does,
+        back_s: and of the way back; None where none was tried.
+        back_differs: Tables that the way back did not bring to what they were.
+        restore_s: Seconds of the way back to kept databases; None where that is not the way.
+        way_back: Which way a rollback takes.
+        loses: Tables and columns of which the way back does not keep what is entered.
+        values: What became of values written on trial.
+        unchanged: Whether neither schema nor rows changed.
+        checks: By name the value of each check before and after.
+        maps: What maps of reference data do.
+        tables: By database and table the rows before and after, where they changed; -1 for none.
+        stop_s: The predicted stop.
+    """
+
+    from_: str
+    to: str
+    copy_s: float
+    migrate_s: float
+    contract_s: float | None = None
+    back_s: float | None = None
+    back_differs: tuple[str, ...] = ()
+    restore_s: float | None = None
+    way_back: Back
+    loses: tuple[str, ...] = ()
+    values: TriedValues | None = None
+    unchanged: bool | None = None
+    checks: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    maps: tuple[MappedCodes, ...] = ()
+    tables: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
+    stop_s: PredictedRange
+
+    @property
+    def way(self) -> tuple[str, str]:
+        """From where to where."""
+        return self.from_, self.to
+
+    @property
+    def not_kept(self) -> tuple[str, ...]:
+        """What the way back does not keep: as the files say, or else as was seen on trial."""
+        return self.loses or (lost_places(self.values) if self.values is not None else ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearsalReport(_OfBackup):
+    """What a rehearsal found that came to its end.
+
+    Attributes:
+        plan: Digest of the plan that was tried.
+        backup_s: Seconds in which a backup of everything was made and restored.
+        sizes: Bytes of each database.
+        hops: The changes of the path, in their order.
+    """
+
+    plan: str
+    backup_s: float
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    hops: tuple[RehearsedHop, ...] = ()

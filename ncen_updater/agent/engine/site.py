@@ -1,0 +1,172 @@
+"""What a change acts on, and what each step is given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+
+from ncen_updater.agent.adapters.databases.base import (
+    ChangeRef,
+    CopyPlan,
+    DatabaseEngine,
+    MigrationSet,
+)
+from ncen_updater.agent.adapters.databases.migrations.loader import load_migrations
+from ncen_updater.agent.model.change import Change
+from ncen_updater.agent.model.errors import NeedsPerson
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.common.progress import Progress
+from ncen_updater.formats.document import Offer, ReleaseDocument
+from ncen_updater.formats.reported import says
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.adapters.application.base import Application
+    from ncen_updater.agent.config.model import AgentConfig
+    from ncen_updater.agent.storage.overlay.layer import Layer
+    from ncen_updater.agent.storage.slots.store import SlotStore
+    from ncen_updater.feed.tuf_source import TufReleaseSource
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _boot() -> str:
+    return BOOT_ID.read_text("ascii").strip()
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time, passed in: the wall's for records, the monotonic for deadlines, and waiting.
+
+    The monotonic time is that of the machine, comparable between processes within one boot.
+    """
+
+    now: Callable[[], datetime] = _now
+    monotonic: Callable[[], float] = time.monotonic
+    boot: Callable[[], str] = _boot
+    wait: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True)
+class Site:
+    """One national instance with everything that a change may touch."""
+
+    config: AgentConfig
+    engine: DatabaseEngine
+    slots: SlotStore
+    application: Application
+    source: TufReleaseSource
+    state: Path
+    agent_version: Version
+    clock: Clock = field(default_factory=Clock)
+    overlay: Layer | None = None
+
+    def migrations(self, version: Version) -> MigrationSet:
+        """The migrations of a release, as they lie in its slot."""
+        document = self.slots.document(version)
+        return load_migrations(
+            document.manifest, self.slots.path(version), self.engine.kind, document.migrations
+        )
+
+
+def reference(change: Change) -> ChangeRef:
+    """The change as the databases know it."""
+    return ChangeRef(
+        id=change.id,
+        generation=change.generation,
+        release=change.to_version,
+        source=change.source,
+    )
+
+
+@dataclass
+class StepContext:
+    """What a step may use: the site, the journal, and its change.
+
+    Attributes:
+        at_boot: Whether the system starts the application once we have ended. Then a step must not
+            order it: the system would wait for us, and we for it.
+    """
+
+    site: Site
+    journal: Journal
+    change: Change
+    progress: Progress
+    at_boot: bool = False
+
+    @property
+    def target_version(self) -> Version:
+        """The version that this change leads to."""
+        return Version(self.change.to_version)
+
+    @property
+    def origin_version(self) -> Version:
+        """The version that ran when the change began."""
+        return Version(self.change.from_version)
+
+    @property
+    def memory(self) -> SiteHistory:
+        """What the site remembers beyond this change."""
+        return SiteHistory(self.journal)
+
+    @property
+    def ref(self) -> ChangeRef:
+        """The change as the databases know it."""
+        return replace(reference(self.change), as_is=bool(self.facts().as_is))
+
+    def facts(self) -> ChangeFacts:
+        """Facts of this change, fresh from the journal."""
+        return self.journal.facts(self.change.id)
+
+    def copy_plan(self) -> CopyPlan:
+        """The plan that was journaled before the copy began.
+
+        Raises:
+            NeedsPerson: If the journal does not hold it.
+        """
+        data = self.facts().copy
+        if data is None:
+            raise NeedsPerson(reason="the plan of the copy is not in the journal")
+        return CopyPlan(data)
+
+    def offer(self) -> Offer | None:
+        """The signed offer of the target release, as last verified."""
+        view = self.site.source.last_view()
+        for offer in view.offers if view else ():
+            if offer.version == self.change.to_version:
+                return offer
+        return None
+
+    def target(self) -> ReleaseDocument:
+        """The release that this change leads to; its slot must be built."""
+        return self.site.slots.document(self.target_version)
+
+    def origin(self) -> ReleaseDocument:
+        """The release that ran when the change began."""
+        return self.site.slots.document(self.origin_version)
+
+    def newer(self) -> ReleaseDocument:
+        """The newer of the two: the one whose checks and ways down count."""
+        return self.target() if self.leads_up else self.origin()
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the application's own words tell the two releases of this change apart."""
+        reported = self.site.slots.reported
+        return not says(reported(self.origin_version), reported(self.target_version))
+
+    @property
+    def leads_up(self) -> bool:
+        """Whether the change leads to a newer release."""
+        return self.target_version > self.origin_version

@@ -1,0 +1,1 @@
+"""Plain data: what the other rooms hand to each other."""

@@ -1,0 +1,13 @@
+"""Who acts, as the operating system knows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who acts, as the operating system knows them."""
+
+    who: str
+    uid: int

@@ -1,0 +1,62 @@
+"""Is what the country owns in use, and does a release know all of it?"""
+
+from __future__ import annotations
+
+from packaging.version import Version
+
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+
+#: Paths that a person is told of.
+SHOWN = 10
+
+
+def overlay_look(site: Site, current: Version) -> tuple[Finding, ...]:
+    """NU-6133 where what was merged is not in use, NU-6134 for files that nothing uses."""
+    layer, found = site.overlay, []
+    if layer is None:
+        return ()
+    if layer.carried(current) and not layer.is_of(current):
+        chosen = layer.chosen()
+        values = {"version": current, "chosen": chosen or "-", "path": str(layer.merged)}
+        found.append(
+            Finding(
+                "NU-6133",
+                Severity.ADVISORY,
+                Text(
+                    N_(
+                        "What the country owns in texts and settings is not merged for {version},"
+                        " which runs (below {path} is: {chosen})."
+                    )
+                    if chosen
+                    else N_(
+                        "What the country owns in texts and settings is not merged for {version},"
+                        " which runs (below {path} none is chosen)."
+                    ),
+                    values,
+                ),
+                Text(N_("Run 'ncen-updater translations apply'; restart nCEN to see it.")),
+                values,
+            )
+        )
+    paths = site.config.paths
+    files = layer.unnamed(current, [paths.resolve(item.directory) for item in site.config.files])
+    if files:
+        shown = ", ".join(files[:SHOWN]) + (", ..." if len(files) > SHOWN else "")
+        values = {"count": len(files), "files": shown, "path": str(layer.own)}
+        found.append(
+            Finding(
+                "NU-6134",
+                Severity.INFO,
+                Text(N_("{count} files in {path} are used by no release: {files}."), values),
+                Text(
+                    N_(
+                        "If one was meant to be, compare its name with 'ncen-updater translations"
+                        " report'."
+                    )
+                ),
+                values,
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,169 @@
+"""Is what was proved of the feed remembered, whole, and nobody else's to write? Reads only.
+
+``proved.json`` keeps revoked keys and withdrawn releases from coming back (decision 56): who
+removes it, writes it, or may, takes that away.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import N_, Text
+from ncen_updater.feed.last_view import view_path
+from ncen_updater.feed.offers import load_view
+from ncen_updater.feed.proved import PROVED, PROVED_LOCK, Proved, ProvedMemory
+from ncen_updater.formats.tuf_names import AGENT_PRODUCT
+
+EXAMINE = Text(
+    N_(
+        "Have this server examined, since what talks to the network may have been tampered with, "
+        "and tell the Secretariat."
+    )
+)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How a file or directory lies there.
+
+    Attributes:
+        path: Where.
+        owner: The number of its owner.
+        mode: Kind and permissions, as ``stat`` has them.
+        links: How many names it has.
+    """
+
+    path: Path
+    owner: int
+    mode: int
+    links: int = 1
+
+    def trouble(self, ours: frozenset[int]) -> Text | None:
+        """Why somebody else may write what is read here; None if nobody may. Pure.
+
+        Args:
+            ours: The numbers of users who may: root's, and that of who runs the agent.
+        """
+        values: dict[str, object] = {"path": self.path}
+        if not (stat.S_ISREG(self.mode) or stat.S_ISDIR(self.mode)):
+            return Text(N_("{path} is a link, or no file of its own"), values)
+        if stat.S_ISREG(self.mode) and self.links != 1:
+            return Text(N_("{path} has a second name elsewhere"), values)
+        if self.owner not in ours:
+            return Text(N_("{path} belongs to user {owner}"), {**values, "owner": self.owner})
+        if self.mode & 0o022:
+            mode = f"{stat.S_IMODE(self.mode):04o}"
+            return Text(N_("others may write to {path} (mode {mode})"), {**values, "mode": mode})
+        return None
+
+
+def kept_as(path: Path) -> Kept | None:
+    """Look at an entry itself; None where there is none."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return Kept(path, found.st_uid, found.st_mode, found.st_nlink)
+
+
+def proved_findings(
+    file: Kept | None,
+    directory: Kept,
+    ours: frozenset[int],
+    proved: Proved | None,
+    left: Mapping[str, int],
+    *,
+    once: bool,
+) -> Iterator[Finding]:
+    """Say what is wrong with what is remembered. Pure.
+
+    Args:
+        file: The file; None where there is none.
+        directory: The state directory.
+        ours: Who may write them.
+        proved: What is remembered; None where that could not be read.
+        left: Number of the list that the reader left, by product.
+        once: Whether something was remembered here once.
+    """
+    if file is None:
+        if once:
+            yield Finding(
+                "NU-6130",
+                Severity.ADVISORY,
+                Text(
+                    N_("{path} was here and is missing: nothing keeps older lists out."),
+                    {"path": directory.path / PROVED},
+                ),
+                Text(
+                    N_(
+                        "Run 'ncen-updater check': it is built from the newest list. If nobody "
+                        "moved it away on purpose, have this server examined."
+                    )
+                ),
+                {"path": str(directory.path / PROVED)},
+            )
+        return
+    for kept in (file, directory):
+        if (reason := kept.trouble(ours)) is not None:
+            yield Finding(
+                "NU-6131",
+                Severity.STRICT,
+                Text(
+                    N_("What was proved here may be written by somebody else: {reason}."),
+                    {"reason": reason},
+                ),
+                EXAMINE,
+                {"path": str(kept.path), "reason": str(reason)},
+            )
+    for product, version in sorted(left.items()) if proved else ():
+        seen = proved.lists.get(product) if proved else None
+        if seen is not None and version < seen.version:
+            yield Finding(
+                "NU-6132",
+                Severity.ADVISORY,
+                Text(
+                    N_(
+                        "The list '{role}' on the disk is version {version}; version {known} was "
+                        "proved here before, and it alone is used."
+                    ),
+                    {"role": product, "version": version, "known": seen.version},
+                ),
+                Text(
+                    N_(
+                        "Run 'ncen-updater check'. If it stays so and nobody restored a backup, "
+                        "have this server examined."
+                    )
+                ),
+                {"role": product, "version": version, "known": seen.version},
+            )
+
+
+def proved_look(site: Site) -> Iterator[Finding]:
+    """Look at what a site remembers.
+
+    Raises:
+        TrustError: If it is damaged (NU-2045).
+    """
+    paths = site.config.paths
+    state = paths.resolve(paths.state)
+    directory, file = kept_as(state), kept_as(state / PROVED)
+    if directory is None:
+        return
+    left = {}
+    for product in (site.config.site.product, AGENT_PRODUCT):
+        view = load_view(view_path(paths.received_directory, product))
+        if view is not None:
+            left[product] = view.version
+    ours = frozenset({0, os.geteuid(), directory.owner if os.geteuid() else 0})
+    once = kept_as(state / PROVED_LOCK) is not None
+    yield from proved_findings(file, directory, ours, None, left, once=once)
+    if file is not None and stat.S_ISREG(file.mode):
+        proved = ProvedMemory(state).load()
+        found = proved_findings(file, directory, ours, proved, left, once=once)
+        yield from (one for one in found if one.code == "NU-6132")

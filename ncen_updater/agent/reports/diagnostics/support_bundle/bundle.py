@@ -1,0 +1,211 @@
+"""Makes a bundle: gathered, compared with the databases, shown, and only then written."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ncen_updater.agent.adapters.databases.engines import ENGINES
+from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.engine.composition import build_site
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.reports.diagnostics.support_bundle.gather import (
+    PARTS,
+    REHEARSALS,
+    Gatherer,
+    Run,
+    run_command,
+)
+from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import (
+    Leak,
+    ValueSample,
+    find_leaks,
+    sample,
+    words_of,
+)
+from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart, json_part
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.cli.errors import NOTHING_CHANGED
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import catalogue_texts
+from ncen_updater.common.messages import BUNDLE_UNWRITABLE, SUPPORT_BUNDLE_EXISTS, UNKNOWN_PART
+from ncen_updater.common.progress import Progress
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What would be written.
+
+    Attributes:
+        parts: Every part, those that are missing too.
+        leaks: Values of the databases that stand in it.
+        unread: Databases that it could not be compared with, and why.
+    """
+
+    parts: tuple[BundlePart, ...]
+    leaks: tuple[Leak, ...]
+    unread: dict[str, str]
+
+
+def require_parts(names: Iterable[str]) -> None:
+    """Refuse what is no part of a bundle.
+
+    Raises:
+        UnknownPart: With the names of all parts.
+    """
+    for name in names:
+        if name not in PARTS:
+            raise UpdaterError(
+                UNKNOWN_PART, part=name, parts=", ".join(PARTS), state=NOTHING_CHANGED
+            )
+
+
+def make_bundle(
+    config_path: Path,
+    progress: Progress,
+    now: datetime,
+    *,
+    leave_out: Sequence[str] = (),
+    run: Run = run_command,
+) -> Bundle:
+    """Gather a bundle and compare it with the databases.
+
+    Args:
+        config_path: The configuration file.
+        progress: Told what is looked at.
+        now: The time.
+        leave_out: Names of parts.
+        run: Runs a command of the system.
+
+    Raises:
+        UnknownPart: If a name is none of a part.
+    """
+    require_parts(leave_out)
+    gatherer = Gatherer(config_path, progress, now, run)
+    own = frozenset(_own_words(gatherer.config))
+    parts = gatherer.parts(leave_out, own)
+    found = _sampled(gatherer.config, config_path, own)
+    return Bundle(parts, find_leaks(parts, found.values), dict(found.unread))
+
+
+def _sampled(config: AgentConfig | None, config_path: Path, own: frozenset[str]) -> ValueSample:
+    if config is None:
+        return ValueSample({}, {"*": "NU-1001"})
+    try:
+        engine = build_site(config, config_path).engine
+        return sample(engine, own.union(_names_rehearsed(config)))
+    except UpdaterError as error:
+        return ValueSample({}, dict.fromkeys(config.databases.names, error.code))
+
+
+def _own_words(config: AgentConfig | None) -> Iterator[str]:
+    """Words that stand in a bundle without being anybody's data."""
+    for text in catalogue_texts():
+        yield from words_of(text)
+    yield from OWN
+    if config is None:
+        return
+    site = config.site
+    for text in (site.id, site.country, site.product, config.service.timezone or ""):
+        yield from words_of(text)
+    for path in (config.paths.root, config.paths.state, config.paths.slots, config.paths.current):
+        yield from words_of(str(path))
+    for names in config.databases.names.items():
+        for name in names:
+            yield from words_of(name)
+
+
+def _names_rehearsed(config: AgentConfig) -> Iterator[str]:
+    """Words of the names that releases give to tables and to lists of codes: nobody's data.
+
+    A code of such a list may be written like one of them.
+    """
+    try:
+        with Journal.open(
+            config.paths.resolve(config.paths.state) / JOURNAL, read_only=True
+        ) as journal:
+            reports = [record.report for record in Rehearsals(journal).all(REHEARSALS)]
+    except UpdaterError:  # that part is missing, then
+        return
+    for report in reports:
+        for hop in report.hops if report is not None else ():
+            for item in hop.maps:
+                yield from words_of(item.name)
+            for database, tables in hop.tables.items():
+                for name in (database, *tables):
+                    yield from words_of(name)
+
+
+#: Names of the formats themselves.
+OWN = frozenset(
+    word
+    for text in (
+        *PARTS,
+        *ENGINES,
+        "gnu linux debian ubuntu bookworm trixie python x86_64 aarch64 amd64 "
+        "active inactive failed loaded dead running exited success notify text info true false "
+        "null none migrate restore copy generation",
+    )
+    for word in words_of(text)
+)
+
+
+def contents(bundle: Bundle, now: datetime) -> str:
+    """Return the list of what is in a bundle, and of what is not."""
+    return json_part(
+        {
+            "schema": 1,
+            "made_at": now,
+            "parts": {
+                part.name: {"missing": part.missing}
+                if part.text is None
+                else {"bytes": len(part.text.encode())}
+                for part in bundle.parts
+            },
+            "not_compared_with": bundle.unread,
+        }
+    )
+
+
+def packed(bundle: Bundle, now: datetime) -> bytes:
+    """Return a bundle as ``.tar.gz``."""
+    files = [("contents.json", contents(bundle, now))]
+    files += [(part.name, part.text) for part in bundle.parts if part.text is not None]
+    return _packed(files, now)
+
+
+def write_archive(data: bytes, path: Path) -> int:
+    """Write a packed bundle, for its owner alone; return its size in bytes.
+
+    Raises:
+        BundleExists: If there is something at that place.
+        BundleUnwritable: If it cannot be written.
+    """
+    if os.path.lexists(path):
+        raise UpdaterError(SUPPORT_BUNDLE_EXISTS, path=path)
+    try:
+        durable.write(path, data, 0o600)
+    except OSError as error:
+        raise UpdaterError(
+            BUNDLE_UNWRITABLE, path=path, reason=os.strerror(error.errno or 0)
+        ) from error
+    return len(data)
+
+
+def _packed(files: Iterable[tuple[str, str]], now: datetime) -> bytes:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        for name, text in files:
+            content = text.encode("utf-8", "backslashreplace")
+            entry = tarfile.TarInfo(f"support-bundle/{name}")
+            entry.size, entry.mode, entry.mtime = len(content), 0o600, int(now.timestamp())
+            archive.addfile(entry, io.BytesIO(content))
+    return gzip.compress(plain.getvalue(), mtime=0)

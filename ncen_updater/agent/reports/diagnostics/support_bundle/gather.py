@@ -1,0 +1,337 @@
+"""Gathers the parts of a bundle: the allow-list of what may be in one."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.config.paths import Places, load_places
+from ncen_updater.agent.config.read import read_config
+from ncen_updater.agent.engine.outcome import outcome_of
+from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
+from ncen_updater.agent.engine.rehearsal.stops import stop_range
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.reports.diagnostics.doctor import diagnose
+from ncen_updater.agent.reports.diagnostics.support_bundle.masking import (
+    LOG_FIELDS,
+    log_lines,
+    mask_settings,
+    mask_values,
+)
+from ncen_updater.agent.reports.diagnostics.support_bundle.parts import (
+    BundlePart,
+    gathered,
+    json_part,
+)
+from ncen_updater.agent.reports.status import FROM_THE_DISK, or_none, read_status
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.progress import Progress
+
+PARTS = (
+    "site.json", "changes.json", "events.json", "rehearsals.json", "findings.json",
+    "configuration.json", "versions.json", "disks.json", "units.txt", "log.txt",
+)  # fmt: skip
+EVENTS, CHANGES, REHEARSALS, LOG_LINES = 2000, 50, 20, 1000
+#: What events tell beside their kind: words and figures of this program, nothing that people wrote.
+EVENT_VALUES = (
+    "step", "code", "error_code", "what", "mode", "from_version", "to_version", "version", "origin",
+    "low_s", "high_s", "real_s", "held", "exit_code", "count", "order", "rehearsal",
+    "not_before", "taken_over_by",
+)  # fmt: skip
+UNITS = ("ncen-updater*",)
+COMMAND_S = 20.0
+Run = Callable[[Sequence[str]], str]
+
+
+def run_command(words: Sequence[str]) -> str:
+    """Return what a command of the system says."""
+    return subprocess.run(
+        words, check=True, capture_output=True, text=True, errors="backslashreplace",
+        timeout=COMMAND_S, stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C.UTF-8"},
+    ).stdout  # fmt: skip
+
+
+class Gatherer:
+    """Gathers what is known of one site.
+
+    Args:
+        config_path: The configuration file, whatever is in it.
+        progress: Told what is looked at.
+        now: The time.
+        run: Runs a command of the system.
+
+    Attributes:
+        config: The configuration, where it can be used.
+    """
+
+    def __init__(
+        self, config_path: Path, progress: Progress, now: datetime, run: Run = run_command
+    ) -> None:
+        self._path, self._progress, self._now, self._run = config_path, progress, now, run
+        self.config: AgentConfig | None = None
+        self._places: Places | None = None
+        self._problem: UpdaterError | None = None
+        try:
+            self.config, self._places = load_config(config_path), load_places(config_path)
+        except UpdaterError as error:
+            self._problem = error
+        self._findings: tuple[Finding, ...] | None = None
+
+    def parts(
+        self, leave_out: Sequence[str] = (), own: Set[str] = frozenset()
+    ) -> tuple[BundlePart, ...]:
+        """Gather every part but those that are left out.
+
+        Args:
+            leave_out: Names of parts.
+            own: Words that this program uses itself.
+        """
+        makers: Mapping[str, Callable[[], str]] = {
+            "site.json": self._site,
+            "changes.json": self._changes,
+            "events.json": self._events,
+            "rehearsals.json": self._rehearsals,
+            "findings.json": lambda: self._codes(own),
+            "configuration.json": lambda: json_part(
+                mask_settings(read_config(self._path).data, own)
+            ),
+            "versions.json": self._versions,
+            "disks.json": self._disks,
+            "units.txt": lambda: self._run(
+                ["systemctl", "show", "--no-pager",
+                 "--property=Id,LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,"
+                 "ActiveEnterTimestamp,InactiveEnterTimestamp", *UNITS]
+            ),
+            "log.txt": self._log,
+        }  # fmt: skip
+        return tuple(
+            BundlePart(name, None, "left out on demand")
+            if name in leave_out
+            else gathered(name, makers[name])
+            for name in PARTS
+        )
+
+    def _need(self) -> AgentConfig:
+        if self.config is None:
+            assert self._problem is not None  # noqa: S101 - one of the two is there
+            raise self._problem
+        return self.config
+
+    # ---- from the disk ---------------------------------------------------------------------------
+
+    def _site(self) -> str:
+        config = self._need()
+        assert self._places is not None  # noqa: S101 - read with the configuration
+        found = read_status(self._places, self._now, FROM_THE_DISK, config=config)
+        journal, view, agent = or_none(found.journal), or_none(found.view), or_none(found.agent)
+        error, following = found.journal, found.next
+        officers = or_none(found.availability)
+        return json_part(
+            {
+                "site": config.site.id,
+                "country": config.site.country,
+                "product": config.site.product,
+                "made_at": self._now,
+                "current": or_none(found.current),
+                "officers": officers and officers.state.value,
+                "journal_code": error.code if isinstance(error, UpdaterError) else None,
+                "journal_event": journal and journal.event,
+                "open_change": journal and journal.change and journal.change.id,
+                "held": journal and bool(journal.holds),
+                "bad_releases": journal and {row.version: row.code for row in journal.bad_releases},
+                "next": following
+                and {
+                    "target": following.target,
+                    "prepared": following.prepared,
+                    "rehearsed": following.rehearsed.value,
+                    "bad_until": following.bad_until,
+                    "missing_approvals": found.missing(config.service.approvals),
+                },
+                "list": view
+                and {
+                    "version": view.version,
+                    "checked_at": view.checked_at,
+                    "expires_at": view.expires_at,
+                    "versions": view.versions,
+                    "withdrawn": view.withdrawn,
+                },
+                "lists_lapse": {
+                    role: moment
+                    for role, moment in (or_none(found.expiries) or {}).items()
+                    if not isinstance(moment, Exception)
+                },
+                "agent": agent and agent.to_json(),
+            }
+        )
+
+    def _journal(self) -> Journal:
+        config = self._need()
+        return Journal.open(config.paths.resolve(config.paths.state) / JOURNAL, read_only=True)
+
+    def _changes(self) -> str:
+        with self._journal() as journal:
+            return json_part(
+                [
+                    {
+                        "id": outcome.change.id,
+                        "kind": outcome.change.kind.value,
+                        "mode": outcome.change.mode.value,
+                        "state": outcome.change.state.value,
+                        "from": outcome.change.from_version,
+                        "to": outcome.change.to_version,
+                        "created_at": outcome.change.created_at,
+                        "ended_at": outcome.change.ended_at,
+                        "error_code": outcome.change.error_code,
+                        "attempts": outcome.change.attempts,
+                        "stop_s": outcome.stop_s,
+                        "step_s": dict(outcome.step_s),
+                        "steps": {
+                            name.value: record.state.value
+                            for name, record in outcome.change.steps.items()
+                        },
+                    }
+                    for outcome in (outcome_of(journal, c.id) for c in journal.changes(CHANGES))
+                ]
+            )
+
+    def _events(self) -> str:
+        with self._journal() as journal:
+            first = max(0, journal.last_event() - EVENTS)
+            return json_part(
+                [
+                    {
+                        "number": event.number,
+                        "at": event.at,
+                        "change": event.change,
+                        "kind": event.kind,
+                        **{name: event[name] for name in EVENT_VALUES if _plain(event.get(name))},
+                    }
+                    for event in journal.events(first)
+                ]
+            )
+
+    def _rehearsals(self) -> str:
+        with self._journal() as journal:
+            return json_part(
+                [
+                    {
+                        "id": record.id,
+                        "from": record.from_version,
+                        "to": record.to_version,
+                        "state": record.state.value,
+                        "started_at": record.started_at,
+                        "ended_at": record.ended_at,
+                        "error_code": record.error_code,
+                        "stop_s": stop_range(record),
+                        "hops": list(_hops(record.report)),
+                    }
+                    for record in Rehearsals(journal).all(REHEARSALS)
+                ]
+            )
+
+    # ---- findings --------------------------------------------------------------------------------
+
+    def _found(self) -> tuple[Finding, ...]:
+        if self._findings is None:
+            self._findings = diagnose(self._path, self._progress)
+        return self._findings
+
+    def _codes(self, own: Set[str]) -> str:
+        found = self._found()
+        rows = [(f.code, f.severity.value, str(mask_values(f.what, own))) for f in found]
+        return json_part([dict(zip(("code", "severity", "what"), r, strict=True)) for r in rows])
+
+    # ---- the machine -----------------------------------------------------------------------------
+
+    def _log(self) -> str:
+        journal = self._run(
+            ["journalctl", "--no-pager", "--output=json", "--quiet", f"--lines={LOG_LINES}",
+             f"--output-fields={','.join(['MESSAGE', *LOG_FIELDS])}",
+             *(f"--unit={unit}" for unit in UNITS)]
+        )  # fmt: skip
+        return "\n".join(log_lines(journal)) + "\n"
+
+    def _versions(self) -> str:
+        found: dict[str, object] = {
+            "ncen-updater": version("ncen-updater"),
+            "python": platform.python_version(),
+            "system": platform.freedesktop_os_release().get("PRETTY_NAME"),
+            "kernel": platform.release(),
+            "machine": platform.machine(),
+            "sqlite": sqlite3.sqlite_version,
+        }
+        packages: dict[str, str | None] = {}
+        for line in requires("ncen-updater") or ():
+            wanted = Requirement(line)
+            if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+                packages[wanted.name] = _version(wanted.name)
+        return json_part({**found, "packages": packages})
+
+    def _disks(self) -> str:
+        config = self._need()
+        paths = config.paths
+        places: dict[str, Path] = {
+            "state": paths.resolve(paths.state),
+            "slots": paths.resolve(paths.slots),
+            "agent": paths.resolve(paths.agent),
+        }
+        if (directory := config.databases.own.directory_on_disk) is not None:
+            places["databases"] = directory
+        return json_part({name: dict(_disk(place)) for name, place in places.items()})
+
+
+def _plain(value: object) -> bool:
+    return value is not None and isinstance(value, str | int | float | bool)
+
+
+def _hops(report: RehearsalReport | None) -> Iterator[dict[str, object]]:
+    """Counts and durations of a rehearsal; no code that records hold."""
+    for hop in report.hops if report is not None else ():
+        yield {
+            "from": hop.from_,
+            "to": hop.to,
+            "stop_s": hop.stop_s.to_json(),
+            "back_s": hop.back_s,
+            "maps": [
+                {
+                    "name": item.name,
+                    "affected": item.affected,
+                    "unmapped": item.without_target,
+                }
+                for item in hop.maps
+            ],
+            "tables": hop.tables,
+            "checks": len(hop.checks),
+        }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _disk(place: Path) -> Iterator[tuple[str, object]]:
+    try:
+        disk = os.statvfs(place)
+    except OSError as error:
+        yield "error", os.strerror(error.errno or 0)
+        return
+    yield "bytes", disk.f_blocks * disk.f_frsize
+    yield "free_bytes", disk.f_bavail * disk.f_frsize
+    yield "files", disk.f_files
+    yield "free_files", disk.f_favail

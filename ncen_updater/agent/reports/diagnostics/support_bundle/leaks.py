@@ -1,0 +1,166 @@
+"""Looks for values of the databases in what was gathered, before anything is written.
+
+Distinctive values are sampled from every text column of every live database, within a limit of time
+and number: a name of a person, a number of a passport. A value is looked for as whole words,
+whatever stands between them and however they are written: large or small, with or without accents,
+escaped, the digits of a number in groups. A value all of whose words this program uses itself
+("finished", "in progress") says nothing and is not looked for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import unquote
+
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine, Live
+from ncen_updater.agent.adapters.databases.engines import kind_of
+from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart
+from ncen_updater.common.errors import UpdaterError
+
+WORD = re.compile(r"[^\W_]+")
+ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+#: A value is known by its first words; more would not make it more distinctive.
+MOST_WORDS = 4
+LEAST_LETTERS, LEAST_DIGITS = 4, 6
+DATE = re.compile(r"\d{4}-\d\d-\d\d\b")
+ROWS, TABLES, VALUES = 1000, 500, 300_000
+QUERY_S, ALL_S = 5.0, 60.0
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ValueSample:
+    """Values that were looked at.
+
+    Attributes:
+        values: First words of each to the column that it is from.
+        unread: Databases of which not every column could be looked at, with the reason.
+    """
+
+    values: Mapping[Key, str]
+    unread: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A value of a column that stands in a part. The value itself is not told."""
+
+    part: str
+    column: str
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, folded: without accents, escapes and differences of case."""
+    plain = ESCAPED.sub(lambda found: chr(int(found[1], 16)), unquote(text))
+    folded = unicodedata.normalize("NFKD", plain.casefold())
+    return WORD.findall("".join(c for c in folded if not unicodedata.combining(c)))
+
+
+def _key(value: str, own: Set[str]) -> Key | None:
+    words = words_of(value[:400])[:MOST_WORDS]
+    if all(map(str.isdecimal, words)):  # a number, however it is grouped
+        number = "".join(words)
+        return (number,) if len(number) >= LEAST_DIGITS and not DATE.match(value) else None
+    letters = sum(character.isalpha() for word in words for character in word)
+    characters = sum(map(len, words))
+    if letters < 1 or characters < LEAST_LETTERS or all(word in own for word in words):
+        return None
+    return tuple(words)
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        if value[:1] in "{[":
+            try:
+                yield from _texts(json.loads(value))
+                return
+            except ValueError:  # an array as a server writes it, or just text
+                yield from filter(None, re.split(r'[{},"]+', value[:10_000]))
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def sample(
+    engine: DatabaseEngine,
+    own: Set[str],
+    monotonic: Callable[[], float] = time.monotonic,
+) -> ValueSample:
+    """Look at the live databases.
+
+    Args:
+        engine: Theirs.
+        own: Words that this program uses itself.
+        monotonic: A clock.
+    """
+    values: dict[Key, str] = {}
+    unread: dict[str, str] = {}
+    ends = monotonic() + ALL_S
+    for name in engine.names:
+        try:
+            for table, columns in _columns(engine, name).items():
+                if monotonic() > ends or len(values) > VALUES:
+                    unread[name] = "too large"
+                    break
+                for rows in _rows(engine, name, table, columns):
+                    for row in rows:
+                        for column, cell in zip(columns, row, strict=True):
+                            for text in _texts(cell):
+                                key = _key(text, own)
+                                if key is not None:
+                                    values.setdefault(key, f"{name}: {table}.{column}")
+        except UpdaterError as error:
+            unread[name] = error.code
+        except OSError as error:  # a file of it is not there: what is sent tells of that
+            unread[name] = type(error).__name__
+    return ValueSample(values, unread)
+
+
+def _columns(engine: DatabaseEngine, name: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    asked = kind_of(engine.kind).text_columns
+    for table, column, _ in engine.query(Live(name), asked, timeout_s=QUERY_S):
+        found.setdefault(str(table), []).append(str(column))
+    return dict(list(found.items())[:TABLES])
+
+
+def _rows(
+    engine: DatabaseEngine,
+    name: str,
+    table: str,
+    columns: list[str],
+) -> Iterator[list[tuple[object, ...]]]:
+    """Yield the first rows of a table and its last ones; an error is most likely to quote these."""
+    kind = kind_of(engine.kind)
+    cells, tails = kind.samples(
+        partial(engine.query, Live(name), timeout_s=QUERY_S), table, columns, ROWS
+    )
+    for tail in tails:
+        sql = f"SELECT {cells} FROM {table} {tail}"  # noqa: S608 - names quoted by the server
+        yield engine.query(Live(name), sql, timeout_s=QUERY_S)
+
+
+def find_leaks(parts: Iterable[BundlePart], values: Mapping[Key, str]) -> tuple[Leak, ...]:
+    """Return the values that stand in the parts, one for each part and column; pure."""
+    found: dict[Leak, None] = {}
+    for part in parts:
+        words = words_of(part.text or "")
+        for at in range(len(words)):
+            for length in range(1, MOST_WORDS + 1):
+                here = tuple(words[at : at + length])
+                number = ("".join(here),) if all(map(str.isdecimal, here)) else here
+                column = values.get(number)
+                if column is not None:
+                    found[Leak(part.name, column)] = None
+    return tuple(found)

@@ -1,0 +1,136 @@
+"""The dossier as JSON has it: what its page says, for programs. Pure."""
+
+from __future__ import annotations
+
+from ncen_updater.agent.engine.rehearsal.report import MappedCodes, RehearsedHop
+from ncen_updater.agent.reports.dossier.gather import Dossier, DossierHop
+from ncen_updater.common.cli.render import finding_document
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, Text
+
+#: Where ``down`` files keep what the old shape cannot hold; no table of the application.
+PARKED = "ncen_kept"
+#: So many codes without a target are listed; the rest is counted.
+SHOWN_CODES = 20
+
+
+def map_words(item: MappedCodes) -> list[Text]:
+    """Say what a mapping of codes does, and what it has no target for."""
+    found = []
+    if item.affected is not None:
+        values: dict[str, object] = {"name": item.name, "count": item.affected}
+        found.append(Text(N_("{name}: {count} records get a new code."), values))
+    without = item.without_target
+    if without:
+        shown = item.unmapped[:SHOWN_CODES]
+        codes = ", ".join(f"{code} ({count})" for code, count in shown)
+        if len(item.unmapped) > len(shown):
+            codes += ", ..."
+        values = {"name": item.name, "count": without, "codes": codes}
+        found.append(Text(N_("{name}: {count} records have no target: {codes}."), values))
+    return found
+
+
+def table_rows(hop: RehearsedHop) -> list[tuple[str, str, str, str]]:
+    """Name each table of the application that changes: rows before, rows after, what happens."""
+    return [
+        (f"{database}.{table}", _rows(before), _rows(after), _verb(before, after))
+        for database, tables in hop.tables.items()
+        for table, (before, after) in tables.items()
+        if not table.startswith(PARKED)
+    ]
+
+
+def _rows(count: int) -> str:
+    return "-" if count < 0 else str(count)
+
+
+def _verb(before: int, after: int) -> str:
+    if before < 0:
+        return N_("is new")
+    if after < 0:
+        return N_("goes")
+    if before == after:
+        return N_("rows change")
+    return N_("rows are added") if after > before else N_("rows go")
+
+
+Stop = tuple[float, float, float]
+
+
+def dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> dict[str, object]:
+    """Return what a person decides on; its SQL is the plan's."""
+    return {
+        "site": dossier.site,
+        "country": dossier.country,
+        "product": dossier.product,
+        "agent": dossier.agent,
+        "made_at": dossier.made_at,
+        "current": dossier.current,
+        "target": dossier.target,
+        "stop_s": _stop(dossier.stop_s),
+        "keeps_records": dossier.keeps_records,
+        "loses": list(dossier.loses),
+        "hops": [_hop(hop, language) for hop in dossier.hops],
+        "findings": [finding_document(finding, language) for finding in dossier.findings],
+        "sizes": dict(dossier.sizes),
+        "rehearsed_at": dossier.rehearsed_at,
+        "rehearsal": dossier.rehearsal,
+        "holds_until": dossier.holds_until,
+        "backup_s": dossier.backup_s,
+        "not_carried": {name: list(objects) for name, objects in dossier.not_carried.items()},
+        "not_before": dossier.not_before,
+        "opens": dossier.opens,
+        "closes": dossier.closes,
+        "by_itself": dossier.by_itself,
+        "approvals": [
+            {"who": given.who, "uid": given.uid, "at": given.at} for given in dossier.approvals
+        ],
+        "needed": dossier.needed,
+        "keep_days": dossier.keep_days,
+        "soak_s": dossier.soak_s,
+        "rolls_back": dossier.rolls_back,
+        "head": dossier.head,
+    }
+
+
+def _stop(stop: Stop | None) -> dict[str, float] | None:
+    return dict(zip(("low", "likely", "high"), stop, strict=True)) if stop else None
+
+
+def _hop(hop: DossierHop, language: str) -> dict[str, object]:
+    report = hop.report
+    return {
+        "from": hop.origin,
+        "to": hop.version,
+        "required": hop.required,
+        "urgency": hop.urgency,
+        "notes": {
+            name: {"title": notes.title, "text": notes.text} for name, notes in hop.notes.items()
+        },
+        "by_code": hop.by_code,
+        "expands": hop.expands,
+        "contract": list(hop.contract),
+        "way_back": hop.way_back.value,
+        "way_words": hop.way_words.render(language),
+        "why_no_way_back": [
+            {"database": database, "id": id_, "reason": reason}
+            for database, id_, reason in hop.why_no_way_back
+        ],
+        "loses": list(hop.loses),
+        "values": list(hop.values_tried(language)),
+        "migrations": hop.migrations,
+        "unpacked_bytes": hop.unpacked_bytes,
+        "stop_s": _stop(hop.stop_s),
+        "files": [sentence.render(language).strip() for sentence in hop.files],
+        "country": [sentence.render(language).strip() for sentence in hop.country],
+        "tables": [
+            {"table": table, "before": before, "after": after, "what": what}
+            for table, before, after, what in (table_rows(report) if report else ())
+        ],
+        "codes": [
+            words.render(language)
+            for item in (report.maps if report else ())
+            for words in map_words(item)
+        ],
+        "unmapped": hop.unmapped,
+    }

@@ -1,0 +1,276 @@
+"""Everything that a person needs to decide on an upgrade, gathered in one place. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING
+
+from ncen_updater.agent.adapters.databases.ways import Back
+from ncen_updater.agent.engine.approvals.approving import ApprovalSubject, require_basis
+from ncen_updater.agent.engine.approvals.model import Approval, ApprovalBasis
+from ncen_updater.agent.engine.pending_rollback import left_behind
+from ncen_updater.agent.engine.rehearsal.predictions import ComparedStop, compared
+from ncen_updater.agent.engine.rehearsal.report import RehearsedHop
+from ncen_updater.agent.engine.rehearsal.values_words import values_words
+from ncen_updater.agent.engine.rollback_words import later_words, stop_words, way_words
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.policy.windows import next_opening
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import Text
+from ncen_updater.formats.manifest import ReleaseNotes
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.storage.overlay.layer import LayerReport
+
+#: Characters of SQL that a dossier shows of a release: some sixty pages.
+MAX_SQL = 200_000
+
+
+@dataclass(frozen=True)
+class DossierHop:
+    """One change of the path.
+
+    Attributes:
+        notes: What the Secretariat says of the release, by language.
+        way_back: The way back, with what the rehearsal showed of it.
+        why_no_way_back: What cannot be undone keeping records: database, migration, reason.
+        loses: Tables and columns of which the way back does not keep what is entered.
+        report: What the rehearsal found of it; None without a rehearsal.
+        files: What becomes of the site's own files, one sentence each.
+        by_code: Whether no database is copied or migrated while officers are out.
+        expands: Whether the release's program works on them before, while officers do.
+        contract: The program, with arguments, that works on them once the release was watched.
+        sql: Every statement that will run, in order; empty where the release has its own migrator.
+    """
+
+    origin: str
+    version: str
+    required: bool
+    urgency: str
+    notes: Mapping[str, ReleaseNotes]
+    way_back: Back
+    why_no_way_back: Sequence[tuple[str, str, str]]
+    migrations: int
+    unpacked_bytes: int
+    report: RehearsedHop | None
+    files: Sequence[Text] = ()
+    country: Sequence[Text] = ()
+    loses: Sequence[str] = ()
+    by_code: bool = False
+    expands: bool = False
+    contract: Sequence[str] = ()
+    sql: str = ""
+
+    @property
+    def stop_s(self) -> tuple[float, float, float] | None:
+        """The predicted stop: at least, likely, at most."""
+        if self.report is None:
+            return None
+        stop = self.report.stop_s
+        return stop.low, stop.likely, stop.high
+
+    @property
+    def keeps_records(self) -> bool:
+        """Whether a rollback keeps what officers enter."""
+        return self.way_back is Back.KEEPS and not self.loses
+
+    @property
+    def way_words(self) -> Text:
+        """The way back in one sentence, as the rollback will say it."""
+        tried = self.report is not None or self.by_code
+        return way_words(self.way_back, self.version, self.origin, self.loses, tried=tried)
+
+    @property
+    def code_words(self) -> Text | None:
+        """What the stop spares, where it copies nothing."""
+        return stop_words(as_is=self.by_code, expands=self.expands)
+
+    @property
+    def later_words(self) -> Text | None:
+        """What works on the databases once the release was watched, where anything does."""
+        return later_words(self.contract)
+
+    def values_tried(self, language: str) -> tuple[str, ...]:
+        """What the rehearsal saw of values when it went back, in sentences."""
+        found = self.report.values if self.report else None
+        if found is None:
+            return ()
+        return tuple(line.render(language).strip() for line in values_words(found, language))
+
+    @property
+    def unmapped(self) -> int:
+        """Records whose code has no target in this release."""
+        maps = self.report.maps if self.report else ()
+        return sum(item.without_target for item in maps)
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """What is decided on, and what it rests on.
+
+    Attributes:
+        made_at: When this was put together.
+        zone: Zone of the site's hours.
+        sizes: Bytes of each database now.
+        rehearsed_at: When it was rehearsed; None where the site asks for no rehearsal.
+        holds_until: Until when that rehearsal may be relied on.
+        backup_s: Seconds in which a backup of everything was made and restored.
+        not_before: The time that a person chose.
+        opens: When the next window opens in which it may begin, if the site has windows.
+        closes: When that window closes.
+        by_itself: Whether the service begins without being approved.
+        needed: How many people have to approve.
+        keep_days: How long the databases from before are kept.
+        soak_s: Seconds for which the new release is watched.
+        rolls_back: Whether a release that turns bad while it is watched is taken back by itself.
+        not_carried: By database what that backup does not carry.
+        head: The newest event of the journal, by number and hash.
+    """
+
+    site: str
+    country: str
+    product: str
+    agent: str
+    made_at: datetime
+    zone: tzinfo
+    current: str
+    target: str
+    hops: Sequence[DossierHop]
+    findings: Sequence[Finding]
+    sizes: Mapping[str, int]
+    rehearsed_at: datetime | None
+    rehearsal: str | None
+    holds_until: datetime | None
+    backup_s: float | None
+    earlier: Sequence[ComparedStop]
+    not_before: datetime | None
+    opens: datetime | None
+    closes: datetime | None
+    by_itself: bool
+    approvals: Sequence[Approval]
+    needed: int
+    basis: ApprovalBasis
+    keep_days: float
+    soak_s: float
+    rolls_back: bool
+    not_carried: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    head: str = ""
+
+    @property
+    def stop_s(self) -> tuple[float, float, float] | None:
+        """The predicted stop of the whole path: at least, likely, at most."""
+        stops = [hop.stop_s for hop in self.hops]
+        known = [stop for stop in stops if stop is not None]
+        if not known or len(known) < len(stops):
+            return None
+        low, likely, high = (sum(values) for values in zip(*known, strict=True))
+        return low, likely, high
+
+    @property
+    def loses(self) -> tuple[str, ...]:
+        """What of that is not kept, where every release has ways down; empty where one has none."""
+        if any(hop.way_back is not Back.KEEPS for hop in self.hops):
+            return ()
+        return tuple(dict.fromkeys(name for hop in self.hops for name in hop.loses))
+
+    @property
+    def keeps_records(self) -> bool:
+        """Whether the whole way back keeps what officers enter."""
+        return all(hop.keeps_records for hop in self.hops)
+
+
+def gather(site: Site, journal: Journal, found: ApprovalSubject) -> Dossier:
+    """Gather what a person needs to decide.
+
+    Args:
+        site: The site.
+        journal: Its journal.
+        found: What can be approved.
+
+    Raises:
+        NotRehearsed, RehearsalOutdated: If there is nothing that could be approved.
+        UpdaterError: If the journal cannot be read.
+    """
+    basis = require_basis(found)
+    settings, config = site.config.service, site.config
+    record = found.standing.rehearsal
+    report = record.report if record is not None else None
+    now = site.clock.now()
+    not_before = found.scheduled.not_before if found.scheduled else None
+    windows = tuple(item.window() for item in settings.windows)
+    opening = next_opening(windows, max(now, not_before or now), settings.zone())
+    rehearsed = {hop.way: hop for hop in report.hops} if report is not None else {}
+    hops = tuple(
+        DossierHop(
+            origin=str(hop.origin),
+            version=hop.document.manifest.version,
+            required=hop.document.manifest.required,
+            urgency=hop.document.manifest.urgency.value,
+            notes=hop.document.manifest.notes,
+            way_back=hop.way.back,
+            why_no_way_back=tuple(hop.way.reasons),
+            migrations=len(hop.migrations.steps),
+            unpacked_bytes=hop.offer.unpacked_bytes,
+            report=seen,
+            files=tuple(item.sentence for item in hop.files),
+            country=_country(hop.layer),
+            loses=hop.way.loses or (seen.not_kept if seen else ()),
+            by_code=hop.as_is,
+            expands=hop.expands,
+            contract=hop.contract,
+            sql=_bounded(hop.sql(found.plan.engine)) if hop.migrations.steps else "",
+        )
+        for hop in found.plan.learnt(report).hops
+        for seen in (rehearsed.get((str(hop.origin), hop.document.manifest.version)),)
+    )
+    left = left_behind(journal) & {hop.version for hop in hops}
+    return Dossier(
+        site=config.site.id,
+        country=config.site.country,
+        product=config.site.product,
+        agent=str(site.agent_version),
+        made_at=now,
+        zone=settings.zone(),
+        current=hops[0].origin if hops else str(site.slots.current()),
+        target=found.target,
+        hops=hops,
+        findings=found.plan.findings,
+        sizes=basis.sizes,
+        rehearsed_at=basis.at if record else None,
+        rehearsal=record.id if record else None,
+        holds_until=_holds_until(basis, settings.rehearsal_days) if record else None,
+        backup_s=report.backup_s if report is not None else None,
+        not_carried=(report.not_carried if report is not None else None) or {},
+        earlier=compared(journal),
+        not_before=not_before,
+        opens=opening.start if opening else None,
+        closes=opening.end if opening else None,
+        by_itself=settings.mode == "automatic" and not left,
+        approvals=found.people.given,
+        needed=found.people.needed,
+        basis=basis,
+        keep_days=config.keep.previous_days,
+        soak_s=config.soak.seconds,
+        rolls_back=config.soak.on_failure == "rollback",
+        head=str(journal.head()),
+    )
+
+
+def _bounded(sql: str) -> str:
+    """An annex that a printer can bear; ``plan --sql`` has all of it."""
+    return sql if len(sql) <= MAX_SQL else sql[:MAX_SQL] + "\n-- ... (plan --sql)"
+
+
+def _holds_until(basis: ApprovalBasis, days: float) -> datetime | None:
+    return basis.at + timedelta(days=days) if basis.at else None
+
+
+def _country(layer: LayerReport | None) -> tuple[Text, ...]:
+    if layer is None:
+        return ()
+    from ncen_updater.agent.storage.overlay.words import sentences
+
+    return sentences(layer)

@@ -1,0 +1,87 @@
+"""Dossiers that are kept at the site: one in each language for what was rehearsed or approved."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from packaging.version import Version
+
+from ncen_updater.agent.engine.approvals import approving
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.reports.dossier.gather import gather
+from ncen_updater.agent.reports.dossier.page import mark, page
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import languages
+from ncen_updater.common.progress import Silent
+
+logger = logging.getLogger(__name__)
+
+#: Below the state directory; a page is named by its binding and its language.
+DIRECTORY = "dossiers"
+#: Within so many bytes of a page its head says which approvals it shows.
+HEAD_BYTES = 4096
+
+
+def keep_dossiers(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
+    """Write the pages on a release anew; those that nobody approved and nobody can, go.
+
+    A page can be made again at any time, so that a rehearsal or an approval does not fail for it.
+
+    Args:
+        site: The site.
+        journal: Its journal.
+        target: The release.
+
+    Returns:
+        The pages; none where they could not be written, which is logged.
+    """
+    try:
+        return _keep(site, journal, target)
+    except (UpdaterError, OSError) as error:
+        logger.warning("the dossier on %s was not written: %s", target, error)
+        return ()
+
+
+def renew_dossiers(site: Site, target: str | None, binding: str) -> None:
+    """Write the pages anew where people approved, or chose a time, since they were written.
+
+    Requests only write down what people said; the pages follow when the service looks next.
+    """
+    if target is None or not binding:
+        return
+    with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+        consent = ApprovalStore(journal)
+        chosen = consent.scheduled(binding)
+        now = mark(consent.approvals(binding), chosen.not_before if chosen else None)
+        path = site.state / DIRECTORY / f"{binding}.{languages()[0]}.html"
+        try:
+            with path.open("rb") as page_of_it:
+                shown = now.encode() in page_of_it.read(HEAD_BYTES)
+        except OSError:
+            shown = False
+        if not shown:
+            keep_dossiers(site, journal, target)
+
+
+def _keep(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
+    # One that failed here may be tried again, and approved for that.
+    found = approving.subject(site, journal, Silent(), Version(target), retry=True)
+    facts = gather(site, journal, found)
+    directory = site.state / DIRECTORY
+    durable.make_directory(directory, 0o750)
+    kept = []
+    for language in languages():
+        path = directory / f"{found.binding}.{language}.html"
+        durable.write(path, page(facts, language), 0o640)
+        kept.append(path)
+    consent = ApprovalStore(journal)
+    for old in directory.glob("*.*.html"):
+        binding = old.name.partition(".")[0]
+        if old not in kept and not (consent.approvals(binding) or consent.spent(binding)):
+            durable.remove(old)
+    return tuple(kept)

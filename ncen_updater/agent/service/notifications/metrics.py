@@ -1,0 +1,172 @@
+"""Figures for Prometheus, in its text format, for the node exporter's textfile collector.
+
+Written by hand: the usual library would cost the service more memory than all of this room
+(docs/dependencies.md). Times are given as seconds since 1970, so that the age of anything is
+``time() - x`` whenever the file is read. The table of all figures: docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ncen_updater.agent.config.model import AgentConfig
+from ncen_updater.agent.policy.availability import AvailabilityState
+from ncen_updater.agent.reports.status import SiteStatus, or_none
+from ncen_updater.agent.service.notifications.outbox import Outbox
+from ncen_updater.common import atomic_files as durable
+
+PREFIX = "ncen_updater_"
+STATES = ("none", "running", "undoing", "committed", "stuck")
+#: Action and exit code to how often.
+Runs = Mapping[tuple[str, int], int]
+
+#: Name to type and meaning.
+FAMILIES: Mapping[str, tuple[str, str]] = {
+    "info": ("gauge", "The site: what runs, and which agent. Always 1."),
+    "journal_readable": ("gauge", "1 if the journal can be read."),
+    "journal_events_total": ("counter", "Events in the journal."),
+    "journal_head_info": ("gauge", "The newest event, by number and hash. Always 1."),
+    "change_state": ("gauge", "1 for the state of the open change, none if there is none."),
+    "last_stop_seconds": ("gauge", "How long officers were out at the last change."),
+    "last_stop_predicted_low_seconds": ("gauge", "The shortest stop that was predicted of it."),
+    "last_stop_predicted_high_seconds": ("gauge", "The longest stop that was predicted of it."),
+    "officers_state": ("gauge", "1 for what officers meet."),
+    "release_available": ("gauge", "1 if a newer release is on offer for this site."),
+    "release_withdrawn": ("gauge", "1 if the release in use was withdrawn."),
+    "hold": ("gauge", "1 if upgrades are on hold."),
+    "approvals_missing": ("gauge", "How many people have yet to approve what is next."),
+    "bad_releases": ("gauge", "Releases that failed here and are remembered."),
+    "feed_checked_timestamp_seconds": ("gauge", "When the feed last answered."),
+    "feed_expiry_timestamp_seconds": ("gauge", "When a signed list of the feed lapses."),
+    "disk_free_ratio": ("gauge", "Free space of a disk, 0 to 1."),
+    "loop_timestamp_seconds": ("gauge", "When the service last looked at the site."),
+    "child_runs_total": ("counter", "Commands that the service ran since it started."),
+    "notifications_waiting": ("gauge", "News that were not delivered yet."),
+    "notifications_failures": ("gauge", "Tries in a row that failed to deliver."),
+    "written_timestamp_seconds": ("gauge", "When these figures were written."),
+}
+
+
+@dataclass(frozen=True)
+class MetricSample:
+    """One figure."""
+
+    name: str
+    value: float
+    labels: Mapping[str, str]
+
+    @classmethod
+    def of(cls, name: str, value: float, **labels: str) -> MetricSample:
+        """Make one."""
+        return cls(name, value, labels)
+
+
+def _seconds(moment: datetime) -> float:
+    return round(moment.timestamp(), 3)
+
+
+def _of_journal(config: AgentConfig, site: SiteStatus) -> Iterator[MetricSample]:
+    journal = or_none(site.journal)
+    yield MetricSample.of("journal_readable", journal is not None)
+    if journal is not None:
+        yield MetricSample.of("journal_events_total", journal.event)
+        number, _, digest = journal.head.partition(":")
+        yield MetricSample.of("journal_head_info", 1, number=number, hash=digest)
+        state = journal.change.state.value if journal.change else "none"
+        for name in STATES:
+            yield MetricSample.of("change_state", name == state, state=name)
+        yield MetricSample.of("hold", bool(journal.holds))
+        yield MetricSample.of("approvals_missing", site.missing(config.service.approvals) or 0)
+        yield MetricSample.of("bad_releases", len({row.version for row in journal.bad_releases}))
+
+
+def _of_officers(site: SiteStatus) -> Iterator[MetricSample]:
+    officers = or_none(site.availability)
+    if officers is not None:
+        for state in AvailabilityState:
+            yield MetricSample.of("officers_state", officers.state is state, state=state.value)
+
+
+def collect(
+    config: AgentConfig,
+    site: SiteStatus,
+    outbox: Outbox,
+    *,
+    agent: str,
+    runs: Runs,
+    looked_at: datetime | None,
+) -> Iterator[MetricSample]:
+    """Yield every figure that is known; pure.
+
+    Args:
+        config: The configuration.
+        site: How the site stands.
+        outbox: What is still to be told.
+        agent: Version of this program.
+        runs: What the service ran.
+        looked_at: When its loop last looked.
+    """
+    version: str | None = or_none(site.current)
+    yield MetricSample.of(
+        "info", 1, site=config.site.id, product=config.site.product,
+        version=version or "", agent=agent,
+    )  # fmt: skip
+    yield from _of_journal(config, site)
+    yield from _of_officers(site)
+    stop = or_none(site.last_stop)
+    if stop is not None:
+        yield MetricSample.of("last_stop_seconds", stop.real_s)
+        if stop.low_s is not None and stop.high_s is not None:
+            yield MetricSample.of("last_stop_predicted_low_seconds", stop.low_s)
+            yield MetricSample.of("last_stop_predicted_high_seconds", stop.high_s)
+    if site.next is not None:
+        yield MetricSample.of("release_available", site.next.target is not None)
+    if site.withdrawn is not None:
+        yield MetricSample.of("release_withdrawn", site.withdrawn)
+    view = or_none(site.view)
+    if view is not None:
+        yield MetricSample.of("feed_checked_timestamp_seconds", _seconds(view.checked_at))
+    for role, moment in (or_none(site.expiries) or {}).items():
+        if isinstance(moment, datetime):
+            yield MetricSample.of("feed_expiry_timestamp_seconds", _seconds(moment), role=role)
+    for place, percent in (or_none(site.free_percent) or {}).items():
+        if isinstance(percent, float):
+            yield MetricSample.of("disk_free_ratio", percent / 100, place=place)
+    if looked_at is not None:
+        yield MetricSample.of("loop_timestamp_seconds", _seconds(looked_at))
+    for (action, code), count in sorted(runs.items()):
+        yield MetricSample.of("child_runs_total", count, action=action, exit_code=str(code))
+    for name, way in outbox.ways.items():
+        yield MetricSample.of("notifications_waiting", len(way.waiting), way=name)
+        yield MetricSample.of("notifications_failures", way.failures, way=name)
+    yield MetricSample.of("written_timestamp_seconds", _seconds(site.now))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def render(samples: Iterable[MetricSample]) -> str:
+    """Return the text: each family once, with its help and type; pure."""
+    by_name: dict[str, list[MetricSample]] = {name: [] for name in FAMILIES}
+    for sample in samples:
+        by_name[sample.name].append(sample)
+    lines = []
+    for name, found in by_name.items():
+        if not found:
+            continue
+        kind, meaning = FAMILIES[name]
+        lines += [f"# HELP {PREFIX}{name} {meaning}", f"# TYPE {PREFIX}{name} {kind}"]
+        for sample in found:
+            pairs = ",".join(f'{key}="{_escaped(word)}"' for key, word in sample.labels.items())
+            labels = f"{{{pairs}}}" if pairs else ""
+            lines.append(f"{PREFIX}{name}{labels} {float(sample.value)!r}")
+    return "\n".join(lines) + "\n"
+
+
+def write_metrics(path: Path, samples: Iterable[MetricSample]) -> None:
+    """Replace the file in one step; the collector reads it as another user."""
+    durable.write(path, render(samples).encode(), 0o644)

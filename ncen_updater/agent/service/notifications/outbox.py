@@ -1,0 +1,206 @@
+"""What was told and what is still to be told: one file, replaced in one step.
+
+The number of the last event that was looked at and the news that came of it are in the same file,
+so a crash neither loses news nor makes it twice. A message is written down before it is sent, and
+sent again under the same number where nobody knows whether it arrived: receivers know it by that
+(``Message-ID``, ``NCEN-Message``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from ncen_updater.agent.policy.pacing import retry_at
+from ncen_updater.agent.service.notifications.news import News
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import parse_json, read_file
+from ncen_updater.common.records import Record
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = 1
+MAX_BYTES = 4_000_000
+#: What nobody took for so long, or beyond so many, is given up; the message says how much that was.
+MOST = 300
+OLDEST = timedelta(days=7)
+REMEMBERED = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class OutboxMessage(Record):
+    """What was put together to be sent.
+
+    Attributes:
+        id: Of the message; the same for every try.
+        news: Ids of what is in it, in order.
+    """
+
+    id: str
+    news: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Way(Record):
+    """One way on which people are told: ``mail`` or ``webhook``.
+
+    Attributes:
+        waiting: Ids of news that were not told on it.
+        sent: When messages were sent, as far as that still counts.
+        message: What is being sent, from before its first try until it was taken.
+        failures: Tries in a row that failed.
+        tried_at: The last of them.
+        left_out: News that were given up.
+    """
+
+    waiting: tuple[str, ...] = ()
+    sent: tuple[datetime, ...] = ()
+    message: OutboxMessage | None = None
+    failures: int = 0
+    tried_at: datetime | None = None
+    left_out: int = 0
+
+    def only(self, news: Collection[str]) -> Way:
+        """Return it with what is there to be told; a message of nothing is none."""
+        waiting = tuple(number for number in self.waiting if number in news)
+        content = tuple(i for i in self.message.news if i in news) if self.message else ()
+        message = OutboxMessage(self.message.id, content) if self.message and content else None
+        return replace(self, waiting=waiting, message=message)
+
+    def retry_at(self) -> datetime | None:
+        """When it may be tried again after failures."""
+        if not self.failures or self.tried_at is None:
+            return None
+        return retry_at(self.tried_at, self.failures)
+
+
+@dataclass(frozen=True)
+class Outbox(Record):
+    """Everything that is kept.
+
+    Attributes:
+        event: Number of the journal's last event that was looked at.
+        told: Kind of a lasting state to the key under which it was told.
+        news: What is still to be told on some way, by id.
+        ways: By name.
+    """
+
+    event: int
+    told: Mapping[str, str] = field(default_factory=dict)
+    news: Mapping[str, News] = field(default_factory=dict)
+    ways: Mapping[str, Way] = field(default_factory=dict)
+
+    def with_news(
+        self, event: int, told: Mapping[str, str], found: Iterable[News], ways: Iterable[str]
+    ) -> Self:
+        """Return it with what was found since; ways that are configured no more are forgotten."""
+        fresh = {item.id: item for item in found}
+        kept = {name: self.ways.get(name, Way()) for name in ways}
+        grown = {
+            name: replace(way, waiting=(*way.waiting, *(i for i in fresh if i not in way.waiting)))
+            for name, way in kept.items()
+        }
+        return replace(
+            self, event=event, told=told, news={**self.news, **fresh}, ways=grown
+        )._tidy()
+
+    def without_old(self, now: datetime) -> Self:
+        """Return it without what nobody took for too long."""
+        ways = {}
+        for name, way in self.ways.items():
+            fixed = set(way.message.news) if way.message else set()
+            young = [
+                i for i in way.waiting if i in fixed or self.news[i].at > now - OLDEST
+            ]  # fmt: skip
+            spare = len(young) - MOST
+            if spare > 0:
+                calm = [i for i in young if i not in fixed and not self.news[i].urgent]
+                gone = set([*calm, *(i for i in young if i not in fixed)][:spare])
+                young = [i for i in young if i not in gone]
+            lost = len(way.waiting) - len(young)
+            ways[name] = replace(way, waiting=tuple(young), left_out=way.left_out + lost)
+        return replace(self, ways=ways)._tidy()
+
+    def begin(self, name: str, ids: tuple[str, ...]) -> Self:
+        """Return it with a message put together for a way."""
+        number = hashlib.sha256("\n".join((name, *ids)).encode()).hexdigest()[:32]
+        return self._with(name, message=OutboxMessage(number, ids))
+
+    def sent(self, name: str, at: datetime) -> Self:
+        """Return it after the message of a way was taken."""
+        way = self.ways[name]
+        done = set(way.message.news) if way.message else set()
+        recent = tuple(t for t in way.sent if at - REMEMBERED < t <= at)
+        return self._with(
+            name, message=None, failures=0, tried_at=None, left_out=0, sent=(*recent, at),
+            waiting=tuple(i for i in way.waiting if i not in done),
+        )._tidy()  # fmt: skip
+
+    def failed(self, name: str, at: datetime) -> Self:
+        """Return it after the message of a way was not taken."""
+        return self._with(name, failures=self.ways[name].failures + 1, tried_at=at)
+
+    def _with(self, name: str, **changes: Any) -> Self:  # noqa: ANN401 - fields of Way
+        return replace(self, ways={**self.ways, name: replace(self.ways[name], **changes)})
+
+    def _tidy(self) -> Self:
+        wanted = {number for way in self.ways.values() for number in way.waiting}
+        return replace(self, news={i: item for i, item in self.news.items() if i in wanted})
+
+    # ---- the file --------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as the file holds it."""
+        news = [item.to_json() for item in self.news.values()]
+        return {**super().to_json(), "schema": SCHEMA, "news": news}
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """Read what the file holds.
+
+        Raises:
+            ValueError, KeyError, TypeError: If it is something else.
+        """
+        if not isinstance(data, dict) or data["schema"] != SCHEMA:
+            raise ValueError("not an outbox of this form")
+        news = {item["id"]: item for item in data["news"]}
+        found = super().from_json({**data, "news": news})
+        ways = {name: way.only(found.news) for name, way in found.ways.items()}
+        return replace(found, ways=ways)._tidy()
+
+
+class OutboxFile:
+    """The file that keeps it.
+
+    Args:
+        path: Where it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> Outbox | None:
+        """Read it; None where there is none, or one that is damaged and put aside."""
+        try:
+            data = parse_json(read_file(self._path, MAX_BYTES))
+            return Outbox.from_json(data)
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            logger.warning(
+                "%s is damaged and put aside; news go on from now: %s", self._path, error
+            )
+            aside = self._path.with_suffix(".damaged")
+            durable.rename(self._path, aside)
+            return None
+
+    def save(self, outbox: Outbox) -> None:
+        """Replace it in one step."""
+        content = json.dumps(outbox.to_json(), sort_keys=True, indent=1).encode()
+        durable.write(self._path, content, 0o640)

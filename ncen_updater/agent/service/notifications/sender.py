@@ -1,0 +1,260 @@
+"""The process that sends, by mail or to a webhook: it talks to the network, and to no database.
+
+Asked by :mod:`.sending`. Mail goes over TLS unless the server is
+said to need none. A webhook gets JSON, signed with a shared secret: the header
+``NCEN-Signature: t=<seconds>,v1=<hex>`` is HMAC-SHA-256 over ``<seconds>.<body>``; a receiver
+computes the same, compares in constant time, and refuses what is older than some minutes.
+``NCEN-Message`` is the same for each try of one message. Secrets come from a file or a systemd
+credential, never from an argument.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import smtplib
+import ssl
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.notifications import MailSettings, WebhookSettings
+from ncen_updater.agent.service.notifications.letter import (
+    Letter,
+    LetterReader,
+    NotifyError,
+    write_letter,
+)
+from ncen_updater.agent.service.notifications.news import News
+from ncen_updater.agent.storage.journal.head import ChainHead
+from ncen_updater.common.messages import (
+    BAD_ORDER,
+    MAIL_REFUSED,
+    MAIL_UNREACHABLE,
+    SECRET_EXPOSED,
+    SECRET_MISSING,
+    TELLING_TLS,
+    WEBHOOK_REFUSED,
+    WEBHOOK_UNREACHABLE,
+    WRONG_PASSWORD,
+)
+from ncen_updater.common.reasons import reason
+from ncen_updater.common.secret_file import SecretExposed, SecretUnread, read_secret_file
+from ncen_updater.common.workers import serve
+
+
+def compose(letter: Letter, settings: MailSettings, now: datetime) -> EmailMessage:
+    """Return the letter as a mail; its ``Message-ID`` is the same for each try."""
+    mail = EmailMessage()
+    mail["From"] = settings.sender
+    mail["To"] = ", ".join(settings.to)
+    mail["Subject"] = letter.subject
+    mail["Date"] = format_datetime(now)
+    mail["Message-ID"] = f"<{letter.id}@{settings.sender.partition('@')[2]}>"
+    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answers by machines
+    if letter.urgent:
+        mail["Importance"] = "high"
+    mail.set_content(letter.body)
+    return mail
+
+
+def send_mail(
+    letter: Letter, settings: MailSettings, environment: Mapping[str, str], now: datetime
+) -> int:
+    """Deliver a letter.
+
+    Returns:
+        How many addresses the server did not take while it took others.
+
+    Raises:
+        NotifyError: If it was not delivered to anybody.
+    """
+    place: dict[str, Any] = {"host": settings.host, "port": settings.port}
+    password = (
+        read_secret(settings.password_file, settings.password_credential, environment)
+        if settings.user
+        else None
+    )
+    try:
+        with _connected(settings) as server:
+            if settings.user and password is not None:
+                server.login(settings.user, password)
+            return len(server.send_message(compose(letter, settings, now)))
+    except smtplib.SMTPAuthenticationError as error:
+        raise NotifyError(WRONG_PASSWORD, **place) from error
+    except (ssl.SSLError, smtplib.SMTPNotSupportedError) as error:
+        raise NotifyError(TELLING_TLS, **place, detail=type(error).__name__) from error
+    except smtplib.SMTPRecipientsRefused as error:
+        status = next(iter(error.recipients.values()))[0]
+        raise NotifyError(MAIL_REFUSED, **place, status=status) from error
+    except smtplib.SMTPServerDisconnected as error:
+        raise NotifyError(MAIL_UNREACHABLE, **place) from error
+    except smtplib.SMTPResponseException as error:
+        raise NotifyError(MAIL_REFUSED, **place, status=error.smtp_code) from error
+    except (OSError, smtplib.SMTPException) as error:
+        raise NotifyError(MAIL_UNREACHABLE, **place, detail=type(error).__name__) from error
+
+
+def _connected(settings: MailSettings) -> smtplib.SMTP:
+    if settings.security == "none":
+        return smtplib.SMTP(settings.host, settings.port, timeout=settings.timeout_s)
+    try:
+        trust = ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise NotifyError(
+            SECRET_MISSING, name=settings.ca_file, reason=type(error).__name__
+        ) from error
+    if settings.security == "tls":
+        return smtplib.SMTP_SSL(
+            settings.host, settings.port, timeout=settings.timeout_s, context=trust
+        )
+    server = smtplib.SMTP(settings.host, settings.port, timeout=settings.timeout_s)
+    try:
+        server.starttls(context=trust)
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+LEAST_SECRET = 16
+
+
+def signature(secret: str, body: bytes, at: int) -> str:
+    """Return the value of ``NCEN-Signature``.
+
+    Args:
+        secret: What both sides know.
+        body: The bytes of the message.
+        at: When it was signed, seconds since 1970.
+    """
+    signed = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256)
+    return f"t={at},v1={signed.hexdigest()}"
+
+
+def post(
+    letter: Letter, settings: WebhookSettings, environment: Mapping[str, str], now: datetime
+) -> None:
+    """Deliver a letter.
+
+    Raises:
+        NotifyError: If it was not taken.
+    """
+    import requests
+
+    address = urlsplit(settings.url)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    place: dict[str, Any] = {"host": address.hostname, "port": port}
+    secret = read_secret(
+        settings.secret_file, settings.secret_credential, environment, LEAST_SECRET
+    )
+    if settings.ca_file is not None and not settings.ca_file.is_file():
+        raise NotifyError(SECRET_MISSING, name=settings.ca_file, reason="not a file")
+    body = json.dumps(letter.document, ensure_ascii=False, sort_keys=True).encode()
+    with requests.Session() as session:
+        session.trust_env = False  # no password from a .netrc, no proxy that nobody configured
+        if settings.proxy:
+            session.proxies = {"http": settings.proxy, "https": settings.proxy}
+        session.verify = str(settings.ca_file) if settings.ca_file else True
+        try:
+            with session.post(
+                settings.url,
+                data=body,
+                headers={
+                    "Content-Type": "application/json",
+                    "User-Agent": "ncen-updater",
+                    "NCEN-Message": letter.id,
+                    "NCEN-Signature": signature(secret, body, int(now.timestamp())),
+                },
+                timeout=settings.timeout_s,
+                allow_redirects=False,  # what was signed for one place is not carried to another
+                stream=True,  # the answer's body is not read
+            ) as answer:
+                status = answer.status_code
+        except requests.exceptions.SSLError as error:
+            raise NotifyError(TELLING_TLS, **place) from error
+        except requests.exceptions.RequestException as error:
+            raise NotifyError(WEBHOOK_UNREACHABLE, **place, detail=type(error).__name__) from error
+    if not 200 <= status < 300:
+        raise NotifyError(WEBHOOK_REFUSED, **place, status=status)
+
+
+def read_secret(
+    file: Path | None, credential: str | None, environment: Mapping[str, str], least: int = 1
+) -> str:
+    """Return a secret, without the line's end.
+
+    Args:
+        file: Its file; others may not read it.
+        credential: Name of a credential that systemd passed on, used where there is no file.
+        environment: Where ``CREDENTIALS_DIRECTORY`` is looked for.
+        least: So many characters it has to have.
+
+    Raises:
+        SecretMissing: If it cannot be read, or is too short.
+        SecretExposed: If others may read the file.
+    """
+    if file is not None:
+        path = file
+    else:
+        directory = environment.get("CREDENTIALS_DIRECTORY")
+        if not directory or credential is None:
+            raise NotifyError(
+                SECRET_MISSING, name=credential, reason="CREDENTIALS_DIRECTORY is not set"
+            )
+        path = Path(directory) / credential
+    try:
+        # systemd gives a credential to one user, with an access list that shows as a group's.
+        text = read_secret_file(path, listed=file is None)
+    except SecretExposed as error:
+        raise NotifyError(SECRET_EXPOSED, name=path) from error
+    except SecretUnread as error:
+        raise NotifyError(SECRET_MISSING, name=path, reason=str(error)) from error
+    if len(text) < least:
+        raise NotifyError(SECRET_MISSING, name=path, reason=f"{len(text)} < {least}")
+    return text
+
+
+def send(config_path: Path, order: Mapping[str, Any]) -> int:
+    """Send what an order says; return how many addresses were refused beside others.
+
+    Raises:
+        UpdaterError: If it was not delivered.
+    """
+    config = load_config(config_path)
+    try:
+        way, number, left_out = str(order["way"]), str(order["id"]), int(order["left_out"])
+        head = str(order["head"]) and str(ChainHead.parse(str(order["head"])))
+        news = [News.from_json(item) for item in order["news"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotifyError(BAD_ORDER, detail=type(error).__name__) from error
+    reader = LetterReader(config.site.id, config.notify.language, config.service.zone())
+    if not news:
+        raise NotifyError(BAD_ORDER)
+    letter = write_letter(number, news, left_out, reader, reason, head)
+    now = datetime.now(UTC)
+    if way == "mail" and config.notify.mail is not None:
+        return send_mail(letter, config.notify.mail, os.environ, now)
+    if way == "webhook" and config.notify.webhook is not None:
+        post(letter, config.notify.webhook, os.environ, now)
+        return 0
+    raise NotifyError(BAD_ORDER)
+
+
+def main() -> int:
+    """Send one message; return the exit status."""
+    config = Path(sys.argv[1])
+    # Bound to the service: nobody would write down that the message was taken.
+    return serve(lambda order, _: {"sent": True, "refused": send(config, order)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

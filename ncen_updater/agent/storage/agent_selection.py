@@ -1,0 +1,215 @@
+"""Which agent is chosen: ``sequence.json`` beside the slots, and how its content may change.
+
+The failsafe reads and writes the same file with code of its own. Decisions here are pure; only
+:class:`SequenceFile` touches the disk. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Self, cast
+
+from ncen_updater.agent.model.errors import SequenceDamaged
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
+from ncen_updater.common.records import Record
+
+#: Variable with which the failsafe says where it lies.
+STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"
+FILE, LINK, LOCK = "sequence.json", "current", "sequence.lock"
+#: So begins the name of a copy that a package keeps while it exchanges the slot itself.
+KEPT = ".kept-"
+MAX_BYTES = 100_000
+MAX_BAD = 100
+NAME = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
+
+
+class TrialState(StrEnum):
+    """Whether the chosen agent has confirmed itself."""
+
+    TRYING = "trying"
+    GOOD = "good"
+
+
+_WHOLE = ("current", "previous", "state", "attempts", "bad")
+
+
+@dataclass(frozen=True)
+class Bad(Record):
+    """An agent that was given up here.
+
+    Attributes:
+        times: How often.
+        at: When last.
+    """
+
+    times: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class AgentSelection(Record):
+    """What the file holds.
+
+    Attributes:
+        current: The chosen version.
+        previous: The one to go back to.
+        state: Whether the chosen one has confirmed itself.
+        attempts: Starts that were not taken back yet.
+        bad: Versions that were given up here.
+        boot: Of the machine, in which the last start was; None where that does not matter.
+        schema: Form of the file.
+    """
+
+    current: str
+    previous: str | None = None
+    state: TrialState = TrialState.GOOD
+    attempts: int = 0
+    bad: Mapping[str, Bad] = field(default_factory=dict)
+    boot: str | None = None
+    schema: int = 1
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """Read what the file holds; nothing of it has a default, as the failsafe reads it.
+
+        Raises:
+            ValueError: If it is something else, or a part of it is missing.
+        """
+        found = super().from_json(data)
+        missing = [name for name in _WHOLE if name not in cast("dict[str, object]", data)]
+        if missing:
+            raise ValueError(f"no {', '.join(missing)}")
+        for name in (found.current, found.previous, *found.bad):
+            if name is not None and not NAME.fullmatch(name):
+                raise ValueError(f"no version: {name!r}"[:100])
+        if found.attempts < 0:
+            raise ValueError("fewer starts than none")
+        return found
+
+
+def first(before: AgentSelection | None, version: str) -> AgentSelection:
+    """Choose an agent that a person installs: the first one is good, a further one is tried."""
+    if before is None:
+        return AgentSelection(version)
+    return before if before.current == version else begin_trial(forget(before, version), version)
+
+
+def begin_trial(before: AgentSelection, version: str) -> AgentSelection:
+    """Choose a new agent, with the present one to go back to.
+
+    One that has not confirmed itself is nothing to go back to: then it is the one before it.
+    """
+    proven = (
+        before.current if before.state is TrialState.GOOD else before.previous or before.current
+    )
+    return replace(before, current=version, previous=proven, state=TrialState.TRYING, attempts=0)
+
+
+def confirm(before: AgentSelection, version: str) -> AgentSelection:
+    """Confirm the chosen agent, if it is this one."""
+    return (
+        replace(before, state=TrialState.GOOD, attempts=0) if before.current == version else before
+    )
+
+
+def steady(before: AgentSelection, version: str) -> AgentSelection:
+    """Take back the count of starts, if a confirmed agent has run for a while."""
+    good = before.current == version and before.state is TrialState.GOOD
+    return replace(before, attempts=0) if good else before
+
+
+def uncount(before: AgentSelection, version: str) -> AgentSelection:
+    """Take back one start of the chosen agent, if it is this one: it was told to end."""
+    if before.current != version:
+        return before
+    # The start that another boot would take back is taken back already.
+    return replace(before, attempts=max(0, before.attempts - 1), boot=None)
+
+
+def give_up(before: AgentSelection, version: str, now: datetime) -> AgentSelection:
+    """Choose the previous agent again, if it is this one: it was started without a record."""
+    if before.state is not TrialState.TRYING or before.previous != version:
+        return before
+    known = before.bad.get(before.current)
+    bad = {**before.bad, before.current: Bad(known.times + 1 if known else 1, now)}
+    newest = sorted(bad, key=lambda v: bad[v].at)[-MAX_BAD:]
+    return AgentSelection(version, None, TrialState.GOOD, 0, {v: bad[v] for v in newest})
+
+
+def forget(before: AgentSelection, version: str) -> AgentSelection:
+    """Forget that a version was given up: a person wants it to be tried again."""
+    return replace(before, bad={v: b for v, b in before.bad.items() if v != version})
+
+
+class SequenceFile:
+    """The file, its lock, and the link that follows it.
+
+    Args:
+        directory: Where the slots of the agent are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = directory / FILE
+
+    def load(self) -> AgentSelection | None:
+        """Read it; None where there is none, as in an agent that was not installed in slots.
+
+        Raises:
+            SequenceDamaged: If it is there and cannot be understood.
+        """
+        try:
+            with self.path.open("rb") as stream:
+                data = json.loads(stream.read(MAX_BYTES))
+            return AgentSelection.from_json(data)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            raise SequenceDamaged(path=self.path, reason=str(error)[:200]) from error
+
+    def update(self, change: Callable[[AgentSelection | None], AgentSelection]) -> AgentSelection:
+        """Read, change and write it while nobody else does; the link follows.
+
+        Raises:
+            SequenceDamaged: If it cannot be understood.
+            SequenceUnwritable: If the disk does not take it; it is as it was.
+        """
+        try:
+            durable.make_directory(self.directory)
+            with self._locked():
+                before = self.load()
+                after = change(before)
+                if after != before:
+                    content = json.dumps(after.to_json(), indent=1, sort_keys=True)
+                    durable.write(self.path, content.encode())
+                self._follow(after.current)
+                return after
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UpdaterError(SEQUENCE_UNWRITABLE, path=self.path, reason=reason) from error
+
+    def _follow(self, version: str) -> None:
+        kept = self.directory / f"{KEPT}{version}"
+        link, target = self.directory / LINK, kept.name if kept.is_dir() else version
+        if not (link.is_symlink() and str(link.readlink()) == target):
+            durable.symlink(target, link)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,73 @@
+"""Room on the disk that is kept for the journal, so that a full disk does not keep officers out.
+
+A change whose journal cannot take a record stops where it is: nothing may be done that the journal
+does not know of. So a file is written before anything begins, and given up when the disk
+is full: the records of going back fit into its place many times over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from ncen_updater.agent.model.errors import JournalUnwritable
+from ncen_updater.common import atomic_files as durable
+
+logger = logging.getLogger(__name__)
+
+Done = TypeVar("Done")
+
+RESERVE_BYTES = 2 << 20  # going back writes some fifty records of at most a few pages each
+
+
+def place(journal: Path) -> Path:
+    """Where the reserve of a journal is."""
+    return journal.with_name(f"{journal.name}.reserve")
+
+
+def keep(journal: Path) -> None:
+    """Write the reserve, if it is not there; whole or not at all, and on the disk.
+
+    Raises:
+        OSError: If there is no room for it.
+    """
+    path = place(journal)
+    if path.is_file() and path.stat().st_size == RESERVE_BYTES:
+        return
+    with durable.writing(path, 0o640) as stream:
+        # Random, so that no file system stores them in less room.
+        stream.write(os.urandom(RESERVE_BYTES))
+
+
+def give_up(journal: Path) -> bool:
+    """Remove the reserve; whether there was one and its room is free now."""
+    path = place(journal)
+    try:
+        path.unlink()
+    except OSError as error:
+        logger.warning("no reserve to give up: %s", error)
+        return False
+    durable.fsync_directory(path.parent)
+    logger.warning("the disk is full: the journal's reserve was given up")
+    return True
+
+
+def with_room(journal: Path, act: Callable[[], Done]) -> Done:
+    """Do what is recorded; where the disk is full, give the reserve up and do it once more.
+
+    Args:
+        journal: The journal.
+        act: What is done; it may be repeated from its beginning.
+
+    Raises:
+        JournalUnwritable: If there is no room even so.
+    """
+    try:
+        return act()
+    except JournalUnwritable:
+        if not give_up(journal):
+            raise
+        return act()

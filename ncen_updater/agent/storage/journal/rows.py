@@ -1,0 +1,126 @@
+"""Rows of the journal as objects."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ncen_updater.agent.model.change import (
+    Change,
+    ChangeKind,
+    ChangeState,
+    Mode,
+    StepName,
+    StepRecord,
+    StepState,
+)
+from ncen_updater.agent.model.errors import JournalUnreadable
+from ncen_updater.common.bounded_io import parse_json
+from ncen_updater.common.records import stored_time
+
+#: Levels of a value; what agents write has a fourth of it.
+DEEPEST = 40
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Around whatever reads rows: what the agent never wrote makes the journal unreadable.
+
+    Raises:
+        JournalUnreadable: In place of anything that odd rows, tables or values lead to.
+    """
+    try:
+        yield
+    except (sqlite3.Error, ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise JournalUnreadable(path=path, reason=str(error)[:500]) from error
+    except RecursionError as error:
+        raise JournalUnreadable(path=path, reason="a value is nested too deeply") from error
+
+
+def stored_value(text: str) -> Any:  # noqa: ANN401 - JSON of any form
+    """Read a value that is stored as JSON.
+
+    One that is nested more deeply than what agents write is none of ours: it can be read, and
+    whoever shows or compares it later comes to no end.
+
+    Raises:
+        ValueError: If it is none, or nested too deeply.
+    """
+    value = parse_json(text)
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return value
+    layer = [value]
+    for _ in range(DEEPEST):
+        layer = [inner for outer in layer for inner in _inside(outer)]
+        if not layer:
+            return value
+    raise ValueError("nested too deeply")
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+class JournalEvent(Mapping[str, object]):
+    """One event: ``number``, ``at``, ``change``, ``kind`` and its data."""
+
+    def __init__(self, row: sqlite3.Row) -> None:
+        self.number: int = row["number"]
+        self.at = stored_time(row["at"])
+        self.change: str | None = row["change"]
+        self.kind: str = row["kind"]
+        self.data: dict[str, object] = stored_value(row["data"])
+        if not isinstance(self.data, dict):
+            raise TypeError(f"event {self.number} is no table of values")
+
+    def __getitem__(self, key: str) -> object:
+        return self.data[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+def optional_time(value: str | None) -> datetime | None:
+    """Read a time that may be missing."""
+    return stored_time(value) if value else None
+
+
+def change_from_rows(row: sqlite3.Row, steps: Iterable[sqlite3.Row]) -> Change:
+    """Build a change from its row and those of its steps.
+
+    Raises:
+        ValueError: If a word or a time is not one that this agent knows.
+    """
+    return Change(
+        id=row["id"],
+        kind=ChangeKind(row["kind"]),
+        mode=Mode(row["mode"]),
+        state=ChangeState(row["state"]),
+        product=row["product"],
+        from_version=row["from_version"],
+        to_version=row["to_version"],
+        generation=row["generation"],
+        created_at=stored_time(row["created_at"]),
+        ended_at=optional_time(row["ended_at"]),
+        source=row["source"],
+        error_code=row["error_code"],
+        attempts=row["attempts"],
+        steps={
+            StepName(step["name"]): StepRecord(
+                StepName(step["name"]),
+                StepState(step["state"]),
+                stored_time(step["started_at"]),
+                optional_time(step["ended_at"]),
+            )
+            for step in steps
+        },
+    )

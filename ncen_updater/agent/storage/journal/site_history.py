@@ -1,0 +1,150 @@
+"""What a site remembers beyond one change: bad releases, holds, kept sets. Lives in the journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.rows import optional_time, reading
+from ncen_updater.common.records import stored_time
+
+
+@dataclass(frozen=True)
+class BadReleaseRecord:
+    """A release that failed here."""
+
+    product: str
+    version: str
+    code: str
+    times: int
+    last_at: datetime
+
+
+@dataclass(frozen=True)
+class HoldRecord:
+    """An operator's refusal to upgrade."""
+
+    id: int
+    reason: str
+    by: str
+    since: datetime
+    until: datetime | None = None
+
+    def active_at(self, time: datetime) -> bool:
+        """Whether it forbids an upgrade that begins at this time.
+
+        A time before ``since`` counts too: a clock that was set back must not open what a person
+        closed.
+        """
+        return self.until is None or time < self.until
+
+
+@dataclass(frozen=True)
+class PreviousSet:
+    """Previous databases that a change left, and whether they are still there."""
+
+    change: str
+    since: datetime
+    dropped_at: datetime | None = None
+
+
+class SiteHistory:
+    """Reads and writes the memory of a site through its journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def remember_bad(self, product: str, version: str, code: str, change: str | None) -> None:
+        """Count a release as failed once more."""
+        at = self._journal.now().isoformat()
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "INSERT INTO bad_releases VALUES (?, ?, ?, 1, ?) ON CONFLICT (product, version)"
+                " DO UPDATE SET times = times + 1, code = excluded.code,"
+                " last_at = excluded.last_at",
+                (product, version, code, at),
+            )
+            self._journal.event("release-bad", change, version=version, code=code)
+
+    def withdraw_bad(self, change: str) -> None:
+        """Take back what a change said of its release: something else was to blame."""
+        kinds = [event.kind for event in self._journal.events(change=change)]
+        if kinds.count("release-bad") <= kinds.count("release-bad-withdrawn"):
+            return
+        of = self._journal.change(change)
+        less = "UPDATE bad_releases SET times = times - 1 WHERE product = ? AND version = ?"
+        with self._journal.transaction() as connection:
+            connection.execute(less, (of.product, of.to_version))
+            connection.execute("DELETE FROM bad_releases WHERE times < 1")
+            self._journal.event("release-bad-withdrawn", change, version=of.to_version)
+
+    def bad_releases(self) -> tuple[BadReleaseRecord, ...]:
+        """Every release that failed here."""
+        with reading(self._journal.path):
+            rows = self._journal.rows("SELECT * FROM bad_releases ORDER BY product, version")
+            return tuple(
+                BadReleaseRecord(
+                    row["product"], row["version"], row["code"], row["times"],
+                    stored_time(row["last_at"]),
+                )
+                for row in rows
+            )  # fmt: skip
+
+    def hold(self, reason: str, by: str, until: datetime | None) -> None:
+        """Refuse changes from now on."""
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "INSERT INTO holds (reason, by, since, until) VALUES (?, ?, ?, ?)",
+                (reason, by, self._journal.now().isoformat(), until and until.isoformat()),
+            )
+            self._journal.event("held", None, reason=reason, by=by, until=until and str(until))
+
+    def lift_holds(self, by: str) -> int:
+        """Lift every hold; return how many there were."""
+        at = self._journal.now().isoformat()
+        with self._journal.transaction() as connection:
+            cursor = connection.execute(
+                "UPDATE holds SET lifted_at = ?, lifted_by = ? WHERE lifted_at IS NULL", (at, by)
+            )
+            if cursor.rowcount:
+                self._journal.event("unheld", None, by=by, count=cursor.rowcount)
+            return cursor.rowcount
+
+    def holds(self) -> tuple[HoldRecord, ...]:
+        """Holds that nobody lifted, also where their time has passed."""
+        with reading(self._journal.path):
+            rows = self._journal.rows("SELECT * FROM holds WHERE lifted_at IS NULL ORDER BY id")
+            return tuple(
+                HoldRecord(
+                    row["id"], row["reason"], row["by"], stored_time(row["since"]),
+                    optional_time(row["until"]),
+                )
+                for row in rows
+            )  # fmt: skip
+
+    def holds_in_force(self, at: datetime) -> tuple[HoldRecord, ...]:
+        """Holds that forbid an upgrade at this time."""
+        return tuple(row for row in self.holds() if row.active_at(at))
+
+    def previous_sets(self) -> tuple[PreviousSet, ...]:
+        """Every set of previous databases that a change kept, oldest first."""
+        with reading(self._journal.path):
+            rows = self._journal.rows("SELECT * FROM previous_sets ORDER BY since")
+            return tuple(
+                PreviousSet(
+                    row["change"],
+                    stored_time(row["since"]),
+                    optional_time(row["dropped_at"]),
+                )
+                for row in rows
+            )
+
+    def previous_dropped(self, change: str) -> None:
+        """Record that the previous databases of a change are gone for good."""
+        at = self._journal.now().isoformat()
+        with self._journal.transaction() as connection:
+            connection.execute(
+                "UPDATE previous_sets SET dropped_at = ? WHERE change = ?", (at, change)
+            )
+            self._journal.event("previous-dropped", change)

@@ -1,0 +1,93 @@
+"""How much of an application speaks a language, before and after a release. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ncen_updater.agent.storage.overlay.merge import KeyOutcome, Merged
+from ncen_updater.formats.manifest import CarriedArea
+from ncen_updater.formats.texts.catalogue import Catalogue, Key, matches
+from ncen_updater.formats.texts.shipped import Shipped
+
+
+@dataclass(frozen=True)
+class AreaCount:
+    """New texts without a translation in one place.
+
+    Attributes:
+        words: Where people meet them.
+        count: How many.
+    """
+
+    words: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Texts of one language.
+
+    Attributes:
+        language: Which.
+        translated: So many have a translation, by the country or by the release,
+        total: of so many.
+        translated_before: The same with the release that is left.
+        total_before: The same.
+        new: New texts that nobody has translated yet.
+        areas: Those of them in places that the release names.
+    """
+
+    language: str
+    translated: int
+    total: int
+    translated_before: int
+    total_before: int
+    new: int
+    areas: tuple[AreaCount, ...] = ()
+
+    @property
+    def percent(self) -> int:
+        """How much is translated; 100 only where all is."""
+        return _percent(self.translated, self.total)
+
+    @property
+    def percent_before(self) -> int:
+        """The same with the release that is left."""
+        return _percent(self.translated_before, self.total_before)
+
+
+def _percent(part: int, whole: int) -> int:
+    return 100 if part >= whole else part * 100 // whole
+
+
+def _translated(shipped: Shipped, own: Catalogue, keys: Sequence[Key]) -> int:
+    return sum(1 for key in keys if own.get(key) or shipped.own.get(key))
+
+
+def coverage(
+    language: str,
+    areas: Sequence[CarriedArea],
+    base: Shipped | None,
+    theirs: Shipped,
+    own: Catalogue,
+    merged: Merged,
+) -> Coverage:
+    """Count one language; texts of the country that cannot be used do not count.
+
+    Where no release is left, nothing was otherwise before.
+    """
+    keys = tuple(theirs.keys())
+    translated = sum(1 for key in keys if key in merged.catalogue.entries)
+    old_keys = tuple(base.keys()) if base is not None else keys
+    new = [item.key for item in merged.of(KeyOutcome.NEW)]
+    counted = [AreaCount(a.words, sum(matches(key, a.keys) for key in new)) for a in areas]
+    return Coverage(
+        language,
+        translated,
+        len(keys),
+        _translated(base, own, old_keys) if base is not None else translated,
+        len(old_keys),
+        len(new),
+        tuple(item for item in counted if item.count),
+    )

@@ -1,0 +1,781 @@
+"""Keep what is in one directory, put it back, and give it back its names.
+
+A *place* is a directory of the agent's own beside the one that is kept, on the same file system:
+
+    <place>/<change>/tree      every file under its path, by a second name, a clone or a copy
+    <place>/<change>/prepared  the index, made while officers work
+    <place>/<change>/index     the index, once the application stands still; only then is it used
+    <place>/aside-<change>     what was added before a change was undone; never deleted by us
+    <place>/written-<change>   names of files that were written in place, which is not undone
+
+Everything may be repeated after a crash at any instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ncen_updater.agent.storage.site_files.listing import (
+    ROOT,
+    Entry,
+    FileKind,
+    Index,
+    Method,
+    entry_of,
+    gone_and_moved,
+    read_index,
+    same_content,
+    unchanged,
+    walk,
+    write_index,
+)
+from ncen_updater.common.directory_handle import DirectoryHandle
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    FILES_NOT_KEPT,
+    FILES_NOT_PUT_BACK,
+    INDEX_UNUSABLE,
+    PLACE_NOT_OURS,
+)
+
+
+class PlaceNotOurs(UpdaterError):
+    """The directory for kept trees belongs to somebody else, or others may write in it."""
+
+    message = PLACE_NOT_OURS
+
+
+logger = logging.getLogger(__name__)
+
+FICLONE = 0x40049409
+TREE, PREPARED, INDEX, ASIDE, WRITTEN = "tree", "prepared", "index", "aside-", "written-"
+#: What was written so shortly before it was copied may have been written again at the same time.
+RACY_NS = 2_000_000_000
+COPY_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class PutBack:
+    """What putting back came to, in counts.
+
+    Attributes:
+        restored: Files that were moved, deleted or replaced, and are where they were.
+        aside: Entries that were added, and lie aside now.
+        written: Paths of files that were written in place where that cannot be undone.
+        lost: Paths that the kept tree does not hold any more.
+    """
+
+    restored: int = 0
+    aside: int = 0
+    written: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+
+def place_of(directory: Path) -> Path:
+    """Where the kept trees of a directory are: beside it, under a name that nobody sees; pure."""
+    return directory.with_name(f".{directory.name}.ncen-kept")
+
+
+def _clones(directory: int) -> bool:
+    """Try with two files that have no name whether blocks can be shared here."""
+    try:
+        one = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o600, dir_fd=directory)
+    except OSError:
+        return False
+    try:
+        two = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o600, dir_fd=directory)
+        try:
+            os.write(one, b"\0" * 4096)
+            fcntl.ioctl(two, FICLONE, one)
+        finally:
+            os.close(two)
+    except OSError:
+        return False
+    finally:
+        os.close(one)
+    return True
+
+
+def best_method(directory: Path, *, whole: bool) -> Method:
+    """Say how files would be kept here. Leaves nothing behind.
+
+    Args:
+        directory: The directory that is kept.
+        whole: Whether the operator wants copies where blocks cannot be shared.
+
+    Raises:
+        OSError: If the directory that it is in cannot be opened.
+    """
+    parent = DirectoryHandle.without_links(directory.parent)
+    try:
+        descriptor = parent.descriptor()
+        try:
+            if _clones(descriptor):
+                return Method.CLONE
+        finally:
+            os.close(descriptor)
+    finally:
+        parent.close()
+    return Method.COPY if whole else Method.LINK
+
+
+@dataclass(frozen=True)
+class FilesSurvey:
+    """What a directory holds.
+
+    Attributes:
+        files: Number of files.
+        directories: Number of directories.
+        size_bytes: Of all files.
+        free_bytes: Of the file system.
+        free_inodes: Likewise; None where it has no fixed number.
+    """
+
+    files: int
+    directories: int
+    size_bytes: int
+    free_bytes: int
+    free_inodes: int | None
+
+
+def _mount(below: DirectoryHandle) -> str:
+    """Which mount a directory is seen through: no name leads across two, even of one disk."""
+    descriptor = below.descriptor()
+    try:
+        lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii").splitlines()
+    finally:
+        os.close(descriptor)
+    return next((line for line in lines if line.startswith("mnt_id:")), "")
+
+
+def _ours(place: os.stat_result) -> bool:
+    mine = place.st_uid == os.geteuid() and not place.st_mode & 0o077
+    return mine and stat.S_ISDIR(place.st_mode)
+
+
+def survey(directory: Path) -> FilesSurvey:
+    """Look over a directory before it is kept. Changes nothing.
+
+    Raises:
+        OSError: With why it cannot be kept.
+    """
+    with (
+        contextlib.closing(DirectoryHandle.without_links(directory)) as live,
+        contextlib.closing(DirectoryHandle.without_links(directory.parent)) as parent,
+    ):
+        if (live.stat(ROOT).st_dev, _mount(live)) != (parent.stat(ROOT).st_dev, _mount(parent)):
+            raise OSError(f"a file system is mounted there; it has to hold {directory.parent} too")
+        if not parent.may_write():
+            raise OSError(f"nothing can be written in {directory.parent}")
+        with contextlib.suppress(FileNotFoundError):
+            if not _ours(parent.stat(place_of(directory).name)):
+                raise OSError(f"{place_of(directory)} is somebody else's")
+        room = parent.room()
+        entries = walk(live).values()
+        files = [entry for entry in entries if entry.kind == FileKind.FILE]
+        return FilesSurvey(
+            len(files),
+            sum(entry.kind == FileKind.DIRECTORY for entry in entries),
+            sum(entry.size for entry in files),
+            room.f_bavail * room.f_frsize,
+            room.f_favail if room.f_files else None,
+        )
+
+
+def left_by_changes(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Changes that set something aside, and changes with a list of what could not be undone.
+
+    Changes nothing; what may not be seen is not told.
+    """
+    try:
+        with (
+            contextlib.closing(DirectoryHandle.without_links(place_of(directory))) as place,
+            place.scan(ROOT) as items,
+        ):
+            names = sorted(item.name for item in items)
+    except OSError:
+        return (), ()
+    aside, written = (
+        tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+        for prefix in (ASIDE, WRITTEN)
+    )
+    return aside, written
+
+
+class Directory:
+    """One directory of the site's own files, for one change.
+
+    Args:
+        directory: An absolute path.
+        change: Id of the change.
+        method: How files are kept.
+    """
+
+    def __init__(self, directory: Path, change: str, method: Method) -> None:
+        self.directory = directory
+        self.place = place_of(directory)
+        self._change = change
+        self._method = method
+
+    # ---- keeping -------------------------------------------------------------------------------
+
+    def prepare(self) -> int:
+        """Make the kept tree while the application works; return the number of entries.
+
+        Raises:
+            FilesNotKept, PlaceNotOurs: If it cannot be made.
+        """
+        return self._keep(PREPARED)
+
+    def keep(self) -> int:
+        """Bring the kept tree up to what is there now that the application stands still.
+
+        Raises:
+            FilesNotKept, PlaceNotOurs, IndexUnusable: If it cannot be done.
+        """
+        return self._keep(INDEX)
+
+    def kept(self) -> bool:
+        """Whether the kept tree is whole."""
+        try:
+            with self._home() as home:
+                home.stat(INDEX)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _keep(self, name: str) -> int:
+        try:
+            with self._live() as live, self._home(make=True) as home:
+                known = self._index(home, PREPARED) or {}
+                if not known:
+                    with contextlib.suppress(FileNotFoundError):
+                        home.remove_tree(TREE)  # of a beginning that was torn
+                home.ensure(TREE)
+                with contextlib.closing(home.below(TREE)) as tree:
+                    index, touched = self._bring_up(live, tree, known)
+                if touched:
+                    home.sync()
+                home.replace(name, write_index(index))
+                return len(index)
+        except OSError as error:
+            raise UpdaterError(
+                FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
+            ) from error
+
+    def _bring_up(
+        self, live: DirectoryHandle, tree: DirectoryHandle, known: Index
+    ) -> tuple[Index, bool]:
+        """Make the tree hold what is there; return the index and whether anything was to do."""
+        seen, index, touched = walk(live), Index(), False
+        for path in list(reversed(known)):
+            now = seen.get(path)
+            if now is None or not unchanged(known[path], now, self._method):
+                touched = True
+                _remove(tree, path, known[path])
+                known.pop(path)
+        for path, entry in seen.items():
+            if path == ROOT or path in known:
+                index[path] = entry
+                continue
+            touched = True
+            if entry.kind == FileKind.DIRECTORY:
+                tree.make(path)
+                index[path] = entry
+            elif entry.kind == FileKind.LINK:
+                tree.link(path, entry.target)
+                index[path] = entry
+            elif entry.kind == FileKind.OTHER:
+                index[path] = entry
+            else:
+                taken = _take(live, path, tree, self._method)
+                if taken is not None:
+                    index[path] = taken
+        return index, touched
+
+    # ---- putting back --------------------------------------------------------------------------
+
+    def put_back(self, *, required: bool = False) -> PutBack:
+        """Put back everything as it was when it was kept; does nothing where it never was.
+
+        Args:
+            required: Whether the new version was started, so that the kept tree has to be there.
+
+        Raises:
+            FilesNotPutBack, PlaceNotOurs, IndexUnusable: If it cannot be done.
+        """
+        try:
+            with self._home() as home:
+                index = self._index(home, INDEX)
+                if index is None:
+                    return self._nothing(required=required)
+                self._ensure_directory()
+                with (
+                    self._live() as live,
+                    contextlib.closing(home.below(TREE)) as tree,
+                    self._aside() as aside,
+                ):
+                    found = self._put_back(live, tree, aside, index)
+                    live.sync()
+                if found.written:
+                    self._list_written(found.written)
+                return found
+        except FileNotFoundError as error:
+            if self.there():
+                raise self._not_put_back(error) from error
+            return self._nothing(required=required)
+        except OSError as error:
+            raise self._not_put_back(error) from error
+
+    def _list_written(self, paths: tuple[str, ...]) -> None:
+        """Leave the names to a person; they may tell of people, and have no place in a journal."""
+        lines = [path.encode("utf-8", "backslashreplace") for path in paths]
+        with self._place() as place:
+            place.replace(WRITTEN + self._change, b"\n".join([*lines, b""]))
+
+    def _nothing(self, *, required: bool) -> PutBack:
+        """There is no kept tree: somebody removed it, or the disk of both is not there."""
+        if not required:
+            return PutBack()
+        try:
+            with self._live():
+                return PutBack(lost=(ROOT,))
+        except OSError as error:
+            raise self._not_put_back(error) from error
+
+    def missing(self) -> tuple[str, ...]:
+        """Paths that were kept and are not there; empty where nothing ever was kept."""
+        try:
+            with self._home() as home:
+                index = self._index(home, INDEX)
+                if index is None:
+                    return ()
+                with self._live() as live, contextlib.closing(home.below(TREE)) as tree:
+                    seen = walk(live)
+                    return tuple(
+                        path
+                        for path, was in index.items()
+                        if was.kind != FileKind.OTHER
+                        and (path not in seen or seen[path].kind != was.kind)
+                        and not _not_held(tree, path, was)
+                    )
+        except FileNotFoundError:
+            if not self.there():
+                return ()
+            raise
+
+    def _put_back(
+        self, live: DirectoryHandle, tree: DirectoryHandle, aside: DirectoryHandle, index: Index
+    ) -> PutBack:
+        seen = walk(live)
+        moved = self._clear(live, tree, aside, index, seen)
+        restored = 0
+        written: list[str] = []
+        lost: list[str] = []
+        for path, was in index.items():
+            there = seen.get(path)
+            if there is not None and was.kind == FileKind.FILE:
+                if there.inode == was.inode and not same_content(was, there):
+                    written.append(path)
+                _set_attributes(live, path, was, there)
+            elif there is None and (was.kind == FileKind.OTHER or _not_held(tree, path, was)):
+                lost.append(path)
+            elif there is None:
+                self._restore(live, tree, path, was)
+                restored += was.kind == FileKind.FILE
+        for path in reversed(index):
+            if index[path].kind == FileKind.DIRECTORY:
+                _set_attributes(live, path, index[path], entry_of(live.stat(path)))
+                live.set_time(path, index[path].mtime_ns)
+        return PutBack(restored, moved, tuple(written), tuple(lost))
+
+    def _clear(
+        self,
+        live: DirectoryHandle,
+        tree: DirectoryHandle,
+        aside: DirectoryHandle,
+        index: Index,
+        seen: Index,
+    ) -> int:
+        """Take out of the way what is not as it was; return how many entries went aside.
+
+        Args:
+            live: The directory.
+            tree: The kept tree.
+            aside: Where what was added goes.
+            index: What was kept.
+            seen: What is there; afterwards what is left of it.
+        """
+        contents = {
+            entry.inode: (path, entry)
+            for path, entry in index.items()
+            if entry.kind == FileKind.FILE
+        }
+        moved = 0
+        for path in list(reversed(seen)):
+            now, was = seen[path], index.get(path)
+            if self._in_place(tree, path, was, now):
+                continue
+            if now.kind == FileKind.DIRECTORY:
+                try:
+                    live.remove_directory(path)
+                except OSError as error:
+                    # Somebody else writes here; what they write is theirs.
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or was is not None:
+                        raise
+            elif now.kind == FileKind.FILE and self._is_held(tree, now, contents):
+                live.remove(path)  # under its old name it is kept, and comes back
+            else:
+                _set_aside(live, path, aside)
+                moved += 1
+            del seen[path]
+        return moved
+
+    def _restore(self, live: DirectoryHandle, tree: DirectoryHandle, path: str, was: Entry) -> None:
+        if was.kind == FileKind.DIRECTORY:
+            _make(live, path, was)  # its owner and time come when everything is in it
+        elif was.kind == FileKind.LINK:
+            live.link(path, was.target)
+            if (was.uid, was.gid) != (os.geteuid(), os.getegid()):
+                live.set_owner(path, was.uid, was.gid)
+            live.set_time(path, was.mtime_ns)
+        else:
+            now = entry_of(live.hard_link(path, tree, path))
+            _set_attributes(live, path, was, now)
+
+    def _in_place(
+        self, tree: DirectoryHandle, path: str, was: Entry | None, now: Entry | None
+    ) -> bool:
+        """Whether an entry is the one that was kept."""
+        if was is None or now is None or was.kind != now.kind:
+            return False
+        if was.kind == FileKind.LINK:
+            return was.target == now.target
+        if was.kind != FileKind.FILE:
+            return True
+        if was.inode == now.inode and (self._method is Method.LINK or same_content(was, now)):
+            return True
+        try:
+            return tree.stat(path).st_ino == now.inode  # put back before a crash
+        except FileNotFoundError:
+            return False
+
+    def _is_held(
+        self, tree: DirectoryHandle, now: Entry, contents: Mapping[int, tuple[str, Entry]]
+    ) -> bool:
+        """Whether the kept tree holds what is in a file, so that this name of it may go."""
+        if now.inode not in contents:
+            return False
+        path, was = contents[now.inode]
+        try:
+            held = tree.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False  # somebody took it away: this may be its last name
+        if self._method is Method.LINK:
+            return held.st_ino == now.inode
+        return same_content(was, now)
+
+    # ---- after the commit ----------------------------------------------------------------------
+
+    def bring_back(self, earlier: Directory, *, everything: bool) -> tuple[int, int]:
+        """Give files of before an upgrade their old names again. Adds, and never replaces.
+
+        Args:
+            earlier: The same directory, for the upgrade.
+            everything: Those too that are gone and not only moved.
+
+        Returns:
+            How many were given back, and how many are gone and were not.
+
+        Raises:
+            FilesNotKept, IndexUnusable: If it cannot be done.
+        """
+        try:
+            with earlier._home() as home, self._live() as live:
+                was, now = self._index(home, INDEX), walk(live)
+                if was is None:
+                    return 0, 0
+                gone, moved = gone_and_moved(was, now)
+                wanted = gone | moved if everything else moved
+                with contextlib.closing(home.below(TREE)) as tree:
+                    given = self._give_back(live, tree, was, now, wanted)
+                live.sync()
+                return given, 0 if everything else len(gone)
+        except FileNotFoundError as error:
+            if earlier.there():
+                raise UpdaterError(
+                    FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
+                ) from error
+            return 0, 0
+        except OSError as error:
+            raise UpdaterError(
+                FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
+            ) from error
+
+    def _give_back(
+        self, live: DirectoryHandle, tree: DirectoryHandle, was: Index, now: Index, wanted: set[str]
+    ) -> int:
+        needed = {ROOT}
+        for path in wanted:
+            parts = path.split("/")[:-1]
+            needed.update("/".join(parts[:length]) for length in range(1, len(parts) + 1))
+        made, given = [], 0
+        for path, entry in was.items():
+            parent = path.rpartition("/")[0]
+            if path in needed and entry.kind == FileKind.DIRECTORY and path not in now:
+                if parent in now and now[parent].kind == FileKind.DIRECTORY:
+                    _make(live, path, entry)
+                    now[path] = entry
+                    made.append(path)
+            elif path in wanted and parent in now and now[parent].kind == FileKind.DIRECTORY:
+                with contextlib.suppress(FileExistsError):
+                    if _take(tree, path, live, self._method) is not None:
+                        _set_attributes(live, path, entry, entry_of(live.stat(path)))
+                        given += 1
+        for path in reversed(made):
+            _set_attributes(live, path, was[path], entry_of(live.stat(path)))
+            live.set_time(path, was[path].mtime_ns)
+        return given
+
+    def discard(self) -> None:
+        """Remove the kept tree; what was set aside stays. A place that is not ours is let be.
+
+        Raises:
+            FilesNotKept: If it is there and cannot be removed.
+        """
+        try:
+            with self._place() as place:
+                place.remove_tree(self._change)
+        except PlaceNotOurs:
+            logger.warning("not a place of ours, and not touched: %s", self.place)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return
+            raise UpdaterError(
+                FILES_NOT_KEPT, directory=self.directory, reason=_words(error)
+            ) from error
+
+    # ---- places --------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _live(self) -> Iterator[DirectoryHandle]:
+        with contextlib.closing(DirectoryHandle.without_links(self.directory)) as live:
+            yield live
+
+    @contextlib.contextmanager
+    def _place(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
+        with contextlib.closing(DirectoryHandle.without_links(self.place.parent)) as parent:
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    parent.make(self.place.name)
+            with contextlib.closing(parent.below(self.place.name)) as place:
+                if not _ours(place.stat(ROOT)):
+                    raise PlaceNotOurs(place=self.place)
+                yield place
+
+    @contextlib.contextmanager
+    def _home(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
+        with self._place(make=make) as place:
+            if make:
+                place.ensure(self._change)
+            with contextlib.closing(place.below(self._change)) as home:
+                yield home
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[DirectoryHandle]:
+        with self._place() as place:
+            place.ensure(ASIDE + self._change)
+            with contextlib.closing(place.below(ASIDE + self._change)) as aside:
+                yield aside
+            with contextlib.suppress(OSError):  # where nothing was set aside
+                place.remove_directory(ASIDE + self._change)
+
+    def there(self) -> bool:
+        """Whether anything of the kept tree is there."""
+        try:
+            with self._home():
+                return True
+        except FileNotFoundError:
+            return False
+
+    def _ensure_directory(self) -> None:
+        """Have a directory where the kept one was; what stands in its place is moved aside."""
+        with contextlib.closing(DirectoryHandle.without_links(self.directory.parent)) as parent:
+            name = self.directory.name
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISDIR(parent.stat(name).st_mode):
+                    return
+                with self._aside() as aside:
+                    _set_aside(parent, name, aside)
+            parent.make(name)
+
+    def _index(self, home: DirectoryHandle, name: str) -> Index | None:
+        try:
+            descriptor = home.open(name)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as stream:
+            content = stream.read()
+        try:
+            return read_index(content)
+        except (ValueError, TypeError) as error:
+            raise UpdaterError(
+                INDEX_UNUSABLE, directory=self.directory, place=self.place
+            ) from error
+
+    def _not_put_back(self, error: OSError) -> UpdaterError:
+        return UpdaterError(
+            FILES_NOT_PUT_BACK,
+            directory=self.directory,
+            place=self.place / self._change,
+            reason=_words(error),
+        )
+
+
+def _words(error: OSError) -> str:
+    name = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{name}"
+
+
+def _not_held(tree: DirectoryHandle, path: str, was: Entry) -> bool:
+    """Whether the kept tree has lost an entry, by somebody's hand."""
+    if was.kind in (FileKind.DIRECTORY, FileKind.OTHER):
+        return False
+    try:
+        tree.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    return False
+
+
+def _remove(tree: DirectoryHandle, path: str, was: Entry) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if was.kind == FileKind.DIRECTORY:
+            tree.remove_tree(path)
+        else:
+            tree.remove(path)
+
+
+def _take(
+    source: DirectoryHandle, path: str, target: DirectoryHandle, method: Method
+) -> Entry | None:
+    """Take a file over under its path; None where it vanished, or is no file any more."""
+    try:
+        if method is Method.LINK:
+            found = entry_of(target.hard_link(path, source, path))
+            if found.kind == FileKind.FILE:
+                return found
+            target.remove(path)
+            return None
+        descriptor = source.open(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    try:
+        seen = os.fstat(descriptor)
+        if not stat.S_ISREG(seen.st_mode):
+            return None
+        copy = target.create(path)
+        try:
+            _copy_bytes(descriptor, copy, method)
+            _copy_attributes(descriptor, copy, seen)
+        finally:
+            os.close(copy)
+        taken = entry_of(seen)
+        # It may be written again within the same tick of the clock: then look again in the stop.
+        recent = time.time_ns() - seen.st_mtime_ns < RACY_NS
+        return taken._replace(ctime_ns=0) if recent else taken
+    finally:
+        os.close(descriptor)
+
+
+def _copy_bytes(source: int, target: int, method: Method) -> None:
+    if method is Method.CLONE:
+        fcntl.ioctl(target, FICLONE, source)
+        return
+    while os.copy_file_range(source, target, COPY_BYTES):
+        pass
+
+
+def _copy_attributes(source: int, target: int, seen: os.stat_result) -> None:
+    """Give a copy the owner, mode, lists of rights and time of its origin."""
+    if (seen.st_uid, seen.st_gid) != (os.geteuid(), os.getegid()):
+        os.fchown(target, seen.st_uid, seen.st_gid)
+    _set_mode(target, stat.S_IMODE(seen.st_mode))
+    for name in _attributes(source):
+        os.setxattr(target, name, os.getxattr(source, name))
+    os.utime(target, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def _attributes(descriptor: int) -> list[str]:
+    try:
+        names = os.listxattr(descriptor)
+    except OSError:
+        return []  # the file system has none
+    return [name for name in names if name.startswith(("user.", "system.posix_acl"))]
+
+
+def _set_mode(descriptor: int, mode: int) -> None:
+    try:
+        os.fchmod(descriptor, mode)
+    except PermissionError:
+        # Our unit may not give these two (RestrictSUIDSGID); directories inherit the group's.
+        if not mode & 0o6000:
+            raise
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, mode & 0o1777)
+
+
+def _make(live: DirectoryHandle, path: str, was: Entry) -> None:
+    """Make a directory with its mode at once: a later ``chmod`` would take an inherited group."""
+    before = os.umask(0)
+    try:
+        live.make(path, was.mode & 0o777)
+    finally:
+        os.umask(before)
+
+
+def _set_attributes(live: DirectoryHandle, path: str, was: Entry, now: Entry) -> None:
+    """Give a file or directory the owner and mode that it had, where they differ."""
+    if (was.uid, was.gid) != (now.uid, now.gid):
+        live.set_owner(path, was.uid, was.gid)
+    elif was.mode == now.mode:
+        return
+    if was.kind == FileKind.DIRECTORY:
+        with contextlib.closing(live.below(path)) as directory:
+            descriptor = directory.descriptor()
+    else:
+        descriptor = live.open(path)
+    try:
+        if os.fstat(descriptor).st_ino == now.inode:
+            _set_mode(descriptor, was.mode)
+    finally:
+        os.close(descriptor)
+
+
+def _set_aside(live: DirectoryHandle, path: str, aside: DirectoryHandle) -> None:
+    """Move an entry below the directory of what was added, under a name that is free."""
+    parent = path.rpartition("/")[0]
+    if parent:
+        aside.ensure(parent)
+    name, number = path, 0
+    while True:
+        try:
+            aside.stat(name)
+        except FileNotFoundError:
+            live.move(path, aside, name)
+            return
+        number += 1
+        name = f"{path}.{number}"

@@ -1,0 +1,356 @@
+"""Applications that want a login to be asked, or tell their version nowhere."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.adapters.application.asking import said_by_command
+from ncen_updater.agent.adapters.application.base import Expectation, Health
+from ncen_updater.agent.adapters.application.command import CommandApplication
+from ncen_updater.agent.adapters.application.control import front_problem
+from ncen_updater.agent.adapters.application.health import HealthProber
+from ncen_updater.agent.config.model import ApplicationSettings
+from ncen_updater.common.secret_file import SecretUnread, read_secret_file
+from ncen_updater.formats.manifest import HealthProbe
+
+TOKEN = "0123456789abcdef-secret"
+REFUSED = "answered with status 401, refusing the token that this site sends"
+CONTROL = Path(__file__).parents[4] / "docs/examples/control"
+
+
+class Guarded(http.server.ThreadingHTTPServer):
+    """Answers who shows the token, and quotes all that it was sent, as a careless program does."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.wanted, self.otherwise = f"Bearer {TOKEN}", 401
+        self.seen: list[dict[str, str]] = []
+        self.body = b'{"version": "3.3.0"}'
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Guarded
+
+    def do_GET(self) -> None:
+        self.server.seen.append(dict(self.headers))
+        said = self.headers.get("Authorization", "")
+        self.send_response(200 if said == self.server.wanted else self.server.otherwise)
+        self.end_headers()
+        self.wfile.write(self.server.body.replace(b"SAID", said.encode()))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def guarded() -> Iterator[Guarded]:
+    with Guarded() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    write(path, TOKEN)
+    return path
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> None:
+    path.write_text(f"{text}\n", "utf-8")
+    path.chmod(mode)
+
+
+def settings(url: str, **changes: object) -> ApplicationSettings:
+    return ApplicationSettings.model_validate(
+        {"unit": "x", "health_url": url, "door_file": Path("/x"), **changes}
+    )
+
+
+def ask(url: str, **changes: object) -> Health:
+    probe = HealthProbe(name="more", path="/more")
+    return HealthProber(settings(url, **changes)).look(Expectation("3.3.0", (probe,)))
+
+
+# ---- headers and a token -------------------------------------------------------------------------
+
+
+def test_the_site_says_what_goes_along(guarded: Guarded, token: Path) -> None:
+    headers = {"Host": "ncen.example", "X-Forwarded-Proto": "https"}
+    assert ask(guarded.url, health_token_file=token, health_headers=headers)
+    for seen in guarded.seen:
+        assert (seen["Host"], seen["X-Forwarded-Proto"]) == ("ncen.example", "https")
+        assert seen["Authorization"] == f"Bearer {TOKEN}"
+    assert len(guarded.seen) == 2
+
+
+def test_another_word_before_the_token(guarded: Guarded, token: Path) -> None:
+    guarded.wanted = f"Token {TOKEN}"
+    assert not ask(guarded.url, health_token_file=token)
+    assert ask(guarded.url, health_token_file=token, health_token_scheme="Token")
+
+
+def test_a_token_that_is_renewed_is_read_anew(guarded: Guarded, token: Path) -> None:
+    prober = HealthProber(settings(guarded.url, health_token_file=token))
+    assert prober.look(Expectation("3.3.0"))
+    guarded.wanted = "Bearer another-one"
+    assert prober.look(Expectation("3.3.0")).problems == (f"health: {REFUSED} (health_token_file)",)
+    write(token, "another-one")
+    assert prober.look(Expectation("3.3.0"))
+
+
+SENT = {"health_token_file": "token", "health_headers": {"X-Site": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("sent", "what"),
+    [
+        (("health_token_file",), "the token that this site sends (health_token_file)"),
+        (("health_headers",), "the headers that this site sends (health_headers)"),
+        (
+            ("health_token_file", "health_headers"),
+            "the token or the headers that this site sends (health_token_file, health_headers)",
+        ),
+        ((), ""),
+    ],
+    ids=["token", "headers", "both", "nothing"],
+)
+@pytest.mark.parametrize("status", [401, 403, 500])
+@pytest.mark.parametrize("body", [b"<html>", b'{"detail": "SAID"}', b'{"version": "3.2.4"}'])
+def test_who_is_refused_is_told_what_to_mend(
+    guarded: Guarded, token: Path, sent: tuple[str, ...], what: str, status: int, body: bytes
+) -> None:
+    guarded.wanted, guarded.otherwise, guarded.body = "Bearer another-one", status, body
+    changes = {name: token if name == "health_token_file" else SENT[name] for name in sent}
+    health = ask(guarded.url, **changes)
+    main, more = health.problems
+    if what and status != 500:
+        assert main == f"health: answered with status {status}, refusing {what}"
+        assert more == f"more: answered with status {status}, refusing {what}"
+        assert health.refused
+    else:
+        assert main.startswith(f"health: answered with status {status}; ")
+        assert more == f"more: answered with status {status}, expected 200"
+        assert not health.refused
+    assert health.answered and TOKEN not in repr(health)
+
+
+def test_a_command_says_no_version_for_who_refuses(guarded: Guarded, token: Path) -> None:
+    guarded.wanted = "Bearer another-one"
+    health = ask(guarded.url, health_token_file=token, version_command=["echo", "3.3.0"])
+    assert health.problems[0] == f"health: {REFUSED} (health_token_file)"
+    assert health.refused and health.reported == {}
+
+
+def test_the_web_server_in_front_is_given_nothing(guarded: Guarded, token: Path) -> None:
+    more = {"health_token_file": token, "health_headers": {"X-Site": "1"}, "probe_timeout_s": 0.1}
+    assert front_problem(settings("http://127.0.0.1:9", front_url=guarded.url, **more))
+    assert guarded.seen
+    assert all("Authorization" not in seen and "X-Site" not in seen for seen in guarded.seen)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "words"),
+    [
+        (None, 0, "cannot be read: No such file or directory"),
+        (TOKEN, 0o640, "can be read by others"),
+        (TOKEN, 0o604, "can be read by others"),
+        ("", 0o600, "does not hold one token"),
+        (f"Bearer {TOKEN}", 0o600, "does not hold one token"),
+        (f"{TOKEN}\nX-Other: 1", 0o600, "does not hold one token"),
+        (f"{TOKEN}é", 0o600, "does not hold one token"),
+    ],
+)
+def test_a_token_that_cannot_be_used(
+    guarded: Guarded, tmp_path: Path, text: str | None, mode: int, words: str
+) -> None:
+    path = tmp_path / "token"
+    if text is not None:
+        write(path, text, mode)
+    health = ask(guarded.url, health_token_file=path)
+    assert not health and not health.answered
+    assert guarded.seen == []
+    assert health.problems[0].startswith("health: was not asked: ")
+    assert words in health.problems[0] and str(path) in health.problems[0]
+    assert TOKEN not in str(health)
+
+
+def test_what_an_answer_quotes_of_the_token_is_not_kept(guarded: Guarded, token: Path) -> None:
+    guarded.body = b'{"version": "3.2.4", "said": "SAID", "write": "SAID"}'
+    health = ask(guarded.url, health_token_file=token, write_probe_field="write")
+    assert "'write' is \"Bearer ***\", expected true" in health.problems[0]
+    assert TOKEN not in repr(health)
+
+
+def test_what_is_no_answer_may_quote_it_too(token: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(f"what is {TOKEN}?\r\n\r\n".encode())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        prober = HealthProber(
+            settings(f"http://127.0.0.1:{server.getsockname()[1]}", health_token_file=token)
+        )
+        assert prober.look(Expectation("3.3.0")).problems == (
+            "health: did not answer: what is ***?\r\n",
+        )
+        thread.join()
+
+
+def test_the_token_is_in_nothing_that_is_shown(token: Path) -> None:
+    prober = HealthProber(settings("http://127.0.0.1:9", health_token_file=token))
+    assert TOKEN not in repr(prober.asking()) + repr(prober) + str(vars(prober))
+
+
+def test_no_text_is_quoted_of_a_file_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(b"secret\xff")
+    path.chmod(0o600)
+    with pytest.raises(SecretUnread) as caught:
+        read_secret_file(path)
+    assert caught.value.__cause__ is None and "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"health_headers": {"Authorization": "Bearer x"}}, "see health_token_file"),
+        ({"health_headers": {"cookie": "x"}}, "see health_token_file"),
+        ({"health_headers": {"Transfer-Encoding": "chunked"}}, "is no header"),
+        ({"health_headers": {"X Y": "1"}}, "pattern"),
+        ({"health_headers": {"X": "1\r\nY: 2"}}, "pattern"),
+        ({"health_headers": {}}, "at least 1"),
+        ({"health_token_scheme": "Token"}, "needs a health_token_file"),
+        ({"health_token_file": "/t", "health_token_scheme": "a b"}, "pattern"),
+        ({"health_token_file": "/t", "health_url": "http://10.1.2.3"}, "in the clear"),
+        ({"health_token_file": "/t", "health_url": "http://ncen.example"}, "in the clear"),
+        ({"health_token_file": "/t", "health_url": "http://localhost.example"}, "in the clear"),
+        ({"version_command": ["x"], "schema_field": "schema"}, "nothing counts but its status"),
+        ({"version_command": []}, "at least 1"),
+    ],
+)
+def test_settings_that_are_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        settings(str(changes.pop("health_url", "http://127.0.0.1:9")), **changes)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://ncen.example", "http://localhost:1", "http://127.0.0.9", "http://[::1]:1"]
+)
+def test_where_a_token_may_go(url: str) -> None:
+    assert settings(url, health_token_file="/t").health_token_file == Path("/t")
+
+
+# ---- a version that a command says ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "pattern", "told"),
+    [
+        (0, "3.3.0\n", None, "3.3.0"),
+        (0, "shop 3.3.0 (c) 2026", r"shop (\S+)", "3.3.0"),
+        (0, "", None, None),
+        (0, "3.3.0", r"shop (\S+)", None),
+        (3, "3.3.0", None, None),
+        (None, "3.3.0", None, None),
+    ],
+)
+def test_what_a_command_says(
+    status: int | None, output: str, pattern: str | None, told: str | None
+) -> None:
+    assert said_by_command(status, output, pattern) == told
+
+
+WEB = f"""#!{sys.executable} -B
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(open(os.environ["STATUS"]).read()))
+        self.end_headers()
+        self.wfile.write(b"fine")
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+def test_the_slot_that_runs_and_not_the_link(tmp_path: Path) -> None:
+    """Status only: the answer says no version, and a command of the site finds out what runs."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    run, status = tmp_path / "run", tmp_path / "status"
+    run.mkdir()
+    status.write_text("200")
+    for version in ("3.3.0", "3.4.0"):
+        program = tmp_path / "slots" / version / "bin/web"
+        program.parent.mkdir(parents=True)
+        program.write_text(WEB)
+        program.chmod(0o755)
+    current = tmp_path / "current"
+    current.symlink_to("slots/3.3.0")
+    control = [str(CONTROL), "web"]
+    told = ApplicationSettings.model_validate({
+        "adapter": "command", "health_url": f"http://127.0.0.1:{port}", "door_file": run / "door",
+        "start": [*control, "start"], "stop": [*control, "stop"], "status": [*control, "status"],
+        "version_command": [*control, "version"],
+        "environment": {"RUN": str(run), "PORT": str(port), "STATUS": str(status)},
+    })  # fmt: skip
+    application = CommandApplication(told, current)
+    old, new = Expectation("3.3.0"), Expectation("3.4.0")
+    application.start()
+    try:
+        while not application.health(old).answered:
+            assert application.running()
+        assert application.health(old)
+        _link(tmp_path, "slots/3.4.0").replace(current)
+        assert application.health(old)
+        assert application.health(new).problems == (
+            'health: \'version\' is "3.3.0", expected "3.4.0"',
+        )
+        status.write_text("503")
+        assert application.health(old).problems == ("health: answered with status 503",)
+    finally:
+        application.stop()
+    missing = told.model_copy(update={"version_command": ("/no/such", "--key", "geheim")})
+    status.write_text("200")
+    application.start()
+    try:
+        while not application.health(new).answered:
+            assert application.running()
+        assert application.health(new)
+        silent = CommandApplication(missing, current).health(new)
+        assert silent.problems == (
+            "health: '/no/such' cannot say the version: No such file or directory",
+        )
+        failing = told.model_copy(update={"version_command": (sys.executable, "-c", "exit(7)")})
+        problems = CommandApplication(failing, current).health(new).problems
+        assert problems == (
+            f"health: '{sys.executable}' tells no version, and ended with status 7",
+        )
+    finally:
+        application.stop()
+
+
+def _link(directory: Path, target: str) -> Path:
+    link = directory / "next"
+    link.symlink_to(target)
+    return link

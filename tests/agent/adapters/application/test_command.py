@@ -1,0 +1,594 @@
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.adapters.application.command import CommandApplication
+from ncen_updater.agent.adapters.application.door import Door, DoorNote
+from ncen_updater.agent.adapters.application.factory import make_application
+from ncen_updater.agent.adapters.application.process import TAIL_BYTES, minimal_environment, run
+from ncen_updater.agent.adapters.application.systemd import SystemdApplication
+from ncen_updater.agent.config.model import ApplicationSettings, PartSettings
+from ncen_updater.agent.engine.lock import change_lock, door_lock
+from ncen_updater.agent.model.errors import CommandFailed, StopFailed
+from ncen_updater.agent.policy.ought_to_run import RunVerdict, ought_to_run
+from ncen_updater.common.messages import (
+    DOOR_STUCK,
+    HEALTH_SETTINGS_WRONG,
+    ORDER_UNDER_WAY,
+    STATE_UNKNOWN,
+)
+from tests.support.errors import refused
+
+# A daemon in the worst manners: it keeps the standard output that it inherited.
+CONTROL = """\
+import os, signal, subprocess, sys, time
+root, verb = sys.argv[1:3]
+pid_file = os.path.join(root, "pid")
+def pid():
+    try:
+        number = int(open(pid_file).read())
+        with open(f"/proc/{number}/stat") as stat:
+            if stat.read().split(") ")[1][0] == "Z":
+                return None
+        return number
+    except (OSError, ValueError):
+        return None
+if verb == "start":
+    with open(os.path.join(root, "environment"), "w") as out:
+        out.write(repr(dict(os.environ)))
+    child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    open(pid_file, "w").write(str(child.pid))
+    print("started")
+elif verb == "stop":
+    os.kill(pid(), signal.SIGTERM)
+elif verb == "status":
+    sys.exit(0 if pid() else 3)
+"""
+
+
+class Site:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "control.py").write_text(CONTROL)
+
+    def argv(self, verb: str) -> tuple[str, ...]:
+        return (sys.executable, str(self.root / "control.py"), str(self.root), verb)
+
+    def settings(self, **changes: object) -> ApplicationSettings:
+        return ApplicationSettings.model_validate(
+            {
+                "adapter": "command",
+                "start": self.argv("start"),
+                "stop": self.argv("stop"),
+                "status": self.argv("status"),
+                "health_url": "http://127.0.0.1:9",
+                "door_file": self.root / "door",
+                "environment": {"FLAVOUR": "vanilla"},
+                **changes,
+            }
+        )
+
+    def application(self, **changes: object) -> CommandApplication:
+        return CommandApplication(self.settings(**changes), self.root / "current")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    yield Site(tmp_path)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_start_and_stop_and_again(site: Site) -> None:
+    application = site.application()
+    assert not application.running()
+    application.stop()
+    application.start()
+    first = (site.root / "pid").read_text()
+    assert application.running()
+    application.start()
+    assert (site.root / "pid").read_text() == first
+    application.stop()
+    assert not application.running()
+
+
+def test_what_was_started_is_not_our_child_and_lives_on(site: Site) -> None:
+    site.application().start()
+    pid = int((site.root / "pid").read_text())
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    assert int(fields[1]) != os.getpid()
+    assert int(fields[3]) not in (os.getsid(0), os.getpid())
+
+
+def test_commands_get_little_but_what_they_need(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    site.application().start()
+    seen = (site.root / "environment").read_text()
+    assert "PGPASSWORD" not in seen
+    assert "PYTHONPATH" not in seen
+    assert "'FLAVOUR': 'vanilla'" in seen
+    assert f"'NCEN_CURRENT': '{site.root / 'current'}'" in seen
+    assert minimal_environment({"X": "1"})["PATH"]
+
+
+def test_a_command_that_fails_says_why(site: Site) -> None:
+    application = site.application(start=("sh", "-c", "echo no licence; exit 4"))
+    with pytest.raises(CommandFailed, match=r"status 4.*no licence"):
+        application.start()
+
+
+@pytest.mark.parametrize("argv", [("/no/such/program",), ("/etc/passwd",)])
+def test_a_command_that_is_not_there_is_named(site: Site, argv: tuple[str, ...]) -> None:
+    with pytest.raises(CommandFailed, match=argv[0]):
+        site.application(start=argv).start()
+
+
+@pytest.mark.parametrize("status", [1, 2, 4, 127])
+def test_an_unclear_status_is_never_taken_for_stopped(site: Site, status: int) -> None:
+    application = site.application(status=("sh", "-c", f"echo huh; exit {status}"))
+    for act in (application.running, application.stop, application.start):
+        with refused(STATE_UNKNOWN, match="huh"):
+            act()
+
+
+def test_an_application_that_stays_is_an_error(site: Site) -> None:
+    times = itertools.count()
+    application = CommandApplication(
+        site.settings(stop=("true",), stop_timeout_s=5),
+        site.root / "current",
+        clock=lambda: float(next(times)),
+        wait=lambda seconds: None,
+    )
+    application.start()
+    with pytest.raises(StopFailed, match="5 seconds"):
+        application.stop()
+
+
+def test_a_stop_command_that_fails_while_it_runs_on_is_an_error(site: Site) -> None:
+    application = site.application(stop=("sh", "-c", "echo not allowed; exit 1"))
+    application.start()
+    with pytest.raises(StopFailed, match="not allowed"):
+        application.stop()
+
+
+def test_a_late_command_is_killed_with_all_its_children(tmp_path: Path) -> None:
+    script = f"sleep 1000 & echo $! > {tmp_path}/child; echo waiting; wait"
+    ended = run(("sh", "-c", script), minimal_environment(), 2.0)
+    assert ended.status is None
+    assert ended.output == "waiting"
+    child = int((tmp_path / "child").read_text())
+    try:
+        # A killed process takes a moment to die; this waits for that, and for no fixed time.
+        process = os.pidfd_open(child)
+    except ProcessLookupError:
+        return
+    try:
+        ready, _, _ = select.select([process], [], [], 30)
+        assert ready
+    finally:
+        os.close(process)
+
+
+def test_only_the_end_of_a_long_output_is_kept() -> None:
+    script = "import sys; sys.stdout.write('x' * 1_000_000 + '\\xe9 the end')"
+    ended = run((sys.executable, "-c", script), {**minimal_environment(), "LC_ALL": "C"}, 30.0)
+    assert ended.status == 0
+    assert ended.output.endswith("the end")
+    assert len(ended.output) <= TAIL_BYTES
+
+
+def test_a_command_ended_by_a_signal_says_so(site: Site) -> None:
+    with pytest.raises(CommandFailed, match="signal 9"):
+        site.application(start=("sh", "-c", "kill -9 $$")).start()
+
+
+def test_the_door_tells_why_and_since_when(site: Site) -> None:
+    notes = iter([DoorNote(change="abc", version="3.3.0"), DoorNote(change="abd")])
+    application = CommandApplication(
+        site.settings(), site.root / "current", door_note=lambda: next(notes)
+    )
+    assert not application.door_closed()
+    application.close_door()
+    assert application.door_closed()
+    first = json.loads((site.root / "door").read_text())
+    assert first["change"] == "abc"
+    assert first["version"] == "3.3.0"
+    assert first["reason"]
+    application.close_door()
+    second = json.loads((site.root / "door").read_text())
+    assert second["since"] == first["since"]
+    assert second["change"] == "abd"
+    assert application.closed_by() == "abd"
+    (site.root / "door").write_text("[" * 100_000)
+    assert application.closed_by() == ""
+    for _ in range(2):
+        application.open_door()
+        assert not application.door_closed()
+    assert [p.name for p in site.root.iterdir()] == ["control.py"]
+
+
+def test_whoever_looks_at_the_door_may_read_it(site: Site) -> None:
+    application = CommandApplication(site.settings(), site.root / "current")
+    before = os.umask(0o077)
+    try:
+        application.close_door()
+    finally:
+        os.umask(before)
+    assert (site.root / "door").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("content", ["", "not json", "[]", '{"since": 3}'])
+def test_a_door_file_is_a_closed_door_whatever_is_in_it(site: Site, content: str) -> None:
+    application = site.application()
+    (site.root / "door").write_text(content)
+    assert application.door_closed()
+    application.close_door()
+    assert json.loads((site.root / "door").read_text())["since"]
+    application.open_door()
+    assert not application.door_closed()
+
+
+def test_a_door_that_cannot_be_moved_is_an_error(site: Site) -> None:
+    application = site.application(door_file=site.root / "no" / "door")
+    with refused(DOOR_STUCK):
+        application.close_door()
+    assert not application.door_closed()
+    (site.root / "door").mkdir()
+    for act in (site.application().open_door, site.application().close_door):
+        with refused(DOOR_STUCK):
+            act()
+    assert site.application().door_closed()
+
+
+SYSTEMCTL = """\
+#!/bin/sh
+echo "$@" >> "$NCEN_TEST_DIR/calls"
+case "$1" in
+show) cat $NCEN_TEST_DIR/more 2>/dev/null; for name in load state job restarts; do
+        value=$(cat $NCEN_TEST_DIR/$name $NCEN_TEST_DIR/$name.$4 2>/dev/null | tail -n 1)
+        case $name in load) echo "LoadState=$value";; state) echo "ActiveState=$value";;
+                      job) echo "Job=$value";; restarts) echo "NRestarts=${value:-0}";; esac
+      done;;
+start) [ "$(cat $NCEN_TEST_DIR/state)" = failed ] && { echo start limit hit; exit 1; }
+       echo activating > $NCEN_TEST_DIR/state;;
+stop) echo inactive > $NCEN_TEST_DIR/state;;
+reset-failed) echo inactive > $NCEN_TEST_DIR/state;;
+esac
+"""
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> SystemdApplication:
+    program = tmp_path / "systemctl"
+    program.write_text(SYSTEMCTL)
+    program.chmod(0o755)
+    (tmp_path / "load").write_text("loaded\n")
+    (tmp_path / "state").write_text("inactive\n")
+    settings = ApplicationSettings.model_validate(
+        {
+            "unit": "ncen.service",
+            "health_url": "http://127.0.0.1:9",
+            "door_file": tmp_path / "door",
+            "environment": {"NCEN_TEST_DIR": str(tmp_path)},
+        }
+    )
+    return SystemdApplication(settings, tmp_path / "current", systemctl=str(program))
+
+
+def calls(tmp_path: Path) -> list[str]:
+    lines = (tmp_path / "calls").read_text().splitlines()
+    return [line for line in lines if not line.startswith("show")]
+
+
+def test_a_unit_is_started_without_waiting_and_stopped(
+    unit: SystemdApplication, tmp_path: Path
+) -> None:
+    unit.stop()
+    unit.start()
+    assert unit.running()
+    unit.start()
+    unit.stop()
+    assert not unit.running()
+    assert calls(tmp_path) == ["start --no-block -- ncen.service", "stop -- ncen.service"]
+
+
+def test_a_failed_unit_is_reset_before_its_start(unit: SystemdApplication, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("failed\n")
+    unit.start()
+    assert calls(tmp_path)[0] == "reset-failed -- ncen.service"
+    assert unit.running()
+
+
+@pytest.mark.parametrize(
+    ("state", "running"),
+    [
+        ("active", True),
+        ("activating", True),
+        ("deactivating", True),
+        ("reloading", True),
+        ("inactive", False),
+        ("failed", False),
+    ],
+)
+def test_a_unit_on_its_way_counts_as_running(
+    unit: SystemdApplication, tmp_path: Path, state: str, running: bool
+) -> None:
+    (tmp_path / "state").write_text(f"{state}\n")
+    assert unit.running() is running
+
+
+@pytest.mark.parametrize(
+    ("more", "failed"),
+    [
+        ("Result=exit-code\nExecMainStatus=1\n", True),
+        ("Result=signal\nExecMainStatus=11\n", True),
+        ("Result=exit-code\nExecMainStatus=143\n", False),
+        ("Result=exit-code\nExecMainStatus=130\n", False),
+        ("Result=timeout\nExecMainStatus=9\n", False),
+    ],
+)
+def test_who_stopped_a_unit_does_not_see_it_started_again(
+    unit: SystemdApplication, tmp_path: Path, more: str, failed: bool
+) -> None:
+    """A program of Java ends with 143 when it is told to; systemd calls that a failure."""
+    (tmp_path / "state").write_text("failed\n")
+    enabled = "UnitFileState=enabled\nActiveEnterTimestampMonotonic=7\n"
+    (tmp_path / "more").write_text(enabled + more)
+    assert unit.seen().failed is failed
+    verdict = ought_to_run(unit.seen(), "boot", "boot")
+    assert verdict is (RunVerdict.START if failed else RunVerdict.LEAVE)
+
+
+STARTED = "Result=success\nActiveEnterTimestampMonotonic=7\n"
+DEAD = "ExecMainExitTimestampMonotonic={dead}\nActiveExitTimestampMonotonic={left}\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "more", "on_purpose"),
+    [
+        ("inactive", STARTED, True),
+        # Also one that nobody starts with the machine, and that was disabled when it was stopped.
+        (
+            "inactive",
+            STARTED + "UnitFileState=disabled\n",
+            True,
+        ),
+        ("failed", STARTED + "Result=exit-code\nExecMainStatus=143\n", True),
+        ("failed", STARTED + "Result=exit-code\n", False),
+        ("failed", STARTED + "Result=signal\nExecMainStatus=9\n", False),
+        (
+            "failed",
+            STARTED + "Result=oom-kill\nUnitFileState=disabled\n",
+            False,
+        ),
+        # Too slow to end, or to start.
+        ("failed", STARTED + "Result=timeout\nInactiveExitTimestampMonotonic=6\n", True),
+        ("failed", STARTED + "Result=timeout\nInactiveExitTimestampMonotonic=8\n", False),
+        # It ended well, before the system knew of it, or after it was told to.
+        ("inactive", STARTED + DEAD.format(dead=8, left=9), False),
+        ("inactive", STARTED + DEAD.format(dead=9, left=8), True),
+        ("inactive", STARTED + DEAD.format(dead=6, left=8), True),  # RemainAfterExit=
+        # Not started since the machine was: a person stopped nothing.
+        ("inactive", "Result=success\nActiveEnterTimestampMonotonic=0\n", False),
+        ("active", STARTED, False),
+        ("activating", STARTED, False),
+    ],
+)
+def test_orderly_stop_is_told_from_an_end_by_itself(
+    unit: SystemdApplication, tmp_path: Path, state: str, more: str, on_purpose: bool
+) -> None:
+    (tmp_path / "state").write_text(f"{state}\n")
+    (tmp_path / "more").write_text(more)
+    assert unit.stopped_in_order() is on_purpose
+
+
+@pytest.mark.parametrize(("load", "state"), [("not-found", "inactive"), ("loaded", "odd")])
+def test_an_unclear_unit_is_never_taken_for_stopped(
+    unit: SystemdApplication, tmp_path: Path, load: str, state: str
+) -> None:
+    (tmp_path / "load").write_text(f"{load}\n")
+    (tmp_path / "state").write_text(f"{state}\n")
+    for act in (unit.running, unit.stop, unit.start):
+        with refused(STATE_UNKNOWN):
+            act()
+
+
+def test_the_factory_makes_what_is_asked_for(site: Site, tmp_path: Path) -> None:
+    assert isinstance(make_application(site.settings(), tmp_path / "c"), CommandApplication)
+    settings = site.settings(adapter="systemd", unit="x.service")
+    assert isinstance(make_application(settings, tmp_path / "c"), SystemdApplication)
+    with refused(HEALTH_SETTINGS_WRONG):
+        make_application(site.settings(health_url="http://h:99999"), tmp_path / "c")
+
+
+def test_a_door_closed_again_keeps_the_time_of_its_first_closing(tmp_path: Path) -> None:
+    times = iter([datetime(2026, 11, 24, tzinfo=UTC), datetime(2026, 11, 25, tzinfo=UTC)])
+    door = Door(tmp_path / "door", now=lambda: next(times))
+    for _ in range(2):
+        door.close()
+        assert json.loads((tmp_path / "door").read_text())["since"].startswith("2026-11-24")
+
+
+def test_a_start_in_the_queue_of_systemd_is_withdrawn(
+    unit: SystemdApplication, tmp_path: Path
+) -> None:
+    """The agent that ordered it was killed; systemd would start the unit some time later."""
+    (tmp_path / "job").write_text("1234\n")
+    assert not unit.running()
+    unit.stop()
+    assert calls(tmp_path) == ["stop -- ncen.service"]
+
+
+def test_a_start_that_waits_in_the_queue_is_on_its_way(
+    unit: SystemdApplication, tmp_path: Path
+) -> None:
+    """Such as behind our own unit that resumes, which the start pulled in."""
+    (tmp_path / "job").write_text("1234\n")
+    assert not unit.running()
+    assert unit.why_down() is None
+    (tmp_path / "job").write_text("\n")
+    (tmp_path / "more").write_text("Result=success\n")
+    assert unit.why_down() == "ncen.service does not run: success"
+
+
+def test_unit_that_did_not_start_for_another_names_that(
+    unit: SystemdApplication, tmp_path: Path
+) -> None:
+    program = tmp_path / "systemctl"
+    answer = "is-failed) echo failed; echo active;;\nstart)"
+    program.write_text(SYSTEMCTL.replace("start)", answer, 1))
+    (tmp_path / "more").write_text("Requires=ncen-updater-resume.service -.mount\n")
+    why = "dependency (ncen-updater-resume.service)"
+    assert unit.why_down() == f"ncen.service does not run: {why}"
+
+
+@pytest.fixture
+def units(unit: SystemdApplication, tmp_path: Path) -> SystemdApplication:
+    """Three units: one that is asked for health, an import, and mail that waits for the opening."""
+    for name in ("import", "mail"):
+        (tmp_path / f"state.{name}.service").write_text("inactive\n")
+    settings = unit._settings.model_copy(
+        update={
+            "parts": (
+                PartSettings(name="import", unit="import.service"),
+                PartSettings(name="mail", unit="mail.service", after_open=True),
+            )
+        }
+    )
+    return SystemdApplication(settings, tmp_path / "current", systemctl=str(tmp_path / "systemctl"))
+
+
+def test_units_are_started_in_order_and_stopped_the_other_way_round(
+    units: SystemdApplication, tmp_path: Path
+) -> None:
+    units.start()
+    units.start_rest()
+    for name in ("", ".import.service", ".mail.service"):
+        (tmp_path / f"state{name}").write_text("inactive\n")
+    (tmp_path / "job").write_text("1\n")
+    units.stop()
+    assert calls(tmp_path) == [
+        "start --no-block -- ncen.service",
+        "start --no-block -- import.service",
+        "start --no-block -- mail.service",
+        "stop -- mail.service",
+        "stop -- import.service",
+        "stop -- ncen.service",
+    ]
+
+
+def test_it_runs_while_any_unit_runs(units: SystemdApplication, tmp_path: Path) -> None:
+    assert not units.running()
+    (tmp_path / "state.mail.service").write_text("deactivating\n")
+    assert units.running()
+
+
+def test_a_part_that_does_not_run_is_named_once_it_should(
+    units: SystemdApplication, tmp_path: Path
+) -> None:
+    assert units.missing(opened=False) == ("import",)
+    assert units.missing(opened=True) == ("import", "mail")
+    for name in ("import", "mail"):
+        (tmp_path / f"state.{name}.service").write_text("active\n")
+    assert units.missing(opened=True) == ()
+    (tmp_path / "state.mail.service").write_text("activating\n")
+    assert units.missing(opened=True) == ("mail",)
+
+
+def test_a_unit_that_systemd_starts_over_and_over_does_not_run_well(
+    units: SystemdApplication, tmp_path: Path
+) -> None:
+    """A worker that dies at each start is up for an instant each time."""
+    units.start()
+    restarts = tmp_path / "restarts.import.service"
+    (tmp_path / "state.import.service").write_text("active\n")
+    (tmp_path / "state").write_text("active\n")
+    assert units.missing(opened=False) == ()
+    restarts.write_text("1\n")
+    assert units.missing(opened=False) == ("import",)
+    assert units.missing(opened=False) == ("import",)
+
+
+def test_a_unit_that_ended_once_while_officers_work_is_one_bad_look(
+    units: SystemdApplication, tmp_path: Path
+) -> None:
+    """The soak wants several in a row; one end in an hour must not take a release back."""
+    units.start()
+    for name in ("state", "state.import.service", "state.mail.service"):
+        (tmp_path / name).write_text("active\n")
+    assert units.missing(opened=True) == ()
+    restarts = tmp_path / "restarts.import.service"
+    for count, missing in ((1, ("import",)), (1, ()), (2, ("import",)), (3, ("import",)), (3, ())):
+        restarts.write_text(f"{count}\n")
+        assert units.missing(opened=True) == missing
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"parts": [{"name": "mail"}]}, "'start', 'stop' and 'status' in the part 'mail'"),
+        ({"adapter": "systemd", "unit": "x", "parts": [{"name": "mail"}]}, "'unit' in the part"),
+        (
+            {"adapter": "systemd", "unit": "x", "parts": [{"name": "mail", "unit": "x"}]},
+            "the same unit",
+        ),
+        (
+            {
+                "adapter": "systemd",
+                "unit": "x",
+                "parts": [{"name": "mail", "unit": "y"}, {"name": "mail", "unit": "z"}],
+            },
+            "the same name",
+        ),
+    ],
+)
+def test_parts_that_cannot_be_controlled_are_refused(
+    site: Site, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        site.settings(**changes)
+
+
+def test_an_order_waits_for_that_of_an_agent_that_is_gone(site: Site) -> None:
+    theirs = os.open(site.root / "door.order", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(theirs, fcntl.LOCK_EX)
+    times = itertools.count()
+    application = CommandApplication(
+        site.settings(), site.root / "current",
+        clock=lambda: float(next(times)), wait=lambda seconds: None,
+    )  # fmt: skip
+    for act in (application.stop, application.start):
+        with refused(ORDER_UNDER_WAY):
+            act()
+    os.close(theirs)
+    application.start()
+    application.stop()
+
+
+def test_a_door_in_the_directory_of_the_state_does_not_bar_orders(site: Site) -> None:
+    """The agent that holds the lock of changes, the directory's too, is the one that orders."""
+    times = itertools.count()
+    application = CommandApplication(
+        site.settings(), site.root / "current",
+        clock=lambda: float(next(times)), wait=lambda seconds: None,
+    )  # fmt: skip
+    with change_lock(site.root / "lock", "upgrade"), door_lock(site.root / "door", "upgrade"):
+        application.start()
+        assert application.running()
+        application.stop()
+    assert not application.running()

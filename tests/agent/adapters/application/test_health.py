@@ -1,0 +1,441 @@
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.adapters.application.base import Expectation, Health, ProbeResult
+from ncen_updater.agent.adapters.application.health import HealthProber
+from ncen_updater.agent.adapters.application.soak import (
+    SoakState,
+    SoakVerdict,
+    after_look,
+    judge,
+    soak,
+)
+from ncen_updater.agent.adapters.application.waiting import wait_until_healthy
+from ncen_updater.agent.config.model import ApplicationSettings
+from ncen_updater.common.messages import HEALTH_SETTINGS_WRONG
+from ncen_updater.formats.manifest import HealthProbe
+from tests.support.errors import refused
+
+Reply = tuple[int, bytes]
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.replies: dict[str, Reply] = {}
+        self.seen: list[dict[str, str]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.seen.append(dict(self.headers))
+        status, body = self.server.replies.get(self.path, (404, b""))
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "/other")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def settings(url: str, **changes: object) -> ApplicationSettings:
+    return ApplicationSettings.model_validate(
+        {"unit": "x", "health_url": url, "door_file": Path("/x"), **changes}
+    )
+
+
+def ask(url: str, *probes: HealthProbe, **changes: object) -> Health:
+    return HealthProber(settings(url, **changes)).look(Expectation("3.3.0", probes))
+
+
+def reply(value: object, status: int = 200) -> Reply:
+    return status, json.dumps(value).encode()
+
+
+def test_a_healthy_application(server: Server) -> None:
+    server.replies["/healthz"] = reply({"version": "3.3.0", "schema": "3.3.0", "writable": True})
+    health = ask(server.url, schema_field="schema", write_probe_field="writable")
+    assert health
+    assert health.problems == ()
+    assert health.reported["version"] == "3.3.0"
+    assert "no-store" in server.seen[0]["Cache-Control"]
+
+
+def test_another_spelling_of_its_version(server: Server) -> None:
+    server.replies["/healthz"] = reply({"version": "v3.3", "schema": "3.3.0.0"})
+    assert ask(server.url, schema_field="schema")
+
+
+@pytest.mark.parametrize(
+    ("body", "pattern", "problem"),
+    [
+        (b"3.3.0\n", r"(\S+)", None),
+        (b'"3.3.0"', r'"([0-9.]+)"', None),
+        (b"<footer>Release v3.3.0, (c) 2026</footer>", r"Release (\S+?),", None),
+        (b"3.2.4\n", r"(\S+)", '\'version\' is "3.2.4", expected "3.3.0"'),
+        (b"", r"(\S+)", "the answer tells no version"),
+        (b"<html>", r"Release (\S+)", "the answer tells no version"),
+        (b"   ", r"( *)", "the answer tells no version"),
+        (b"\xff\x00", r"(\d+)", "the answer tells no version"),
+        (b"-" * 70_000 + b"3.3.0", r"(\d\S+)", "the answer tells no version"),
+    ],
+)
+def test_an_answer_that_is_no_json(
+    server: Server, body: bytes, pattern: str, problem: str | None
+) -> None:
+    """Seen: an application that tells its version as text needed a program to say it as JSON."""
+    server.replies["/healthz"] = (200, body)
+    health = ask(server.url, version_pattern=pattern)
+    assert health.problems == (() if problem is None else (f"health: {problem}",))
+    if problem is None:
+        assert health.reported["version"] in ("3.3.0", "v3.3.0")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"version_pattern": "("}, "no regular expression"),
+        ({"version_pattern": r"\S+"}, "needs one group"),
+        ({"version_pattern": r"(\d)(\d)"}, "needs one group"),
+        ({"version_pattern": r"(\S+)", "schema_field": "schema"}, "fields of JSON"),
+        ({"version_pattern": "(" + "x" * 200 + ")"}, "200 characters"),
+    ],
+)
+def test_patterns_that_cannot_find_a_version(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        settings("http://127.0.0.1:1", **changes)
+
+
+UNHEALTHY: dict[str, tuple[Reply, str]] = {
+    "old version": (reply({"version": "3.2.4"}), '\'version\' is "3.2.4", expected "3.3.0"'),
+    "no version": (reply({}), "'version' is missing"),
+    "another build": (reply({"version": "3.3.0+1"}), "'version' is \"3.3.0+1\""),
+    "number": (reply({"version": 3.3}), "'version' is 3.3"),
+    "not an object": (reply(["3.3.0"]), "not a JSON object"),
+    "not JSON": ((200, b"<html>"), "not JSON"),
+    "not text": ((200, b'\xff{"version": "3.3.0"}'), "not JSON"),
+    "deep": ((200, b"[" * 500_000), "not JSON"),
+    "empty": ((200, b""), "not JSON"),
+    "failing": (reply({"version": "3.3.0"}, 503), "status 503"),
+    "not there": ((404, b""), "status 404"),
+    "redirect": ((302, b""), "status 302"),
+    "too much": ((200, b'{"version": "3.3.0", "x": "' + b"x" * 1_000_000 + b'"}'), "1000000"),
+    "half a character": ((200, b'{"version": "\\ud800"}'), "'version' is"),
+}
+
+
+@pytest.mark.parametrize("name", UNHEALTHY)
+def test_an_unhealthy_application_is_told_and_never_raised(server: Server, name: str) -> None:
+    server.replies["/healthz"], words = UNHEALTHY[name]
+    health = ask(server.url)
+    assert not health
+    assert words in health.problems[0]
+    health.problems[0].encode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"schema": "3.2.4", "writable": True}, "'schema' is"),
+        ({"schema": "3.3.0", "writable": False}, "'writable' is false"),
+        ({"schema": "3.3.0", "writable": 1}, "'writable' is 1, expected true"),
+        ({"schema": "3.3.0"}, "'writable' is missing"),
+        ({"writable": True}, "'schema' is missing"),
+    ],
+)
+def test_schema_and_write_probe_count_where_configured(
+    server: Server, fields: dict[str, object], words: str
+) -> None:
+    server.replies["/healthz"] = reply({"version": "3.3.0", **fields})
+    assert words in ask(server.url, schema_field="schema", write_probe_field="writable").problems[0]
+    assert ask(server.url)
+
+
+def test_probes_of_the_manifest(server: Server) -> None:
+    server.replies["/healthz"] = reply({"version": "3.3.0"})
+    server.replies["/search?q=1"] = reply({"hits": 1, "exact": True}, 201)
+    good = HealthProbe(name="search", path="/search?q=1", status=201, expect={"hits": 1})
+    assert ask(server.url, good)
+    bad = HealthProbe(name="exact", path="/search?q=1", status=201, expect={"exact": 1})
+    gone = HealthProbe(name="gone", path="/gone")
+    health = ask(server.url, good, bad, gone)
+    assert [bool(r.problem) for r in health.results] == [False, False, True, True]
+    assert health.problems[0].startswith("exact: ")
+    assert "status 404, expected 200" in health.problems[1]
+
+
+def test_a_base_address_with_a_path(server: Server) -> None:
+    server.replies["/app/healthz"] = reply({"version": "3.3.0"})
+    assert ask(f"{server.url}/app/")
+
+
+def test_the_environments_proxy_is_not_asked(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    server.replies["/healthz"] = reply({"version": "3.3.0"})
+    assert ask(server.url)
+
+
+def test_nobody_there() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        health = ask(f"http://127.0.0.1:{unused.getsockname()[1]}")
+    assert "did not answer" in health.problems[0]
+
+
+def _silent(connection: socket.socket, late: threading.Event) -> None:
+    late.wait()
+
+
+def _drip(start: bytes) -> Callable[[socket.socket, threading.Event], None]:
+    def drip(connection: socket.socket, late: threading.Event) -> None:
+        connection.sendall(start)
+        while not late.wait(0.02):
+            connection.sendall(b"x")
+
+    return drip
+
+
+def _hang_up(connection: socket.socket, late: threading.Event) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+
+
+def _nonsense(connection: socket.socket, late: threading.Event) -> None:
+    connection.sendall(b"\x00\x01\x02 nothing\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("behave", "words"),
+    [
+        (_silent, "within 0.3 seconds"),
+        (_drip(b"HTTP/1.1 200 OK\r\nX: "), "within 0.3 seconds"),
+        (_drip(b"HTTP/1.1 200 OK\r\n\r\n"), "within 0.3 seconds"),
+        (_hang_up, ""),
+        (_nonsense, "did not answer"),
+    ],
+    ids=["silent", "drips headers", "drips the body", "hangs up", "nonsense"],
+)
+def test_a_server_in_bad_manners_is_given_up(
+    behave: Callable[[socket.socket, threading.Event], None], words: str
+) -> None:
+    late = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(10_000)
+                # The other side gives up, as it should.
+                with contextlib.suppress(OSError):
+                    behave(connection, late)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        health = ask(f"http://127.0.0.1:{listener.getsockname()[1]}", probe_timeout_s=0.3)
+        late.set()
+        thread.join()
+    assert not health
+    assert words in health.problems[0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h:99999", "http://h:x", "http:///x", "http://[::1", "http://u:p@h", "http://h?x=1"],
+)
+def test_an_address_that_is_none_is_an_error(url: str) -> None:
+    with refused(HEALTH_SETTINGS_WRONG):
+        HealthProber(settings(url))
+
+
+GOOD = Health((ProbeResult("health"),))
+BAD = Health((ProbeResult("health", "down"),))
+
+
+class Time:
+    """A clock that only goes on while somebody waits or looks."""
+
+    def __init__(self, looks: str, look_s: float = 0.0) -> None:
+        self.now = 100.0
+        self._looks = iter(looks)
+        self._look_s = look_s
+        self.waits: list[float] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+    def look(self) -> Health:
+        self.now += self._look_s
+        return GOOD if next(self._looks) == "+" else BAD
+
+
+@pytest.mark.parametrize(
+    ("looks", "timeout", "healthy", "number", "seconds"),
+    [
+        ("++", 10, True, 2, 1),
+        ("--++", 10, True, 4, 3),
+        ("-+-+-++", 10, True, 7, 6),
+        ("+-+-+-+-", 5, False, 6, 5),
+        ("----", 3, False, 4, 3),
+        ("-", 0, False, 1, 0),
+        ("+", 0.5, False, 1, 0),
+    ],
+)
+def test_waiting_until_healthy(
+    looks: str, timeout: float, healthy: bool, number: int, seconds: float
+) -> None:
+    time = Time(looks)
+    waited = wait_until_healthy(
+        time.look, timeout_s=timeout, clock=time.clock, wait=time.wait, interval_s=1, first_s=1
+    )
+    assert (bool(waited), waited.looks, waited.seconds) == (healthy, number, seconds)
+    assert bool(waited.health) is (looks[number - 1] == "+")
+
+
+def test_slow_looks_count_into_the_time() -> None:
+    time = Time("----", look_s=4)
+    waited = wait_until_healthy(time.look, timeout_s=8.2, clock=time.clock, wait=time.wait)
+    assert (waited.looks, round(waited.seconds, 3)) == (2, 8.4)
+
+
+def test_the_first_looks_are_close_to_each_other() -> None:
+    time = Time("-----++")
+    wait_until_healthy(time.look, timeout_s=60, clock=time.clock, wait=time.wait)
+    assert time.waits == [0.05, 0.05, 0.05, 0.05, 0.05, 0.1]
+
+
+def test_no_look_adds_more_than_a_tenth_to_a_start() -> None:
+    time = Time("-" * 80 + "++")
+    wait_until_healthy(time.look, timeout_s=60, clock=time.clock, wait=time.wait)
+    so_far = 0.0
+    for pause in time.waits[:-1]:
+        assert pause <= max(0.05, min(so_far * 0.1 + 1e-9, 0.5))
+        so_far += pause
+    assert so_far > 10
+
+
+@pytest.mark.parametrize(
+    ("state", "elapsed", "verdict"),
+    [
+        (SoakState(), 0, SoakVerdict.WATCH_ON),
+        (SoakState(), 59.9, SoakVerdict.WATCH_ON),
+        (SoakState(), 60, SoakVerdict.GOOD),
+        (SoakState(9, 2, 2), 10, SoakVerdict.WATCH_ON),
+        (SoakState(9, 3, 3), 10, SoakVerdict.BAD),
+        (SoakState(9, 3, 3), 60, SoakVerdict.BAD),
+        (SoakState(9, 2, 2), 60, SoakVerdict.WATCH_ON),
+        (SoakState(9, 5, 0), 60, SoakVerdict.GOOD),
+        (SoakState(9, 5, unknown=True), 60, SoakVerdict.WATCH_ON),
+    ],
+)
+def test_the_verdict(state: SoakState, elapsed: float, verdict: SoakVerdict) -> None:
+    assert judge(state, elapsed_s=elapsed, seconds=60, failures=3) is verdict
+
+
+def test_looks_are_counted() -> None:
+    state = SoakState()
+    for healthy in (True, False, False, True, False):
+        state = after_look(state, healthy=healthy)
+    assert state == SoakState(looks=5, bad=3, bad_in_a_row=1)
+    state = after_look(state, healthy=False, unknown=True)
+    assert state == SoakState(looks=5, bad=3, unknown=True)
+    assert after_look(state, healthy=False) == SoakState(looks=6, bad=4, bad_in_a_row=1)
+
+
+def test_looks_that_say_nothing_take_no_time_of_a_soak() -> None:
+    """Bad, twice without databases, bad, well: none of it is a row, and the time is seen whole."""
+    time, looks = Time(""), iter("-??-++++")
+    said: list[str] = []
+
+    def look() -> Health:
+        said.append(next(looks))
+        return GOOD if said[-1] == "+" else BAD
+
+    result = soak(
+        look, seconds=30, interval_s=10, failures=2, clock=time.clock, wait=time.wait,
+        unknown=lambda: said[-1] == "?",
+    )  # fmt: skip
+    assert (result.verdict, result.seconds) == (SoakVerdict.GOOD, 30)
+    assert (result.state.looks, result.state.bad) == (3, 2)
+    assert sum(time.waits) == 50
+
+
+@pytest.mark.parametrize(
+    ("looks", "seconds", "elapsed", "verdict", "number", "end"),
+    [
+        ("+++++", 30, 0, SoakVerdict.GOOD, 3, 30),
+        ("+---", 30, 0, SoakVerdict.BAD, 4, 30),
+        ("+--+", 30, 0, SoakVerdict.GOOD, 4, 40),
+        ("---", 3600, 0, SoakVerdict.BAD, 3, 20),
+        ("+", 25, 20, SoakVerdict.GOOD, 1, 25),
+        ("", 25, 30, SoakVerdict.GOOD, 0, 30),
+        ("", 0, 0, SoakVerdict.GOOD, 0, 0),
+    ],
+)
+def test_a_soak(
+    looks: str, seconds: float, elapsed: float, verdict: SoakVerdict, number: int, end: float
+) -> None:
+    time = Time(looks)
+    result = soak(
+        time.look,
+        seconds=seconds,
+        interval_s=10,
+        failures=3,
+        clock=time.clock,
+        wait=time.wait,
+        elapsed_s=elapsed,
+    )
+    assert (result.verdict, result.state.looks, result.seconds) == (verdict, number, end)
+    assert bool(result) is (verdict is SoakVerdict.GOOD)
+
+
+@pytest.mark.parametrize(("looks", "number"), [("+-", 2), ("--", 2), ("", 0)])
+def test_a_person_ends_a_soak(looks: str, number: int) -> None:
+    time = Time(looks)
+    answers = iter([False] * number + [True])
+    result = soak(
+        time.look,
+        seconds=3600,
+        interval_s=10,
+        failures=3,
+        clock=time.clock,
+        wait=time.wait,
+        confirmed=lambda: next(answers),
+    )
+    assert (result.verdict, result.state.looks) == (SoakVerdict.GOOD, number)

@@ -1,0 +1,148 @@
+"""Domain checks: what is asked on which side, and when an answer holds."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.adapters.databases.base import DatabaseEngine, Live
+from ncen_updater.agent.adapters.databases.migrations.checks import (
+    Value,
+    _value,
+    ask,
+    compare,
+    unmapped,
+)
+from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
+from ncen_updater.common.messages import CHECK_MISSHAPEN, QUERY_FAILED
+from ncen_updater.formats.manifest import Check, Compare, ReferenceMap, When
+from tests.support.errors import refused
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> DatabaseEngine:
+    directory = tmp_path / "sets" / "base"
+    directory.mkdir(parents=True)
+    with closing(sqlite3.connect(directory / "cases.sqlite")) as database:
+        database.executescript(
+            "CREATE TABLE item (code TEXT); INSERT INTO item VALUES ('A'), ('A'), ('B');"
+        )
+    (tmp_path / "live").symlink_to("sets/base")
+    return SqliteEngine(tmp_path, ("cases",))
+
+
+def check(sql: str = "SELECT 1", **more: object) -> Check:
+    values = {"name": "all of it", "database": "cases", "sql": sql, **more}
+    if "compare" not in more:
+        values.setdefault("expect", 1)
+    return Check.model_validate(values)
+
+
+def test_each_side_is_asked_its_own(engine: DatabaseEngine) -> None:
+    checks = [
+        check(
+            "SELECT count(*) FROM item", name="both", sql_after="SELECT 'x' || count(*) FROM item"
+        ),
+        check(name="first", when=When.BEFORE),
+        check("SELECT NULL", name="last", when=When.AFTER),
+    ]
+    before = ask(engine, Live, checks, When.BEFORE)
+    assert before == {"both": 3, "first": 1}
+    assert ask(engine, Live, checks, When.AFTER) == {"both": "x3", "last": None}
+
+
+@pytest.mark.parametrize(
+    ("sql", "shape"),
+    [
+        ("SELECT 1 WHERE 1 = 0", "0 x 0"),
+        ("SELECT code FROM item", "3 x 1"),
+        ("SELECT 1, 2", "1 x 2"),
+    ],
+)
+def test_an_answer_of_another_shape(engine: DatabaseEngine, sql: str, shape: str) -> None:
+    with refused(CHECK_MISSHAPEN, match=shape):
+        ask(engine, Live, [check(sql)], When.BEFORE)
+    with refused(QUERY_FAILED):
+        ask(engine, Live, [check("SELECT nothing")], When.BEFORE)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, None), ("x", "x"), (True, 1), (7, 7), (Decimal("12"), 12), (Decimal("-3"), -3),
+     (Decimal("1.5"), "1.5"), (2.0, "2.0")],
+)  # fmt: skip
+def test_values_of_drivers(value: object, expected: Value) -> None:
+    found = _value(value)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    check: Check
+    before: Value = None
+    after: Value = None
+    holds: bool = True
+    asked: str = "before after"
+
+
+EQUAL, NOT_LESS, NOT_MORE = (check(compare=c) for c in (Compare.EQUAL, *[
+    c for c in Compare if c is not Compare.EQUAL]))  # fmt: skip
+ONE = check(expect=1)
+
+CASES = [
+    Case("equal", EQUAL, 5, 5),
+    Case("equal text", EQUAL, "a", "a"),
+    Case("not equal", EQUAL, 5, 6, holds=False),
+    Case("not less", NOT_LESS, 5, 5),
+    Case("more", NOT_LESS, 5, 6),
+    Case("less", NOT_LESS, 5, 4, holds=False),
+    Case("text has no order", NOT_LESS, "5", "6", holds=False),
+    Case("nothing has no order", NOT_LESS, None, 6, holds=False),
+    Case("not more", NOT_MORE, 5, 5),
+    Case("fewer", NOT_MORE, 5, 4),
+    Case("too many", NOT_MORE, 5, 6, holds=False),
+    Case("expected", ONE, 1, 1),
+    Case("only before", ONE, 1, 2, holds=False),
+    Case("only after", ONE, 2, 1, holds=False),
+    Case("text is no number", ONE, "1", 1, holds=False),
+    Case("of one side", check(expect=1, when=When.AFTER), after=1, asked="after"),
+    Case(
+        "of one side, wrong", check(expect=1, when=When.AFTER), after=2, asked="after", holds=False
+    ),
+    Case("not asked after", EQUAL, 5, 5, asked="before", holds=False),
+    Case("not asked before", EQUAL, 5, 5, asked="after", holds=False),
+    Case("not asked at all", ONE, asked="", holds=False),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_compare(case: Case) -> None:
+    name = case.check.name
+    before = {name: case.before} if "before" in case.asked else {}
+    after = {name: case.after} if "after" in case.asked else {}
+    failures = compare([case.check], before, after)
+    assert (not failures) is case.holds
+    for failure in failures:
+        assert (failure.check, failure.database) == (name, "cases")
+        assert (failure.before, failure.after) == (before.get(name), after.get(name))
+        assert "{" not in str(failure.what)
+        assert name in str(failure.what)
+
+
+def test_unmapped_rows_are_counted(engine: DatabaseEngine) -> None:
+    def codes(sql: str) -> ReferenceMap:
+        return ReferenceMap(name="old codes", database="cases", unmapped=sql, strict=True)
+
+    grouped = codes("SELECT code, count(*) FROM item GROUP BY code ORDER BY code")
+    (found,) = unmapped(engine, Live, [grouped, codes("SELECT 1, 1 WHERE 1 = 0")])
+    assert (found.rows, found.total, found.strict) == ((("A", 2), ("B", 1)), 3, True)
+    for sql in ("SELECT code FROM item", "SELECT code, code FROM item"):
+        with refused(CHECK_MISSHAPEN):
+            unmapped(engine, Live, [codes(sql)])

@@ -1,0 +1,332 @@
+"""The way back is planned with the way there: what the plan says is what the rollback finds."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ncen_updater.agent.adapters.databases.base import (
+    AppliedMigration,
+    ChangeRef,
+    Direction,
+    MigrationSet,
+    SqlMigration,
+)
+from ncen_updater.agent.adapters.databases.migrations.planner import (
+    AS_IS,
+    WayBack,
+    after_steps,
+    effective,
+    expands,
+    goes_as_is,
+    plan_set,
+    plan_way_back,
+    way_target,
+)
+from ncen_updater.agent.adapters.databases.ways import Back
+from ncen_updater.agent.model.errors import MigrationRefused
+from ncen_updater.formats.losses import How, Loss
+from ncen_updater.formats.manifest import Compatibility, MigratorCommand
+from tests.agent.adapters.databases.migrations.making import make
+
+NAMES = ("a", "b")
+PROGRAM = MigratorCommand(argv=("bin/migrate",), no_way_back="it only goes forward")
+FIRST, SECOND = (
+    ChangeRef(id_, 1, release) for id_, release in (("firstaaa", "1.0"), ("secondaa", "2.0"))
+)
+Ledgers = Mapping[str, Sequence[AppliedMigration]]
+
+
+def item(name: str, *, way_down: bool = True) -> SqlMigration:
+    with tempfile.TemporaryDirectory() as directory:
+        return make(Path(directory), name, f"-- {name}", f"-- not {name}" if way_down else None)
+
+
+A, B, C = (item(f"000{number}") for number in (1, 2, 3))
+ONE_WAY = item("0004", way_down=False)
+
+
+def release(
+    version: str, *migrations: SqlMigration, program: MigratorCommand | None = None
+) -> MigrationSet:
+    return MigrationSet(version, Path("/"), dict.fromkeys(NAMES, migrations), program)
+
+
+def installed(ledgers: Ledgers, older: MigrationSet, change: ChangeRef = FIRST) -> Ledgers:
+    """The ledgers of a site to which a release was installed."""
+    return after_steps(ledgers, plan_set(NAMES, ledgers, older, None, read=str), change)
+
+
+def upgraded(older: MigrationSet, newer: MigrationSet) -> Ledgers:
+    ledgers = installed({}, older)
+    return after_steps(ledgers, plan_set(NAMES, ledgers, newer, older, read=str), SECOND)
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    older: MigrationSet
+    newer: MigrationSet
+    unchanged: bool | None
+    back: Back
+    by_code: bool = False
+
+
+OLD, NEW = release("1.0", A), release("2.0", A, B)
+CASES = [
+    Case("files with a way down", OLD, NEW, None, Back.KEEPS),
+    Case("files without one", OLD, release("2.0", A, ONE_WAY), None, Back.RESTORES),
+    Case("nothing to do", OLD, release("2.0", A), None, Back.KEEPS, by_code=True),
+    Case("neither has anything", release("1.0"), release("2.0"), None, Back.KEEPS, by_code=True),
+    *(
+        Case(f"{name}, {seen}", older, release("2.0", program=PROGRAM), seen, back, by_code)
+        for name, older in (
+            ("only the newer has a program", OLD),
+            ("both have one", release("1.0", program=PROGRAM)),
+        )
+        for seen, back, by_code in (
+            (None, Back.DEPENDS, False),
+            (False, Back.RESTORES, False),
+            (True, Back.KEEPS, True),
+        )
+    ),
+    Case(
+        "only the older has one, no files", release("1.0", program=PROGRAM), release("2.0"),
+        None, Back.KEEPS, by_code=True,
+    ),
+    Case("only the older has one, files", release("1.0", program=PROGRAM), NEW, None, Back.KEEPS),
+    Case(
+        "only the older has one, no way down", release("1.0", program=PROGRAM),
+        release("2.0", ONE_WAY), None, Back.RESTORES,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_each_way(case: Case) -> None:
+    ledgers = upgraded(case.older, case.newer)
+    way = plan_way_back(
+        NAMES,
+        ledgers,
+        case.newer,
+        case.older,
+        SECOND.id,
+        unchanged=case.unchanged,
+        engine="postgresql",
+        read=str,
+    )
+    assert (way.back, way.by_code) == (case.back, case.by_code)
+    assert bool(way.reasons) is (case.back is not Back.KEEPS)
+
+
+def test_what_stood_before_a_program_stays() -> None:
+    """From files over a program to files: what the first release applied is not undone."""
+    with_program = release("2.0", program=PROGRAM)
+    ledgers = installed({}, OLD)
+    newer = release("3.0", A, B)
+    change = ChangeRef("thirdaaa", 3, "3.0")
+    after = after_steps(ledgers, plan_set(NAMES, ledgers, newer, with_program, read=str), change)
+    target = way_target(NAMES, after, newer, with_program, change.id)
+    assert target.command is None
+    assert {name: [m.migration.id for m in target.databases[name]] for name in NAMES} == {
+        name: ["0001"] for name in NAMES
+    }
+    back = plan_set(NAMES, after, target, newer, read=str)
+    assert [(s.direction, s.id) for s in back.steps] == [(Direction.DOWN, "0002")] * 2
+
+
+def test_a_ledger_that_does_not_fit_restores_and_says_why() -> None:
+    way = plan_way_back(
+        NAMES, upgraded(OLD, NEW), NEW, release("1.0", C), SECOND.id, engine="postgresql", read=str
+    )  # fmt: skip
+    assert way.back is Back.KEEPS  # 0001 and 0002 are undone, 0003 is done
+    edited = release("1.0", SqlMigration(**{**A.__dict__, "up_sha256": "f" * 64}))
+    way = plan_way_back(
+        NAMES, upgraded(OLD, NEW), NEW, edited, SECOND.id, engine="postgresql", read=str
+    )
+    assert way.back is Back.RESTORES
+    assert [reason[:2] for reason in way.reasons] == [("a", "0001")]
+
+
+def test_what_was_seen_changes_only_what_depends_on_it() -> None:
+    depends = WayBack(Back.DEPENDS, (("a", "bin/migrate", "it only goes forward"),))
+    assert depends.learnt(unchanged=True) == WayBack(Back.KEEPS, by_code=True)
+    assert depends.learnt(unchanged=False).back is Back.RESTORES
+    assert depends.learnt(unchanged=False).reasons == depends.reasons
+    for back in (Back.KEEPS, Back.RESTORES):
+        way = WayBack(back)
+        assert way.learnt(unchanged=True) is way.learnt(unchanged=False) is way
+
+
+# ---- the plan against what is found after the upgrade --------------------------------------------
+
+POOL = [item(f"{number:04}", way_down=number % 3 != 2) for number in range(7)]
+lists = st.lists(st.sampled_from(range(7)), unique=True, max_size=5).map(sorted)
+
+
+@st.composite
+def releases(draw: st.DrawFn, version: str) -> MigrationSet:
+    if draw(st.booleans()):
+        return MigrationSet(version, Path("/"), dict.fromkeys(NAMES, ()), PROGRAM)
+    return MigrationSet(version, Path("/"), {n: [POOL[i] for i in draw(lists)] for n in NAMES})
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    first=releases("0.9"), older=releases("1.0"), newer=releases("2.0"),
+    changes=st.booleans(), rehearsed=st.booleans(),
+)  # fmt: skip
+def test_the_plan_says_what_the_rollback_finds(
+    first: MigrationSet, older: MigrationSet, newer: MigrationSet, changes: bool, rehearsed: bool
+) -> None:
+    begun = installed({}, first, ChangeRef("zerothaa", 0, "0.9"))
+    try:
+        ledgers = after_steps(begun, plan_set(NAMES, begun, older, first, read=str), FIRST)
+        there = plan_set(NAMES, ledgers, newer, older, read=str)
+    except MigrationRefused:
+        return  # such an upgrade does not begin
+    unchanged = not changes and newer.command is not None
+    # As make_plan does: the ledgers as they would be, rows carry the id of a change to come.
+    to_come = ChangeRef("planned2", 0, "2.0")
+    planned = plan_way_back(
+        NAMES,
+        after_steps(ledgers, there, to_come),
+        newer,
+        older,
+        to_come.id,
+        engine="postgresql",
+        read=str,
+    )
+    if rehearsed:
+        planned = planned.learnt(unchanged=unchanged)
+    # As way_back does: the ledgers as they are, and what the upgrade wrote into the journal.
+    after = after_steps(ledgers, there, SECOND)
+    found = plan_way_back(
+        NAMES, after, newer, older, SECOND.id, unchanged=unchanged, engine="postgresql", read=str
+    )
+    assert found.back is not Back.DEPENDS
+    assert planned.learnt(unchanged=unchanged) == found
+    if planned.back is not Back.DEPENDS:
+        assert planned.back is found.back
+    if found.back is Back.RESTORES:
+        assert found.reasons
+        return
+    if found.by_code and newer.command is not None:
+        return
+    # What keeps every record can be run, and leads to where the site was.
+    target = way_target(NAMES, after, newer, older, SECOND.id)
+    back = plan_set(NAMES, after, target, newer, read=str)
+    assert (not back.steps) is found.by_code
+    returned = after_steps(after, back, ChangeRef("backaaaa", 3, "1.0"))
+    for name in NAMES:
+        stands = [row.id for row in effective(name, returned.get(name, ()))]
+        stood = [row.id for row in effective(name, ledgers.get(name, ()))]
+        assert stands == stood
+
+
+@pytest.mark.parametrize(
+    ("loses", "found"),
+    [
+        (None, [Loss("a", None, How.ROWS, 1, cascades=True), Loss("b", "c", How.COLUMN, 2)]),
+        # What goes with it is counted all the same.
+        (("A", "b.c"), [Loss("a", None, How.ROWS, 1, cascades=True), Loss("b", "c", How.DECLARED)]),
+    ],
+)
+def test_what_is_declared_hides_nothing_that_goes_with_it(
+    tmp_path: Path, loses: tuple[str, ...] | None, found: list[Loss]
+) -> None:
+    made = make(tmp_path, "0005", "SELECT 1", "TRUNCATE a CASCADE;\nALTER TABLE b DROP c")
+    migration = made.migration.model_copy(update={"loses": loses})
+    newer = release("2.0", A, dataclasses.replace(made, migration=migration))
+
+    def read(path: Path) -> str:
+        return path.read_text("utf-8") if path.exists() else ""
+
+    ledgers = upgraded(OLD, newer)
+    way = plan_way_back(
+        NAMES, ledgers, newer, OLD, SECOND.id, engine="postgresql", read=read
+    )  # fmt: skip
+    assert list(way.losses["a"]) == found
+
+
+def says(made: MigrationSet, number: int, back_to: int) -> MigrationSet:
+    return dataclasses.replace(
+        made, compatibility=Compatibility(schema_number=number, back_to=back_to)
+    )
+
+
+@dataclass(frozen=True)
+class Said:
+    """Two releases and what each says: (number, how far back), or nothing."""
+
+    name: str
+    older: tuple[int, int] | None
+    newer: tuple[int, int] | None
+    forward: bool
+    back: bool
+
+
+SAID = [
+    Said("nobody says anything", None, None, forward=False, back=False),
+    Said("the older says nothing", None, (1, 1), forward=False, back=False),
+    Said("the newer says nothing", (1, 1), None, forward=False, back=False),
+    Said("the same", (1, 1), (1, 1), forward=True, back=True),
+    Said("the same, with an older one in sight", (5, 3), (5, 1), forward=True, back=True),
+    Said("newer, and the older runs on it", (4, 4), (5, 4), forward=False, back=True),
+    Said("newer, and the older does not", (3, 3), (5, 4), forward=False, back=False),
+    Said("older", (5, 5), (4, 4), forward=False, back=True),
+]
+
+
+@pytest.mark.parametrize("said", SAID, ids=lambda said: said.name)
+@pytest.mark.parametrize("by", ["files", "a program"])
+def test_what_releases_say_of_databases(said: Said, by: str) -> None:
+    program = PROGRAM if by == "a program" else None
+    older, newer = (
+        made if words is None else says(made, *words)
+        for made, words in (
+            (release("1.0", *(() if program else (A,)), program=program), said.older),
+            (release("2.0", *(() if program else (A,)), program=program), said.newer),
+        )
+    )
+    ledgers = upgraded(older, newer)
+    plan = plan_set(NAMES, ledgers, newer, older, read=str)
+    assert goes_as_is(plan, newer, older) is said.forward
+    way = plan_way_back(NAMES, ledgers, newer, older, SECOND.id, engine="postgresql", read=str)
+    assert way.as_is is said.back
+    if said.back:
+        assert way == AS_IS and way.back is Back.KEEPS and way.by_code
+
+
+def test_what_has_to_run_is_copied_whatever_releases_say() -> None:
+    older, newer = says(OLD, 1, 1), says(NEW, 1, 1)
+    ledgers = installed({}, older)
+    assert not goes_as_is(plan_set(NAMES, ledgers, newer, older, read=str), newer, older)
+    after = upgraded(older, newer)
+    way = plan_way_back(NAMES, after, newer, older, SECOND.id, engine="postgresql", read=str)
+    assert (way.back, way.by_code, way.as_is) == (Back.KEEPS, False, False)
+
+
+@pytest.mark.parametrize("by", ["files", "a program"])
+@pytest.mark.parametrize("expand", [True, False])
+@pytest.mark.parametrize("said", SAID, ids=lambda said: said.name)
+def test_what_works_before_the_stop(said: Said, expand: bool, by: str) -> None:
+    """A program, on databases of a lower number, on which the older release runs on."""
+    program = PROGRAM if by == "a program" else None
+    older, newer = release("1.0", program=program), release("2.0", program=program)
+    if said.older is not None:
+        older = says(older, *said.older)
+    if said.newer is not None:
+        compatibility = Compatibility.model_construct(
+            schema_number=said.newer[0], back_to=said.newer[1], expand=expand
+        )
+        newer = dataclasses.replace(newer, compatibility=compatibility)
+    wanted = expand and program is not None and said.name == "newer, and the older runs on it"
+    assert expands(newer, older) is wanted

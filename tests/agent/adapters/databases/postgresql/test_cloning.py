@@ -1,0 +1,174 @@
+"""Copies that share their blocks with the originals, where server and file system can."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.embedded_postgres import EmbeddedPostgres
+from ncen_updater.agent.adapters.databases.base import CopyPlan
+from ncen_updater.agent.adapters.databases.postgresql import cloning
+from ncen_updater.agent.adapters.databases.postgresql.copying import (
+    copies,
+    create_statement,
+    make_plan,
+)
+from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
+from ncen_updater.common.disk_space import free_bytes
+from ncen_updater.common.progress import Silent
+from tests.agent.adapters.databases.postgresql.site import AGENT, CHANGE, NEWEST, Site
+from tests.support.postgres import available, running
+
+TRIAL = "t_control__clone_trial"
+
+
+@pytest.fixture
+def file_system_says_it_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file system's answer is a fake here: the server then copies byte by byte."""
+    monkeypatch.setattr(cloning, "shares_blocks", lambda _place: True)
+
+
+def methods(plan: CopyPlan) -> set[object]:
+    return {item["method"] for item in plan.data.values()}
+
+
+def change_and_undo(engine: PostgresEngine, site: Site) -> CopyPlan:
+    before = site.snapshot()
+    engine.blockers(CHANGE, final=False)
+    assert site.databases() == set(site.names.values())
+    engine.fence(CHANGE)
+    plan = engine.plan_copy(CHANGE)
+    engine.copy(CHANGE, plan, Silent())
+    assert engine.copied(CHANGE, plan)
+    engine.cut_over(CHANGE)
+    assert {k: v[4] for k, v in site.snapshot().items()} == {k: v[4] for k, v in before.items()}
+    engine.cut_back(CHANGE)
+    engine.discard(CHANGE, plan)
+    engine.unfence(CHANGE)
+    assert site.snapshot() == before
+    return plan
+
+
+@pytest.mark.parametrize("clone", [(), ("a",)])
+def test_a_plan_of_them(clone: tuple[str, ...]) -> None:
+    names, sizes = {"a": "a", "b": "b"}, {"a": 1, "b": 10**9}
+    plan = make_plan(CHANGE, names, sizes, (), 18, wanted="auto", clone=clone)
+    statements = [create_statement(copy, "o") for copy in copies(plan)]
+    assert [copy.method for copy in copies(plan)] == ["clone" if clone else "wal-log", "file-copy"]
+    assert ("STRATEGY file_copy" in statements[0]) == bool(clone)
+    chosen = make_plan(CHANGE, names, sizes, (), 18, wanted="wal-log", clone=clone)
+    assert methods(chosen) == {"wal-log"}
+
+
+@pytest.mark.usefixtures("file_system_says_it_shares")
+def test_only_a_server_that_can_is_asked_for_it(any_site: Site) -> None:
+    can = any_site.server.binaries.major >= 18 and any_site.user == "postgres"
+    # To others the server does not say where its files are.
+    assert methods(change_and_undo(any_site.engine(), any_site)) == {"clone" if can else "wal-log"}
+
+
+@NEWEST
+def test_an_ordinary_file_system_is_not_asked_for_it(site: Site) -> None:
+    if cloning.shares_blocks(Path(str(site.server.host))):
+        pytest.skip("this file system shares blocks")
+    assert methods(change_and_undo(site.engine(), site)) == {"wal-log"}
+
+
+@NEWEST
+@pytest.mark.usefixtures("file_system_says_it_shares")
+@pytest.mark.parametrize("act", ["blockers", "discard", "drop_previous"])
+def test_what_a_killed_agent_left_of_the_trial_goes(site: Site, act: str) -> None:
+    engine = site.engine()
+    site.sql("postgres", f"CREATE DATABASE {TRIAL} ALLOW_CONNECTIONS false")
+    assert TRIAL in site.databases()
+    if act == "blockers":
+        engine.blockers(CHANGE, final=False)
+        assert methods(engine.plan_copy(CHANGE)) == {"clone"}
+    elif act == "discard":
+        engine.discard(CHANGE, engine.plan_copy(CHANGE))
+    else:
+        engine.drop_previous(CHANGE.id)
+    assert TRIAL not in site.databases()
+
+
+@NEWEST
+@pytest.mark.usefixtures("file_system_says_it_shares")
+def test_where_the_trial_fails_copies_are_ordinary(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloning, "SET_CLONE", "SET file_copy_method = no_such_method")
+    assert methods(change_and_undo(site.engine(), site)) == {"wal-log"}
+
+
+@NEWEST
+def test_a_trial_that_cannot_be_dropped_bars_no_way_back(postgres: EmbeddedPostgres) -> None:
+    """Left by an agent that was killed, and that was another role then."""
+    site = Site(postgres, user=AGENT)
+    site.build()
+    before = site.snapshot()
+    site.sql("postgres", f"CREATE DATABASE {TRIAL} ALLOW_CONNECTIONS false")
+    engine = site.engine()
+    engine.fence(CHANGE)
+    plan = engine.plan_copy(CHANGE)
+    engine.copy(CHANGE, plan, Silent())
+    engine.discard(CHANGE, plan)
+    engine.unfence(CHANGE)
+    engine.drop_previous(CHANGE.id)
+    assert site.snapshot() == before
+    site.clear()
+
+
+@pytest.fixture
+def xfs(tmp_path: Path) -> Iterator[Path]:
+    """A real XFS in a file, where this machine lets us mount one."""
+    if os.geteuid() != 0 or shutil.which("mkfs.xfs") is None:
+        pytest.skip("no right or no program to make an XFS")
+    image, place = tmp_path / "image", Path(tempfile.mkdtemp(prefix="nu-xfs-"))
+    with image.open("wb") as stream:
+        stream.truncate(1 << 30)
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", str(image)], check=True)
+    if subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=False).returncode:
+        place.rmdir()
+        pytest.skip("nothing can be mounted here")
+    try:
+        place.chmod(0o755)
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+        place.rmdir()
+
+
+def test_on_a_real_xfs_a_copy_takes_no_room(xfs: Path) -> None:
+    binaries = available()[-1]
+    if binaries.major < cloning.CLONE_FROM:
+        pytest.skip("no server that can")
+    directory = xfs / "pg"
+    directory.mkdir()
+    with running(binaries, directory) as server:
+        site = Site(server)
+        site.build()
+        site.sql(
+            "t_seizure",
+            "CREATE TABLE big AS SELECT i, repeat(md5(i::text), 30) AS t"
+            " FROM generate_series(1, 60000) i",
+            "CHECKPOINT",
+        )
+        engine = site.engine()
+        engine.blockers(CHANGE, final=False)
+        engine.fence(CHANGE)
+        plan = engine.plan_copy(CHANGE)
+        assert methods(plan) == {"clone"}
+        before = free_bytes(xfs)
+        engine.copy(CHANGE, plan, Silent())
+        taken = before - free_bytes(xfs)
+        size = sum(copy.size_bytes for copy in copies(plan))
+        assert size > 60_000_000
+        assert taken < size / 2
+        engine.discard(CHANGE, plan)
+        engine.unfence(CHANGE)

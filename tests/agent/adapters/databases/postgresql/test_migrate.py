@@ -1,0 +1,199 @@
+"""Candidates are migrated as the application's role and marked; live is not touched."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.adapters.databases.base import (
+    ChangeRef,
+    Direction,
+    Live,
+    MigrationSet,
+    SqlMigration,
+)
+from ncen_updater.agent.adapters.databases.migrations.planner import plan_way_back
+from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
+from ncen_updater.agent.adapters.databases.ways import Back
+from ncen_updater.agent.model.errors import DatabaseError, MigrationFailed
+from ncen_updater.common.messages import QUERY_FAILED
+from ncen_updater.common.progress import Silent
+from ncen_updater.formats.manifest import Migration, MigratorCommand
+from tests.agent.adapters.databases.postgresql.site import CHANGE, NEWEST, Site
+from tests.support.errors import refused
+from tests.support.forks import DEADLINE_S
+
+UP = "ALTER TABLE cases ADD COLUMN grade text; UPDATE cases SET grade = 'a';"
+DOWN = "ALTER TABLE cases DROP COLUMN grade;"
+
+
+def release(slot: Path, up: str = UP, **more: Any) -> MigrationSet:
+    (slot / "up.sql").write_text(up)
+    (slot / "down.sql").write_text(DOWN)
+    migration = SqlMigration(
+        migration=Migration(id="0001_grade", up="up.sql", down="down.sql", **more),
+        up=slot / "up.sql",
+        down=slot / "down.sql",
+        verify=None,
+        up_sha256=hashlib.sha256(up.encode()).hexdigest(),
+        down_sha256=hashlib.sha256(DOWN.encode()).hexdigest(),
+    )
+    return MigrationSet("3.3.0", slot, {"seizure": (migration,), "suspect": ()})
+
+
+def fenced_copies(engine: PostgresEngine) -> None:
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+
+
+def test_a_ledger_whose_numbers_are_behind_is_mended(any_site: Site, tmp_path: Path) -> None:
+    """As a server left it that was killed after a change of an agent that did not anchor them."""
+    site, engine = any_site, any_site.engine()
+    fenced_copies(engine)
+    engine.migrate(CHANGE, release(tmp_path), None, Silent())
+    engine.cut_over(CHANGE)
+    behind = "SELECT setval(pg_get_serial_sequence('ncen_updater.ledger', 'seq'), 1, false)"
+    site.sql("t_seizure", behind)
+    again = ChangeRef("bcdefghi", 3, "3.3.1")
+    engine.fence(again)
+    engine.copy(again, engine.plan_copy(again), Silent())
+    nothing = MigrationSet("3.3.1", tmp_path, {"seizure": (), "suspect": ()})
+    engine.migrate(again, nothing, release(tmp_path), Silent())
+    found = [(row.id, row.direction) for row in engine.applied(again.candidate("seizure"))]
+    assert found == [("0001_grade", Direction.UP), ("0001_grade", Direction.DOWN)]
+
+
+def test_files(any_site: Site, tmp_path: Path) -> None:
+    site, engine = any_site, any_site.engine()
+    before = site.snapshot()
+    target = release(tmp_path)
+    shape = engine.fingerprint(Live("seizure"))
+    plan = engine.plan_migrations(Live, target, None)
+    assert [step.id for step in plan.steps] == ["0001_grade"]
+    fenced_copies(engine)
+    assert engine.fingerprint(CHANGE.candidate("seizure")) == shape
+    engine.migrate(CHANGE, target, None, Silent())
+    engine.migrate(CHANGE, target, None, Silent())
+    assert [row.id for row in engine.applied(CHANGE.candidate("seizure"))] == ["0001_grade"]
+    assert engine.fingerprint(CHANGE.candidate("seizure")) != shape
+    engine.cut_over(CHANGE)
+    # As the application's own role: what the agent made is the application's.
+    assert site.sql("t_seizure", "SELECT count(grade) FROM cases", user="ncen") == [(500,)]
+    state = "SELECT release, generation, change FROM ncen_updater.state"
+    for physical in site.names.values():
+        assert site.sql(physical, state, user="ncen") == [("3.3.0", 2, CHANGE.id)]
+    engine.cut_back(CHANGE)
+    engine.unfence(CHANGE)
+    assert site.snapshot() == before
+
+
+@NEWEST
+def test_down_keeps_the_shape(site: Site, tmp_path: Path) -> None:
+    engine = site.engine()
+    target = release(tmp_path)
+    shape = engine.fingerprint(Live("seizure"))
+    fenced_copies(engine)
+    engine.migrate(CHANGE, target, None, Silent())
+    old = MigrationSet("3.2.4", tmp_path, {"seizure": (), "suspect": ()})
+    engine.migrate(CHANGE, old, target, Silent())
+    assert engine.fingerprint(CHANGE.candidate("seizure")) == shape
+
+
+@NEWEST
+def test_a_failed_migration_leaves_the_candidate_as_it_was(site: Site, tmp_path: Path) -> None:
+    engine = site.engine()
+    fenced_copies(engine)
+    digests = engine.table_digests(CHANGE.candidate("seizure"))
+    with pytest.raises(MigrationFailed, match="nowhere"):
+        engine.migrate(CHANGE, release(tmp_path, UP + "SELECT * FROM nowhere;"), None, Silent())
+    assert engine.table_digests(CHANGE.candidate("seizure")) == digests
+    left = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname ~ '__' AND backend_type = 'client backend'"
+    )
+    until = time.monotonic() + DEADLINE_S
+    while site.sql("postgres", left) != [(0,)]:  # a session that was closed takes a moment to go
+        assert time.monotonic() < until, "a session stays in a candidate"
+
+
+@pytest.fixture
+def slot() -> Iterator[Path]:
+    """A release's directory that the application's user reaches."""
+    place = Path(tempfile.mkdtemp(prefix="nu-slot-"))
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
+
+
+@NEWEST
+def test_a_program_of_the_application(
+    any_site: Site, slot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_URL", "postgresql:///live")
+    root = os.geteuid() == 0
+    user = pwd.getpwuid(65534).pw_name if root else None
+    site = any_site
+    engine = site.engine(migrator_environment={"MODE": "x"}, user=user)
+    change = CHANGE
+    psql = site.server.binaries.directory / "psql"
+    slot.joinpath("migrate").write_text(
+        "#!/bin/sh -e\n"
+        'test -z "$STORAGE_URL" && test "$MODE" = x\n'
+        "made='CREATE TABLE made AS SELECT session_user::text AS who'\n"
+        f'run() {{ \'{psql}\' -X -q -v ON_ERROR_STOP=1 -c "$made" "$@"; }}\n'
+        'run "$NCEN_DB_SEIZURE_URL"\n'
+        # A program that knows no URL takes the parts, and the role by PGOPTIONS.
+        'run -h "$NCEN_DB_SUSPECT_HOST" -p "$NCEN_DB_SUSPECT_PORT" -U "$NCEN_DB_SUSPECT_USER"'
+        ' -d "$NCEN_DB_SUSPECT_NAME"\n'
+    )
+    slot.joinpath("migrate").chmod(0o755)
+    command = MigratorCommand(argv=("migrate",), timeout_s=60)
+    target = MigrationSet("3.3.0", slot, {}, command)
+    assert engine.plan_migrations(Live, target, None).irreversible
+    engine.fence(change)
+    engine.copy(change, engine.plan_copy(change), Silent())
+    assert engine.migrate(change, target, None, Silent())
+    engine.cut_over(change)
+    # The ledger looks as if nothing had to be undone; the way back is planned by what ran.
+    before = MigrationSet("3.2.4", slot, {})
+    way = plan_way_back(
+        engine.names, {}, target, before, change.id, engine=engine.kind, unchanged=False
+    )
+    assert way.back is Back.RESTORES
+    owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'made'"
+    for physical in site.names.values():
+        assert site.sql(physical, owner) == [("ncen",)]
+        # It logs in as the application, whose role is not the agent's in the session.
+        assert site.sql(physical, "SELECT who FROM made") == [("ncen",)]
+
+
+@NEWEST
+def test_baseline(site: Site, tmp_path: Path) -> None:
+    engine = site.engine()
+    target = release(tmp_path)
+    engine.baseline(CHANGE, target)
+    engine.baseline(CHANGE, target)
+    assert [row.id for row in engine.applied(Live("seizure"))] == ["0001_grade"]
+    assert engine.plan_migrations(Live, target, None).steps == ()
+
+
+@NEWEST
+def test_questions_are_one_select_that_writes_nothing(site: Site) -> None:
+    engine = site.engine()
+    assert engine.query(Live("seizure"), "SELECT '%', current_user") == [("%", "ncen")]
+    for sql in ("DELETE FROM cases", "SELECT 1; COMMIT; DELETE FROM cases", "SELECT * FROM none"):
+        with refused(QUERY_FAILED):
+            engine.query(Live("seizure"), sql)
+    with refused(QUERY_FAILED, match="timeout"):
+        engine.query(Live("seizure"), "SELECT pg_sleep(9)", timeout_s=0.1)
+    with pytest.raises(DatabaseError):
+        engine.query(CHANGE.candidate("seizure"), "SELECT 1")

@@ -1,0 +1,522 @@
+"""Sessions and writes that are not the application's: seen, kept out, noticed, never lost.
+
+The agent is no superuser here unless a test says so: then the server hides from it what others do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from demo.embedded_postgres import EmbeddedPostgres
+from ncen_updater.agent.adapters.databases.base import ChangeRef, Evidence, Live
+from ncen_updater.agent.adapters.databases.postgresql import copying, reading, swap
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import kept_name, prev_name
+from ncen_updater.agent.adapters.databases.postgresql.control import altered
+from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
+from ncen_updater.agent.adapters.databases.postgresql.fence import _SESSIONS
+from ncen_updater.agent.config.engines import PostgresSettings
+from ncen_updater.agent.model.errors import FenceFailed
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.messages import DATABASE_OPENED
+from ncen_updater.common.progress import Silent
+from tests.agent.adapters.databases.postgresql.site import AGENT, CHANGE, NEWEST, Site, quoted
+from tests.agent.adapters.databases.postgresql.test_crash import recover
+from tests.support.errors import refused
+from tests.support.forks import DEADLINE_S
+from tests.support.postgres import FAST_SETTINGS, available, running
+
+ROW = "INSERT INTO cases VALUES (900, 'a report''s', NULL)"
+WRITTEN = "SELECT count(*) FROM cases WHERE id = 900"
+KEPT = {name: kept_name(name, CHANGE.id) for name in ("t_seizure", 'T"suspect')}
+
+
+@pytest.fixture
+def plain(postgres: EmbeddedPostgres) -> Iterator[Site]:
+    """A site whose agent is an ordinary role, and a role that is nobody's."""
+    site = Site(postgres, user=AGENT)
+    site.build()
+    site.sql("postgres", "CREATE ROLE report LOGIN")
+    for physical in site.names.values():
+        site.sql(
+            "postgres",
+            f"GRANT CONNECT ON DATABASE {quoted(physical)} TO report",
+        )
+        site.sql(physical, "GRANT ALL ON ALL TABLES IN SCHEMA public TO report")
+    yield site
+    site.clear()
+
+
+def session(site: Site, role: str, program: str = "import") -> psycopg.Connection[object]:
+    return psycopg.connect(
+        site.server.conninfo("t_seizure"), user=role, application_name=program, autocommit=True
+    )
+
+
+def look(site: Site, **settings: object) -> dict[str, Finding]:
+    found = _engine(site, **settings).blockers(CHANGE, final=False)
+    return {finding.code: finding for finding in found}
+
+
+def _engine(site: Site, **settings: object) -> PostgresEngine:
+    engine = site.engine()
+    given = engine._settings.model_copy(update=settings)
+    return PostgresEngine(given, site.names, limits=engine._limits)
+
+
+def opened_and_closed(site: Site, *statements: str, database: str = "t_seizure") -> None:
+    """What a database administrator does who has to correct something at once."""
+    name = quoted(database)
+    site.sql("postgres", f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    site.sql(database, *statements)
+    site.sql("postgres", f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+
+
+# ---- sessions ------------------------------------------------------------------------------------
+
+
+def test_a_session_that_the_server_hides_is_ended(plain: Site) -> None:
+    plain.sql("postgres", f"REVOKE pg_read_all_stats FROM {AGENT}")
+    with contextlib.closing(session(plain, "report")) as report:
+        plain.engine().fence(CHANGE)
+        with pytest.raises(psycopg.OperationalError):
+            report.execute(ROW)
+
+
+def test_what_the_server_hides_is_asked_for(plain: Site) -> None:
+    assert "NU-4150" not in look(plain)
+    plain.sql("postgres", f"REVOKE pg_read_all_stats FROM {AGENT}")
+    found = look(plain)["NU-4150"]
+    assert found.severity is Severity.STRICT
+    assert f"GRANT pg_read_all_stats TO {AGENT};" in str(found.remedy)
+
+
+def test_sessions_are_judged_by_role(plain: Site) -> None:
+    with contextlib.ExitStack() as stack:
+        for role in ("ncen", "report", "postgres"):
+            stack.enter_context(contextlib.closing(session(plain, role, f"of-{role}")))
+        found = look(plain)
+        assert {"NU-4151", "NU-4153"} <= set(found)
+        superuser, unknown = found["NU-4151"], found["NU-4153"]
+        assert "1 session of the superuser postgres is open in t_seizure: of-postgres" in str(
+            superuser.what
+        )
+        assert unknown.severity is superuser.severity is Severity.STRICT
+        assert "of-report (1, report)" in str(unknown.what)
+        assert not any("of-ncen" in str(finding.what) for finding in found.values())
+
+        # Who says which roles are the application's is only told what will be ended.
+        found = look(plain, application_roles=("ncen",))
+        assert "NU-4153" not in found
+        assert found["NU-4120"].severity is Severity.ADVISORY
+        assert "of-report" in str(found["NU-4120"].what)
+        found = look(plain, application_roles=("ncen", "report", "postgres"))
+        assert not {"NU-4120", "NU-4151", "NU-4153"} & set(found)
+
+        plain.sql("postgres", f"REVOKE pg_signal_backend FROM {AGENT}")
+        found = look(plain, application_roles=("ncen",))
+        assert "of-report" in str(found["NU-4152"].what)
+        assert f"GRANT pg_signal_backend TO {AGENT};" in str(found["NU-4152"].remedy)
+
+
+def test_a_session_that_stays_turns_the_change_back(plain: Site) -> None:
+    engine, before = plain.engine(), plain.snapshot()
+    plan = engine.plan_copy(CHANGE)
+    with contextlib.closing(session(plain, "postgres")) as late:
+        with pytest.raises(FenceFailed, match="import of postgres") as caught:
+            engine.fence(CHANGE)
+        assert caught.value.values["count"] == 1
+        late.execute(ROW)
+        recover(engine, CHANGE, plan)
+        assert plain.sql("t_seizure", WRITTEN) == [(1,)]
+        late.execute("DELETE FROM cases WHERE id = 900")
+    assert plain.snapshot() == before
+
+
+def test_autovacuum_is_nobodys_session(request: pytest.FixtureRequest) -> None:
+    settings = (
+        *FAST_SETTINGS,
+        "autovacuum_naptime=1s",
+        "autovacuum_vacuum_cost_delay=100ms",
+        "autovacuum_vacuum_cost_limit=1",
+    )
+    for binaries in available():
+        with (
+            tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
+            running(binaries, Path(directory), settings) as server,
+        ):
+            site = Site(server, user=AGENT)
+            site.build()
+            site.sql("t_seizure", "UPDATE cases SET what = what || '.'", "DELETE FROM loose")
+            deadline = time.monotonic() + DEADLINE_S
+            working = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = 't_seizure'"
+                " AND backend_type = 'autovacuum worker'"
+            )
+            while site.sql("postgres", working) == [(0,)]:
+                assert time.monotonic() < deadline, "no autovacuum came"
+            for stats in ("GRANT pg_read_all_stats TO", "REVOKE pg_read_all_stats FROM"):
+                site.sql("postgres", f"{stats} {AGENT}")
+                with psycopg.connect(server.conninfo(), user=AGENT) as agent:
+                    found = agent.execute(_SESSIONS.encode(), [["t_seizure"]]).fetchall()
+                still = site.sql("postgres", working)
+                assert still == [(1,)], "the worker went too soon to show anything"
+                assert found == []
+            site.engine().fence(CHANGE)
+            site.clear()
+
+
+# ---- what was opened -----------------------------------------------------------------------------
+
+
+def test_what_was_opened_and_closed_again_is_not_cut_over(any_site: Site) -> None:
+    site, engine = any_site, any_site.engine()
+    before = site.snapshot()
+    plan = engine.plan_copy(CHANGE)
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, plan, Silent())
+    opened_and_closed(site, ROW)
+    with refused(DATABASE_OPENED, match="t_seizure"):
+        engine.cut_over(CHANGE)
+    recover(engine, CHANGE, plan)
+    assert site.sql("t_seizure", WRITTEN) == [(1,)]
+    site.sql("t_seizure", "DELETE FROM cases WHERE id = 900")
+    assert site.snapshot() == before
+
+
+@NEWEST
+def test_it_is_noticed_also_where_the_agent_closes_it(site: Site) -> None:
+    engine = site.engine()
+    plan = engine.plan_copy(CHANGE)
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, plan, Silent())
+    site.sql("postgres", "ALTER DATABASE t_seizure ALLOW_CONNECTIONS true")
+    engine.fence(CHANGE)
+    with refused(DATABASE_OPENED, match="t_seizure"):
+        engine.cut_over(CHANGE)
+    recover(engine, CHANGE, plan)
+
+
+SMALL = "ALTER DATABASE t_seizure"
+ALTERED = {
+    "opened by its row": [
+        "UPDATE pg_database SET datallowconn = true WHERE datname = 't_seizure'",
+        "UPDATE pg_database SET datallowconn = false WHERE datname = 't_seizure'",
+    ],
+    "renamed and back": [f"{SMALL} RENAME TO away", "ALTER DATABASE away RENAME TO t_seizure"],
+    "granted": ['GRANT TEMP ON DATABASE t_seizure TO "app ro"'],
+    "limited": [f"{SMALL} CONNECTION LIMIT 40"],
+    "replaced": [f"{SMALL} RENAME TO away", "CREATE DATABASE t_seizure TEMPLATE away",
+                 f"{SMALL} ALLOW_CONNECTIONS false"],
+}  # fmt: skip
+UNALTERED = {
+    "nothing": [],
+    "vacuum": ["VACUUM (FULL, FREEZE) pg_database", "VACUUM (FREEZE) pg_database"],
+    "a setting": [f"{SMALL} SET work_mem = '5MB'"],
+    "a comment": ["COMMENT ON DATABASE t_seizure IS 'mine'"],
+    "the server's own bookkeeping": ["VACUUM (FREEZE) pg_class", "CHECKPOINT"],
+}
+
+
+def test_what_alters_the_entry(site: Site) -> None:
+    engine = site.engine()
+    engine.fence(CHANGE)
+    with psycopg.connect(site.server.conninfo("t_control"), autocommit=True) as control:
+        for what, statements in UNALTERED.items():
+            site.sql("postgres", *statements)
+            assert altered(control, site.names.values()) == (), what
+        for what, statements in ALTERED.items():
+            engine.unfence(CHANGE)
+            engine.fence(CHANGE)
+            site.sql("postgres", *statements)
+            assert altered(control, site.names.values()) == ("t_seizure",), what
+    engine.unfence(CHANGE)
+
+
+# ---- between cut-over and commit -----------------------------------------------------------------
+
+
+def over(site: Site, change: ChangeRef, engine: PostgresEngine) -> None:
+    engine.fence(change)
+    engine.copy(change, engine.plan_copy(change), Silent())
+    engine.cut_over(change)
+
+
+def test_until_the_commit_only_the_application_connects(any_site: Site) -> None:
+    site, engine = any_site, any_site.engine()
+    before = site.snapshot()
+    over(site, CHANGE, engine)
+    with contextlib.closing(session(site, "ncen")) as application:
+        application.execute("SELECT 1")
+    for role in ("app ro", 'Weird"Role'):
+        with pytest.raises(psycopg.OperationalError, match="permission denied"):
+            session(site, role)
+    assert engine.query(Live("seizure"), "SELECT 1") == [(1,)]
+    engine.record_commit(CHANGE)
+    engine.record_commit(CHANGE)
+    after = site.snapshot()
+    assert {name: seen[:3] for name, seen in after.items()} == {
+        name: seen[:3] for name, seen in before.items()
+    }
+    with contextlib.closing(session(site, "app ro")) as anybody:
+        anybody.execute("SELECT 1")
+    assert site.sql("t_control", "SELECT * FROM barred") == []
+
+
+@NEWEST
+def test_an_application_of_several_roles_keeps_working(site: Site) -> None:
+    engine = _engine(site, application_roles=("app ro", "nobody-of-this-name"))
+    over(site, CHANGE, engine)
+    with contextlib.closing(session(site, "app ro")) as application:
+        application.execute("SELECT 1")
+    with pytest.raises(psycopg.OperationalError, match="permission denied"):
+        session(site, "ncen")
+
+
+@NEWEST
+@pytest.mark.parametrize("lost", ["role", "control"])
+def test_rights_come_back_whatever_happened_meanwhile(any_site: Site, lost: str) -> None:
+    site, engine = any_site, any_site.engine()
+    before = site.snapshot()
+    over(site, CHANGE, engine)
+    if lost == "role":
+        for physical in site.names.values():
+            site.sql(physical, 'DROP OWNED BY "app ro"')
+        site.sql("postgres", 'DROP OWNED BY "app ro"', 'DROP ROLE "app ro"')
+    else:
+        site.sql("postgres", "DROP DATABASE t_control WITH (FORCE)")
+    engine.record_commit(CHANGE)
+    for physical, seen in site.snapshot().items():
+        wanted = {g for g in before[physical][0].grants if lost == "control" or
+                  g.grantee != "app ro"}  # fmt: skip
+        assert set(seen[0].grants) == wanted
+    # A second look is no reason to undo what the administrators granted since.
+    site.sql("postgres", "GRANT CONNECT ON DATABASE t_seizure TO PUBLIC")
+    after = site.snapshot()
+    engine.record_commit(CHANGE)
+    assert site.snapshot() == after
+
+
+@NEWEST
+def test_what_a_torn_change_took_comes_back_with_the_next(site: Site) -> None:
+    """Its agent did not come back before the commit, and another one goes on."""
+    before = site.snapshot()
+    over(site, CHANGE, site.engine())
+    engine = site.engine()
+    later = ChangeRef("bbbbbbbb", 3, "3.3.1")
+    plan = engine.plan_copy(later)
+    over(site, later, engine)
+    recover(engine, later, plan)
+    over(site, ChangeRef("cccccccc", 4, "3.3.1"), engine)
+    engine.record_commit(ChangeRef("cccccccc", 4, "3.3.1"))
+    assert {name: seen[:3] for name, seen in site.snapshot().items()} == {
+        name: seen[:3] for name, seen in before.items()
+    }
+
+
+# ---- what is left behind -------------------------------------------------------------------------
+
+
+def test_rows_since_the_cut_over_are_set_aside(any_site: Site) -> None:
+    site, engine = any_site, any_site.engine()
+    before = site.snapshot()
+    plan = engine.plan_copy(CHANGE)
+    over(site, CHANGE, engine)
+    site.sql("t_seizure", ROW, "UPDATE cases SET what = 'edited' WHERE id = 7")
+    recover(engine, CHANGE, plan)
+    assert site.snapshot() == before
+    (aside,) = engine.set_aside()
+    assert (aside.code, aside.severity) == ("NU-4155", Severity.ADVISORY)
+    assert aside.figures == {
+        "change": CHANGE.id, "path": ", ".join(sorted(KEPT.values())), "rows": "t_seizure: cases 2",
+    }  # fmt: skip
+    assert f"collect --kept {CHANGE.id}" in str(aside.remedy)
+    with pytest.raises(psycopg.OperationalError, match="not currently accepting"):
+        site.sql(KEPT["t_seizure"], "SELECT 1")
+
+    # It is in nobody's way, and goes when a person says so.
+    later = ChangeRef("bbbbbbbb", 2, "3.3.1")
+    over(site, later, engine)
+    engine.record_commit(later)
+    assert [seen.figures["change"] for seen in engine.set_aside()] == [CHANGE.id]
+    engine.drop_set_aside(CHANGE.id)
+    engine.drop_set_aside(CHANGE.id)
+    assert engine.set_aside() == ()
+    assert site.sql("t_control", "SELECT * FROM set_aside") == []
+
+
+@NEWEST
+def test_rows_that_cannot_be_counted_count(plain: Site) -> None:
+    engine = plain.engine()
+    plan = engine.plan_copy(CHANGE)
+    over(plain, CHANGE, engine)
+    plain.sql("t_seizure", "CREATE TABLE dba (a int)", "INSERT INTO dba VALUES (1)")
+    recover(engine, CHANGE, plan)
+    assert "cannot be told how many" in str(engine.set_aside()[0].what)
+
+
+@NEWEST
+@pytest.mark.parametrize("why", ["damaged", "large"])
+def test_what_cannot_be_read_does_not_bar_the_way_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    engine, before = site.engine(), site.snapshot()
+    plan = engine.plan_copy(CHANGE)
+    over(site, CHANGE, engine)
+    if why == "damaged":  # as by a sector that cannot be read: there is no session to be had in it
+        ((path,),) = site.sql(
+            "postgres",
+            "SELECT current_setting('data_directory') || '/base/' || oid || '/PG_VERSION'"
+            " FROM pg_database WHERE datname = 't_seizure'",
+        )
+        Path(path).unlink()
+    else:
+        monkeypatch.setattr(swap, "COUNT_S", 0.0)
+    recover(engine, CHANGE, plan)
+    (aside,) = engine.set_aside()
+    assert "cannot be told how many" in str(aside.what)
+    assert site.snapshot() == before
+    if why == "damaged":
+        Path(path).write_text(f"{site.server.binaries.major}\n")
+
+
+@NEWEST
+def test_rows_are_counted_side_by_side(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, count = site.engine(), reading.younger_by_table
+    plan = engine.plan_copy(CHANGE)
+    over(site, CHANGE, engine)
+    site.sql("t_seizure", ROW)
+    met = threading.Barrier(len(site.names))
+
+    def counted(*given: Any) -> Any:
+        met.wait(swap.COUNT_S)
+        return count(*given)
+
+    monkeypatch.setattr(reading, "younger_by_table", counted)
+    recover(engine, CHANGE, plan)
+    (aside,) = engine.set_aside()
+    assert aside.figures["rows"] == "t_seizure: cases 1"
+    assert not met.broken
+
+
+@NEWEST
+def test_who_slips_in_while_rows_are_counted_loses_none(
+    plain: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, before = plain.engine(), plain.snapshot()
+    plan = engine.plan_copy(CHANGE)
+    over(plain, CHANGE, engine)
+    visitor, count = engine._sessions._visitor, reading.younger_by_table
+    enter = visitor.open
+    inside: list[psycopg.Connection[object]] = []
+
+    def open_(database: str, **how: Any) -> Any:
+        with visitor.opened(database, guard=False):
+            if database == "t_seizure":
+                inside.append(session(plain, "ncen"))
+            return enter(database, **how)
+
+    def counted(*given: Any) -> Any:
+        found = count(*given)
+        if given[0].info.dbname == "t_seizure":
+            inside[0].execute(ROW)
+        return found
+
+    monkeypatch.setattr(visitor, "open", open_)
+    monkeypatch.setattr(reading, "younger_by_table", counted)
+    recover(engine, CHANGE, plan)
+    inside[0].close()
+    assert plain.snapshot() == before
+    opened_and_closed(plain, f"DO $$ BEGIN ASSERT ({WRITTEN}) = 1; END $$",
+                      database=KEPT["t_seizure"])  # fmt: skip
+
+
+@NEWEST
+def test_without_rows_nothing_is_set_aside(plain: Site) -> None:
+    engine, before = plain.engine(), plain.snapshot()
+    plan = engine.plan_copy(CHANGE)
+    over(plain, CHANGE, engine)
+    plain.sql("t_seizure", "SELECT * FROM cases", "VACUUM (FULL, FREEZE)", "DELETE FROM loose")
+    assert recover(engine, CHANGE, plan) == Evidence(True, False, (), ("seizure", "suspect"))
+    assert engine.set_aside() == ()
+    assert plain.snapshot() == before
+    assert plain.databases() == set(plain.names.values())
+
+
+@NEWEST
+def test_a_kept_database_that_was_written_is_told(site: Site) -> None:
+    engine = site.engine()
+    over(site, CHANGE, engine)
+    engine.record_commit(CHANGE)
+    back = ChangeRef("bbbbbbbb", 3, "3.2.4", source=CHANGE.id)
+    engine.lost_rows(back)
+    engine.table_digests(CHANGE.previous("seizure"))  # our own visits do not count
+    assert "NU-4154" not in {finding.code for finding in engine.blockers(back, final=False)}
+    previous = prev_name("t_seizure", CHANGE.id)
+    opened_and_closed(site, ROW, database=previous)
+    (told,) = [f for f in engine.blockers(back, final=False) if f.code == "NU-4154"]
+    assert told.figures == {"database": previous}
+    # What was entered there is nowhere else: collecting it does not drop it.
+    engine.drop_previous(CHANGE.id)
+    engine.drop_previous(CHANGE.id)
+    assert site.sql("t_control", "SELECT * FROM versions") == []
+    (aside,) = engine.set_aside()
+    assert aside.figures["path"] == ", ".join(sorted(KEPT.values()))
+    assert not engine.leftovers()
+    opened_and_closed(site, f"DO $$ BEGIN ASSERT ({WRITTEN}) = 1; END $$",
+                      database=KEPT["t_seizure"])  # fmt: skip
+
+
+@NEWEST
+@pytest.mark.parametrize("torn", ["about to be dropped", "the first is gone", "a template"])
+def test_a_torn_collection_of_ours_is_nobodys_writing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, torn: str
+) -> None:
+    if torn == "a template":
+        site.sql("postgres", "ALTER DATABASE t_seizure IS_TEMPLATE true")
+    engine = site.engine()
+    over(site, CHANGE, engine)
+    engine.record_commit(CHANGE)
+    if torn == "the first is gone":
+        site.sql("postgres", f'DROP DATABASE "{prev_name("t_seizure", CHANGE.id)}"')
+    else:
+
+        def stays(*_: object) -> None:
+            raise FenceFailed(count=1, database="t_seizure", detail="a superuser's session")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(copying, "end_sessions", stays)
+            with pytest.raises(FenceFailed):
+                engine.drop_previous(CHANGE.id)
+    engine.drop_previous(CHANGE.id)
+    assert engine.set_aside() == ()
+    assert site.databases() == set(site.names.values())
+    assert site.sql("t_control", "SELECT * FROM versions") == []
+    if torn == "a template":
+        site.sql("postgres", "ALTER DATABASE t_seizure IS_TEMPLATE false")
+
+
+@NEWEST
+def test_what_was_live_is_written_before_the_commit(site: Site) -> None:
+    engine = site.engine()
+    plan = engine.plan_copy(CHANGE)
+    over(site, CHANGE, engine)
+    engine.before_commit(CHANGE)
+    opened_and_closed(site, ROW, database=prev_name("t_seizure", CHANGE.id))
+    with refused(DATABASE_OPENED, match="While t_seizure was closed"):
+        engine.before_commit(CHANGE)
+    recover(engine, CHANGE, plan)
+    assert site.sql("t_seizure", WRITTEN) == [(1,)]
+
+
+def test_settings() -> None:
+    assert PostgresSettings(owner="o").admitted == ("o",)
+    assert PostgresSettings(owner="o", application_roles=("a", "b")).admitted == ("a", "b")

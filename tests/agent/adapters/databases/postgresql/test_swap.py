@@ -1,0 +1,344 @@
+"""The whole way: fence, copy, cut over, and back, to the last grant and row."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from ncen_updater.agent.adapters.databases.base import (
+    ChangeRef,
+    DatabaseRole,
+    Evidence,
+    Live,
+    Marker,
+)
+from ncen_updater.agent.adapters.databases.postgresql import blockers, control
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
+    Grant,
+    live_comment,
+    next_name,
+    prev_name,
+)
+from ncen_updater.agent.adapters.databases.postgresql.control import choose_oid
+from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachable
+from ncen_updater.common.messages import (
+    CUT_OVER_FAILED,
+    FENCED_BY_OTHER,
+    MARKERS_DISAGREE,
+    OFFICERS_WERE_IN,
+)
+from ncen_updater.common.progress import Silent
+from tests.agent.adapters.databases.postgresql.site import (
+    CHANGE,
+    NEWEST,
+    OWNER,
+    Seen,
+    Site,
+    need_chosen_numbers,
+    quoted,
+)
+from tests.support.errors import refused
+
+NAMES = ("seizure", "suspect")
+
+
+def test_over_and_back_is_exact(any_site: Site) -> None:
+    site, engine = any_site, any_site.engine()
+    before = site.snapshot()
+    assert engine.evidence(CHANGE) == Evidence(swapped=False, fenced=False)
+    assert "t_control" not in str(site.sql("postgres", "SELECT datname FROM pg_database"))
+
+    engine.fence(CHANGE)
+    assert engine.evidence(CHANGE).fenced
+    with pytest.raises(psycopg.OperationalError, match="not currently accepting"):
+        site.sql("t_seizure", "SELECT 1")
+    plan = engine.plan_copy(CHANGE)
+    assert not engine.copied(CHANGE, plan)
+    engine.copy(CHANGE, plan, Silent())
+    assert engine.copied(CHANGE, plan)
+    assert engine.evidence(CHANGE) == Evidence(False, True, NAMES)
+    for logical, physical in site.names.items():
+        candidate = next_name(physical, CHANGE.id)
+        assert engine.table_digests(CHANGE.candidate(logical)) == before[physical][4]
+        closed = f"SELECT has_database_privilege('public', {lit(candidate)}, 'CONNECT')"
+        assert site.sql("postgres", closed) == [(False,)]
+        assert engine.query(CHANGE.candidate(logical), "SELECT count(*) FROM cases") == [(500,)]
+    engine.cut_over(CHANGE)
+    engine.cut_over(CHANGE)
+    after = site.snapshot()
+    for physical, (attributes, limit, allow, comment, digests) in before.items():
+        expected = (attributes, limit, allow, live_comment(comment, CHANGE), digests)
+        assert in_any_order(after[physical]) == barred(expected, site.user)
+    assert engine.evidence(CHANGE) == Evidence(True, False, (), NAMES)
+    assert engine.marker() == Marker("3.3.0", 2, CHANGE.id)
+    with pytest.raises(psycopg.OperationalError, match="not currently accepting"):
+        site.sql(prev_name("t_seizure", CHANGE.id), "SELECT 1")
+
+    site.sql("t_seizure", "SET ROLE ncen", "DELETE FROM cases", "CREATE TABLE new (a int)")
+    engine.cut_back(CHANGE)
+    engine.cut_back(CHANGE)
+    assert engine.evidence(CHANGE) == Evidence(False, True, NAMES)
+    engine.discard(CHANGE, plan)
+    engine.discard(CHANGE, plan)
+    engine.unfence(CHANGE)
+    engine.unfence(CHANGE)
+    assert engine.evidence(CHANGE) == Evidence(False, False)
+    assert site.snapshot() == before
+    assert site.databases() == set(site.names.values())
+    assert engine.marker() is None
+
+
+@NEWEST
+def test_again_after_going_back(site: Site) -> None:
+    engine = site.engine()
+    engine.fence(CHANGE)
+    plan = engine.plan_copy(CHANGE)
+    engine.copy(CHANGE, plan, Silent())
+    engine.cut_over(CHANGE)
+    over = site.snapshot()
+    engine.cut_back(CHANGE)
+    engine.cut_over(CHANGE)
+    assert site.snapshot() == over
+    engine.drop_previous(CHANGE.id)
+    engine.drop_previous(CHANGE.id)
+    assert site.databases() == set(site.names.values())
+
+
+@pytest.mark.parametrize("forgotten", ["nothing", "control", "comments"])
+@NEWEST
+def test_what_is_committed_is_not_cut_back(site: Site, forgotten: str) -> None:
+    engine = site.engine()
+    engine.fence(CHANGE)
+    with pytest.raises(DatabaseError):
+        engine.record_commit(replace(CHANGE, id="cccccccc"))
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.cut_over(CHANGE)
+    assert not engine.evidence(CHANGE).committed
+    engine.record_commit(CHANGE)
+    engine.record_commit(CHANGE)
+    if forgotten == "control":
+        site.sql("t_control", "DELETE FROM cut_overs WHERE direction = 'committed'")
+    elif forgotten == "comments":
+        for physical in site.names.values():
+            site.sql("postgres", f"COMMENT ON DATABASE {quoted(physical)} IS NULL")
+    assert engine.evidence(CHANGE).committed
+    site.sql("t_seizure", "INSERT INTO cases VALUES (501, 'an officer', NULL)")
+    before = site.snapshot()
+    with refused(OFFICERS_WERE_IN):
+        engine.cut_back(CHANGE)
+    engine.unfence(CHANGE)
+    assert site.snapshot() == before
+
+
+@NEWEST
+def test_a_change_does_not_replace_or_take_back_a_later_one(site: Site) -> None:
+    first, second = CHANGE, replace(CHANGE, id="bbbbbbbb")
+    engine = site.engine()
+    engine.fence(first)
+    engine.copy(first, engine.plan_copy(first), Silent())
+    engine.copy(second, engine.plan_copy(second), Silent())
+    engine.cut_over(first)
+    with refused(CUT_OVER_FAILED, match=first.id):
+        engine.cut_over(second)
+    engine.unfence(second)
+    later = replace(CHANGE, id="cccccccc", generation=3)
+    engine.fence(later)
+    engine.copy(later, engine.plan_copy(later), Silent())
+    engine.cut_over(later)
+    assert engine.evidence(first).later
+    before = site.snapshot()
+    with refused(OFFICERS_WERE_IN):
+        engine.cut_back(first)
+    engine.unfence(first)
+    assert site.snapshot() == before
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@NEWEST
+def test_what_a_killed_server_left_of_the_control_database(
+    site: Site, seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory without a row: what the server leaves when it is killed in CREATE DATABASE."""
+    need_chosen_numbers(site)
+    number = choose_oid("control", "t_control", ())
+    left = site.server.data / "base" / str(number)
+    left.mkdir()
+    (left / "left").write_bytes(b"left")
+    shutil.chown(left, (site.server.data / "base").stat().st_uid)
+    if not seen:
+        monkeypatch.setattr(control, "find_data_directory", lambda *_: None)
+    try:
+        site.engine().fence(CHANGE)
+        ((found,),) = site.sql("t_control", "SELECT oid::int8 FROM pg_database WHERE datname ="
+                               " 't_control'")  # fmt: skip
+        assert found == (number if seen else number + 1)
+        assert (left / "left").exists() is not seen
+    finally:
+        site.engine().unfence(CHANGE)
+        if not seen:
+            shutil.rmtree(left)
+
+
+@NEWEST
+def test_a_directory_that_a_torn_copy_left_is_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_chosen_numbers(site)
+    engine = site.engine()
+    plan = engine.plan_copy(CHANGE)
+    numbers = {str(item["source"]): item["oid"] for item in plan.data.values()}
+    assert engine.orphans(plan) == ()
+    left = site.server.data / "base" / str(numbers["t_seizure"])
+    left.mkdir()
+    try:
+        (found,) = engine.orphans(plan)
+        assert (found.code, found.figures) == (
+            "NU-4138", {"database": "t_seizure", "oid": numbers["t_seizure"]},
+        )  # fmt: skip
+    finally:
+        left.rmdir()
+    monkeypatch.setattr(blockers, "find_data_directory", lambda *_: None)
+    unseen = engine.orphans(plan)
+    assert {found.code for found in unseen} == {"NU-4139"}
+    assert {found.figures["database"]: found.figures["oid"] for found in unseen} == numbers
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, plan, Silent())
+    assert engine.orphans(plan) == ()
+
+
+@NEWEST
+def test_back_to_what_was_kept(site: Site) -> None:
+    engine = site.engine()
+    before = site.snapshot()
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.cut_over(CHANGE)
+    site.sql(
+        "t_seizure",
+        "INSERT INTO cases SELECT i, 'n', NULL FROM generate_series(501, 507) i",
+        "DELETE FROM cases WHERE id = 1",
+        "UPDATE cases SET what = 'edited' WHERE id IN (2, 3, 505)",
+        "INSERT INTO loose VALUES ('y')",
+        "SET ROLE ncen",
+        "CREATE TABLE later (a int)",
+        "INSERT INTO later VALUES (1), (2)",
+    )
+    back = ChangeRef("bbbbbbbb", 3, "3.2.4", source=CHANGE.id)
+    assert engine.lost_rows(back) == {"seizure": {"cases": 9, "loose": 1, "later": 2}}
+    # VACUUM changes no record; a number that cannot be right is not believed, and keys are asked.
+    site.sql("t_seizure", "VACUUM (FULL, FREEZE)")
+    assert engine.lost_rows(back) == {"seizure": {"cases": 9, "loose": 1, "later": 2}}
+    for spoil in ("UPDATE moments SET transaction = '99999999999'", "DROP TABLE moments"):
+        site.sql("t_control", spoil)
+        assert engine.lost_rows(back) == {"seizure": {"cases": 7, "loose": 1, "later": 2}}
+    engine.fence(back)
+    engine.copy(back, engine.plan_copy(back), Silent())
+    engine.cut_over(back)
+    engine.record_commit(back)
+    after = site.snapshot()
+    assert {name: seen[4] for name, seen in after.items()} == {
+        name: seen[4] for name, seen in before.items()
+    }
+    assert {name: seen[:3] for name, seen in after.items()} == {
+        name: seen[:3] for name, seen in before.items()
+    }
+    assert engine.marker() == Marker("3.2.4", 3, "bbbbbbbb")
+    assert engine.leftovers() == (
+        ("abcdefgh", DatabaseRole.PREVIOUS, "seizure"),
+        ("abcdefgh", DatabaseRole.PREVIOUS, "suspect"),
+        ("bbbbbbbb", DatabaseRole.PREVIOUS, "seizure"),
+        ("bbbbbbbb", DatabaseRole.PREVIOUS, "suspect"),
+    )
+
+
+@NEWEST
+def test_the_set_must_agree(site: Site) -> None:
+    marked = lit(live_comment(None, CHANGE))
+    site.sql("postgres", f"COMMENT ON DATABASE t_seizure IS {marked}")
+    with refused(MARKERS_DISAGREE):
+        site.engine().marker()
+    site.sql("postgres", "ALTER DATABASE t_seizure RENAME TO away")
+    with refused(MARKERS_DISAGREE, match="seizure is missing"):
+        site.engine().marker()
+    assert site.engine().evidence(CHANGE).missing == ("t_seizure",)
+
+
+@NEWEST
+def test_the_fence_ends_sessions_and_a_fenced_live_is_not_entered(site: Site) -> None:
+    engine = site.engine()
+    with psycopg.connect(site.server.conninfo("t_seizure"), autocommit=True) as officer:
+        officer.execute("SELECT 1")
+        engine.fence(CHANGE)
+        with pytest.raises(psycopg.OperationalError):
+            officer.execute("SELECT 1")
+    with pytest.raises(DatabaseUnreachable):
+        engine.query(Live("seizure"), "SELECT 1")
+    other = ChangeRef("cccccccc", 3, "3.3.1")
+    closed = site.sql("t_control", "SELECT * FROM fences ORDER BY 1")
+    for act in (engine.fence, engine.unfence, engine.cut_over):
+        with refused(FENCED_BY_OTHER, match=CHANGE.id):
+            act(other)
+    assert site.sql("t_control", "SELECT * FROM fences ORDER BY 1") == closed
+    assert engine.evidence(CHANGE).fenced
+    site.engine().unfence(CHANGE)
+    assert site.sql("t_seizure", "SELECT datconnlimit FROM pg_database WHERE datname ="
+                    " 't_seizure'") == [(40,)]  # fmt: skip
+
+
+def in_catalogue(site: Site) -> list[tuple[object, ...]]:
+    return site.sql(
+        "postgres",
+        "SELECT datname, datacl::text, (SELECT json_agg(setconfig ORDER BY setrole)"
+        " FROM pg_db_role_setting WHERE setdatabase = d.oid) FROM pg_database d"
+        " WHERE datname LIKE 't%' AND datname NOT LIKE '%\\_\\_%' AND datname <> 'template1'"
+        " AND datname <> 'template0' ORDER BY 1",
+    )
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_grants_and_settings_keep_their_order(any_site: Site, back: bool) -> None:
+    site, engine = any_site, any_site.engine()
+    engine.make_ready()
+    before = in_catalogue(site)
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.cut_over(CHANGE)
+    if back:
+        engine.cut_back(CHANGE)
+        engine.unfence(CHANGE)
+    else:
+        engine.record_commit(CHANGE)
+    assert in_catalogue(site) == before
+
+
+def test_way_back_that_is_refused_takes_no_rights(any_site: Site) -> None:
+    site, engine = any_site, any_site.engine()
+    engine.fence(CHANGE)
+    engine.copy(CHANGE, engine.plan_copy(CHANGE), Silent())
+    engine.cut_over(CHANGE)
+    engine.record_commit(CHANGE)
+    engine.unfence(CHANGE)
+    site.sql("t_seizure", "INSERT INTO cases VALUES (501, 'an officer', NULL)")
+    before = site.snapshot()
+    with refused(OFFICERS_WERE_IN):
+        engine.cut_back(CHANGE)
+    engine.unfence(CHANGE)
+    assert site.snapshot() == before
+
+
+def barred(seen: Seen, agent: str) -> Seen:
+    """The same between cut-over and commit: nobody but the application and the agent connects."""
+    others = tuple(g for g in seen[0].grants if g.privilege != "CONNECT")
+    ours = {Grant(OWNER, "CONNECT", False), Grant(agent, "CONNECT", False)}
+    return in_any_order((replace(seen[0], grants=(*{*others, *ours},)), *seen[1:]))
+
+
+def in_any_order(seen: Seen) -> Seen:
+    return (replace(seen[0], grants=tuple(sorted(seen[0].grants))), *seen[1:])
+
+
+def lit(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,186 @@
+"""A change that leaves the files as they are: the mark, and nothing else."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, Evidence, Marker
+from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
+from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
+from ncen_updater.agent.adapters.databases.sqlite.layout import Layout
+from ncen_updater.agent.adapters.databases.sqlite.records import KeptRecords
+from ncen_updater.common import atomic_files
+from ncen_updater.common.messages import CUT_OVER_FAILED, OFFICERS_WERE_IN
+from ncen_updater.common.progress import Silent
+from tests.agent.adapters.databases.sqlite.site import (
+    NAMES,
+    build,
+    contents,
+    new_release,
+    reference,
+    upgrade,
+)
+from tests.support.errors import refused
+
+pytestmark = pytest.mark.usefixtures("sees_others")
+
+FIRST = reference("firstaaa", 1)
+AS_IS = replace(reference(generation=2), as_is=True)
+
+
+class Died(BaseException):
+    """The agent is gone."""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    return tmp_path / "db"
+
+
+@pytest.fixture(params=["adopted", "upgraded"])
+def engine(request: pytest.FixtureRequest, site: Path, tmp_path: Path) -> SqliteEngine:
+    """A site that no agent ever cut over, or one that was."""
+    made = build(site)
+    if request.param == "upgraded":
+        upgrade(made, FIRST, new_release(tmp_path / "slot"))
+        made.record_commit(FIRST)
+    return made
+
+
+def over(engine: SqliteEngine, change: ChangeRef = AS_IS) -> None:
+    engine.fence(change)
+    plan = engine.plan_copy(change)
+    assert plan == CopyPlan({})
+    engine.copy(change, plan, Silent())
+    assert engine.copied(change, plan)
+    engine.cut_over(change)
+
+
+def back(engine: SqliteEngine, change: ChangeRef = AS_IS) -> None:
+    engine.cut_back(change)
+    engine.cut_back(change)
+    found = engine.evidence(change)
+    assert (found.swapped, found.fenced) == (False, True)
+    engine.discard(change, CopyPlan({}))
+    engine.unfence(change)
+
+
+def rows(site: Path) -> dict[str, int]:
+    found = {}
+    for name in NAMES:
+        with closing(sqlite3.connect(site / "live" / f"{name}.sqlite")) as database:
+            found[name] = database.execute("SELECT count(*) FROM item").fetchone()[0]
+    return found
+
+
+def write(site: Path) -> None:
+    with closing(sqlite3.connect(site / "live" / "cases.sqlite")) as database:
+        database.execute("INSERT INTO item (note) VALUES ('by the new release')")
+        database.commit()
+
+
+def test_over_and_back_changes_the_mark_alone(engine: SqliteEngine, site: Path) -> None:
+    change = replace(reference(generation=2), as_is=True)
+    before, marked, live = rows(site), engine.marker(), (site / "live").readlink()
+    left = engine.leftovers()
+    over(engine, change)
+    found = engine.evidence(change)
+    assert found.swapped and not found.fenced and not found.candidates and not found.previous
+    assert engine.marker() == Marker("2.0", 2, change.id)
+    assert (engine.leftovers(), (site / "live").readlink()) == (left, live)
+    engine.cut_over(change)
+    write(site)
+    back(engine, change)
+    assert (engine.marker(), engine.set_aside()) == (marked, ())
+    assert rows(site) == {**before, "cases": before["cases"] + 1}  # it is nowhere else
+    assert (engine.leftovers(), (site / "live").readlink()) == (left, live)
+    assert engine.evidence(change) == Evidence(swapped=False, fenced=False)
+
+
+def test_without_a_write_not_a_row_is_another(engine: SqliteEngine, site: Path) -> None:
+    layout = Layout(site, NAMES)
+    dumped, modes = contents(site), layout.modes_now(layout.live_set())
+    over(engine)
+    back(engine)
+    over(engine)
+    back(engine)
+    if engine.marker() is not None:  # else the agent's own tables were made, empty
+        assert contents(site) == dumped
+    assert layout.modes_now(layout.live_set()) == modes
+
+
+def test_a_commit_is_remembered_and_not_taken_back(engine: SqliteEngine) -> None:
+    over(engine)
+    engine.before_commit(AS_IS)
+    engine.record_commit(AS_IS)
+    assert engine.evidence(AS_IS).committed
+    with refused(OFFICERS_WERE_IN):
+        engine.cut_back(AS_IS)
+    later = replace(reference("latercha", 3), as_is=True)
+    over(engine, later)
+    assert engine.evidence(AS_IS).later and not engine.evidence(later).committed
+    back(engine, later)
+    assert engine.marker() == Marker("2.0", 2, AS_IS.id)
+    assert engine.evidence(AS_IS).committed
+    engine.drop_previous(AS_IS.id)
+    assert engine.marker() == Marker("2.0", 2, AS_IS.id)
+
+
+def test_an_older_change_is_not_cut_over_a_newer_one(engine: SqliteEngine) -> None:
+    later = replace(reference("latercha", 3), as_is=True)
+    over(engine, later)
+    engine.record_commit(later)
+    engine.fence(AS_IS)
+    with refused(CUT_OVER_FAILED):
+        engine.cut_over(AS_IS)
+
+
+@pytest.mark.parametrize("way", ["over", "back"])
+def test_a_kill_at_every_write_is_taken_back(
+    engine: SqliteEngine, site: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    before, marked = rows(site), engine.marker()
+    number, died = 0, True
+    while died:
+        number += 1
+        engine.fence(AS_IS)
+        if way == "back":
+            engine.cut_over(AS_IS)
+        with monkeypatch.context() as patch:
+            count_down(patch, number)
+            try:
+                engine.cut_over(AS_IS) if way == "over" else engine.cut_back(AS_IS)
+                died = False
+            except Died:
+                pass
+        again = SqliteEngine(site, NAMES)
+        back(again)
+        assert (again.marker(), rows(site)) == (marked, before)
+        assert not again.set_aside()
+    assert number > 4, "the instants were not met"
+
+
+def count_down(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Die right before the write of this number."""
+    left = [number]
+
+    def dying(act: object) -> object:
+        def instead(*args: object, **values: object) -> object:
+            left[0] -= 1
+            if not left[0]:
+                raise Died
+            return act(*args, **values)  # type: ignore[operator]
+
+        return instead
+
+    for owner, name in (
+        (MigrationRunner, "mark"), (MigrationRunner, "unmark"), (KeptRecords, "write"),
+        (KeptRecords, "remove"), (atomic_files, "rename"), (atomic_files, "symlink"),
+        (atomic_files, "remove"),
+    ):  # fmt: skip
+        patch.setattr(owner, name, dying(getattr(owner, name)))

@@ -1,0 +1,323 @@
+"""The SQLite adapter on real files."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.adapters.databases.base import (
+    ChangeRef,
+    CopyPlan,
+    DatabaseRole,
+    Evidence,
+    Live,
+    Marker,
+)
+from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
+from ncen_updater.agent.adapters.databases.sqlite.errors import NotASet, SetMissing
+from ncen_updater.agent.model.errors import FenceFailed
+from ncen_updater.common.messages import (
+    COPY_FAILED,
+    CUT_OVER_FAILED,
+    MARKERS_DISAGREE,
+    QUERY_FAILED,
+)
+from ncen_updater.common.progress import Silent
+from tests.agent.adapters.databases.migrations.making import release
+from tests.agent.adapters.databases.sqlite.site import (
+    NAMES,
+    build,
+    contents,
+    new_release,
+    reference,
+    upgrade,
+)
+from tests.support.errors import refused
+
+pytestmark = pytest.mark.usefixtures("sees_others")
+
+COPY = reference()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    return tmp_path / "db"
+
+
+def add(directory: Path, note: str, name: str = "cases") -> None:
+    with closing(sqlite3.connect(directory / "live" / f"{name}.sqlite")) as database:
+        database.execute("INSERT INTO item (note) VALUES (?)", (note,))
+        database.commit()
+
+
+def hold(path: Path, sql: str) -> subprocess.Popen[str]:
+    """Another process that has a database open; ended by closing its input."""
+    code = (
+        "import sqlite3, sys; d = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "d.execute(sys.argv[2]).fetchall(); print('open', flush=True); sys.stdin.read()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(path), sql],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "open\n"
+    child.stdout.close()
+    return child
+
+
+def release_hold(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    child.stdin.close()
+    child.wait()
+
+
+def test_an_upgrade_changes_all_databases_and_keeps_the_old_ones(
+    site: Path, tmp_path: Path
+) -> None:
+    engine = build(site)
+    before = contents(site)
+    assert engine.marker() is None
+    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=False)
+    engine.fence(COPY)
+    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=True)
+    assert not (site / "live").exists()
+    plan = engine.plan_copy(COPY)
+    engine.copy(COPY, plan, Silent())
+    assert engine.copied(COPY, plan)
+    assert engine.evidence(COPY).candidates == NAMES
+    target = new_release(tmp_path / "slot")
+    planned = engine.plan_migrations(COPY.candidate, target, None)
+    assert [(s.database, s.id) for s in planned.steps] == [
+        (n, i) for n in NAMES for i in ("0001_grade", "0002_more")
+    ]
+    engine.migrate(COPY, target, None, Silent())
+    assert engine.plan_migrations(COPY.candidate, target, None).steps == ()
+    assert engine.leftovers() == tuple((COPY.id, DatabaseRole.CANDIDATE, n) for n in NAMES)
+    engine.cut_over(COPY)
+    assert engine.evidence(COPY) == Evidence(swapped=True, fenced=False, previous=NAMES)
+    assert engine.marker() == Marker("2.0", 1, COPY.id)
+    assert engine.leftovers() == tuple((COPY.id, DatabaseRole.PREVIOUS, n) for n in NAMES)
+    assert stat.S_IMODE((site / "sets" / "base" / "cases.sqlite").stat().st_mode) == 0o444
+    assert engine.query(Live("cases"), "SELECT max(grade) FROM item") == [(8,)]
+    assert engine.query(COPY.previous("cases"), "SELECT count(*) FROM item") == [(50,)]
+    engine.cut_over(COPY)  # again, after a crash that lost its record
+    engine.cut_back(COPY)
+    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=True, candidates=NAMES)
+    engine.discard(COPY, plan)
+    engine.unfence(COPY)
+    assert contents(site) == before
+    assert stat.S_IMODE((site / "sets" / "base" / "cases.sqlite").stat().st_mode) & 0o200
+    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=False)
+    assert engine.marker() is None
+
+
+def test_the_second_change_copies_what_the_first_one_made(site: Path, tmp_path: Path) -> None:
+    engine = build(site)
+    target = new_release(tmp_path / "slot")
+    upgrade(engine, COPY, target)
+    second = reference("bcdefgha", 2)
+    upgrade(engine, second, target)
+    assert engine.marker() == Marker("2.0", 2, second.id)
+    assert engine.evidence(second).previous == NAMES
+    assert engine.evidence(COPY) == Evidence(
+        swapped=False, fenced=False, previous=NAMES, later=True
+    )
+    engine.drop_previous(COPY.id)
+    engine.drop_previous(COPY.id)
+    assert engine.leftovers() == tuple((second.id, DatabaseRole.PREVIOUS, n) for n in NAMES)
+    engine.cut_back(second)
+    engine.unfence(second)
+    assert engine.marker() == Marker("2.0", 1, COPY.id)
+
+
+def test_going_back_to_what_was_kept_counts_what_is_lost(site: Path, tmp_path: Path) -> None:
+    engine = build(site)
+    before = contents(site)
+    upgrade(engine, COPY, new_release(tmp_path / "slot"))
+    add(site, "new")
+    add(site, "newer")
+    back = ChangeRef("cdefghab", 2, "1.0", source=COPY.id)
+    assert engine.lost_rows(back) == {"cases": {"item": 2}}
+    engine.fence(back)
+    plan = engine.plan_copy(back)
+    engine.copy(back, plan, Silent())
+    engine.migrate(back, release(tmp_path, "1.0"), None, Silent())
+    engine.cut_over(back)
+    assert engine.marker() == Marker("1.0", 2, back.id)
+    assert engine.query(Live("cases"), "SELECT count(*) FROM item") == [(50,)]
+    add(site, "writable again")
+    assert contents(site)["cases"] != before["cases"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT 1", "BEGIN IMMEDIATE", "SELECT count(*) FROM item"],
+    ids=["opened", "writing", "read"],
+)
+def test_a_process_that_has_a_file_open_is_named(site: Path, sql: str) -> None:
+    engine = build(site)
+    child = hold(site / "live" / "cases.sqlite", sql)
+    try:
+        codes = {f.code for f in engine.blockers(COPY, final=True)}
+        assert "NU-4244" in codes
+        assert engine.blockers(COPY, final=False) == ()
+        with pytest.raises(FenceFailed, match=str(child.pid)):
+            engine.fence(COPY)
+    finally:
+        release_hold(child)
+    engine.fence(COPY)
+    engine.unfence(COPY)
+    assert (site / "live").is_symlink()
+    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=False)
+
+
+def test_the_wal_of_a_killed_application_is_copied_and_the_original_left_alone(
+    site: Path, tmp_path: Path
+) -> None:
+    engine = build(site)
+    path = site / "live" / "cases.sqlite"
+    code = (
+        "import os, sqlite3, sys; d = sqlite3.connect(sys.argv[1]);"
+        "d.execute('PRAGMA journal_mode = WAL'); d.execute('PRAGMA wal_autocheckpoint = 0');"
+        "d.execute(\"INSERT INTO item (note) VALUES ('late')\"); d.commit(); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    wal = site / "sets" / "base" / "cases.sqlite-wal"
+    assert wal.stat().st_size
+    assert "NU-4246" in {f.code for f in engine.blockers(COPY, final=True)}
+    bytes_before = {p.name: p.read_bytes() for p in wal.parent.iterdir() if "-shm" not in p.name}
+    engine.fence(COPY)
+    engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    rows = engine.query(COPY.candidate("cases"), "SELECT count(*) FROM item")
+    assert rows == [(51,)]
+    after = {p.name: p.read_bytes() for p in wal.parent.iterdir() if "-shm" not in p.name}
+    assert after == bytes_before
+    engine.migrate(COPY, new_release(tmp_path / "slot"), None, Silent())
+    engine.cut_over(COPY)
+    assert engine.query(COPY.previous("cases"), "SELECT count(*) FROM item") == [(51,)]
+
+
+def test_an_open_set_is_copied_online_for_a_rehearsal(site: Path) -> None:
+    engine = build(site)
+    child = hold(site / "live" / "cases.sqlite", "BEGIN IMMEDIATE")
+    try:
+        engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    finally:
+        release_hold(child)
+    assert engine.query(COPY.candidate("cases"), "SELECT count(*) FROM item") == [(50,)]
+    engine.discard(COPY, CopyPlan({}))
+    assert engine.leftovers() == ()
+
+
+def test_a_cut_over_needs_a_fence_and_every_candidate_marked(site: Path, tmp_path: Path) -> None:
+    engine = build(site)
+    engine.fence(COPY)
+    engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    with refused(CUT_OVER_FAILED, match="says None"):
+        engine.cut_over(COPY)
+    engine.migrate(COPY, new_release(tmp_path / "slot"), None, Silent())
+    (site / "sets" / f"next_{COPY.id}" / "people.sqlite").rename(tmp_path / "gone")
+    with refused(CUT_OVER_FAILED, match="people is missing"):
+        engine.cut_over(COPY)
+    (tmp_path / "gone").rename(site / "sets" / f"next_{COPY.id}" / "people.sqlite")
+    engine.unfence(COPY)
+    with refused(CUT_OVER_FAILED, match="not fenced"):
+        engine.cut_over(COPY)
+    assert engine.evidence(COPY).swapped is False
+
+
+def test_a_set_put_together_by_hand_is_noticed(site: Path, tmp_path: Path) -> None:
+    engine = build(site)
+    upgrade(engine, COPY, new_release(tmp_path / "slot"))
+    (site / "live" / "people.sqlite").write_bytes(
+        (site / "sets" / "base" / "people.sqlite").read_bytes()
+    )
+    with refused(MARKERS_DISAGREE, match="people"):
+        engine.marker()
+
+
+def test_a_damaged_original_is_not_copied(site: Path) -> None:
+    engine = build(site, rows=5_000)
+    path = site / "sets" / "base" / "cases.sqlite"
+    with path.open("r+b") as stream:
+        stream.seek(8192)
+        stream.write(os.urandom(20_000))
+    assert "NU-4245" in {f.code for f in engine.blockers(COPY, final=False)}
+    engine.fence(COPY)
+    with refused(COPY_FAILED):
+        engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    assert not engine.copied(COPY, CopyPlan({}))
+    engine.discard(COPY, CopyPlan({}))
+    assert engine.leftovers() == ()
+
+
+def test_what_is_missing_is_said(site: Path) -> None:
+    engine = build(site)
+    (site / "sets" / "base" / "people.sqlite").unlink()
+    assert [f.code for f in engine.blockers(COPY, final=False)] == ["NU-4242"]
+    assert engine.evidence(COPY).missing == ("people",)
+    with pytest.raises(SetMissing):
+        engine.describe()
+    (site / "live").unlink()
+    assert [f.code for f in engine.blockers(COPY, final=False)] == ["NU-4241"]
+    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=False, missing=NAMES)
+
+
+def test_a_plain_directory_is_adopted_once(site: Path) -> None:
+    build(site)
+    (site / "live").unlink()
+    (site / "sets" / "base").rename(site / "live")
+    (site / "sets").rmdir()
+    engine = SqliteEngine(site, NAMES)
+    assert [f.code for f in engine.blockers(COPY, final=False)] == ["NU-4240"]
+    with pytest.raises(NotASet):
+        engine.fence(COPY)
+    before = contents(site)
+    child = hold(site / "live" / "cases.sqlite", "SELECT count(*) FROM item")
+    try:
+        with pytest.raises(FenceFailed):
+            engine.adopt()
+    finally:
+        release_hold(child)
+    engine.adopt()
+    engine.adopt()
+    assert (site / "live").is_symlink()
+    assert contents(site) == before
+    (site / "live").unlink()  # as a crash between the two renames leaves it
+    engine.adopt()
+    assert contents(site) == before
+
+
+def test_a_baseline_is_written_once_and_counts_as_applied(site: Path, tmp_path: Path) -> None:
+    engine = build(site)
+    target = new_release(tmp_path / "slot")
+    engine.baseline(COPY, target)
+    engine.baseline(reference("bcdefgha"), target)
+    assert {row.change for row in engine.applied(Live("cases"))} == {COPY.id}
+    assert engine.plan_migrations(Live, target, None).steps == ()
+    assert engine.marker() is None
+    engine.fence(COPY)
+    engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    engine.migrate(COPY, target, None, Silent())
+    engine.cut_over(COPY)
+
+
+def test_a_query_cannot_write_and_cannot_last(site: Path) -> None:
+    engine = build(site)
+    for sql in ("DELETE FROM item", "SELECT nothing", "SELECT 1; SELECT 2"):
+        with refused(QUERY_FAILED):
+            engine.query(Live("cases"), sql)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n"
+    with refused(QUERY_FAILED, match="interrupted"):
+        engine.query(Live("cases"), endless, timeout_s=0.05)
+    assert engine.address(Live("cases")) == (f"sqlite:///{site / 'sets' / 'base' / 'cases.sqlite'}")

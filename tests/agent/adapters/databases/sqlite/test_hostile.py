@@ -1,0 +1,468 @@
+"""The application's user against the agent: what it puts where it may write, root neither believes
+nor follows.
+
+The agent is root and the application another user, both really. What is attacked is root's alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.adapters.databases.base import CopyPlan, DatabaseRole, Marker
+from ncen_updater.agent.adapters.databases.sqlite.copying import settle
+from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
+from ncen_updater.agent.adapters.databases.sqlite.errors import NotPlain
+from ncen_updater.agent.adapters.databases.sqlite.layout import Layout
+from ncen_updater.agent.adapters.databases.sqlite.plain import JOURNAL_END, modes_masked, said_of
+from ncen_updater.agent.model.errors import DatabaseError
+from ncen_updater.common.i18n import Text
+from ncen_updater.common.messages import NOTE_UNREADABLE
+from ncen_updater.common.progress import Silent
+from tests.agent.adapters.databases.sqlite.site import (
+    NAMES,
+    build,
+    go_back,
+    new_release,
+    reference,
+    upgrade,
+)
+from tests.support.errors import refused
+from tests.support.trees import remove_tree
+
+COPY = reference()
+APPLICATION = 65534
+OTHER = 65533
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+
+
+def run_as(user: int, act: Callable[[], object]) -> int:
+    """Do something as somebody else; return the error's number, 0 where there was none."""
+    child = os.fork()
+    if child == 0:
+        status = 255
+        try:
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
+            act()
+            status = 0
+        except OSError as error:
+            status = error.errno or 255
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@dataclass
+class Ground:
+    """A site whose sets belong to the application's user; what lies beside it is root's."""
+
+    top: Path
+    engine: SqliteEngine
+
+    @property
+    def site(self) -> Path:
+        return self.top / "db"
+
+    @property
+    def base(self) -> Path:
+        return self.site / "sets" / "base"
+
+    @property
+    def victim(self) -> Path:
+        return self.top / "victim"
+
+    def forge(self, name: str, content: bytes) -> None:
+        """Write a file into the live set, as the application."""
+        assert run_as(APPLICATION, lambda: (self.base / name).write_bytes(content)) == 0
+
+    def plant(self, path: Path, target: Path | str) -> None:
+        """Put a link in the place of whatever is there, as the application."""
+
+        def act() -> None:
+            path.unlink(missing_ok=True)
+            path.symlink_to(target)
+
+        assert run_as(APPLICATION, act) == 0
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+@pytest.fixture
+def ground() -> Iterator[Ground]:
+    top = Path(tempfile.mkdtemp(prefix="nu-hostile-"))
+    top.chmod(0o755)
+    build(top / "db")
+    engine = SqliteEngine(top / "db", NAMES, notes=top / "state")
+    made = Ground(top, engine)
+    made.base.chmod(0o700)
+    for path in (*made.base.iterdir(), made.base):
+        if path.is_file():
+            path.chmod(0o600)
+        if os.geteuid() == 0:
+            os.chown(path, APPLICATION, APPLICATION)
+    with closing(sqlite3.connect(made.victim)) as database:
+        database.execute("CREATE TABLE secret (word)")
+        database.execute("INSERT INTO secret VALUES ('of root alone')")
+        database.commit()
+    made.victim.chmod(0o600)
+    yield made
+    remove_tree(top)
+
+
+class During(Silent):
+    """Does something at the first sign of life about a database."""
+
+    def __init__(self, name: str, act: Callable[[], None]) -> None:
+        self.name, self.act, self.done = name, act, False
+
+    def tell(self, what: Text, done: int | None = None, total: int | None = None) -> None:
+        del done, total
+        if not self.done and what.values.get("database") == self.name:
+            self.done = True
+            self.act()
+
+
+# ---- what is believed ----------------------------------------------------------------------------
+
+
+def forged_role(ground: Ground) -> bytes:
+    name = os.path.relpath(ground.victim, ground.base)
+    return json.dumps(
+        {"role": "previous", "change": "aaaaaaaa", "modes": {".": 0o750, name: 0o777}}
+    ).encode()
+
+
+@needs_root
+def test_nothing_that_the_application_says_of_a_set_is_believed(
+    ground: Ground, tmp_path: Path
+) -> None:
+    ground.forge("role.json", forged_role(ground))
+    ground.forge("marker.json", b'{"release": "9.9", "generation": 9, "change": "zzzzzzzz"}')
+    ground.forge("committed.json", json.dumps({"change": COPY.id}).encode())
+    assert ground.engine.marker() is None
+    assert not ground.engine.evidence(COPY).committed
+    upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
+    fresh = ground.site / "sets" / f"next_{COPY.id}"
+
+    def lie() -> None:
+        (fresh / "committed.json").write_text(json.dumps({"change": COPY.id}))
+        (fresh / "marker.json").write_text("{")
+
+    assert run_as(APPLICATION, lie) == 0
+    assert ground.engine.marker() == Marker("2.0", 1, COPY.id)
+    go_back(ground.engine, COPY)
+    assert (ground.site / "live").readlink() == Path("sets/base")
+    assert mode(ground.victim) == 0o600, "seen: root's file was 0777 after such a rollback"
+    assert mode(ground.base) == 0o700
+
+
+@pytest.mark.parametrize("said", ["[]", "{", "{}"])
+def test_a_broken_commit_is_refused_in_our_words(ground: Ground, said: str) -> None:
+    (ground.base / "committed.json").write_text(said)
+    layout = Layout(ground.site, NAMES, ground.top / "state")
+    with pytest.raises(DatabaseError, match=r"committed\.json"):
+        layout.committed(ground.base)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"role": {"role": "previous", "change": "aaaaaaaa"}}',
+        '{"role": {"role": "previous", "change": "aaaaaaaa", "modes": null}}',
+        f'{{"counts": {"[" * 100_000}{"]" * 100_000}}}',
+    ],
+    ids=["a role without modes", "no modes", "nested"],
+)
+def test_a_record_that_is_not_whole_is_refused_in_our_words(ground: Ground, said: str) -> None:
+    layout = Layout(ground.site, NAMES, ground.top / "state")
+    layout.write_marker(ground.base, Marker("1.0", 1, COPY.id))
+    (record,) = (ground.top / "state").rglob("base.json")
+    record.write_text(said)
+    with refused(NOTE_UNREADABLE):
+        layout.marker(ground.base)
+
+
+def test_the_commit_is_known_where_the_agents_directory_is_of_before(
+    ground: Ground, tmp_path: Path
+) -> None:
+    """Decision 9: the journal and the records are restored from a backup of before the commit."""
+    upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
+    shutil.copytree(ground.top / "state", ground.top / "backup")
+    ground.engine.record_commit(COPY)
+    shutil.rmtree(ground.top / "state")
+    (ground.top / "backup").rename(ground.top / "state")
+    assert ground.engine.evidence(COPY).committed
+    with pytest.raises(DatabaseError, match="NU-4015"):
+        ground.engine.cut_back(COPY)
+
+
+# ---- what is followed ----------------------------------------------------------------------------
+
+
+@needs_root
+def test_a_link_in_the_set_leads_nowhere(ground: Ground, tmp_path: Path) -> None:
+    """Seen: an ordinary upgrade made a file of root's readable to all."""
+    ground.plant(ground.base / "notes.txt", ground.victim)
+    ground.plant(ground.base / "role.json", ground.victim)
+    upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
+    assert mode(ground.victim) == 0o600
+    go_back(ground.engine, COPY)
+    assert mode(ground.victim) == 0o600
+    upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
+    ground.engine.drop_previous(COPY.id)
+    assert ground.victim.exists()
+    assert not ground.base.exists()
+
+
+Planting = Callable[[Ground, Path], None]
+
+
+def symlinked(ground: Ground, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to(ground.victim)
+
+
+def dangling(ground: Ground, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to(ground.top / "new")
+
+
+def hard_linked(ground: Ground, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.hardlink_to(ground.victim)
+
+
+def pipe(ground: Ground, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def directory(ground: Ground, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["people.sqlite", "people.sqlite-wal", "people.sqlite-journal"])
+@pytest.mark.parametrize("what", [symlinked, dangling, hard_linked, pipe, directory])
+@pytest.mark.usefixtures("sees_others")
+def test_what_is_no_file_of_its_own_is_refused_before_anybody_is_out(
+    ground: Ground, what: Planting, name: str
+) -> None:
+    what(ground, ground.base / name)
+    before = ground.victim.lstat()
+    for final in (False, True):
+        found = {finding.code for finding in ground.engine.blockers(COPY, final=final)}
+        assert "NU-4252" in found
+    with pytest.raises(NotPlain, match=name):
+        ground.engine.fence(COPY)
+    assert (ground.site / "live").is_symlink(), "nothing was taken away"
+    with pytest.raises(NotPlain, match=name):
+        ground.engine.copy(COPY, CopyPlan({}), Silent())
+    after = ground.victim.lstat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+    assert not (ground.top / "new").exists()
+
+
+@needs_root
+def test_a_link_that_comes_while_files_are_copied_is_not_followed(ground: Ground) -> None:
+    """The name is exchanged after it was looked at: the copy would be the application's to read."""
+    ground.engine.fence(COPY)
+    people = ground.base / "people.sqlite"
+    swap = During("cases", lambda: ground.plant(people, ground.victim))
+    with pytest.raises(NotPlain, match="people"):
+        ground.engine.copy(COPY, ground.engine.plan_copy(COPY), swap)
+    assert swap.done
+    secret = b"of root alone"
+    for path in ground.site.rglob("*"):
+        assert path.is_symlink() or not path.is_file() or secret not in path.read_bytes(), path
+    ground.engine.discard(COPY, CopyPlan({}))
+    assert (mode(ground.victim), ground.victim.lstat().st_uid) == (0o600, 0)
+
+
+@needs_root
+def test_a_link_in_an_open_set_is_not_followed_by_a_rehearsal(ground: Ground) -> None:
+    people = ground.base / "people.sqlite"
+    swap = During("cases", lambda: ground.plant(people, ground.victim))
+    with pytest.raises(NotPlain, match="people"):
+        ground.engine.copy(COPY, ground.engine.plan_copy(COPY), swap)
+    assert swap.done
+
+
+@needs_root
+def test_a_link_in_the_new_set_is_not_migrated(ground: Ground, tmp_path: Path) -> None:
+    ground.engine.fence(COPY)
+    ground.engine.copy(COPY, ground.engine.plan_copy(COPY), Silent())
+    ground.plant(ground.site / "sets" / f"next_{COPY.id}" / "people.sqlite", ground.victim)
+    with pytest.raises(NotPlain, match="people"):
+        ground.engine.migrate(COPY, new_release(tmp_path / "slot"), None, Silent())
+    with closing(sqlite3.connect(ground.victim)) as database:
+        found = database.execute("SELECT name FROM sqlite_master").fetchall()
+    assert found == [("secret",)]
+    ground.engine.discard(COPY, CopyPlan({}))
+    ground.engine.unfence(COPY)
+    assert ground.victim.exists()
+
+
+@pytest.mark.parametrize("target", ["../victims", "/etc", "sets/..", "sets/base/../base", "other"])
+def test_live_leads_to_a_set_or_nowhere(ground: Ground, target: str) -> None:
+    live = ground.site / "live"
+    live.unlink()
+    live.symlink_to(target)
+    with pytest.raises(NotPlain, match="live"):
+        ground.engine.fence(COPY)
+    assert live.readlink() == Path(target)
+
+
+@pytest.mark.parametrize("which", ["sets", "sets/base"])
+def test_a_directory_that_is_a_link_is_no_set(ground: Ground, which: str) -> None:
+    place = ground.site / which
+    place.rename(ground.top / "elsewhere")
+    place.symlink_to(ground.top / "elsewhere")
+    with pytest.raises(NotPlain):
+        ground.engine.fence(COPY)
+    with pytest.raises(NotPlain):
+        ground.engine.evidence(COPY)
+
+
+def test_what_lies_in_the_place_of_a_copy_is_removed_itself(ground: Ground) -> None:
+    treasure = ground.top / "treasure"
+    treasure.mkdir()
+    (treasure / "kept").write_text("")
+    (ground.site / "sets" / f"next_{COPY.id}.partial").symlink_to(treasure)
+    ground.engine.fence(COPY)
+    ground.engine.copy(COPY, ground.engine.plan_copy(COPY), Silent())
+    assert (treasure / "kept").exists()
+    assert ground.engine.copied(COPY, CopyPlan({}))
+
+
+def hot_journal(path: Path) -> bytes:
+    """The journal that a killed transaction left beside a database."""
+    code = (
+        "import os, sqlite3, sys; d = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "d.execute('PRAGMA cache_spill = 1'); d.execute('PRAGMA cache_size = 1');"
+        "d.execute('BEGIN'); d.execute(\"UPDATE item SET note = hex(randomblob(4000))\");"
+        "os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    return path.with_name(path.name + "-journal").read_bytes()
+
+
+@needs_root
+def test_a_journal_that_names_another_file_removes_none(ground: Ground) -> None:
+    """SQLite removes what a finished journal calls the head of its family: as root, anything."""
+    cases = ground.base / "cases.sqlite"
+    content = hot_journal(cases)
+    name = os.fsencode(ground.victim)
+    check = sum(byte - 256 if byte > 127 else byte for byte in name) & 0xFFFFFFFF
+    pages = 0x4000_0000 // 4096 + 1
+    tail = struct.pack(">I", pages) + name + struct.pack(">II", len(name), check) + JOURNAL_END
+    journal = cases.with_name(cases.name + "-journal")
+    journal.write_bytes(content + tail)
+    os.chown(journal, APPLICATION, APPLICATION)
+    with pytest.raises(NotPlain, match="names another file"):
+        settle(cases)
+    assert ground.victim.exists()
+    with pytest.raises(NotPlain, match="names another file"):
+        ground.engine.fence(COPY)
+        ground.engine.copy(COPY, ground.engine.plan_copy(COPY), Silent())
+    assert ground.victim.exists()
+
+
+# ---- who may read --------------------------------------------------------------------------------
+
+
+@needs_root
+def test_nobody_else_opens_a_copy_while_it_is_made(ground: Ground) -> None:
+    """Seen: nobody opened all files of two rehearsals and read them later by what it kept open."""
+    ground.base.chmod(0o755)  # even so
+    partial = ground.site / "sets" / f"next_{COPY.id}.partial"
+    tried: list[int] = []
+
+    def look() -> None:
+        for path in partial.iterdir():
+            tried.append(run_as(OTHER, lambda path=path: path.open("rb").close()))  # type: ignore[misc]
+        tried.append(run_as(OTHER, lambda: list(partial.iterdir())))
+
+    for change in (COPY, reference("bcdefgha")):
+        if change != COPY:
+            ground.engine.fence(change)  # a copy of a closed set, byte by byte
+            partial = ground.site / "sets" / f"next_{change.id}.partial"
+        ground.engine.copy(change, ground.engine.plan_copy(change), During("people", look))
+    assert len(tried) >= 4
+    assert set(tried) == {errno.EACCES}
+    made = partial.with_name(partial.name.removesuffix(".partial"))
+    for name in NAMES:
+        info = (made / f"{name}.sqlite").lstat()
+        assert (stat.S_IMODE(info.st_mode), info.st_uid) == (0o600, APPLICATION)
+    assert (mode(made), made.lstat().st_uid) == (0o755, APPLICATION)
+
+
+@needs_root
+def test_what_was_kept_is_read_by_whoever_could_read_it_before(
+    ground: Ground, tmp_path: Path
+) -> None:
+    """Seen: 0600 in 0700 became 0444 in 0555, for a week."""
+    (ground.base / "people.sqlite").chmod(0o640)
+    upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
+    assert mode(ground.base) == 0o500
+    assert mode(ground.base / "cases.sqlite") == 0o400
+    assert mode(ground.base / "people.sqlite") == 0o440
+    assert run_as(OTHER, (ground.base / "cases.sqlite").open) == errno.EACCES
+    assert ground.engine.query(COPY.previous("cases"), "SELECT count(*) FROM item") == [(50,)]
+    go_back(ground.engine, COPY)
+    assert mode(ground.base) == 0o700
+    assert mode(ground.base / "cases.sqlite") == 0o600
+    assert mode(ground.base / "people.sqlite") == 0o640
+
+
+# ---- pure ----------------------------------------------------------------------------------------
+
+
+def info(kind: int, names: int, uid: int) -> os.stat_result:
+    return os.stat_result((kind | 0o640, 1, 1, names, uid, 0, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "uid", "holder", "said"),
+    [
+        (stat.S_IFREG, 1, 7, 7, None),
+        (stat.S_IFREG, 1, 7, 0, None),  # a directory of root's that a group may write in
+        (stat.S_IFREG, 1, 0, 0, None),
+        (stat.S_IFREG, 1, 0, 7, "root"),
+        (stat.S_IFREG, 2, 7, 7, "2 names"),
+        (stat.S_IFLNK, 1, 7, 7, "mode l"),
+        (stat.S_IFIFO, 1, 7, 7, "mode p"),
+        (stat.S_IFDIR, 1, 7, 7, "mode d"),
+        (stat.S_IFCHR, 1, 7, 7, "mode c"),
+    ],
+)
+def test_what_an_entry_may_be(
+    kind: int, names: int, uid: int, holder: int, said: str | None
+) -> None:
+    found = said_of(info(kind, names, uid), info(stat.S_IFDIR, 2, holder))
+    assert (found is None) if said is None else (said in str(found))
+
+
+def test_which_modes_are_of_a_set() -> None:
+    modes = {".": 0o47777, "a.sqlite": 0o4755, "a.sqlite-wal": 0o600, "b.sqlite": 1, "../a": 2}
+    expected = {".": 0o3777, "a.sqlite": 0o755, "a.sqlite-wal": 0o600}
+    assert modes_masked(modes, ("a",), ".sqlite") == expected
+    assert DatabaseRole.PREVIOUS.value == "previous"

@@ -1,0 +1,413 @@
+"""A process that acts on the sets is killed at every kind of instant; the evidence must suffice.
+
+A child is forked and kills itself at its n-th file operation (an audit hook counts them), or is
+killed from outside after a seeded random time, which also falls into the middle of SQL. Afterwards
+a fresh engine looks at the evidence and completes what was swapped or undoes what was not.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.adapters.databases.base import (
+    AppliedMigration,
+    ChangeRef,
+    Evidence,
+    Live,
+    Marker,
+    TableDigest,
+)
+from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
+from ncen_updater.common.progress import Silent
+from tests.agent.adapters.databases.migrations.making import release
+from tests.agent.adapters.databases.sqlite.site import (
+    NAMES,
+    build,
+    contents,
+    go_back,
+    new_release,
+    reference,
+    upgrade,
+)
+from tests.support.rotation import chance, in_turns
+
+FILE_ACTS = {
+    "fcntl.ioctl", "fcntl.lockf", "open", "os.chmod", "os.mkdir", "os.remove", "os.rename",
+    "os.rmdir", "os.symlink", "shutil.rmtree", "sqlite3.connect",
+}  # fmt: skip
+KILLS = 24
+TIMED_KILLS = 12
+#: Of the instants of an act a run takes every third; which ones, the seed of the run says.
+SHARES = 3
+
+Act = Callable[[], object]
+Whole = dict[str, tuple[str, dict[str, TableDigest]]]
+
+
+def run(act: Act, kill_at: int = 0, kill_after_s: float | None = None) -> tuple[int, int, float]:
+    """Run an act in a forked child; return (wait status, file operations, seconds)."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(read)
+            count = 0
+
+            def hook(event: str, _: object) -> None:
+                nonlocal count
+                if event in FILE_ACTS:
+                    count += 1
+                    if count == kill_at:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(hook)
+            began = time.monotonic()
+            os.write(write, b".")
+            act()
+            os.write(write, f"{count} {time.monotonic() - began}".encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    os.read(read, 1)
+    if kill_after_s is not None:
+        time.sleep(kill_after_s)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    said = os.read(read, 100).decode().split()
+    os.close(read)
+    return status, int(said[0]) if said else 0, float(said[1]) if said else 0.0
+
+
+def whole(engine: SqliteEngine, change: ChangeRef) -> Whole:
+    return {
+        name: (
+            engine.fingerprint(Live(name)),
+            engine.table_digests(Live(name)),
+        )
+        for name in NAMES
+    }
+
+
+def recover(directory: Path, change: ChangeRef) -> bool:
+    """What the recovery does before the commit, from the evidence; True when the new set stands."""
+    engine = SqliteEngine(directory, NAMES)
+    if engine.evidence(change).swapped:
+        engine.cut_over(change)
+        return True
+    go_back(engine, change)
+    return False
+
+
+def check(directory: Path, change: ChangeRef, before: dict[str, str], after: Whole) -> bool:
+    fresh = recover(directory, change)
+    engine = SqliteEngine(directory, NAMES)
+    evidence = engine.evidence(change)
+    if fresh:
+        assert evidence == Evidence(swapped=True, fenced=False, previous=NAMES)
+        assert engine.marker() == Marker("2.0", 1, change.id)
+        assert whole(engine, change) == after
+        go_back(engine, change)  # the old ones are still there, whole
+    else:
+        assert (evidence.swapped, evidence.fenced, evidence.candidates) == (False, False, ())
+        assert evidence.missing == ()
+        assert engine.marker() is None
+    assert contents(directory) == before
+    return fresh
+
+
+@pytest.fixture(params=range(SHARES))
+def share(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture
+def after(tmp_path: Path) -> Whole:
+    """The new set as an undisturbed upgrade makes it."""
+    engine = build(tmp_path / "model")
+    change = reference()
+    upgrade(engine, change, new_release(tmp_path / "slot"))
+    return whole(engine, change)
+
+
+def test_killed_at_a_file_operation_of_an_upgrade(tmp_path: Path, after: Whole) -> None:
+    change, target = reference(), new_release(tmp_path / "slot")
+    model = build(tmp_path / "count")
+    _, total, _ = run(lambda: upgrade(model, change, target))
+    assert total > KILLS
+    fresh = 0
+    # The last ones are the cut-over itself, so all of them; of the others a seeded choice.
+    chosen = chance("upgrade").sample(range(1, total - 10), KILLS - 10)
+    for kill_at in [*chosen, *range(total - 9, total + 1)]:
+        site = tmp_path / f"site{kill_at}"
+        engine = build(site)
+        before = contents(site)
+        status, _, _ = run(lambda e=engine: upgrade(e, change, target), kill_at)  # type: ignore[misc]
+        assert os.WIFSIGNALED(status), kill_at
+        fresh += check(site, change, before, after)
+    assert 0 < fresh < KILLS
+
+
+@in_turns("share")
+def test_killed_at_a_file_operation_of_the_way_back(
+    tmp_path: Path, share: int, after: Whole
+) -> None:
+    change, target = reference(), new_release(tmp_path / "slot")
+    model = build(tmp_path / "count")
+    upgrade(model, change, target)
+    _, total, _ = run(lambda: go_back(model, change))
+    for kill_at in range(1 + share, total + 1, SHARES):
+        site = tmp_path / f"site{kill_at}"
+        engine = build(site)
+        before = contents(site)
+        upgrade(engine, change, target)
+        status, _, _ = run(lambda e=engine: go_back(e, change), kill_at)  # type: ignore[misc]
+        assert os.WIFSIGNALED(status), kill_at
+        check(site, change, before, after)
+
+
+def test_killed_from_outside_at_a_random_time(tmp_path: Path, after: Whole) -> None:
+    change, target = reference(), new_release(tmp_path / "slot")
+    model = build(tmp_path / "count")
+    _, _, seconds = run(lambda: upgrade(model, change, target))
+    clock = chance("from outside")
+    for number in range(TIMED_KILLS):
+        site = tmp_path / f"site{number}"
+        engine = build(site)
+        before = contents(site)
+        run(
+            lambda e=engine: upgrade(e, change, target),  # type: ignore[misc]
+            kill_after_s=clock.uniform(0, seconds),
+        )
+        check(site, change, before, after)
+
+
+def every_kill(
+    tmp_path: Path,
+    prepare: Callable[[Path], SqliteEngine],
+    act: Callable[[SqliteEngine], object],
+    judge: Callable[[Path, SqliteEngine], object],
+    share: int,
+) -> None:
+    """Kill an act at its file operations, then let a fresh engine do it again and judge."""
+    model = prepare(tmp_path / "count")
+    _, total, _ = run(lambda: act(model))
+    assert total >= SHARES
+    for kill_at in range(1 + share, total + 1, SHARES):
+        site = tmp_path / f"site{kill_at}"
+        engine = prepare(site)
+        status, _, _ = run(lambda e=engine: act(e), kill_at)  # type: ignore[misc]
+        assert os.WIFSIGNALED(status), kill_at
+        engine = SqliteEngine(site, NAMES)
+        act(engine)
+        judge(site, engine)
+
+
+@in_turns("share")
+def test_killed_while_a_plain_directory_is_adopted(tmp_path: Path, share: int) -> None:
+    expected = contents_of_a_fresh_site(tmp_path)
+
+    def judge(site: Path, engine: SqliteEngine) -> None:
+        assert contents(site) == expected
+        assert engine.evidence(reference()) == Evidence(swapped=False, fenced=False)
+        # A temporary name of the link may be left; nobody ever looks at it.
+        left = {path.name for path in site.iterdir() if ".partial-" not in path.name}
+        assert left - {"notes"} == {"live", "sets"}
+
+    every_kill(tmp_path, plain_site, SqliteEngine.adopt, judge, share)
+
+
+@in_turns("share")
+def test_killed_while_the_ledger_is_written(tmp_path: Path, share: int) -> None:
+    target = new_release(tmp_path / "slot")
+    model = plain_site(tmp_path / "model")
+    model.baseline(reference(), target)
+    expected = [[row.id for row in ledger(model, name)] for name in NAMES]
+    rows = model.table_digests(Live(NAMES[0]))
+
+    def judge(_site: Path, engine: SqliteEngine) -> None:
+        assert [[row.id for row in ledger(engine, name)] for name in NAMES] == expected
+        assert engine.table_digests(Live(NAMES[0])) == rows
+        assert engine.marker() is None or engine.marker() == model.marker()
+
+    every_kill(tmp_path, plain_site, lambda e: e.baseline(reference(), target), judge, share)
+
+
+@in_turns("share")
+def test_killed_while_the_kept_set_is_dropped(tmp_path: Path, share: int) -> None:
+    change, target = reference(), new_release(tmp_path / "slot")
+
+    def upgraded(site: Path) -> SqliteEngine:
+        engine = build(site)
+        upgrade(engine, change, target)
+        return engine
+
+    expected = whole(upgraded(tmp_path / "model"), change)
+
+    def judge(site: Path, engine: SqliteEngine) -> None:
+        assert whole(engine, change) == expected
+        assert engine.evidence(change) == Evidence(swapped=True, fenced=False)
+        assert engine.leftovers() == ()
+        assert len(list((site / "sets").iterdir())) == 1
+
+    every_kill(tmp_path, upgraded, lambda e: e.drop_previous(change.id), judge, share)
+
+
+def enter(path: Path) -> None:
+    """Write to a database as somebody else does, whatever the modes of its files."""
+    modes = {item: item.stat().st_mode for item in (path.parent, path)}
+    for item in modes:
+        item.chmod(0o755)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("INSERT INTO item (note) VALUES ('by hand')")
+        database.commit()
+    for item, mode in modes.items():
+        item.chmod(mode)
+
+
+def kept_by_hand(site: Path) -> list[str]:
+    """Sets that are kept since somebody wrote to them, each with that row in it."""
+    found = []
+    for path in sorted((site / "sets").glob("written_*")):
+        with closing(sqlite3.connect(f"{path.as_uri()}/cases.sqlite?mode=ro", uri=True)) as opened:
+            rows = opened.execute("SELECT note FROM item ORDER BY id DESC LIMIT 1").fetchall()
+        assert rows == [("by hand",)]
+        found.append(path.name)
+    return found
+
+
+@in_turns("share")
+def test_killed_while_a_set_is_kept_on_the_way_back(tmp_path: Path, share: int) -> None:
+    change, target = reference(), new_release(tmp_path / "slot")
+    build(tmp_path / "fresh")
+    before = contents(tmp_path / "fresh")
+
+    def written(site: Path) -> SqliteEngine:
+        engine = build(site)
+        upgrade(engine, change, target)
+        enter(site / "live" / "cases.sqlite")
+        return engine
+
+    def judge(site: Path, engine: SqliteEngine) -> None:
+        assert contents(site) == before
+        assert kept_by_hand(site) == [f"written_{change.id}"]
+        assert engine.evidence(change) == Evidence(swapped=False, fenced=False)
+        assert engine.leftovers() == ()
+
+    every_kill(tmp_path, written, lambda engine: go_back(engine, change), judge, share)
+
+
+@in_turns("share")
+def test_killed_while_a_set_is_kept_instead_of_dropped(tmp_path: Path, share: int) -> None:
+    change, target = reference(), new_release(tmp_path / "slot")
+
+    def written(site: Path) -> SqliteEngine:
+        engine = build(site)
+        upgrade(engine, change, target)
+        enter(site / "sets" / "base" / "cases.sqlite")
+        return engine
+
+    def judge(site: Path, engine: SqliteEngine) -> None:
+        assert kept_by_hand(site) == [f"written_{change.id}"]
+        assert engine.evidence(change) == Evidence(swapped=True, fenced=False)
+        assert engine.leftovers() == ()
+
+    every_kill(tmp_path, written, lambda engine: engine.drop_previous(change.id), judge, share)
+
+
+@in_turns("share")
+def test_killed_while_what_was_kept_is_dropped_by_a_person(tmp_path: Path, share: int) -> None:
+    change, target = reference(), new_release(tmp_path / "slot")
+
+    def kept(site: Path) -> SqliteEngine:
+        engine = build(site)
+        upgrade(engine, change, target)
+        enter(site / "live" / "cases.sqlite")
+        go_back(engine, change)
+        return engine
+
+    def judge(site: Path, engine: SqliteEngine) -> None:
+        assert engine.set_aside() == ()
+        assert engine.leftovers() == ()
+        assert [path.name for path in (site / "sets").iterdir()] == ["base"]
+
+    every_kill(tmp_path, kept, lambda engine: engine.drop_set_aside(change.id), judge, share)
+
+
+@in_turns("share")
+def test_killed_while_the_commit_is_recorded(tmp_path: Path, share: int) -> None:
+    change, target = reference(), new_release(tmp_path / "slot")
+
+    def upgraded(site: Path) -> SqliteEngine:
+        engine = build(site)
+        upgrade(engine, change, target)
+        return engine
+
+    def judge(_site: Path, engine: SqliteEngine) -> None:
+        assert engine.evidence(change) == Evidence(True, False, previous=NAMES, committed=True)
+
+    every_kill(tmp_path, upgraded, lambda e: e.record_commit(change), judge, share)
+
+
+def test_killed_while_going_back_to_what_was_kept(tmp_path: Path) -> None:
+    """A restore: the copies are taken from the kept set; the live one stays until the cut-over."""
+    change, target = reference(), new_release(tmp_path / "slot")
+    back = ChangeRef("bcdefgha", 2, "1.0", source=change.id)
+    old = release(tmp_path / "slot", "1.0")
+
+    def restore(engine: SqliteEngine) -> None:
+        engine.fence(back)
+        engine.copy(back, engine.plan_copy(back), Silent())
+        engine.migrate(back, old, None, Silent())
+        engine.cut_over(back)
+
+    def upgraded(site: Path) -> SqliteEngine:
+        engine = build(site)
+        upgrade(engine, change, target)
+        return engine
+
+    model = upgraded(tmp_path / "model")
+    new = whole(model, change)
+    restore(model)
+    restored = whole(model, back)
+    assert restored != new
+    counted = upgraded(tmp_path / "count")
+    _, total, _ = run(lambda: restore(counted))
+    for kill_at in [*chance("restore").sample(range(1, total - 10), 10), *range(total - 9, total)]:
+        site = tmp_path / f"site{kill_at}"
+        engine = upgraded(site)
+        status, _, _ = run(lambda e=engine: restore(e), kill_at)  # type: ignore[misc]
+        assert os.WIFSIGNALED(status), kill_at
+        fresh = recover(site, back)
+        engine = SqliteEngine(site, NAMES)
+        assert whole(engine, back) == (restored if fresh else new), kill_at
+        assert engine.evidence(change).previous == NAMES
+        assert engine.evidence(back).missing == ()
+
+
+def plain_site(directory: Path) -> SqliteEngine:
+    """A site as it is before an agent takes it over: ``live`` is a plain directory."""
+    engine = build(directory)
+    (directory / "live").unlink()
+    (directory / "sets" / "base").rename(directory / "live")
+    (directory / "sets").rmdir()
+    return engine
+
+
+def contents_of_a_fresh_site(tmp_path: Path) -> dict[str, str]:
+    build(tmp_path / "fresh")
+    return contents(tmp_path / "fresh")
+
+
+def ledger(engine: SqliteEngine, name: str) -> tuple[AppliedMigration, ...]:
+    return engine.applied(Live(name))

@@ -1,0 +1,657 @@
+"""Whoever writes to the files while they are closed is noticed, and what they wrote is kept.
+
+The other programs are real processes, by whatever path they come. One runs as another user, while
+the agent has no more than the capabilities of its unit: then nobody can be seen in /proc.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, MigrationSet
+from ncen_updater.agent.adapters.databases.sqlite.copying import settle
+from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
+from ncen_updater.agent.adapters.databases.sqlite.errors import NoteUnreadable
+from ncen_updater.agent.adapters.databases.sqlite.noting import (
+    FileSeen,
+    SetSeen,
+    differing,
+    look_when_quiet,
+)
+from ncen_updater.agent.adapters.databases.sqlite.processes import sees_others
+from ncen_updater.agent.model.errors import DatabaseError, FenceFailed
+from ncen_updater.common.findings import Severity
+from ncen_updater.common.messages import FILES_WRITTEN
+from ncen_updater.common.progress import Silent
+from tests.agent.adapters.databases.sqlite.site import (
+    NAMES,
+    build,
+    contents,
+    go_back,
+    new_release,
+    reference,
+    upgrade,
+)
+from tests.support.errors import refused, says
+
+COPY = reference()
+NOBODY = 65534
+UNITS = Path(__file__).parents[5] / "packaging" / "systemd"
+CAPABILITIES = {
+    "CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_FOWNER": 3,
+    "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7,
+}  # fmt: skip
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can give capabilities up and be another user"
+)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    return tmp_path / "db"
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> MigrationSet:
+    return new_release(tmp_path / "slot")
+
+
+@pytest.fixture
+def open_site() -> Iterator[Path]:
+    """A place that other users reach."""
+    directory = Path(tempfile.mkdtemp(prefix="nu-noticed-"))
+    directory.chmod(0o755)
+    yield directory / "db"
+    shutil.rmtree(directory)
+
+
+class Program:
+    """Another process with a connection to a database of the site; it does what it is told.
+
+    Args:
+        path: The database.
+        user: Whom it runs as; ourselves by default.
+        wal: Whether it brings the database to WAL mode first, without checkpoints of its own.
+    """
+
+    def __init__(self, path: Path, user: int | None = None, *, wal: bool = False) -> None:
+        ours, its = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(ours[0])
+            os.close(its[1])
+            self._serve(path, user, wal, its[0], ours[1])
+        os.close(ours[1])
+        os.close(its[0])
+        self._said = os.fdopen(ours[0], "r")
+        self._told = os.fdopen(its[1], "w")
+        assert self._said.readline() == "opened\n"
+
+    @staticmethod
+    def _serve(path: Path, user: int | None, wal: bool, read: int, write: int) -> None:
+        try:
+            if user is not None:
+                os.setgroups([])
+                os.setgid(user)
+                os.setuid(user)
+            database = sqlite3.connect(path, isolation_level=None)
+            if wal:
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute("PRAGMA wal_autocheckpoint = 0")
+            database.execute("SELECT count(*) FROM item").fetchall()
+            os.write(write, b"opened\n")
+            for sql in os.fdopen(read, "r"):
+                database.execute(sql).fetchall()
+                os.write(write, b"done\n")
+            database.close()
+        finally:
+            os._exit(0)
+
+    def does(self, sql: str) -> None:
+        self._told.write(sql.strip() + "\n")
+        self._told.flush()
+        assert self._said.readline() == "done\n", sql
+
+    def enters(self, note: str) -> None:
+        self.does(f"INSERT INTO item (note) VALUES ('{note}')")
+
+    def dies(self) -> None:
+        """Leave its journal as it is."""
+        os.kill(self.pid, 9)
+        self.ends()
+
+    def ends(self) -> None:
+        self._told.close()
+        self._said.close()
+        os.waitpid(self.pid, 0)
+
+
+def enter(path: Path, note: str) -> None:
+    """Open, write, close: as a person with a shell does."""
+    program = Program(path)
+    program.enters(note)
+    program.ends()
+
+
+def notes_of(path: Path) -> list[str]:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+        return [str(row[0]) for row in database.execute("SELECT note FROM item ORDER BY id")]
+
+
+def until_migrated(engine: SqliteEngine, change: ChangeRef, target: MigrationSet) -> None:
+    engine.fence(change)
+    engine.copy(change, engine.plan_copy(change), Silent())
+    engine.migrate(change, target, None, Silent())
+
+
+def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the agent sees of others, as the package runs it: nothing."""
+    monkeypatch.setattr("ncen_updater.agent.adapters.databases.sqlite.engine.holders", lambda _: ())
+
+
+# ---- as the package runs it ----------------------------------------------------------------------
+
+
+def unit_capabilities() -> set[str]:
+    """What the unit leaves of root; the same for both that work on a site."""
+    found = set()
+    for name in ("ncen-updater-apply@.service", "ncen-updater-resume.service"):
+        text = (UNITS / name).read_text("utf-8")
+        assert "ProtectProc=invisible" in text
+        found.add(re.findall(r"^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)[0])
+    assert len(found) == 1
+    return set(found.pop().split())
+
+
+def keep_only(capabilities: set[str]) -> None:
+    """Give up every other capability of this process, for good."""
+    wanted = sum(1 << CAPABILITIES[name] for name in capabilities)
+    header = (ctypes.c_uint32 * 2)(0x2008_0522, 0)  # _LINUX_CAPABILITY_VERSION_3
+    low = wanted & 0xFFFF_FFFF
+    data = (ctypes.c_uint32 * 6)(low, low, 0, 0, 0, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.capset(header, data) == 0, os.strerror(ctypes.get_errno())
+
+
+def as_the_unit(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Run an act in a child with the unit's capabilities; return what it says."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            keep_only(unit_capabilities())
+            said = act()
+        except BaseException as error:  # noqa: BLE001 - for the parent to read
+            said = {"error": repr(error)}
+        finally:
+            os.write(write, json.dumps(said).encode())
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "r") as stream:
+        found: dict[str, Any] = json.load(stream)
+    os.waitpid(child, 0)
+    return found
+
+
+@needs_root
+def test_a_program_of_another_user_is_noticed_by_what_it_writes(
+    open_site: Path, target: MigrationSet
+) -> None:
+    engine = build(open_site)
+    belongs_to_nobody(open_site)
+    program = Program(open_site / "live" / "cases.sqlite", NOBODY)
+
+    def attempt() -> dict[str, Any]:
+        assert not sees_others()
+        codes = [finding.code for finding in engine.blockers(COPY, final=False)]
+        engine.fence(COPY)
+        codes += [finding.code for finding in engine.blockers(COPY, final=True)]
+        engine.copy(COPY, engine.plan_copy(COPY), Silent())
+        engine.migrate(COPY, target, None, Silent())
+        program.enters("late")
+        try:
+            engine.cut_over(COPY)
+        except DatabaseError as error:
+            assert says(error, FILES_WRITTEN)
+            said = str(error)
+        else:
+            said = "cut over"
+        go_back(engine, COPY)
+        return {"codes": codes, "said": said}
+
+    found = as_the_unit(attempt)
+    program.ends()
+    assert found.get("error") is None
+    assert set(found["codes"]) == {"NU-4250"}  # it says that it cannot see, and nobody was seen
+    assert "NU-4222" in found["said"]
+    assert "cases.sqlite" in found["said"]
+    assert notes_of(open_site / "live" / "cases.sqlite")[-1] == "late"
+
+
+@needs_root
+def test_a_connection_in_wal_mode_is_seen_by_its_lock(open_site: Path) -> None:
+    engine = build(open_site)
+    belongs_to_nobody(open_site)
+    program = Program(open_site / "live" / "cases.sqlite", NOBODY, wal=True)
+
+    def attempt() -> dict[str, Any]:
+        with pytest.raises(FenceFailed, match="locked"):
+            engine.fence(COPY)
+        engine.unfence(COPY)
+        return {}
+
+    found = as_the_unit(attempt)
+    program.ends()
+    assert found.get("error") is None
+
+
+def belongs_to_nobody(directory: Path) -> None:
+    base = directory / "sets" / "base"
+    for path in (base, *base.iterdir()):
+        os.chown(path, NOBODY, NOBODY)
+
+
+def test_who_sees_others(tmp_path: Path) -> None:
+    status = tmp_path / "self" / "status"
+    status.parent.mkdir()
+    for line, expected in (
+        ("CapEff:\t000001ffffffffff", True),
+        ("CapEff:\t0000000000080000", True),
+        ("CapEff:\t000000000000000b", False),
+        ("CapPrm:\t000001ffffffffff", False),
+    ):
+        status.write_text(f"Name:\tpython\n{line}\n")
+        assert sees_others(tmp_path) is expected
+
+
+# ---- between the fence and the cut-over ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [f"live.fenced-{COPY.id}", "sets/base"])
+@pytest.mark.parametrize("when", ["before the copy", "after the copy", "after the migrations"])
+def test_a_person_who_opens_writes_and_closes_is_noticed(
+    site: Path, target: MigrationSet, way: str, when: str
+) -> None:
+    engine = build(site)
+    path = site / way / "people.sqlite"
+    engine.fence(COPY)
+    if when == "before the copy":
+        enter(path, "by hand")
+    engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    if when == "after the copy":
+        enter(path, "by hand")
+    engine.migrate(COPY, target, None, Silent())
+    if when == "after the migrations":
+        enter(path, "by hand")
+    with refused(FILES_WRITTEN, match=r"people.sqlite of base"):
+        engine.cut_over(COPY)
+    assert not engine.evidence(COPY).swapped
+    go_back(engine, COPY)
+    assert notes_of(site / "live" / "people.sqlite")[-1] == "by hand"
+    upgrade(engine, reference("bcdefgha"), target)  # nothing is wedged
+    assert notes_of(site / "live" / "people.sqlite")[-1] == "by hand"
+
+
+def test_a_checkpoint_is_noticed_too(site: Path, target: MigrationSet) -> None:
+    engine = build(site)
+    path = site / "sets" / "base" / "cases.sqlite"
+    program = Program(path, wal=True)
+    program.enters("in the WAL")
+    program.dies()
+    until_migrated(engine, COPY, target)
+    enter(path, "and a checkpoint at its end")
+    assert not path.with_name(path.name + "-wal").exists()
+    with refused(FILES_WRITTEN, match=r"cases.sqlite, cases.sqlite-wal"):
+        engine.cut_over(COPY)
+    go_back(engine, COPY)
+    assert notes_of(site / "live" / "cases.sqlite")[-2:] == [
+        "in the WAL",
+        "and a checkpoint at its end",
+    ]
+
+
+@pytest.mark.parametrize("times", ["kept", "set back"])
+def test_a_file_that_was_put_in_its_place_is_noticed(
+    site: Path, target: MigrationSet, times: str, tmp_path: Path
+) -> None:
+    engine = build(site)
+    path = site / "sets" / "base" / "cases.sqlite"
+    until_migrated(engine, COPY, target)
+    if times == "kept":
+        shutil.copy2(path, tmp_path / "other")
+        (tmp_path / "other").rename(path)
+    else:
+        info = path.stat()
+        with path.open("r+b") as stream:
+            stream.seek(4096)
+            stream.write(b"?")
+        os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+    with refused(FILES_WRITTEN, match=r"cases.sqlite"):
+        engine.cut_over(COPY)
+
+
+@pytest.mark.parametrize("wal", [False, True], ids=["journal", "wal"])
+def test_a_mere_reader_disturbs_nothing(site: Path, target: MigrationSet, wal: bool) -> None:
+    engine = build(site)
+    path = site / "sets" / "base" / "cases.sqlite"
+    if wal:
+        Program(path, wal=True).ends()
+    until_migrated(engine, COPY, target)
+    Program(path).ends()
+    engine.cut_over(COPY)
+    assert engine.evidence(COPY).swapped
+
+
+def test_a_journal_is_finished_without_a_false_alarm(site: Path, target: MigrationSet) -> None:
+    """Of a WAL and of a rollback journal that a killed application left."""
+    engine = build(site)
+    base = site / "sets" / "base"
+    program = Program(base / "cases.sqlite", wal=True)
+    program.enters("late")
+    program.dies()
+    other = Program(base / "people.sqlite")
+    other.does("PRAGMA cache_size = 1")
+    other.does("PRAGMA cache_spill = 1")
+    other.does("BEGIN IMMEDIATE")
+    other.does("UPDATE item SET note = hex(zeroblob(2000))")
+    other.dies()
+    assert (base / "cases.sqlite-wal").stat().st_size
+    assert (base / "people.sqlite-journal").stat().st_size
+    engine.fence(COPY)
+    engine.blockers(COPY, final=True)
+    engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    engine.migrate(COPY, target, None, Silent())
+    engine.cut_over(COPY)
+    engine.before_commit(COPY)
+    previous = engine.query(COPY.previous("cases"), "SELECT note FROM item")
+    assert previous[-1] == ("late",)
+    (row,) = engine.query(COPY.previous("people"), "SELECT max(length(note)) FROM item")
+    assert len(str(row[0])) < 3
+    engine.drop_previous(COPY.id)
+    assert engine.set_aside() == ()
+
+
+@pytest.mark.parametrize("left", ["a WAL", "an index of no WAL"])
+def test_one_who_writes_while_the_journal_is_finished_is_noticed(
+    site: Path, target: MigrationSet, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    engine = build(site)
+    path = site / "sets" / "base" / "cases.sqlite"
+    program = Program(path, wal=True)
+    program.enters("late")
+    if left == "a WAL":
+        program.dies()
+    else:
+        program.ends()
+    until_migrated(engine, COPY, target)
+    engine.blockers(COPY, final=True)  # a mere look leaves the index behind
+    assert path.with_name(path.name + "-shm").exists()
+
+    def too_late(of: Path) -> str | None:
+        enter(of, "in between")
+        return settle(of)
+
+    monkeypatch.setattr("ncen_updater.agent.adapters.databases.sqlite.engine.settle", too_late)
+    with refused(FILES_WRITTEN, match=r"cases.sqlite of base"):
+        engine.cut_over(COPY)
+    go_back(engine, COPY)
+    assert notes_of(site / "live" / "cases.sqlite")[-2:] == ["late", "in between"]
+
+
+def test_what_was_not_noted_is_not_cut_over(site: Path, target: MigrationSet) -> None:
+    engine = build(site)
+    before = contents(site)
+    until_migrated(engine, COPY, target)
+    note = site / "notes" / f"{COPY.id}.json"
+    for text in ("", "[]", '{"before": {"place": "base"}}', '{"before": {"files": 1}}'):
+        note.write_text(text)
+        with pytest.raises(NoteUnreadable):
+            engine.cut_over(COPY)
+    note.unlink()
+    with pytest.raises(NoteUnreadable):
+        engine.cut_over(COPY)
+    go_back(engine, COPY)
+    assert contents(site) == before
+
+
+# ---- after the cut-over --------------------------------------------------------------------------
+
+
+def test_one_who_has_the_old_files_open_is_noticed_before_the_commit(
+    site: Path, target: MigrationSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind(monkeypatch)
+    engine = build(site)
+    program = Program(site / "live" / "cases.sqlite")
+    program.does("PRAGMA journal_mode = MEMORY")  # needs no more than what it has open
+    upgrade(engine, COPY, target)
+    engine.before_commit(COPY)
+    program.enters("into the old ones")
+    with refused(FILES_WRITTEN, match=r"cases.sqlite of base"):
+        engine.before_commit(COPY)
+    go_back(engine, COPY)
+    program.ends()
+    assert notes_of(site / "live" / "cases.sqlite")[-1] == "into the old ones"
+
+
+def test_what_was_written_to_the_old_files_later_is_kept(
+    site: Path, target: MigrationSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind(monkeypatch)
+    engine = build(site)
+    program = Program(site / "live" / "cases.sqlite")
+    program.does("PRAGMA journal_mode = MEMORY")  # needs no more than what it has open
+    upgrade(engine, COPY, target)
+    engine.record_commit(COPY)
+    program.enters("for days")
+    program.ends()
+    engine.drop_previous(COPY.id)
+    engine.drop_previous(COPY.id)
+    kept = site / "sets" / f"written_{COPY.id}"
+    assert notes_of(kept / "cases.sqlite")[-1] == "for days"
+    assert told(engine) == [(COPY.id, str(kept), "-")]
+    (finding,) = (f for f in engine.blockers(COPY, final=False) if f.code == "NU-4251")
+    assert (finding.severity, finding.figures["path"]) == (Severity.ADVISORY, str(kept))
+    assert engine.leftovers() == ()
+    second = reference("bcdefgha", 2)
+    upgrade(engine, second, target)
+    engine.drop_previous(second.id)
+    engine.discard(COPY, CopyPlan({}))
+    assert kept.is_dir()
+    engine.drop_set_aside(second.id)
+    assert kept.is_dir()
+    engine.drop_set_aside(COPY.id)
+    engine.drop_set_aside(COPY.id)
+    assert engine.set_aside() == ()
+    assert sorted(path.name for path in (site / "sets").iterdir()) == [f"next_{second.id}"]
+
+
+def test_a_damaged_note_bars_no_collection(site: Path, target: MigrationSet) -> None:
+    """Whether somebody wrote to the old files cannot be said then, so they are kept."""
+    engine = build(site)
+    upgrade(engine, COPY, target)
+    engine.record_commit(COPY)
+    (site / "notes" / f"{COPY.id}.json").write_text("{")
+    engine.drop_previous(COPY.id)
+    kept = site / "sets" / f"written_{COPY.id}"
+    assert told(engine) == [(COPY.id, str(kept), "-")]
+    assert not (site / "notes" / f"{COPY.id}.json").exists()
+
+
+def told(engine: SqliteEngine) -> list[tuple[object, ...]]:
+    """Change, place and rows of what was kept."""
+    names = ("change", "path", "rows")
+    return [tuple(finding.figures[name] for name in names) for finding in engine.set_aside()]
+
+
+def test_going_back_keeps_what_was_entered_in_the_new_ones(
+    site: Path, target: MigrationSet
+) -> None:
+    engine = build(site)
+    before = contents(site)
+    upgrade(engine, COPY, target)
+    program = Program(site / "live" / "people.sqlite")
+    program.does("UPDATE item SET grade = 1 WHERE id = 1")
+    program.enters("of somebody")
+    program.ends()
+    go_back(engine, COPY)
+    assert contents(site) == before
+    kept = site / "sets" / f"written_{COPY.id}"
+    assert notes_of(kept / "people.sqlite")[-1] == "of somebody"
+    assert told(engine) == [(COPY.id, str(kept), "people.item 1")]
+    assert engine.leftovers() == ()
+    go_back(engine, COPY)
+    upgrade(engine, reference("bcdefgha"), target)
+
+
+def test_a_row_whose_number_was_given_is_kept_too(site: Path, target: MigrationSet) -> None:
+    """It does not count on: the newest row is the one of before."""
+    engine = build(site)
+    before = contents(site)
+    upgrade(engine, COPY, target)
+    with sqlite3.connect(site / "live" / "cases.sqlite", isolation_level=None) as database:
+        database.execute("INSERT INTO item (id, note) VALUES (-5, 'by its own number')")
+    database.close()
+    go_back(engine, COPY)
+    assert contents(site) == before
+    kept = site / "sets" / f"written_{COPY.id}"
+    assert told(engine) == [(COPY.id, str(kept), "cases.item 1")]
+
+
+def test_going_back_keeps_nothing_where_nobody_entered_anything(
+    site: Path, target: MigrationSet
+) -> None:
+    engine = build(site)
+    upgrade(engine, COPY, target)
+    Program(site / "live" / "people.sqlite").ends()
+    go_back(engine, COPY)
+    assert engine.set_aside() == ()
+    assert len(list((site / "sets").iterdir())) == 1
+    assert list((site / "notes").glob("*.json")) == []
+
+
+def test_a_set_that_cannot_be_read_any_more_is_kept(site: Path, target: MigrationSet) -> None:
+    engine = build(site)
+    upgrade(engine, COPY, target)
+    (site / "live" / "people.sqlite").write_bytes(b"no database at all" * 500)
+    go_back(engine, COPY)
+    assert (site / "sets" / f"written_{COPY.id}").is_dir()
+    assert [finding.figures["rows"] for finding in engine.set_aside()] == ["-"]
+    assert engine.evidence(COPY).missing == ()
+
+
+def test_a_restore_looks_at_what_it_sets_aside(site: Path, target: MigrationSet) -> None:
+    engine = build(site)
+    upgrade(engine, COPY, target)
+    engine.record_commit(COPY)
+    back = ChangeRef("cdefghab", 2, "1.0", source=COPY.id)
+    engine.fence(back)
+    engine.copy(back, engine.plan_copy(back), Silent())
+    engine.migrate(back, replace(target, databases={}), None, Silent())
+    enter(site / "sets" / f"next_{COPY.id}" / "cases.sqlite", "by hand")
+    with refused(FILES_WRITTEN):
+        engine.cut_over(back)
+    go_back(engine, back)
+    assert notes_of(site / "live" / "cases.sqlite")[-1] == "by hand"
+
+
+# ---- the looks themselves ------------------------------------------------------------------------
+
+SEEN = FileSeen(1, 4096, 10**18, 10**18, "00")
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "found_frozen"),
+    [
+        ({}, False, False),
+        ({"inode": 2}, True, True),
+        ({"size": 8192}, True, True),
+        ({"mtime_ns": 10**18 + 1}, True, True),
+        ({"ctime_ns": 10**18 + 1}, True, False),
+        ({"head": "01"}, True, True),
+    ],
+)
+def test_what_counts_as_written(changes: dict[str, Any], found: bool, found_frozen: bool) -> None:
+    before = SetSeen("base", {"a.sqlite": SEEN})
+    now = SetSeen("base", {"a.sqlite": replace(SEEN, **changes)})
+    assert bool(differing(before, now)) is found
+    assert bool(differing(before, now, frozen=True)) is found_frozen
+    both = SetSeen("base", {"a.sqlite": SEEN, "a.sqlite-wal": SEEN})
+    assert differing(before, both) == differing(both, before) == ("a.sqlite-wal",)
+
+
+def test_a_look_waits_for_the_next_tick_of_the_clock(site: Path) -> None:
+    engine = build(site)
+    layout = engine._layout
+    newest = max(path.stat().st_mtime_ns for path in (site / "live").iterdir())
+    clock = [newest + 1]
+    waits = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        clock[0] += int(seconds * 1e9) + 1
+
+    seen = look_when_quiet(layout, site / "sets" / "base", lambda: clock[0], wait)
+    assert set(seen.files) == {f"{name}.sqlite" for name in NAMES}
+    assert len(waits) == 1
+    look_when_quiet(
+        layout, site / "sets" / "base", lambda: newest - 10**9, wait
+    )  # a clock set back
+    assert len(waits) == 1
+
+
+def test_one_who_writes_all_the_time_is_refused(site: Path) -> None:
+    engine = build(site)
+    path = site / "sets" / "base" / "cases.sqlite"
+
+    def wait(_: float) -> None:
+        os.utime(path)
+
+    with refused(FILES_WRITTEN, match=r"cases.sqlite"):
+        look_when_quiet(
+            engine._layout,
+            site / "sets" / "base",
+            lambda: path.stat().st_mtime_ns,
+            wait,
+        )
+
+
+def test_the_note_is_of_the_agents_own_hand(site: Path, tmp_path: Path) -> None:
+    build(site)
+    state = tmp_path / "state"
+    engine = SqliteEngine(site, NAMES, notes=state)
+    engine.fence(COPY)
+    note = state / f"{COPY.id}.json"
+    assert note.stat().st_mode & 0o777 == 0o600
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert not (site / "notes").exists()
+    first = note.read_bytes()
+    time_before = time.time_ns()
+    engine.fence(COPY)  # again, after a crash: the first look counts
+    assert note.read_bytes() == first
+    assert note.stat().st_mtime_ns <= time_before
+    engine.unfence(COPY)
+    assert not note.exists()
+
+
+def test_a_visible_holder_is_still_refused(site: Path) -> None:
+    engine = build(site)
+    program = Program(site / "live" / "cases.sqlite")
+    with pytest.raises(FenceFailed):
+        engine.fence(COPY)
+    program.ends()
+    engine.unfence(COPY)

@@ -1,0 +1,324 @@
+"""What keeps a SQLite site safe: fences, half-migrated originals, journals, locks, references."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.adapters.databases.base import CopyPlan, Evidence, MigrationSet
+from ncen_updater.agent.adapters.databases.migrations.runner import LOCK_MS, MigrationRunner
+from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
+from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
+from ncen_updater.agent.adapters.databases.sqlite.errors import SetMissing
+from ncen_updater.agent.adapters.databases.sqlite.layout import Layout
+from ncen_updater.agent.adapters.databases.sqlite.noting import Note, look
+from ncen_updater.agent.adapters.databases.sqlite.records import KeptRecords
+from ncen_updater.agent.model.errors import FenceFailed, MigrationFailed
+from ncen_updater.common.messages import (
+    CUT_OVER_FAILED,
+    FENCED_BY_OTHER,
+    FILES_WRITTEN,
+    OFFICERS_WERE_IN,
+    REFERENCES_BROKEN,
+)
+from ncen_updater.common.progress import Silent
+from ncen_updater.formats.manifest import MigratorCommand
+from tests.agent.adapters.databases.migrations.making import make, release
+from tests.agent.adapters.databases.sqlite.site import (
+    NAMES,
+    build,
+    contents,
+    new_release,
+    reference,
+    upgrade,
+)
+from tests.support.errors import refused
+from tests.support.forks import DEADLINE_S
+from tests.support.trees import remove_tree
+
+COPY = reference()
+OTHER = reference("bcdefgha", 2)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    return tmp_path / "db"
+
+
+# ---- the fence -----------------------------------------------------------------------------------
+
+
+def test_only_the_change_that_fenced_opens(site: Path) -> None:
+    engine = build(site)
+    engine.fence(COPY)
+    with refused(FENCED_BY_OTHER, match=COPY.id):
+        engine.fence(OTHER)
+    with refused(FENCED_BY_OTHER, match=COPY.id):
+        engine.unfence(OTHER)
+    assert engine.evidence(COPY).fenced
+    engine.unfence(COPY)
+    engine.unfence(COPY)
+    engine.unfence(OTHER)  # open already
+    assert not engine.evidence(COPY).fenced
+
+
+def test_nothing_is_removed_while_nobody_knows_which_set_is_live(
+    site: Path, tmp_path: Path
+) -> None:
+    engine = build(site)
+    upgrade(engine, COPY, new_release(tmp_path / "slot"))
+    (site / "live").unlink()
+    there = sorted(site.rglob("*"))
+    with pytest.raises(SetMissing):
+        engine.drop_previous(COPY.id)
+    with pytest.raises(SetMissing):
+        engine.discard(COPY, CopyPlan({}))
+    assert sorted(site.rglob("*")) == there
+
+
+def test_a_committed_set_is_not_cut_back(site: Path, tmp_path: Path) -> None:
+    engine = build(site)
+    with refused(CUT_OVER_FAILED):
+        engine.record_commit(COPY)
+    upgrade(engine, COPY, new_release(tmp_path / "slot"))
+    assert not engine.evidence(COPY).committed
+    engine.record_commit(COPY)
+    engine.record_commit(COPY)
+    before = contents(site)
+    with refused(OFFICERS_WERE_IN):
+        engine.cut_back(COPY)
+    assert contents(site) == before
+    assert engine.evidence(COPY).committed
+    assert engine.evidence(replace(OTHER, generation=COPY.generation)).later
+    assert not engine.evidence(OTHER).later
+    assert sorted(p.name for p in site.iterdir()) == ["live", "notes", "sets"]
+
+
+def test_modes_that_an_administrator_sets_later_are_kept(site: Path, tmp_path: Path) -> None:
+    engine = build(site)
+    upgrade(engine, COPY, new_release(tmp_path / "slot"))
+    engine.cut_back(COPY)
+    engine.unfence(COPY)
+    path = site / "live" / "cases.sqlite"
+    path.chmod(0o640)
+    engine.fence(OTHER)
+    engine.unfence(OTHER)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+# ---- in place ------------------------------------------------------------------------------------
+
+
+def test_the_way_back_must_be_there(site: Path, tmp_path: Path) -> None:
+    engine = build(site)
+    upgrade(engine, COPY, new_release(tmp_path / "slot"))
+    engine.drop_previous(COPY.id)
+    with pytest.raises(SetMissing, match="previous of"):
+        engine.cut_back(COPY)
+    assert engine.evidence(COPY).swapped
+
+
+# ---- journals ------------------------------------------------------------------------------------
+
+
+def leave_wal(path: Path) -> None:
+    code = (
+        "import os, sqlite3, sys; d = sqlite3.connect(sys.argv[1]);"
+        "d.execute('PRAGMA journal_mode = WAL'); d.execute('PRAGMA wal_autocheckpoint = 0');"
+        "d.execute(\"INSERT INTO item (note) VALUES ('late')\"); d.commit(); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+
+
+def test_a_journal_that_cannot_be_finished_stops_the_cut_over(site: Path, tmp_path: Path) -> None:
+    engine = build(site, rows=5_000)
+    path = site / "sets" / "base" / "cases.sqlite"
+    leave_wal(path)
+    engine.fence(COPY)
+    engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    engine.migrate(COPY, new_release(tmp_path / "slot"), None, Silent())
+    with path.open("r+b") as stream:  # a disk that fails after the copy
+        stream.seek(8192)
+        stream.write(os.urandom(20_000))
+    with refused(FILES_WRITTEN, match=r"cases.sqlite"):
+        engine.cut_over(COPY)
+    notes = KeptRecords(site / "notes", Note)  # it leaves no trace in the times of the file
+    note = notes.read(COPY.id)
+    assert note is not None
+    now = look(Layout(site, NAMES), path.parent)
+    notes.write(COPY.id, replace(note, before=now))
+    with refused(CUT_OVER_FAILED, match="cases in base"):
+        engine.cut_over(COPY)
+    assert engine.evidence(COPY) == Evidence(swapped=False, fenced=True, candidates=NAMES)
+
+
+def test_a_finished_journal_leaves_a_previous_that_is_read_without_locks(
+    site: Path, tmp_path: Path
+) -> None:
+    engine = build(site)
+    leave_wal(site / "sets" / "base" / "cases.sqlite")
+    upgrade(engine, COPY, new_release(tmp_path / "slot"))
+    wal = site / "sets" / "base" / "cases.sqlite-wal"
+    assert not wal.exists() or not wal.stat().st_size
+    rows = engine.query(COPY.previous("cases"), "SELECT count(*) FROM item")
+    assert rows == [(51,)]
+
+
+# ---- locks and references ------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(path: Path, how: str) -> Iterator[None]:
+    ready, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(how)
+            ready.set()
+            over.wait(DEADLINE_S)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    ready.wait(DEADLINE_S)
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+class Patience(SqliteDialect):
+    """Remembers how long it was told to wait, each time that a transaction could begin."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.told: list[int] = []
+
+    def wait_for(self, driver: Any, lock_ms: int) -> None:
+        super().wait_for(driver, lock_ms)
+        self.told += driver.execute("PRAGMA busy_timeout").fetchone()
+
+
+def test_a_lock_is_waited_for_as_long_as_each_migration_says(site: Path, tmp_path: Path) -> None:
+    build(site)
+    path = site / "live" / "cases.sqlite"
+    items = [
+        make(tmp_path, "0001", "CREATE TABLE q (a)", lock_ms=70),
+        make(tmp_path, "0002", "CREATE TABLE r (a)", lock_ms=80),
+    ]
+    patience = Patience(path)
+    with locked(path, "BEGIN IMMEDIATE"), pytest.raises(MigrationFailed, match="lock") as caught:
+        MigrationRunner(patience, "cases").migrate(COPY, items, None, Silent())
+    assert caught.value.values["migration"] == "0001"
+    assert patience.told == [70]  # already where the agent makes its own tables
+    MigrationRunner(patience, "cases").migrate(COPY, items, None, Silent())
+    # Its own tables; each before and in its transaction; the mark, for which nobody says.
+    assert patience.told[1:] == [70, 70, 70, 80, 80, LOCK_MS]
+
+
+def test_the_ledger_is_read_without_waiting_for_a_writer(site: Path) -> None:
+    build(site)
+    path = site / "live" / "cases.sqlite"
+    with locked(path, "BEGIN IMMEDIATE"):
+        assert MigrationRunner(SqliteDialect(path), "cases").applied() == ()
+        assert MigrationRunner(SqliteDialect(path), "cases").state() is None
+
+
+PARENT = "CREATE TABLE kind (id INTEGER PRIMARY KEY); INSERT INTO kind VALUES (1), (2);"
+CHILD = (
+    "CREATE TABLE thing (id INTEGER PRIMARY KEY, kind INTEGER REFERENCES kind (id));"
+    "INSERT INTO thing (kind) VALUES (1), (2), (2);"
+)
+
+
+def references(slot: Path, then: str) -> MigrationSet:
+    items = [make(slot, "0001", PARENT + CHILD), make(slot, "0002", then)]
+    return release(slot, "2.0", cases=items, people=[])
+
+
+def test_rows_that_refer_to_nothing_stop_a_migration(site: Path, tmp_path: Path) -> None:
+    engine = build(site)
+    engine.fence(COPY)
+    engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    with refused(REFERENCES_BROKEN, match="thing -> kind: 2") as caught:
+        engine.migrate(COPY, references(tmp_path, "DELETE FROM kind WHERE id = 2"), None, Silent())
+    assert caught.value.values == {"database": "cases", "migration": "0002", "count": 2}
+    assert engine.query(COPY.candidate("cases"), "SELECT count(*) FROM kind") == [(2,)]
+    # A table that is made anew is dropped in between, and nothing is lost by that.
+    anew = (
+        "CREATE TABLE new_kind (id INTEGER PRIMARY KEY, word TEXT);"
+        "INSERT INTO new_kind (id) SELECT id FROM kind;"
+        "DROP TABLE kind; ALTER TABLE new_kind RENAME TO kind;"
+    )
+    engine.migrate(COPY, references(tmp_path, anew), None, Silent())
+    assert engine.query(COPY.candidate("cases"), "SELECT count(*) FROM thing") == [(3,)]
+
+
+def test_rows_that_referred_to_nothing_before_are_left_to_the_site(
+    site: Path, tmp_path: Path
+) -> None:
+    engine = build(site)
+    with closing(sqlite3.connect(site / "live" / "cases.sqlite")) as database:
+        database.executescript(PARENT + CHILD + "DELETE FROM kind WHERE id = 2;")
+        database.executescript("CREATE TABLE odd (a REFERENCES item (note));")
+    upgrade(engine, COPY, new_release(tmp_path / "slot"))
+    assert engine.evidence(COPY).swapped
+
+
+def test_a_program_of_the_application_is_asked_for_its_references_too(
+    site: Path, tmp_path: Path
+) -> None:
+    place = Path(tempfile.mkdtemp(prefix="nu-migrator-"))
+    place.chmod(0o755)
+    site = place / "db"
+    engine = SqliteEngine(site, NAMES, {"PATH": os.defpath})
+    build(site)
+    if os.geteuid() == 0:  # the application's user, then
+        for path in (*(site / "sets/base").iterdir(), site / "sets/base"):
+            os.chown(path, 65534, 65534)
+    script = place / "migrate"
+    script.touch(0o755)
+    python = shutil.which("python3", path=os.defpath) or sys.executable
+    script.write_text(
+        f"#!{python} -I\n"
+        "import os, sqlite3\n"
+        "path = os.environ['NCEN_DB_CASES_URL'].removeprefix('sqlite:///')\n"
+        f"d = sqlite3.connect(path); d.executescript({PARENT + CHILD!r})\n"
+        "d.execute('DELETE FROM kind WHERE id = 1'); d.commit()\n"
+    )
+    command = MigratorCommand(argv=("migrate",), timeout_s=60)
+    engine.fence(COPY)
+    engine.copy(COPY, engine.plan_copy(COPY), Silent())
+    with refused(REFERENCES_BROKEN, match="thing -> kind: 1"):
+        engine.migrate(COPY, MigrationSet("2.0", place, {}, command), None, Silent())
+    script.write_text("#!/bin/sh\n")
+    engine.migrate(COPY, MigrationSet("2.0", place, {}, command), None, Silent())
+    engine.cut_over(COPY)
+    assert engine.evidence(COPY).swapped
+    remove_tree(place)
+
+
+def test_the_way_back_waits_for_those_who_have_the_new_ones_open(
+    site: Path, tmp_path: Path
+) -> None:
+    engine = build(site)
+    upgrade(engine, COPY, new_release(tmp_path / "slot"))
+    with locked(site / "live" / "cases.sqlite", "BEGIN IMMEDIATE"), pytest.raises(FenceFailed):
+        engine.cut_back(COPY)
+    engine.cut_back(COPY)
+    engine.discard(COPY, CopyPlan({}))
+    engine.unfence(COPY)
+    assert engine.marker() is None

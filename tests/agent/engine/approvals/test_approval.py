@@ -1,0 +1,122 @@
+"""What voids an approval, and who counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ncen_updater.agent.engine.approvals.model import (
+    Approval,
+    ApprovalBasis,
+    VoidReason,
+    count_approvals,
+    voids,
+)
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+THEN = ApprovalBasis(
+    plan="p",
+    schemas={"seizures": "s", "suspects": "t"},
+    configuration="c",
+    rehearsal="r",
+    sizes={"seizures": 1000, "suspects": 0},
+    at=NOW - timedelta(days=3),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    now: ApprovalBasis
+    reasons: tuple[VoidReason, ...]
+    time: datetime = NOW
+
+
+ROWS = (
+    Row("nothing changed", THEN, ()),
+    Row("another plan", replace(THEN, plan="q"), (VoidReason.PLAN,)),
+    Row(
+        "one database changed",
+        replace(THEN, schemas={"seizures": "s", "suspects": "u"}),
+        (VoidReason.SCHEMA,),
+    ),
+    Row("a database more", replace(THEN, schemas={**THEN.schemas, "x": "y"}), (VoidReason.SCHEMA,)),
+    Row("a database less", replace(THEN, schemas={"seizures": "s"}), (VoidReason.SCHEMA,)),
+    Row("other settings", replace(THEN, configuration="d"), (VoidReason.CONFIGURATION,)),
+    Row("rehearsed again", replace(THEN, rehearsal="r2"), (VoidReason.REHEARSAL,)),
+    Row("grown to the limit", replace(THEN, sizes={"seizures": 1200}), ()),
+    Row("grown over it", replace(THEN, sizes={"seizures": 1201}), (VoidReason.GROWN,)),
+    Row("grown from nothing", replace(THEN, sizes={"suspects": 1}), (VoidReason.GROWN,)),
+    Row("shrunk", replace(THEN, sizes={"seizures": 1}), ()),
+    Row("just young enough", THEN, (), NOW + timedelta(days=11)),
+    Row("too old", THEN, (VoidReason.AGED,), NOW + timedelta(days=14)),
+    Row("a clock set back", THEN, (), NOW - timedelta(days=400)),
+    Row(
+        "everything",
+        ApprovalBasis("q", {}, "d", "", {"seizures": 9999}),
+        (
+            VoidReason.PLAN,
+            VoidReason.SCHEMA,
+            VoidReason.SCHEMA,
+            VoidReason.CONFIGURATION,
+            VoidReason.REHEARSAL,
+            VoidReason.GROWN,
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_voids(row: Row) -> None:
+    found = voids(THEN, row.now, time=row.time, growth_percent=20.0, longest=timedelta(days=14))
+    assert tuple(void.reason for void in found) == row.reasons
+    assert all("{" not in void.text.render("en") for void in found)
+
+
+def test_growth_is_said_in_percent() -> None:
+    (void,) = voids(
+        THEN,
+        replace(THEN, sizes={"seizures": 1500}),
+        time=NOW,
+        growth_percent=20.0,
+        longest=timedelta(days=14),
+    )
+    assert void.text.render("en") == "database 'seizures' grew by 50 percent since the rehearsal"
+
+
+def test_the_binding_holds_every_part_but_sizes_and_time() -> None:
+    parts = {
+        replace(THEN, plan="q").binding(),
+        replace(THEN, schemas={}).binding(),
+        replace(THEN, configuration="d").binding(),
+        replace(THEN, rehearsal="x").binding(),
+        THEN.binding(),
+    }
+    assert len(parts) == 5
+    assert replace(THEN, sizes={}, at=None).binding() == THEN.binding()
+    assert replace(THEN, plan="ps", configuration="").binding() != THEN.binding()
+
+
+def yes(who: str, uid: int, binding: str = "b") -> Approval:
+    return Approval(binding, who, uid, NOW)
+
+
+@pytest.mark.parametrize(
+    ("approvals", "needed", "missing"),
+    [
+        ((), 1, 1),
+        ((yes("amina", 1001),), 1, 0),
+        ((yes("amina", 1001),), 2, 1),
+        ((yes("amina", 1001), yes("amina", 1001)), 2, 1),
+        ((yes("amina", 1001), yes("root-alias", 1001)), 2, 1),
+        ((yes("amina", 1001), yes("bo", 1002)), 2, 0),
+        ((yes("amina", 1001), yes("bo", 1002, "other")), 2, 1),
+        ((yes("amina", 1001), yes("bo", 1002)), 1, 0),
+    ],
+)
+def test_who_counts(approvals: tuple[Approval, ...], needed: int, missing: int) -> None:
+    standing = count_approvals(approvals, "b", needed)
+    assert standing.missing == missing
+    assert bool(standing) is (missing == 0)

@@ -1,0 +1,123 @@
+"""Which release people chose: the one that enough of them approved, as they did last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from ncen_updater.agent.engine.approvals.choosing import tried_since
+from ncen_updater.agent.engine.approvals.outlook import approved_beside
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.policy.automation import Stays
+from ncen_updater.agent.policy.beginning import Beginning, BeginsWhen, behind_another
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+
+AMINA, BO, CHEN, ROOT = (
+    Person("amina", 1001), Person("bo", 1002), Person("chen", 1003), Person("root", 0)
+)  # fmt: skip
+OLD, AGAIN, NEW, BACK = "aa" * 32, "ab" * 32, "bb" * 32, "cc" * 32
+VERSIONS = {OLD: "3.3.0", AGAIN: "3.3.0", NEW: "3.4.0", BACK: "back to 3.2.4"}
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    given: tuple[tuple[str, Person], ...]
+    chosen: tuple[str, ...]
+    needed: int = 2
+    taken_back: tuple[tuple[str, Person], ...] = ()
+
+
+BOTH = ((OLD, AMINA), (OLD, BO))
+ROWS = (
+    Row("nobody approved", (), ()),
+    Row("one of two", ((OLD, AMINA),), ()),
+    Row("one, where one is enough", ((OLD, AMINA),), ("3.3.0",), needed=1),
+    Row("root, where one is enough", ((OLD, ROOT),), ("3.3.0",), needed=1),
+    Row("both", BOTH, ("3.3.0",)),
+    Row("each another one", ((OLD, AMINA), (NEW, BO)), ()),
+    Row("each another rehearsal of the same", ((OLD, AMINA), (AGAIN, BO)), ()),
+    Row("both, and one of them the newer, too", (*BOTH, (NEW, BO)), ("3.3.0",)),
+    Row("both, then the newer", (*BOTH, (NEW, BO), (NEW, AMINA)), ("3.4.0", "3.3.0")),
+    Row(
+        "a third yes chooses nothing",
+        (*BOTH, (NEW, BO), (NEW, AMINA), (OLD, CHEN)), ("3.4.0", "3.3.0"),
+    ),
+    Row(
+        "the same again after another rehearsal",
+        (*BOTH, (NEW, BO), (NEW, AMINA), (AGAIN, AMINA), (AGAIN, BO)), ("3.3.0", "3.4.0"),
+    ),
+    Row("one took it back", BOTH, (), taken_back=((OLD, BO),)),
+    Row(
+        "one took the newer back", (*BOTH, (NEW, BO), (NEW, AMINA)), ("3.3.0",),
+        taken_back=((NEW, AMINA),),
+    ),
+    Row("going back is another matter", ((BACK, AMINA), (BACK, BO)), ()),
+    Row("what is chosen is below it", (*BOTH, (BACK, AMINA)), ("3.3.0",)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
+def test_what_people_chose(tmp_path: Path, row: Row) -> None:
+    with Journal.create(tmp_path / "journal.sqlite") as journal:
+        store = ApprovalStore(journal)
+        assert store.approved_releases(row.needed) == ()
+        for binding, person in row.given:
+            basis: dict[str, object] = {"rollback": "x"} if binding == BACK else {}
+            store.approve(binding, VERSIONS[binding], basis, person, row.needed)
+        for binding, person in row.taken_back:
+            store.withdraw(binding, person)
+        assert store.approved_releases(row.needed) == row.chosen
+
+
+@pytest.mark.parametrize(
+    ("approved", "found", "stays"),
+    [
+        ((), BeginsWhen.AT, None),
+        (("3.3.0",), BeginsWhen.AT, None),
+        (("3.3.0", "3.4.0"), BeginsWhen.NOW, None),
+        (("3.4.0",), BeginsWhen.AT, Stays.ANOTHER_FIRST),
+        (("3.4.0", "3.3.0"), BeginsWhen.NOW, Stays.ANOTHER_FIRST),
+        (("3.4.0",), BeginsWhen.NOT_BY_ITSELF, Stays.APPROVAL),
+    ],
+)
+def test_what_goes_first_holds_up_the_other(
+    approved: tuple[str, ...], found: BeginsWhen, stays: Stays | None
+) -> None:
+    waits = Stays.APPROVAL if found is BeginsWhen.NOT_BY_ITSELF else None
+    assert behind_another(Beginning(found, None, waits), "3.3.0", approved).stays is stays
+
+
+def test_the_other_approved_ones_are_told_beside() -> None:
+    assert approved_beside("3.3.0", ("3.4.0", "3.3.0")) == ("3.4.0",)
+    assert approved_beside(None, ("3.4.0",)) == ("3.4.0",)
+
+
+def test_what_failed_is_tried_again_by_a_rehearsal_that_passed_since(tmp_path: Path) -> None:
+    at = [datetime(2026, 11, 27, 6, tzinfo=UTC)]
+    with Journal.create(tmp_path / "journal.sqlite", now=lambda: at[0]) as journal:
+
+        def rehearsed(number: str, version: str, state: RehearsalState) -> bool:
+            at[0] += timedelta(minutes=1)
+            Rehearsals(journal).begin(number, "3.2.4", version, RehearsalCopies())
+            Rehearsals(journal).end(number, state)
+            return tried_since(journal, Version("3.3.4"))
+
+        assert not rehearsed("aaaaaaaa", "3.3.4", RehearsalState.PASSED), "nothing failed"
+        at[0] += timedelta(minutes=1)
+        SiteHistory(journal).remember_bad("ncen", "3.3.4", "NU-6008", None)
+        assert not tried_since(journal, Version("3.3.4"))
+        assert not rehearsed("bbbbbbbb", "3.3.0", RehearsalState.PASSED)
+        assert not rehearsed("cccccccc", "3.3.4", RehearsalState.FAILED)
+        assert rehearsed("dddddddd", "3.3.4", RehearsalState.PASSED)
+        at[0] += timedelta(minutes=1)
+        SiteHistory(journal).remember_bad("ncen", "3.3.4", "NU-6008", None)
+        assert not tried_since(journal, Version("3.3.4")), "it failed once more"

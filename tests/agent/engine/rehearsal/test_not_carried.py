@@ -1,0 +1,55 @@
+"""What a database administrator put in, and a rehearsal by the application's role has not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from demo.databases import PostgresPlace
+from demo.embedded_postgres import EmbeddedPostgres
+from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.engine.approvals.status import standing_for
+from ncen_updater.agent.engine.rehearsal.store import RehearsalState
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.policy.automation import Rehearsed
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.messages import REHEARSAL_LIMITED
+from tests.agent.engine.rehearsal.test_rehearsing import rehearse
+from tests.support.errors import refused
+from tests.support.sites import TrialFeed, connect, site_in_process
+
+ONE_WAY, FAILING = "3.3.9", "3.3.1"
+
+
+@pytest.fixture
+def demo(
+    tmp_path: Path, feed: tuple[TrialFeed, str], server: EmbeddedPostgres
+) -> Iterator[DemoSite]:
+    place = PostgresPlace(str(server.host), prefix="limited_", programs=server.binaries.directory)
+    options = SiteOptions(feed_urls=(feed[1],), cases=10, icomm=False, soak_s=0.0)
+    with DemoSite(tmp_path / "site", place, options) as site:
+        connect(site, feed[0])
+        site.start_app()
+        site_in_process(site).source.refresh()
+        yield site
+
+
+def test_it_is_told_and_no_release_is_blamed_for_it(demo: DemoSite) -> None:
+    place = demo.databases
+    assert isinstance(place, PostgresPlace)
+    conninfo = place.conninfo(place.names["companies"], place.superuser)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION pg_stat_statements")
+    site = site_in_process(demo)
+    record = rehearse(site, ONE_WAY)
+    assert record.state is RehearsalState.PASSED
+    assert record.report is not None
+    assert record.report.not_carried == {"companies": ("extension pg_stat_statements",)}
+    with refused(REHEARSAL_LIMITED) as caught:
+        rehearse(site, FAILING)
+    assert "extension pg_stat_statements" in str(caught.value)
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        assert standing_for(site, journal, "plan", FAILING).rehearsed is Rehearsed.MISSING

@@ -1,0 +1,114 @@
+"""What rehearsals leave in journals: read as it was, and written as it was.
+
+``stored_reports.json`` was taken from journals, but for the most of the columns that were tried.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.engine.rehearsal.report import (
+    RehearsalCopies,
+    RehearsalFailure,
+    RehearsalReport,
+)
+from ncen_updater.agent.engine.rehearsal.stops import stop_range
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState, rehearsal_document
+from ncen_updater.agent.model.errors import JournalUnreadable
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.records import Record
+
+STORED: dict[str, dict[str, Any]] = json.loads(
+    Path(__file__).with_name("stored_reports.json").read_text("utf-8")
+)
+FOUND = STORED["what was found"]
+KINDS: dict[str, type[Record]] = {
+    "where the copies are, SQLite": RehearsalCopies,
+    "where the copies are, PostgreSQL": RehearsalCopies,
+    "what was found": RehearsalReport,
+    "of one that failed": RehearsalFailure,
+}
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal.create(tmp_path / "journal", now=lambda: NOW) as made:
+        yield made
+
+
+def store(journal: Journal, state: RehearsalState, stored: object) -> Rehearsals:
+    """Write what a rehearsal left."""
+    rehearsals = Rehearsals(journal)
+    rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopies())
+    with journal.transaction() as connection:
+        connection.execute(
+            "UPDATE rehearsals SET state = ?, report = ?", (state, json.dumps(stored))
+        )
+    return rehearsals
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_what_was_stored_is_written_as_it_was(name: str) -> None:
+    record = KINDS[name].from_json(STORED[name])
+    assert json.dumps(record.to_json(), sort_keys=True) == json.dumps(STORED[name], sort_keys=True)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"blamed": True},
+        {"blamed": False, "not_carried": {"cases": ["extension a"]}},
+    ],
+)
+def test_of_a_backup_only_what_there_is_is_written(left: dict[str, object]) -> None:
+    assert RehearsalFailure.from_json(left).to_json() == left
+    whole = {"plan": "p", "backup_s": 1.0, "sizes": {}, "hops": [], **left}
+    del whole["blamed"]
+    assert RehearsalReport.from_json(whole).to_json() == whole
+
+
+def test_what_a_newer_agent_says_beside_is_sent_and_bound_too(journal: Journal) -> None:
+    newer = {**FOUND, "of_a_newer_agent": 1}
+    record = store(journal, RehearsalState.PASSED, newer).last("3.2.4", "3.3.0")
+    assert record is not None
+    assert record.report == RehearsalReport.from_json(FOUND)
+    assert rehearsal_document(record)["report"] == newer
+    assert record.mark != replace(record, stored=FOUND).mark
+
+
+def test_each_state_left_something_of_its_own(journal: Journal) -> None:
+    copies = STORED["where the copies are, SQLite"]
+    (record,) = store(journal, RehearsalState.RUNNING, copies).all()
+    assert record.copies == RehearsalCopies.from_json(copies)
+    assert (record.report, record.failure, stop_range(record)) == (None, None, None)
+    torn = replace(record, state=RehearsalState.FAILED, stored=None)
+    assert (torn.report, torn.failure, torn.copies) == (None, None, None)
+    failed = replace(record, state=RehearsalState.FAILED, stored={"blamed": True})
+    assert failed.failure == RehearsalFailure(blamed=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "stored"),
+    [
+        (RehearsalState.PASSED, [7]),
+        (RehearsalState.PASSED, {}),
+        (RehearsalState.PASSED, {**FOUND, "hops": [7]}),
+        (RehearsalState.PASSED, {**FOUND, "hops": [{**FOUND["hops"][0], "stop_s": [1, 2]}]}),
+        (RehearsalState.FAILED, {"blamed": "yes"}),
+        (RehearsalState.RUNNING, {"copy": 7}),
+    ],
+)
+def test_what_is_no_report_makes_the_journal_unreadable_to_who_needs_it(
+    journal: Journal, state: RehearsalState, stored: object
+) -> None:
+    (record,) = store(journal, state, stored).all()
+    with pytest.raises(JournalUnreadable, match="journal"):
+        _ = record.report, record.failure, record.copies

@@ -1,0 +1,200 @@
+"""Values written on trial into the rehearsed copies: what a way down really keeps of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from demo.evidence import database_digests
+from demo.site import DemoSite
+from ncen_updater.agent.adapters.databases.tried import TriedColumn, TriedValues, Untried
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.messages import REHEARSAL_FAILED, UNTOLD_LOSS
+from tests.agent.engine.made import FIRST, operations, rehearse, release, said, served_feed, site_on
+from tests.support.errors import refused
+from tests.support.rotation import either_engine, in_turns
+from tests.support.sites import TrialFeed, site_in_process
+
+pytestmark = either_engine("demo")
+
+LOST = (
+    "lost on trial, as the release's files say (values: 3): what is entered in"
+    " companies.companies.origin"
+)
+DROPS, PARKS, RENAMES, NARROWS, CUTS, STOPS, SILENT = (f"3.2.{n}" for n in range(5, 12))
+KEPT = {"postgresql": "ncen_kept.companies", "sqlite": "ncen_kept__companies"}
+ADDED = "ALTER TABLE companies ADD COLUMN origin text DEFAULT 'MU';\n"
+DROPPED = "ALTER TABLE companies DROP COLUMN origin;\n"
+PARKING = "CREATE TABLE IF NOT EXISTS {kept} (company_ref text PRIMARY KEY, origin text);\n"
+BROUGHT = (
+    "UPDATE companies SET origin = kept.origin FROM {kept} kept"
+    " WHERE kept.company_ref = companies.company_ref;\nDROP TABLE {kept};\n"
+)
+RENAMED = "ALTER TABLE companies RENAME COLUMN {} TO {};\n"
+RETYPED = "ALTER TABLE companies ALTER COLUMN {} TYPE {};\n"
+TURNOVER = tuple(RETYPED.format("turnover", f"numeric({size})") for size in ("20, 6", "16, 2"))
+FORM = tuple(RETYPED.format("legal_form", f"varchar({size})") for size in (200, 20))
+INDEXED, NOT_INDEXED = "CREATE INDEX cities ON addresses (city);\n", "DROP INDEX cities;\n"
+FITS = (
+    "CREATE TABLE fits (form text CHECK (length(form) <= 20));\n"
+    "INSERT INTO fits SELECT legal_form FROM companies;\nDROP TABLE fits;\n"
+)
+SILENTLY = {
+    "postgresql": "DO $$ BEGIN EXECUTE 'UPDATE companies SET name = left(name, 10)'; END $$;\n",
+    "sqlite": (
+        "CREATE TABLE cut (token text);\n"
+        "CREATE TRIGGER cutting AFTER INSERT ON cut BEGIN\n"
+        " UPDATE companies SET name = substr(name, 1, 10);\nEND;\n"
+        "INSERT INTO cut VALUES ('now');\nDROP TABLE cut;\n"
+    ),
+}
+
+
+def files(version: str, engine: str) -> tuple[str, str]:
+    """The files of the one migration of a release, up and down."""
+    on_server = engine == "postgresql"
+    parking, brought = (text.format(kept=KEPT[engine]) for text in (PARKING, BROUGHT))
+    keep = f"INSERT INTO {KEPT[engine]} SELECT company_ref, origin FROM companies;\n"
+    if on_server:
+        parking = "CREATE SCHEMA IF NOT EXISTS ncen_kept;\n" + parking
+    rounded = "UPDATE companies SET turnover = round(turnover, 2);\n"
+    shorter = "UPDATE companies SET legal_form = substr(legal_form, 1, 20);\n"
+    found = {
+        DROPS: (ADDED, DROPPED),
+        PARKS: (ADDED + parking + brought, parking + keep + DROPPED),
+        RENAMES: (RENAMED.format("legal_form", "form"), RENAMED.format("form", "legal_form")),
+        NARROWS: TURNOVER if on_server else (INDEXED, NOT_INDEXED + rounded),
+        CUTS: FORM if on_server else (INDEXED, NOT_INDEXED + shorter),
+        STOPS: (INDEXED, NOT_INDEXED + FITS),
+        SILENT: (INDEXED, NOT_INDEXED + SILENTLY[engine]),
+    }  # fmt: skip
+    up, down = found[version]
+    return up, down
+
+
+def with_migration(sources: Path, version: str) -> Path:
+    made = release(sources, version, None)
+    manifest = made / "manifest.toml"
+    item = (
+        '\n[[databases.migrations]]\nid = "0002_change"\n'
+        'up = "migrations/{engine}/companies/0002_change.up.sql"\n'
+        'down = "migrations/{engine}/companies/0002_change.down.sql"\n\n'
+    )
+    text = manifest.read_text("utf-8")
+    assert "[[health]]" in text
+    manifest.write_text(text.replace("[[health]]", f"{item}[[health]]", 1), "utf-8")
+    for engine in KEPT:
+        directory = made / "migrations" / engine / "companies"
+        for way, content in zip(("up", "down"), files(version, engine), strict=True):
+            (directory / f"0002_change.{way}.sql").write_text(content, "utf-8")
+    return made
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, str]]:
+    sources = tmp_path_factory.mktemp("sources")
+    versions = (DROPS, PARKS, RENAMES, NARROWS, CUTS, STOPS, SILENT)
+    built = [with_migration(sources, version) for version in versions]
+    with served_feed(tmp_path_factory.mktemp("feed"), built, [FIRST]) as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def demo(
+    request: pytest.FixtureRequest, tmp_path: Path, feed: tuple[TrialFeed, str]
+) -> Iterator[DemoSite]:
+    with site_on(request, tmp_path, feed) as site:
+        operations(site)  # refreshes what is known of the feed
+        yield site
+
+
+def tried(demo: DemoSite, version: str) -> tuple[TriedValues, Mapping[str, TriedColumn]]:
+    """What the rehearsal of a release says of values, and that nothing else was touched."""
+    before = database_digests(demo.databases)
+    values = TriedValues.from_json(rehearse(demo, version)["values"])
+    assert database_digests(demo.databases) == before
+    assert site_in_process(demo).engine.leftovers() == ()
+    return values, {column.column: column for column in values.columns}
+
+
+def test_a_dropped_column_is_lost_and_nothing_else(demo: DemoSite) -> None:
+    values, columns = tried(demo, DROPS)
+    assert values.named("lost") == ("companies.companies.origin",)
+    assert values.named("came_back") == () and values.stopped is None
+    assert columns["companies.companies.origin"].lost == 3
+    for kept in ("name", "turnover", "country"):
+        assert columns[f"companies.companies.{kept}"].kept == 3, kept
+    assert columns["companies.companies.company_ref"].untried == {Untried.KEY: 3}
+    # A reference that nothing would answer is refused, and no other value is made up.
+    assert set(columns["companies.addresses.company_ref"].untried) == {Untried.REFUSED}
+    # What the application itself writes for each release is no value of anybody's.
+    assert columns["seizures.ncen_release.release"].kept == 1
+    words = said(demo, "rehearse", DROPS)
+    assert LOST in words
+
+
+@in_turns("demo")
+def test_going_back_says_what_the_rehearsal_saw(demo: DemoSite) -> None:
+    rehearse(demo, DROPS)
+    operations(demo).upgrade(Version(DROPS))
+    words = said(demo, "rollback", "--dry-run")
+    assert f"The rehearsal of {DROPS} tried it:" in words
+    # Seen: "keeps every record" beside "16 lost", and no word of which of the two is true.
+    assert "By now nobody has entered anything there: nothing is lost." in words
+    assert LOST in words
+    # What is told of the progress stands behind the document.
+    answer, _ = json.JSONDecoder().raw_decode(said(demo, "rollback", "--dry-run", "--json"))
+    assert TriedValues.from_json(answer["values"]).named("lost") == ("companies.companies.origin",)
+
+
+def test_what_was_parked_comes_back(demo: DemoSite) -> None:
+    values, columns = tried(demo, PARKS)
+    assert values.named("lost") == () and values.stopped is None
+    assert columns["companies.companies.origin"].came_back == 3
+    assert values.named("came_back") == ("companies.companies.origin",)
+    assert columns["companies.companies.origin"].came_back == 3
+
+
+def test_a_renamed_column_is_kept(demo: DemoSite) -> None:
+    values, columns = tried(demo, RENAMES)
+    assert values.named("lost") == values.named("came_back") == ()
+    assert columns["companies.companies.form"].kept == 3
+
+
+@in_turns("demo", "version")
+@pytest.mark.parametrize(("version", "column"), [(NARROWS, "turnover"), (CUTS, "legal_form")])
+def test_a_narrower_column_loses_or_refuses(demo: DemoSite, version: str, column: str) -> None:
+    values, columns = tried(demo, version)
+    refuses = version == CUTS and not demo.databases.address("companies").startswith("/")
+    found = columns[f"companies.companies.{column}"]
+    assert (found.lost, found.refused) == ((0, 3) if refuses else (3, 0))
+    assert values.stopped is None
+    assert values.total("lost") + values.total("refused") == 3
+
+
+def test_a_way_that_does_not_go_with_them_is_told_and_nothing_guessed(demo: DemoSite) -> None:
+    values, columns = tried(demo, STOPS)
+    assert values.stopped is not None and "0002_change" in values.stopped
+    assert values.total("kept") == values.total("lost") == 0
+    assert columns["companies.companies.name"].untried == {Untried.UNSEEN: 3}
+    assert "0002_change" in said(demo, "rehearse", STOPS)
+
+
+def test_a_loss_that_nothing_tells_is_the_releases_fault(demo: DemoSite) -> None:
+    before = database_digests(demo.databases)
+    with refused(REHEARSAL_FAILED) as caught:
+        rehearse(demo, SILENT)
+    assert caught.value.values["cause_code"] == UNTOLD_LOSS.code
+    assert "companies.companies.name" in str(caught.value)
+    assert database_digests(demo.databases) == before
+    assert site_in_process(demo).engine.leftovers() == ()
+    with Journal.open(demo.state / JOURNAL, read_only=True) as journal:
+        record = Rehearsals(journal).last(FIRST, SILENT)
+    assert record is not None and record.state is RehearsalState.FAILED
+    assert record.failure is not None and record.failure.blamed

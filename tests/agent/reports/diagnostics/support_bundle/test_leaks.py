@@ -1,0 +1,65 @@
+"""Sampling PostgreSQL: every kind of text column, both ends of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from demo.embedded_postgres import EmbeddedPostgres
+from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import (
+    ValueSample,
+    find_leaks,
+    sample,
+)
+from ncen_updater.agent.reports.diagnostics.support_bundle.parts import BundlePart
+from tests.agent.adapters.databases.postgresql.site import AGENT, NEWEST, OWNER, Site
+
+pytestmark = NEWEST
+
+
+@pytest.fixture
+def site(postgres: EmbeddedPostgres) -> Iterator[Site]:
+    """A site whose agent is an ordinary role."""
+    made = Site(postgres, user=AGENT)
+    made.build()
+    yield made
+    made.clear()
+
+
+def leaks(found: ValueSample, text: str) -> list[str]:
+    return [leak.column for leak in find_leaks([BundlePart("log.txt", text)], found.values)]
+
+
+def test_values_of_every_kind_of_column_are_found(site: Site) -> None:
+    site.sql(
+        site.names["suspect"],
+        f"SET ROLE {OWNER}",
+        'CREATE TABLE "Odd Names" (id serial PRIMARY KEY, "the name" text, v varchar(80),'
+        " j jsonb, a text[])",
+        "INSERT INTO \"Odd Names\" (\"the name\", v, j, a) VALUES ('Amina Wanjiru', 'KX4471902',"
+        " '{\"seen\": [\"Otieno Odhiambo\"]}', ARRAY['A', 'Zawadi Mwangi'])",
+        'INSERT INTO "Odd Names" ("the name")'
+        " SELECT 'Person' || n || ' Somebody' FROM generate_series(1, 20000) n",
+    )
+    found = sample(site.engine(), frozenset({"finished"}))
+    assert found.unread == {}
+    for value in ("amina wanjiru", "KX4471902", "otieno odhiambo", "person20000 somebody"):
+        assert len(leaks(found, f"error: {value}.")) == 1, value
+    assert leaks(found, "zawadi mwangi")
+    assert leaks(found, "amina zawadi otieno") == []
+    assert leaks(found, "finished person") == []
+
+
+def test_a_database_that_is_away_is_said_to_be(site: Site) -> None:
+    site.names = {"gone": "not_there"}
+    found = sample(site.engine(), frozenset())
+    site.names = {}
+    assert set(found.unread) == {"gone"}
+    assert found.values == {}
+
+
+def test_time_is_limited(site: Site) -> None:
+    clock = iter([0.0, *(1e6 for _ in range(100))])
+    found = sample(site.engine(), frozenset(), monotonic=lambda: next(clock))
+    assert set(found.unread.values()) == {"too large"}

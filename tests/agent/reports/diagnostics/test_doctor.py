@@ -1,0 +1,329 @@
+"""What ``doctor`` and ``verify`` find on a real site that was upgraded and then tampered with."""
+
+from __future__ import annotations
+
+import grp
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.engine.lock import change_lock
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.rehearsal.rehearse import Rehearser
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import Phase, StepName
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.model.ids import new_change_id
+from ncen_updater.agent.model.names import JOURNAL, LOCK
+from ncen_updater.agent.reports.diagnostics.doctor import diagnose
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.findings import Severity
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.proved import ProvedMemory
+from ncen_updater.feed.upgrade_path import UpgradePath
+from tests.faults.full import prepared
+from tests.faults.trial import OLD, Trial
+from tests.support.activation import ACTIVATOR, activated
+from tests.support.forks import run_agent
+from tests.support.sites import site_in_process
+
+
+@pytest.fixture(scope="module")
+def trial() -> Iterator[Trial]:
+    with prepared("sqlite") as made:
+        made.reset()
+        Operations(site_in_process(made.demo), Silent()).upgrade()
+        yield made
+
+
+def codes(trial: Trial) -> set[str]:
+    found = {f.code for f in diagnose(trial.demo.config_path, Silent())}
+    return found - {"NU-6124"}
+
+
+def rehearse(site: Site) -> None:
+    operations = Operations(site, Silent())
+    path = operations.path()
+    assert isinstance(path, UpgradePath)
+    with operations.between_changes("rehearse") as journal:
+        Rehearser(site, journal, Silent(), new_change_id).run(path)
+
+
+def with_current(trial: Trial, target: Path | None) -> set[str]:
+    link = trial.demo.current
+    before = link.readlink()
+    link.unlink()
+    if target is not None:
+        link.symlink_to(target)
+    try:
+        return codes(trial)
+    finally:
+        link.unlink(missing_ok=True)
+        link.symlink_to(before)
+
+
+def with_closed_door(trial: Trial) -> set[str]:
+    trial.demo.door_file.write_text("x")
+    try:
+        return codes(trial)
+    finally:
+        trial.demo.door_file.unlink()
+
+
+def with_clock(trial: Trial, ahead: timedelta) -> set[str]:
+    """What is said where the clock is so far ahead of the newest list that was signed."""
+    memory = ProvedMemory(trial.demo.state)
+    floor = memory.load().floor
+    try:
+        memory.update(lambda proved: replace(proved, floor=datetime.now(UTC) - ahead))
+        return codes(trial)
+    finally:
+        memory.update(lambda proved: replace(proved, floor=floor))
+
+
+def while_at_work(trial: Trial) -> set[str]:
+    with change_lock(trial.demo.state / LOCK, "upgrade"):
+        return codes(trial)
+
+
+def with_other_fingerprints(trial: Trial) -> set[str]:
+    with Journal.open(trial.demo.state / JOURNAL) as journal:
+        change = journal.changes(1)[0].id
+        kept = journal.facts(change).fingerprints
+        odd = dict.fromkeys(kept or {}, "0" * 64)
+        journal.keep(change, ChangeFacts(fingerprints=odd))
+        try:
+            return codes(trial)
+        finally:
+            journal.keep(change, ChangeFacts(fingerprints=kept))
+
+
+def with_stopped_application(trial: Trial) -> set[str]:
+    trial.demo.stop_app()
+    try:
+        return codes(trial)
+    finally:
+        trial.demo.start_app()
+
+
+def with_setting(trial: Trial, old: str, new: str) -> set[str]:
+    before = trial.demo.config_path.read_text()
+    assert old in before
+    trial.demo.config_path.write_text(before.replace(old, new, 1))
+    try:
+        return codes(trial)
+    finally:
+        trial.demo.config_path.write_text(before)
+
+
+def with_a_typo_in_the_port(trial: Trial) -> set[str]:
+    line = next(
+        line for line in trial.demo.config_path.read_text().splitlines() if "health_url" in line
+    )
+    return with_setting(trial, line, 'health_url = "http://127.0.0.1:9"')
+
+
+def automatic_without_windows(trial: Trial) -> set[str]:
+    text = trial.demo.config_path.read_text()
+    if "[service]" in text:
+        return with_setting(trial, "[service]", '[service]\nmode = "automatic"')
+    return with_setting(trial, "[site]", '[service]\nmode = "automatic"\n\n[site]')
+
+
+def with_damaged_slot(trial: Trial) -> set[str]:
+    file = trial.demo.slots / OLD / "app" / "release.json"
+    mode = file.stat().st_mode
+    file.chmod(0o666)
+    try:
+        return codes(trial)
+    finally:
+        file.chmod(mode)
+
+
+def test_every_altered_file_is_named(trial: Trial) -> None:
+    """Who is to put them back has to know which they are."""
+    slot = trial.demo.slots / OLD
+    files = sorted(path for path in (slot / "app").rglob("*") if path.is_file())[:5]
+    modes = {path: path.stat().st_mode for path in files}
+    for path in files:
+        path.chmod(0o666)
+    try:
+        found = diagnose(trial.demo.config_path, Silent())
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    (finding,) = (finding for finding in found if finding.code == "NU-6104")
+    said = finding.what.render("en")
+    assert "put the released ones back" in finding.remedy.render("en")
+    assert len(files) == 5
+    assert all(path.relative_to(slot).as_posix() in said for path in files)
+
+
+def test_whose_a_changed_schema_is_is_asked_first(trial: Trial) -> None:
+    """A database administrator who added an index was told to call the Secretariat, and no more."""
+    with Journal.open(trial.demo.state / JOURNAL) as journal:
+        change = journal.changes(1)[0].id
+        kept = journal.facts(change).fingerprints or {}
+        name = sorted(kept)[0]
+        journal.keep(change, ChangeFacts(fingerprints={**kept, name: "0" * 64}))
+        try:
+            found = diagnose(trial.demo.config_path, Silent())
+        finally:
+            journal.keep(change, ChangeFacts(fingerprints=kept))
+    (finding,) = (finding for finding in found if finding.code == "NU-6106")
+    remedy = finding.remedy.render("en")
+    assert f"what was changed in {name}" in remedy
+    assert "If it is undone, this is gone." in remedy
+    assert "'ncen-updater accept-restore 3." in remedy
+
+
+def test_full_disk_of_any_part_bars_an_upgrade(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ncen_updater.common.disk_space.MARGIN_BYTES", 1 << 60)
+    assert "NU-6127" in codes(trial)
+
+
+def test_a_tray_that_others_can_change_is_told(trial: Trial) -> None:
+    tray = trial.demo.state / "tray"
+    assert "NU-9333" not in codes(trial), "nobody but who works here needs one"
+    tray.mkdir()
+    try:
+        tray.chmod(0o1777)
+        assert "NU-9333" in codes(trial)
+        tray.chmod(0o1770)
+        assert "NU-9333" not in codes(trial)
+    finally:
+        tray.rmdir()
+
+
+def test_a_tray_of_another_group_than_the_one_that_may_order_is_told(trial: Trial) -> None:
+    """Operators were refused by their own copying, and 'doctor' said nothing."""
+    config, tray = trial.demo.config_path, trial.demo.state / "tray"
+    before = config.read_text("utf-8")
+    its_group = grp.getgrgid(os.getegid()).gr_name
+    tray.mkdir()
+    tray.chmod(0o1770)
+    try:
+        for group, told in ((its_group, False), ("nobody-has-it", True), ("sys", True)):
+            config.write_text(operated_by(before, group), "utf-8")
+            assert bool(codes(trial) & {"NU-6138", "NU-6141"}) is told, group
+    finally:
+        config.write_text(before, "utf-8")
+        tray.rmdir()
+
+
+def operated_by(text: str, group: str) -> str:
+    line = f'operate_group = "{group}"'
+    if "[service]" in text:
+        return text.replace("[service]", f"[service]\n{line}", 1)
+    return f"{text}\n[service]\n{line}\n"
+
+
+def test_an_open_change_comes_first_and_silences_what_follows_from_it(trial: Trial) -> None:
+    from tests.faults.cells import Fault, Strike
+
+    cut = Strike(StepName.MIGRATE, Phase.AFTER_EFFECT, Fault.SIGKILL)
+    trial.reset(OLD)
+    trial.operate("upgrade", (cut,))
+    try:
+        found = diagnose(trial.demo.config_path, Silent())
+    finally:
+        trial.settle()
+        Operations(site_in_process(trial.demo), Silent()).upgrade()
+    assert (found[0].code, found[0].severity) == ("NU-6103", Severity.STRICT)
+    rest = {finding.code for finding in found[1:]}
+    assert not rest & {"NU-6103", "NU-6125", "NU-4002", "NU-6124", "NU-6128"}
+    assert "Start it" not in " ".join(finding.remedy.render("en") for finding in found)
+
+
+def test_copies_of_a_rehearsal_are_no_strangers(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: "If you know where it comes from and nobody needs it, drop it", while it rehearsed."""
+    trial.reset(OLD)
+    site = site_in_process(trial.demo)
+    seen: list[set[str]] = []
+
+    def torn(self: Rehearser, *_: object) -> None:
+        seen.append(codes(trial))
+        raise KeyboardInterrupt
+
+    try:
+        with monkeypatch.context() as cut:
+            cut.setattr(Rehearser, "_up", torn)
+            cut.setattr(Rehearser, "_clear", lambda *_: None)
+            cut.setattr(Rehearsals, "end", lambda *_, **__: None)
+            with pytest.raises(KeyboardInterrupt):
+                rehearse(site)
+        left = [f for f in diagnose(trial.demo.config_path, Silent()) if f.code == "NU-6123"]
+        Operations(site, Silent()).resume(by_person=True)
+        after = codes(trial)
+    finally:
+        Operations(site_in_process(trial.demo), Silent()).upgrade()
+    assert seen == [{"NU-6121"}], "that somebody is at work, and nothing of what they do"
+    assert left and all("ncen-updater resume" in str(finding.remedy) for finding in left)
+    assert "NU-6123" not in after
+
+
+def test_who_cannot_ask_does_not_say_that_nobody_answers(trial: Trial) -> None:
+    line = '[application]\nhealth_token_file = "/no/such/token"'
+    found = with_setting(trial, "[application]", line)
+    assert "NU-5090" in found and not found & {"NU-6310", "NU-6128"}
+
+
+@pytest.mark.parametrize(
+    ("look", "expected"),
+    [
+        (codes, set()),
+        (with_closed_door, {"NU-6122"}),
+        (lambda trial: with_clock(trial, timedelta(days=-2)), {"NU-6311"}),
+        (lambda trial: with_clock(trial, timedelta(days=500)), {"NU-6312"}),
+        (while_at_work, {"NU-6121"}),
+        (with_other_fingerprints, {"NU-6106"}),
+        (with_stopped_application, {"NU-6125"}),
+        (with_damaged_slot, {"NU-6104"}),
+        (with_a_typo_in_the_port, {"NU-6128"}),
+        (automatic_without_windows, {"NU-6129"}),
+        (lambda trial: with_current(trial, None), {"NU-6101"}),
+        (
+            lambda trial: with_current(trial, trial.demo.slots / OLD),
+            {"NU-6102"},
+        ),
+    ],
+)
+def test_findings(trial: Trial, look: Callable[[Trial], set[str]], expected: set[str]) -> None:
+    # Only root sees which files programs of others have open; who does not is told so.
+    found = look(trial) - (set() if os.geteuid() == 0 else {"NU-4250"})
+    assert expected <= found if expected else not found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root closes a directory to a process")
+@pytest.mark.skipif(ACTIVATOR is None, reason="systemd-socket-activate is not installed")
+def test_root_is_told_what_the_unit_may_write(trial: Trial, tmp_path: Path) -> None:
+    """Root may write everywhere; the unit that does the work may not, and is asked."""
+    demo, socket = trial.demo, tmp_path / "apply.sock"
+    config, closed, before = demo.config_path, demo.slots, demo.options.settings or {}
+    service = {**before.get("service", {}), "runner": "systemd", "apply_socket": str(socket)}
+    demo.configure({**before, "service": service})
+    limits = f"mount --bind {closed} {closed} && mount -o remount,bind,ro {closed}"
+    work = f"{sys.executable} -m ncen_updater.agent.cli.worker {config}"
+    unit = ("unshare", "--mount", "sh", "-c", f"{limits} && exec {work}")
+    words = ("--config", str(config), "doctor")
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    try:
+        with activated(socket, unit, tmp_path / "unit.log"):
+            done = run_agent(*words, environment=environment)
+        assert f"NU-6346 {closed} lies outside" in done.stdout, done.stderr
+        assert done.returncode == 3
+        socket.unlink(missing_ok=True)
+        alone = run_agent(*words, environment=environment)
+        assert "NU-6346" not in alone.stdout, "where no unit waits, this process looks"
+    finally:
+        demo.configure(before)

@@ -1,0 +1,160 @@
+"""Somebody who may write the journal alters it, with care: what verify finds, and how."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.engine.approvals.store import ApprovalStore
+from ncen_updater.agent.model.change import ChangeState, StepName, StepState
+from ncen_updater.agent.model.person import Person
+from ncen_updater.agent.reports.diagnostics.verify import _heads, _tables
+from ncen_updater.agent.storage.journal.head import ChainHead
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.orders import OrderKind, Orders
+from ncen_updater.agent.storage.journal.schema import FIRST_HASH, chain_hash
+from tests.agent.cli.site import CHANGE
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+AMINA, BO = Person("amina", 1001), Person("bo", 1002)
+ONE, OTHER = "ab" * 32, "cd" * 32
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[Path]:
+    """A journal of a site where much was done."""
+    path = tmp_path / "journal.sqlite"
+    with Journal.create(path, now=lambda: NOW) as journal:
+        store, orders = ApprovalStore(journal), Orders(journal)
+        store.approve(ONE, "3.3.0", {"plan": "p"}, AMINA)
+        store.approve(OTHER, "3.3.0", {"plan": "p"}, AMINA)
+        store.withdraw(OTHER, AMINA)
+        store.approve(ONE, "3.3.0", {"plan": "p"}, BO)
+        number = orders.give(OrderKind.UPGRADE, {"version": "3.3.0"}, AMINA)
+        orders.take(number)
+        journal.begin(CHANGE)
+        journal.step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
+        store.spend(CHANGE.id)
+        journal.commit(CHANGE.id)
+        journal.state(CHANGE.id, ChangeState.FINISHED)
+        orders.end(number, {"exit_code": 0})
+        orders.give(OrderKind.CHECK, {}, BO)
+        store.approve(OTHER, "back to 3.2.4", {}, AMINA, told=("rollback-approved", "3.2.4"))
+        store.approve(ONE, "3.3.1", {}, BO)
+        store.spend_one("bbbbbbbb", ONE)
+    yield path
+
+
+def said(path: Path, *heads: ChainHead) -> list[str]:
+    """Codes of what is found; the chain itself closes."""
+    with Journal.open(path, read_only=True) as journal:
+        assert journal.verify_chain() > 0
+        found = [*_heads(journal, heads), *_tables(journal)]
+        return [finding.code for finding in found]
+
+
+def head(path: Path) -> ChainHead:
+    with Journal.open(path, read_only=True) as journal:
+        return journal.head()
+
+
+def alter(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def chain_anew(path: Path) -> None:
+    """What somebody does who knows how it is made."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        previous = FIRST_HASH
+        rows = connection.execute(
+            "SELECT number, at, change, kind, data FROM events ORDER BY number"
+        ).fetchall()
+        for number, at, change, kind, data in rows:
+            previous = chain_hash(previous, number, at, change, kind, json.loads(data))
+            connection.execute("UPDATE events SET hash = ? WHERE number = ?", (previous, number))
+
+
+def test_what_was_written_by_the_agent_is_as_told(path: Path) -> None:
+    kept = head(path)
+    assert said(path, kept, ChainHead(kept.number, kept.hash[:16])) == []
+    with Journal.open(path) as journal:
+        journal.note("more")
+    assert said(path, kept) == []
+
+
+def test_the_last_events_are_gone(path: Path) -> None:
+    """The chain closes; only who kept the head knows."""
+    kept = head(path)
+    alter(path, f"DELETE FROM events WHERE number = {kept.number}")
+    assert "NU-6108" in said(path, kept)
+
+
+def test_an_event_was_rewritten_and_the_chain_made_anew(path: Path) -> None:
+    kept = head(path)
+    alter(path, "UPDATE events SET at = '2020-01-01T00:00:00+00:00' WHERE number = 4")
+    chain_anew(path)
+    assert said(path) == [], "that alone cannot be seen"
+    assert said(path, kept) == ["NU-6109"]
+    with Journal.open(path) as journal:
+        journal.note("more")
+    assert said(path, kept) == ["NU-6109"]
+    with Journal.open(path) as journal:
+        (found,) = _heads(journal, [kept])
+    assert str(found.remedy).startswith("Compare what was typed"), "a slip of the hand comes first"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"INSERT INTO approvals (binding, to_version, basis, who, uid, at)"
+        f" VALUES ('{ONE}', '3.3.0', '{{}}', 'bo', 1002, '2026-11-24T12:00:00+00:00')",
+        "UPDATE approvals SET withdrawn_at = NULL, withdrawn_by = NULL",
+        "DELETE FROM approvals WHERE withdrawn_at IS NULL",
+        "UPDATE approvals SET uid = 1003, who = 'third' WHERE withdrawn_at IS NULL",
+        "UPDATE changes SET from_version = '3.1.0'",
+        "UPDATE changes SET kind = 'rollback'",
+        "UPDATE changes SET state = 'undone'",
+        "UPDATE changes SET id = 'aaaaaaaa'",
+        "UPDATE orders SET who = 'bo', uid = 1002 WHERE id = 1",
+        "UPDATE orders SET data = '{}' WHERE id = 1",
+        "UPDATE orders SET kind = 'rollback' WHERE id = 2",
+        "UPDATE orders SET ended_at = NULL WHERE id = 1",
+        "DELETE FROM orders WHERE id = 2",
+        "INSERT INTO orders (kind, data, who, uid, at)"
+        " VALUES ('rollback', '{}', 'bo', 1002, '2026-11-24T12:00:00+00:00')",
+    ],
+)
+def test_a_record_without_its_event(path: Path, statement: str) -> None:
+    alter(path, statement)
+    found = said(path)
+    assert set(found) == {"NU-6110"}, found
+
+
+def test_an_event_without_its_record(path: Path) -> None:
+    """As somebody would who only makes the chain anew."""
+    alter(path, "DELETE FROM events WHERE kind IN ('begun', 'ordered')")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        numbers = connection.execute("SELECT number FROM events ORDER BY number").fetchall()
+        for new, (old,) in enumerate(numbers, 1):
+            connection.execute("UPDATE events SET number = ? WHERE number = ?", (new, old))
+    chain_anew(path)
+    assert said(path) == ["NU-6110"] * 3
+
+
+@pytest.mark.parametrize("text", ["", "5", "5:xyz", "0:" + "a" * 64, "5:abc", "x:" + "a" * 64])
+def test_what_is_no_head(text: str) -> None:
+    with pytest.raises(ValueError, match="no NUMBER:HASH"):
+        ChainHead.parse(text)
+
+
+def test_a_head_is_read_as_it_is_told(path: Path) -> None:
+    kept = head(path)
+    assert ChainHead.parse(f" {kept}\n".upper()) == kept

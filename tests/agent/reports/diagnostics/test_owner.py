@@ -1,0 +1,87 @@
+"""Names of a server that are misspelt, told as that, once, whatever follows; and its roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from demo.databases import PostgresPlace
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.reports.diagnostics.doctor import diagnose
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.messages import DATABASE_UNKNOWN, ROLE_UNKNOWN
+from ncen_updater.common.progress import Silent
+from tests.faults.full import prepared
+
+FRIGHTENING = ("Do not upgrade", "ask the database administrator what happened")
+
+
+@pytest.fixture(scope="module")
+def config() -> Iterator[Path]:
+    with prepared("postgresql") as trial:
+        trial.reset()
+        yield trial.demo.config_path
+
+
+def blocking(config: Path, begins: str, line: str) -> list[Finding]:
+    """What bars an upgrade once a line of the configuration is another one."""
+    text = config.read_text()
+    lines = [line if old.startswith(begins) else old for old in text.splitlines()]
+    assert line in lines
+    config.write_text("\n".join(lines))
+    try:
+        return [one for one in diagnose(config, Silent()) if one.severity is Severity.STRICT]
+    finally:
+        config.write_text(text)
+
+
+def test_an_owner_that_the_server_does_not_know(config: Path) -> None:
+    found = blocking(config, "owner =", 'owner = "ownner"')
+    assert [one.code for one in found] == ["NU-4136"]
+    assert "ownner" in str(found[0].what)
+    assert 'Correct "owner" in [databases.postgresql].' in str(found[0].remedy)
+
+
+def test_a_database_that_the_server_does_not_know(config: Path) -> None:
+    """Seen: "the databases do not belong together, do not start the application" for a typo."""
+    found = blocking(config, "suspects =", 'suspects = "suspcts"')
+    assert [one.code for one in found] == ["NU-4065"]
+    assert "has no database suspcts" in str(found[0].what)
+    assert "Correct the names below [databases.names]" in str(found[0].remedy)
+    assert not any(words in str(found[0].remedy) for words in FRIGHTENING)
+
+
+@pytest.mark.parametrize(
+    ("detail", "code"),
+    [
+        ('database "suspcts" does not exist (3D000)', DATABASE_UNKNOWN.code),
+        ('role "ownner" does not exist (42704)', ROLE_UNKNOWN.code),
+        ('relation "cases" does not exist (42P01)', None),
+        (None, None),
+    ],
+)
+def test_what_a_command_is_refused_for(config: Path, detail: str | None, code: str | None) -> None:
+    """Where the server tells it while something else is asked, as in ``plan``."""
+    from ncen_updater.agent.model.errors import DatabaseError
+
+    error = DatabaseError(database="postgres", detail=detail)
+    assert error.code == "NU-4001"
+    told = AgentSession("ncen-updater", config).explain(error)
+    assert (told and told.code) == code
+    if told is not None:
+        assert told.detail == detail
+
+
+def test_a_role_of_the_agent_that_has_the_server() -> None:
+    """Told before there is a release to upgrade to."""
+    with prepared("postgresql") as trial:
+        trial.reset()
+        place = trial.demo.databases
+        assert isinstance(place, PostgresPlace)
+        with psycopg.connect(place.conninfo("postgres", place.superuser)) as connection:
+            connection.execute(f"ALTER ROLE {place.agent} SUPERUSER".encode())
+        found = diagnose(trial.demo.config_path, Silent())
+    assert [one.code for one in found if one.severity is Severity.STRICT] == ["NU-4163"]

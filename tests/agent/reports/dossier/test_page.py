@@ -1,0 +1,303 @@
+"""The page: what it says in both languages, and that no value of a site or release is markup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncen_updater.agent.adapters.databases.tried import TriedColumn, TriedValues
+from ncen_updater.agent.adapters.databases.ways import Back
+from ncen_updater.agent.engine.approvals.model import Approval, ApprovalBasis
+from ncen_updater.agent.engine.rehearsal.predictions import ComparedStop
+from ncen_updater.agent.engine.rehearsal.report import MappedCodes, PredictedRange, RehearsedHop
+from ncen_updater.agent.reports.dossier import page
+from ncen_updater.agent.reports.dossier.document import dossier_document
+from ncen_updater.agent.reports.dossier.gather import Dossier, DossierHop
+from ncen_updater.agent.reports.dossier.page import risks, room, stop_parts, stop_ranges
+from ncen_updater.common.cli.render import grouped
+from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import Text
+from ncen_updater.formats.manifest import ReleaseNotes
+
+AT = datetime(2026, 11, 24, 9, tzinfo=UTC)
+REPORT = RehearsedHop(
+    from_="3.2.4", to="3.3.0", copy_s=2.0, migrate_s=4.0, back_s=3.0, way_back=Back.KEEPS,
+    checks={"cases": (200, 200), "persons": (90, 90)},
+    maps=(MappedCodes("CITES class", "seizures", 212, (("C10", 3),)),),
+    tables={"seizures": {"items": (200, 212), "objects": (-1, 0), "old": (7, -1),
+                         "ncen_kept__objects": (-1, 4)}},
+    stop_s=PredictedRange(5.0, 9.0, 75.0, learnt=True),
+)  # fmt: skip
+HOP = DossierHop(
+    origin="3.2.4", version="3.3.0", required=False, urgency="normal",
+    notes={
+        "en": ReleaseNotes(title="New CITES classes", text="First paragraph.\n\nSecond."),
+        "fr": ReleaseNotes(title="Nouvelles classes CITES", text="Premier alinéa."),
+    },
+    way_back=Back.KEEPS, why_no_way_back=(), migrations=5, unpacked_bytes=9_000_000, report=REPORT,
+    sql="BEGIN;\nUPDATE items SET code = 'C10' WHERE code < 'C2';\nCOMMIT;\n",
+)  # fmt: skip
+DOSSIER = Dossier(
+    site="mu-port-louis", country="MU", product="ncen", agent="0.3.0", made_at=AT, zone=UTC,
+    current="3.2.4", target="3.3.0", hops=(HOP,),
+    findings=(Finding("NU-6302", Severity.INFO, Text("There is room."), Text("")),),
+    sizes={"seizures": 5_000_000, "suspects": 2_000_000}, rehearsed_at=AT, rehearsal="abcdefgh",
+    holds_until=AT + timedelta(days=14), backup_s=6.0,
+    earlier=(ComparedStop("3.2.4", 3.0, 9.0, 4.0),), not_before=None,
+    opens=AT + timedelta(hours=13), closes=AT + timedelta(hours=19), by_itself=False,
+    approvals=(Approval("0" * 64, "amina", 1001, AT),), needed=2,
+    basis=ApprovalBasis(
+        "a" * 64, {"seizures": "b" * 64, "suspects": "c" * 64}, "d" * 64, "abcdefgh:ee"
+    ),
+    keep_days=7, soak_s=900, rolls_back=True,
+)  # fmt: skip
+HOSTILE = (
+    "<script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'</style></table>"
+    "<!-- ]]> \u202egnp.exe \x1b[31m \x00 \ud800 {target} {0.__class__}"
+)
+TAGS = {
+    "html", "head", "meta", "title", "style", "body", "div", "p", "h1", "h2", "h3", "ul", "li",
+    "code", "table", "thead", "tbody", "tr", "th", "td", "pre", "svg", "rect", "circle", "line",
+    "text",
+}  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """Reads a page as a browser does, and keeps what it is made of."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.words: list[str] = []
+        self.feed(content.decode("utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def hostile(value: Any) -> Any:
+    """The same facts, with every text in them hostile."""
+    if isinstance(value, str):
+        return HOSTILE
+    if isinstance(value, Text):
+        return Text("{what}", {"what": HOSTILE})
+    if isinstance(value, dict):
+        return {
+            (key if key in ("en", "fr") else f"{key}{HOSTILE}"): hostile(item)
+            for key, item in value.items()
+        }  # fmt: skip
+    if isinstance(value, list | tuple) and not is_dataclass(value):
+        return type(value)(hostile(item) for item in value)
+    if isinstance(value, ReleaseNotes):
+        return ReleaseNotes.model_construct(title=HOSTILE, text=HOSTILE)
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in fields(value)]
+        kept = {"severity", "way_back"}
+        return replace(
+            value,
+            **{name: hostile(getattr(value, name)) for name in names if name not in kept},
+        )
+    return value
+
+
+def chosen(text: str) -> Iterator[str]:
+    yield from re.findall(r"(?:src|href|url|@import)\s*[=(]", text)
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_hostile_values_stay_text(language: str) -> None:
+    content = page(hostile(DOSSIER), language)
+    read = Reader(content)
+    assert read.tags == TAGS
+    assert read.attributes <= {
+        "class", "lang", "dir", "charset", "name", "content", "http-equiv", "viewbox", "role", "x",
+        "y", "width", "height", "x1", "y1", "x2", "y2", "cx", "cy", "r",
+    }  # fmt: skip
+    assert "<script>alert(1)</script><img src=x onerror=alert(2)>" in read.text
+    assert "{target}" in read.text, "a value is never a template"
+    for character in "\u202e\x1b\x00":
+        assert character not in content.decode("utf-8")
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_it_asks_for_no_other_file_and_runs_nothing(language: str) -> None:
+    content = page(DOSSIER, language).decode()
+    assert "<script" not in content
+    assert list(chosen(content)) == []
+    assert "default-src 'none'" in content
+    assert "@page { size: A4" in content
+
+
+def test_it_says_what_a_director_has_to_know() -> None:
+    text = Reader(page(DOSSIER)).text
+    for words in (
+        "ncen: upgrade from 3.2.4 to 3.3.0",
+        "5.0 s to 1 min 15 s, most likely 9.0 s",
+        "in the hours from 2026-11-24 22:00:00 UTC to 2026-11-25 04:00:00 UTC",
+        "CITES class: 212 records get a new code.",
+        "3 records have no target: C10 (3).",
+        "Checks of the data that hold: 2.",
+        "UPDATE items SET code = 'C10' WHERE code < 'C2';",
+        "3.3.0 back to 3.2.4: tried in the rehearsal, 3.0 s.",
+        "New CITES classes",
+        "amina 1001 2026-11-24",
+        "1 of 2",
+        "Approving person Approving person Director",
+        "Together 7.0 MB.",
+        "ncen-updater approve 3.3.0 --dry-run",
+    ):
+        assert words in text, words
+    assert "ncen_kept" not in text, "no table of the application"
+    digest = DOSSIER.basis.binding()
+    assert digest in text.replace(" ", "")
+    french = Reader(page(DOSSIER, "fr")).text
+    assert "Nouvelles classes CITES" in french
+    assert "New CITES classes" not in french
+
+
+def test_the_digest_stands_beside_the_signatures_and_on_each_page() -> None:
+    content = page(DOSSIER).decode()
+    digest = DOSSIER.basis.binding()
+    sheet = content[content.index(">Decision<") : content.index('class="annex"')]
+    assert grouped(digest) in sheet
+    assert "Signature" in sheet
+    assert f'@bottom-left {{ content: "{grouped(digest[:32])}"' in content
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", "12 kept, 3 came back from where they were parked"),
+        ("fr", "12 gardées, 3 revenues d'où elles avaient été mises de côté"),
+    ],
+)
+def test_what_the_rehearsal_saw_of_values_is_said(language: str, words: str) -> None:
+    tried = TriedValues(
+        (
+            TriedColumn("seizures.items.code", kept=12, came_back=3),
+            TriedColumn("seizures.items.note", lost=2),
+        )
+    )
+    hop = replace(HOP, report=replace(REPORT, values=tried))
+    said = Reader(page(replace(DOSSIER, hops=(hop,)), language)).text
+    assert words in said
+    # Never a number alone: beside it stands that records are kept.
+    count = {"en": "(values: 2): what is entered in", "fr": "(valeurs : 2) : ce qui est saisi dans"}
+    assert f"{count[language]} seizures.items.note" in said
+    document = dossier_document(replace(DOSSIER, hops=(hop,)), language)
+    assert words in str(document["hops"])
+    assert words not in Reader(page(DOSSIER, language)).text
+
+
+def test_figures_and_dates_are_those_of_the_language() -> None:
+    text = Reader(page(DOSSIER, "fr")).text
+    for words in ("5,0 s à 1 min 15 s", "7,0 Mo", "24/11/2026 à 22:00:00 UTC"):
+        assert words in text, words
+    for words in ("5.0 s", "7.0 MB", "2026-11-24"):
+        assert words not in text, words
+
+
+def test_the_parts_of_the_stop_are_one_bar() -> None:
+    parts = stop_parts(DOSSIER.hops)
+    assert [(bar.figure, bar.left, bar.width) for bar in parts] == [
+        ("2.0 s", 0.0, 22.22), ("4.0 s", 22.22, 44.44), ("3.0 s", 66.67, 33.33),
+    ]  # fmt: skip
+    assert stop_parts((HOP, replace(HOP, report=None))) == ()
+    assert stop_parts(()) == ()
+
+
+def test_predictions_are_drawn_with_what_they_came_to() -> None:
+    drawn = stop_ranges(DOSSIER)
+    assert [(item.name, item.left, item.mark, item.right, item.real) for item in drawn] == [
+        ("3.2.4", 4.0, 5.33, 12.0, True), ("3.3.0", 6.67, 12.0, 100.0, False),
+    ]  # fmt: skip
+    late = replace(DOSSIER, earlier=(ComparedStop("3.2.4", 3.0, 9.0, 150.0),))
+    assert [item.mark for item in stop_ranges(late)] == [100.0, 6.0]
+    many = replace(DOSSIER, earlier=tuple(DOSSIER.earlier) * 20)
+    assert len(stop_ranges(many)) == 9
+    assert stop_ranges(replace(DOSSIER, hops=(replace(HOP, report=None),), earlier=())) == ()
+
+
+def test_room_is_drawn_before_during_and_after() -> None:
+    assert [(str(bar.figure), bar.width) for bar in room(DOSSIER)] == [
+        ("7.0 MB", 30.43), ("23.0 MB", 100.0), ("16.0 MB", 69.57),
+    ]  # fmt: skip
+    assert room(replace(DOSSIER, sizes={})) == ()
+
+
+def test_a_stop_without_a_lower_end() -> None:
+    stop = replace(REPORT.stop_s, low=0.4)
+    facts = replace(DOSSIER, hops=(replace(HOP, report=replace(REPORT, stop_s=stop)),))
+    assert "up to 1 min 15 s, most likely 9.0 s" in Reader(page(facts)).text
+
+
+def test_french_has_no_english_sentence_left() -> None:
+    """Every sentence of the page differs, but for names, digests and commands."""
+    both = [Reader(page(DOSSIER, language)).words for language in ("en", "fr")]
+    english, french = ({words.strip() for words in found} for found in both)
+    same = {words for words in english & french if re.search(r"[a-z]{3,} [a-z]{3,}", words)}
+    assert same <= {"There is room.", "ncen-updater approve 3.3.0 --dry-run"} | {
+        words for words in same if "{" in words
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "words"),
+    [
+        ("blocked", replace(DOSSIER, findings=(
+            Finding("NU-6301", Severity.STRICT, Text("No room."), Text("")),)), "blocks"),
+        ("loses", replace(DOSSIER, hops=(replace(HOP, way_back=Back.RESTORES),)), "loses"),
+        ("not rehearsed", replace(DOSSIER, rehearsed_at=None,
+                                  hops=(replace(HOP, report=None),)), "not rehearsed"),
+        ("no target", DOSSIER, "3 records have a code without a target"),
+        ("differs", replace(DOSSIER, hops=(
+            replace(HOP, report=replace(REPORT, back_differs=("seizures.items",))),)),
+            "seizures.items"),
+        ("guessed", replace(DOSSIER, hops=(replace(HOP, report=replace(
+            REPORT, stop_s=replace(REPORT.stop_s, learnt=False))),)), "a guess"),
+        ("missed", replace(DOSSIER, earlier=(ComparedStop("3.2.4", 3.0, 4.0, 9.0),)),
+            "1 prediction for this site 1 did not hold"),
+        ("two hops", replace(DOSSIER, hops=(HOP, HOP)), "over 2 releases"),
+    ],
+)  # fmt: skip
+def test_each_risk_is_named(name: str, facts: Dossier, words: str) -> None:
+    assert any(words in str(text) for text in risks(facts)), name
+    assert page(facts)
+
+
+def test_a_calm_upgrade_has_no_risks() -> None:
+    calm = replace(REPORT, maps=())
+    assert risks(replace(DOSSIER, hops=(replace(HOP, report=calm),))) == ()
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        "copying the databases",
+        "migrating the databases",
+        "stopping, starting, looking at the health",
+        "in the upgrade, and {days} days after it",
+    ],
+)
+def test_labels_end_before_their_bar(language: str, label: str) -> None:
+    """Seen: one that ran under its bar, in French. 250 units hold some 45 letters of that size."""
+    assert label in Path(page.__code__.co_filename).read_text("utf-8")
+    assert len(Text(label, {"days": "14"}).render(language)) <= 44

@@ -1,0 +1,128 @@
+"""Metrics: what Prometheus itself reads out of the file."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.engine.rehearsal.stops import LastStop
+from ncen_updater.agent.model.change import ChangeState
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState
+from ncen_updater.agent.reports.status import JournalFacts, SiteStatus
+from ncen_updater.agent.service.notifications.metrics import (
+    FAMILIES,
+    PREFIX,
+    MetricSample,
+    collect,
+    render,
+    write_metrics,
+)
+from ncen_updater.agent.service.notifications.outbox import Outbox
+from ncen_updater.agent.storage.journal.site_history import BadReleaseRecord, HoldRecord
+from ncen_updater.agent.storage.service_state import Assessment, ServiceState
+from ncen_updater.feed.last_view import LastView
+from tests.agent.cli.site import CHANGE, TrialSite
+from tests.support.simulated_site import PLACES
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+STUCK = replace(CHANGE, state=ChangeState.STUCK)
+FULL = SiteStatus(
+    NOW,
+    PLACES,
+    current="3.2.4",
+    availability=Availability(AvailabilityState.MAINTENANCE),
+    journal=JournalFacts(
+        event=42,
+        change=STUCK,
+        holds=(HoldRecord(1, "fair", "amina", NOW),),
+        bad_releases=(BadReleaseRecord("ncen", "3.3.0", "NU-4150", 1, NOW),),
+    ),
+    last_stop=LastStop(17.5, 10.0, 20.0),
+    service_state=ServiceState(Assessment(event=42, target="3.4.0")),
+    view=LastView(NOW - timedelta(hours=1), NOW + timedelta(days=3), 7, ("3.4.0",), ("3.2.4",)),
+    expiries={"timestamp": NOW + timedelta(days=1), "root": NOW + timedelta(days=300)},
+    free_percent={"state": 12.5},
+)
+
+
+def read(site: TrialSite, now: SiteStatus) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    outbox = Outbox(1).with_news(1, {}, [], ("mail",))
+    samples = collect(
+        load_config(site.config), now, outbox, agent="0.1.0",
+        runs={("check", 0): 3, ("check", 7): 1}, looked_at=NOW,
+    )  # fmt: skip
+    found = {}
+    for family in text_string_to_metric_families(render(samples)):
+        for sample in family.samples:
+            found[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+def test_every_figure_is_there_and_is_what_it_says(site: TrialSite) -> None:
+    found = read(site, FULL)
+    assert {name.removeprefix(PREFIX) for name, _ in found} == set(FAMILIES)
+
+    def value(name: str, **labels: str) -> float:
+        return found[PREFIX + name, tuple(sorted(labels.items()))]
+
+    assert value("info", site="ke-1", product="ncen", version="3.2.4", agent="0.1.0") == 1
+    assert value("journal_events_total") == 42
+    assert value("change_state", state="stuck") == 1
+    assert value("change_state", state="none") == 0
+    assert value("last_stop_predicted_high_seconds") == 20
+    assert value("feed_expiry_timestamp_seconds", role="timestamp") == NOW.timestamp() + 86_400
+    assert value("child_runs_total", action="check", exit_code="7") == 1
+    assert value("disk_free_ratio", place="state") == 0.125
+    assert value("release_withdrawn") == 1
+    assert value("officers_state", state="maintenance") == 1
+    assert value("officers_state", state="works") == 0
+
+
+def test_what_is_not_known_is_left_out_and_not_guessed(site: TrialSite) -> None:
+    names = {name for name, _ in read(site, SiteStatus(NOW, PLACES, journal=OSError("gone")))}
+    assert PREFIX + "hold" not in names
+    assert PREFIX + "officers_state" not in names
+    assert PREFIX + "last_stop_seconds" not in names
+    assert PREFIX + "feed_checked_timestamp_seconds" not in names
+
+
+def test_labels_are_escaped() -> None:
+    odd = 'a"b\\c\nd'
+    text = render([MetricSample.of("info", 1, site=odd)])
+    (family,) = text_string_to_metric_families(text)
+    assert family.samples[0].labels == {"site": odd}
+
+
+def test_the_file_is_whole_and_readable_for_the_collector(tmp_path: Path) -> None:
+    path = tmp_path / "x.prom"
+    write_metrics(path, [MetricSample.of("hold", 1)])
+    write_metrics(path, [MetricSample.of("hold", 0)])
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text().endswith("ncen_updater_hold 0.0\n")
+
+
+def test_every_figure_is_documented() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "metrics.md").read_text()
+    for name, (kind, _) in FAMILIES.items():
+        assert f"| `{PREFIX}{name}` | {kind} |" in text
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_has_nothing_to_say(site: TrialSite) -> None:
+    outbox = Outbox(1).with_news(1, {}, [], ("mail",))
+    samples = collect(
+        load_config(site.config), FULL, outbox, agent="0.1.0", runs={("check", 0): 3}, looked_at=NOW
+    )
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=render(samples), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -1,0 +1,141 @@
+"""The outbox: nothing twice, nothing lost, never larger than it may be."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.model.notification_kind import NewsKind
+from ncen_updater.agent.service.notifications.news import News
+from ncen_updater.agent.service.notifications.outbox import (
+    MOST,
+    OLDEST,
+    Outbox,
+    OutboxFile,
+    OutboxMessage,
+)
+
+AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+WAYS = ("mail", "webhook")
+
+
+def news(number: int, kind: NewsKind = NewsKind.AVAILABLE, at: datetime = AT) -> News:
+    return News.of(f"event {number}", kind, at, version="3.3.0")
+
+
+def test_news_wait_on_each_way_until_they_were_told_there() -> None:
+    box = Outbox(0).with_news(3, {}, [news(1), news(2)], WAYS)
+    box = box.begin("mail", ("event 1", "event 2")).sent("mail", AT)
+    assert box.ways["mail"].waiting == ()
+    assert box.ways["webhook"].waiting == ("event 1", "event 2")
+    box = box.begin("webhook", ("event 2", "event 1")).sent("webhook", AT)
+    assert box.news == {}
+
+
+def test_a_message_keeps_its_number_and_content_over_tries() -> None:
+    box = Outbox(0).with_news(1, {}, [news(1)], WAYS).begin("mail", ("event 1",))
+    again = box.failed("mail", AT).with_news(2, {}, [news(2)], WAYS)
+    assert again.ways["mail"].message == box.ways["mail"].message
+    assert again.ways["mail"].retry_at() == AT + timedelta(minutes=1)
+    done = again.sent("mail", AT)
+    assert done.ways["mail"].waiting == ("event 2",)
+    assert done.ways["mail"].failures == 0
+    other = done.begin("mail", ("event 2",)).ways["mail"].message
+    assert other is not None
+    assert other != box.ways["mail"].message
+
+
+def test_the_same_news_twice_is_one() -> None:
+    box = Outbox(0).with_news(1, {}, [news(1)], WAYS).with_news(1, {}, [news(1)], WAYS)
+    assert box.ways["mail"].waiting == ("event 1",)
+
+
+def test_a_way_that_is_configured_no_more_keeps_nothing() -> None:
+    box = Outbox(0).with_news(1, {}, [news(1)], WAYS).with_news(1, {}, [], ("mail",))
+    assert set(box.ways) == {"mail"}
+
+
+def test_what_nobody_took_is_given_up_and_counted() -> None:
+    old = AT - OLDEST
+    box = Outbox(0).with_news(9, {}, [news(1, at=old), news(2)], ("mail",)).without_old(AT)
+    assert box.ways["mail"].waiting == ("event 2",)
+    assert box.ways["mail"].left_out == 1
+    many = [news(n, NewsKind.FAILED if n == 0 else NewsKind.AVAILABLE) for n in range(MOST + 5)]
+    box = Outbox(0).with_news(9, {}, many, ("mail",)).without_old(AT)
+    assert len(box.ways["mail"].waiting) == MOST
+    assert "event 0" in box.news
+    assert "event 1" not in box.news
+    assert box.ways["mail"].left_out == 5
+
+
+def test_what_is_being_sent_is_not_given_up() -> None:
+    box = Outbox(0).with_news(9, {}, [news(1, at=AT - OLDEST)], ("mail",))
+    box = box.begin("mail", ("event 1",)).without_old(AT)
+    assert box.ways["mail"].waiting == ("event 1",)
+
+
+def test_the_file_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    file = OutboxFile(tmp_path / "outbox.json")
+    assert file.load() is None
+    box = Outbox(5).with_news(7, {"available": "3.3.0"}, [news(1), news(2)], WAYS)
+    box = box.begin("mail", ("event 2", "event 1")).failed("mail", AT)
+    box = box.begin("webhook", ("event 1",)).sent("webhook", AT)
+    file.save(box)
+    assert file.load() == box
+
+
+#: As the agent before the one codec wrote it.
+STORED = """{"event": 7, "news": [
+ {"at": "2026-03-01T12:00:00+00:00", "id": "event 1", "kind": "available", "urgent": false,
+  "values": {"version": "3.3.0"}},
+ {"at": "2026-03-01T12:00:00+00:00", "id": "event 2", "kind": "release-withdrawn", "urgent": true,
+  "values": {"version": "3.3.0"}}],
+ "schema": 1, "told": {"available": "3.3.0"}, "ways": {
+ "mail": {"failures": 1, "left_out": 0,
+  "message": {"id": "1062533d2327f5ec988a8e8d2a227931", "news": ["event 2", "event 1"]},
+  "sent": [], "tried_at": "2026-03-01T12:00:00+00:00", "waiting": ["event 1", "event 2"]},
+ "webhook": {"failures": 0, "left_out": 0, "message": null,
+  "sent": ["2026-03-01T12:00:00+00:00"], "tried_at": null, "waiting": ["event 2"]}}}"""
+
+
+def test_what_was_written_before_is_read_and_written_as_it_was(tmp_path: Path) -> None:
+    """An agent that goes back reads what the newer one wrote."""
+    path = tmp_path / "outbox.json"
+    path.write_text(STORED)
+    box = OutboxFile(path).load()
+    assert box is not None
+    assert box.ways["mail"].message == OutboxMessage(
+        "1062533d2327f5ec988a8e8d2a227931", ("event 2", "event 1")
+    )
+    OutboxFile(path).save(box)
+    assert json.loads(path.read_text()) == json.loads(STORED)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b'{"schema": 2}', b"\xff", b"[" * 100_000,
+     b'{"schema": 1, "event": "1", "told": {}, "news": [], "ways": {}}',
+     b'{"schema": 1, "event": 1, "told": {}, "news": [{}], "ways": {}}',
+     b'{"schema": 1, "event": 1, "told": {}, "news": [], "ways": {"mail": 3}}'],
+)  # fmt: skip
+def test_a_damaged_file_is_put_aside(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "outbox.json"
+    path.write_bytes(content)
+    assert OutboxFile(path).load() is None
+    assert not path.exists()
+    assert path.with_suffix(".damaged").read_bytes() == content
+
+
+def test_a_message_whose_news_are_gone_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.json"
+    file = OutboxFile(path)
+    file.save(Outbox(0).with_news(1, {}, [news(1)], WAYS).begin("mail", ("event 1",)))
+    data = json.loads(path.read_text())
+    data["news"] = []
+    path.write_text(json.dumps(data))
+    box = file.load()
+    assert box is not None
+    assert box.ways["mail"].message is None

@@ -1,0 +1,312 @@
+"""The journal keeps what it was told, one change at a time, and refuses to be anything else."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopies
+from ncen_updater.agent.engine.rehearsal.store import Rehearsals, RehearsalState
+from ncen_updater.agent.model.change import (
+    Change,
+    ChangeKind,
+    ChangeState,
+    Mode,
+    StepName,
+    StepState,
+)
+from ncen_updater.agent.model.errors import JournalMissing, JournalUnreadable, JournalUnwritable
+from ncen_updater.agent.model.facts import ChangeFacts, KeptFiles
+from ncen_updater.agent.storage.journal import file as journal_file
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.common.messages import JOURNAL_EXISTS, JOURNAL_TORN, OPEN_CHANGE
+from tests.support.errors import refused
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+CHANGE = Change(
+    id="abcdefgh", kind=ChangeKind.UPGRADE, mode=Mode.MIGRATE, state=ChangeState.RUNNING,
+    product="ncen", from_version="3.2.4", to_version="3.3.0", generation=1,
+    created_at=AT,
+)  # fmt: skip
+OTHER = dataclasses.replace(CHANGE, id="zzzzzzzz", created_at=AT + timedelta(days=1))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "journal.sqlite"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    with Journal.create(path) as journal:
+        yield journal
+
+
+def test_keeps_a_change_with_its_steps_and_facts(journal: Journal, path: Path) -> None:
+    journal.begin(CHANGE, ChangeFacts(lost=1))
+    journal.step(CHANGE.id, StepName.COPY, StepState.INTENDED, ChangeFacts(copy={"x": {"oid": 5}}))
+    journal.step(CHANGE.id, StepName.COPY, StepState.DONE)
+    with Journal.open(path) as again:
+        change = again.open_change()
+        assert change is not None
+        assert dataclasses.replace(change, steps={}) == CHANGE
+        assert change.step_state(StepName.COPY) is StepState.DONE
+        assert change.steps[StepName.COPY].ended_at is not None
+        assert change.step_state(StepName.MIGRATE) is None
+        assert again.facts(CHANGE.id) == ChangeFacts(lost=1, copy={"x": {"oid": 5}})
+        assert again.verify_chain() == 3
+
+
+def test_one_open_change_at_a_time(journal: Journal) -> None:
+    journal.begin(CHANGE)
+    with refused(OPEN_CHANGE, match="abcdefgh"):
+        journal.begin(OTHER)
+    journal.state(CHANGE.id, ChangeState.UNDONE)
+    journal.begin(OTHER)
+    assert [change.id for change in journal.changes()] == ["zzzzzzzz", "abcdefgh"]
+
+
+def test_the_newest_change_is_the_last_one_whatever_the_clock_said(journal: Journal) -> None:
+    journal.begin(OTHER)
+    journal.state(OTHER.id, ChangeState.UNDONE)
+    journal.begin(CHANGE)  # the clock was set back
+    assert [change.id for change in journal.changes()] == [CHANGE.id, OTHER.id]
+
+
+def test_the_newest_rehearsal_is_the_last_one_whatever_the_clock_said(path: Path) -> None:
+    times = [AT + timedelta(days=1), AT + timedelta(days=1)] * 2 + [AT] * 4
+    with Journal.create(path, now=lambda: times.pop(0)) as journal:
+        rehearsals = Rehearsals(journal)
+        rehearsals.begin("aaaaaaaa", "3.2.4", "3.3.0", RehearsalCopies())
+        rehearsals.end("aaaaaaaa", RehearsalState.FAILED)
+        rehearsals.begin("bbbbbbbb", "3.2.4", "3.3.0", RehearsalCopies())
+        rehearsals.end("bbbbbbbb", RehearsalState.PASSED)
+        found = rehearsals.last("3.2.4", "3.3.0")
+    assert found is not None
+    assert found.id == "bbbbbbbb", "or it would be rehearsed again and again"
+
+
+def test_the_commit_is_one_record(journal: Journal) -> None:
+    journal.begin(CHANGE)
+    journal.commit(CHANGE.id)
+    change = journal.change(CHANGE.id)
+    assert change.state is ChangeState.COMMITTED
+    assert change.step_state(StepName.COMMIT) is StepState.DONE
+    assert [kept.change for kept in SiteHistory(journal).previous_sets()] == [CHANGE.id]
+
+
+def test_where_nothing_was_copied_nothing_is_kept(journal: Journal) -> None:
+    journal.begin(CHANGE, ChangeFacts(as_is=True))
+    journal.commit(CHANGE.id)
+    assert not SiteHistory(journal).previous_sets()
+    photos = (KeptFiles("photos", "/srv/photos", "link"),)
+    journal.begin(OTHER, ChangeFacts(as_is=True, files=photos), closes=CHANGE.id)
+    journal.commit(OTHER.id)
+    assert [kept.change for kept in SiteHistory(journal).previous_sets()] == [OTHER.id]
+
+
+def test_a_rollback_takes_over_from_a_bad_soak_in_one_transaction(journal: Journal) -> None:
+    journal.begin(CHANGE)
+    journal.commit(CHANGE.id)
+    journal.begin(OTHER, closes=CHANGE.id)
+    assert journal.change(CHANGE.id).state is ChangeState.FINISHED
+    open_change = journal.open_change()
+    assert open_change is not None
+    assert open_change.id == OTHER.id
+
+
+def test_others_do_not_read_it(journal: Journal, path: Path) -> None:
+    assert path.stat().st_mode & 0o027 == 0
+
+
+def test_create_never_replaces(journal: Journal, path: Path) -> None:
+    journal.begin(CHANGE)
+    with refused(JOURNAL_EXISTS):
+        Journal.create(path)
+
+
+def test_open_never_creates(path: Path) -> None:
+    with pytest.raises(JournalMissing):
+        Journal.open(path)
+    assert not path.exists()
+
+
+def test_what_is_not_a_plain_file_is_refused(tmp_path: Path) -> None:
+    directory, fifo, astray = (tmp_path / name for name in ("directory", "fifo", "astray"))
+    directory.mkdir()
+    os.mkfifo(fifo)
+    astray.symlink_to(tmp_path / "nowhere")
+    for path in (directory, fifo, astray):
+        with pytest.raises(JournalUnreadable):
+            Journal.open(path)
+
+
+def _edit(path: Path, sql: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(sql)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        'UPDATE events SET data = \'{"step": "other"}\' WHERE number = 2',
+        "DELETE FROM events WHERE number = 1",
+        "UPDATE events SET number = 9 WHERE number = 3",
+        "UPDATE events SET hash = 'x' WHERE number = 3",
+        "PRAGMA user_version = 99",
+        "PRAGMA application_id = 1",
+        "UPDATE changes SET state = 'strange'",
+        "UPDATE changes SET created_at = 'yesterday'",
+        "UPDATE steps SET name = 'dance'",
+        "DROP TABLE events",
+    ],
+)
+def test_an_altered_journal_is_refused(journal: Journal, path: Path, sql: str) -> None:
+    journal.begin(CHANGE)
+    journal.step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
+    journal.step(CHANGE.id, StepName.FETCH, StepState.DONE)
+    journal.close()
+    Journal.open(path).close()
+    _edit(path, sql)
+    with pytest.raises(JournalUnreadable):
+        Journal.open(path)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 4096, 5000, 12_288])
+def test_a_cut_off_journal_is_refused_and_stays_as_it_is(
+    journal: Journal, path: Path, kept: int
+) -> None:
+    journal.begin(CHANGE)
+    journal.close()
+    content = path.read_bytes()[:kept]
+    path.write_bytes(content)
+    with pytest.raises(JournalUnreadable):
+        Journal.open(path)
+    assert path.read_bytes() == content
+
+
+def test_what_cannot_be_written_is_an_error(journal: Journal, path: Path) -> None:
+    journal.begin(CHANGE)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    journal._connection.execute("PRAGMA busy_timeout = 1")
+    with pytest.raises(JournalUnwritable):
+        journal.step(CHANGE.id, StepName.FETCH, StepState.INTENDED)
+    other.close()
+    assert journal.change(CHANGE.id).steps == {}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.model.facts import ChangeFacts
+journal = Journal.open(Path(sys.argv[1]))
+for number in range(int(sys.argv[2])):
+    journal.keep("abcdefgh", ChangeFacts(lost=number))
+    print(number, flush=True)
+with journal.transaction() as connection:
+    journal._facts("abcdefgh", ChangeFacts(lost=-1))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("records", [0, 1, 7])
+def test_a_killed_writer_leaves_what_it_acknowledged(
+    journal: Journal, path: Path, records: int
+) -> None:
+    journal.begin(CHANGE)
+    journal.close()
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(path), str(records)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ""},
+        check=False,
+    )
+    assert ended.returncode == -9, ended.stderr
+    acknowledged = ended.stdout.split()
+    with Journal.open(path) as again:
+        expected = int(acknowledged[-1]) if acknowledged else None
+        assert again.facts(CHANGE.id).lost == expected
+
+
+TEARS = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size=1")
+connection.execute("BEGIN IMMEDIATE")
+row = "INSERT INTO events VALUES (?, '2026-01-02T03:04:05+00:00', NULL, 'x', ?, 'none')"
+for number in range(2, 2000):
+    connection.execute(row, (number, "y" * 2000))
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_torn_record_is_no_damage_for_who_only_reads(journal: Journal, path: Path) -> None:
+    """Seen: after a SIGKILL in a write every look called a good journal untrustworthy (NU-6002)."""
+    journal.begin(CHANGE)
+    journal.close()
+    subprocess.run([sys.executable, "-c", TEARS, str(path)], check=False)
+    assert path.with_name(f"{path.name}-journal").stat().st_size > 0
+    with Journal.open(path, read_only=True) as again:
+        assert again.verify_chain() == 1
+        change = again.open_change()
+    assert change is not None
+    assert change.id == CHANGE.id
+
+
+def test_a_torn_record_that_may_not_be_taken_back_is_said_to_be_one(
+    journal: Journal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.begin(CHANGE)
+    journal.close()
+    subprocess.run([sys.executable, "-c", TEARS, str(path)], check=False)
+    connect = journal_file._connect
+    # Root may write whatever the rights are: another user's connection reads only.
+    monkeypatch.setattr(journal_file, "_connect", lambda path, _mode: connect(path, "ro"))
+    with refused(JOURNAL_TORN):
+        Journal.open(path, read_only=True)
+
+
+def test_remembers_bad_releases_and_holds(journal: Journal) -> None:
+    memory = SiteHistory(journal)
+    memory.remember_bad("ncen", "3.3.0", "NU-4006", None)
+    memory.remember_bad("ncen", "3.3.0", "NU-6008", None)
+    (bad,) = memory.bad_releases()
+    assert (bad.version, bad.code, bad.times) == ("3.3.0", "NU-6008", 2)
+    memory.hold("audit", "amina", None)
+    memory.hold("audit 2", "bo", AT)
+    assert [hold.reason for hold in memory.holds()] == ["audit", "audit 2"]
+    assert memory.lift_holds("amina") == 2
+    assert memory.holds() == ()
+    assert journal.verify_chain() == 5
+
+
+def test_the_first_event_is_there_from_the_very_beginning(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal without it would be one that nobody may make again, and that knows nothing."""
+
+    def torn(source: Path, _target: Path) -> None:
+        with Journal.open(source) as journal:
+            assert [event.kind for event in journal.events()] == ["adopted"]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ncen_updater.common.atomic_files.rename", torn)
+        with pytest.raises(KeyboardInterrupt):
+            Journal.create(path, first=("adopted", {"release": "3.2.4"}))
+    assert not path.exists()
+    with Journal.create(path, first=("adopted", {"release": "3.2.4"})) as journal:
+        assert journal.events()[0]["release"] == "3.2.4"

@@ -1,0 +1,136 @@
+"""A disk that fills up in the downtime, for real: a small file system of its own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncen_updater.agent.model.change import ChangeState, Phase, StepName
+from ncen_updater.agent.model.errors import ChangeFailed, JournalUnwritable
+from ncen_updater.agent.model.facts import ChangeFacts
+from ncen_updater.agent.storage.journal import reserve
+from ncen_updater.agent.storage.journal.journal import Journal
+from tests.agent.engine.test_runner import CHANGE, Trial
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Eight megabytes."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(where)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system of our own can be mounted: {mounted.stderr.strip()}")
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", str(where)], check=True)
+
+
+def fill(directory: Path) -> None:
+    """Write until not one more block fits."""
+    with (directory / "rubbish").open("ab", buffering=0) as stream:
+        for block in (1 << 20, 1 << 12, 1):
+            try:
+                while True:
+                    os.write(stream.fileno(), bytes(block))
+            except OSError:
+                continue
+
+
+@pytest.mark.parametrize("step", [StepName.COPY, StepName.CUT_OVER, StepName.HEALTH])
+def test_a_full_disk_in_the_downtime_goes_back(small_disk: Path, step: StepName) -> None:
+    with Journal.create(small_disk / "journal.sqlite") as journal:
+        trial = Trial(journal)
+
+        def strike(at: StepName, phase: Phase) -> None:
+            if (at, phase) == (step, Phase.BEFORE_EFFECT):
+                fill(small_disk)
+
+        with pytest.raises(ChangeFailed, match="journal"):
+            trial.runner(checkpoint=strike).run(CHANGE.id)
+        assert trial.state() is ChangeState.UNDONE
+        assert "undo close" in trial.calls
+        assert not reserve.place(journal.path).exists()
+        journal.verify_chain()
+
+
+def test_a_step_that_fills_the_disk_itself_goes_back(small_disk: Path) -> None:
+    with Journal.create(small_disk / "journal.sqlite") as journal:
+        trial = Trial(journal)
+        copy = trial.steps[StepName.COPY]
+
+        def copied(context: object) -> ChangeFacts:
+            fill(small_disk)
+            raise OSError(errno.ENOSPC, "no room for the copy")
+
+        copy.do = copied  # type: ignore[method-assign]
+        with pytest.raises(ChangeFailed, match="no room for the copy"):
+            trial.runner().run(CHANGE.id)
+        assert trial.state() is ChangeState.UNDONE
+        assert "undo close" in trial.calls
+
+
+def test_a_disk_that_is_full_after_the_commit_lets_officers_in(small_disk: Path) -> None:
+    with Journal.create(small_disk / "journal.sqlite") as journal:
+        trial = Trial(journal)
+
+        def strike(at: StepName, phase: Phase) -> None:
+            if (at, phase) == (StepName.COMMIT, Phase.AFTER_RECORD):
+                fill(small_disk)
+
+        trial.runner(checkpoint=strike).run(CHANGE.id)
+        assert trial.state() is ChangeState.FINISHED
+        assert StepName.OPEN in trial.calls
+
+
+def test_a_resume_on_a_full_disk_goes_back(small_disk: Path) -> None:
+    class Power(BaseException):
+        """Nothing is undone."""
+
+    def strike(at: StepName, phase: Phase) -> None:
+        if (at, phase) == (StepName.COPY, Phase.AFTER_EFFECT):
+            fill(small_disk)
+            raise Power
+
+    with Journal.create(small_disk / "journal.sqlite") as journal:
+        trial = Trial(journal)
+        with pytest.raises(Power):
+            trial.runner(checkpoint=strike).run(CHANGE.id)
+        runner = trial.runner()
+        runner.resumed(CHANGE.id)
+        assert [e.kind for e in journal.events(change=CHANGE.id)][-1] == "recovery"
+        runner.back(CHANGE.id)
+        assert trial.state() is ChangeState.UNDONE
+
+
+def test_a_change_does_not_begin_without_the_reserve(small_disk: Path) -> None:
+    with Journal.create(small_disk / "journal.sqlite") as journal:
+        trial = Trial(journal)
+        (small_disk / "rubbish").write_bytes(bytes((8 << 20) - reserve.RESERVE_BYTES))
+        with pytest.raises(JournalUnwritable):
+            trial.runner().run(CHANGE.id)
+        assert trial.calls == []
+        assert trial.state() is ChangeState.UNDONE
+
+
+def test_the_reserve_is_kept_whole_and_only_once(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.sqlite"
+    path = reserve.place(journal)
+    path.write_bytes(b"torn")
+    reserve.keep(journal)
+    before = path.stat()
+    assert before.st_size == reserve.RESERVE_BYTES
+    reserve.keep(journal)
+    assert path.stat().st_ino == before.st_ino
+    assert reserve.give_up(journal)
+    assert not path.exists()
+    assert not reserve.give_up(journal)

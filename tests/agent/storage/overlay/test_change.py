@@ -1,0 +1,228 @@
+"""An upgrade and the way back with texts and settings of the country's own, on a site that runs."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from packaging.version import Version
+
+from demo.site import DemoSite
+from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.plan import make_plan
+from ncen_updater.agent.engine.site import Site, StepContext
+from ncen_updater.agent.engine.steps.slot import Switch
+from ncen_updater.agent.model.change import ChangeState
+from ncen_updater.agent.model.names import JOURNAL
+from ncen_updater.agent.reports.diagnostics.overlay import overlay_look
+from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.overlay.layer import Layer
+from ncen_updater.agent.storage.overlay.merge import Made, MadeFor
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.progress import Silent
+from ncen_updater.feed.upgrade_path import UpgradePath
+from tests.agent.cli.live import LiveSite
+from tests.support.sites import running_site, site_in_process
+
+OLD, NEW = Version("3.2.4"), Version("3.3.0")
+SWAHILI = {
+    "title": "nCEN", "menu": {"search": "Tafuta", "fax": "Faksi"},
+    "seizure": {"new": "Ukamataji mpya", "saved": "Imehifadhiwa {ref}"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def demo() -> Iterator[DemoSite]:
+    with running_site("3.2.4", "3.3.0", own_words=True) as site:
+        (site.country / "i18n").mkdir()
+        write(site, "i18n/sw.json", json.dumps(SWAHILI))
+        write(site, "settings.ini", "[lists]\nrows = 25\n\n[mail]\nfax = yes\n")
+        yield site
+
+
+def write(site: DemoSite, path: str, content: str) -> None:
+    """Write one of the country's files."""
+    (site.country / path).write_text(content, "utf-8")
+
+
+def seen(site: DemoSite, path: str) -> Any:
+    """What officers see."""
+    with urllib.request.urlopen(f"{site.app_url}/{path}", timeout=10) as answer:
+        return json.load(answer)
+
+
+def refreshed(demo: DemoSite) -> Site:
+    """The agent's site, with the list read."""
+    site = site_in_process(demo)
+    site.source.refresh()
+    return site
+
+
+def layer_of(site: Site) -> Layer:
+    """The layer of a site that has one."""
+    assert site.overlay is not None
+    return site.overlay
+
+
+def applied(demo: DemoSite, site: Site) -> str:
+    """Merge for what runs, as ``translations apply`` does, and start anew."""
+    layer = layer_of(site)
+    name = layer.build(None, OLD)
+    layer.choose(name)
+    demo.stop_app()
+    demo.start_app()
+    return name
+
+
+def test_the_country_s_own_is_kept_merged_refused_and_comes_back(demo: DemoSite) -> None:
+    site = refreshed(demo)
+    applied(demo, site)
+    assert seen(demo, "texts/sw")["seizure"]["saved"] == "Imehifadhiwa {ref}"
+    assert seen(demo, "settings") == {
+        "lists": {"rows": "25"}, "mail": {"sender": "ncen@localhost", "fax": "yes"},
+    }  # fmt: skip
+
+    Operations(site, Silent()).upgrade(NEW)
+
+    after = seen(demo, "texts/sw")
+    assert after["menu"] == {"search": "Tafuta", "print": "Print"}  # kept; one text is gone
+    assert after["seizure"]["new"] == "Ukamataji mpya"
+    assert after["seizure"]["saved"] == "Saved as {ref} by {officer}"  # {officer} would be missing
+    assert seen(demo, "texts/fr")["menu"]["search"] == "Rechercher personnes et affaires"
+    assert seen(demo, "settings") == {"lists": {"rows": "25"}, "mail": {"sender": "ncen@localhost"}}
+    assert overlay_look(site, NEW) == ()
+
+    mended = json.loads(json.dumps(SWAHILI))
+    mended["menu"]["print"] = "Chapa"
+    write(demo, "i18n/sw.json", json.dumps(mended))
+    Operations(site, Silent()).rollback()
+
+    back = seen(demo, "texts/sw")
+    assert back["menu"] == {"search": "Tafuta", "print": "Chapa", "fax": "Faksi"}
+    assert back["seizure"]["saved"] == "Imehifadhiwa {ref}"
+    assert seen(demo, "settings")["mail"]["fax"] == "yes"
+    assert json.loads((demo.country / "i18n/sw.json").read_text("utf-8")) == mended
+
+
+def test_a_translation_that_comes_in_between_forgets_nothing(demo: DemoSite) -> None:
+    """Seen: what only the earlier release has was not brought back after an import."""
+    site = refreshed(demo)
+    applied(demo, site)
+    Operations(site, Silent()).upgrade(NEW)
+    came: MadeFor = {("menu", "print"): Made("", ("Print",))}
+    layer_of(site).choose(layer_of(site).build(None, NEW, {"app/i18n/sw.json": came}))
+    Operations(site, Silent()).rollback()
+    assert seen(demo, "texts/sw")["menu"]["fax"] == "Faksi"
+
+
+def test_a_change_that_is_undone_leaves_the_very_layer_of_before() -> None:
+    with running_site("3.2.4", "3.3.0", own_words=True, faults="never-healthy = true\n") as demo:
+        site = refreshed(demo)
+        before = applied(demo, site)
+        with pytest.raises(UpdaterError):
+            Operations(site, Silent()).upgrade(NEW)
+        assert layer_of(site).chosen() == before
+        # Nothing was merged before: then nothing is in use again.
+        layer_of(site).choose(None)
+        with pytest.raises(UpdaterError):
+            Operations(site, Silent()).upgrade(NEW, retry=True)
+        assert layer_of(site).chosen() is None
+        with Journal.open(site.state / JOURNAL, read_only=True) as journal:
+            assert [c.state for c in journal.changes()] == [ChangeState.UNDONE] * 2
+
+
+def test_a_value_that_the_release_does_not_take_blocks_before_officers_are_out(
+    demo: DemoSite,
+) -> None:
+    site = refreshed(demo)
+    write(demo, "settings.ini", "[lists]\nrows = 5000\n")
+    with pytest.raises(UpdaterError) as error:
+        Operations(site, Silent()).upgrade(NEW)
+    assert "NU-6350" in str(error.value)
+    assert not demo.door_file.exists()
+    assert demo.app_running()
+
+
+def test_the_plan_says_it_and_binds_settings_alone(demo: DemoSite) -> None:
+    site = refreshed(demo)
+
+    def planned() -> tuple[str, list[dict[str, Any]]]:
+        with Journal.open(site.state / JOURNAL) as journal:
+            path = Operations(site, Silent()).known_path(journal, NEW)
+            assert isinstance(path, UpgradePath)
+            plan = make_plan(site, OLD, path, Silent())
+        document: Any = plan.as_json()
+        return plan.digest, document["hops"][0]["country"]
+
+    digest, country = planned()
+    texts = {item["language"]: item for item in country}
+    assert texts["sw"]["counts"] == {
+        "kept": 2, "outdated": 1, "gone": 1, "refused": 1, "new": 3,
+    }  # fmt: skip
+    assert texts["sw"]["coverage"]["areas"] == [
+        {"words": "where officers enter seizures", "count": 2}
+    ]
+    assert texts[None]["counts"] == {"default-changed": 1, "gone": 1}
+    write(demo, "i18n/sw.json", "{}")
+    assert planned()[0] == digest
+    write(demo, "settings.ini", "[lists]\nrows = 30\n")
+    assert planned()[0] != digest
+
+
+def test_a_switch_is_repeated_and_undone_at_any_instant(demo: DemoSite) -> None:
+    """Between the two links as well: undoing knows what was there, and both are looked at."""
+    site = refreshed(demo)
+    Operations(site, Silent()).upgrade(NEW)
+    layer = layer_of(site)
+    chosen = layer.chosen()
+    with Journal.open(site.state / JOURNAL) as journal:
+        change = journal.changes()[-1]
+        context = StepContext(site, journal, change, Silent())
+        step = Switch()
+        assert step.check(context)
+        layer.choose(None)
+        assert not step.check(context)
+        step.do(context)
+        assert layer.chosen() == chosen
+        site.slots.switch(OLD)
+        assert not step.undone(context)
+        step.undo(context)
+        step.undo(context)
+        assert step.undone(context)
+        assert layer.chosen() is None
+        step.do(context)
+        assert step.check(context)
+
+
+def test_texts_that_do_not_fit_are_told_when_they_are_taken(demo: DemoSite) -> None:
+    """Seen: "nCEN shows them", of which one lacked a placeholder and was not shown."""
+    live = LiveSite(demo, demo.root.parent / "feed")
+    came = demo.root / "pt.json"
+    came.write_text('{"menu": {"fax": "Enviar"}, "seizure": {"saved": "Guardado"}}', "utf-8")
+    done = live.run("translations", "import", str(came), "--language", "pt", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "1 wording of yours cannot be used" in done.stdout.splitlines()
+    assert seen(demo, "texts/pt")["menu"]["fax"] == "Enviar"
+    again = json.loads(live.run("translations", "apply", "--json").stdout)
+    assert again["changed"] is False
+    write(demo, "i18n/pt.json", '{"menu": {"fax": "Mandar"}}')
+    changed = json.loads(live.run("translations", "apply", "--json").stdout)
+    assert (changed["changed"], changed["version"]) == (True, "3.2.4")
+    assert changed["merged"] == layer_of(refreshed(demo)).chosen()
+    with Journal.open(site_in_process(demo).state / JOURNAL, read_only=True) as journal:
+        told = [e.data for e in journal.events() if e.kind == "translations-applied"]
+    assert [data.get("language") for data in told] == ["pt", None]
+
+
+def test_doctor_lists_what_no_release_names_and_what_is_not_in_use(demo: DemoSite) -> None:
+    site = refreshed(demo)
+    write(demo, "i18n/sw.po", "")
+    found = overlay_look(site, OLD)
+    assert [f.code for f in found] == ["NU-6133", "NU-6134"]
+    assert "none is chosen)." in found[0].what.render(), "Seen: 'is: -'"
+    applied(demo, site)
+    (demo.country / "i18n/sw.po").unlink()
+    assert overlay_look(site, OLD) == ()

@@ -1,0 +1,57 @@
+"""To translators and back: only what is to do, with the text that each was made for."""
+
+from __future__ import annotations
+
+import pytest
+
+from ncen_updater.agent.storage.overlay.exchange import take, to_do
+from ncen_updater.agent.storage.overlay.layer import FileReport
+from ncen_updater.agent.storage.overlay.merge import merge_texts
+from ncen_updater.formats.manifest import CarriedFormat
+from ncen_updater.formats.texts.catalogue import Catalogue, Unusable
+from ncen_updater.formats.texts.readers import FORMATS
+from tests.agent.storage.overlay.making import catalogue, declared, shipped
+
+JSON, PO = CarriedFormat.JSON, CarriedFormat.PO
+BASE = shipped(JSON, {}, {"a": "A", "b": "B"})
+THEIRS = shipped(JSON, {}, {"a": "A", "b": "B {x}", "c": "C"})
+OWN = catalogue(JSON, a="1", b="2")
+
+
+def _exported(own: Catalogue = OWN, *, everything: bool = False) -> Catalogue:
+    says = declared()
+    merged = merge_texts(says, BASE, THEIRS, own, {})
+    report = FileReport(says, "x", "y", "sw", merged.told)
+    written = FORMATS[PO].write(to_do(report, THEIRS, own, everything=everything))
+    return FORMATS[PO].read(written)
+
+
+def test_only_what_is_new_outdated_or_refused_goes_out() -> None:
+    assert list(_exported()) == [("b", "B {x}"), ("c", "C")]
+    assert list(_exported(everything=True)) == [("a", "A"), ("b", "B {x}"), ("c", "C")]
+
+
+def test_what_comes_back_is_of_the_release_that_it_was_made_for() -> None:
+    came = FORMATS[PO].read(
+        'msgid ""\nmsgstr "Language: sw\\n"\n\nmsgctxt "b"\nmsgid "B {x}"\nmsgstr "2 {x}"\n\n'
+        'msgctxt "c"\nmsgid "C"\nmsgstr "3"\n\nmsgctxt "nowhere"\nmsgid "N"\nmsgstr "4"\n'
+    )
+    taken = take(came, OWN, [THEIRS, BASE], is_po=False, as_po=True)
+    assert (taken.added, taken.changed, taken.unknown) == ((("c",),), (("b",),), ("nowhere.N",))
+    assert {k: e.value for k, e in taken.own.entries.items()} == {
+        ("a",): "1", ("b",): "2 {x}", ("c",): "3",
+    }  # fmt: skip
+    # Imported before the upgrade: with the release of now one does not fit, one is not known yet,
+    now = merge_texts(declared(), None, BASE, taken.own, taken.made_for)
+    assert {t.name: t.outcome.value for t in now.told} == {
+        "a": "kept", "b": "refused", "c": "added",
+    }  # fmt: skip
+    # and with the one that they were made for all do.
+    then = merge_texts(declared(), BASE, THEIRS, taken.own, now.made_for)
+    assert {t.name: t.outcome.value for t in then.told} == {"a": "kept", "b": "kept", "c": "kept"}
+
+
+def test_a_file_of_something_else_is_refused_whole() -> None:
+    came = FORMATS[JSON].read('{"x": "1", "y": "2"}')
+    with pytest.raises(Unusable):
+        take(came, OWN, [THEIRS], is_po=False, as_po=False)

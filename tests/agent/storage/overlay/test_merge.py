@@ -1,0 +1,259 @@
+"""The table of outcomes, in every format: what becomes of each key, and what is shown."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import pytest
+
+from ncen_updater.agent.storage.overlay.coverage import AreaCount, coverage
+from ncen_updater.agent.storage.overlay.merge import KeyOutcome, Made, merge_settings, merge_texts
+from ncen_updater.formats.manifest import CarriedArea, CarriedFormat
+from ncen_updater.formats.texts.catalogue import Catalogue, TextEntry
+from ncen_updater.formats.texts.shipped import Shipped
+from tests.agent.storage.overlay.making import catalogue, declared, shipped
+
+TEXT_FORMATS = [CarriedFormat.JSON, CarriedFormat.PROPERTIES, CarriedFormat.INI]
+Texts = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        before: Texts of the release that is left: in the language, in the source language.
+        after: The same of the release that is gone to.
+        own: What the country has.
+        outcome: What becomes of its key; None where nothing is told.
+        text: What officers read; None for nothing.
+    """
+
+    name: str
+    before: tuple[Texts, Texts]
+    after: tuple[Texts, Texts]
+    own: Texts
+    outcome: KeyOutcome | None
+    text: object
+    made: dict[str, str] = field(default_factory=dict)
+
+
+ROWS = [
+    Row("nothing changed", ({"k": "fr"}, {"k": "en"}), ({"k": "fr"}, {"k": "en"}),
+        {"k": "mine"}, KeyOutcome.KEPT, "mine"),
+    Row("the release words its own anew", ({"k": "fr"}, {"k": "en"}), ({"k": "fr2"}, {"k": "en"}),
+        {"k": "mine"}, KeyOutcome.BOTH, "mine"),
+    Row("the source text changed", ({"k": "fr"}, {"k": "en"}), ({"k": "fr2"}, {"k": "en2"}),
+        {"k": "mine"}, KeyOutcome.OUTDATED, "mine"),
+    Row("a place more", ({"k": "fr"}, {"k": "en"}), ({"k": "fr {case}"}, {"k": "en {case}"}),
+        {"k": "mine"}, KeyOutcome.REFUSED, "fr {case}"),
+    Row("a place that nothing fills", ({}, {"k": "en {case}"}), ({}, {"k": "en"}),
+        {"k": "mine {case}"}, KeyOutcome.REFUSED, None),
+    Row("gone", ({"k": "fr"}, {"k": "en"}), ({}, {}), {"k": "mine"}, KeyOutcome.GONE, None),
+    Row("new", ({}, {}), ({}, {"k": "en"}), {}, KeyOutcome.NEW, None),
+    Row("new, and the release has it", ({}, {}), ({"k": "fr"}, {"k": "en"}), {}, None, "fr"),
+    Row("a key of the country's own", ({}, {}), ({}, {}), {"k": "mine"}, KeyOutcome.ADDED, "mine"),
+    Row("and now the release has one", ({}, {}), ({"k": "fr"}, {"k": "en"}),
+        {"k": "mine"}, KeyOutcome.COLLISION, "fr"),
+    Row("translated before it came", ({}, {}), ({"k": "fr"}, {"k": "en"}),
+        {"k": "mine"}, KeyOutcome.KEPT, "mine", {"k": "en"}),
+    Row("made for a text of two releases ago", ({"k": "fr"}, {"k": "en2"}),
+        ({"k": "fr"}, {"k": "en2"}), {"k": "mine"}, KeyOutcome.OUTDATED, "mine", {"k": "en"}),
+    Row("the same as the source on purpose", ({}, {"k": "OK"}), ({}, {"k": "OK"}),
+        {"k": "OK"}, KeyOutcome.KEPT, "OK"),
+    Row("empty is none", ({"k": "fr"}, {"k": "en"}), ({"k": "fr"}, {"k": "en"}),
+        {"k": ""}, None, "fr"),
+    Row("a language that no release has", ({}, {"k": "en"}), ({}, {"k": "en"}),
+        {"k": "mine"}, KeyOutcome.KEPT, "mine"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "form"), [*itertools.product(ROWS, TEXT_FORMATS)], ids=lambda v: getattr(v, "name", v)
+)
+def test_each_key_has_one_outcome(row: Row, form: CarriedFormat) -> None:
+    own = catalogue(form, **row.own)
+    made_for = {
+        key: Made(own.entries[key].digest, (text,))
+        for name, text in row.made.items()
+        for key in catalogue(form, **{name: text})
+    }
+    merged = merge_texts(
+        declared(format=form), shipped(form, *row.before), shipped(form, *row.after), own, made_for
+    )
+    assert [item.outcome for item in merged.told] == ([row.outcome] if row.outcome else [])
+    texts = [entry.value for entry in merged.catalogue.entries.values()]
+    assert texts == ([row.text] if row.text is not None else [])
+
+
+PO_ROWS = [
+    Row("nothing changed", ({"Open": "Ouvrir"}, {}), ({"Open": "Ouvrir"}, {}),
+        {"Open": "mien"}, KeyOutcome.KEPT, "mien"),
+    Row("words it anew", ({"Open": "Ouvrir"}, {}), ({"Open": "Lire"}, {}),
+        {"Open": "mien"}, KeyOutcome.BOTH, "mien"),
+    Row("a wrong place", ({"See {x}": ""}, {}), ({"See {x}": ""}, {}),
+        {"See {x}": "voir"}, KeyOutcome.REFUSED, None),
+    Row("gone", ({"Open": ""}, {}), ({}, {}), {"Open": "mien"}, KeyOutcome.GONE, None),
+    Row("new", ({}, {}), ({"Open": ""}, {}), {}, KeyOutcome.NEW, None),
+    Row("translated before it came", ({}, {}), ({"Open": ""}, {}),
+        {"Open": "mien"}, KeyOutcome.KEPT, "mien"),
+    Row("of the country's own", ({}, {}), ({}, {}), {"Open": "mien"}, KeyOutcome.ADDED, "mien"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", PO_ROWS, ids=lambda row: row.name)
+def test_in_gettext_the_text_itself_is_the_key(row: Row) -> None:
+    form = CarriedFormat.PO
+    merged = merge_texts(
+        declared(format="po", slot="i18n/{lang}.po", overlay="{lang}.po"),
+        shipped(form, *row.before), shipped(form, *row.after), catalogue(form, **row.own), {},
+    )  # fmt: skip
+    assert [item.outcome for item in merged.told] == ([row.outcome] if row.outcome else [])
+    texts = [entry.value for entry in merged.catalogue.entries.values()]
+    assert texts == ([row.text] if row.text is not None else [])
+
+
+def test_what_a_text_was_made_for_is_kept_over_two_releases() -> None:
+    form = CarriedFormat.JSON
+    first, second = shipped(form, {}, {"k": "one"}), shipped(form, {}, {"k": "two"})
+    own = catalogue(form, k="mine")
+    there = merge_texts(declared(), first, second, own, {})
+    assert [t.before for t in there.of(KeyOutcome.OUTDATED)] == [("one",)]
+    again = merge_texts(declared(), second, second, own, there.made_for)
+    assert [t.before for t in again.of(KeyOutcome.OUTDATED)] == [("one",)]
+    # Whoever writes it anew has seen the text of now.
+    rewritten = merge_texts(declared(), second, second, catalogue(form, k="new"), again.made_for)
+    assert [t.outcome for t in rewritten.told] == [KeyOutcome.KEPT]
+
+
+def test_a_renamed_key_takes_its_translation_along_and_back() -> None:
+    form = CarriedFormat.JSON
+    old, new = shipped(form, {}, {"a": "text"}), shipped(form, {}, {"b": "text"})
+    own = catalogue(form, a="mine")
+    merged = merge_texts(declared(renamed={"a": "b"}), old, new, own, {})
+    assert {k: e.value for k, e in merged.catalogue.entries.items()} == {("b",): "mine"}
+    assert not merged.of(KeyOutcome.GONE, KeyOutcome.NEW)
+    gone = merge_texts(declared(), old, new, own, {})
+    assert [t.outcome for t in gone.told] == [KeyOutcome.GONE, KeyOutcome.NEW]
+
+
+def test_a_plural_has_as_many_forms_as_its_language() -> None:
+    theirs = Shipped(
+        Catalogue({("", "%d case"): TextEntry("", (), "%d case", "%d cases")}), Catalogue()
+    )
+    arabic = tuple(f"%d {form}" for form in ("zero", "one", "two", "few", "many", "other"))
+    own = Catalogue({("", "%d case"): TextEntry(arabic[0], arabic, "%d case", "%d cases")})
+    po = declared(format="po", slot="{lang}.po", overlay="{lang}.po")
+    merged = merge_texts(po, theirs, theirs, own, {})
+    assert [t.outcome for t in merged.told] == [KeyOutcome.KEPT]
+    assert merged.catalogue.entries["", "%d case"].forms == arabic
+
+
+def test_an_object_in_the_place_of_a_text_gives_way() -> None:
+    theirs = Shipped(Catalogue({("a", "b"): TextEntry("x")}))
+    for key in (("a",), ("a", "b", "c")):
+        own = Catalogue({key: TextEntry("mine")})
+        merged = merge_texts(declared(), theirs, theirs, own, {})
+        assert [t.outcome for t in merged.told] == [KeyOutcome.COLLISION]
+        assert list(merged.catalogue) == [("a", "b")]
+
+
+def test_a_number_in_the_place_of_a_text_is_not_used() -> None:
+    theirs = shipped(CarriedFormat.JSON, {"k": "fr"}, {"k": "en"})
+    merged = merge_texts(declared(), theirs, theirs, catalogue(CarriedFormat.JSON, k=7), {})
+    assert [t.outcome for t in merged.told] == [KeyOutcome.REFUSED]
+    assert merged.catalogue.entries["k",].value == "fr"
+
+
+def test_joiners_and_marks_of_direction_survive() -> None:
+    text = "\u0d9a\u0dca\u200d\u0dbb \u2067\u0645\u0631\u062d\u0628\u2069 \u06cc\u200c\u062e"
+    theirs = shipped(CarriedFormat.JSON, {}, {"k": "en"})
+    merged = merge_texts(declared(), theirs, theirs, catalogue(CarriedFormat.JSON, k=text), {})
+    assert merged.catalogue.entries["k",].value == text
+
+
+SETTINGS = {"kind": "settings", "slot": "app/s", "overlay": "s"}
+SETTING_ROWS = [
+    ("kept", {"k": "1"}, {"k": "1"}, {"k": "5"}, [KeyOutcome.KEPT], {"k": "5"}),
+    ("default", {"k": "1"}, {"k": "2"}, {"k": "5"}, [KeyOutcome.DEFAULT_CHANGED], {"k": "5"}),
+    ("gone", {"k": "1"}, {}, {"k": "5"}, [KeyOutcome.GONE], {}),
+    ("own", {}, {}, {"k": "5"}, [KeyOutcome.ADDED], {"k": "5"}),
+    ("name is used now", {}, {"k": "2"}, {"k": "5"}, [KeyOutcome.COLLISION], {"k": "5"}),
+    ("only theirs", {"k": "1"}, {"k": "2"}, {}, [], {"k": "2"}),
+    ("empty on purpose", {"k": "1"}, {"k": "1"}, {"k": ""}, [KeyOutcome.KEPT], {"k": ""}),
+]
+
+
+@pytest.mark.parametrize("form", TEXT_FORMATS)
+@pytest.mark.parametrize(
+    ("before", "after", "own", "outcomes", "merged"),
+    [row[1:] for row in SETTING_ROWS],
+    ids=[row[0] for row in SETTING_ROWS],
+)
+def test_the_country_s_settings_stand_in_the_release_s_places(
+    form: CarriedFormat, before: Texts, after: Texts, own: Texts, outcomes: list[KeyOutcome],
+    merged: Texts,
+) -> None:  # fmt: skip
+    found = merge_settings(
+        declared(**SETTINGS, format=form), shipped(form, before), shipped(form, after),
+        catalogue(form, **own),
+    )  # fmt: skip
+    assert [item.outcome for item in found.told] == outcomes
+    assert {key[-1]: entry.value for key, entry in found.catalogue.entries.items()} == merged
+    # A value may be a password.
+    assert not any(item.own or item.theirs or item.before for item in found.told)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "outcome"),
+    [
+        ({"type": "integer", "least": 1, "most": 65535}, "8080", None),
+        ({"type": "integer", "least": 1, "most": 65535}, "0", KeyOutcome.INVALID),
+        ({"type": "integer", "most": 65535}, "70000", KeyOutcome.INVALID),
+        ({"type": "integer"}, "8080.5", KeyOutcome.INVALID),
+        ({"type": "number"}, "8080.5", None),
+        ({"type": "boolean"}, "perhaps", KeyOutcome.INVALID),
+        ({"type": "boolean"}, "yes", None),
+        ({"type": "text", "least": 3}, "ab", KeyOutcome.INVALID),
+        ({"one_of": ["a", "b"]}, "c", KeyOutcome.INVALID),
+        ({"one_of": ["a", "b"]}, "b", None),
+        ({"type": "integer"}, True, KeyOutcome.INVALID),
+    ],
+)
+def test_a_value_that_the_release_does_not_take_is_told_without_the_value(
+    rule: dict[str, object], value: object, outcome: KeyOutcome | None
+) -> None:
+    form = CarriedFormat.JSON
+    says = declared(**SETTINGS, rules=[{"key": "k", **rule}])
+    theirs = shipped(form, {"k": "1"})
+    found = merge_settings(says, theirs, theirs, catalogue(form, k=value))
+    told = [item for item in found.told if item.outcome is not KeyOutcome.KEPT]
+    assert [item.outcome for item in told] == ([outcome] if outcome else [])
+    assert all(str(value) not in item.why for item in told)
+
+
+def test_a_setting_that_must_have_a_value_is_missed() -> None:
+    form = CarriedFormat.INI
+    says = declared(**SETTINGS, format=form, required=["all.host"])
+    theirs = shipped(form, {"host": ""})
+    missed = merge_settings(says, theirs, theirs, Catalogue())
+    assert [item.outcome for item in missed.told] == [KeyOutcome.MISSING]
+    there = merge_settings(says, theirs, theirs, catalogue(form, host="here"))
+    assert not there.of(KeyOutcome.MISSING)
+
+
+def test_coverage_counts_what_is_new_and_where() -> None:
+    form = CarriedFormat.JSON
+    base = shipped(form, {}, {"a": "A", "b": "B"})
+    theirs = shipped(form, {}, {"a": "A", "b": "B {x}", "seize1": "S", "seize2": "T", "d": "D"})
+    own = catalogue(form, a="1", b="2")
+    merged = merge_texts(declared(), base, theirs, own, {})
+    areas = [CarriedArea(keys="seize*", words="where officers enter seizures")]
+    found = coverage("sw", areas, base, theirs, own, merged)
+    assert (found.translated_before, found.total_before, found.percent_before) == (2, 2, 100)
+    assert (found.translated, found.total, found.percent) == (1, 5, 20)
+    assert found.new == 3
+    assert found.areas == (AreaCount("where officers enter seizures", 2),)
+    alone = coverage("sw", areas, None, theirs, own, merged)
+    assert (alone.translated_before, alone.total_before) == (1, 5), "no release is left"

@@ -1,0 +1,235 @@
+"""Slots are built whole, adopted and removed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from ncen_updater.agent.model.errors import SlotDiffers
+from ncen_updater.agent.storage.slots.store import SlotStore
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import (
+    SLOT_ERROR,
+    SLOT_IN_USE,
+    SLOT_MISSING,
+    SLOT_NO_SPACE,
+    SLOT_NOT_WRITTEN,
+    Message,
+)
+from ncen_updater.common.progress import Silent
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
+from tests.agent.storage.slots.making import (
+    NEW,
+    OLD,
+    build,
+    copier,
+    document_for,
+    make_release,
+    write_application,
+)
+from tests.support.errors import refused
+
+
+def again(store: SlotStore, tmp_path: Path, version: Version) -> None:
+    store.assemble(
+        store.document(version),
+        store.tree(version),
+        copier(tmp_path / f"source-{version}"),
+        Silent(),
+    )
+
+
+def test_a_built_slot_is_whole_read_only_and_recorded(store: SlotStore, tmp_path: Path) -> None:
+    assert store.versions() == ()
+    assert store.current() is None
+    place = build(store, tmp_path, NEW)
+    assert store.versions() == (NEW,)
+    assert store.verify(NEW) == ()
+    assert store.document(NEW).manifest.version == "3.3.0"
+    assert store.built(NEW, store.tree(NEW).digest())
+    assert not store.built(NEW, "0" * 64)
+    assert not store.built(OLD, "0" * 64)
+    assert (place / "app" / "run").stat().st_mode & 0o777 == 0o555
+    assert (place / "VERSION").stat().st_mode & 0o777 == 0o444
+    assert not store.leftovers()
+
+
+def test_the_application_gets_into_its_slot_whatever_the_mask(tmp_path: Path) -> None:
+    """The units that work on the site let nobody read what they make."""
+    place = tmp_path / "opt" / "releases"
+    store = SlotStore(place, tmp_path / "srv" / "current")
+    before = os.umask(0o077)
+    try:
+        slot = build(store, tmp_path, NEW)
+        store.switch(NEW)
+    finally:
+        os.umask(before)
+    for path in (slot, place, place.parent, tmp_path / "srv"):
+        assert path.stat().st_mode & 0o005 == 0o005, path
+
+
+def test_versions_are_sorted_as_versions_and_only_whole_slots_count(
+    store: SlotStore, tmp_path: Path
+) -> None:
+    for text in ("3.10.0", "3.9.0"):
+        build(store, tmp_path, Version(text))
+    (store.directory / "3.3.0.partial").mkdir()
+    (store.directory / "03.1.0").mkdir()
+    (store.directory / "4.0").mkdir()  # no record
+    assert [str(v) for v in store.versions()] == ["3.9.0", "3.10.0"]
+    assert [p.name for p in store.leftovers()] == ["3.3.0.partial"]
+    store.clean()
+    assert not store.leftovers()
+
+
+def test_building_twice_changes_nothing(store: SlotStore, tmp_path: Path) -> None:
+    place = build(store, tmp_path, NEW)
+    before = place.stat().st_ino
+    again(store, tmp_path, NEW)
+    assert place.stat().st_ino == before
+
+
+def test_a_leftover_of_an_interrupted_build_is_not_taken_over(
+    store: SlotStore, tmp_path: Path
+) -> None:
+    (store.directory / "3.3.0.partial" / "evil").mkdir(parents=True)
+    build(store, tmp_path, NEW)
+    assert store.verify(NEW) == ()
+    assert not store.leftovers()
+
+
+def test_a_damaged_slot_is_built_anew_unless_in_use(store: SlotStore, tmp_path: Path) -> None:
+    place = build(store, tmp_path, NEW)
+    (place / "VERSION").chmod(0o644)
+    (place / "VERSION").write_text("3.3.1")
+    store.switch(NEW)
+    with refused(SLOT_IN_USE):
+        again(store, tmp_path, NEW)
+    build(store, tmp_path, OLD)
+    store.switch(OLD)
+    again(store, tmp_path, NEW)
+    assert store.verify(NEW) == ()
+    assert not store.leftovers()
+
+
+def test_another_release_in_the_place_is_refused(store: SlotStore, tmp_path: Path) -> None:
+    build(store, tmp_path, NEW)
+    other = tmp_path / "other"
+    other.mkdir()
+    write_application(other, "else")
+    tree = Tree(entries=(TreeEntry(path="x", type=EntryType.DIRECTORY, mode=0o755),))
+    with pytest.raises(SlotDiffers):
+        store.assemble(document_for("3.3.0", tree), tree, copier(other), Silent())
+    assert store.verify(NEW) == ()
+
+
+def test_files_that_are_not_the_releases_are_refused_and_removed(
+    store: SlotStore, tmp_path: Path
+) -> None:
+    document, tree = make_release(tmp_path / "source", "3.3.0")
+    (tmp_path / "source" / "app" / "main.py").write_text("print('3.3.1')\n")
+    with pytest.raises(SlotDiffers, match=r"app/main\.py: content"):
+        store.assemble(document, tree, copier(tmp_path / "source"), Silent())
+    assert store.versions() == ()
+    assert store.leftovers() == ()
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, SLOT_NO_SPACE),
+        (errno.EDQUOT, SLOT_NO_SPACE),
+        (errno.EIO, SLOT_NOT_WRITTEN),
+        (errno.EROFS, SLOT_NOT_WRITTEN),
+    ],
+)
+def test_a_disk_that_refuses_is_named_and_leaves_nothing(
+    store: SlotStore, tmp_path: Path, number: int, said: Message
+) -> None:
+    document, tree = make_release(tmp_path / "source", "3.3.0")
+
+    def fill(place: Path) -> None:
+        (place / "half").write_text("x")
+        raise OSError(number, os.strerror(number))
+
+    with refused(said):
+        store.assemble(document, tree, fill, Silent())
+    assert store.leftovers() == ()
+    assert store.versions() == ()
+
+
+def test_remove_takes_slot_and_record(store: SlotStore, tmp_path: Path) -> None:
+    build(store, tmp_path, OLD)
+    build(store, tmp_path, NEW)
+    store.switch(NEW)
+    with refused(SLOT_IN_USE):
+        store.remove(NEW)
+    for _ in range(2):
+        store.remove(OLD)
+        assert store.versions() == (NEW,)
+        assert not (store.directory / ".records" / "3.2.4").exists()
+    assert store.verify(NEW) == ()
+
+
+def test_remove_goes_on_where_it_was_interrupted(store: SlotStore, tmp_path: Path) -> None:
+    place = build(store, tmp_path, OLD)
+    place.rename(store.directory / "3.2.4.removing")
+    assert store.versions() == ()
+    store.remove(OLD)
+    assert not store.leftovers()
+    assert not (store.directory / ".records" / "3.2.4").exists()
+
+
+def test_adopt_takes_an_existing_directory(store: SlotStore, tmp_path: Path) -> None:
+    document, tree = make_release(store.path(OLD), "3.2.4")
+    assert store.versions() == ()
+    for _ in range(2):
+        store.adopt(OLD, document, tree)
+        assert store.versions() == (OLD,)
+        assert store.verify(OLD) == ()
+
+
+def test_adopt_refuses_other_files_another_version_and_nothing(
+    store: SlotStore, tmp_path: Path
+) -> None:
+    document, tree = make_release(store.path(OLD), "3.2.4")
+    with pytest.raises(SlotDiffers):
+        store.adopt(NEW, document, tree)
+    (store.path(OLD) / "local.conf").write_text("x")
+    with pytest.raises(SlotDiffers, match=r"local\.conf: extra"):
+        store.adopt(OLD, document, tree)
+    assert store.versions() == ()
+    shutil.rmtree(store.path(OLD))
+    with refused(SLOT_MISSING):
+        store.adopt(OLD, document, tree)
+
+
+def test_slots_that_are_not_a_directory_are_an_error(store: SlotStore) -> None:
+    store.directory.write_text("x")
+    with refused(SLOT_ERROR):
+        store.versions()
+
+
+def test_a_slot_is_built_from_a_real_archive(store: SlotStore, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    document, tree = make_release(source, "3.3.0")
+    archive = tmp_path / "ncen-3.3.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for entry in tree.entries:
+            tar.add(source / entry.path, entry.path, recursive=False)
+    for _ in range(2):
+        store.build(document, tree, archive, Silent())
+        assert store.verify(NEW) == ()
+    other = tmp_path / "other.tar.gz"
+    other.write_bytes(archive.read_bytes()[:-20])
+    store.remove(NEW)
+    with pytest.raises(UpdaterError):
+        store.build(document, tree, other, Silent())
+    assert store.versions() == ()
+    assert store.leftovers() == ()

@@ -35,7 +35,7 @@ class Break:
     insert: str
 
 
-_SERVE, _AT_START = "agent/cli/serve.py", "    with excused(os.environ):\n"
+_SERVE, _AT_START = "agent/cli/serve.py", "    with _excused(os.environ):\n"
 _LOOP, _IN_LOOP = "agent/service/serve.py", "    while not waker.stopping:\n"
 
 #: By name; an agent of a kind that is not here is good.

@@ -68,7 +68,7 @@ def test_every_exit_code_is_explained() -> None:
 
 
 def test_every_finding_of_doctor_is_explained() -> None:
-    root = DOCS.parent / "ncen_updater" / "agent" / "diagnostics"
+    root = DOCS.parent / "ncen_updater" / "agent" / "reports" / "diagnostics"
     source = (root / "doctor.py").read_text() + (root / "verify.py").read_text()
     text = (DOCS / "doctor.md").read_text("utf-8")
     codes = set(re.findall(r'"(NU-\d{4})"', source))

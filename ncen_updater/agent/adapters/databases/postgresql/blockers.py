@@ -71,7 +71,7 @@ SLOTS = BlockerKind(
     Severity.STRICT,
     N_("{database} has logical replication slots that a copy does not carry: {objects}."),
     N_(
-        "Drop each slot for the upgrade, SELECT pg_drop_replication_slot('NAME'); create it again"
+        "Drop each slot for the upgrade with pg_drop_replication_slot; create it again"
         " afterwards, and let its subscriber copy its tables again."
     ),
 )

@@ -41,7 +41,7 @@ from pathlib import Path
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.disk_space import disk_full
 from ncen_updater.common.errors import DETAIL, UpdaterError
-from ncen_updater.common.i18n import Text
+from ncen_updater.common.i18n import PLACE, Text
 from ncen_updater.common.messages import message_of
 from ncen_updater.common.progress import ASKER, Progress, ProgressUpdate
 from ncen_updater.common.unix_socket import connect
@@ -457,11 +457,23 @@ def _carried(value: object) -> object:
 
 
 def _received(value: object, depth: int = 0) -> object:
+    """What a worker said, bounded: a sentence that would render to more is its template alone."""
     if isinstance(value, dict) and isinstance(value.get("text"), str) and depth < MAX_DEPTH:
         values = value.get("values")
         known = values if isinstance(values, dict) else {}
-        return Text(value["text"], {key: _received(one, depth + 1) for key, one in known.items()})
-    return _plain(value)
+        told = {str(key): _received(one, depth + 1) for key, one in known.items()}
+        text = Text(_printable(value["text"]), told)
+        return text if _rendered_length(text) <= MAX_DETAIL else text.template[:MAX_VALUE]
+    plain = _plain(value)
+    return _printable(plain[:MAX_DETAIL]) if isinstance(plain, str) else plain
+
+
+def _rendered_length(text: Text) -> int:
+    lengths = {
+        name: _rendered_length(value) if isinstance(value, Text) else len(str(value))
+        for name, value in text.values.items()
+    }
+    return len(text.template) + sum(lengths.get(name, 0) for name in PLACE.findall(text.template))
 
 
 def _plain(value: object) -> object:
@@ -481,7 +493,7 @@ def error_from(data: object, expects: Sequence[Expected]) -> Exception:
     made = kind if kind.__init__ is UpdaterError.__init__ else UpdaterError
     detail = _received(data.get("detail"))
     if detail is not None and not isinstance(detail, Text):
-        detail = _printable(str(detail)[:MAX_DETAIL])
+        detail = str(detail)
     error = made(message, detail=detail)
     error.values = {str(key): _received(value) for key, value in values.items()}
     return error

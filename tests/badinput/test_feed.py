@@ -248,3 +248,24 @@ def test_a_reader_that_says_anything(
         error = typed(lambda: source._run(order, _Listener()))
     assert says(error, READER_FAILED)
     assert isinstance(error, UpdaterError)
+
+
+def bomb(depth: int) -> dict[str, object]:
+    """A sentence of a few hundred characters that renders to millions."""
+    values = {"a": bomb(depth - 1) if depth else "x" * 200}
+    return {"text": "{a}" * 60, "values": values}
+
+
+@pytest.mark.parametrize("name", ["detail", "values"])
+def test_a_sentence_that_grows_is_not_rendered(name: str) -> None:
+    change = {"detail": bomb(3)} if name == "detail" else {"values": {"name": bomb(3)}}
+    error = received({**error_document(WrongDigest(name="x")), **change})
+    assert isinstance(error, UpdaterError)
+    assert len(str(error)) + len(str(error.detail)) < 50_000
+
+
+def test_a_sentence_with_half_a_character_can_be_written() -> None:
+    told = {"text": "\ud800 {a}", "values": {"a": "\udfff"}}
+    error = received({**error_document(WrongDigest(name="x")), "detail": told})
+    assert isinstance(error, UpdaterError)
+    assert str(error.detail).encode()

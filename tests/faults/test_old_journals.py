@@ -117,16 +117,30 @@ def test_from_before_the_cut_over_a_person_has_to_look(trial: Trial) -> None:
     assert version_of(trial.demo).whole == NEW
 
 
-def test_from_before_a_later_change_nothing_is_cut_back(trial: Trial) -> None:
-    """Cut over, rolled back, upgraded again: the old journal knows of the first only."""
+@pytest.mark.parametrize("whole", [False, True], ids=["journal", "journal and records"])
+def test_from_before_a_later_change_nothing_is_cut_back(trial: Trial, whole: bool) -> None:
+    """Cut over, rolled back, upgraded again: the old journal knows of the first only.
+
+    A backup of the state has the records of SQLite's sets, too.
+    """
     journal, old = trial.demo.state / JOURNAL, trial.demo.root / "old-journal"
+    records, old_records = trial.demo.state / "databases", trial.demo.root / "old-records"
     instant = (StepName.COMMIT, Phase.BEFORE_EFFECT)
-    operations(trial, instant, lambda: shutil.copy(journal, old)).upgrade()
+
+    def back_up() -> None:
+        shutil.copy(journal, old)
+        if records.is_dir():
+            shutil.copytree(records, old_records, dirs_exist_ok=True)
+
+    operations(trial, instant, back_up).upgrade()
     operations(trial).rollback()
     operations(trial).upgrade()
     enter_person(trial)
     entered = digests(trial.demo)
     shutil.copy(old, journal)
+    if whole and old_records.is_dir():
+        shutil.rmtree(records)
+        shutil.copytree(old_records, records)
     for by_person in (False, True):
         with pytest.raises(NeedsPerson, match="later change"):
             operations(trial).resume(by_person=by_person)

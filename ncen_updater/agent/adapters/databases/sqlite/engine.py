@@ -380,7 +380,7 @@ class SqliteEngine(SqliteFacts):
         layout, note = self._layout, self._notes.read(change.id)
         if note is None or note.lent is None:
             return
-        if layout.committed(live) == change.id or self._is_later(change, live):
+        if change.id in layout.committed(live) or self._is_later(change, live):
             raise DatabaseError(OFFICERS_WERE_IN, change=change.id)
         if layout.open():
             durable.rename(layout.live, layout.fence_link(change.id))
@@ -544,7 +544,7 @@ class SqliteEngine(SqliteFacts):
         kept = layout.previous_set(change.id)
         if not self._swapped(change, live):
             return
-        if layout.committed(live) == change.id or self._is_later(change, live):
+        if change.id in layout.committed(live) or self._is_later(change, live):
             raise DatabaseError(OFFICERS_WERE_IN, change=change.id)
         if kept is None:
             raise SetMissing(database=f"previous of {change.id}")

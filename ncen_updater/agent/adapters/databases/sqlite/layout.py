@@ -224,13 +224,14 @@ class Layout:
         """What a set says it is; None before the first cut-over of an agent."""
         return self._record(set_path).marker
 
-    def committed(self, set_path: Path) -> str | None:
-        """The change whose commit a set records, None if none.
+    def committed(self, set_path: Path) -> frozenset[str]:
+        """Return the changes whose commit is recorded of a set, here or in the set itself.
 
-        Where the agent's directory was restored from a backup of before, the file that it wrote
-        into the set still says so: it is the one that is believed beside the record.
+        Where the agent's directory was restored from an older backup, the file that it wrote into
+        the set still says so. Either word is enough: it can only keep records of users.
         """
-        return self._record(set_path).committed or self._committed_inside(set_path)
+        words = (self._record(set_path).committed, self._committed_inside(set_path))
+        return frozenset(word for word in words if word is not None)
 
     def _committed_inside(self, set_path: Path) -> str | None:
         try:

@@ -110,7 +110,7 @@ class SqliteFacts(DatabaseEngine):
         return tuple(find_blockers(self._layout, change, final=final))
 
     def evidence(self, change: ChangeRef | None) -> Evidence:
-        """What exists for a change, from links and record files alone."""
+        """What exists for a change, from links and records; else from the files of the set."""
         layout = self._layout
         live = layout.live_or_none()
         present = layout.present(live) if live else ()
@@ -136,17 +136,26 @@ class SqliteFacts(DatabaseEngine):
             swapped=live is not None and self._swapped(change, live),
             candidates=tuple(name for name in self.names if name in candidates),
             previous=layout.present(kept) if kept else (),
-            committed=live is not None and layout.committed(live) == change.id,
+            committed=live is not None and change.id in layout.committed(live),
             later=live is not None and self._is_later(change, live),
         )
 
     def _is_later(self, change: ChangeRef, live: Path) -> bool:
-        marker = self._layout.marker(live)
-        return (
-            marker is not None
-            and marker.change != change.id
-            and marker.generation >= change.generation
+        """Whether a change that came later brought the live set.
+
+        Where the agent's directory is from an older backup there is no record of the set: then its
+        files are asked.
+        """
+        record = self._layout.marker(live)
+        words = [record] if record is not None else self._states(live)
+        return any(
+            word is not None and word.change != change.id and word.generation >= change.generation
+            for word in words
         )
+
+    def _states(self, live: Path) -> list[Marker | None]:
+        names = () if self._layout.plain() else self._layout.present(live)
+        return [self._state(self._layout.file(live, name), name) for name in names]
 
     def _swapped(self, change: ChangeRef, live: Path) -> bool:
         if live == self._layout.next_set(change.id):
@@ -171,7 +180,7 @@ class SqliteFacts(DatabaseEngine):
             states[name] = self._state(path, name)
         inside = next(iter(states.values()))
         if marker is None and inside is not None and set(states.values()) == {inside}:
-            said = (live.name.removeprefix("next_"), self._layout.committed(live))
+            said = {live.name.removeprefix("next_"), *self._layout.committed(live)}
             marker = inside if inside.change in said else None
         for name, state in states.items():
             if state != marker:

@@ -23,7 +23,7 @@ from ncen_updater.agent.model.names import JOURNAL
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.findings import Severity
-from ncen_updater.common.messages import EXPAND_FAILED, ExitCode
+from ncen_updater.common.messages import EXPAND_FAILED, GUARD_BLOCKS, ExitCode
 from ncen_updater.common.progress import Silent
 from tests.agent.engine.looks import Killed, came, enter, found, is_there, latest, numbers, strict
 from tests.agent.engine.made import (
@@ -219,8 +219,8 @@ def test_undone_after_the_stop_what_it_added_stays_and_is_known(demo: DemoSite) 
     assert runs(demo) == OLD and came(demo) == ALL and strict(demo) == set()
 
 
-def test_what_somebody_else_changed_is_not_taken_for_its_own(demo: DemoSite) -> None:
+def test_what_somebody_else_changed_is_refused_before_it_runs(demo: DemoSite) -> None:
     execute(demo.databases.address("suspects"), "CREATE TABLE planted (id integer)")
-    with refused(EXPAND_FAILED):
+    with refused(GUARD_BLOCKS, match="NU-6106"):
         operations(demo).upgrade(Version(HALF))
-    assert came(demo) == {"seizures", "suspects"} and strict(demo) == {"NU-6106"}
+    assert came(demo) == set() and strict(demo) == {"NU-6106"}

@@ -147,6 +147,14 @@ def test_what_is_said_to_be_noticed_has_its_test() -> None:
         assert [test for test in tests if f"def {test}(" not in text] == [], file
 
 
+def test_decisions_name_files_that_are_there() -> None:
+    places = (ROOT, ROOT / "ncen_updater")
+    for path in RECORDS:
+        named = re.findall(r"`([\w/]+/\w+\.(?:py|toml|md))`", path.read_text("utf-8"))
+        there = [name for name in named if any((place / name).is_file() for place in places)]
+        assert named == there, path.name
+
+
 def test_every_decision_is_in_the_list() -> None:
     directory = ROOT / "docs/decisions"
     index = (directory / "README.md").read_text("utf-8").partition("\n## Folded")[0]

@@ -95,11 +95,11 @@ _BY_EXIT_CODE: Mapping[ExitCode, int] = {
     ExitCode.NEEDS_PERSON: 503,
 }
 #: What is wrong with the configuration is no mistake of whoever asks.
-_CONFIGURATION = range(1001, 1100)
+_CONFIGURATION = frozenset(f"NU-{number}" for number in range(1001, 1100))
 
 
 def status_of(error: UpdaterError) -> int:
     """Return the status of HTTP that tells of an error."""
-    if int(error.code.removeprefix("NU-")) in _CONFIGURATION:
+    if error.code in _CONFIGURATION:
         return 409
     return _STATUS.get(error.message) or _BY_EXIT_CODE.get(error.exit_code, 500)

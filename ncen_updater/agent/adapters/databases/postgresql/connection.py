@@ -108,8 +108,9 @@ _UNHINDERED = " -c default_transaction_read_only=off -c idle_session_timeout=0"
 _ENDED = "57P"
 # Said once the server knows who it is: no right to the database, closed, not there,
 _ADMITTED = frozenset({"42501", "55000", "3D000"})
-# and said to anybody: no room for more sessions, not ready.
-_BUSY = frozenset({"53300", "57P03"})
+# and said to anybody: no room for more sessions, not ready; or it has passed, since the second
+# login worked.
+_BUSY = frozenset({"00000", "53300", "57P03"})
 
 
 @dataclass(frozen=True)
@@ -463,6 +464,7 @@ class Server:
         """Return the environment of a child process that connects: a password file, no password."""
         environment = dict(os.environ if base is None else base)
         environment.pop("PGPASSWORD", None)
+        environment.pop("LANGUAGE", None)  # that of the person who asked, for our own words
         if self.settings.password_file is not None:
             environment["PGPASSFILE"] = str(self.settings.password_file)
         return environment

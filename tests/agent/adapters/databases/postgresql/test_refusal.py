@@ -119,3 +119,21 @@ def test_server_that_does_not_answer(tmp_path: Path, listens: bool) -> None:
         code, words = ask_sqlstate(f"host={tmp_path} user=x dbname=x", 0.2)
     assert code is None
     assert ("no answer in" in words) is listens
+
+
+def test_a_failure_that_has_passed_gives_nobody_the_agents_role(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first login fails, the one that asks why works: nothing was refused."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise psycopg.OperationalError("sorry, too many clients already")
+
+    room = "ncen_updater.agent.adapters.databases.postgresql.connection"
+    monkeypatch.setattr(psycopg, "connect", fail)
+    monkeypatch.setattr(f"{room}.ask_sqlstate", lambda *_: ("00000", ""))
+    server = Server(PostgresSettings(host="/none"), ServerLimits())
+    monkeypatch.setattr(server, "facts", lambda: pytest.fail("it is asked no further"))
+    with pytest.raises(DatabaseUnreachable):
+        server.open("cases", as_owner=True)
+    assert server.owner_logs_in is None

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ncen_updater.agent.service.api.context import ApiContext
 from ncen_updater.agent.service.api.forms import MAX_BODY, Form, query_of, read_form
-from ncen_updater.agent.service.api.people import caller
+from ncen_updater.agent.service.api.people import ApiRole, caller
 from ncen_updater.agent.service.api.queries import Page, Request
 from ncen_updater.agent.service.api.routes import ROUTES, STREAM
 from ncen_updater.agent.service.api.stream import EventStreams
@@ -31,7 +31,6 @@ from ncen_updater.common.messages import (
     INSPECTION_GOES_ON,
     METHOD_NOT_ALLOWED,
     NO_SUCH_THING,
-    NOT_ALLOWED,
     TOO_LARGE,
     TOO_MANY_ACTS,
     TOO_MANY_INSPECTIONS,
@@ -147,8 +146,7 @@ class ApiApplication:
         content = _content(environ)
         environ.get(WHOLE, lambda: None)()
         asks = caller(self._uid_of(environ), self._context.snapshots.settings)
-        if not asks.roles:
-            raise Refused(NOT_ALLOWED, who=asks.person.who, role="read")
+        asks.require(ApiRole.READ)
         path = environ["PATH_INFO"]
         there = find_routes(path, ROUTES)
         if not there:

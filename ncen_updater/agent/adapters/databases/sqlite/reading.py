@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
@@ -47,6 +48,8 @@ from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
 from ncen_updater.formats.losses import Loss
 
 QUERY_INSTRUCTIONS = 20_000
+
+logger = logging.getLogger(__name__)
 
 
 class SqliteFacts(DatabaseEngine):
@@ -154,8 +157,20 @@ class SqliteFacts(DatabaseEngine):
         )
 
     def _states(self, live: Path) -> list[Marker | None]:
-        names = () if self._layout.plain() else self._layout.present(live)
-        return [self._state(self._layout.file(live, name), name) for name in names]
+        """State rows of a set, also beside a journal that a killed application left.
+
+        A file that cannot be read says nothing: a recovery must not fail for it.
+        """
+        found = []
+        for name in () if self._layout.plain() else self._layout.present(live):
+            path = self._layout.file(live, name)
+            for mode in (self._mode(path), "frozen"):
+                try:
+                    found.append(self._state_in(_Reading(path, mode, name)))
+                    break
+                except (DatabaseError, sqlite3.Error) as error:
+                    logger.warning("the state row of %s cannot be read: %s", name, said(error))
+        return found
 
     def _swapped(self, change: ChangeRef, live: Path) -> bool:
         if live == self._layout.next_set(change.id):
@@ -323,7 +338,11 @@ class SqliteFacts(DatabaseEngine):
         return _Reading(path, self._mode(path), name)
 
     def _state(self, path: Path, name: str) -> Marker | None:
-        with self._reading(path, name) as database:
+        return self._state_in(self._reading(path, name))
+
+    @staticmethod
+    def _state_in(reading: _Reading) -> Marker | None:
+        with reading as database:
             if not database.execute(TABLES.exists).fetchone():
                 return None
             return ledger.marker(database.execute(TABLES.select_state).fetchall())

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.agent.adapters.databases.base import CopyPlan, Evidence, MigrationSet
+from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, Evidence, MigrationSet
 from ncen_updater.agent.adapters.databases.migrations.runner import LOCK_MS, MigrationRunner
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
@@ -322,3 +322,23 @@ def test_the_way_back_waits_for_those_who_have_the_new_ones_open(
     engine.discard(COPY, CopyPlan({}))
     engine.unfence(COPY)
     assert engine.marker() is None
+
+
+def test_evidence_of_a_first_upgrade_bears_a_journal_of_a_killed_application(
+    tmp_path: Path,
+) -> None:
+    """No record of the set is there yet, so its file is asked; nobody may write to it."""
+    base = tmp_path / "sets/base"
+    base.mkdir(parents=True)
+    (tmp_path / "live").symlink_to("sets/base")
+    writes = (
+        f"import os, sqlite3; c = sqlite3.connect({str(base / 'cases.sqlite')!r});"
+        " c.isolation_level = None; c.execute('PRAGMA cache_size = 1');"
+        " c.execute('CREATE TABLE t (x)'); c.execute('BEGIN');"
+        " [c.execute('INSERT INTO t VALUES (?)', ('y' * 3000,)) for _ in range(200)]; os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", writes], check=False)
+    assert (base / "cases.sqlite-journal").exists()
+    engine = SqliteEngine(tmp_path, ("cases",), notes=tmp_path / "notes")
+    found = engine.evidence(ChangeRef("abcdefgh", 1, "3.3.0"))
+    assert (found.later, found.swapped, found.missing) == (False, False, ())
